@@ -1,0 +1,58 @@
+"""How a message's fields lie on the wire: the data that both codecs read.
+
+A generated message class carries `SCHEMA`, one `Field` for each field in wire order, and `FLEXIBLE`, the first
+version with compact lengths and tagged fields (KIP-482). `low` and `high` are the versions that have the field;
+`nullable` is the first version in which it may be null. A field with a `tag` travels in the tagged section. A struct's class is nested in its
+message's class under the name that `type` gives. A `default` of `...` is the type's empty value. `fixed_length` keeps the
+old length prefix in flexible versions (only the request header's client id, so that any version can be read).
+
+The Python value of a type: intN and uintN are int, float64 is float, boolean is bool, string is str, bytes is bytes,
+uuid is 16 bytes, records is any buffer (never copied), `[]X` is a list. A tagged struct that is None has its default.
+"""
+
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+UNBOUNDED = 32767
+NEVER = 32768
+ZERO_UUID = bytes(16)
+
+type_formats = {
+    "boolean": "?",
+    "int8": "b",
+    "int16": "h",
+    "uint16": "H",
+    "int32": "i",
+    "uint32": "I",
+    "int64": "q",
+    "float64": "d",
+    "uuid": "16s",
+}
+
+
+class Message(Protocol):
+    """What every generated message class has."""
+
+    SCHEMA: ClassVar[tuple["Field", ...]]
+    FLEXIBLE: ClassVar[int]
+
+
+class Field(NamedTuple):
+    """One field of a message: see the module's text."""
+
+    name: str
+    type: str
+    low: int = 0
+    high: int = UNBOUNDED
+    nullable: int = NEVER
+    tag: int = -1
+    default: Any = ...
+
+    fixed_length: bool = False
+
+    @property
+    def is_array(self) -> bool:
+        return self.type.startswith("[]")
+
+    @property
+    def element(self) -> str:
+        return self.type[2:]

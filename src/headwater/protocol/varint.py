@@ -1,0 +1,47 @@
+"""Variable-length integers: seven bits a byte, lowest first, the high bit set on all but the last (as in Protobuf)."""
+
+from headwater.protocol.buffers import Buffer
+
+VARINT_BYTES_MAX = 10
+
+
+class VarintError(ValueError):
+    """More than ten bytes, or the buffer ends inside the number."""
+
+
+def read_uvarint(buffer: Buffer, position: int) -> tuple[int, int]:
+    """The unsigned number at `position` and the position behind it."""
+    value = shift = 0
+    for offset in range(position, position + VARINT_BYTES_MAX):
+        try:
+            byte = buffer[offset]
+        except IndexError:
+            raise VarintError("the buffer ends inside a varint") from None
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, offset + 1
+        shift += 7
+    raise VarintError("a varint is longer than ten bytes")
+
+
+def read_varint(buffer: Buffer, position: int) -> tuple[int, int]:
+    """The zig-zag encoded signed number at `position` and the position behind it."""
+    value, position = read_uvarint(buffer, position)
+    return (value >> 1) ^ -(value & 1), position
+
+
+def uvarint(value: int) -> bytes:
+    """`value` (not negative) as bytes."""
+    if value < 0x80:
+        return bytes((value,))
+    out = bytearray()
+    while value >= 0x80:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def varint(value: int) -> bytes:
+    """`value` zig-zag encoded as bytes; it must fit in 64 bits."""
+    return uvarint((value << 1) ^ (value >> 63))
