@@ -1,0 +1,117 @@
+"""The four compressions of a record batch, as Kafka's Java classes read and write them.
+
+gzip and zstd are their plain formats. lz4 is the frame format with independent blocks (Kafka's reader refuses linked
+ones). snappy is raw blocks in the framing of xerial's snappy-java: a 16-byte header, then a 4-byte length before each
+block. Decompression is bounded: a batch that would grow beyond `size_max` bytes is refused before it does.
+"""
+
+import struct
+from enum import IntEnum
+from typing import Any
+
+import cramjam
+
+from headwater.protocol.buffers import Buffer
+from headwater.protocol.errors import ProtocolError
+
+SNAPPY_HEADER = b"\x82SNAPPY\x00" + struct.pack(">ii", 1, 1)
+SNAPPY_BLOCK_BYTES = 32 * 1024
+
+
+class CompressionError(ProtocolError):
+    """Compressed records that are damaged, or larger than allowed once decompressed."""
+
+
+class Compression(IntEnum):
+    """The low three bits of a batch's attributes."""
+
+    NONE = 0
+    GZIP = 1
+    SNAPPY = 2
+    LZ4 = 3
+    ZSTD = 4
+
+
+def compress(compression: Compression, data: Buffer) -> Buffer:
+    """`data` compressed; the buffer itself for NONE."""
+    match compression:
+        case Compression.NONE:
+            return data
+        case Compression.GZIP:
+            return bytes(cramjam.gzip.compress(data))
+        case Compression.SNAPPY:
+            return snappy_compress(data)
+        case Compression.LZ4:
+            compressor = cramjam.lz4.Compressor(block_linked=False)
+            compressor.compress(bytes(data))
+            return bytes(compressor.finish())
+        case Compression.ZSTD:
+            return bytes(cramjam.zstd.compress(data))
+
+
+def decompress(compression: Compression, data: Buffer, size_max: int) -> Buffer:
+    """`data` decompressed; raises CompressionError when it is damaged or yields more than `size_max` bytes."""
+    match compression:
+        case Compression.NONE:
+            return data
+        case Compression.SNAPPY:
+            return snappy_decompress(data, size_max)
+        case Compression.GZIP:
+            return bounded(cramjam.gzip, data, size_max)
+        case Compression.LZ4:
+            return bounded(cramjam.lz4, data, size_max)
+        case Compression.ZSTD:
+            return bounded(cramjam.zstd, data, size_max)
+
+
+def bounded(module: Any, data: Buffer, size_max: int) -> Buffer:
+    """Decompresses into buffers that double until the data fits or `size_max` is reached."""
+    size = min(size_max, max(4096, 8 * len(data)))
+    while True:
+        output = bytearray(size)
+        try:
+            written = module.decompress_into(data, output)
+        except cramjam.DecompressionError as error:
+            # A buffer that is too small and damaged data are the same exception: only the largest buffer tells.
+            if size >= size_max:
+                raise CompressionError(f"cannot decompress records: {error}") from error
+            size = min(size_max, 4 * size)
+            continue
+        return memoryview(output)[:written]
+
+
+def snappy_compress(data: Buffer) -> bytes:
+    view = memoryview(data)
+    parts: list[Buffer] = [SNAPPY_HEADER]
+    for start in range(0, len(view), SNAPPY_BLOCK_BYTES):
+        block = bytes(cramjam.snappy.compress_raw(view[start : start + SNAPPY_BLOCK_BYTES]))
+        parts += [struct.pack(">i", len(block)), block]
+    return b"".join(parts)
+
+
+def snappy_decompress(data: Buffer, size_max: int) -> bytes:
+    view = memoryview(data)
+    if bytes(view[:8]) != SNAPPY_HEADER[:8]:
+        return snappy_block(view, size_max)
+    parts, position, total = [], len(SNAPPY_HEADER), 0
+    while position < len(view):
+        if position + 4 > len(view):
+            raise CompressionError("a snappy block ends too early")
+        (size,) = struct.unpack_from(">i", view, position)
+        position += 4
+        if size < 0 or position + size > len(view):
+            raise CompressionError("a snappy block ends too early")
+        block = snappy_block(view[position : position + size], size_max - total)
+        total += len(block)
+        parts.append(block)
+        position += size
+    return b"".join(parts)
+
+
+def snappy_block(block: memoryview, size_max: int) -> bytes:
+    try:
+        if cramjam.snappy.decompress_raw_len(block) > size_max:
+            raise CompressionError("snappy records are too large when decompressed")
+        return bytes(cramjam.snappy.decompress_raw(block))
+    except cramjam.DecompressionError as error:
+        raise CompressionError(f"cannot decompress records: {error}") from error

@@ -1,0 +1,88 @@
+"""Frames: a 4-byte length, then a request or response with its header in front.
+
+Request header 1 has the api key, version, correlation id and client id; header 2 adds tagged fields. Response header 0
+has the correlation id; header 1 adds tagged fields. Which header goes with which version stands in `apis.py`; an
+ApiVersions response always has header 0, so that a client can read it before it knows anything (KIP-511).
+"""
+
+import struct
+from typing import Any, NamedTuple
+
+from headwater.protocol.apis import APIS, Api
+from headwater.protocol.buffers import Buffer
+from headwater.protocol.compiled import encode_parts, skip_tagged
+from headwater.protocol.errors import ProtocolError, UnsupportedVersionError
+
+LENGTH_BYTES = 4
+unpack_length = struct.Struct(">i").unpack_from
+unpack_start = struct.Struct(">hhih").unpack_from
+pack_response_0 = struct.Struct(">ii").pack
+pack_response_1 = struct.Struct(">iix").pack
+REQUEST_HEADER_BYTES_MIN = 10
+
+
+class RequestHeader(NamedTuple):
+    """A request's header; `body_at` is the position of the body in the frame."""
+
+    api_key: int
+    api_version: int
+    correlation_id: int
+    client_id: str | None
+    body_at: int
+
+
+def read_request_header(frame: Buffer) -> RequestHeader:
+    """The header of a request frame (without its length). Raises ProtocolError, and UnsupportedVersionError for an
+    API key that Kafka does not have; a version that is too high or low is read as the nearest known one.
+    """
+    try:
+        key, version, correlation_id, size = unpack_start(frame)
+        position = REQUEST_HEADER_BYTES_MIN + max(size, 0)
+        if position > len(frame):
+            raise ProtocolError("a request header is longer than its frame")
+        client_id = str(frame[REQUEST_HEADER_BYTES_MIN:position], "utf-8") if size >= 0 else None
+        api = APIS.get(key)
+        if api is None:
+            raise UnsupportedVersionError(f"unknown API key {key}")
+        if request_header_version(api, version) >= 2:
+            if frame[position] == 0:
+                position += 1
+            else:
+                position = skip_tagged(frame, position, len(frame))
+    except (struct.error, IndexError, ValueError) as error:
+        raise ProtocolError(f"a request header cannot be read: {error}") from error
+    return RequestHeader(key, version, correlation_id, client_id, position)
+
+
+def request_header_version(api: Api, version: int) -> int:
+    return api.request_headers[min(max(version - api.low, 0), len(api.request_headers) - 1)]
+
+
+def response_header_version(api: Api, version: int) -> int:
+    return api.response_headers[min(max(version - api.low, 0), len(api.response_headers) - 1)]
+
+
+def response_frame(api: Api, version: int, correlation_id: int, message: Any) -> list[Buffer]:
+    """A whole response as buffers to be written one after the other, records uncopied."""
+    parts: list[Buffer] = [b""]
+    encode_parts(message, version, parts)
+    size = sum(map(len, parts))
+    if response_header_version(api, version) == 0:
+        parts[0] = pack_response_0(size + 4, correlation_id)
+    else:
+        parts[0] = pack_response_1(size + 5, correlation_id)
+    return parts
+
+
+def request_frame(api: Api, version: int, correlation_id: int, client_id: str | None, message: Any) -> bytes:
+    """A whole request, its length in front."""
+    name = client_id.encode() if client_id is not None else b""
+    head = struct.pack(">hhih", API_KEYS[api.name], version, correlation_id, -1 if client_id is None else len(name))
+    parts: list[Buffer] = [head, name]
+    if request_header_version(api, version) >= 2:
+        parts.append(b"\x00")
+    encode_parts(message, version, parts)
+    return struct.pack(">i", sum(map(len, parts))) + b"".join(parts)
+
+
+API_KEYS = {api.name: key for key, api in APIS.items()}

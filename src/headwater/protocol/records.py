@@ -1,0 +1,319 @@
+"""Record batches, magic 2: the one format of records on the wire and on disk.
+
+    offset  size  field
+         0     8  base offset            set by the broker, outside the CRC
+         8     4  batch length           bytes behind this field
+        12     4  partition leader epoch set by the broker, outside the CRC
+        16     1  magic                  2
+        17     4  CRC-32C                of everything from the attributes on
+        21     2  attributes             compression (bits 0-2), timestamp type (3), transactional (4), control (5)
+        23     4  last offset delta
+        27     8  base timestamp         ms
+        35     8  max timestamp          ms
+        43     8  producer id            -1 for none
+        51     2  producer epoch
+        53     4  base sequence
+        57     4  record count
+        61        records, compressed as one block
+
+The broker reads this header and leaves the rest alone: a batch stays bytes. Records are decoded where that is the
+work itself (coordinators, compacted topics, tools). Source: KIP-98 and the protocol guide.
+"""
+
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from crc32c import crc32c
+
+from headwater.protocol.buffers import Buffer
+from headwater.protocol.compression import Compression, compress, decompress
+from headwater.protocol.errors import ProtocolError
+from headwater.protocol.varint import read_varint, varint
+
+HEADER = struct.Struct(">qiibIhiqqqhii")
+HEADER_BYTES = HEADER.size
+LOG_OVERHEAD = 12  # base offset and batch length: what the length does not count
+ATTRIBUTES_AT = 21
+RECORD_BYTES_MIN = 7  # length, attributes, two deltas, two null lengths, no headers
+NO_TIMESTAMP = -1
+NO_PRODUCER_ID = -1
+NO_SEQUENCE = -1
+DECOMPRESSED_BYTES_MAX = 256 * 1024 * 1024
+
+COMPRESSION_MASK = 0x07
+LOG_APPEND_TIME = 0x08
+TRANSACTIONAL = 0x10
+CONTROL = 0x20
+
+patch_base_offset = struct.Struct(">q").pack_into
+patch_leader_epoch = struct.Struct(">i").pack_into
+
+
+class CorruptBatchError(ProtocolError):
+    """A batch whose bytes are not what its header says: answered with CORRUPT_MESSAGE."""
+
+
+class InvalidBatchError(ProtocolError):
+    """A batch that is whole but not allowed: answered with INVALID_RECORD."""
+
+
+class UnsupportedMagicError(ProtocolError):
+    """A batch of format 0 or 1, which Kafka 4 does not take: UNSUPPORTED_FOR_MESSAGE_FORMAT."""
+
+
+class BatchHeader(NamedTuple):
+    """The 61 bytes in front of a batch's records."""
+
+    base_offset: int
+    length: int
+    leader_epoch: int
+    magic: int
+    crc: int
+    attributes: int
+    last_offset_delta: int
+    base_timestamp: int
+    max_timestamp: int
+    producer_id: int
+    producer_epoch: int
+    base_sequence: int
+    count: int
+
+    @property
+    def size_bytes(self) -> int:
+        return self.length + LOG_OVERHEAD
+
+    @property
+    def last_offset(self) -> int:
+        return self.base_offset + self.last_offset_delta
+
+    @property
+    def next_offset(self) -> int:
+        return self.base_offset + self.last_offset_delta + 1
+
+    @property
+    def compression(self) -> Compression:
+        return Compression(self.attributes & COMPRESSION_MASK)
+
+    @property
+    def is_control(self) -> bool:
+        return bool(self.attributes & CONTROL)
+
+    @property
+    def is_transactional(self) -> bool:
+        return bool(self.attributes & TRANSACTIONAL)
+
+    @property
+    def last_sequence(self) -> int:
+        """Sequences wrap from 2^31 - 1 to 0."""
+        return (self.base_sequence + self.last_offset_delta) & 0x7FFFFFFF
+
+
+@dataclass(slots=True)
+class Record:
+    """One record; `offset` and `timestamp` (ms) are absolute."""
+
+    key: bytes | None = None
+    value: bytes | None = None
+    headers: Sequence[tuple[str, bytes | None]] = field(default_factory=tuple)
+    timestamp: int = NO_TIMESTAMP
+    offset: int = -1
+
+
+def read_header(buffer: Buffer, position: int = 0) -> BatchHeader:
+    """The header at `position`; raises CorruptBatchError when the buffer ends before it does."""
+    try:
+        return BatchHeader._make(HEADER.unpack_from(buffer, position))
+    except struct.error:
+        raise CorruptBatchError("a record batch is shorter than its header") from None
+
+
+def check_batch(buffer: Buffer, position: int = 0) -> BatchHeader:
+    """The header of the whole, undamaged batch at `position`.
+
+    Raises CorruptBatchError for a wrong length or CRC and UnsupportedMagicError for another format.
+    """
+    view = memoryview(buffer)[position:]
+    if len(view) > 16 and view[16] in (0, 1):
+        raise UnsupportedMagicError(f"message format {view[16]} is not supported, only 2")
+    header = read_header(view)
+    if header.magic != 2:
+        raise CorruptBatchError(f"a record batch has magic {header.magic}")
+    if header.length < HEADER_BYTES - LOG_OVERHEAD or header.size_bytes > len(view):
+        raise CorruptBatchError(f"a record batch claims {header.length} bytes and {len(view) - LOG_OVERHEAD} are there")
+    if crc32c(view[ATTRIBUTES_AT : header.size_bytes]) != header.crc:
+        raise CorruptBatchError("a record batch has a wrong CRC")
+    return header
+
+
+def check_counts(header: BatchHeader, batch: Buffer) -> None:
+    """Raises InvalidBatchError when the header's counts cannot be true of its records.
+
+    Uncompressed records are counted by their lengths without being decoded; compressed ones stay closed.
+    """
+    if header.count <= 0 or header.last_offset_delta != header.count - 1:
+        raise InvalidBatchError(f"{header.count} records with a last offset delta of {header.last_offset_delta}")
+    if header.attributes & COMPRESSION_MASK > Compression.ZSTD:
+        raise InvalidBatchError(f"unknown compression {header.attributes & COMPRESSION_MASK}")
+    if header.attributes & COMPRESSION_MASK == 0 and not counts_match(batch, header.size_bytes, header.count):
+        raise InvalidBatchError(f"the batch does not hold the {header.count} records that it claims")
+
+
+def counts_match(batch: Buffer, end: int, count: int) -> bool:
+    """Whether exactly `count` length-prefixed records fill `batch` from its header to `end`."""
+    position = HEADER_BYTES
+    if count * RECORD_BYTES_MIN > end - position:
+        return False
+    try:
+        for _ in range(count):
+            length = batch[position]
+            if length < 0x80:
+                position += 1 + (length >> 1)
+                continue
+            second = batch[position + 1]
+            if second < 0x80:
+                position += 2 + (((length & 0x7F) | second << 7) >> 1)
+                continue
+            size, position = read_varint(batch, position)
+            if size < 0:
+                return False
+            position += size
+    except (IndexError, ValueError):
+        return False
+    return position == end
+
+
+def batches(buffer: Buffer) -> Iterator[tuple[BatchHeader, memoryview]]:
+    """Each whole batch in `buffer` with its bytes, unchecked; a partial one at the end is left out, as Kafka's clients do."""
+    view = memoryview(buffer)
+    position = 0
+    while position + HEADER_BYTES <= len(view):
+        header = read_header(view, position)
+        if header.length < HEADER_BYTES - LOG_OVERHEAD:
+            raise CorruptBatchError(f"a record batch claims {header.length} bytes")
+        if position + header.size_bytes > len(view):
+            return
+        yield header, view[position : position + header.size_bytes]
+        position += header.size_bytes
+
+
+def records(header: BatchHeader, batch: Buffer, size_max: int = DECOMPRESSED_BYTES_MAX) -> Iterator[Record]:
+    """The records of a batch; raises CorruptBatchError where they are not what the header says."""
+    body: Buffer = memoryview(batch)[HEADER_BYTES : header.size_bytes]
+    data = decompress(header.compression, body, size_max)
+    position = 0
+    append_time = header.max_timestamp if header.attributes & LOG_APPEND_TIME else None
+    try:
+        for _ in range(header.count):
+            length, position = read_varint(data, position)
+            end = position + length
+            if length < 0 or end > len(data):
+                raise CorruptBatchError("a record is longer than its batch")
+            record = read_record(data, position + 1, end, header)
+            if append_time is not None:
+                record.timestamp = append_time
+            yield record
+            position = end
+    except ValueError as error:
+        raise CorruptBatchError(f"a record cannot be read: {error}") from error
+    if position != len(data):
+        raise CorruptBatchError("bytes are left behind a batch's last record")
+
+
+def read_record(data: Buffer, position: int, end: int, header: BatchHeader) -> Record:
+    """The record whose timestamp delta is at `position` (behind its length and attributes)."""
+    timestamp_delta, position = read_varint(data, position)
+    offset_delta, position = read_varint(data, position)
+    key, position = read_bytes(data, position, end)
+    value, position = read_bytes(data, position, end)
+    count, position = read_varint(data, position)
+    headers: list[tuple[str, bytes | None]] = []
+    if not 0 <= count <= end - position:
+        raise CorruptBatchError("a record claims more headers than it has bytes")
+    for _ in range(count):
+        name, position = read_bytes(data, position, end)
+        content, position = read_bytes(data, position, end)
+        headers.append(((name or b"").decode(), content))
+    if position != end:
+        raise CorruptBatchError("a record is longer or shorter than it says")
+    return Record(key, value, headers, header.base_timestamp + timestamp_delta, header.base_offset + offset_delta)
+
+
+def read_bytes(data: Buffer, position: int, end: int) -> tuple[bytes | None, int]:
+    length, position = read_varint(data, position)
+    if length < 0:
+        return None, position
+    if position + length > end:
+        raise CorruptBatchError("a key, value or header is longer than its record")
+    return bytes(data[position : position + length]), position + length
+
+
+def record_bytes(record: Record, offset_delta: int, timestamp_delta: int) -> bytes:
+    """One record as it lies in a batch."""
+    parts = [b"\x00", varint(timestamp_delta), varint(offset_delta)]
+    for content in (record.key, record.value):
+        parts += [b"\x01"] if content is None else [varint(len(content)), content]
+    parts.append(varint(len(record.headers)))
+    for name, content in record.headers:
+        encoded = name.encode()
+        parts += [varint(len(encoded)), encoded]
+        parts += [b"\x01"] if content is None else [varint(len(content)), content]
+    body = b"".join(parts)
+    return varint(len(body)) + body
+
+
+def build_batch(
+    content: Iterable[Record],
+    *,
+    base_offset: int = 0,
+    leader_epoch: int = -1,
+    compression: Compression = Compression.NONE,
+    attributes: int = 0,
+    producer_id: int = NO_PRODUCER_ID,
+    producer_epoch: int = -1,
+    base_sequence: int = NO_SEQUENCE,
+) -> bytearray:
+    """A batch of the given records, at consecutive offsets from `base_offset`. There must be at least one."""
+    items = list(content)
+    base_timestamp = items[0].timestamp
+    data = b"".join(record_bytes(r, i, r.timestamp - base_timestamp) for i, r in enumerate(items))
+    body = compress(compression, data)
+    batch = bytearray(HEADER_BYTES) + body
+    HEADER.pack_into(
+        batch,
+        0,
+        base_offset,
+        len(batch) - LOG_OVERHEAD,
+        leader_epoch,
+        2,
+        0,
+        attributes | compression,
+        len(items) - 1,
+        base_timestamp,
+        max(r.timestamp for r in items),
+        producer_id,
+        producer_epoch,
+        base_sequence,
+        len(items),
+    )
+    write_crc(batch)
+    return batch
+
+
+def write_crc(batch: bytearray | memoryview) -> None:
+    """Writes the CRC of a batch that was changed behind its CRC field."""
+    struct.pack_into(">I", batch, 17, crc32c(memoryview(batch)[ATTRIBUTES_AT:]))
+
+
+def control_record(marker: int, coordinator_epoch: int, timestamp: int) -> Record:
+    """The record of a control batch that ends a transaction: `marker` is 0 for abort and 1 for commit (KIP-98)."""
+    return Record(struct.pack(">hh", 0, marker), struct.pack(">hi", 0, coordinator_epoch), timestamp=timestamp)
+
+
+def set_append_time(batch: bytearray | memoryview, timestamp: int) -> None:
+    """Stamps a batch with the broker's time (message.timestamp.type=LogAppendTime)."""
+    (attributes,) = struct.unpack_from(">h", batch, ATTRIBUTES_AT)
+    struct.pack_into(">h", batch, ATTRIBUTES_AT, attributes | LOG_APPEND_TIME)
+    struct.pack_into(">q", batch, 35, timestamp)
+    write_crc(batch)
