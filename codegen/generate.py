@@ -190,7 +190,7 @@ def modules(data: dict[str, Any]) -> dict[str, str]:
         schema_names = ", ".join([*[w for w in used if w != "NEVER"], "Field"]) if used else "Field"
         schema_names = ", ".join(sorted(schema_names.split(", "), key=lambda n: (not n.isupper(), n)))
         if "Buffer" in text:
-            imports.append("from headwater.protocol.buffers import Buffer")
+            imports.append("from headwater.effects.buffers import Buffer")
         imports.append(f"from headwater.protocol.schema import {schema_names}")
         files[f"messages/{module}.py"] = (
             HEADER.format(title=f"Kafka's {names}") + "\n" + "\n".join(imports) + "\n" + text + "\n"

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from headwater.protocol.buffers import Buffer
+from headwater.effects.buffers import Buffer
 from headwater.protocol.errors import ProtocolError
 from headwater.protocol.reference import default_of, in_version
 from headwater.protocol.schema import ZERO_UUID, Field, type_formats

@@ -11,7 +11,7 @@ from typing import Any
 
 import cramjam
 
-from headwater.protocol.buffers import Buffer
+from headwater.effects.buffers import Buffer
 from headwater.protocol.errors import ProtocolError
 
 SNAPPY_HEADER = b"\x82SNAPPY\x00" + struct.pack(">ii", 1, 1)

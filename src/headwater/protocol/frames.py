@@ -9,7 +9,7 @@ import struct
 from typing import Any, NamedTuple
 
 from headwater.protocol.apis import APIS, Api
-from headwater.protocol.buffers import Buffer
+from headwater.effects.buffers import Buffer
 from headwater.protocol.compiled import encode_parts, skip_tagged
 from headwater.protocol.errors import ProtocolError, UnsupportedVersionError
 

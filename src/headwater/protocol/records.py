@@ -27,7 +27,7 @@ from typing import NamedTuple
 
 from crc32c import crc32c
 
-from headwater.protocol.buffers import Buffer
+from headwater.effects.buffers import Buffer
 from headwater.protocol.compression import Compression, compress, decompress
 from headwater.protocol.errors import ProtocolError
 from headwater.protocol.varint import read_varint, varint

@@ -5,7 +5,7 @@ compiled codec to it.
 import struct
 from typing import Any
 
-from headwater.protocol.buffers import Buffer
+from headwater.effects.buffers import Buffer
 from headwater.protocol.errors import ProtocolError
 from headwater.protocol.schema import Field, type_formats
 from headwater.protocol.varint import read_uvarint, uvarint

@@ -1,6 +1,6 @@
 """Variable-length integers: seven bits a byte, lowest first, the high bit set on all but the last (as in Protobuf)."""
 
-from headwater.protocol.buffers import Buffer
+from headwater.effects.buffers import Buffer
 
 VARINT_BYTES_MAX = 10
 

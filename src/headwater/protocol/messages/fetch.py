@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from headwater.protocol.buffers import Buffer
+from headwater.effects.buffers import Buffer
 from headwater.protocol.schema import ZERO_UUID, Field
 
 

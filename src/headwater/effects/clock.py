@@ -1,0 +1,45 @@
+"""Time, as the core sees it: a wall clock for records and a steady one for deadlines, both in milliseconds."""
+
+import time
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """The two clocks that the core may read."""
+
+    def wall_ms(self) -> int:
+        """Milliseconds since 1970, as in a record's timestamp; it may jump."""
+        ...
+
+    def steady_ms(self) -> float:
+        """Milliseconds from an arbitrary start; it never goes back. For deadlines."""
+        ...
+
+
+class SystemClock:
+    """The machine's clocks."""
+
+    def wall_ms(self) -> int:
+        return time.time_ns() // 1_000_000
+
+    def steady_ms(self) -> float:
+        return time.monotonic_ns() / 1_000_000
+
+
+class ManualClock:
+    """A clock that moves when told to: for tests and simulations."""
+
+    def __init__(self, wall_ms: int = 1_700_000_000_000) -> None:
+        self.now_wall_ms = wall_ms
+        self.now_steady_ms = 0.0
+
+    def wall_ms(self) -> int:
+        return self.now_wall_ms
+
+    def steady_ms(self) -> float:
+        return self.now_steady_ms
+
+    def advance(self, milliseconds: float) -> None:
+        """Moves both clocks forward."""
+        self.now_wall_ms += int(milliseconds)
+        self.now_steady_ms += milliseconds

@@ -1,0 +1,289 @@
+"""Files, as the core sees them: positioned reads and writes, explicit syncs, and OSError for what fails.
+
+A write is in the page cache when it returns and on disk when `sync` returns. A created, renamed or removed name is
+durable when `sync_directory` of its directory returns. Nothing here retries a failed sync: the caller must not go on
+as if it had succeeded.
+"""
+
+import errno
+import fcntl
+import os
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Protocol
+
+from headwater.effects.buffers import Buffer
+
+IOV_MAX = 1024  # buffers that one pwritev takes on Linux
+
+
+class File(Protocol):
+    """An open file without a position of its own."""
+
+    def read(self, size: int, position: int) -> bytes:
+        """Up to `size` bytes at `position`; fewer at the end of the file."""
+        ...
+
+    def write(self, buffers: Sequence[Buffer], position: int) -> None:
+        """Writes all the buffers, one behind the other, from `position` on."""
+        ...
+
+    def sync(self) -> None:
+        """Returns when the content is on disk (fdatasync)."""
+        ...
+
+    def truncate(self, size: int) -> None:
+        """Cuts the file to `size` bytes."""
+        ...
+
+    def size(self) -> int:
+        """Bytes in the file."""
+        ...
+
+    def close(self) -> None:
+        """Gives the file back; what was written stays."""
+        ...
+
+
+class Files(Protocol):
+    """A file system. Paths are text with slashes."""
+
+    def open(self, path: str, *, create: bool = False, pinned: bool = False) -> File:
+        """Opens for reading and writing; FileNotFoundError unless `create`.
+
+        A `pinned` file keeps its descriptor until it is closed and may be used by another thread.
+        """
+        ...
+
+    def sync_path(self, path: str) -> None:
+        """As `File.sync`, for a file that another thread may be writing; FileNotFoundError when it is gone."""
+        ...
+
+    def exists(self, path: str) -> bool: ...
+
+    def list_directory(self, path: str) -> list[str]:
+        """The names in a directory; FileNotFoundError where there is none."""
+        ...
+
+    def make_directory(self, path: str) -> None:
+        """Makes it and its parents; nothing happens if it is there."""
+        ...
+
+    def rename(self, source: str, target: str) -> None:
+        """Atomic; replaces a file at `target`."""
+        ...
+
+    def remove(self, path: str) -> None:
+        """Removes a file or an empty directory."""
+        ...
+
+    def sync_directory(self, path: str) -> None: ...
+
+    def lock(self, path: str) -> "Lock":
+        """Takes the lock that this file stands for; raises BlockingIOError when another holds it."""
+        ...
+
+
+class Lock(Protocol):
+    """A lock that is held."""
+
+    def release(self) -> None: ...
+
+
+class DiskFile:
+    """A file on disk. The pool opens its descriptor when it is needed and may close it in between."""
+
+    __slots__ = ("path", "pool")
+
+    def __init__(self, pool: "DescriptorPool | PinnedDescriptor", path: str) -> None:
+        self.pool = pool
+        self.path = path
+
+    def read(self, size: int, position: int) -> bytes:
+        return os.pread(self.pool.descriptor(self), size, position)
+
+    def write(self, buffers: Sequence[Buffer], position: int) -> None:
+        descriptor = self.pool.descriptor(self)
+        if len(buffers) == 1:
+            rest = buffers[0]
+            written = os.pwrite(descriptor, rest, position)
+            if written == len(rest):
+                return
+            write_rest(descriptor, memoryview(rest)[written:], position + written)
+            return
+        for start in range(0, len(buffers), IOV_MAX):
+            part = buffers[start : start + IOV_MAX]
+            size = sum(map(len, part))
+            written = os.pwritev(descriptor, part, position)
+            if written < size:
+                write_rest(descriptor, memoryview(b"".join(part))[written:], position + written)
+            position += size
+
+    def sync(self) -> None:
+        os.fdatasync(self.pool.descriptor(self))
+
+    def truncate(self, size: int) -> None:
+        os.ftruncate(self.pool.descriptor(self), size)
+
+    def size(self) -> int:
+        return os.fstat(self.pool.descriptor(self)).st_size
+
+    def close(self) -> None:
+        self.pool.discard(self)
+
+
+def write_rest(descriptor: int, rest: memoryview, position: int) -> None:
+    """Goes on after a short write (a full disk answers the next one with ENOSPC)."""
+    while rest:
+        written = os.pwrite(descriptor, rest, position)
+        if written == 0:
+            raise OSError(errno.EIO, "a write wrote nothing")
+        rest, position = rest[written:], position + written
+
+
+class DescriptorPool:
+    """Open descriptors, at most `limit`: the least recently used is closed to make room.
+
+    Only one thread may use a pool, so that no descriptor is closed under another's call. A descriptor that is closed
+    between a write and its sync loses nothing: Linux keeps dirty pages, and a write-back error, with the file.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.open: OrderedDict[DiskFile, int] = OrderedDict()
+
+    def descriptor(self, file: DiskFile) -> int:
+        descriptor = self.open.get(file)
+        if descriptor is not None:
+            self.open.move_to_end(file)
+            return descriptor
+        while len(self.open) >= self.limit:
+            os.close(self.open.popitem(last=False)[1])
+        descriptor = os.open(file.path, os.O_RDWR | os.O_CLOEXEC)
+        self.open[file] = descriptor
+        return descriptor
+
+    def discard(self, file: DiskFile) -> None:
+        descriptor = self.open.pop(file, None)
+        if descriptor is not None:
+            os.close(descriptor)
+
+    def close(self) -> None:
+        while self.open:
+            os.close(self.open.popitem()[1])
+
+
+class PinnedDescriptor:
+    """The pool of one file that keeps its descriptor."""
+
+    def __init__(self, path: str) -> None:
+        self.number = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+
+    def descriptor(self, file: DiskFile) -> int:
+        return self.number
+
+    def discard(self, file: DiskFile) -> None:
+        if self.number >= 0:
+            os.close(self.number)
+        self.number = -1
+
+
+class DiskLock:
+    """An flock on a file; the kernel gives it back when the process ends, however it ends."""
+
+    def __init__(self, path: str) -> None:
+        self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(self.descriptor)
+            raise
+
+    def release(self) -> None:
+        os.close(self.descriptor)
+
+
+class DiskFiles:
+    """The machine's file system, with a bound on open descriptors."""
+
+    def __init__(self, descriptors_max: int = 1024) -> None:
+        self.pool = DescriptorPool(descriptors_max)
+
+    def open(self, path: str, *, create: bool = False, pinned: bool = False) -> DiskFile:
+        if create:
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644))
+        if pinned:
+            return DiskFile(PinnedDescriptor(path), path)
+        file = DiskFile(self.pool, path)
+        self.pool.descriptor(file)
+        return file
+
+    def sync_path(self, path: str) -> None:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            os.fdatasync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def exists(self, path: str) -> bool:
+        return os.path.exists(path)
+
+    def list_directory(self, path: str) -> list[str]:
+        return sorted(os.listdir(path))
+
+    def make_directory(self, path: str) -> None:
+        os.makedirs(path, exist_ok=True)
+
+    def rename(self, source: str, target: str) -> None:
+        os.replace(source, target)
+
+    def remove(self, path: str) -> None:
+        if os.path.isdir(path):
+            os.rmdir(path)
+        else:
+            os.remove(path)
+
+    def sync_directory(self, path: str) -> None:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def lock(self, path: str) -> DiskLock:
+        return DiskLock(path)
+
+    def close(self) -> None:
+        self.pool.close()
+
+
+def read_file(files: Files, path: str) -> bytes:
+    """A small file's whole content; FileNotFoundError where there is none."""
+    file = files.open(path)
+    try:
+        return file.read(file.size(), 0)
+    finally:
+        file.close()
+
+
+def replace_file(files: Files, path: str, content: bytes, *, sync: bool = True) -> None:
+    """Puts a whole small file in place, so that a crash leaves the old or the new one."""
+    temporary = path + ".tmp"
+    file = files.open(temporary, create=True)
+    try:
+        file.truncate(0)
+        file.write([content], 0)
+        if sync:
+            file.sync()
+    finally:
+        file.close()
+    files.rename(temporary, path)
+    if sync:
+        files.sync_directory(path.rpartition("/")[0])
+
+
+def remove_tree(files: Files, path: str) -> None:
+    """Removes a directory of files."""
+    for name in files.list_directory(path):
+        files.remove(f"{path}/{name}")
+    files.remove(path)

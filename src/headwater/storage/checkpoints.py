@@ -1,0 +1,104 @@
+"""The small text files of a data directory, in Kafka's formats.
+
+    *-offset-checkpoint         version 0, number of lines, then "topic partition offset" a line
+    leader-epoch-checkpoint     version 0, number of lines, then "epoch start-offset" a line
+    partition.metadata          version: 0, topic_id: the id in URL-safe base64
+    meta.properties             version=1, cluster.id, node.id, directory.id
+"""
+
+import base64
+
+from headwater.effects.files import Files, read_file, replace_file
+from headwater.storage.errors import FormatError
+
+RECOVERY_POINTS = "recovery-point-offset-checkpoint"
+LOG_STARTS = "log-start-offset-checkpoint"
+CLEAN_SHUTDOWN = ".kafka_cleanshutdown"
+
+
+def uuid_text(value: bytes) -> str:
+    """16 bytes as Kafka writes a topic or cluster id."""
+    return base64.urlsafe_b64encode(value).decode().rstrip("=")
+
+
+def uuid_bytes(text: str) -> bytes:
+    """Raises ValueError for text that is not an id."""
+    value = base64.urlsafe_b64decode(text + "==")
+    if len(value) != 16:
+        raise ValueError(f"{text!r} is not a 16-byte id")
+    return value
+
+
+def read_lines(files: Files, path: str) -> list[list[str]]:
+    """The entries of a checkpoint file as words; empty when it is missing or damaged: it only saves work."""
+    try:
+        lines = read_file(files, path).decode().splitlines()
+        count = int(lines[1])
+        entries = [line.split(" ") for line in lines[2:]]
+    except (FileNotFoundError, ValueError, IndexError):
+        return []
+    return entries if lines[0] == "0" and len(entries) == count else []
+
+
+def write_lines(files: Files, path: str, entries: list[str], *, sync: bool = True) -> None:
+    replace_file(files, path, "\n".join(["0", str(len(entries)), *entries, ""]).encode(), sync=sync)
+
+
+def read_offsets(files: Files, path: str) -> dict[tuple[str, int], int]:
+    """A `*-offset-checkpoint` as {(topic, partition): offset}."""
+    offsets = {}
+    for words in read_lines(files, path):
+        try:
+            topic, partition, offset = words
+            offsets[topic, int(partition)] = int(offset)
+        except ValueError:
+            return {}
+    return offsets
+
+
+def write_offsets(files: Files, path: str, offsets: dict[tuple[str, int], int]) -> None:
+    write_lines(files, path, [f"{topic} {partition} {offset}" for (topic, partition), offset in offsets.items()])
+
+
+def read_topic_id(files: Files, directory: str) -> bytes | None:
+    """The topic id in a log directory's `partition.metadata`; None when there is none or it is damaged."""
+    try:
+        text = read_file(files, f"{directory}/partition.metadata").decode()
+        fields = dict(line.split(": ", 1) for line in text.splitlines())
+        return uuid_bytes(fields["topic_id"])
+    except (FileNotFoundError, ValueError, KeyError):
+        return None
+
+
+def write_topic_id(files: Files, directory: str, topic_id: bytes) -> None:
+    content = f"version: 0\ntopic_id: {uuid_text(topic_id)}".encode()
+    replace_file(files, f"{directory}/partition.metadata", content, sync=False)
+
+
+def read_properties(content: str) -> dict[str, str]:
+    """Java properties, as far as they are `key=value` lines."""
+    lines = (line.strip() for line in content.splitlines())
+    pairs = (line.split("=", 1) for line in lines if line and line[0] not in "#!")
+    return {pair[0].strip(): pair[1].strip() if len(pair) > 1 else "" for pair in pairs}
+
+
+def read_meta(files: Files, directory: str) -> dict[str, str] | None:
+    """`meta.properties`; None in a new directory. Raises FormatError for a version that this code does not know."""
+    path = f"{directory}/meta.properties"
+    try:
+        properties = read_properties(read_file(files, path).decode())
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise FormatError(f"{path} cannot be read: {error}") from error
+    if properties.get("version") != "1":
+        raise FormatError(
+            f"{path} has version {properties.get('version')!r}: it was written by a newer Headwater, or is no data "
+            "directory; use the version that wrote it, or another directory"
+        )
+    return properties
+
+
+def write_meta(files: Files, directory: str, properties: dict[str, str]) -> None:
+    content = "\n".join(f"{key}={value}" for key, value in properties.items()) + "\n"
+    replace_file(files, f"{directory}/meta.properties", content.encode())

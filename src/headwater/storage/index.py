@@ -1,0 +1,132 @@
+"""The two sparse indexes of a segment, in Kafka's formats (OffsetIndex.java, TimeIndex.java).
+
+    .index      entries of 8 bytes:  last offset of a batch less the segment's base (4), position of the batch (4)
+    .timeindex  entries of 12 bytes: greatest timestamp so far (8), its offset less the segment's base (4)
+
+Entries lie in memory as arrays and are written as they are at checkpoints and when the segment is sealed. They only
+speed up look-ups: the log is the truth. So a file that is missing, cut or out of order is left aside and the index is
+built anew, and a look-up checks that the batch at the position is the one the entry speaks of.
+"""
+
+import struct
+import sys
+from array import array
+from bisect import bisect_left, bisect_right
+
+from headwater.effects.files import Files, read_file
+
+OFFSET_ENTRY_BYTES = 8
+TIME_ENTRY = struct.Struct(">qi")
+LITTLE_ENDIAN = sys.byteorder == "little"
+
+
+class OffsetIndex:
+    """From an offset to the position of a batch at or before it."""
+
+    __slots__ = ("entries_written", "offsets", "positions")
+
+    def __init__(self) -> None:
+        self.offsets = array("I")
+        self.positions = array("I")
+        self.entries_written = 0
+
+    def append(self, relative_offset: int, position: int) -> None:
+        self.offsets.append(relative_offset)
+        self.positions.append(position)
+
+    def floor(self, relative_offset: int) -> tuple[int, int] | None:
+        """The last entry at or below `relative_offset`, as (relative last offset of the batch, its position)."""
+        at = bisect_right(self.offsets, relative_offset) - 1
+        return (self.offsets[at], self.positions[at]) if at >= 0 else None
+
+    def truncate(self, position: int) -> None:
+        """Forgets the entries of batches at or behind `position`."""
+        at = bisect_left(self.positions, position)
+        del self.offsets[at:], self.positions[at:]
+        self.entries_written = min(self.entries_written, at)
+
+    def unwritten(self) -> tuple[int, bytes]:
+        """Where the entries that are not in the file yet go, and their bytes."""
+        start = self.entries_written
+        words = array("I", bytes(4 * 2 * (len(self.offsets) - start)))
+        words[0::2] = self.offsets[start:]
+        words[1::2] = self.positions[start:]
+        if LITTLE_ENDIAN:
+            words.byteswap()
+        self.entries_written = len(self.offsets)
+        return start * OFFSET_ENTRY_BYTES, words.tobytes()
+
+    def load(self, content: bytes, log_size: int) -> bool:
+        """Takes a file's entries; False, and nothing taken, when they cannot be a sound index of this log."""
+        words = array("I")
+        if len(content) % OFFSET_ENTRY_BYTES:
+            return False
+        words.frombytes(content)
+        if LITTLE_ENDIAN:
+            words.byteswap()
+        offsets, positions = words[0::2], words[1::2]
+        # A sound index rises strictly; sorting an array that is in order already is one pass in C.
+        for column in (offsets, positions):
+            values = column.tolist()
+            if values != sorted(set(values)):
+                return False
+        if positions and positions[-1] >= log_size:
+            return False
+        self.offsets, self.positions = offsets, positions
+        self.entries_written = len(offsets)
+        return True
+
+
+class TimeIndex:
+    """From a timestamp to an offset before which no record is that late."""
+
+    __slots__ = ("entries_written", "offsets", "timestamps")
+
+    def __init__(self) -> None:
+        self.timestamps = array("q")
+        self.offsets = array("I")
+        self.entries_written = 0
+
+    def maybe_append(self, timestamp: int, relative_offset: int) -> None:
+        """Adds an entry if it is later than the last one."""
+        if not self.timestamps or (timestamp > self.timestamps[-1] and relative_offset > self.offsets[-1]):
+            self.timestamps.append(timestamp)
+            self.offsets.append(relative_offset)
+
+    def floor(self, timestamp: int) -> int:
+        """The relative offset at which to start looking for a record at or after `timestamp`."""
+        at = bisect_left(self.timestamps, timestamp) - 1
+        return self.offsets[at] if at >= 0 else 0
+
+    def truncate(self, relative_offset: int) -> None:
+        """Forgets the entries at or behind `relative_offset`."""
+        at = bisect_left(self.offsets, relative_offset)
+        del self.timestamps[at:], self.offsets[at:]
+        self.entries_written = min(self.entries_written, at)
+
+    def unwritten(self) -> tuple[int, bytes]:
+        start = self.entries_written
+        entries = zip(self.timestamps[start:], self.offsets[start:], strict=True)
+        self.entries_written = len(self.offsets)
+        return start * TIME_ENTRY.size, b"".join(TIME_ENTRY.pack(*entry) for entry in entries)
+
+    def load(self, content: bytes, next_relative_offset: int) -> bool:
+        if len(content) % TIME_ENTRY.size:
+            return False
+        entries = list(TIME_ENTRY.iter_unpack(content))
+        if any(a[0] >= b[0] or a[1] >= b[1] for a, b in zip(entries, entries[1:], strict=False)):
+            return False
+        if entries and not 0 <= entries[-1][1] < next_relative_offset:
+            return False
+        self.timestamps = array("q", [timestamp for timestamp, _ in entries])
+        self.offsets = array("I", [offset for _, offset in entries])
+        self.entries_written = len(entries)
+        return True
+
+
+def load_file(files: Files, path: str) -> bytes | None:
+    """An index file's content; None where there is none."""
+    try:
+        return read_file(files, path)
+    except FileNotFoundError:
+        return None

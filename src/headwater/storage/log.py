@@ -1,0 +1,412 @@
+"""One partition's log: segments in a directory, appended at the end and read from any offset.
+
+    log start offset <= high watermark <= log end offset
+
+The log end is where the next batch goes; the high watermark is what has become durable, and readers see nothing beyond
+it. A directory, its files and the segments' indexes come into being with the first append: a partition that was never
+written costs nothing. The names in it are Kafka's.
+"""
+
+import logging
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from headwater.effects.buffers import Buffer
+from headwater.effects.files import Files, read_file, replace_file
+from headwater.protocol.errors import ProtocolError
+from headwater.protocol.records import (
+    BatchHeader,
+    patch_base_offset,
+    patch_leader_epoch,
+    records,
+)
+from headwater.storage.checkpoints import read_lines, write_lines, write_topic_id
+from headwater.storage.config import LogConfig
+from headwater.storage.errors import OffsetOutOfRangeError
+from headwater.storage.producers import ProducerStates
+from headwater.storage.segment import Segment, segment_name
+
+logger = logging.getLogger(__name__)
+SNAPSHOTS_KEPT = 2
+SEALED_INDEXES_KEPT = 2
+
+
+class LogMark(NamedTuple):
+    """An end of the log: the offset, and where it lies."""
+
+    offset: int
+    segment: Segment | None
+    position: int
+
+
+class TimestampOffset(NamedTuple):
+    """A record found by its time. -1, -1 for none."""
+
+    timestamp: int
+    offset: int
+
+
+class Log:
+    """See the module's text. `load` takes what is on disk; until then the log is empty."""
+
+    def __init__(
+        self,
+        files: Files,
+        directory: str,
+        topic: str,
+        topic_id: bytes,
+        partition: int,
+        config: LogConfig,
+        leader_epoch: int = 0,
+    ) -> None:
+        self.files = files
+        self.directory = directory
+        self.topic = topic
+        self.topic_id = topic_id
+        self.partition = partition
+        self.config = config
+        self.leader_epoch = leader_epoch
+        self.segments: list[Segment] = []
+        self.base_offsets: list[int] = []
+        self.start_offset = 0
+        self.end_offset = 0
+        self.durable = LogMark(0, None, 0)
+        self.recovery_point = 0
+        self.epochs: list[tuple[int, int]] = []  # (leader epoch, its first offset)
+        self.producers = ProducerStates()
+        self.on_disk = False
+        self.unsynced_segments: set[Segment] = set()
+        self.names_unsynced = False
+        self.sealed_in_memory: deque[Segment] = deque()
+
+    # -- loading
+
+    def load(self, recovery_point: int, start_offset: int) -> None:
+        """Takes the segments on disk; what lies at or above the recovery point is checked and, where torn, cut off."""
+        names = self.files.list_directory(self.directory)
+        bases = sorted(int(name[:-4]) for name in names if name.endswith(".log") and name[:-4].isdigit())
+        self.on_disk = True
+        self.start_offset = self.end_offset = start_offset
+        self.recovery_point = recovery_point
+        for base in bases:
+            self.add_segment(Segment(self.files, self.directory, base))
+        self.start_offset = max(start_offset, bases[0] if bases else 0)
+        self.load_epochs()
+        self.recover_segments(recovery_point)
+        self.load_producers(names)
+        self.become_durable(self.mark())
+
+    def recover_segments(self, recovery_point: int) -> None:
+        for position, segment in enumerate(self.segments):
+            is_last = position == len(self.segments) - 1
+            next_base = None if is_last else self.segments[position + 1].base_offset
+            if not is_last and next_base is not None and next_base <= recovery_point:
+                continue
+            end = segment.base_offset
+            size = segment.size
+            for header in segment.recover(recovery_point, self.config.index_interval_bytes):
+                end = header.next_offset
+                self.note_epoch(header.leader_epoch, header.base_offset)
+            self.end_offset = max(end, segment.base_offset)
+            if segment.size < size:
+                self.unsynced_segments.add(segment)
+            if next_base is not None and end != next_base:
+                self.drop_segments_from(position + 1)
+                return
+        if self.end_offset < self.start_offset:
+            self.start_anew(self.start_offset)
+
+    def drop_segments_from(self, position: int) -> None:
+        """Removes segments behind one that was cut: their records do not follow it."""
+        for segment in self.segments[position:]:
+            logger.warning("%s.log: removed, the log ends before it", segment.path)
+            segment.remove()
+        del self.segments[position:], self.base_offsets[position:]
+        self.names_unsynced = True
+
+    def start_anew(self, offset: int) -> None:
+        """Leaves an empty log that begins at `offset`."""
+        for segment in self.segments:
+            segment.remove()
+        self.segments.clear()
+        self.base_offsets.clear()
+        self.unsynced_segments.clear()
+        self.start_offset = self.end_offset = offset
+        self.epochs.clear()
+        self.names_unsynced = True
+
+    def load_epochs(self) -> None:
+        for words in read_lines(self.files, f"{self.directory}/leader-epoch-checkpoint"):
+            if len(words) == 2 and all(word.isdigit() for word in words):
+                self.epochs.append((int(words[0]), int(words[1])))
+
+    def load_producers(self, names: list[str]) -> None:
+        """The newest sound snapshot, then the headers of the batches behind it."""
+        offset = self.start_offset
+        for name in sorted((n for n in names if n.endswith(".snapshot")), reverse=True):
+            if int(name[:-9]) > self.end_offset:
+                continue
+            try:
+                self.producers = ProducerStates.from_snapshot(read_file(self.files, f"{self.directory}/{name}"))
+            except ProtocolError as error:
+                logger.warning("%s/%s is left aside: %s", self.directory, name, error)
+                continue
+            offset = int(name[:-9])
+            break
+        for header in self.headers(offset):
+            if header.producer_id >= 0:
+                self.producers.note(header, header.base_offset)
+
+    def headers(self, offset: int) -> Iterator[BatchHeader]:
+        """The headers of all batches from the one that holds `offset` on."""
+        for segment in self.segments[max(0, bisect_right(self.base_offsets, offset) - 1) :]:
+            self.ensure_index(segment)
+            found = segment.locate(offset, segment.size)
+            if found is not None:
+                for header, _ in segment.scan(found[1], segment.size):
+                    if header.base_offset >= offset:
+                        yield header
+
+    # -- appending
+
+    def append(self, batch: bytearray | memoryview, header: BatchHeader, now_ms: int) -> int:
+        """Writes a checked batch at the log's end and returns its base offset.
+
+        The base offset and the leader epoch are written into the batch. On OSError the log is unchanged.
+        """
+        base_offset = self.end_offset
+        last_offset = base_offset + header.last_offset_delta
+        patch_base_offset(batch, 0, base_offset)
+        patch_leader_epoch(batch, 12, self.leader_epoch)
+        size = len(batch)
+        segment = self.segments[-1] if self.segments else self.first_segment()
+        if segment.size and segment.should_roll(size, last_offset, now_ms, self.config):
+            segment = self.roll()
+        if not self.epochs or self.epochs[-1][0] != self.leader_epoch:
+            self.begin_epoch(base_offset)
+        segment.append(batch, base_offset, last_offset, header.max_timestamp, self.config.index_interval_bytes)
+        self.unsynced_segments.add(segment)
+        if header.producer_id >= 0:
+            self.producers.note(header, base_offset)
+        self.end_offset = last_offset + 1
+        return base_offset
+
+    def append_recovered(self, batch: memoryview, header: BatchHeader) -> None:
+        """Appends a batch from the journal as it is."""
+        segment = self.segments[-1] if self.segments else self.first_segment()
+        if segment.size and segment.should_roll(len(batch), header.last_offset, header.max_timestamp, self.config):
+            segment = self.roll()
+        interval = self.config.index_interval_bytes
+        segment.append(batch, header.base_offset, header.last_offset, header.max_timestamp, interval)
+        self.unsynced_segments.add(segment)
+        self.note_epoch(header.leader_epoch, header.base_offset)
+        if header.producer_id >= 0:
+            self.producers.note(header, header.base_offset)
+        self.end_offset = header.next_offset
+
+    def first_segment(self) -> Segment:
+        if not self.on_disk:
+            self.files.make_directory(self.directory)
+            write_topic_id(self.files, self.directory, self.topic_id)
+            self.on_disk = True
+        return self.new_segment()
+
+    def new_segment(self) -> Segment:
+        segment = Segment(self.files, self.directory, self.end_offset, create=True)
+        if segment.size:
+            segment.file.truncate(0)
+            segment.size = 0
+        self.add_segment(segment)
+        self.names_unsynced = True
+        return segment
+
+    def add_segment(self, segment: Segment) -> None:
+        self.segments.append(segment)
+        self.base_offsets.append(segment.base_offset)
+
+    def roll(self) -> Segment:
+        """Seals the last segment and starts one at the log's end."""
+        sealed = self.segments[-1]
+        sealed.write_indexes()
+        sealed.unload_indexes()
+        if self.producers.entries:
+            self.write_snapshot()
+        return self.new_segment()
+
+    def write_snapshot(self) -> None:
+        """Writes the producers' state as of the log's end, and removes all but the newest snapshots."""
+        path = f"{self.directory}/{segment_name(self.end_offset)}.snapshot"
+        replace_file(self.files, path, self.producers.snapshot(), sync=False)
+        snapshots = [n for n in self.files.list_directory(self.directory) if n.endswith(".snapshot")]
+        for name in snapshots[:-SNAPSHOTS_KEPT]:
+            self.files.remove(f"{self.directory}/{name}")
+
+    def begin_epoch(self, offset: int) -> None:
+        epochs = [*self.epochs, (self.leader_epoch, offset)]
+        lines = [f"{epoch} {start}" for epoch, start in epochs]
+        write_lines(self.files, f"{self.directory}/leader-epoch-checkpoint", lines, sync=False)
+        self.epochs = epochs
+
+    def note_epoch(self, epoch: int, offset: int) -> None:
+        """Takes an epoch from a batch that is on disk."""
+        while self.epochs and self.epochs[-1][1] >= offset and self.epochs[-1][0] != epoch:
+            self.epochs.pop()
+        if epoch >= 0 and (not self.epochs or self.epochs[-1][0] < epoch):
+            self.epochs.append((epoch, offset))
+
+    def mark(self) -> LogMark:
+        """The log's end, to be handed to `become_durable` when it is."""
+        segment = self.segments[-1] if self.segments else None
+        return LogMark(self.end_offset, segment, segment.size if segment else 0)
+
+    def become_durable(self, mark: LogMark) -> None:
+        """Lets readers see what lies before the mark."""
+        if mark.offset > self.durable.offset or self.durable.segment is None:
+            self.durable = mark
+
+    @property
+    def high_watermark(self) -> int:
+        return max(self.durable.offset, self.start_offset)
+
+    # -- reading
+
+    def read(self, offset: int, size_max: int, *, at_least_one: bool) -> Buffer:
+        """Whole batches from the one that holds `offset`, up to the high watermark and about `size_max` bytes; the last
+        one may be cut. With `at_least_one` the first is whole however large. Raises OffsetOutOfRangeError.
+        """
+        if offset < self.start_offset or offset > self.end_offset:
+            raise OffsetOutOfRangeError(f"offset {offset} is not in {self.start_offset} to {self.end_offset}")
+        if offset >= self.high_watermark or (size_max <= 0 and not at_least_one):
+            return b""
+        at = max(0, bisect_right(self.base_offsets, offset) - 1)
+        for segment in self.segments[at:]:
+            limit = self.durable.position if segment is self.durable.segment else segment.size
+            self.ensure_index(segment)
+            found = segment.locate(offset, limit)
+            if found is not None:
+                header, position = found
+                size = max(size_max, header.size_bytes) if at_least_one else size_max
+                return segment.read(position, min(size, limit - position))
+            if segment is self.durable.segment:
+                break
+        return b""
+
+    def bytes_between(self, offset: int) -> int:
+        """About how many bytes a read from `offset` could yield (whole segments count whole)."""
+        if offset >= self.high_watermark or not self.segments:
+            return 0
+        at = max(0, bisect_right(self.base_offsets, offset) - 1)
+        total = 0
+        for segment in self.segments[at:]:
+            if segment is self.durable.segment:
+                return total + self.durable.position
+            total += segment.size
+        return total
+
+    def offset_for_timestamp(self, timestamp: int) -> TimestampOffset:
+        """The first visible record at or after `timestamp` (ms)."""
+        for segment in self.segments:
+            limit = self.durable.position if segment is self.durable.segment else segment.size
+            self.ensure_index(segment)
+            if segment.max_timestamp >= timestamp:
+                found = segment.offset_for_timestamp(timestamp, self.start_offset, limit)
+                if found is not None:
+                    return TimestampOffset(*found) if found[1] < self.high_watermark else TimestampOffset(-1, -1)
+            if segment is self.durable.segment:
+                break
+        return TimestampOffset(-1, -1)
+
+    def max_timestamp(self) -> TimestampOffset:
+        """The latest record by its timestamp, the first of equals."""
+        best: Segment | None = None
+        for segment in self.segments:
+            self.ensure_index(segment)
+            if segment.size and (best is None or segment.max_timestamp > best.max_timestamp):
+                best = segment
+        if best is None or best.max_timestamp < 0:
+            return TimestampOffset(-1, -1)
+        found = best.locate(max(best.max_timestamp_offset, self.start_offset), best.size)
+        if found is None:
+            return TimestampOffset(-1, -1)
+        header, position = found
+        for record in records(header, best.read_batch(header, position)):
+            if record.timestamp == best.max_timestamp:
+                return TimestampOffset(record.timestamp, record.offset)
+        return TimestampOffset(best.max_timestamp, best.max_timestamp_offset)
+
+    def ensure_index(self, segment: Segment) -> None:
+        """Loads the indexes of a sealed segment on first use; only a few stay in memory."""
+        if segment.index_loaded:
+            return
+        segment.load_indexes()
+        self.sealed_in_memory.append(segment)
+        if len(self.sealed_in_memory) > SEALED_INDEXES_KEPT:
+            self.sealed_in_memory.popleft().unload_indexes()
+
+    def end_offset_for_epoch(self, epoch: int) -> tuple[int, int]:
+        """The largest epoch at or below `epoch` and where it ends (OffsetForLeaderEpoch); -1, -1 for none."""
+        if epoch == self.leader_epoch:
+            return epoch, self.end_offset
+        for position in range(len(self.epochs) - 1, -1, -1):
+            found = self.epochs[position][0]
+            if found <= epoch:
+                is_last = position == len(self.epochs) - 1
+                return found, self.end_offset if is_last else self.epochs[position + 1][1]
+        return -1, -1
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(segment.size for segment in self.segments)
+
+    # -- retention
+
+    def expired_offset(self, now_ms: int) -> int:
+        """The log start offset that retention asks for."""
+        offset = self.start_offset
+        if not self.config.delete:
+            return offset
+        surplus = self.size_bytes - self.config.retention_bytes if self.config.retention_bytes >= 0 else 0
+        for position, segment in enumerate(self.segments):
+            is_last = position == len(self.segments) - 1
+            end = self.end_offset if is_last else self.segments[position + 1].base_offset
+            self.ensure_index(segment)
+            age_ms = now_ms - segment.max_timestamp if segment.max_timestamp >= 0 else -1
+            too_old = self.config.retention_ms >= 0 and age_ms > self.config.retention_ms
+            too_much = not is_last and surplus >= segment.size and surplus > 0
+            if not (too_old or too_much) or end > self.high_watermark or not segment.size:
+                break
+            surplus -= segment.size
+            offset = end
+        return offset
+
+    def remove_before_start(self) -> int:
+        """Removes the segments that lie wholly below the log start offset; returns how many. The start offset must be
+        durable before, so that a log without segments is known to begin there.
+        """
+        removed = 0
+        while self.segments:
+            is_last = len(self.segments) == 1
+            end = self.end_offset if is_last else self.segments[1].base_offset
+            if end > self.start_offset or (is_last and not self.segments[0].size):
+                break
+            if is_last:
+                self.new_segment()
+                self.durable = LogMark(self.durable.offset, self.segments[-1], 0)
+            segment = self.segments.pop(0)
+            self.base_offsets.pop(0)
+            self.unsynced_segments.discard(segment)
+            segment.remove()
+            self.names_unsynced = True
+            removed += 1
+        self.epochs = [
+            (epoch, max(start, self.start_offset))
+            for i, (epoch, start) in enumerate(self.epochs)
+            if i == len(self.epochs) - 1 or self.epochs[i + 1][1] > self.start_offset
+        ]
+        return removed
+
+    def close(self) -> None:
+        for segment in self.segments:
+            segment.file.close()

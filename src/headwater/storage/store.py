@@ -1,0 +1,391 @@
+"""The data directory: all logs, the journal that makes them durable, checkpoints and recovery.
+
+Theory. An append goes into its log's segment (page cache) and into the journal. When the journal's group is synced the
+batch is acknowledged and visible. At a checkpoint the logs written since the last one are synced, their recovery points
+move up and a full journal file is free again. So after a crash every acknowledged batch is in a synced segment or in
+the journal, and recovery is: take each log up to its recovery point as it is, check the rest batch by batch and cut it
+where it is torn, then append from the journal what is missing.
+
+Threads. All methods belong to the owner's thread, but for `write_group` and `Checkpoint.run`, which only touch files
+and may run in another.
+"""
+
+import logging
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import cast
+
+from headwater.effects.clock import Clock
+from headwater.effects.entropy import Entropy, random_uuid
+from headwater.effects.files import Files, Lock, remove_tree, replace_file
+from headwater.protocol.records import BatchHeader, read_header
+from headwater.storage.checkpoints import (
+    CLEAN_SHUTDOWN,
+    LOG_STARTS,
+    RECOVERY_POINTS,
+    read_meta,
+    read_offsets,
+    read_topic_id,
+    uuid_text,
+    write_meta,
+    write_offsets,
+)
+from headwater.storage.config import LogConfig
+from headwater.storage.errors import DirectoryInUseError, FormatError, StorageError
+from headwater.storage.journal import Group, Journal, JournalEntry, JournalFile, is_disk_full
+from headwater.storage.log import Log, LogMark
+
+logger = logging.getLogger(__name__)
+
+LOG_DIRECTORY = re.compile(r"(?P<topic>.+)-(?P<partition>\d+)")
+DELETED_SUFFIX = "-delete"
+DISK_FORMAT = "1"  # of the journal; segments are in Kafka's own format
+
+
+@dataclass(slots=True)
+class Checkpoint:
+    """The work of making logs durable by themselves. `run` may be called in another thread."""
+
+    files: Files
+    directory: str
+    recovery_points: dict[tuple[str, int], int]
+    writes: list[tuple[str, int, bytes]] = field(default_factory=list)
+    paths: list[str] = field(default_factory=list)
+    directories: list[str] = field(default_factory=list)
+    advanced: list[tuple[Log, int]] = field(default_factory=list)
+    full_file: JournalFile | None = None
+
+    def run(self) -> None:
+        """Raises OSError; then nothing may be taken as synced."""
+        for path, position, data in self.writes:
+            file = self.files.open(path, create=True, pinned=True)
+            try:
+                file.truncate(position)
+                file.write((data,), position)
+            finally:
+                file.close()
+        for path in self.paths:
+            try:
+                self.files.sync_path(path)
+            except FileNotFoundError:  # removed by retention meanwhile
+                continue
+        for directory in self.directories:
+            try:
+                self.files.sync_directory(directory)
+            except FileNotFoundError:
+                continue
+        if self.directories:
+            self.files.sync_directory(self.directory)
+        write_offsets(self.files, f"{self.directory}/{RECOVERY_POINTS}", self.recovery_points)
+
+
+class LogStore:
+    """See the module's text. Life: construct, `open_log` the metadata, `recover`, use, `close`."""
+
+    def __init__(
+        self,
+        files: Files,
+        directory: str,
+        clock: Clock,
+        entropy: Entropy,
+        *,
+        use_journal: bool = True,
+        journal_file_bytes: int = 128 << 20,
+        node_id: int = 1,
+    ) -> None:
+        self.files = files
+        self.directory = directory
+        self.clock = clock
+        self.use_journal = use_journal
+        self.leader_epoch = 0
+        self.logs: dict[tuple[bytes, int], Log] = {}
+        self.dirty: set[Log] = set()
+        self.checkpointing = False
+        files.make_directory(directory)
+        self.lock = self.take_lock()
+        try:
+            self.cluster_id, self.directory_id = self.take_meta(entropy, node_id)
+            self.was_clean = files.exists(f"{directory}/{CLEAN_SHUTDOWN}")
+            if self.was_clean:
+                files.remove(f"{directory}/{CLEAN_SHUTDOWN}")
+                files.sync_directory(directory)
+            self.recovery_points = read_offsets(files, f"{directory}/{RECOVERY_POINTS}")
+            self.log_starts = read_offsets(files, f"{directory}/{LOG_STARTS}")
+            self.directories = self.find_directories()
+            self.journal = Journal(files, f"{directory}/journal", journal_file_bytes)
+            for path in (f"{directory}/journal", directory, directory.rpartition("/")[0] or "."):
+                files.sync_directory(path)
+        except BaseException:
+            self.lock.release()
+            raise
+
+    def take_lock(self) -> Lock:
+        try:
+            return self.files.lock(f"{self.directory}/.lock")
+        except BlockingIOError:
+            raise DirectoryInUseError(
+                f"{self.directory} is in use by another broker; stop that one or choose another directory"
+            ) from None
+
+    def take_meta(self, entropy: Entropy, node_id: int) -> tuple[str, bytes]:
+        """The cluster's id and this directory's, from `meta.properties`; new ones in a new directory."""
+        meta = read_meta(self.files, self.directory)
+        if meta is None:
+            others = [n for n in self.files.list_directory(self.directory) if n not in (".lock", "meta.properties.tmp")]
+            if any(LOG_DIRECTORY.fullmatch(name) for name in others):
+                raise FormatError(f"{self.directory} has logs but no meta.properties; restore it or choose another directory")
+            meta = {
+                "version": "1",
+                "cluster.id": uuid_text(random_uuid(entropy)),
+                "node.id": str(node_id),
+                "directory.id": uuid_text(random_uuid(entropy)),
+                "headwater.format": DISK_FORMAT,
+            }
+            write_meta(self.files, self.directory, meta)
+        if meta.get("headwater.format") != DISK_FORMAT:
+            raise FormatError(
+                f"{self.directory} has format {meta.get('headwater.format', 'of another broker')!r}, this version knows "
+                f"{DISK_FORMAT!r}; use the version that wrote it, or another directory"
+            )
+        return meta["cluster.id"], meta["directory.id"].encode()
+
+    def find_directories(self) -> set[tuple[str, int]]:
+        found = set()
+        for name in self.files.list_directory(self.directory):
+            if name.endswith(DELETED_SUFFIX):
+                remove_tree(self.files, f"{self.directory}/{name}")
+            elif match := LOG_DIRECTORY.fullmatch(name):
+                found.add((match["topic"], int(match["partition"])))
+        return found
+
+    # -- logs
+
+    def open_log(self, topic: str, topic_id: bytes, partition: int, config: LogConfig) -> Log:
+        """The log of a partition; what is on disk of it is loaded and checked now."""
+        log = self.logs.get((topic_id, partition))
+        if log is not None:
+            return log
+        path = f"{self.directory}/{topic}-{partition}"
+        log = Log(self.files, path, topic, topic_id, partition, config, self.leader_epoch)
+        if (topic, partition) in self.directories:
+            found = read_topic_id(self.files, path)
+            if found is not None and found != topic_id:
+                logger.warning("%s belongs to a deleted topic of the same name: removing it", path)
+                self.remove_directory(topic, partition)
+            else:
+                key = (topic, partition)
+                log.load(self.recovery_points.get(key, 0), self.log_starts.get(key, 0))
+                if log.unsynced_segments or log.end_offset > log.recovery_point:
+                    log.unsynced_segments.update(log.segments[-1:])
+                    self.dirty.add(log)
+        elif self.log_starts.get((topic, partition), 0):
+            log.start_offset = log.end_offset = self.log_starts[topic, partition]
+        self.logs[topic_id, partition] = log
+        return log
+
+    def delete_log(self, topic: str, topic_id: bytes, partition: int) -> None:
+        """Forgets a partition and removes its directory."""
+        log = self.logs.pop((topic_id, partition), None)
+        if log is not None:
+            self.dirty.discard(log)
+            log.close()
+            if log.on_disk:
+                self.directories.add((topic, partition))
+        self.recovery_points.pop((topic, partition), None)
+        self.log_starts.pop((topic, partition), None)
+        self.remove_directory(topic, partition)
+
+    def remove_directory(self, topic: str, partition: int) -> None:
+        """Moves the directory aside, so that a new topic of the name can begin, and removes it."""
+        if (topic, partition) not in self.directories:
+            return
+        self.directories.discard((topic, partition))
+        path = f"{self.directory}/{topic}-{partition}"
+        moved = f"{self.directory}/{partition}.{self.clock.wall_ms():x}-{topic[:120]}{DELETED_SUFFIX}"
+        if self.files.exists(path):
+            self.files.rename(path, moved)
+            remove_tree(self.files, moved)
+
+    # -- appending
+
+    def append(self, log: Log, batch: bytearray | memoryview, header: BatchHeader) -> tuple[int, int]:
+        """Appends a checked batch; returns its base offset and the group that makes it durable (0: visible at once).
+
+        Raises OSError when the batch could not be written; the log is then as before.
+        """
+        base_offset = log.append(batch, header, self.clock.wall_ms())
+        self.dirty.add(log)
+        if not self.use_journal:
+            log.become_durable(log.mark())
+            return base_offset, 0
+        return base_offset, self.journal.append(log, log.mark(), log.topic_id, log.partition, base_offset, batch)
+
+    def write_group(self, group: Group) -> None:
+        """Puts a group on disk. Where the journal cannot grow because the disk is full, the logs themselves are synced."""
+        try:
+            self.journal.write(group)
+        except OSError as error:
+            if not is_disk_full(error):
+                raise
+            logger.warning("the disk is full: syncing logs instead of the journal")
+            for mark, value in group.marks.items():
+                log, end = cast(Log, mark), cast(LogMark, value)
+                for segment in log.segments:
+                    if end.segment is not None and segment.base_offset <= end.segment.base_offset:
+                        self.files.sync_path(segment.path + ".log")
+                self.files.sync_directory(log.directory)
+            self.files.sync_directory(self.directory)
+
+    def group_synced(self, group: Group) -> list[Log]:
+        """Makes a written group's batches visible; returns the logs that have grown."""
+        self.journal.synced(group)
+        logs = []
+        for mark, value in group.marks.items():
+            log = cast(Log, mark)
+            log.become_durable(cast(LogMark, value))
+            logs.append(log)
+        return logs
+
+    def flush(self) -> list[Log]:
+        """Makes everything durable now, in this thread."""
+        grown = []
+        while (group := self.journal.take()) is not None or self.journal.waiting_bytes:
+            if group is None:  # both journal files are full
+                self.checkpoint()
+                continue
+            self.write_group(group)
+            grown += self.group_synced(group)
+        return grown
+
+    # -- checkpoints
+
+    def needs_checkpoint(self) -> bool:
+        """Whether a full journal file waits to be freed."""
+        return self.journal.full_file is not None and not self.checkpointing
+
+    def begin_checkpoint(self) -> Checkpoint:
+        """What has to be synced for all that was appended until now. One at a time; `finish_checkpoint` ends it."""
+        self.checkpointing = True
+        checkpoint = Checkpoint(self.files, self.directory, dict(self.recovery_points))
+        for log in self.dirty:
+            for segment in log.unsynced_segments:
+                checkpoint.paths.append(segment.path + ".log")
+            if log.producers.entries:
+                log.write_snapshot()
+            if log.segments:
+                checkpoint.writes += log.segments[-1].index_writes()
+            if log.names_unsynced:
+                checkpoint.directories.append(log.directory)
+            log.unsynced_segments.clear()
+            log.names_unsynced = False
+            checkpoint.advanced.append((log, log.end_offset))
+            checkpoint.recovery_points[log.topic, log.partition] = log.end_offset
+        self.dirty = set()
+        checkpoint.full_file = self.journal.full_file
+        return checkpoint
+
+    def finish_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Takes a checkpoint that has run."""
+        for log, offset in checkpoint.advanced:
+            if self.logs.get((log.topic_id, log.partition)) is log:
+                log.recovery_point = offset
+                self.recovery_points[log.topic, log.partition] = offset
+        if checkpoint.full_file is not None:
+            checkpoint.full_file.retire()
+        self.checkpointing = False
+
+    def checkpoint(self) -> None:
+        """A whole checkpoint in this thread."""
+        checkpoint = self.begin_checkpoint()
+        checkpoint.run()
+        self.finish_checkpoint(checkpoint)
+
+    # -- recovery
+
+    def recover_log(self, log: Log) -> None:
+        """Appends from the journal what this log lacks."""
+        for entry in self.journal.recovered():
+            if entry.topic_id == log.topic_id and entry.partition == log.partition:
+                self.replay_entry(log, entry)
+        log.become_durable(log.mark())
+
+    def recover(self, find: Callable[[bytes, int], tuple[str, LogConfig] | None]) -> None:
+        """Brings all logs to where the journal says they were; `find` tells a topic id's name and configuration.
+
+        Ends with everything synced and an empty journal. Raises StorageError where the journal and a log contradict.
+        """
+        replayed = 0
+        for entry in self.journal.recovered():
+            known = find(entry.topic_id, entry.partition)
+            if known is None:
+                continue
+            topic, config = known
+            log = self.open_log(topic, entry.topic_id, entry.partition, config)
+            replayed += self.replay_entry(log, entry)
+        for log in self.logs.values():
+            log.become_durable(log.mark())
+        self.checkpoint()
+        self.journal.start()
+        if not self.was_clean and replayed:
+            logger.warning("recovered after an unclean stop: %d batches came back from the journal", replayed)
+
+    def replay_entry(self, log: Log, entry: JournalEntry) -> bool:
+        if entry.base_offset < log.end_offset:
+            return False
+        header = read_header(entry.batch)
+        if entry.base_offset > log.end_offset:
+            raise StorageError(
+                f"{log.directory} ends at offset {log.end_offset} but the journal goes on at {entry.base_offset}: "
+                "segments are missing; restore the directory from a copy"
+            )
+        log.append_recovered(entry.batch, header._replace(base_offset=entry.base_offset))
+        self.dirty.add(log)
+        return True
+
+    def remove_strays(self, is_known: Callable[[str, int], bool]) -> None:
+        """Removes the directories of partitions that are no more."""
+        for topic, partition in [key for key in self.directories if not is_known(*key)]:
+            logger.info("removing %s-%d: its topic was deleted", topic, partition)
+            self.remove_directory(topic, partition)
+            self.log_starts.pop((topic, partition), None)
+            self.recovery_points.pop((topic, partition), None)
+
+    # -- log start offsets and retention
+
+    def advance_start(self, starts: dict[Log, int]) -> int:
+        """Moves log start offsets up, durably, and removes the segments below; returns how many were removed."""
+        for log, offset in starts.items():
+            log.start_offset = offset
+            self.log_starts[log.topic, log.partition] = offset
+        write_offsets(self.files, f"{self.directory}/{LOG_STARTS}", self.log_starts)
+        return sum(log.remove_before_start() for log in starts)
+
+    def apply_retention(self) -> int:
+        """Removes what the logs' configurations let go; returns the number of segments."""
+        now_ms = self.clock.wall_ms()
+        starts = {}
+        for log in self.logs.values():
+            offset = log.expired_offset(now_ms)
+            if offset > log.start_offset:
+                starts[log] = offset
+        return self.advance_start(starts) if starts else 0
+
+    # -- the end
+
+    def close(self) -> None:
+        """Syncs everything, says so with a marker, and gives the directory back."""
+        self.flush()
+        self.checkpoint()
+        for file in self.journal.files:
+            if file.generation:
+                file.retire()
+        replace_file(self.files, f"{self.directory}/{CLEAN_SHUTDOWN}", b'{"version":0,"brokerEpoch":0}')
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Gives the directory back without a word, as a killed process would."""
+        for log in self.logs.values():
+            log.close()
+        self.journal.close()
+        self.lock.release()
