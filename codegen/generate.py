@@ -167,9 +167,8 @@ def module_name(message: dict[str, Any]) -> str:
         return snake(re.sub("(Request|Response)$", "", name))
     if message.get("kind") == "stored":
         origin = message["class"]
-        for part, module in (("metadata.storage", "producer_snapshot"), (".metadata.", "metadata_records")):
-            if part in origin:
-                return module
+        if ".coordinator." not in origin:
+            return snake(name)
         return "stored_" + snake(re.sub("(Key|Value)$", "", name))
     return {"RequestHeader": "header", "ResponseHeader": "header"}.get(name, "embedded")
 
@@ -208,7 +207,9 @@ def apis(data: dict[str, Any]) -> str:
     for m in requests:
         out.append(f"    {module_name(m).upper()} = {m['apiKey']}")
     out += ["", "", "class Api(NamedTuple):"]
-    out += ['    """`low` to `latest_stable` is what Kafka 4.4 itself serves; header versions are by version from `low`."""']
+    out += [
+        '    """`low` to `latest_stable` is what Kafka 4.4 itself serves; header versions are by version from `low`."""'
+    ]
     out += ["", "    name: str", "    module: str", "    low: int", "    high: int", "    latest_stable: int"]
     out += ["    flexible: int", "    request_headers: tuple[int, ...]", "    response_headers: tuple[int, ...]"]
     out += ["", "", "APIS: dict[int, Api] = {"]
@@ -216,7 +217,7 @@ def apis(data: dict[str, Any]) -> str:
         low, high = versions(m["versions"])
         response = responses[m["apiKey"]]
         out.append(
-            f"    {m['apiKey']}: Api(\"{m['name'].removesuffix('Request')}\", \"{module_name(m)}\", {low}, {high}, "
+            f'    {m["apiKey"]}: Api("{m["name"].removesuffix("Request")}", "{module_name(m)}", {low}, {high}, '
             f"{m['latestStable']}, {versions(m['flexible'])[0]}, {tuple(m['headerVersions'])!r}, "
             f"{tuple(response['headerVersions'])!r}),"
         )

@@ -316,7 +316,9 @@ class EncoderSource(Source):
             self.line(f"if {values}: {self.sink}(pack('>' + len({values}) * '{format_}', *{values}))")
             return
         element = self.name("x")
-        self.line(f"for {element} in {values} or ():" if self.version >= field.nullable else f"for {element} in {values}:")
+        self.line(
+            f"for {element} in {values} or ():" if self.version >= field.nullable else f"for {element} in {values}:"
+        )
         self.indent += 1
         self.value(field, field.element, element)
         self.flush()
@@ -394,7 +396,7 @@ def base_names() -> dict[str, Any]:
 
 
 @cache
-def decoder(class_: Any, version: int) -> Decoder:
+def decoder(class_: type, version: int) -> Decoder:
     """The function that decodes this message in this version."""
     names = base_names()
     exec(compile(decoder_source(class_, version, names), f"<decode {class_.__name__} {version}>", "exec"), names)
@@ -402,7 +404,7 @@ def decoder(class_: Any, version: int) -> Decoder:
 
 
 @cache
-def encoder(class_: Any, version: int) -> Encoder:
+def encoder(class_: type, version: int) -> Encoder:
     """The function that encodes this message in this version."""
     names = base_names()
     exec(compile(encoder_source(class_, version, names), f"<encode {class_.__name__} {version}>", "exec"), names)

@@ -8,8 +8,8 @@ ApiVersions response always has header 0, so that a client can read it before it
 import struct
 from typing import Any, NamedTuple
 
-from headwater.protocol.apis import APIS, Api
 from headwater.effects.buffers import Buffer
+from headwater.protocol.apis import APIS, Api
 from headwater.protocol.compiled import encode_parts, skip_tagged
 from headwater.protocol.errors import ProtocolError, UnsupportedVersionError
 

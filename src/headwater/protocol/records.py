@@ -78,7 +78,7 @@ class BatchHeader(NamedTuple):
     producer_id: int
     producer_epoch: int
     base_sequence: int
-    count: int
+    records_count: int
 
     @property
     def size_bytes(self) -> int:
@@ -152,12 +152,14 @@ def check_counts(header: BatchHeader, batch: Buffer) -> None:
 
     Uncompressed records are counted by their lengths without being decoded; compressed ones stay closed.
     """
-    if header.count <= 0 or header.last_offset_delta != header.count - 1:
-        raise InvalidBatchError(f"{header.count} records with a last offset delta of {header.last_offset_delta}")
+    if header.records_count <= 0 or header.last_offset_delta != header.records_count - 1:
+        raise InvalidBatchError(
+            f"{header.records_count} records with a last offset delta of {header.last_offset_delta}"
+        )
     if header.attributes & COMPRESSION_MASK > Compression.ZSTD:
         raise InvalidBatchError(f"unknown compression {header.attributes & COMPRESSION_MASK}")
-    if header.attributes & COMPRESSION_MASK == 0 and not counts_match(batch, header.size_bytes, header.count):
-        raise InvalidBatchError(f"the batch does not hold the {header.count} records that it claims")
+    if header.attributes & COMPRESSION_MASK == 0 and not counts_match(batch, header.size_bytes, header.records_count):
+        raise InvalidBatchError(f"the batch does not hold the {header.records_count} records that it claims")
 
 
 def counts_match(batch: Buffer, end: int, count: int) -> bool:
@@ -205,7 +207,7 @@ def records(header: BatchHeader, batch: Buffer, size_max: int = DECOMPRESSED_BYT
     position = 0
     append_time = header.max_timestamp if header.attributes & LOG_APPEND_TIME else None
     try:
-        for _ in range(header.count):
+        for _ in range(header.records_count):
             length, position = read_varint(data, position)
             end = position + length
             if length < 0 or end > len(data):

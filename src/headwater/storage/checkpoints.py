@@ -1,9 +1,9 @@
 """The small text files of a data directory, in Kafka's formats.
 
-    *-offset-checkpoint         version 0, number of lines, then "topic partition offset" a line
-    leader-epoch-checkpoint     version 0, number of lines, then "epoch start-offset" a line
-    partition.metadata          version: 0, topic_id: the id in URL-safe base64
-    meta.properties             version=1, cluster.id, node.id, directory.id
+*-offset-checkpoint         version 0, number of lines, then "topic partition offset" a line
+leader-epoch-checkpoint     version 0, number of lines, then "epoch start-offset" a line
+partition.metadata          version: 0, topic_id: the id in URL-safe base64
+meta.properties             version=1, cluster.id, node.id, directory.id
 """
 
 import base64

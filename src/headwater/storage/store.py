@@ -134,7 +134,9 @@ class LogStore:
         if meta is None:
             others = [n for n in self.files.list_directory(self.directory) if n not in (".lock", "meta.properties.tmp")]
             if any(LOG_DIRECTORY.fullmatch(name) for name in others):
-                raise FormatError(f"{self.directory} has logs but no meta.properties; restore it or choose another directory")
+                raise FormatError(
+                    f"{self.directory} has logs but no meta.properties; restore it or choose another directory"
+                )
             meta = {
                 "version": "1",
                 "cluster.id": uuid_text(random_uuid(entropy)),

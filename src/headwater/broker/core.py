@@ -1,0 +1,396 @@
+"""The broker without its sockets: what it keeps, and how its parts meet.
+
+The core is driven from outside and never waits. A shell hands it requests (`dispatch.py`), asks it for the journal's
+next group, writes that group where it likes and tells when it is on disk, and calls the timers when they are due. So
+the test broker is this broker on an in-memory disk and a clock that is moved by hand.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from headwater.broker import configs
+from headwater.broker.fetching import FetchSessions, FetchWait
+from headwater.broker.metadata import (
+    METADATA_TOPIC,
+    METADATA_TOPIC_ID,
+    OFFSETS_TOPIC,
+    Metadata,
+    MetadataError,
+    Topic,
+    decode_record,
+    encode_record,
+)
+from headwater.broker.settings import Settings
+from headwater.broker.statistics import Statistics
+from headwater.coordinators.group_records import StateRecord
+from headwater.coordinators.groups import GroupCoordinator, partition_for
+from headwater.coordinators.membership import GroupLimits
+from headwater.effects.clock import Clock
+from headwater.effects.entropy import Entropy, random_uuid
+from headwater.effects.files import Files
+from headwater.effects.waits import Timers
+from headwater.protocol.error_codes import ErrorCode
+from headwater.protocol.records import Record, batches, build_batch, read_header, records
+from headwater.storage.config import LogConfig
+from headwater.storage.errors import StorageError
+from headwater.storage.journal import Group
+from headwater.storage.log import Log
+from headwater.storage.store import LogStore
+
+logger = logging.getLogger(__name__)
+
+SNAPSHOT_BATCH_RECORDS = 1000
+SNAPSHOT_RECORDS_MIN = 5000
+METADATA_CONFIG = LogConfig(retention_ms=-1, segment_bytes=64 << 20)
+READ_BYTES = 1 << 20
+
+
+class BrokerCore:
+    """See the module's text. A new core has its state back from disk and is ready for requests."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        files: Files,
+        clock: Clock,
+        entropy: Entropy,
+        *,
+        directory: str,
+        host: str = "127.0.0.1",
+        port: int = 9092,
+    ) -> None:
+        self.settings = settings
+        self.clock = clock
+        self.entropy = entropy
+        self.host = host
+        self.port = port
+        self.timers = Timers(clock)
+        self.statistics = Statistics()
+        self.durable_waits: deque[tuple[int, Callable[[], None]]] = deque()
+        self.fetch_waits: dict[Log, set[FetchWait]] = {}
+        self.sessions = FetchSessions(clock, entropy, settings.max_incremental_fetch_session_cache_slots)
+        self.topic_log_configs: dict[bytes, LogConfig] = {}
+        self.producer_ids = iter(range(0))
+        self.offsets_records: dict[Log, int] = {}
+        self.is_failed = False
+        self.store = LogStore(
+            files,
+            directory,
+            clock,
+            entropy,
+            use_journal=settings.headwater_durability == "journal",
+            journal_file_bytes=settings.headwater_journal_file_bytes,
+            node_id=settings.node_id,
+        )
+        try:
+            self.metadata = Metadata(settings.node_id)
+            self.metadata_log = self.load_metadata()
+            self.groups = self.new_coordinator()
+            self.load_groups()
+        except BaseException:
+            self.store.abandon()
+            raise
+        self.schedule_chores()
+
+    # -- start
+
+    def load_metadata(self) -> Log:
+        """Brings the metadata back, then every log that the journal speaks of."""
+        log = self.store.open_log(METADATA_TOPIC, METADATA_TOPIC_ID, 0, METADATA_CONFIG)
+        self.store.recover_log(log)
+        for record in self.read_records(log):
+            if record.value is not None:
+                self.metadata.replay(decode_record(record.value))
+        self.store.leader_epoch = max(0, self.metadata.broker_epoch + (0 if self.store.was_clean else 1))
+        log.leader_epoch = self.store.leader_epoch
+        self.store.remove_strays(self.is_known_partition)
+        self.store.recover(self.find_partition)
+        if not self.store.was_clean:
+            self.append_metadata(self.metadata.register_broker(random_uuid(self.entropy)))
+        return log
+
+    def is_known_partition(self, topic: str, partition: int) -> bool:
+        known = self.metadata.topics.get(topic)
+        return topic == METADATA_TOPIC or (known is not None and partition < known.partitions)
+
+    def find_partition(self, topic_id: bytes, partition: int) -> tuple[str, LogConfig] | None:
+        """What the store wants to know of a partition in the journal; None when it was deleted."""
+        if topic_id == METADATA_TOPIC_ID:
+            return METADATA_TOPIC, METADATA_CONFIG
+        topic = self.metadata.by_id.get(topic_id)
+        return (topic.name, self.log_config(topic)) if topic is not None else None
+
+    def new_coordinator(self) -> GroupCoordinator:
+        settings = self.settings
+        limits = GroupLimits(
+            settings.group_min_session_timeout_ms,
+            settings.group_max_session_timeout_ms,
+            settings.group_initial_rebalance_delay_ms,
+            settings.group_max_size,
+        )
+        return GroupCoordinator(
+            self.clock,
+            self.timers,
+            self.entropy,
+            limits,
+            self.append_group_records,
+            offset_metadata_bytes_max=settings.offset_metadata_max_bytes,
+            offsets_retention_ms=settings.offsets_retention_minutes * 60_000,
+        )
+
+    def load_groups(self) -> None:
+        topic = self.metadata.topics.get(OFFSETS_TOPIC)
+        if topic is None:
+            return
+        for partition in range(topic.partitions):
+            if (topic.name, partition) in self.store.directories or (topic.topic_id, partition) in self.store.logs:
+                log = self.log(topic, partition)
+                count = 0
+                for record in self.read_records(log):
+                    self.groups.replay(record.key, record.value)
+                    count += 1
+                self.offsets_records[log] = count
+        self.groups.started()
+
+    def read_records(self, log: Log) -> Iterable[Record]:
+        """Every record of a log of ours, decoded."""
+        offset = log.start_offset
+        while offset < log.end_offset:
+            data = log.read(offset, READ_BYTES, at_least_one=True)
+            if not data:
+                raise StorageError(f"{log.directory} cannot be read at offset {offset}")
+            for header, batch in batches(data):
+                yield from (record for record in records(header, batch) if record.offset >= offset)
+                offset = header.next_offset
+
+    # -- partitions
+
+    def log_config(self, topic: Topic) -> LogConfig:
+        """What the topic's configuration comes to."""
+        config = self.topic_log_configs.get(topic.topic_id)
+        if config is None:
+            config = configs.log_config(topic.configs, self.settings.given)
+            self.topic_log_configs[topic.topic_id] = config
+        return config
+
+    def log(self, topic: Topic, partition: int) -> Log:
+        """The log of a partition that exists."""
+        log = self.store.logs.get((topic.topic_id, partition))
+        if log is None:
+            log = self.store.open_log(topic.name, topic.topic_id, partition, self.log_config(topic))
+        return log
+
+    def config_changed(self, topic: Topic) -> None:
+        """Lets the topic's open logs follow a change of its configuration."""
+        self.topic_log_configs.pop(topic.topic_id, None)
+        config = self.log_config(topic)
+        for partition in range(topic.partitions):
+            log = self.store.logs.get((topic.topic_id, partition))
+            if log is not None:
+                log.config = config
+
+    # -- appending
+
+    def append_records(self, log: Log, content: list[Record]) -> int:
+        """Appends records of ours as one batch; returns the group that makes them durable. Raises OSError."""
+        batch = build_batch(content)
+        _, group = self.store.append(log, batch, read_header(batch))
+        return group
+
+    def when_durable(self, group: int, callback: Callable[[], None]) -> None:
+        """Calls back when that group of the journal is on disk; at once for group 0."""
+        if group == 0:
+            callback()
+        else:
+            self.durable_waits.append((group, callback))
+
+    def group_synced(self, group: Group) -> None:
+        """The shell has put a group on disk: what waited for it goes on."""
+        for log in self.store.group_synced(group):
+            if log in self.fetch_waits:
+                self.wake_fetches(log)
+        waits = self.durable_waits
+        while waits and waits[0][0] <= group.number:
+            waits.popleft()[1]()
+
+    def wake_fetches(self, log: Log) -> None:
+        for wait in list(self.fetch_waits.get(log, ())):
+            wait.check()
+
+    def log_grew(self, log: Log) -> None:
+        """To be called after an append that is visible at once (durability page-cache)."""
+        if log in self.fetch_waits:
+            self.wake_fetches(log)
+
+    # -- metadata
+
+    def append_metadata(self, changes: list[Any]) -> int:
+        """Appends one decision to the metadata log and takes it into the state; returns the group of the journal.
+
+        The state may run ahead of the disk here: whatever is promised on top of it goes through the same journal later.
+        """
+        now_ms = self.clock.wall_ms()
+        log = self.store.logs[METADATA_TOPIC_ID, 0]
+        group = self.append_records(log, [Record(None, encode_record(c), (), now_ms) for c in changes])
+        for change in changes:
+            self.metadata.replay(change)
+        return group
+
+    def create_topic(self, name: str, partitions: int, own_configs: dict[str, str | None]) -> int:
+        """Creates a topic; returns the journal's group. Raises MetadataError and OSError."""
+        topic_id = random_uuid(self.entropy)
+        changes = self.metadata.create_topic(name, topic_id, partitions, own_configs, self.store.leader_epoch)
+        return self.append_metadata(changes)
+
+    def auto_create_topic(self, name: str) -> None:
+        """Creates a topic that a client asked after, with the broker's defaults. Raises MetadataError and OSError."""
+        if name == OFFSETS_TOPIC:
+            self.create_offsets_topic()
+            return
+        self.create_topic(name, self.settings.num_partitions, {})
+
+    def create_offsets_topic(self) -> Topic:
+        """The topic that keeps the groups, configured as Kafka configures it."""
+        topic = self.metadata.topics.get(OFFSETS_TOPIC)
+        if topic is None:
+            own: dict[str, str | None] = {
+                "cleanup.policy": "compact",
+                "compression.type": "producer",
+                "segment.bytes": str(self.settings.offsets_topic_segment_bytes),
+            }
+            self.create_topic(OFFSETS_TOPIC, self.settings.offsets_topic_num_partitions, own)
+            topic = self.metadata.topics[OFFSETS_TOPIC]
+        return topic
+
+    def delete_topic(self, topic: Topic) -> int:
+        """Deletes a topic and its data; returns the journal's group. Raises OSError."""
+        group = self.append_metadata(self.metadata.delete_topic(topic))
+        self.topic_log_configs.pop(topic.topic_id, None)
+        for partition in range(topic.partitions):
+            log = self.store.logs.get((topic.topic_id, partition))
+            if log is not None:
+                for wait in list(self.fetch_waits.get(log, ())):
+                    wait.finish()
+        # The data goes when nothing can bring the topic back.
+        self.when_durable(group, lambda: self.remove_topic_data(topic))
+        self.groups.forget_topic(topic.name)
+        return group
+
+    def remove_topic_data(self, topic: Topic) -> None:
+        for partition in range(topic.partitions):
+            self.store.delete_log(topic.name, topic.topic_id, partition)
+
+    def next_producer_id(self) -> tuple[int, int]:
+        """A producer id that nobody has, and the journal's group that makes it so. Raises OSError."""
+        producer_id = next(self.producer_ids, None)
+        if producer_id is not None:
+            return producer_id, 0
+        first = self.metadata.next_producer_id
+        group = self.append_metadata(self.metadata.allocate_producer_ids())
+        self.producer_ids = iter(range(first + 1, self.metadata.next_producer_id))
+        return first, group
+
+    # -- groups
+
+    def append_group_records(
+        self, group_id: str, changes: list[StateRecord], then: Callable[[ErrorCode], None]
+    ) -> None:
+        """What the coordinator appends with."""
+        try:
+            topic = self.create_offsets_topic()
+            log = self.log(topic, partition_for(group_id, topic.partitions))
+            now_ms = self.clock.wall_ms()
+            group = self.append_records(log, [Record(key, value, (), now_ms) for key, value in changes])
+        except (OSError, MetadataError) as error:
+            logger.error("group %s: cannot write to %s: %s", group_id, OFFSETS_TOPIC, error)
+            then(ErrorCode.COORDINATOR_NOT_AVAILABLE)
+            return
+        self.offsets_records[log] = self.offsets_records.get(log, 0) + len(changes)
+        self.when_durable(group, lambda: then(ErrorCode.NONE))
+        if group == 0:
+            self.log_grew(log)
+
+    def shorten_offsets_logs(self) -> None:
+        """Keeps restarts fast: a partition of `__consumer_offsets` with many more records than it has state is written
+        anew at its end, and begins there. As compaction, it keeps the last value of every key.
+        """
+        topic = self.metadata.topics.get(OFFSETS_TOPIC)
+        if topic is None:
+            return
+        for log, count in list(self.offsets_records.items()):
+            if count < SNAPSHOT_RECORDS_MIN or log.end_offset != log.high_watermark:
+                continue
+            live = list(self.groups.snapshot(lambda g, p=log.partition: partition_for(g, topic.partitions) == p))  # type: ignore[misc]
+            if count < 4 * len(live):
+                continue
+            start, now_ms = log.end_offset, self.clock.wall_ms()
+            group = 0
+            for at in range(0, len(live), SNAPSHOT_BATCH_RECORDS):
+                part = live[at : at + SNAPSHOT_BATCH_RECORDS]
+                group = self.append_records(log, [Record(key, value, (), now_ms) for key, value in part])
+            self.offsets_records[log] = len(live)
+            self.when_durable(group, lambda log=log, start=start: self.drop_before(log, start))  # type: ignore[misc]
+
+    def drop_before(self, log: Log, offset: int) -> None:
+        if log.segments and log.segments[-1].base_offset < offset:
+            log.roll()
+        self.store.advance_start({log: offset})
+
+    # -- chores
+
+    def schedule_chores(self) -> None:
+        settings = self.settings
+        self.repeat(settings.log_retention_check_interval_ms, self.apply_retention)
+        self.repeat(settings.offsets_retention_check_interval_ms, self.expire_offsets)
+        self.repeat(settings.producer_id_expiration_check_interval_ms, self.expire_producers)
+        self.repeat(settings.log_flush_offset_checkpoint_interval_ms, self.shorten_offsets_logs)
+
+    def repeat(self, interval_ms: int, chore: Callable[[], object]) -> None:
+        def run() -> None:
+            try:
+                chore()
+            except OSError as error:
+                logger.error("%s: %s", chore.__name__, error)
+            self.timers.call_later(interval_ms, run)
+
+        self.timers.call_later(interval_ms, run)
+
+    def apply_retention(self) -> None:
+        for topic in list(self.metadata.topics.values()):
+            for partition in range(topic.partitions):
+                if (topic.name, partition) in self.store.directories:
+                    self.log(topic, partition)
+        removed = self.store.apply_retention()
+        if removed:
+            logger.info("retention removed %d segments", removed)
+
+    def expire_offsets(self) -> None:
+        self.groups.expire_offsets(lambda count: logger.info("%d committed offsets expired", count))
+
+    def expire_producers(self) -> None:
+        before_ms = self.clock.wall_ms() - self.settings.producer_id_expiration_ms
+        for log in self.store.logs.values():
+            log.producers.expire(before_ms)
+
+    # -- the end
+
+    def fail(self, error: Exception) -> None:
+        """After a failed sync nothing may be acknowledged any more: everything that waits is left unanswered."""
+        self.is_failed = True
+        self.durable_waits.clear()
+        logger.critical(
+            "the journal cannot be written: %s. The broker ends; the next start takes what is on disk", error
+        )
+
+    def close(self) -> None:
+        """Ends the waits and leaves everything synced."""
+        for waits in list(self.fetch_waits.values()):
+            for wait in list(waits):
+                wait.finish()
+        self.store.flush()
+        while self.durable_waits:
+            self.durable_waits.popleft()[1]()
+        self.store.close()
+

@@ -1,0 +1,138 @@
+"""From a frame to its handler and back: the one way in which a request reaches the core.
+
+The table below is all that this broker serves, and what ApiVersions tells. A handler's module is imported with its
+first request.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any, NamedTuple
+
+from headwater.broker.core import BrokerCore
+from headwater.broker.fetching import FetchWait
+from headwater.effects.buffers import Buffer
+from headwater.effects.waits import Deferred
+from headwater.protocol.apis import APIS, Api, ApiKey
+from headwater.protocol.compiled import decode
+from headwater.protocol.errors import ProtocolError, UnsupportedVersionError
+from headwater.protocol.frames import read_request_header, response_frame
+
+SERVED: tuple[ApiKey, ...] = (
+    ApiKey.PRODUCE,
+    ApiKey.FETCH,
+    ApiKey.LIST_OFFSETS,
+    ApiKey.METADATA,
+    ApiKey.OFFSET_COMMIT,
+    ApiKey.OFFSET_FETCH,
+    ApiKey.FIND_COORDINATOR,
+    ApiKey.JOIN_GROUP,
+    ApiKey.HEARTBEAT,
+    ApiKey.LEAVE_GROUP,
+    ApiKey.SYNC_GROUP,
+    ApiKey.DESCRIBE_GROUPS,
+    ApiKey.LIST_GROUPS,
+    ApiKey.API_VERSIONS,
+    ApiKey.CREATE_TOPICS,
+    ApiKey.DELETE_TOPICS,
+    ApiKey.DELETE_RECORDS,
+    ApiKey.INIT_PRODUCER_ID,
+    ApiKey.OFFSET_FOR_LEADER_EPOCH,
+    ApiKey.DESCRIBE_CONFIGS,
+    ApiKey.ALTER_CONFIGS,
+    ApiKey.DESCRIBE_LOG_DIRS,
+    ApiKey.CREATE_PARTITIONS,
+    ApiKey.DELETE_GROUPS,
+    ApiKey.INCREMENTAL_ALTER_CONFIGS,
+    ApiKey.OFFSET_DELETE,
+    ApiKey.DESCRIBE_CLUSTER,
+    ApiKey.DESCRIBE_TOPIC_PARTITIONS,
+)
+# librdkafka's compressed produce fails unless Produce 0 is advertised (KAFKA-18659); a request of 0 to 2 is refused.
+ADVERTISED_LOW = {ApiKey.PRODUCE: 0}
+SERVED_KEYS = frozenset(int(key) for key in SERVED)
+
+
+@dataclass(slots=True, eq=False)
+class Connection:
+    """What the core knows of a client's connection."""
+
+    client_host: str
+    waits: set[FetchWait] = field(default_factory=set)
+
+    def closed(self) -> None:
+        """Nobody is there any more to be answered."""
+        for wait in list(self.waits):
+            wait.stop()
+
+
+class Request(NamedTuple):
+    """A decoded request."""
+
+    api_key: int
+    api_version: int
+    client_id: str | None
+    connection: Connection
+    body: Any
+
+
+class Served(NamedTuple):
+    """What dispatching one version of an API needs."""
+
+    api: Api
+    request_class: Any
+    handle: Callable[[BrokerCore, Request], Any]
+
+
+served_cache: dict[int, Served] = {}
+
+
+def served(api_key: int) -> Served:
+    """The handler of a served API, imported on first use."""
+    found = served_cache.get(api_key)
+    if found is None:
+        api = APIS[api_key]
+        messages = import_module(f"headwater.protocol.messages.{api.module}")
+        handler = import_module(f"headwater.broker.handlers.{api.module}")
+        found = served_cache[api_key] = Served(api, getattr(messages, api.name + "Request"), handler.handle)
+    return found
+
+
+def advertised() -> list[tuple[int, int, int]]:
+    """(key, lowest version, highest version) of everything in the table."""
+    return [(key, ADVERTISED_LOW.get(key, APIS[key].low), APIS[key].latest_stable) for key in SERVED]
+
+
+def dispatch(core: BrokerCore, connection: Connection, frame: Buffer) -> list[Buffer] | Deferred | None:
+    """Handles one request frame (without its length).
+
+    Returns the response's buffers, a `Deferred` that completes with them, or None when there is no response. Raises
+    ProtocolError for what ends the connection: bytes that are no request, or an API or version that is not served.
+    """
+    header = read_request_header(frame)
+    key, version = header.api_key, header.api_version
+    if key not in SERVED_KEYS:
+        raise UnsupportedVersionError(f"{APIS[key].name} is not served")
+    entry = served(key)
+    api = entry.api
+    if not api.low <= version <= api.latest_stable:
+        if key != ApiKey.API_VERSIONS:
+            raise UnsupportedVersionError(f"{api.name} version {version} is not served")
+        unsupported = import_module("headwater.broker.handlers.api_versions").unsupported_version()
+        return response_frame(api, 0, header.correlation_id, unsupported)
+    body, position = decode(entry.request_class, version, frame, header.body_at)
+    if position != len(frame):
+        raise ProtocolError(f"{len(frame) - position} bytes are left behind a {api.name} request")
+    core.statistics.requests[key] += 1
+    answer = entry.handle(core, Request(key, version, header.client_id, connection, body))
+    if answer is None:
+        return None
+    if isinstance(answer, Deferred):
+        framed = Deferred()
+        answer.when_done(
+            lambda message: framed.complete(
+                None if message is None else response_frame(api, version, header.correlation_id, message)
+            )
+        )
+        return framed
+    return response_frame(api, version, header.correlation_id, answer)

@@ -1,0 +1,196 @@
+"""`hw.Broker`: the broker in the user's own process, in a thread with a loop of its own, or in a child process.
+
+Without a directory it lives in memory, bounded, on the same code. It is the broker of `headwater up` but for one
+default: `group.initial.rebalance.delay.ms` is 0, so that a test's consumer has its partitions at once.
+"""
+
+import asyncio
+import contextlib
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from headwater.broker.core import BrokerCore
+from headwater.broker.running import Listener, event_loop, open_core
+from headwater.broker.server import Server
+from headwater.broker.settings import Settings, SettingsError
+from headwater.effects.clock import SystemClock
+from headwater.effects.entropy import SystemEntropy
+from headwater.effects.memory_files import MemoryFiles
+
+MEMORY_BYTES_MAX = 1 << 30
+MEMORY_JOURNAL_FILE_BYTES = 16 << 20
+START_TIMEOUT_S = 30.0
+STOP_TIMEOUT_S = 60.0
+
+
+class BrokerError(RuntimeError):
+    """The broker could not be started, or has ended by itself."""
+
+
+class Broker:
+    """A Kafka broker for this process.
+
+    `directory`: where it keeps its data; None keeps it in memory, at most `memory_bytes_max`. `port` 0 takes a free
+    one. `settings` are Kafka's, by name. `in_child_process` runs it beside this process, where a busy application
+    cannot slow it; then there must be a directory.
+
+    A context manager, blocking or async; `start` and `stop` do the same. Raises BrokerError, or what opening the
+    directory raises (DirectoryInUseError, FormatError), and SettingsError for a setting that is unknown or wrong.
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str] | None = None,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        settings: Mapping[str, object] | None = None,
+        memory_bytes_max: int = MEMORY_BYTES_MAX,
+        in_child_process: bool = False,
+    ) -> None:
+        pairs = {"group.initial.rebalance.delay.ms": "0", **{k: str(v) for k, v in (settings or {}).items()}}
+        if in_child_process and directory is None:
+            raise SettingsError("a broker in a child process needs a directory")
+        if directory is None:
+            pairs.setdefault("headwater.journal.file.bytes", str(MEMORY_JOURNAL_FILE_BYTES))
+        self.settings = Settings.from_pairs(pairs)
+        self.pairs = pairs
+        self.directory = None if directory is None else os.fspath(directory)
+        self.host = host
+        self.port = port
+        self.memory_bytes_max = memory_bytes_max
+        self.in_child_process = in_child_process
+        self.runner: ThreadRunner | ChildRunner | None = None
+
+    @property
+    def address(self) -> str:
+        """`host:port`, to be given to any client as its bootstrap server. Raises BrokerError before the start."""
+        if self.runner is None:
+            raise BrokerError("the broker is not started")
+        return f"{self.host}:{self.runner.port}"
+
+    @property
+    def is_running(self) -> bool:
+        return self.runner is not None
+
+    def start(self) -> Self:
+        """Starts it and returns when clients can connect. Nothing happens if it runs."""
+        if self.runner is None:
+            self.runner = ChildRunner(self) if self.in_child_process else ThreadRunner(self)
+        return self
+
+    def stop(self) -> None:
+        """Answers what is under way, syncs and ends. Nothing happens if it does not run."""
+        if self.runner is not None:
+            runner, self.runner = self.runner, None
+            runner.stop()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    async def __aenter__(self) -> Self:
+        return await asyncio.to_thread(self.start)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await asyncio.to_thread(self.stop)
+
+    def __repr__(self) -> str:
+        where = self.directory or "memory"
+        return f"<Broker {self.address if self.runner else 'stopped'} in {where}>"
+
+
+class ThreadRunner:
+    """A broker in a thread of this process."""
+
+    def __init__(self, broker: Broker) -> None:
+        self.broker = broker
+        self.port = 0
+        self.error: BaseException | None = None
+        self.ready = threading.Event()
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.stopping: asyncio.Event | None = None
+        self.thread = threading.Thread(target=self.run, name="headwater-broker", daemon=True)
+        self.thread.start()
+        self.ready.wait()
+        if self.error is not None:
+            self.thread.join()
+            raise self.error
+
+    def run(self) -> None:
+        try:
+            with event_loop() as loop:
+                self.loop = loop
+                loop.run_until_complete(self.serve())
+        except BaseException as error:  # noqa: BLE001 - handed to the thread that started this one
+            self.error = error
+        finally:
+            self.ready.set()
+
+    def open(self) -> BrokerCore:
+        broker = self.broker
+        if broker.directory is not None:
+            return open_core(broker.settings, broker.directory)
+        files = MemoryFiles(broker.memory_bytes_max)
+        return BrokerCore(broker.settings, files, SystemClock(), SystemEntropy(), directory="data")
+
+    async def serve(self) -> None:
+        self.stopping = asyncio.Event()
+        core = self.open()
+        server = Server(core, inline=self.broker.directory is None)
+        try:
+            listener = Listener(self.broker.host, self.broker.port)
+            self.port = await listener.start(server)
+            self.ready.set()
+            await server.run_until(self.stopping)
+        finally:
+            await server.stop()
+
+    def stop(self) -> None:
+        if self.loop is not None and self.stopping is not None and self.thread.is_alive():
+            with contextlib.suppress(RuntimeError):  # the loop has ended by itself meanwhile
+                self.loop.call_soon_threadsafe(self.stopping.set)
+        self.thread.join(STOP_TIMEOUT_S)
+        if self.error is not None:
+            raise BrokerError(f"the broker ended with an error: {self.error}") from self.error
+
+
+class ChildRunner:
+    """A broker in a process of its own, which ends with this one."""
+
+    def __init__(self, broker: Broker) -> None:
+        command = [sys.executable, "-m", "headwater", "up", "--data", str(Path(broker.directory or "").absolute())]
+        command += ["--listen", f"{broker.host}:{broker.port}", "--end-with-stdin"]
+        for key, value in broker.pairs.items():
+            command += ["--set", f"{key}={value}"]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        words = line.split()
+        if not line.startswith("Headwater is ready"):
+            self.process.wait(START_TIMEOUT_S)
+            raise BrokerError(f"the broker's process did not start: {line.strip() or 'see its message above'}")
+        self.port = int(words[words.index("on") + 1].rstrip(",").rpartition(":")[2])
+
+    def stop(self) -> None:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.close()
+        try:
+            code = self.process.wait(STOP_TIMEOUT_S)
+        finally:
+            self.process.stdout.close()
+        if code != 0:
+            raise BrokerError(f"the broker's process ended with status {code}")

@@ -1,0 +1,271 @@
+"""Fetch: sessions, reads within limits, and waiting for data.
+
+A session (KIP-227) lets a client name its partitions once; afterwards it sends what has changed and gets back only the
+partitions that have news. A fetch that finds too little waits, registered at the logs it reads, until enough has become
+visible or its time is up, and then reads again.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+from headwater.effects.clock import Clock
+from headwater.effects.entropy import Entropy
+from headwater.effects.waits import Deferred
+from headwater.protocol.error_codes import ErrorCode
+from headwater.protocol.messages.fetch import FetchRequest, FetchResponse
+from headwater.protocol.schema import ZERO_UUID
+from headwater.storage.log import Log
+
+if TYPE_CHECKING:
+    from headwater.broker.core import BrokerCore
+
+SESSIONLESS_EPOCH = -1
+INITIAL_EPOCH = 0
+EVICTION_MS = 120_000
+SESSION_PARTITIONS_MAX = 100_000
+
+PartitionKey: TypeAlias = tuple[bytes, str, int]  # topic id (or zero), topic name (or ""), partition
+
+
+@dataclass(slots=True, eq=False)
+class FetchTarget:
+    """A partition that a client reads, and what it was told of it last."""
+
+    topic_id: bytes
+    topic: str
+    partition: int
+    fetch_offset: int
+    max_bytes: int
+    leader_epoch: int
+    last_fetched_epoch: int
+    known_high_watermark: int = -1
+    known_start_offset: int = -1
+    had_error: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class FetchSession:
+    """A client's partitions, in the order in which they are served."""
+
+    session_id: int
+    epoch: int
+    used_ms: float
+    targets: "OrderedDict[PartitionKey, FetchTarget]"
+
+
+class FetchSessions:
+    """All sessions, a bounded number: the least recently used gives way when it has not been used for two minutes."""
+
+    def __init__(self, clock: Clock, entropy: Entropy, slots: int) -> None:
+        self.clock = clock
+        self.entropy = entropy
+        self.slots = slots
+        self.sessions: OrderedDict[int, FetchSession] = OrderedDict()
+
+    def create(self, targets: "OrderedDict[PartitionKey, FetchTarget]") -> FetchSession | None:
+        """A new session, or None when there is no room."""
+        now = self.clock.steady_ms()
+        if len(self.sessions) >= self.slots:
+            oldest = next(iter(self.sessions.values()), None)
+            if oldest is None or now - oldest.used_ms < EVICTION_MS:
+                return None
+            del self.sessions[oldest.session_id]
+        if len(targets) > SESSION_PARTITIONS_MAX:
+            return None
+        session_id = 0
+        while session_id == 0 or session_id in self.sessions:
+            session_id = int.from_bytes(self.entropy.bytes(4), "big") & 0x7FFFFFFF
+        session = self.sessions[session_id] = FetchSession(session_id, 1, now, targets)
+        return session
+
+    def resume(self, session_id: int, epoch: int) -> tuple[FetchSession | None, ErrorCode]:
+        """The session that an incremental fetch continues."""
+        session = self.sessions.get(session_id)
+        if session is None:
+            return None, ErrorCode.FETCH_SESSION_ID_NOT_FOUND
+        if session.epoch != epoch:
+            return None, ErrorCode.INVALID_FETCH_SESSION_EPOCH
+        session.epoch = 1 if epoch == 0x7FFFFFFF else epoch + 1
+        session.used_ms = self.clock.steady_ms()
+        self.sessions.move_to_end(session_id)
+        return session, ErrorCode.NONE
+
+    def close(self, session_id: int) -> None:
+        self.sessions.pop(session_id, None)
+
+
+def requested_targets(request: FetchRequest) -> Iterable[tuple[PartitionKey, FetchTarget]]:
+    for topic in request.topics:
+        for p in topic.partitions:
+            target = FetchTarget(
+                topic.topic_id,
+                topic.topic,
+                p.partition,
+                p.fetch_offset,
+                p.partition_max_bytes,
+                p.current_leader_epoch,
+                p.last_fetched_epoch,
+            )
+            yield (topic.topic_id, topic.topic, p.partition), target
+
+
+def update_session(session: FetchSession, request: FetchRequest) -> None:
+    """Takes what an incremental fetch adds, changes and forgets."""
+    for key, target in requested_targets(request):
+        known = session.targets.get(key)
+        if known is None:
+            if len(session.targets) < SESSION_PARTITIONS_MAX:
+                session.targets[key] = target
+            continue
+        known.fetch_offset, known.max_bytes = target.fetch_offset, target.max_bytes
+        known.leader_epoch, known.last_fetched_epoch = target.leader_epoch, target.last_fetched_epoch
+    for topic in request.forgotten_topics_data:
+        for partition in topic.partitions:
+            session.targets.pop((topic.topic_id, topic.topic, partition), None)
+
+
+class FetchReader:
+    """Reads a fetch's partitions, as often as it takes."""
+
+    def __init__(self, core: "BrokerCore", targets: Iterable[FetchTarget], max_bytes: int, by_id: bool) -> None:
+        self.core = core
+        self.targets = list(targets)
+        self.max_bytes = min(max_bytes, core.settings.fetch_max_bytes)
+        self.by_id = by_id
+
+    def find_log(self, target: FetchTarget) -> tuple[Log | None, ErrorCode]:
+        metadata = self.core.metadata
+        if self.by_id:
+            topic = metadata.by_id.get(target.topic_id)
+            if topic is None:
+                return None, ErrorCode.UNKNOWN_TOPIC_ID
+        else:
+            topic = metadata.topics.get(target.topic)
+        if topic is None or not 0 <= target.partition < topic.partitions:
+            return None, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+        log = self.core.log(topic, target.partition)
+        if target.leader_epoch >= 0 and target.leader_epoch != log.leader_epoch:
+            fenced = target.leader_epoch < log.leader_epoch
+            return None, ErrorCode.FENCED_LEADER_EPOCH if fenced else ErrorCode.UNKNOWN_LEADER_EPOCH
+        return log, ErrorCode.NONE
+
+    def logs(self) -> list[tuple[FetchTarget, Log]]:
+        """The targets that can be read."""
+        found = ((target, self.find_log(target)[0]) for target in self.targets)
+        return [(target, log) for target, log in found if log is not None]
+
+    def available_bytes(self) -> int:
+        """How much a read would yield at most; for deciding whether to wait."""
+        return sum(log.bytes_between(target.fetch_offset) for target, log in self.logs())
+
+    def read(self) -> tuple[list[tuple[FetchTarget, FetchResponse.PartitionData]], int, bool]:
+        """What each partition has now, the bytes in all, and whether a partition has an error."""
+        results, total, has_error = [], 0, False
+        for target in self.targets:
+            data = self.read_partition(target, self.max_bytes - total, at_least_one=total == 0)
+            size = len(data.records or b"")
+            total += size
+            has_error = has_error or data.error_code != 0 or data.diverging_epoch is not None
+            results.append((target, data))
+        return results, total, has_error
+
+    def read_partition(self, target: FetchTarget, size_left: int, *, at_least_one: bool) -> FetchResponse.PartitionData:
+        log, error = self.find_log(target)
+        if log is None:
+            return error_data(target.partition, error)
+        if not log.start_offset <= target.fetch_offset <= log.end_offset:
+            data = error_data(target.partition, ErrorCode.OFFSET_OUT_OF_RANGE)
+            data.high_watermark, data.log_start_offset = log.high_watermark, log.start_offset
+            data.last_stable_offset = log.high_watermark
+            return data
+        high_watermark = log.high_watermark
+        data = FetchResponse.PartitionData(
+            target.partition, 0, high_watermark, high_watermark, log.start_offset, None, -1, b""
+        )
+        if target.last_fetched_epoch >= 0:
+            epoch, end = log.end_offset_for_epoch(target.last_fetched_epoch)
+            if epoch < target.last_fetched_epoch or end < target.fetch_offset:
+                data.diverging_epoch = FetchResponse.EpochEndOffset(epoch, end)
+                return data
+        if target.fetch_offset < high_watermark:
+            size = min(target.max_bytes, max(size_left, 0))
+            data.records = log.read(target.fetch_offset, size, at_least_one=at_least_one)
+        return data
+
+
+def error_data(partition: int, error: ErrorCode) -> FetchResponse.PartitionData:
+    return FetchResponse.PartitionData(partition, error, -1, -1, -1, None, -1, b"")
+
+
+class FetchWait:
+    """A fetch that waits for data; `waits` are those of its connection, which end with it."""
+
+    def __init__(
+        self, core: "BrokerCore", waits: "set[FetchWait]", reader: FetchReader, min_bytes: int, max_wait_ms: int
+    ) -> None:
+        self.core = core
+        self.waits = waits
+        waits.add(self)
+        self.reader = reader
+        self.min_bytes = min_bytes
+        self.deferred = Deferred()
+        self.respond: Callable[[], FetchResponse] | None = None
+        self.watched = reader.logs()
+        for _, log in self.watched:
+            core.fetch_waits.setdefault(log, set()).add(self)
+        self.timer = core.timers.call_later(max_wait_ms, self.finish)
+
+    def check(self) -> None:
+        """A log that is read here has grown."""
+        if self.min_bytes <= 1 or sum(log.bytes_between(t.fetch_offset) for t, log in self.watched) >= self.min_bytes:
+            self.finish()
+
+    def finish(self) -> None:
+        """Answers with what there is."""
+        if self.deferred.done:
+            return
+        self.stop()
+        if self.respond is not None:
+            self.deferred.complete(self.respond())
+
+    def stop(self) -> None:
+        self.timer.cancel()
+        self.waits.discard(self)
+        for _, log in self.watched:
+            waits = self.core.fetch_waits.get(log)
+            if waits is not None:
+                waits.discard(self)
+                if not waits:
+                    del self.core.fetch_waits[log]
+
+
+def grouped_response(
+    results: Iterable[tuple[FetchTarget, FetchResponse.PartitionData]], session_id: int
+) -> FetchResponse:
+    """A response with the partitions under their topics, in the order in which they were read."""
+    topics: dict[tuple[bytes, str], FetchResponse.FetchableTopicResponse] = {}
+    for target, data in results:
+        key = (target.topic_id, target.topic)
+        topic = topics.get(key)
+        if topic is None:
+            topic = topics[key] = FetchResponse.FetchableTopicResponse(target.topic_id or ZERO_UUID, target.topic)
+        topic.partitions.append(data)
+    return FetchResponse(session_id=session_id, responses=list(topics.values()))
+
+
+def has_news(target: FetchTarget, data: FetchResponse.PartitionData) -> bool:
+    """Whether an incremental response has to name this partition; notes what the client then knows."""
+    news = bool(
+        data.records
+        or data.error_code
+        or data.diverging_epoch is not None
+        or target.had_error
+        or target.known_high_watermark != data.high_watermark
+        or target.known_start_offset != data.log_start_offset
+    )
+    if news:
+        target.known_high_watermark, target.known_start_offset = data.high_watermark, data.log_start_offset
+        target.had_error = data.error_code != 0
+    return news

@@ -1,0 +1,36 @@
+"""ApiVersions, 0 to 5: what this broker serves, from the table in `dispatch.py`.
+
+A version that is not known is answered in version 0 with UNSUPPORTED_VERSION and the supported range, so that the client
+can come down (KIP-511). 5 may name the cluster and node that the client expects (KIP-1242). No features are finalized yet.
+"""
+
+import re
+
+from headwater.broker.core import BrokerCore
+from headwater.broker.dispatch import Request, advertised
+from headwater.protocol.error_codes import ErrorCode
+from headwater.protocol.messages.api_versions import ApiVersionsRequest, ApiVersionsResponse
+
+SOFTWARE_NAME = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])?")
+
+
+def handle(core: BrokerCore, request: Request) -> ApiVersionsResponse:
+    body: ApiVersionsRequest = request.body
+    if request.api_version >= 3 and not (
+        SOFTWARE_NAME.fullmatch(body.client_software_name) and SOFTWARE_NAME.fullmatch(body.client_software_version)
+    ):
+        return ApiVersionsResponse(error_code=ErrorCode.INVALID_REQUEST)
+    wrong_cluster = body.cluster_id is not None and body.cluster_id != core.store.cluster_id
+    wrong_node = body.node_id >= 0 and body.node_id != core.settings.node_id
+    if wrong_cluster or wrong_node:
+        return ApiVersionsResponse(error_code=ErrorCode.REBOOTSTRAP_REQUIRED)
+    return supported(ErrorCode.NONE)
+
+
+def unsupported_version() -> ApiVersionsResponse:
+    """The answer to a version that is not known, to be sent in version 0."""
+    return supported(ErrorCode.UNSUPPORTED_VERSION)
+
+
+def supported(error: ErrorCode) -> ApiVersionsResponse:
+    return ApiVersionsResponse(error, [ApiVersionsResponse.ApiVersion(*row) for row in advertised()])

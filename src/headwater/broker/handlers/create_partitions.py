@@ -1,0 +1,46 @@
+"""CreatePartitions, 0 to 3: more partitions for a topic; answers when they are on disk."""
+
+from collections import Counter
+
+from headwater.broker.core import BrokerCore
+from headwater.broker.dispatch import Request
+from headwater.broker.metadata import MetadataError
+from headwater.effects.waits import Deferred
+from headwater.protocol.error_codes import ErrorCode
+from headwater.protocol.messages.create_partitions import CreatePartitionsRequest, CreatePartitionsResponse
+
+
+def handle(core: BrokerCore, request: Request) -> CreatePartitionsResponse | Deferred:
+    body: CreatePartitionsRequest = request.body
+    times = Counter(topic.name for topic in body.topics)
+    response = CreatePartitionsResponse()
+    last_group = 0
+    for wanted in body.topics:
+        result = CreatePartitionsResponse.CreatePartitionsTopicResult(wanted.name)
+        response.results.append(result)
+        try:
+            if times[wanted.name] > 1:
+                raise MetadataError(ErrorCode.INVALID_REQUEST, "Duplicate topic in request.")
+            changes = core.metadata.add_partitions(wanted.name, wanted.count, core.store.leader_epoch)
+            check_assignments(core, wanted, len(changes))
+            if not body.validate_only:
+                last_group = max(last_group, core.append_metadata(changes))
+        except MetadataError as error:
+            result.error_code, result.error_message = error.code, error.message
+        except OSError as error:
+            result.error_code, result.error_message = ErrorCode.KAFKA_STORAGE_ERROR, str(error)
+    deferred = Deferred()
+    core.when_durable(last_group, lambda: deferred.complete(response))
+    return deferred
+
+
+def check_assignments(core: BrokerCore, wanted: CreatePartitionsRequest.CreatePartitionsTopic, added: int) -> None:
+    """Raises MetadataError."""
+    if wanted.assignments is None or not wanted.assignments:
+        return
+    if len(wanted.assignments) != added:
+        message = f"{added} partitions were to be added and {len(wanted.assignments)} assignments were given."
+        raise MetadataError(ErrorCode.INVALID_REPLICA_ASSIGNMENT, message)
+    if any(a.broker_ids != [core.settings.node_id] for a in wanted.assignments):
+        message = f"this cluster has one broker, {core.settings.node_id}"
+        raise MetadataError(ErrorCode.INVALID_REPLICA_ASSIGNMENT, message)

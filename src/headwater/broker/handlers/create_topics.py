@@ -1,0 +1,97 @@
+"""CreateTopics, 2 to 7: topics with their configurations; answers when they are on disk.
+
+Replica assignments may name this node only; -1 for partitions or replication is the broker's default (KIP-464).
+"""
+
+from collections import Counter
+
+from headwater.broker import configs
+from headwater.broker.core import BrokerCore
+from headwater.broker.dispatch import Request
+from headwater.broker.metadata import MetadataError, Topic
+from headwater.effects.entropy import random_uuid
+from headwater.effects.waits import Deferred
+from headwater.protocol.error_codes import ErrorCode
+from headwater.protocol.messages.create_topics import CreateTopicsRequest, CreateTopicsResponse
+
+TopicResult = CreateTopicsResponse.CreatableTopicResult
+
+
+def handle(core: BrokerCore, request: Request) -> CreateTopicsResponse | Deferred:
+    body: CreateTopicsRequest = request.body
+    times = Counter(topic.name for topic in body.topics)
+    response = CreateTopicsResponse()
+    last_group = 0
+    for wanted in body.topics:
+        result = TopicResult(wanted.name, error_message=None)
+        response.topics.append(result)
+        try:
+            if times[wanted.name] > 1:
+                raise MetadataError(ErrorCode.INVALID_REQUEST, "Duplicate topic name.")
+            last_group = max(last_group, create(core, wanted, result, body.validate_only))
+        except MetadataError as error:
+            result.error_code, result.error_message = error.code, error.message
+        except OSError as error:
+            result.error_code, result.error_message = ErrorCode.KAFKA_STORAGE_ERROR, str(error)
+    deferred = Deferred()
+    core.when_durable(last_group, lambda: deferred.complete(response))
+    return deferred
+
+
+def create(
+    core: BrokerCore, wanted: CreateTopicsRequest.CreatableTopic, result: TopicResult, validate_only: bool
+) -> int:
+    """Creates a topic and fills its result; returns the journal's group. Raises MetadataError and OSError."""
+    partitions = partition_count(core, wanted)
+    own = {config.name: config.value for config in wanted.configs}
+    if validate_only:
+        topic_id = random_uuid(core.entropy)
+        core.metadata.create_topic(wanted.name, topic_id, partitions, own, core.store.leader_epoch)
+        fill(core, result, Topic(wanted.name, bytes(16), partitions, {k: v for k, v in own.items() if v is not None}))
+        return 0
+    group = core.create_topic(wanted.name, partitions, own)
+    fill(core, result, core.metadata.topics[wanted.name])
+    return group
+
+
+def partition_count(core: BrokerCore, wanted: CreateTopicsRequest.CreatableTopic) -> int:
+    """Raises MetadataError for a count, factor or assignment that one node cannot serve."""
+    if wanted.assignments:
+        if wanted.num_partitions != -1 or wanted.replication_factor != -1:
+            raise MetadataError(
+                ErrorCode.INVALID_REQUEST,
+                "A manual partition assignment was specified, but numPartitions or replicationFactor was not -1.",
+            )
+        if sorted(a.partition_index for a in wanted.assignments) != list(range(len(wanted.assignments))):
+            raise MetadataError(
+                ErrorCode.INVALID_REPLICA_ASSIGNMENT, "partitions should be a consecutive 0-based integer sequence"
+            )
+        if any(a.broker_ids != [core.settings.node_id] for a in wanted.assignments):
+            raise MetadataError(
+                ErrorCode.INVALID_REPLICA_ASSIGNMENT, f"this cluster has one broker, {core.settings.node_id}"
+            )
+        return len(wanted.assignments)
+    if wanted.replication_factor not in (-1, 1):
+        if wanted.replication_factor < 1:
+            message = "Replication factor must be larger than 0, or -1 to use the default value."
+            raise MetadataError(ErrorCode.INVALID_REPLICATION_FACTOR, message)
+        raise MetadataError(
+            ErrorCode.INVALID_REPLICATION_FACTOR,
+            f"Unable to replicate the partition {wanted.replication_factor} time(s): "
+            "The target replication factor cannot be reached because only 1 broker(s) are registered.",
+        )
+    if wanted.num_partitions == -1:
+        return core.settings.num_partitions
+    if wanted.num_partitions < 1:
+        message = "Number of partitions was set to an invalid non-positive value."
+        raise MetadataError(ErrorCode.INVALID_PARTITIONS, message)
+    return wanted.num_partitions
+
+
+def fill(core: BrokerCore, result: TopicResult, topic: Topic) -> None:
+    result.topic_id = topic.topic_id
+    result.num_partitions, result.replication_factor = topic.partitions, 1
+    result.configs = []
+    for name in configs.topic_entries():
+        value = configs.effective(name, topic.configs, core.settings.given)
+        result.configs.append(CreateTopicsResponse.CreatableTopicConfigs(name, value.value, config_source=value.source))

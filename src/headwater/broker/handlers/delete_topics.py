@@ -1,0 +1,44 @@
+"""DeleteTopics, 1 to 6: by name or, from 6, by id; answers when the deletion is on disk. The data goes after that."""
+
+from headwater.broker.core import BrokerCore
+from headwater.broker.dispatch import Request
+from headwater.broker.metadata import Topic
+from headwater.effects.waits import Deferred
+from headwater.protocol.error_codes import ErrorCode
+from headwater.protocol.messages.delete_topics import DeleteTopicsRequest, DeleteTopicsResponse
+from headwater.protocol.schema import ZERO_UUID
+
+TopicResult = DeleteTopicsResponse.DeletableTopicResult
+
+
+def handle(core: BrokerCore, request: Request) -> DeleteTopicsResponse | Deferred:
+    body: DeleteTopicsRequest = request.body
+    response = DeleteTopicsResponse()
+    last_group = 0
+    wanted = [(state.name, state.topic_id) for state in body.topics] or [(name, ZERO_UUID) for name in body.topic_names]
+    for name, topic_id in wanted:
+        result = TopicResult(name, topic_id)
+        response.responses.append(result)
+        topic, error = find(core, name, topic_id)
+        if topic is None:
+            result.error_code = error
+            continue
+        result.name, result.topic_id = topic.name, topic.topic_id
+        try:
+            last_group = max(last_group, core.delete_topic(topic))
+        except OSError as failure:
+            result.error_code, result.error_message = ErrorCode.KAFKA_STORAGE_ERROR, str(failure)
+    deferred = Deferred()
+    core.when_durable(last_group, lambda: deferred.complete(response))
+    return deferred
+
+
+def find(core: BrokerCore, name: str | None, topic_id: bytes) -> tuple[Topic | None, ErrorCode]:
+    if not core.settings.delete_topic_enable:
+        return None, ErrorCode.TOPIC_DELETION_DISABLED
+    if name is not None and topic_id != ZERO_UUID:
+        return None, ErrorCode.INVALID_REQUEST
+    if name is None:
+        topic = core.metadata.by_id.get(topic_id)
+        return topic, ErrorCode.UNKNOWN_TOPIC_ID
+    return core.metadata.topics.get(name), ErrorCode.UNKNOWN_TOPIC_OR_PARTITION

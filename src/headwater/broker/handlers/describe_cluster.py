@@ -1,0 +1,33 @@
+"""DescribeCluster, 0 to 2: the cluster's id and its one broker. Controllers (endpoint type 2) have no endpoints here."""
+
+from headwater.broker.core import BrokerCore
+from headwater.broker.dispatch import Request
+from headwater.broker.handlers.metadata import CLUSTER_OPERATIONS
+from headwater.protocol.error_codes import ErrorCode
+from headwater.protocol.messages.describe_cluster import DescribeClusterRequest, DescribeClusterResponse
+
+BROKERS = 1
+
+
+def handle(core: BrokerCore, request: Request) -> DescribeClusterResponse:
+    body: DescribeClusterRequest = request.body
+    if body.endpoint_type != BROKERS:
+        known = body.endpoint_type == 2
+        return DescribeClusterResponse(
+            error_code=ErrorCode.MISMATCHED_ENDPOINT_TYPE if known else ErrorCode.UNSUPPORTED_ENDPOINT_TYPE,
+            error_message="The request was sent to an endpoint of type BROKER, but we wanted an endpoint of another type",
+            endpoint_type=BROKERS,
+        )
+    settings = core.settings
+    response = DescribeClusterResponse(
+        cluster_id=core.store.cluster_id,
+        controller_id=settings.node_id,
+        brokers=[
+            DescribeClusterResponse.DescribeClusterBroker(
+                settings.node_id, core.host, core.port, settings.broker_rack or None
+            )
+        ],
+    )
+    if body.include_cluster_authorized_operations:
+        response.cluster_authorized_operations = CLUSTER_OPERATIONS
+    return response

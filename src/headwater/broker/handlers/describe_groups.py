@@ -1,0 +1,46 @@
+"""DescribeGroups, 0 to 6: state and members. An unknown group is Dead and, from 6, GROUP_ID_NOT_FOUND (KIP-1043)."""
+
+from headwater.broker.core import BrokerCore
+from headwater.broker.dispatch import Request
+from headwater.coordinators.group import GroupState
+from headwater.protocol.error_codes import ErrorCode
+from headwater.protocol.messages.describe_groups import DescribeGroupsRequest, DescribeGroupsResponse
+
+DescribedGroup = DescribeGroupsResponse.DescribedGroup
+# Read, Delete, Describe, DescribeConfigs, AlterConfigs: what applies to a group without an authorizer (KIP-430).
+GROUP_OPERATIONS = sum(1 << n for n in (3, 6, 8, 10, 11))
+
+
+def handle(core: BrokerCore, request: Request) -> DescribeGroupsResponse:
+    body: DescribeGroupsRequest = request.body
+    response = DescribeGroupsResponse()
+    for group_id in body.groups:
+        described = describe(core, group_id, request.api_version)
+        if body.include_authorized_operations:
+            described.authorized_operations = GROUP_OPERATIONS
+        response.groups.append(described)
+    return response
+
+
+def describe(core: BrokerCore, group_id: str, version: int) -> DescribedGroup:
+    state = core.groups.state_of(group_id)
+    if state is GroupState.DEAD and version >= 6:
+        message = f"Group {group_id} not found."
+        return DescribedGroup(ErrorCode.GROUP_ID_NOT_FOUND, message, group_id, state.value)
+    group = core.groups.groups.get(group_id)
+    if group is None:
+        return DescribedGroup(0, None, group_id, state.value)
+    knows_protocol = state in (GroupState.STABLE, GroupState.COMPLETING_REBALANCE)
+    protocol = group.protocol if knows_protocol else None
+    members = [
+        DescribeGroupsResponse.DescribedGroupMember(
+            member.member_id,
+            member.instance_id,
+            member.client_id,
+            member.client_host,
+            member.metadata(protocol) if state is GroupState.STABLE else b"",
+            member.assignment if state is GroupState.STABLE else b"",
+        )
+        for member in group.members.values()
+    ]
+    return DescribedGroup(0, None, group_id, state.value, group.protocol_type or "", protocol or "", members)

@@ -1,0 +1,47 @@
+"""DescribeTopicPartitions, 0: topics page by page (KIP-966). A page ends at the partition limit, with a cursor."""
+
+from headwater.broker.core import BrokerCore
+from headwater.broker.dispatch import Request
+from headwater.broker.handlers.metadata import TOPIC_OPERATIONS
+from headwater.broker.metadata import Topic
+from headwater.protocol.error_codes import ErrorCode
+from headwater.protocol.messages.describe_topic_partitions import (
+    DescribeTopicPartitionsRequest,
+    DescribeTopicPartitionsResponse,
+)
+
+PARTITIONS_MAX = 2000
+TopicResponse = DescribeTopicPartitionsResponse.DescribeTopicPartitionsResponseTopic
+PartitionResponse = DescribeTopicPartitionsResponse.DescribeTopicPartitionsResponsePartition
+
+
+def handle(core: BrokerCore, request: Request) -> DescribeTopicPartitionsResponse:
+    body: DescribeTopicPartitionsRequest = request.body
+    names = sorted({topic.name for topic in body.topics} or core.metadata.topics)
+    cursor = body.cursor
+    left = max(1, min(body.response_partition_limit, PARTITIONS_MAX))
+    response = DescribeTopicPartitionsResponse()
+    for name in names:
+        if cursor is not None and name < cursor.topic_name:
+            continue
+        first = cursor.partition_index if cursor is not None and name == cursor.topic_name else 0
+        topic = core.metadata.topics.get(name)
+        if topic is None:
+            response.topics.append(TopicResponse(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, name))
+            continue
+        if left == 0:
+            response.next_cursor = DescribeTopicPartitionsResponse.Cursor(name, first)
+            return response
+        last = min(topic.partitions, first + left)
+        response.topics.append(described(core, topic, range(max(0, first), last)))
+        left -= last - first
+        if last < topic.partitions:
+            response.next_cursor = DescribeTopicPartitionsResponse.Cursor(name, last)
+            return response
+    return response
+
+
+def described(core: BrokerCore, topic: Topic, numbers: range) -> TopicResponse:
+    node, epoch = core.settings.node_id, core.store.leader_epoch
+    partitions = [PartitionResponse(0, n, node, epoch, [node], [node], [], []) for n in numbers]
+    return TopicResponse(0, topic.name, topic.topic_id, topic.is_internal, partitions, TOPIC_OPERATIONS)

@@ -1,0 +1,76 @@
+"""Fetch, 4 to 18: whole batches as they lie on disk, up to the high watermark.
+
+Sessions (KIP-227), topic ids from 13 (KIP-516), fenced epochs, diverging epochs. A byte limit never stops progress: the
+first batch of a response is whole however large. Not here: followers' fetches (one node), aborted transactions (none
+are written yet, so the last stable offset is the high watermark).
+"""
+
+from collections import OrderedDict
+
+from headwater.broker.core import BrokerCore
+from headwater.broker.dispatch import Request
+from headwater.broker.fetching import (
+    INITIAL_EPOCH,
+    SESSIONLESS_EPOCH,
+    FetchReader,
+    FetchSession,
+    FetchTarget,
+    FetchWait,
+    grouped_response,
+    has_news,
+    requested_targets,
+    update_session,
+)
+from headwater.effects.waits import Deferred
+from headwater.protocol.messages.fetch import FetchRequest, FetchResponse
+
+TOPIC_ID_VERSION = 13
+
+
+def handle(core: BrokerCore, request: Request) -> FetchResponse | Deferred:
+    body: FetchRequest = request.body
+    session: FetchSession | None = None
+    is_incremental = body.session_epoch > INITIAL_EPOCH
+    if is_incremental:
+        session, error = core.sessions.resume(body.session_id, body.session_epoch)
+        if session is None:
+            return FetchResponse(error_code=error)
+        update_session(session, body)
+        targets = session.targets
+    else:
+        if body.session_id:
+            core.sessions.close(body.session_id)
+        targets = OrderedDict(requested_targets(body))
+        if body.session_epoch != SESSIONLESS_EPOCH and request.api_version >= 7 and targets:
+            session = core.sessions.create(targets)
+    reader = FetchReader(core, targets.values(), body.max_bytes, request.api_version >= TOPIC_ID_VERSION)
+    results, total, has_error = reader.read()
+    must_answer = total >= body.min_bytes or has_error or body.max_wait_ms <= 0 or not targets
+    if must_answer:
+        return response(core, session, is_incremental, results, total)
+    wait = FetchWait(core, request.connection.waits, reader, body.min_bytes, body.max_wait_ms)
+
+    def respond() -> FetchResponse:
+        results, total, _ = reader.read()
+        return response(core, session, is_incremental, results, total)
+
+    wait.respond = respond
+    return wait.deferred
+
+
+def response(
+    core: BrokerCore,
+    session: FetchSession | None,
+    is_incremental: bool,
+    results: list[tuple[FetchTarget, FetchResponse.PartitionData]],
+    total: int,
+) -> FetchResponse:
+    core.statistics.fetched_bytes += total
+    if session is None:
+        return grouped_response(results, 0)
+    shown = [(target, data) for target, data in results if has_news(target, data) or not is_incremental]
+    # Who was served goes to the back, so that a busy partition does not starve the others.
+    for target, data in shown:
+        if data.records:
+            session.targets.move_to_end((target.topic_id, target.topic, target.partition))
+    return grouped_response(shown, session.session_id)

@@ -1,0 +1,39 @@
+"""FindCoordinator, 0 to 6: this broker coordinates everything; from 4 on for several keys at once (KIP-699).
+
+Creates `__consumer_offsets` when a group is first asked for. Key type 1 (transactions) names this broker too, where
+InitProducerId then tells that they are not served yet; 2 (share groups) is not served.
+"""
+
+from headwater.broker.core import BrokerCore
+from headwater.broker.dispatch import Request
+from headwater.broker.metadata import MetadataError
+from headwater.protocol.error_codes import ErrorCode
+from headwater.protocol.messages.find_coordinator import FindCoordinatorRequest, FindCoordinatorResponse
+
+GROUP, TRANSACTION = 0, 1
+Coordinator = FindCoordinatorResponse.Coordinator
+
+
+def handle(core: BrokerCore, request: Request) -> FindCoordinatorResponse:
+    body: FindCoordinatorRequest = request.body
+    if request.api_version >= 4:
+        return FindCoordinatorResponse(coordinators=[find(core, body.key_type, key) for key in body.coordinator_keys])
+    found = find(core, body.key_type, body.key)
+    return FindCoordinatorResponse(
+        error_code=found.error_code,
+        error_message=found.error_message,
+        node_id=found.node_id,
+        host=found.host,
+        port=found.port,
+    )
+
+
+def find(core: BrokerCore, key_type: int, key: str) -> Coordinator:
+    if key_type not in (GROUP, TRANSACTION):
+        return Coordinator(key, -1, "", -1, ErrorCode.INVALID_REQUEST, f"coordinator type {key_type} is not served")
+    if key_type == GROUP:
+        try:
+            core.create_offsets_topic()
+        except (MetadataError, OSError) as error:
+            return Coordinator(key, -1, "", -1, ErrorCode.COORDINATOR_NOT_AVAILABLE, str(error))
+    return Coordinator(key, core.settings.node_id, core.host, core.port, 0, "")

@@ -1,0 +1,75 @@
+"""IncrementalAlterConfigs, 0 to 1: sets, deletes, appends to and subtracts from configurations of a topic (KIP-339)."""
+
+from headwater.broker import configs
+from headwater.broker.core import BrokerCore
+from headwater.broker.dispatch import Request
+from headwater.broker.handlers.altering import TOPIC, alter
+from headwater.broker.metadata import MetadataError
+from headwater.effects.waits import Deferred
+from headwater.protocol.error_codes import ErrorCode
+from headwater.protocol.messages.incremental_alter_configs import (
+    IncrementalAlterConfigsRequest,
+    IncrementalAlterConfigsResponse,
+)
+
+SET, DELETE, APPEND, SUBTRACT = 0, 1, 2, 3
+
+
+def handle(core: BrokerCore, request: Request) -> IncrementalAlterConfigsResponse | Deferred:
+    body: IncrementalAlterConfigsRequest = request.body
+    response = IncrementalAlterConfigsResponse()
+    last_group = 0
+    for resource in body.resources:
+        kind, name = resource.resource_type, resource.resource_name
+        result = IncrementalAlterConfigsResponse.AlterConfigsResourceResponse(0, None, kind, name)
+        response.responses.append(result)
+        try:
+            changes = wanted_changes(core, resource)
+            last_group = max(last_group, alter(core, kind, name, changes, validate_only=body.validate_only))
+        except MetadataError as error:
+            result.error_code, result.error_message = error.code, error.message
+        except OSError as error:
+            result.error_code, result.error_message = ErrorCode.KAFKA_STORAGE_ERROR, str(error)
+    deferred = Deferred()
+    core.when_durable(last_group, lambda: deferred.complete(response))
+    return deferred
+
+
+def wanted_changes(
+    core: BrokerCore, resource: IncrementalAlterConfigsRequest.AlterConfigsResource
+) -> dict[str, str | None]:
+    """The values after the operations. Raises MetadataError."""
+    names = [config.name for config in resource.configs]
+    if len(names) != len(set(names)):
+        message = "Error due to duplicate config keys"
+        raise MetadataError(ErrorCode.INVALID_REQUEST, message)
+    topic = core.metadata.topics.get(resource.resource_name) if resource.resource_type == TOPIC else None
+    own = topic.configs if topic is not None else {}
+    changes: dict[str, str | None] = {}
+    for config in resource.configs:
+        match config.config_operation:
+            case 0:
+                changes[config.name] = config.value
+                if config.value is None:
+                    message = f"Null value not supported for topic configs: {config.name}"
+                    raise MetadataError(ErrorCode.INVALID_CONFIG, message)
+            case 1:
+                changes[config.name] = None
+            case 2 | 3:
+                changes[config.name] = changed_list(core, own, config)
+            case _:
+                message = f"Unsupported config operation {config.config_operation}"
+                raise MetadataError(ErrorCode.INVALID_REQUEST, message)
+    return changes
+
+
+def changed_list(core: BrokerCore, own: dict[str, str], config: IncrementalAlterConfigsRequest.AlterableConfig) -> str:
+    entry = configs.topic_entries().get(config.name)
+    if entry is None or entry["type"] != configs.ConfigType.LIST:
+        message = f"Can't {'append' if config.config_operation == APPEND else 'subtract'} to key {config.name}"
+        raise MetadataError(ErrorCode.INVALID_CONFIG, f"{message} because its type is not LIST.")
+    current = configs.parse(config.name, configs.effective(config.name, own, core.settings.given).value)
+    items = configs.parse(config.name, config.value or "")
+    if config.config_operation == APPEND:
+        return ",".join([*current, *(item for item in items if item not in current)])
+    return ",".join(item for item in current if item not in items)

@@ -1,0 +1,50 @@
+"""JoinGroup, 0 to 9: answers when the group's next generation begins.
+
+From 4 a new member is given its id first (KIP-394), from 5 there are static members (KIP-345), from 9 a returning static
+leader may be told to keep the assignment (KIP-814).
+"""
+
+from headwater.broker.core import BrokerCore
+from headwater.broker.dispatch import Request
+from headwater.coordinators.membership import JoinAnswer, JoinRequest
+from headwater.effects.waits import Deferred
+from headwater.protocol.messages.join_group import JoinGroupRequest, JoinGroupResponse
+
+
+def handle(core: BrokerCore, request: Request) -> JoinGroupResponse | Deferred:
+    body: JoinGroupRequest = request.body
+    version = request.api_version
+    answer = core.groups.membership.join(
+        JoinRequest(
+            body.group_id,
+            body.member_id,
+            body.group_instance_id,
+            request.client_id or "",
+            request.connection.client_host,
+            body.session_timeout_ms,
+            body.rebalance_timeout_ms if version >= 1 else body.session_timeout_ms,
+            body.protocol_type,
+            [(protocol.name, protocol.metadata) for protocol in body.protocols],
+            may_need_member_id=version >= 4,
+            may_skip_assignment=version >= 9,
+        )
+    )
+    if isinstance(answer, JoinAnswer):
+        return response(version, answer)
+    deferred = Deferred()
+    answer.when_done(lambda done: deferred.complete(response(version, done)))
+    return deferred
+
+
+def response(version: int, answer: JoinAnswer) -> JoinGroupResponse:
+    protocol = answer.protocol
+    return JoinGroupResponse(
+        error_code=answer.error,
+        generation_id=answer.generation,
+        protocol_type=answer.protocol_type,
+        protocol_name=protocol if version >= 7 else protocol or "",
+        leader=answer.leader,
+        skip_assignment=answer.skip_assignment,
+        member_id=answer.member_id,
+        members=[JoinGroupResponse.JoinGroupResponseMember(*member) for member in answer.members],
+    )

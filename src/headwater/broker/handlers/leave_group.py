@@ -1,0 +1,22 @@
+"""LeaveGroup, 0 to 5: one member or, from 3, several, static ones by their instance id."""
+
+from headwater.broker.core import BrokerCore
+from headwater.broker.dispatch import Request
+from headwater.protocol.messages.leave_group import LeaveGroupRequest, LeaveGroupResponse
+
+
+def handle(core: BrokerCore, request: Request) -> LeaveGroupResponse:
+    body: LeaveGroupRequest = request.body
+    leave = core.groups.membership.leave
+    if request.api_version < 3:
+        result = leave(body.group_id, [(body.member_id, None)])
+        return LeaveGroupResponse(error_code=result[0] if isinstance(result, list) else result)
+    result = leave(body.group_id, [(member.member_id, member.group_instance_id) for member in body.members])
+    if not isinstance(result, list):
+        return LeaveGroupResponse(error_code=result)
+    return LeaveGroupResponse(
+        members=[
+            LeaveGroupResponse.MemberResponse(member.member_id, member.group_instance_id, error)
+            for member, error in zip(body.members, result, strict=True)
+        ]
+    )

@@ -1,0 +1,69 @@
+"""ListOffsets, 1 to 11: offsets by time.
+
+-1 latest (the high watermark), -2 earliest, -3 the record with the greatest timestamp (KIP-734), -4 earliest local
+(KIP-405: the earliest, as nothing is tiered), -5 latest tiered (none), -6 earliest pending upload (none). Else the first
+record at or after the timestamp.
+"""
+
+from headwater.broker.core import BrokerCore
+from headwater.broker.dispatch import Request
+from headwater.protocol.error_codes import ErrorCode
+from headwater.protocol.errors import ProtocolError
+from headwater.protocol.messages.list_offsets import ListOffsetsRequest, ListOffsetsResponse
+
+LATEST, EARLIEST, MAX_TIMESTAMP, EARLIEST_LOCAL, LATEST_TIERED, EARLIEST_PENDING_UPLOAD = -1, -2, -3, -4, -5, -6
+# The lowest version in which each special timestamp has its meaning.
+SPECIAL_SINCE = {
+    LATEST: 0,
+    EARLIEST: 0,
+    MAX_TIMESTAMP: 7,
+    EARLIEST_LOCAL: 8,
+    LATEST_TIERED: 9,
+    EARLIEST_PENDING_UPLOAD: 11,
+}
+PartitionResponse = ListOffsetsResponse.ListOffsetsPartitionResponse
+
+
+def handle(core: BrokerCore, request: Request) -> ListOffsetsResponse:
+    body: ListOffsetsRequest = request.body
+    return ListOffsetsResponse(
+        topics=[
+            ListOffsetsResponse.ListOffsetsTopicResponse(
+                topic.name, [find(core, request.api_version, topic.name, partition) for partition in topic.partitions]
+            )
+            for topic in body.topics
+        ]
+    )
+
+
+def find(
+    core: BrokerCore, version: int, name: str, wanted: ListOffsetsRequest.ListOffsetsPartition
+) -> PartitionResponse:
+    number = wanted.partition_index
+    topic = core.metadata.topics.get(name)
+    if topic is None or not 0 <= number < topic.partitions:
+        return PartitionResponse(number, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
+    log = core.log(topic, number)
+    epoch = wanted.current_leader_epoch
+    if epoch >= 0 and epoch != log.leader_epoch:
+        fenced = epoch < log.leader_epoch
+        return PartitionResponse(number, ErrorCode.FENCED_LEADER_EPOCH if fenced else ErrorCode.UNKNOWN_LEADER_EPOCH)
+    timestamp = wanted.timestamp
+    if timestamp < 0 and version < SPECIAL_SINCE.get(timestamp, 99):
+        return PartitionResponse(number, ErrorCode.UNSUPPORTED_VERSION)
+    try:
+        match timestamp:
+            case -1:
+                found, offset = -1, log.high_watermark
+            case -2 | -4:
+                found, offset = -1, log.start_offset
+            case -5 | -6:
+                return PartitionResponse(number, 0, -1, -1, -1)
+            case -3:
+                found, offset = log.max_timestamp()
+            case _:
+                found, offset = log.offset_for_timestamp(timestamp)
+    except (OSError, ProtocolError):
+        return PartitionResponse(number, ErrorCode.KAFKA_STORAGE_ERROR)
+    leader_epoch = log.leader_epoch if offset >= 0 else -1
+    return PartitionResponse(number, 0, found, offset, leader_epoch)

@@ -1,0 +1,83 @@
+"""OffsetCommit, 2 to 10: positions of a group; answers when they are on disk. From 10 topics go by id (KIP-848)."""
+
+from headwater.broker.core import BrokerCore
+from headwater.broker.dispatch import Request
+from headwater.coordinators.offsets import Commit, TopicPartition
+from headwater.effects.waits import Deferred
+from headwater.protocol.error_codes import ErrorCode
+from headwater.protocol.messages.offset_commit import OffsetCommitRequest, OffsetCommitResponse
+
+TOPIC_ID_VERSION = 10
+
+
+def handle(core: BrokerCore, request: Request) -> OffsetCommitResponse | Deferred:
+    body: OffsetCommitRequest = request.body
+    by_id = request.api_version >= TOPIC_ID_VERSION
+    names = topic_names(core, body, by_id)
+    error = check(core, body, request.api_version)
+    if error is not ErrorCode.NONE:
+        return response(body, names, {}, error, by_id)
+    errors: dict[TopicPartition, ErrorCode] = {}
+    commits = []
+    expire = core.clock.wall_ms() + body.retention_time_ms if body.retention_time_ms >= 0 else -1
+    for index, topic in enumerate(body.topics):
+        name = names[index]
+        known = core.metadata.topics.get(name or "")
+        for p in topic.partitions:
+            if name is None or known is None or not 0 <= p.partition_index < known.partitions:
+                unknown = ErrorCode.UNKNOWN_TOPIC_ID if name is None else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+                errors[name or "", p.partition_index] = unknown
+                continue
+            commits.append(
+                Commit(
+                    name,
+                    p.partition_index,
+                    p.committed_offset,
+                    p.committed_leader_epoch,
+                    p.committed_metadata,
+                    expire,
+                )
+            )
+    answer = core.groups.commit(body.group_id, commits)
+    if isinstance(answer, dict):
+        return response(body, names, {**errors, **answer}, ErrorCode.NONE, by_id)
+    deferred = Deferred()
+    answer.when_done(lambda done: deferred.complete(response(body, names, {**errors, **done}, ErrorCode.NONE, by_id)))
+    return deferred
+
+
+def check(core: BrokerCore, body: OffsetCommitRequest, version: int) -> ErrorCode:
+    generation, member_id = body.generation_id_or_member_epoch, body.member_id
+    error = core.groups.check_commit(body.group_id, generation, member_id, body.group_instance_id)
+    # Before version 9 a client does not know these errors by their newer names.
+    if error is ErrorCode.GROUP_ID_NOT_FOUND and version < 9:
+        return ErrorCode.ILLEGAL_GENERATION
+    return error
+
+
+def topic_names(core: BrokerCore, body: OffsetCommitRequest, by_id: bool) -> list[str | None]:
+    """The name of each topic in the request; None for an unknown id."""
+    if not by_id:
+        return [topic.name for topic in body.topics]
+    found = [core.metadata.by_id.get(topic.topic_id) for topic in body.topics]
+    return [topic.name if topic is not None else None for topic in found]
+
+
+def response(
+    body: OffsetCommitRequest,
+    names: list[str | None],
+    errors: dict[TopicPartition, ErrorCode],
+    for_all: ErrorCode,
+    by_id: bool,
+) -> OffsetCommitResponse:
+    topics = []
+    for topic, name in zip(body.topics, names, strict=True):
+        unknown = ErrorCode.UNKNOWN_TOPIC_ID if by_id and name is None else ErrorCode.NONE
+        partitions = [
+            OffsetCommitResponse.OffsetCommitResponsePartition(
+                p.partition_index, for_all or unknown or errors.get((name or "", p.partition_index), ErrorCode.NONE)
+            )
+            for p in topic.partitions
+        ]
+        topics.append(OffsetCommitResponse.OffsetCommitResponseTopic(topic.topic_id, topic.name, partitions))
+    return OffsetCommitResponse(topics=topics)

@@ -1,0 +1,86 @@
+"""OffsetFetch, 1 to 10: a group's positions; from 8 for several groups (KIP-709), from 10 topics go by id.
+
+No topics (null) means all that the group has committed.
+"""
+
+from headwater.broker.core import BrokerCore
+from headwater.broker.dispatch import Request
+from headwater.coordinators.group_records import CommittedOffset
+from headwater.protocol.error_codes import ErrorCode
+from headwater.protocol.messages.offset_fetch import OffsetFetchRequest, OffsetFetchResponse
+from headwater.protocol.schema import ZERO_UUID
+
+GROUPS_VERSION, TOPIC_ID_VERSION = 8, 10
+GroupResponse = OffsetFetchResponse.OffsetFetchResponseGroup
+TopicResponse = OffsetFetchResponse.OffsetFetchResponseTopics
+PartitionResponse = OffsetFetchResponse.OffsetFetchResponsePartitions
+
+
+def handle(core: BrokerCore, request: Request) -> OffsetFetchResponse:
+    body: OffsetFetchRequest = request.body
+    version = request.api_version
+    if version >= GROUPS_VERSION:
+        return OffsetFetchResponse(groups=[fetch_group(core, group, version) for group in body.groups])
+    topics = None
+    if body.topics is not None:
+        topics = [
+            OffsetFetchRequest.OffsetFetchRequestTopics(ZERO_UUID, topic.name, topic.partition_indexes)
+            for topic in body.topics
+        ]
+    found = fetch_group(core, OffsetFetchRequest.OffsetFetchRequestGroup(body.group_id, topics=topics), version)
+    return OffsetFetchResponse(
+        error_code=found.error_code,
+        topics=[
+            OffsetFetchResponse.OffsetFetchResponseTopic(
+                topic.name,
+                [
+                    OffsetFetchResponse.OffsetFetchResponsePartition(
+                        p.partition_index, p.committed_offset, p.committed_leader_epoch, p.metadata, p.error_code
+                    )
+                    for p in topic.partitions
+                ],
+            )
+            for topic in found.topics
+        ],
+    )
+
+
+def fetch_group(core: BrokerCore, wanted: OffsetFetchRequest.OffsetFetchRequestGroup, version: int) -> GroupResponse:
+    offsets = core.groups.offsets
+    if wanted.member_id is not None and wanted.member_epoch >= 0:
+        group = core.groups.groups.get(wanted.group_id)
+        if group is not None and wanted.member_id not in group.members:
+            return GroupResponse(wanted.group_id, error_code=ErrorCode.UNKNOWN_MEMBER_ID)
+    response = GroupResponse(wanted.group_id)
+    if wanted.topics is None:
+        topics: dict[str, TopicResponse] = {}
+        for (name, partition), committed in offsets.of_group(wanted.group_id).items():
+            known = core.metadata.topics.get(name)
+            if version >= TOPIC_ID_VERSION and known is None:
+                continue
+            topic = topics.setdefault(name, TopicResponse(known.topic_id if known else ZERO_UUID, name))
+            topic.partitions.append(partition_response(partition, committed))
+        response.topics = list(topics.values())
+        return response
+    for topic_wanted in wanted.topics:
+        response.topics.append(fetch_topic(core, wanted.group_id, topic_wanted, version))
+    return response
+
+
+def fetch_topic(
+    core: BrokerCore, group_id: str, wanted: OffsetFetchRequest.OffsetFetchRequestTopics, version: int
+) -> TopicResponse:
+    name = wanted.name
+    if version >= TOPIC_ID_VERSION:
+        known = core.metadata.by_id.get(wanted.topic_id)
+        if known is None:
+            failed = [PartitionResponse(n, -1, -1, "", ErrorCode.UNKNOWN_TOPIC_ID) for n in wanted.partition_indexes]
+            return TopicResponse(wanted.topic_id, "", failed)
+        name = known.name
+    fetch = core.groups.offsets.fetch
+    partitions = [partition_response(n, fetch(group_id, name, n)) for n in wanted.partition_indexes]
+    return TopicResponse(wanted.topic_id, name, partitions)
+
+
+def partition_response(number: int, committed: CommittedOffset) -> PartitionResponse:
+    return PartitionResponse(number, committed.offset, committed.leader_epoch, committed.metadata)

@@ -1,0 +1,184 @@
+"""Produce, 3 to 13 (0 to 2 are advertised for librdkafka's sake, KAFKA-18659, and close the connection, as in Kafka).
+
+acks=all answers when the batch is on disk, acks=1 when it is in the page cache, acks=0 not at all: a failure then closes
+the connection. Idempotent producers (KIP-98): a batch sent again gets its first answer, a gap
+OUT_OF_ORDER_SEQUENCE_NUMBER, an old epoch INVALID_PRODUCER_EPOCH. A batch stays the bytes that the client sent.
+
+Not here: transactions (their batches are refused with INVALID_TXN_STATE)
+and re-compression by `compression.type`.
+"""
+
+from headwater.broker.core import BrokerCore
+from headwater.broker.dispatch import Request
+from headwater.effects.waits import Deferred
+from headwater.protocol.error_codes import ErrorCode
+from headwater.protocol.errors import ProtocolError
+from headwater.protocol.messages.produce import ProduceRequest, ProduceResponse
+from headwater.protocol.records import (
+    BatchHeader,
+    CorruptBatchError,
+    InvalidBatchError,
+    UnsupportedMagicError,
+    check_batch,
+    check_counts,
+    records,
+    set_append_time,
+)
+from headwater.storage.log import Log
+from headwater.storage.producers import Verdict
+
+TOPIC_ID_VERSION = 13
+PartitionResponse = ProduceResponse.PartitionProduceResponse
+
+
+class RefusedError(Exception):
+    """A batch that is not appended: the error code and why."""
+
+    def __init__(self, code: ErrorCode, message: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+def handle(core: BrokerCore, request: Request) -> ProduceResponse | Deferred | None:
+    body: ProduceRequest = request.body
+    if body.acks not in (-1, 0, 1):
+        return refuse_all(body, ErrorCode.INVALID_REQUIRED_ACKS)
+    last_group = 0
+    responses = []
+    has_error = False
+    by_id = request.api_version >= TOPIC_ID_VERSION
+    for topic_data in body.topic_data:
+        partitions = []
+        for data in topic_data.partition_data:
+            try:
+                answer, group = append(core, topic_data, data, by_id)
+                last_group = max(last_group, group)
+            except RefusedError as error:
+                has_error = True
+                answer = PartitionResponse(data.index, error.code, -1, error_message=error.message)
+            partitions.append(answer)
+        responses.append(ProduceResponse.TopicProduceResponse(topic_data.topic_id, topic_data.name, partitions))
+    if body.acks == 0:
+        if has_error:
+            raise ProtocolError("a produce request with acks=0 failed; closing tells its client")
+        return None
+    response = ProduceResponse(responses)
+    if body.acks == 1 or last_group == 0:
+        return response
+    deferred = Deferred()
+    core.when_durable(last_group, lambda: deferred.complete(response))
+    return deferred
+
+
+def refuse_all(body: ProduceRequest, code: ErrorCode) -> ProduceResponse:
+    return ProduceResponse(
+        [
+            ProduceResponse.TopicProduceResponse(
+                topic.topic_id, topic.name, [PartitionResponse(data.index, code, -1) for data in topic.partition_data]
+            )
+            for topic in body.topic_data
+        ]
+    )
+
+
+def append(
+    core: BrokerCore,
+    topic_data: ProduceRequest.TopicProduceData,
+    data: ProduceRequest.PartitionProduceData,
+    by_id: bool,
+) -> tuple[PartitionResponse, int]:
+    """Appends a partition's batch; returns its answer and the journal's group. Raises RefusedError."""
+    metadata = core.metadata
+    topic = metadata.by_id.get(topic_data.topic_id) if by_id else metadata.topics.get(topic_data.name)
+    if topic is None or not 0 <= data.index < topic.partitions:
+        missing_id = by_id and topic is None
+        raise RefusedError(ErrorCode.UNKNOWN_TOPIC_ID if missing_id else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
+    if topic.is_internal:
+        raise RefusedError(ErrorCode.INVALID_TOPIC_EXCEPTION, f"{topic.name} is written by the broker only")
+    log = core.log(topic, data.index)
+    batch = data.records
+    if not batch:
+        raise RefusedError(ErrorCode.INVALID_RECORD, "a produce request must have one batch for each partition")
+    header = checked_header(core, log, batch)
+    if header.producer_id >= 0:
+        verdict, first = log.producers.check(header)
+        if verdict is Verdict.DUPLICATE and first is not None:
+            base_offset = first.last_offset - first.offset_delta
+            # The first copy may still be on its way to the disk: its answer waits as long.
+            group = core.store.journal.pending.number if log.high_watermark <= first.last_offset else 0
+            return PartitionResponse(data.index, 0, base_offset, log_start_offset=log.start_offset), group
+        if verdict is Verdict.OUT_OF_ORDER:
+            raise RefusedError(ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER)
+        if verdict is Verdict.FENCED:
+            raise RefusedError(ErrorCode.INVALID_PRODUCER_EPOCH)
+    append_time = -1
+    if log.config.log_append_time:
+        append_time = core.clock.wall_ms()
+        set_append_time(memoryview(batch), append_time)
+        header = header._replace(max_timestamp=append_time)
+    try:
+        base_offset, group = core.store.append(log, memoryview(batch), header)
+    except OSError as error:
+        raise RefusedError(
+            ErrorCode.KAFKA_STORAGE_ERROR, f"the batch could not be written: {error.strerror}"
+        ) from error
+    if group == 0:
+        core.log_grew(log)
+    statistics = core.statistics
+    statistics.produced_batches += 1
+    statistics.produced_records += header.records_count
+    statistics.produced_bytes += len(batch)
+    return PartitionResponse(data.index, 0, base_offset, append_time, log.start_offset), group
+
+
+def checked_header(core: BrokerCore, log: Log, batch: memoryview | bytes | bytearray) -> BatchHeader:
+    """The header of a batch that may be appended. Raises RefusedError."""
+    config = log.config
+    try:
+        header = check_batch(batch)
+        if header.size_bytes != len(batch):
+            raise InvalidBatchError("a produce request must have one batch for each partition")
+        if len(batch) > config.max_message_bytes:
+            raise RefusedError(
+                ErrorCode.MESSAGE_TOO_LARGE,
+                f"The record batch size of {len(batch)} bytes exceeds max.message.bytes ({config.max_message_bytes}).",
+            )
+        check_counts(header, batch)
+        if header.is_control:
+            raise InvalidBatchError("clients may not write control records")
+        if header.producer_id >= 0 and (header.base_sequence < 0 or header.producer_epoch < 0):
+            raise InvalidBatchError("a batch with a producer id must have an epoch and a sequence")
+        if config.compact:
+            check_keys(header, batch)
+    except UnsupportedMagicError as error:
+        raise RefusedError(ErrorCode.UNSUPPORTED_FOR_MESSAGE_FORMAT, str(error)) from error
+    except InvalidBatchError as error:
+        raise RefusedError(ErrorCode.INVALID_RECORD, str(error)) from error
+    except CorruptBatchError as error:
+        raise RefusedError(ErrorCode.CORRUPT_MESSAGE, str(error)) from error
+    if header.is_transactional:
+        raise RefusedError(ErrorCode.INVALID_TXN_STATE, "transactions are not served yet")
+    if not config.log_append_time:
+        check_timestamps(core, log, header)
+    return header
+
+
+def check_keys(header: BatchHeader, batch: memoryview | bytes | bytearray) -> None:
+    """A compacted topic takes records with keys only."""
+    for record in records(header, batch):
+        if record.key is None:
+            raise InvalidBatchError("Compacted topic cannot accept message without key")
+
+
+def check_timestamps(core: BrokerCore, log: Log, header: BatchHeader) -> None:
+    """Raises RefusedError for a batch from too far in the future or the past."""
+    now_ms = core.clock.wall_ms()
+    late = header.max_timestamp - now_ms > log.config.timestamp_after_max_ms
+    early = header.base_timestamp >= 0 and now_ms - header.base_timestamp > log.config.timestamp_before_max_ms
+    if late or early:
+        raise RefusedError(
+            ErrorCode.INVALID_TIMESTAMP,
+            f"Timestamp {header.max_timestamp if late else header.base_timestamp} is out of range: the broker's time is "
+            f"{now_ms}, message.timestamp.{'after' if late else 'before'}.max.ms limits the difference.",
+        )

@@ -1,0 +1,37 @@
+"""SyncGroup, 0 to 5: the leader brings the assignments, all others wait for theirs."""
+
+from headwater.broker.core import BrokerCore
+from headwater.broker.dispatch import Request
+from headwater.coordinators.membership import SyncAnswer
+from headwater.effects.waits import Deferred
+from headwater.protocol.error_codes import ErrorCode
+from headwater.protocol.messages.sync_group import SyncGroupRequest, SyncGroupResponse
+
+
+def handle(core: BrokerCore, request: Request) -> SyncGroupResponse | Deferred:
+    body: SyncGroupRequest = request.body
+    if request.api_version >= 5 and (body.protocol_type is None or body.protocol_name is None):
+        return SyncGroupResponse(error_code=ErrorCode.INCONSISTENT_GROUP_PROTOCOL)
+    answer = core.groups.membership.sync(
+        body.group_id,
+        body.generation_id,
+        body.member_id,
+        body.group_instance_id,
+        body.protocol_type,
+        body.protocol_name,
+        {assignment.member_id: assignment.assignment for assignment in body.assignments},
+    )
+    if isinstance(answer, SyncAnswer):
+        return response(answer)
+    deferred = Deferred()
+    answer.when_done(lambda done: deferred.complete(response(done)))
+    return deferred
+
+
+def response(answer: SyncAnswer) -> SyncGroupResponse:
+    return SyncGroupResponse(
+        error_code=answer.error,
+        protocol_type=answer.protocol_type,
+        protocol_name=answer.protocol,
+        assignment=answer.assignment,
+    )

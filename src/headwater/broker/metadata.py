@@ -1,0 +1,255 @@
+"""The cluster's metadata as a replayed log: topics, their configurations, producer ids.
+
+`__cluster_metadata-0` holds Kafka's own records in Kafka's own frame (version 1, record type, record version, message),
+so `kafka-dump-log --cluster-metadata-decoder` reads it. A decision returns records; only replaying them changes state,
+and what one decision appends is one batch: it is there whole or not at all.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any
+
+from headwater.broker import configs
+from headwater.effects.buffers import Buffer
+from headwater.protocol.compiled import decode, encode
+from headwater.protocol.error_codes import ErrorCode
+from headwater.protocol.varint import read_uvarint, uvarint
+
+METADATA_TOPIC = "__cluster_metadata"
+METADATA_TOPIC_ID = bytes(15) + b"\x01"
+OFFSETS_TOPIC = "__consumer_offsets"
+INTERNAL_TOPICS = frozenset({OFFSETS_TOPIC, "__transaction_state", "__share_group_state"})
+PARTITIONS_MAX = 20_000
+PRODUCER_ID_BLOCK = 1000
+TOPIC_NAME = re.compile(r"[a-zA-Z0-9._-]{1,249}")
+TOPIC_RESOURCE = 2
+FRAME_VERSION = 1
+RECORD_MODULES = {
+    0: ("register_broker_record", "RegisterBrokerRecord", 3),
+    2: ("topic_record", "TopicRecord", 0),
+    3: ("partition_record", "PartitionRecord", 1),
+    4: ("config_record", "ConfigRecord", 0),
+    9: ("remove_topic_record", "RemoveTopicRecord", 0),
+    15: ("producer_ids_record", "ProducerIdsRecord", 0),
+}
+
+
+class MetadataError(Exception):
+    """A decision that cannot be taken: the error code for the client, and why."""
+
+    def __init__(self, code: ErrorCode, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+def record_class(record_type: int) -> tuple[Any, int]:
+    """The class of a metadata record and the version in which it is written."""
+    module, name, version = RECORD_MODULES[record_type]
+    return getattr(import_module(f"headwater.protocol.messages.{module}"), name), version
+
+
+def new_record(record_type: int, **values: Any) -> Any:
+    return record_class(record_type)[0](**values)
+
+
+def encode_record(record: Any) -> bytes:
+    """A record as the value of a log record."""
+    _, version = record_class(record.RECORD_TYPE)
+    return uvarint(FRAME_VERSION) + uvarint(record.RECORD_TYPE) + uvarint(version) + encode(record, version)
+
+
+def decode_record(value: Buffer) -> Any:
+    """Raises ProtocolError or KeyError for a record that this version does not know."""
+    _, position = read_uvarint(value, 0)
+    record_type, position = read_uvarint(value, position)
+    version, position = read_uvarint(value, position)
+    return decode(record_class(record_type)[0], version, value, position)[0]
+
+
+@dataclass(slots=True)
+class Topic:
+    """A topic as it is now. Partitions are numbered from 0."""
+
+    name: str
+    topic_id: bytes
+    partitions: int = 0
+    configs: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def is_internal(self) -> bool:
+        return self.name in INTERNAL_TOPICS
+
+
+def check_topic_name(name: str) -> None:
+    """Raises MetadataError for a name that Kafka does not allow."""
+    if name in (".", ".."):
+        raise MetadataError(ErrorCode.INVALID_TOPIC_EXCEPTION, f"Topic name is invalid: '{name}' is not allowed")
+    if not TOPIC_NAME.fullmatch(name):
+        reason = "the empty string is not allowed" if not name else f"'{name}' is longer than 249 characters"
+        if name and len(name) <= 249:
+            reason = f"'{name}' contains one or more characters other than ASCII alphanumerics, '.', '_' and '-'"
+        raise MetadataError(ErrorCode.INVALID_TOPIC_EXCEPTION, f"Topic name is invalid: {reason}")
+
+
+class Metadata:
+    """The state, its decisions and its replay."""
+
+    def __init__(self, node_id: int) -> None:
+        self.node_id = node_id
+        self.topics: dict[str, Topic] = {}
+        self.by_id: dict[bytes, Topic] = {}
+        self.next_producer_id = 0
+        self.broker_epoch = -1
+        self.broker_configs: dict[str, str] = {}
+
+    # -- decisions
+
+    def register_broker(self, incarnation_id: bytes) -> list[Any]:
+        """A start after an unclean stop is a new epoch of this broker, and so of every leader."""
+        epoch = self.broker_epoch + 1
+        return [new_record(0, broker_id=self.node_id, incarnation_id=incarnation_id, broker_epoch=epoch, fenced=False)]
+
+    def create_topic(
+        self, name: str, topic_id: bytes, partitions: int, own_configs: Mapping[str, str | None], leader_epoch: int
+    ) -> list[Any]:
+        """Raises MetadataError."""
+        check_topic_name(name)
+        if name in self.topics:
+            raise MetadataError(ErrorCode.TOPIC_ALREADY_EXISTS, f"Topic '{name}' already exists.")
+        clash = self.colliding_topic(name)
+        if clash is not None:
+            message = f"Topic '{name}' collides with existing topic: {clash}"
+            raise MetadataError(ErrorCode.INVALID_TOPIC_EXCEPTION, message)
+        self.check_partitions(partitions)
+        self.check_configs(own_configs)
+        records = [new_record(2, name=name, topic_id=topic_id)]
+        records += self.config_records(name, own_configs)
+        return records + self.partition_records(topic_id, range(partitions), leader_epoch)
+
+    def colliding_topic(self, name: str) -> str | None:
+        """A topic whose metric name would be the same: '.' and '_' are one there (Topic.hasCollision)."""
+        if "." not in name and "_" not in name:
+            return None
+        wanted = name.replace(".", "_")
+        return next((other for other in self.topics if other.replace(".", "_") == wanted), None)
+
+    def check_partitions(self, added: int) -> None:
+        if added <= 0:
+            raise MetadataError(ErrorCode.INVALID_PARTITIONS, "Number of partitions must be larger than 0.")
+        total = sum(topic.partitions for topic in self.topics.values())
+        if total + added > PARTITIONS_MAX:
+            message = f"{total + added} partitions are more than this broker takes ({PARTITIONS_MAX})"
+            raise MetadataError(ErrorCode.INVALID_PARTITIONS, message)
+
+    def check_configs(self, own_configs: Mapping[str, str | None]) -> None:
+        try:
+            configs.validate(own_configs)
+        except configs.ConfigError as error:
+            raise MetadataError(ErrorCode.INVALID_CONFIG, str(error)) from error
+
+    def config_records(self, topic: str, values: Mapping[str, str | None]) -> list[Any]:
+        return [
+            new_record(4, resource_type=TOPIC_RESOURCE, resource_name=topic, name=name, value=value)
+            for name, value in values.items()
+        ]
+
+    def partition_records(self, topic_id: bytes, numbers: Iterable[int], leader_epoch: int) -> list[Any]:
+        return [
+            new_record(
+                3,
+                partition_id=number,
+                topic_id=topic_id,
+                replicas=[self.node_id],
+                isr=[self.node_id],
+                leader=self.node_id,
+                leader_epoch=leader_epoch,
+                partition_epoch=0,
+                directories=[METADATA_TOPIC_ID],
+            )
+            for number in numbers
+        ]
+
+    def add_partitions(self, name: str, count: int, leader_epoch: int) -> list[Any]:
+        """Raises MetadataError."""
+        topic = self.topics.get(name)
+        if topic is None:
+            raise MetadataError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, "This server does not host this topic-partition.")
+        if count == topic.partitions:
+            raise MetadataError(ErrorCode.INVALID_PARTITIONS, f"Topic already has {count} partition(s).")
+        if count < topic.partitions:
+            message = (
+                f"The topic {name} currently has {topic.partitions} partition(s); {count} would not be an increase."
+            )
+            raise MetadataError(ErrorCode.INVALID_PARTITIONS, message)
+        self.check_partitions(count - topic.partitions)
+        return self.partition_records(topic.topic_id, range(topic.partitions, count), leader_epoch)
+
+    def delete_topic(self, topic: Topic) -> list[Any]:
+        return [new_record(9, topic_id=topic.topic_id)]
+
+    def change_configs(self, name: str, changes: Mapping[str, str | None]) -> list[Any]:
+        """Sets configurations of a topic, or removes those whose value is None. Raises MetadataError."""
+        topic = self.topics.get(name)
+        if topic is None:
+            raise MetadataError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"The topic '{name}' does not exist.")
+        after: dict[str, str | None] = {**topic.configs, **changes}
+        self.check_configs({key: value for key, value in after.items() if value is not None or key not in changes})
+        return self.config_records(name, changes)
+
+    def allocate_producer_ids(self) -> list[Any]:
+        """A block of ids, so that handing out an id does not wait for the log each time."""
+        return [
+            new_record(
+                15,
+                broker_id=self.node_id,
+                broker_epoch=self.broker_epoch,
+                next_producer_id=self.next_producer_id + PRODUCER_ID_BLOCK,
+            )
+        ]
+
+    # -- replay
+
+    def replay(self, record: Any) -> None:
+        """Changes the state as the record says."""
+        match record.RECORD_TYPE:
+            case 0:
+                self.broker_epoch = record.broker_epoch
+            case 2:
+                topic = Topic(record.name, record.topic_id)
+                self.topics[topic.name] = self.by_id[topic.topic_id] = topic
+            case 3:
+                topic = self.by_id[record.topic_id]
+                topic.partitions = max(topic.partitions, record.partition_id + 1)
+            case 4:
+                self.replay_config(record)
+            case 9:
+                topic = self.by_id.pop(record.topic_id)
+                del self.topics[topic.name]
+            case 15:
+                self.next_producer_id = record.next_producer_id
+
+    def replay_config(self, record: Any) -> None:
+        if record.resource_type == TOPIC_RESOURCE:
+            target = self.topics[record.resource_name].configs
+        else:
+            target = self.broker_configs
+        if record.value is None:
+            target.pop(record.name, None)
+        else:
+            target[record.name] = record.value
+
+    def snapshot(self, leader_epoch: int) -> Iterator[Any]:
+        """Records that make this state from nothing."""
+        yield new_record(0, broker_id=self.node_id, broker_epoch=self.broker_epoch, fenced=False)
+        yield new_record(
+            15, broker_id=self.node_id, broker_epoch=self.broker_epoch, next_producer_id=self.next_producer_id
+        )
+        for name, value in self.broker_configs.items():
+            yield new_record(4, resource_type=4, resource_name="", name=name, value=value)
+        for topic in self.topics.values():
+            yield new_record(2, name=topic.name, topic_id=topic.topic_id)
+            yield from self.config_records(topic.name, topic.configs)
+            yield from self.partition_records(topic.topic_id, range(topic.partitions), leader_epoch)

@@ -1,0 +1,80 @@
+"""The records of `__consumer_offsets`, as Kafka writes them: what a key says, and the versions in which we write."""
+
+from typing import Any, NamedTuple
+
+from headwater.effects.buffers import Buffer
+from headwater.protocol.compiled import decode, encode
+from headwater.protocol.errors import ProtocolError
+from headwater.protocol.messages.stored_group_metadata import GroupMetadataKey, GroupMetadataValue
+from headwater.protocol.messages.stored_offset_commit import OffsetCommitKey, OffsetCommitValue
+
+VALUE_VERSION = 3  # the highest that every Kafka since 2.3 reads
+
+
+class StateRecord(NamedTuple):
+    """A key and a value as they lie in the log; a value of None removes what the key names."""
+
+    key: bytes
+    value: bytes | None
+
+
+class CommittedOffset(NamedTuple):
+    """A group's position in a partition. Times are ms; `expire_timestamp` is -1 for the broker's retention."""
+
+    offset: int
+    leader_epoch: int = -1
+    metadata: str = ""
+    commit_timestamp: int = -1
+    expire_timestamp: int = -1
+
+
+def offset_key(group_id: str, topic: str, partition: int) -> bytes:
+    return versioned(OffsetCommitKey.RECORD_TYPE, encode(OffsetCommitKey(group_id, topic, partition), 0))
+
+
+def offset_record(group_id: str, topic: str, partition: int, committed: CommittedOffset | None) -> StateRecord:
+    """A commit, or its removal."""
+    key = offset_key(group_id, topic, partition)
+    if committed is None:
+        return StateRecord(key, None)
+    value = OffsetCommitValue(
+        offset=committed.offset,
+        leader_epoch=committed.leader_epoch,
+        metadata=committed.metadata,
+        commit_timestamp=committed.commit_timestamp,
+        expire_timestamp=committed.expire_timestamp,
+    )
+    return StateRecord(key, versioned(VALUE_VERSION, encode(value, VALUE_VERSION)))
+
+
+def group_record(group_id: str, value: GroupMetadataValue | None) -> StateRecord:
+    """A group's generation with its members, or its removal."""
+    key = versioned(GroupMetadataKey.RECORD_TYPE, encode(GroupMetadataKey(group_id), 0))
+    return StateRecord(key, None if value is None else versioned(VALUE_VERSION, encode(value, VALUE_VERSION)))
+
+
+def versioned(number: int, data: bytes) -> bytes:
+    return number.to_bytes(2, "big") + data
+
+
+def read_key(key: Buffer) -> OffsetCommitKey | GroupMetadataKey | None:
+    """What a key names; None for a kind of record that is not a classic group's. Raises ProtocolError."""
+    if len(key) < 2:
+        raise ProtocolError("a record key is too short")
+    record_type = int.from_bytes(key[:2], "big")
+    if record_type in (0, OffsetCommitKey.RECORD_TYPE):
+        return decode(OffsetCommitKey, 0, key, 2)[0]  # type: ignore[no-any-return]
+    if record_type == GroupMetadataKey.RECORD_TYPE:
+        return decode(GroupMetadataKey, 0, key, 2)[0]  # type: ignore[no-any-return]
+    return None
+
+
+def read_offset(value: Buffer) -> CommittedOffset:
+    message: Any = decode(OffsetCommitValue, int.from_bytes(value[:2], "big"), value, 2)[0]
+    return CommittedOffset(
+        message.offset, message.leader_epoch, message.metadata, message.commit_timestamp, message.expire_timestamp
+    )
+
+
+def read_group(value: Buffer) -> GroupMetadataValue:
+    return decode(GroupMetadataValue, int.from_bytes(value[:2], "big"), value, 2)[0]  # type: ignore[no-any-return]

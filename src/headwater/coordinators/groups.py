@@ -1,0 +1,216 @@
+"""The group coordinator: membership and offsets over the records of `__consumer_offsets`.
+
+Decide, append, replay: a request yields records and an answer; the records are appended; what they say becomes state
+when they are durable, through the same `replay` that a restart uses.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+
+from headwater.coordinators.group import Group, GroupState
+from headwater.coordinators.group_records import (
+    StateRecord,
+    group_record,
+    offset_record,
+    read_group,
+    read_key,
+    read_offset,
+)
+from headwater.coordinators.membership import Append, GroupLimits, Membership
+from headwater.coordinators.offsets import Commit, Offsets, TopicPartition, subscribed_topics
+from headwater.effects.buffers import Buffer
+from headwater.effects.clock import Clock
+from headwater.effects.entropy import Entropy
+from headwater.effects.waits import Deferred, Timers
+from headwater.protocol.error_codes import ErrorCode
+from headwater.protocol.messages.stored_group_metadata import GroupMetadataKey
+
+
+def partition_for(group_id: str, partitions: int) -> int:
+    """The partition of `__consumer_offsets` that keeps a group: Java's String.hashCode, as Kafka does it."""
+    hash_ = 0
+    units = group_id.encode("utf-16-be")
+    for i in range(0, len(units), 2):
+        hash_ = (31 * hash_ + int.from_bytes(units[i : i + 2], "big")) & 0xFFFFFFFF
+    return (hash_ & 0x7FFFFFFF) % partitions
+
+
+class GroupCoordinator:
+    """All groups of this broker."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        timers: Timers,
+        entropy: Entropy,
+        limits: GroupLimits,
+        append: Append,
+        *,
+        offset_metadata_bytes_max: int = 4096,
+        offsets_retention_ms: int = 7 * 24 * 3_600_000,
+    ) -> None:
+        self.clock = clock
+        self.append = append
+        self.membership = Membership(clock, timers, entropy, limits, append)
+        self.offsets = Offsets(offset_metadata_bytes_max)
+        self.offsets_retention_ms = offsets_retention_ms
+
+    @property
+    def groups(self) -> dict[str, Group]:
+        return self.membership.groups
+
+    # -- offsets
+
+    def check_commit(self, group_id: str, generation: int, member_id: str, instance_id: str | None) -> ErrorCode:
+        """Whether this member, or a client without a group, may commit now."""
+        group = self.groups.get(group_id)
+        if group is None:
+            return ErrorCode.NONE if generation < 0 else ErrorCode.ILLEGAL_GENERATION
+        if generation < 0 and not member_id and instance_id is None:
+            is_empty = group.state is GroupState.EMPTY
+            return ErrorCode.NONE if is_empty else ErrorCode.UNKNOWN_MEMBER_ID
+        member, error = self.membership.find_member(group, member_id, instance_id)
+        if member is None:
+            return error
+        if generation != group.generation:
+            return ErrorCode.ILLEGAL_GENERATION
+        if group.state is GroupState.COMPLETING_REBALANCE:
+            return ErrorCode.REBALANCE_IN_PROGRESS
+        self.membership.touch(group, member)
+        return ErrorCode.NONE
+
+    def commit(self, group_id: str, commits: Iterable[Commit]) -> dict[TopicPartition, ErrorCode] | Deferred:
+        """Commits what a checked client asks for; answers with an error for each partition."""
+        records, errors, accepted = self.offsets.commit(group_id, commits, self.clock.wall_ms())
+        if not records:
+            return errors
+        deferred = Deferred()
+
+        def written(error: ErrorCode) -> None:
+            for (topic, partition), committed in accepted.items():
+                if error is ErrorCode.NONE:
+                    self.offsets.replay(group_id, topic, partition, committed)
+                else:
+                    errors[topic, partition] = error
+            deferred.complete(errors)
+
+        self.append(group_id, records, written)
+        return deferred
+
+    def remove_offsets(
+        self, group_id: str, keys: Iterable[TopicPartition]
+    ) -> dict[TopicPartition, ErrorCode] | ErrorCode | Deferred:
+        """Removes commits; answers with an error for each partition, or one for all."""
+        group = self.groups.get(group_id)
+        if group is None and group_id not in self.offsets.groups:
+            return ErrorCode.GROUP_ID_NOT_FOUND
+        keys = list(keys)
+        errors: dict[TopicPartition, ErrorCode] = dict.fromkeys(keys, ErrorCode.NONE)
+        if group is not None and group.state is not GroupState.EMPTY:
+            topics = subscribed_topics(group) if group.protocol_type == "consumer" else None
+            if topics is None:
+                return ErrorCode.NON_EMPTY_GROUP
+            errors = {k: ErrorCode.GROUP_SUBSCRIBED_TO_TOPIC if k[0] in topics else ErrorCode.NONE for k in keys}
+        allowed = [key for key, error in errors.items() if error is ErrorCode.NONE]
+        return self.append_removal(group_id, self.offsets.removal(group_id, allowed), errors)
+
+    def append_removal(
+        self, group_id: str, records: list[StateRecord], answer: dict[TopicPartition, ErrorCode] | ErrorCode
+    ) -> dict[TopicPartition, ErrorCode] | ErrorCode | Deferred:
+        if not records:
+            return answer
+        deferred = Deferred()
+
+        def written(error: ErrorCode) -> None:
+            if error is ErrorCode.NONE:
+                for record in records:
+                    self.replay(record.key, record.value)
+                deferred.complete(answer)
+            else:
+                failed: dict[TopicPartition, ErrorCode] | ErrorCode = error
+                if isinstance(answer, dict):
+                    failed = dict.fromkeys(answer, error)
+                deferred.complete(failed)
+
+        self.append(group_id, records, written)
+        return deferred
+
+    # -- groups
+
+    def delete_group(self, group_id: str) -> ErrorCode | Deferred:
+        """Removes an empty group with its offsets; answers with an ErrorCode."""
+        group = self.groups.get(group_id)
+        if group is None and group_id not in self.offsets.groups:
+            return ErrorCode.GROUP_ID_NOT_FOUND
+        if group is not None and (group.state is not GroupState.EMPTY or group.pending):
+            return ErrorCode.NON_EMPTY_GROUP
+        records = [*self.offsets.removal(group_id, list(self.offsets.of_group(group_id))), group_record(group_id, None)]
+        answer = self.append_removal(group_id, records, ErrorCode.NONE)
+        return answer if isinstance(answer, (Deferred, ErrorCode)) else ErrorCode.NONE
+
+    def group_ids(self) -> list[str]:
+        """Every group that has members or offsets."""
+        return sorted({*self.groups, *self.offsets.groups})
+
+    def state_of(self, group_id: str) -> GroupState:
+        """The state of a group; one that only has offsets is empty."""
+        group = self.groups.get(group_id)
+        if group is not None:
+            return group.state
+        return GroupState.EMPTY if group_id in self.offsets.groups else GroupState.DEAD
+
+    def expire_offsets(self, done: Callable[[int], None]) -> None:
+        """Removes the commits that nobody needs any more, and groups that have nothing left; `done` gets the number."""
+        now_ms = self.clock.wall_ms()
+        for group_id in self.group_ids():
+            group = self.groups.get(group_id)
+            keys = self.offsets.expired(group_id, group, now_ms, self.offsets_retention_ms)
+            records = self.offsets.removal(group_id, keys)
+            is_idle = group is not None and group.state is GroupState.EMPTY and not group.pending
+            if (
+                is_idle
+                and len(keys) == len(self.offsets.of_group(group_id))
+                and (keys or group_id in self.offsets.groups)
+            ):
+                records.append(group_record(group_id, None))
+            if records:
+                self.append_removal(group_id, records, ErrorCode.NONE)
+                done(len(keys))
+
+    def forget_topic(self, topic: str) -> None:
+        """Removes the commits of a topic that was deleted."""
+        for group_id, offsets in list(self.offsets.groups.items()):
+            records = self.offsets.removal(group_id, [key for key in offsets if key[0] == topic])
+            self.append_removal(group_id, records, ErrorCode.NONE)
+
+    # -- replay
+
+    def replay(self, key: Buffer | None, value: Buffer | None) -> None:
+        """Takes a durable record into the state. Raises ProtocolError for one that cannot be read."""
+        if key is None:
+            return
+        named = read_key(key)
+        if named is None:
+            return
+        if isinstance(named, GroupMetadataKey):
+            if value is None:
+                self.membership.forget(named.group)
+            else:
+                self.membership.load(Group.from_value(named.group, read_group(value)))
+            return
+        committed = None if value is None else read_offset(value)
+        self.offsets.replay(named.group, named.topic, named.partition, committed)
+
+    def started(self) -> None:
+        """To be called when all records are replayed: the loaded members' sessions begin."""
+        self.membership.start_sessions()
+
+    def snapshot(self, belongs: Callable[[str], bool]) -> Iterator[StateRecord]:
+        """The records that make the state of those groups from nothing."""
+        for group_id, group in self.groups.items():
+            if belongs(group_id):
+                assignments = {m.member_id: m.assignment for m in group.members.values()}
+                yield group_record(group_id, group.to_value(assignments))
+        for group_id, offsets in self.offsets.groups.items():
+            if belongs(group_id):
+                for (topic, partition), committed in offsets.items():
+                    yield offset_record(group_id, topic, partition, committed)

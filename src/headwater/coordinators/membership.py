@@ -1,0 +1,497 @@
+"""The moves of classic consumer groups: join, sync, heartbeat, leave, and what time does to them.
+
+A request gets an answer at once or a `Deferred`: a join waits for the other members or the rebalance timeout, a sync for
+the leader's assignment. What must survive (a generation with its members and assignments) goes out as a record, and the
+answer that promises it waits until the record is durable. Sources: GroupMetadataManager.java, KIP-134 (initial delay),
+KIP-345 (static members), KIP-394 (member id required), KIP-814 (a static leader that returns).
+"""
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
+
+from headwater.coordinators.group import Group, GroupState, Member
+from headwater.coordinators.group_records import StateRecord, group_record
+from headwater.effects.clock import Clock
+from headwater.effects.entropy import Entropy, random_uuid
+from headwater.effects.waits import Deferred, Timers
+from headwater.protocol.error_codes import ErrorCode
+
+logger = logging.getLogger(__name__)
+
+Append: TypeAlias = Callable[[str, list[StateRecord], Callable[[ErrorCode], None]], None]
+"""Appends a group's records and calls back with NONE when they are durable, or with why they are not."""
+
+
+@dataclass(slots=True, frozen=True)
+class GroupLimits:
+    """What the broker's settings say of groups."""
+
+    session_timeout_ms_min: int = 6_000
+    session_timeout_ms_max: int = 1_800_000
+    initial_rebalance_delay_ms: int = 3_000
+    size_max: int = 2**31 - 1
+
+
+class JoinRequest(NamedTuple):
+    """What a member asks for. `may_need_member_id`: it understands MEMBER_ID_REQUIRED (KIP-394)."""
+
+    group_id: str
+    member_id: str
+    instance_id: str | None
+    client_id: str
+    client_host: str
+    session_timeout_ms: int
+    rebalance_timeout_ms: int
+    protocol_type: str
+    protocols: list[tuple[str, bytes]]
+    may_need_member_id: bool
+    may_skip_assignment: bool
+
+
+class JoinAnswer(NamedTuple):
+    """`members` are (member id, instance id, metadata), for the leader only."""
+
+    error: ErrorCode
+    member_id: str = ""
+    generation: int = -1
+    protocol_type: str | None = None
+    protocol: str | None = None
+    leader: str = ""
+    members: tuple[tuple[str, str | None, bytes], ...] = ()
+    skip_assignment: bool = False
+
+
+class SyncAnswer(NamedTuple):
+    error: ErrorCode
+    assignment: bytes = b""
+    protocol_type: str | None = None
+    protocol: str | None = None
+
+
+class Membership:
+    """All groups and their members."""
+
+    def __init__(self, clock: Clock, timers: Timers, entropy: Entropy, limits: GroupLimits, append: Append) -> None:
+        self.clock = clock
+        self.timers = timers
+        self.entropy = entropy
+        self.limits = limits
+        self.append = append
+        self.groups: dict[str, Group] = {}
+
+    # -- join
+
+    def join(self, request: JoinRequest) -> JoinAnswer | Deferred:
+        """Answers with a JoinAnswer."""
+        limits = self.limits
+        if not request.group_id:
+            return JoinAnswer(ErrorCode.INVALID_GROUP_ID, request.member_id)
+        if not limits.session_timeout_ms_min <= request.session_timeout_ms <= limits.session_timeout_ms_max:
+            return JoinAnswer(ErrorCode.INVALID_SESSION_TIMEOUT, request.member_id)
+        group = self.groups.get(request.group_id)
+        if group is None:
+            if request.member_id:
+                return JoinAnswer(ErrorCode.UNKNOWN_MEMBER_ID, request.member_id)
+            group = self.groups[request.group_id] = Group(request.group_id, state_timestamp=self.clock.wall_ms())
+        if not group.supports(request.protocol_type, [name for name, _ in request.protocols]):
+            return JoinAnswer(ErrorCode.INCONSISTENT_GROUP_PROTOCOL, request.member_id)
+        if not request.member_id:
+            return self.join_new(group, request)
+        return self.join_known(group, request)
+
+    def join_new(self, group: Group, request: JoinRequest) -> JoinAnswer | Deferred:
+        prefix = request.instance_id if request.instance_id is not None else request.client_id
+        member_id = f"{prefix}-{self.new_uuid()}"
+        if request.instance_id is not None and request.instance_id in group.static_members:
+            return self.replace_static(group, request, member_id)
+        if len(group.members) + len(group.pending) >= self.limits.size_max:
+            return JoinAnswer(ErrorCode.GROUP_MAX_SIZE_REACHED)
+        if request.instance_id is None and request.may_need_member_id:
+            expire = self.timers.call_later(request.session_timeout_ms, lambda: self.drop_pending(group, member_id))
+            group.pending[member_id] = expire
+            return JoinAnswer(ErrorCode.MEMBER_ID_REQUIRED, member_id)
+        return self.add_and_rebalance(group, request, member_id)
+
+    def new_uuid(self) -> str:
+        digits = random_uuid(self.entropy).hex()
+        return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
+
+    def join_known(self, group: Group, request: JoinRequest) -> JoinAnswer | Deferred:
+        pending = group.pending.pop(request.member_id, None)
+        if pending is not None:
+            pending.cancel()
+            return self.add_and_rebalance(group, request, request.member_id)
+        member, error = self.find_member(group, request.member_id, request.instance_id)
+        if member is None:
+            return JoinAnswer(error, request.member_id)
+        same = member.protocols == request.protocols
+        if group.state is GroupState.COMPLETING_REBALANCE and same:
+            return self.current_generation(group, member)
+        if group.state is GroupState.STABLE and same and group.leader != member.member_id:
+            return self.current_generation(group, member)
+        return self.update_and_rebalance(group, member, request)
+
+    def find_member(self, group: Group, member_id: str, instance_id: str | None) -> tuple[Member | None, ErrorCode]:
+        """The member, or why there is none: a static member must come with the id that its instance was given last."""
+        if instance_id is not None:
+            current = group.static_members.get(instance_id)
+            if current is None:
+                return None, ErrorCode.UNKNOWN_MEMBER_ID
+            if current != member_id:
+                return None, ErrorCode.FENCED_INSTANCE_ID
+        member = group.members.get(member_id)
+        return member, ErrorCode.NONE if member is not None else ErrorCode.UNKNOWN_MEMBER_ID
+
+    def current_generation(self, group: Group, member: Member) -> JoinAnswer:
+        self.touch(group, member)
+        return self.join_answer(group, member)
+
+    def join_answer(self, group: Group, member: Member, *, skip_assignment: bool = False) -> JoinAnswer:
+        is_leader = group.leader == member.member_id
+        members = tuple((m.member_id, m.instance_id, m.metadata(group.protocol)) for m in group.members.values())
+        return JoinAnswer(
+            ErrorCode.NONE,
+            member.member_id,
+            group.generation,
+            group.protocol_type,
+            group.protocol,
+            group.leader or "",
+            members if is_leader else (),
+            skip_assignment,
+        )
+
+    def replace_static(self, group: Group, request: JoinRequest, member_id: str) -> JoinAnswer | Deferred:
+        """A static member comes back under a new id: whoever used the old one is fenced."""
+        old = group.members[group.static_members[request.instance_id or ""]]
+        if old.session is not None:
+            old.session.cancel()
+        if old.joining is not None:
+            old.joining.complete(JoinAnswer(ErrorCode.FENCED_INSTANCE_ID, old.member_id))
+        if old.syncing is not None:
+            old.syncing.complete(SyncAnswer(ErrorCode.FENCED_INSTANCE_ID))
+        was_leader = group.leader == old.member_id
+        group.remove(old)
+        member = self.new_member(request, member_id)
+        member.assignment, member.is_new = old.assignment, old.is_new
+        group.add(member)
+        if was_leader:
+            group.leader = member_id
+        if group.state is GroupState.STABLE and old.metadata(group.protocol) == member.metadata(group.protocol):
+            return self.keep_generation(group, member, was_leader and request.may_skip_assignment, was_leader)
+        return self.await_join(group, member)
+
+    def keep_generation(self, group: Group, member: Member, skip_assignment: bool, was_leader: bool) -> Deferred:
+        """Goes on without a rebalance, once the member's new id is durable."""
+        deferred = Deferred()
+        self.touch(group, member)
+        assignments = {m.member_id: m.assignment for m in group.members.values()}
+
+        def written(error: ErrorCode) -> None:
+            if error is not ErrorCode.NONE:
+                deferred.complete(JoinAnswer(error, member.member_id))
+            elif was_leader and not skip_assignment:
+                # An old client that finds itself leader would assign anew: it is shown another leader (KIP-814).
+                deferred.complete(self.join_answer(group, member)._replace(leader="", members=()))
+            else:
+                deferred.complete(self.join_answer(group, member, skip_assignment=skip_assignment))
+
+        self.append(group.group_id, [group_record(group.group_id, group.to_value(assignments))], written)
+        return deferred
+
+    def new_member(self, request: JoinRequest, member_id: str) -> Member:
+        return Member(
+            member_id,
+            request.instance_id,
+            request.client_id,
+            request.client_host,
+            request.session_timeout_ms,
+            request.rebalance_timeout_ms if request.rebalance_timeout_ms >= 0 else request.session_timeout_ms,
+            request.protocols,
+        )
+
+    def add_and_rebalance(self, group: Group, request: JoinRequest, member_id: str) -> JoinAnswer | Deferred:
+        if not group.members:
+            group.protocol_type = request.protocol_type
+        group.add(self.new_member(request, member_id))
+        group.joined_since_delay = True
+        return self.await_join(group, group.members[member_id])
+
+    def update_and_rebalance(self, group: Group, member: Member, request: JoinRequest) -> Deferred:
+        member.protocols = request.protocols
+        member.session_timeout_ms = request.session_timeout_ms
+        if request.rebalance_timeout_ms >= 0:
+            member.rebalance_timeout_ms = request.rebalance_timeout_ms
+        member.client_id, member.client_host = request.client_id, request.client_host
+        return self.await_join(group, member)
+
+    def await_join(self, group: Group, member: Member) -> Deferred:
+        if member.joining is not None:  # the client gave up waiting and asks again
+            member.joining.complete(JoinAnswer(ErrorCode.UNKNOWN_MEMBER_ID, member.member_id))
+        member.joining = deferred = Deferred()
+        self.touch(group, member)
+        self.rebalance(group, f"member {member.member_id} joins")
+        return deferred
+
+    # -- rebalance
+
+    def set_state(self, group: Group, state: GroupState) -> None:
+        group.state = state
+        group.state_timestamp = self.clock.wall_ms()
+
+    def rebalance(self, group: Group, reason: str) -> None:
+        """Calls all members to join again, if they are not already called."""
+        if group.state in (GroupState.EMPTY, GroupState.COMPLETING_REBALANCE, GroupState.STABLE):
+            logger.info("group %s: rebalance after generation %d, %s", group.group_id, group.generation, reason)
+            was_empty = group.state is GroupState.EMPTY
+            self.fail_syncs(group, ErrorCode.REBALANCE_IN_PROGRESS)
+            self.set_state(group, GroupState.PREPARING_REBALANCE)
+            delay_ms = self.limits.initial_rebalance_delay_ms
+            if was_empty and delay_ms > 0:
+                group.joined_since_delay, group.in_initial_delay = False, True
+                left_ms = max(0, group.rebalance_timeout_ms() - delay_ms)
+                group.join_timer = self.timers.call_later(delay_ms, lambda: self.after_delay(group, left_ms))
+                return
+            self.start_join_timer(group)
+        self.complete_join_if_all_joined(group)
+
+    def start_join_timer(self, group: Group) -> None:
+        group.join_timer = self.timers.call_later(group.rebalance_timeout_ms(), lambda: self.complete_join(group))
+
+    def after_delay(self, group: Group, left_ms: int) -> None:
+        """The first members of a group wait for more, as long as more come."""
+        if group.joined_since_delay and left_ms > 0:
+            group.joined_since_delay = False
+            delay_ms = min(self.limits.initial_rebalance_delay_ms, left_ms)
+            rest_ms = max(0, left_ms - delay_ms)
+            group.join_timer = self.timers.call_later(delay_ms, lambda: self.after_delay(group, rest_ms))
+            return
+        self.complete_join(group)
+
+    def complete_join_if_all_joined(self, group: Group) -> None:
+        if group.state is GroupState.PREPARING_REBALANCE and group.all_joined() and not group.in_initial_delay:
+            self.complete_join(group)
+
+    def complete_join(self, group: Group) -> None:
+        """Begins the next generation with the members that have joined."""
+        if group.join_timer is not None:
+            group.join_timer.cancel()
+            group.join_timer = None
+        group.in_initial_delay = False
+        if group.state is not GroupState.PREPARING_REBALANCE:
+            return
+        for member in [m for m in group.members.values() if m.joining is None and not m.is_static]:
+            self.drop_member(group, member)
+        joined = [m for m in group.members.values() if m.joining is not None]
+        if group.members and not joined:  # only static members, all away: wait for one
+            self.start_join_timer(group)
+            return
+        for timer in group.pending.values():
+            timer.cancel()
+        group.pending.clear()
+        group.generation += 1
+        if not group.members:
+            self.become_empty(group)
+            return
+        if group.leader is None or group.members[group.leader].joining is None:
+            group.leader = joined[0].member_id
+        group.protocol = group.select_protocol()
+        self.set_state(group, GroupState.COMPLETING_REBALANCE)
+        group.unsynced = set(group.members)
+        for member in joined:
+            deferred, member.joining, member.is_new = member.joining, None, False
+            self.touch(group, member)
+            if deferred is not None:
+                deferred.complete(self.join_answer(group, member))
+        generation = group.generation
+        group.sync_timer = self.timers.call_later(
+            group.rebalance_timeout_ms(), lambda: self.expire_syncs(group, generation)
+        )
+
+    def become_empty(self, group: Group) -> None:
+        self.set_state(group, GroupState.EMPTY)
+        group.protocol = group.leader = None
+
+        def written(error: ErrorCode) -> None:
+            if error is not ErrorCode.NONE:
+                logger.warning("group %s: its empty generation was not written: %s", group.group_id, error.name)
+
+        self.append(group.group_id, [group_record(group.group_id, group.to_value({}))], written)
+
+    def expire_syncs(self, group: Group, generation: int) -> None:
+        """Members that never asked for their assignment are out."""
+        if group.generation != generation or group.state not in (GroupState.COMPLETING_REBALANCE, GroupState.STABLE):
+            return
+        late = [group.members[i] for i in group.unsynced if i in group.members]
+        for member in late:
+            self.drop_member(group, member)
+        if late:
+            self.after_removal(group, "members did not sync in time")
+
+    def fail_syncs(self, group: Group, error: ErrorCode) -> None:
+        for member in group.members.values():
+            if member.syncing is not None:
+                deferred, member.syncing = member.syncing, None
+                deferred.complete(SyncAnswer(error))
+        group.unsynced.clear()
+        if group.sync_timer is not None:
+            group.sync_timer.cancel()
+            group.sync_timer = None
+
+    # -- sync
+
+    def sync(
+        self,
+        group_id: str,
+        generation: int,
+        member_id: str,
+        instance_id: str | None,
+        protocol_type: str | None,
+        protocol: str | None,
+        assignments: dict[str, bytes],
+    ) -> SyncAnswer | Deferred:
+        """Answers with a SyncAnswer; `assignments` is the leader's, empty for all others."""
+        group = self.groups.get(group_id)
+        if group is None:
+            return SyncAnswer(ErrorCode.INVALID_GROUP_ID if not group_id else ErrorCode.UNKNOWN_MEMBER_ID)
+        member, error = self.find_member(group, member_id, instance_id)
+        if member is None:
+            return SyncAnswer(error)
+        if generation != group.generation:
+            return SyncAnswer(ErrorCode.ILLEGAL_GENERATION)
+        if protocol_type not in (None, group.protocol_type) or protocol not in (None, group.protocol):
+            return SyncAnswer(ErrorCode.INCONSISTENT_GROUP_PROTOCOL)
+        if group.state is GroupState.PREPARING_REBALANCE:
+            return SyncAnswer(ErrorCode.REBALANCE_IN_PROGRESS)
+        self.touch(group, member)
+        group.unsynced.discard(member_id)
+        if group.state is GroupState.STABLE:
+            return SyncAnswer(ErrorCode.NONE, member.assignment, group.protocol_type, group.protocol)
+        if member.syncing is not None:
+            member.syncing.complete(SyncAnswer(ErrorCode.UNKNOWN_MEMBER_ID))
+        member.syncing = deferred = Deferred()
+        if member_id == group.leader:
+            self.write_assignments(group, {i: assignments.get(i, b"") for i in group.members})
+        return deferred
+
+    def write_assignments(self, group: Group, assignments: dict[str, bytes]) -> None:
+        generation = group.generation
+
+        def written(error: ErrorCode) -> None:
+            if group.state is not GroupState.COMPLETING_REBALANCE or group.generation != generation:
+                return
+            if error is not ErrorCode.NONE:
+                self.fail_syncs(group, error)
+                self.rebalance(group, f"the assignment was not written: {error.name}")
+                return
+            self.set_state(group, GroupState.STABLE)
+            for member in group.members.values():
+                member.assignment = assignments.get(member.member_id, b"")
+                if member.syncing is not None:
+                    deferred, member.syncing = member.syncing, None
+                    self.touch(group, member)
+                    deferred.complete(
+                        SyncAnswer(ErrorCode.NONE, member.assignment, group.protocol_type, group.protocol)
+                    )
+
+        self.append(group.group_id, [group_record(group.group_id, group.to_value(assignments))], written)
+
+    # -- heartbeat, leave, sessions
+
+    def heartbeat(self, group_id: str, generation: int, member_id: str, instance_id: str | None) -> ErrorCode:
+        group = self.groups.get(group_id)
+        if group is None:
+            return ErrorCode.INVALID_GROUP_ID if not group_id else ErrorCode.UNKNOWN_MEMBER_ID
+        member, error = self.find_member(group, member_id, instance_id)
+        if member is None:
+            return error
+        if generation != group.generation:
+            return ErrorCode.ILLEGAL_GENERATION
+        self.touch(group, member)
+        is_rebalancing = group.state is GroupState.PREPARING_REBALANCE
+        return ErrorCode.REBALANCE_IN_PROGRESS if is_rebalancing else ErrorCode.NONE
+
+    def leave(self, group_id: str, leaving: Iterable[tuple[str, str | None]]) -> ErrorCode | list[ErrorCode]:
+        """Removes (member id, instance id) pairs; an error for all of them or one for each."""
+        if not group_id:
+            return ErrorCode.INVALID_GROUP_ID
+        group = self.groups.get(group_id)
+        if group is None:
+            return [ErrorCode.UNKNOWN_MEMBER_ID for _ in leaving]
+        results = [self.leave_one(group, member_id, instance_id) for member_id, instance_id in leaving]
+        if ErrorCode.NONE in results:
+            self.after_removal(group, "members left")
+        return results
+
+    def leave_one(self, group: Group, member_id: str, instance_id: str | None) -> ErrorCode:
+        if instance_id is not None and not member_id:  # an administrator removes a static member
+            member_id = group.static_members.get(instance_id, "")
+        pending = group.pending.pop(member_id, None)
+        if pending is not None:
+            pending.cancel()
+            return ErrorCode.NONE
+        member, error = self.find_member(group, member_id, instance_id)
+        if member is None:
+            return error
+        self.drop_member(group, member)
+        return ErrorCode.NONE
+
+    def drop_member(self, group: Group, member: Member) -> None:
+        if member.session is not None:
+            member.session.cancel()
+        if member.joining is not None:
+            member.joining.complete(JoinAnswer(ErrorCode.UNKNOWN_MEMBER_ID, member.member_id))
+        if member.syncing is not None:
+            member.syncing.complete(SyncAnswer(ErrorCode.UNKNOWN_MEMBER_ID))
+        group.remove(member)
+
+    def drop_pending(self, group: Group, member_id: str) -> None:
+        if group.pending.pop(member_id, None) is not None:
+            self.complete_join_if_all_joined(group)
+
+    def after_removal(self, group: Group, reason: str) -> None:
+        if group.state in (GroupState.STABLE, GroupState.COMPLETING_REBALANCE):
+            self.rebalance(group, reason)
+        else:
+            self.complete_join_if_all_joined(group)
+
+    def touch(self, group: Group, member: Member) -> None:
+        """The member lives: its session starts anew."""
+        if member.session is not None:
+            member.session.cancel()
+        member.session = self.timers.call_later(member.session_timeout_ms, lambda: self.expire_member(group, member))
+
+    def expire_member(self, group: Group, member: Member) -> None:
+        if group.members.get(member.member_id) is not member:
+            return
+        if member.joining is not None or member.syncing is not None:  # it waits for us, so it is not gone
+            self.touch(group, member)
+            return
+        logger.info("group %s: member %s is gone", group.group_id, member.member_id)
+        self.drop_member(group, member)
+        self.after_removal(group, "a session expired")
+
+    # -- replay
+
+    def load(self, group: Group) -> None:
+        """Takes a group that a record told of; its members have a whole session to say that they live."""
+        self.forget(group.group_id)
+        self.groups[group.group_id] = group
+
+    def start_sessions(self) -> None:
+        for group in self.groups.values():
+            for member in group.members.values():
+                self.touch(group, member)
+
+    def forget(self, group_id: str) -> None:
+        """Removes a group; its timers find nobody."""
+        group = self.groups.pop(group_id, None)
+        if group is None:
+            return
+        group.state = GroupState.DEAD
+        for timer in (group.join_timer, group.sync_timer, *group.pending.values()):
+            if timer is not None:
+                timer.cancel()
+        for member in list(group.members.values()):
+            self.drop_member(group, member)

@@ -1,0 +1,120 @@
+"""Committed offsets: what groups have read, and the rules of committing, fetching, deleting and expiring.
+
+An offset that is returned to anyone is durable: a commit's record is appended first and changes this state only when it
+is on disk. So a position that a client has seen never goes back.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from headwater.coordinators.group import Group, GroupState
+from headwater.coordinators.group_records import CommittedOffset, StateRecord, offset_record
+from headwater.protocol.compiled import decode
+from headwater.protocol.error_codes import ErrorCode
+from headwater.protocol.errors import ProtocolError
+from headwater.protocol.messages.embedded import ConsumerProtocolSubscription
+
+TopicPartition = tuple[str, int]
+
+
+class Commit(NamedTuple):
+    """One partition of a commit; the timestamps are ms, `expire_timestamp` -1 for the broker's retention."""
+
+    topic: str
+    partition: int
+    offset: int
+    leader_epoch: int
+    metadata: str | None
+    expire_timestamp: int = -1
+
+
+class Offsets:
+    """The state, and its decisions as records."""
+
+    def __init__(self, metadata_bytes_max: int) -> None:
+        self.metadata_bytes_max = metadata_bytes_max
+        self.groups: dict[str, dict[TopicPartition, CommittedOffset]] = {}
+
+    def commit(
+        self, group_id: str, commits: Iterable[Commit], now_ms: int
+    ) -> tuple[list[StateRecord], dict[TopicPartition, ErrorCode], dict[TopicPartition, CommittedOffset]]:
+        """The records of a commit, an error for each partition, and what is committed once they are durable."""
+        records, errors, accepted = [], {}, {}
+        for commit in commits:
+            key = (commit.topic, commit.partition)
+            metadata = commit.metadata or ""
+            if len(metadata.encode()) > self.metadata_bytes_max:
+                errors[key] = ErrorCode.OFFSET_METADATA_TOO_LARGE
+                continue
+            committed = CommittedOffset(commit.offset, commit.leader_epoch, metadata, now_ms, commit.expire_timestamp)
+            records.append(offset_record(group_id, *key, committed))
+            errors[key] = ErrorCode.NONE
+            accepted[key] = committed
+        return records, errors, accepted
+
+    def replay(self, group_id: str, topic: str, partition: int, committed: CommittedOffset | None) -> None:
+        """Takes a durable commit, or the removal of one."""
+        offsets = self.groups.setdefault(group_id, {})
+        if committed is not None:
+            offsets[topic, partition] = committed
+            return
+        offsets.pop((topic, partition), None)
+        if not offsets:
+            del self.groups[group_id]
+
+    def fetch(self, group_id: str, topic: str, partition: int) -> CommittedOffset:
+        """The committed offset; -1 where there is none."""
+        return self.groups.get(group_id, {}).get((topic, partition), CommittedOffset(-1))
+
+    def of_group(self, group_id: str) -> dict[TopicPartition, CommittedOffset]:
+        return self.groups.get(group_id, {})
+
+    def removal(self, group_id: str, keys: Iterable[TopicPartition]) -> list[StateRecord]:
+        """The records that remove these commits, as far as they exist."""
+        known = self.of_group(group_id)
+        return [
+            offset_record(group_id, topic, partition, None) for topic, partition in keys if (topic, partition) in known
+        ]
+
+    def expired(self, group_id: str, group: Group | None, now_ms: int, retention_ms: int) -> list[TopicPartition]:
+        """The commits that nobody needs any more (KIP-211).
+
+        A group that consumes keeps the offsets of what it subscribes to. An empty one keeps all until it has been
+        empty for the retention time; where there was never a member, the commit's own time counts.
+        """
+        offsets = self.of_group(group_id)
+        base: Callable[[CommittedOffset], int]
+        if group is None or group.protocol_type is None:
+            base, keep = (lambda committed: committed.commit_timestamp), frozenset[str]()
+        elif group.state is GroupState.EMPTY:
+            since = group.state_timestamp
+            base, keep = (lambda committed: max(committed.commit_timestamp, since)), frozenset[str]()
+        elif group.state is GroupState.STABLE and group.protocol_type == "consumer":
+            topics = subscribed_topics(group)
+            if topics is None:
+                return []
+            base, keep = (lambda committed: committed.commit_timestamp), topics
+        else:
+            return []
+        return [
+            key
+            for key, committed in offsets.items()
+            if key[0] not in keep
+            and now_ms
+            >= (committed.expire_timestamp if committed.expire_timestamp >= 0 else base(committed) + retention_ms)
+        ]
+
+
+def subscribed_topics(group: Group) -> frozenset[str] | None:
+    """The topics that a group of consumers subscribes to; None where a member's metadata is not a consumer's."""
+    topics: set[str] = set()
+    for member in group.members.values():
+        metadata = member.metadata(group.protocol)
+        try:
+            version = int.from_bytes(metadata[:2], "big", signed=True)
+            if len(metadata) < 2 or version < 0:
+                return None
+            topics.update(decode(ConsumerProtocolSubscription, min(version, 3), metadata, 2)[0].topics)
+        except ProtocolError:
+            return None
+    return frozenset(topics)

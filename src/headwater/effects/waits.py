@@ -1,0 +1,95 @@
+"""What a request waits for: an answer that comes later, a moment, data.
+
+Nothing here is a task or a thread. An answer that cannot be given yet is a `Deferred`, kept by whatever will complete
+it: the journal's next group, a timer, a log that grows, a group that has all its members.
+"""
+
+import heapq
+from collections.abc import Callable
+from itertools import count
+from typing import Any
+
+from headwater.effects.clock import Clock
+
+CANCELLED_MAX = 1024
+
+
+class Deferred:
+    """An answer that will come. It is completed once; later completions are ignored."""
+
+    __slots__ = ("answer", "callback", "done")
+
+    def __init__(self) -> None:
+        self.done = False
+        self.answer: Any = None
+        self.callback: Callable[[Any], None] | None = None
+
+    def complete(self, answer: Any) -> None:
+        if self.done:
+            return
+        self.done, self.answer = True, answer
+        if self.callback is not None:
+            self.callback(answer)
+
+    def when_done(self, callback: Callable[[Any], None]) -> None:
+        """Calls back with the answer, at once if it is there."""
+        if self.done:
+            callback(self.answer)
+        else:
+            self.callback = callback
+
+
+class Timer:
+    """A moment at which something is called, unless it is cancelled before."""
+
+    __slots__ = ("callback", "deadline_ms", "timers")
+
+    def __init__(self, timers: "Timers", deadline_ms: float, callback: Callable[[], None]) -> None:
+        self.timers = timers
+        self.deadline_ms = deadline_ms
+        self.callback: Callable[[], None] | None = callback
+
+    def cancel(self) -> None:
+        if self.callback is not None:
+            self.callback = None
+            self.timers.note_cancelled()
+
+
+class Timers:
+    """All timers, by deadline on the steady clock."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.heap: list[tuple[float, int, Timer]] = []
+        self.serial = count()
+        self.cancelled = 0
+
+    def call_later(self, delay_ms: float, callback: Callable[[], None]) -> Timer:
+        timer = Timer(self, self.clock.steady_ms() + delay_ms, callback)
+        heapq.heappush(self.heap, (timer.deadline_ms, next(self.serial), timer))
+        return timer
+
+    def note_cancelled(self) -> None:
+        self.cancelled += 1
+        if self.cancelled > CANCELLED_MAX and self.cancelled > len(self.heap) // 2:
+            self.heap = [entry for entry in self.heap if entry[2].callback is not None]
+            heapq.heapify(self.heap)
+            self.cancelled = 0
+
+    def next_deadline_ms(self) -> float | None:
+        """When `run_due` should be called next; None when nothing is scheduled."""
+        while self.heap and self.heap[0][2].callback is None:
+            heapq.heappop(self.heap)
+            self.cancelled = max(0, self.cancelled - 1)
+        return self.heap[0][0] if self.heap else None
+
+    def run_due(self) -> None:
+        """Calls everything whose moment has come. What that schedules anew waits for the next call."""
+        now = self.clock.steady_ms()
+        due = []
+        while self.heap and self.heap[0][0] <= now:
+            due.append(heapq.heappop(self.heap)[2])
+        for timer in due:
+            callback, timer.callback = timer.callback, None
+            if callback is not None:
+                callback()
