@@ -207,7 +207,7 @@ class BrokerCore:
             self.durable_waits.append((group, callback))
 
     def group_synced(self, group: Group) -> None:
-        """The shell has put a group on disk: what waited for it goes on."""
+        """The shell has synced a group: what waited for it goes on."""
         for log in self.store.group_synced(group):
             if log in self.fetch_waits:
                 self.wake_fetches(log)

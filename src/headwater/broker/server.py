@@ -1,4 +1,4 @@
-"""The shell around the core: sockets, the journal's thread, timers. It moves bytes and holds no logic of Kafka's.
+"""The shell around the core: sockets, the journal's syncs, timers. It moves bytes and holds no logic of Kafka's.
 
 Receiving. All connections share one receive buffer, so an idle one costs next to nothing. A frame that is whole in it is
 copied out once and belongs to the request from then on. Only a large frame gets a buffer of its own, which grows with
@@ -12,15 +12,13 @@ Answers go out in the order of their requests: a request that waits keeps its sl
 
 import asyncio
 import logging
-import queue
-import threading
 from collections import deque
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import cast
 
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Connection, dispatch
+from headwater.broker.syncer import Syncer
 from headwater.effects.buffers import Buffer
 from headwater.effects.waits import Deferred
 from headwater.protocol.errors import ProtocolError
@@ -288,30 +286,6 @@ class ClientProtocol(asyncio.BufferedProtocol):
             self.transport.close()
 
 
-class JournalThread:
-    """Writes one group after the other, so that the loop never waits for the disk."""
-
-    def __init__(self, write: Callable[[Group], None], done: Callable[[Group, OSError | None], None]) -> None:
-        self.write = write
-        self.done = done
-        self.groups: queue.SimpleQueue[Group | None] = queue.SimpleQueue()
-        self.thread = threading.Thread(target=self.run, name="headwater-journal", daemon=True)
-        self.thread.start()
-
-    def run(self) -> None:
-        while (group := self.groups.get()) is not None:
-            try:
-                self.write(group)
-            except OSError as error:
-                self.done(group, error)
-                return
-            self.done(group, None)
-
-    def stop(self) -> None:
-        self.groups.put(None)
-        self.thread.join()
-
-
 class Server:
     """Listens, and drives a core. `inline` writes the journal in the loop's thread: for in-memory files."""
 
@@ -325,11 +299,9 @@ class Server:
         self.listener: asyncio.Server | None = None
         self.timer: asyncio.TimerHandle | None = None
         self.timer_deadline_ms = 0.0
-        self.is_writing = False
-        self.written = asyncio.Event()
-        self.written.set()
         self.failed: asyncio.Future[None] = self.loop.create_future()
-        self.journal_thread = None if inline else JournalThread(self.core.store.write_group, self.group_written)
+        self.syncer = None if inline else Syncer(core.store.journal.descriptors, self.loop, self.after_sync)
+        self.syncing: Group | None = None
         self.checkpoint_thread = None if inline else ThreadPoolExecutor(1, "headwater-checkpoint")
         self.idle_sweep = self.loop.call_later(IDLE_SWEEP_S, self.close_idle)
         core.timers.call_later(core.settings.log_flush_offset_checkpoint_interval_ms, self.checkpoint_regularly)
@@ -382,7 +354,7 @@ class Server:
 
     def after_event(self) -> None:
         """To be called whenever the core may have something to write or a new deadline."""
-        if not self.is_writing:
+        if self.syncing is None:
             self.write_next()
         heap = self.core.timers.heap
         if heap and (self.timer is None or heap[0][0] < self.timer_deadline_ms):
@@ -396,28 +368,24 @@ class Server:
         if group is None:
             self.checkpoint_if_needed()
             return
-        if self.journal_thread is not None:
-            self.is_writing = True
-            self.written.clear()
-            self.journal_thread.groups.put(group)
-            return
         try:
-            self.core.store.write_group(group)
+            file = self.core.store.write_group(group)
+            if file is not None and self.syncer is not None:
+                self.syncing = group
+                self.syncer.sync(journal.files.index(file))
+                return
+            if file is not None:
+                file.file.sync()
         except OSError as error:
             self.fail(error)
             return
         self.take_written(group)
         self.write_next()
 
-    def group_written(self, group: Group, error: OSError | None) -> None:
-        """In the journal's thread."""
-        self.loop.call_soon_threadsafe(self.after_write, group, error)
-
-    def after_write(self, group: Group, error: OSError | None) -> None:
-        self.is_writing = False
-        self.written.set()
-        if error is not None:
-            self.fail(error)
+    def after_sync(self, error: OSError | None) -> None:
+        group, self.syncing = self.syncing, None
+        if error is not None or group is None:
+            self.fail(error or OSError("the journal was synced out of turn"))
             return
         # The next group goes to the disk before this one's answers are made.
         self.write_next()
@@ -517,11 +485,10 @@ class Server:
             self.timer.cancel()
         for client in self.clients:
             client.pause("stop")
-        while self.is_writing:
-            await self.written.wait()
-            await asyncio.sleep(0)
-        if self.journal_thread is not None and not self.core.is_failed:
-            self.journal_thread.stop()
+        while self.syncing is not None and not self.core.is_failed:
+            await asyncio.sleep(0.001)
+        if self.syncer is not None:
+            self.syncer.stop()
         if self.checkpoint_thread is not None:
             await self.loop.run_in_executor(None, self.checkpoint_thread.shutdown)
             await asyncio.sleep(0)

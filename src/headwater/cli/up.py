@@ -22,7 +22,6 @@ from headwater.storage.errors import StorageError
 
 WILDCARDS = ("", "0.0.0.0", "::", "[::]")
 LOG_LEVELS = ("debug", "info", "warning", "error")
-SWITCH_INTERVAL_S = 0.001
 
 
 class Parser(argparse.ArgumentParser):
@@ -145,8 +144,7 @@ def main(words: list[str]) -> int:
     logging.basicConfig(
         level=arguments.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )
-    # The journal's thread comes back from the disk for an instant: it should not wait 5 ms for the interpreter lock.
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    
     try:
         settings = read_settings(arguments)
         listener = read_listener(settings)

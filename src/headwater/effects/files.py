@@ -44,6 +44,11 @@ class File(Protocol):
         """Gives the file back; what was written stays."""
         ...
 
+    @property
+    def descriptor(self) -> int:
+        """The number under which a pinned file is open in this process; -1 in memory."""
+        ...
+
 
 class Files(Protocol):
     """A file system. Paths are text with slashes."""
@@ -130,6 +135,10 @@ class DiskFile:
 
     def close(self) -> None:
         self.pool.discard(self)
+
+    @property
+    def descriptor(self) -> int:
+        return self.pool.descriptor(self)
 
 
 def write_rest(descriptor: int, rest: memoryview, position: int) -> None:

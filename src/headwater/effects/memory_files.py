@@ -144,6 +144,10 @@ class MemoryFile:
     def close(self) -> None:
         self.files.check("close", self.path)
 
+    @property
+    def descriptor(self) -> int:
+        return -1
+
 
 class MemoryLock:
     """A lock between brokers on the same in-memory files."""

@@ -14,9 +14,9 @@ A batch carries its own CRC, so its bytes are not summed twice. Reading ends at 
 of its file's generation or not sound: everything behind it was never acknowledged. A generation grows with every use
 of a file; generation 0 marks a file that nobody needs.
 
-The owner calls `append` for each batch, `take` when no group is being written, then `write` (which may run in another
-thread) and, when that has returned, `synced`. A file that is full is left for the other one at a group's border; the
-other one must have been retired by then, or `take` has nothing to give until it is. A failed write is final.
+The owner calls `append` for each batch, `take` when no group is being synced, then `write`, syncs the file that it
+returns, elsewhere if it likes, and when that is done calls `synced`. A file that is full is left for the other one at a group's border; the
+other one must have been retired by then, or `take` has nothing to give until it is. A failed sync is final.
 """
 
 import errno
@@ -31,24 +31,17 @@ from crc32c import crc32c
 from headwater.effects.buffers import Buffer
 from headwater.effects.files import File, Files
 from headwater.protocol.records import CorruptBatchError, check_batch
-from headwater.storage.errors import StorageError
 
 FILE_MAGIC = b"HWJRNL01"
 FILE_HEADER = struct.Struct(">8sQI")
 FILE_HEADER_BYTES = 4096
 ENTRY = struct.Struct(">IIQii16sq")
 ENTRY_MAGIC = 0x48574A45
-FILL_STEP_BYTES = 4 << 20
+FILL_STEP_BYTES = 1 << 20
 READ_CHUNK_BYTES = 4 << 20
 FILES_MAX = 2
 pack_entry_tail = struct.Struct(">Qii16sq").pack
 pack_entry_head = struct.Struct(">II").pack
-
-
-class JournalError(StorageError):
-    """A write or sync of the journal failed. What it held may or may not be on disk, so nothing is acknowledged any
-    more: the broker ends, and the next start takes what the journal has.
-    """
 
 
 class JournalEntry(NamedTuple):
@@ -212,17 +205,22 @@ class Journal:
         other = self.files[1 - self.current]
         return other if other.generation else None
 
-    def write(self, group: Group) -> None:
-        """Puts the group on disk. Raises OSError: ENOSPC when the disk is full and nothing was promised yet."""
+    def write(self, group: Group) -> JournalFile:
+        """Puts the group into the page cache; returns the file that has to be synced now. Raises OSError."""
         file = self.files[self.current]
         file.fill(file.position + group.size_bytes)
         file.file.write(group.buffers, file.position)
-        file.file.sync()
         file.position += group.size_bytes
+        return file
 
     def synced(self, group: Group) -> None:
         """To be called in the owner's thread when `write` has returned."""
         self.waiting_bytes -= group.size_bytes
+
+    @property
+    def descriptors(self) -> list[int]:
+        """The numbers under which this process has the files open, in the order of `files`; on disk only."""
+        return [file.file.descriptor for file in self.files]
 
     def close(self) -> None:
         for file in self.files:

@@ -6,8 +6,8 @@ move up and a full journal file is free again. So after a crash every acknowledg
 the journal, and recovery is: take each log up to its recovery point as it is, check the rest batch by batch and cut it
 where it is torn, then append from the journal what is missing.
 
-Threads. All methods belong to the owner's thread, but for `write_group` and `Checkpoint.run`, which only touch files
-and may run in another.
+Threads. All methods belong to the owner's thread, but for `Checkpoint.run`, which only touches files and may run in
+another.
 """
 
 import logging
@@ -223,21 +223,32 @@ class LogStore:
             return base_offset, 0
         return base_offset, self.journal.append(log, log.mark(), log.topic_id, log.partition, base_offset, batch)
 
-    def write_group(self, group: Group) -> None:
-        """Puts a group on disk. Where the journal cannot grow because the disk is full, the logs themselves are synced."""
+    def write_group(self, group: Group) -> JournalFile | None:
+        """Writes a group into the journal; returns the file to be synced, or None when it is durable already.
+
+        Where the journal cannot grow because the disk is full, the logs themselves are synced. Raises OSError.
+        """
         try:
-            self.journal.write(group)
+            return self.journal.write(group)
         except OSError as error:
             if not is_disk_full(error):
                 raise
-            logger.warning("the disk is full: syncing logs instead of the journal")
-            for mark, value in group.marks.items():
-                log, end = cast(Log, mark), cast(LogMark, value)
-                for segment in log.segments:
-                    if end.segment is not None and segment.base_offset <= end.segment.base_offset:
-                        self.files.sync_path(segment.path + ".log")
-                self.files.sync_directory(log.directory)
-            self.files.sync_directory(self.directory)
+        logger.warning("the disk is full: syncing logs instead of the journal")
+        for mark, value in group.marks.items():
+            log, end = cast(Log, mark), cast(LogMark, value)
+            for segment in log.segments:
+                if end.segment is not None and segment.base_offset <= end.segment.base_offset:
+                    self.files.sync_path(segment.path + ".log")
+            self.files.sync_directory(log.directory)
+        self.files.sync_directory(self.directory)
+        return None
+
+    def sync_group(self, group: Group) -> list[Log]:
+        """Makes a group durable and visible in this thread; returns the logs that have grown. Raises OSError."""
+        file = self.write_group(group)
+        if file is not None:
+            file.file.sync()
+        return self.group_synced(group)
 
     def group_synced(self, group: Group) -> list[Log]:
         """Makes a written group's batches visible; returns the logs that have grown."""
@@ -256,8 +267,7 @@ class LogStore:
             if group is None:  # both journal files are full
                 self.checkpoint()
                 continue
-            self.write_group(group)
-            grown += self.group_synced(group)
+            grown += self.sync_group(group)
         return grown
 
     # -- checkpoints

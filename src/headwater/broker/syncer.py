@@ -1,0 +1,86 @@
+"""The process that waits for the disk.
+
+A sync takes longer than handling a request. A thread for it would come back from the disk thousands of times a second
+and each time take the interpreter lock from the loop: at full load four lock hand-overs a batch, a third of the
+broker's time (docs/decisions/0002-sync-in-a-process.md). So the loop writes the journal's group into the page cache
+itself, and a child of a few MiB, which has inherited the journal's descriptors and runs nothing but the loop below,
+syncs the file and says so. The page cache belongs to the file, not to the process: it is the same sync.
+
+    to the child    one byte, the index of the file
+    from the child  four bytes, 0 or the errno
+
+The child ends when the socket is closed, also by a SIGKILL of the broker. If the child is lost, that is a failed sync.
+"""
+
+import asyncio
+import errno
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+
+CHILD = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+files = [int(number) for number in sys.argv[1:]]
+sync = getattr(os, 'fdatasync', os.fsync)
+while command := os.read(0, 1):
+    try:
+        sync(files[command[0]])
+        answer = 0
+    except OSError as error:
+        answer = error.errno or 5
+    os.write(0, answer.to_bytes(4, 'big'))
+"""
+STOP_TIMEOUT_S = 10.0
+
+
+class Syncer:
+    """Syncs one file at a time and calls back in the loop with None, or the error."""
+
+    def __init__(
+        self, descriptors: Sequence[int], loop: asyncio.AbstractEventLoop, done: Callable[[OSError | None], None]
+    ) -> None:
+        self.loop = loop
+        self.done = done
+        self.socket, theirs = socket.socketpair()
+        # -I -S: the child imports nothing but what the interpreter itself needs.
+        command = [sys.executable, "-I", "-S", "-c", CHILD, *map(str, descriptors)]
+        self.process = subprocess.Popen(command, stdin=theirs, pass_fds=descriptors)
+        theirs.close()
+        self.socket.setblocking(False)
+        loop.add_reader(self.socket.fileno(), self.read_answer)
+
+    @property
+    def process_id(self) -> int:
+        return self.process.pid
+
+    def sync(self, index: int) -> None:
+        """Asks for a sync of the file at `index` of the descriptors. Raises OSError when the child is gone."""
+        os.write(self.socket.fileno(), bytes((index,)))
+
+    def read_answer(self) -> None:
+        try:
+            answer = self.socket.recv(4)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            answer, failure = b"", error
+        else:
+            failure = OSError(errno.EIO, "the process that syncs the journal has ended")
+        if len(answer) < 4:
+            self.loop.remove_reader(self.socket.fileno())
+            self.done(failure)
+            return
+        code = int.from_bytes(answer, "big")
+        self.done(OSError(code, os.strerror(code)) if code else None)
+
+    def stop(self) -> None:
+        self.loop.remove_reader(self.socket.fileno())
+        self.socket.close()
+        try:
+            self.process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
