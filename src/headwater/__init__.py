@@ -1,9 +1,9 @@
 """Headwater: event streaming that starts inside a Python process.
 
-    import headwater as hw
+import headwater as hw
 
-    with hw.Broker() as broker:            # a Kafka broker, in memory; hw.Broker("./data") keeps its data
-        print(broker.address)              # any Kafka client connects here
+with hw.Broker() as broker:            # a Kafka broker, in memory; hw.Broker("./data") keeps its data
+    print(broker.address)              # any Kafka client connects here
 """
 
 from typing import TYPE_CHECKING, Any

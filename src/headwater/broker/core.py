@@ -393,4 +393,3 @@ class BrokerCore:
         while self.durable_waits:
             self.durable_waits.popleft()[1]()
         self.store.close()
-

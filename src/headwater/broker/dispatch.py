@@ -15,7 +15,7 @@ from headwater.effects.buffers import Buffer
 from headwater.effects.waits import Deferred
 from headwater.protocol.apis import APIS, Api, ApiKey
 from headwater.protocol.compiled import decode
-from headwater.protocol.errors import ProtocolError, UnsupportedVersionError
+from headwater.protocol.errors import UnsupportedVersionError
 from headwater.protocol.frames import read_request_header, response_frame
 
 SERVED: tuple[ApiKey, ...] = (
@@ -120,9 +120,8 @@ def dispatch(core: BrokerCore, connection: Connection, frame: Buffer) -> list[Bu
             raise UnsupportedVersionError(f"{api.name} version {version} is not served")
         unsupported = import_module("headwater.broker.handlers.api_versions").unsupported_version()
         return response_frame(api, 0, header.correlation_id, unsupported)
-    body, position = decode(entry.request_class, version, frame, header.body_at)
-    if position != len(frame):
-        raise ProtocolError(f"{len(frame) - position} bytes are left behind a {api.name} request")
+    # Bytes behind the body are ignored, as Kafka does: librdkafka leaves some behind its Metadata request.
+    body, _ = decode(entry.request_class, version, frame, header.body_at)
     core.statistics.requests[key] += 1
     answer = entry.handle(core, Request(key, version, header.client_id, connection, body))
     if answer is None:

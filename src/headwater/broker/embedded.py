@@ -125,9 +125,13 @@ class ThreadRunner:
         self.thread = threading.Thread(target=self.run, name="headwater-broker", daemon=True)
         self.thread.start()
         self.ready.wait()
-        if self.error is not None:
+        if (error := self.failure()) is not None:
             self.thread.join()
-            raise self.error
+            raise error
+
+    def failure(self) -> BaseException | None:
+        """What ended the thread, if something did."""
+        return self.error
 
     def run(self) -> None:
         try:

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, cast
 from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
@@ -65,7 +65,7 @@ class MetricsServer:
         def app(environment: dict[str, Any], start_response: Any) -> Iterable[bytes]:
             path = environment.get("PATH_INFO")
             if path == "/metrics":
-                return metrics(environment, start_response)
+                return cast(Iterable[bytes], metrics(environment, start_response))
             if path == "/healthz":
                 status, body = ("503 Service Unavailable", b"failed\n") if core.is_failed else ("200 OK", b"ok\n")
             else:

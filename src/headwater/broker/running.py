@@ -69,7 +69,9 @@ class Listener:
         except OSError as error:
             where = f"{self.host}:{self.port}"
             if error.errno == errno.EADDRINUSE:
-                raise ListenError(f"{where} is in use; stop what listens there or choose another with --listen") from error
+                raise ListenError(
+                    f"{where} is in use; stop what listens there or choose another with --listen"
+                ) from error
             raise ListenError(f"cannot listen on {where}: {error.strerror or error}") from error
         server.core.host, server.core.port = self.advertised or (self.host, port)
         return port

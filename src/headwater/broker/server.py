@@ -470,7 +470,7 @@ class Server:
     async def run_until(self, stopping: asyncio.Event) -> None:
         """Returns when told to stop. Raises OSError when the journal has failed."""
         stop = self.loop.create_task(stopping.wait())
-        futures: list[asyncio.Future[bool] | asyncio.Future[None]] = [stop, self.failed]
+        futures = [cast(asyncio.Future[object], stop), cast(asyncio.Future[object], self.failed)]
         await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
         stop.cancel()
         if self.failed.done():

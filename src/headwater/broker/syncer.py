@@ -47,7 +47,9 @@ class Syncer:
         self.socket, theirs = socket.socketpair()
         # -I -S: the child imports nothing but what the interpreter itself needs.
         command = [sys.executable, "-I", "-S", "-c", CHILD, *map(str, descriptors)]
-        self.process = subprocess.Popen(command, stdin=theirs, pass_fds=descriptors)
+        self.process: subprocess.Popen[bytes] = subprocess.Popen(
+            command, stdin=theirs.fileno(), pass_fds=list(descriptors)
+        )
         theirs.close()
         self.socket.setblocking(False)
         loop.add_reader(self.socket.fileno(), self.read_answer)

@@ -93,7 +93,9 @@ def read_listener(settings: Settings) -> Listener:
         first = settings.advertised_listeners.split(",")[0]
         advertised = host_and_port(first, "advertised.listeners")
     elif host in WILDCARDS:
-        raise SettingsError(f"listening on all addresses ({host or '*'}) needs --advertise HOST:PORT, which clients can reach")
+        raise SettingsError(
+            f"listening on all addresses ({host or '*'}) needs --advertise HOST:PORT, which clients can reach"
+        )
     return Listener(host or "0.0.0.0", port, advertised)
 
 
@@ -107,6 +109,11 @@ def milliseconds_since_start() -> int:
         return round(time.process_time() * 1000)
 
 
+def stop_at_end(descriptor: int, stopping: asyncio.Event) -> None:
+    if not os.read(descriptor, 4096):
+        stopping.set()
+
+
 async def serve(settings: Settings, listener: Listener, arguments: argparse.Namespace) -> None:
     """Runs the broker until a signal, or the end of standard input. Raises StorageError, ListenError and OSError."""
     loop = asyncio.get_running_loop()
@@ -114,7 +121,7 @@ async def serve(settings: Settings, listener: Listener, arguments: argparse.Name
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopping.set)
     if arguments.end_with_stdin:
-        loop.add_reader(sys.stdin.fileno(), lambda: os.read(sys.stdin.fileno(), 4096) or stopping.set())
+        loop.add_reader(sys.stdin.fileno(), stop_at_end, sys.stdin.fileno(), stopping)
     core = open_core(settings, settings.log_dirs.split(",")[0])
     server = Server(core, inline=False)
     metrics = None
@@ -144,7 +151,7 @@ def main(words: list[str]) -> int:
     logging.basicConfig(
         level=arguments.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )
-    
+
     try:
         settings = read_settings(arguments)
         listener = read_listener(settings)

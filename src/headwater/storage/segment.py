@@ -1,4 +1,4 @@
-"""One segment of a log: a `.log` file of record batches and its two indexes, named by the first offset they may hold."""
+"""One segment of a log: a `.log` file of batches and its two indexes, named by the first offset they may hold."""
 
 import logging
 from collections.abc import Iterator
@@ -90,7 +90,7 @@ class Segment:
         ) and self.size > 0
 
     def header_at(self, position: int, chunk: Buffer, chunk_at: int) -> tuple[BatchHeader, Buffer, int]:
-        """The header at `position`, from `chunk` if it lies in it, else from the file; with the chunk it was found in."""
+        """The header at `position`, from `chunk` if it lies in it, else from the file; with the chunk it was in."""
         at = position - chunk_at
         if at < 0 or at + HEADER_BYTES > len(chunk):
             chunk, chunk_at, at = self.file.read(SCAN_BYTES, position), position, 0

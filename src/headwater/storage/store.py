@@ -147,8 +147,8 @@ class LogStore:
             write_meta(self.files, self.directory, meta)
         if meta.get("headwater.format") != DISK_FORMAT:
             raise FormatError(
-                f"{self.directory} has format {meta.get('headwater.format', 'of another broker')!r}, this version knows "
-                f"{DISK_FORMAT!r}; use the version that wrote it, or another directory"
+                f"{self.directory} has format {meta.get('headwater.format', 'of another broker')!r}, this version "
+                f"knows {DISK_FORMAT!r}; use the version that wrote it, or another directory"
             )
         return meta["cluster.id"], meta["directory.id"].encode()
 

@@ -1,5 +1,7 @@
 """DeleteGroups, 0 to 3: removes empty groups with their positions; answers when that is on disk."""
 
+from functools import partial
+
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
 from headwater.effects.waits import Deferred
@@ -22,7 +24,7 @@ def handle(core: BrokerCore, request: Request) -> DeleteGroupsResponse | Deferre
             deferred.complete(response({name: results[name] for name in answers}))
 
     for group_id, answer in open_answers.items():
-        answer.when_done(lambda error, name=group_id: done(name, error))
+        answer.when_done(partial(done, group_id))
     return deferred
 
 

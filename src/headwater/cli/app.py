@@ -1,0 +1,72 @@
+"""The commands' tree. Every error that a user can meet ends as one line on standard error and an exit status."""
+
+import sys
+
+import typer
+from confluent_kafka import KafkaException
+
+from headwater import __version__
+from headwater.cli import consume, group, produce, topic
+from headwater.cli.errors import CommandError, UsageError, kafka_message
+
+app = typer.Typer(
+    name="headwater",
+    help="Event streaming that starts inside a Python process: a broker that every Kafka client talks to.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(topic.app, name="topic", help="Create, list, describe, alter and delete topics.")
+app.add_typer(group.app, name="group", help="List, describe, reset and delete consumer groups.")
+app.command(help="Write records, a line each, from standard input or a file.")(produce.produce)
+app.command(help="Read records from a topic.")(consume.consume)
+
+
+@app.command(
+    help="Run the broker until Ctrl-C (headwater up --help tells its options).",
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)
+def up(context: typer.Context) -> None:
+    """Here for the list of commands; `main` does not come this way."""
+    from headwater.cli.up import main
+
+    raise typer.Exit(main(context.args))
+
+
+def show_version(value: bool) -> None:
+    if value:
+        print(f"headwater {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: bool = typer.Option(False, "--version", callback=show_version, is_eager=True, help="Show the version."),
+) -> None:
+    """Options of the command itself."""
+
+
+def run() -> None:
+    """Runs a command and turns what goes wrong into one line."""
+    try:
+        status = app(standalone_mode=False)
+        sys.exit(status if isinstance(status, int) else 0)
+    except typer.Abort:
+        sys.exit(130)
+    except UsageError as error:
+        if not error.message:  # a command without arguments has shown its help
+            sys.exit(2)
+        where = error.ctx.command_path if error.ctx is not None else "headwater"
+        print(f"{where}: {error.format_message()} (see {where} --help)", file=sys.stderr)
+        sys.exit(2)
+    except CommandError as error:
+        print(f"headwater: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KafkaException as error:
+        print(f"headwater: {kafka_message(error.args[0])}", file=sys.stderr)
+        sys.exit(1)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)
+    except KeyboardInterrupt:
+        sys.exit(130)

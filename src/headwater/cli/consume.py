@@ -1,0 +1,169 @@
+"""`headwater consume`: records become lines."""
+
+import re
+import sys
+import time
+from collections.abc import Callable
+from datetime import datetime
+from typing import Annotated, Any
+
+import typer
+from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, KafkaException, TopicPartition
+
+from headwater.cli.errors import CommandError, fail
+from headwater.cli.options import DEFAULT_BOOTSTRAP, TIMEOUT_S, Bootstrap, Client, client_settings, made
+
+BATCH = 500
+POLL_S = 0.25
+GROUP_IDLE_S = 10.0
+ESCAPES = {"n": b"\n", "t": b"\t", "r": b"\r", "0": b"\0", "\\": b"\\"}
+
+
+def constant(content: bytes) -> Callable[[Any], bytes]:
+    return lambda message: content
+
+
+def formatter(text: str) -> Callable[[Any], bytes]:
+    """kcat's format letters: %s value, %S its size, %k key, %K its size, %t topic, %p partition, %o offset,
+    %T timestamp, %h headers, %% a percent sign; \\n, \\t and so on. Raises CommandError.
+    """
+    letters: dict[str, Callable[[Any], bytes]] = {
+        "s": lambda m: m.value() or b"",
+        "S": lambda m: b"%d" % (-1 if m.value() is None else len(m.value())),
+        "k": lambda m: m.key() or b"",
+        "K": lambda m: b"%d" % (-1 if m.key() is None else len(m.key())),
+        "t": lambda m: m.topic().encode(),
+        "p": lambda m: b"%d" % m.partition(),
+        "o": lambda m: b"%d" % m.offset(),
+        "T": lambda m: b"%d" % m.timestamp()[1],
+        "h": lambda m: b",".join(name.encode() + b"=" + (value or b"NULL") for name, value in m.headers() or ()),
+        "%": lambda m: b"%",
+    }
+    parts: list[Callable[[Any], bytes]] = []
+    for literal, letter, escape in re.findall(r"([^%\\]+)|%(.?)|\\(.?)", text, re.DOTALL):
+        if literal:
+            parts.append(constant(literal.encode()))
+        elif letter in letters:
+            parts.append(letters[letter])
+        elif escape in ESCAPES and escape:
+            parts.append(constant(ESCAPES[escape]))
+        else:
+            sign = f"%{letter}" if letter or not escape else f"\\{escape}"
+            raise CommandError(f"--format does not know {sign!r}; it knows %s %S %k %K %t %p %o %T %h %% and \\n \\t")
+    return lambda message: b"".join(part(message) for part in parts)
+
+
+def start_positions(consumer: Consumer, topic: str, partitions: list[int], start: str) -> list[TopicPartition]:
+    """Where to begin in each partition: beginning, end, -N (the last N), an offset, or a time. Raises CommandError."""
+    if start == "beginning":
+        return [TopicPartition(topic, p, OFFSET_BEGINNING) for p in partitions]
+    if start == "end":
+        return [TopicPartition(topic, p, OFFSET_END) for p in partitions]
+    if re.fullmatch(r"-\d+", start):
+        positions = []
+        for p in partitions:
+            low, high = consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=TIMEOUT_S)
+            positions.append(TopicPartition(topic, p, max(low, high + int(start))))
+        return positions
+    if start.isdigit():
+        return [TopicPartition(topic, p, int(start)) for p in partitions]
+    try:
+        moment = datetime.fromisoformat(start)
+    except ValueError:
+        raise CommandError(
+            f"--from {start!r} is not beginning, end, -10, an offset, or a time like 2026-11-01T10:00"
+        ) from None
+    wanted = [TopicPartition(topic, p, int(moment.timestamp() * 1000)) for p in partitions]
+    found: list[TopicPartition] = consumer.offsets_for_times(wanted, timeout=TIMEOUT_S)
+    return found
+
+
+def topic_partitions(consumer: Consumer, topic: str) -> list[int]:
+    found = consumer.list_topics(topic, timeout=TIMEOUT_S).topics[topic]
+    if found.error is not None:
+        raise CommandError(f"topic {topic} does not exist; headwater topic create {topic} makes it")
+    return sorted(found.partitions)
+
+
+def consume(
+    topic: Annotated[str, typer.Argument()],
+    start: Annotated[
+        str, typer.Option("--from", help="beginning, end, -10, an offset, or a time: 2026-11-01T10:00.")
+    ] = "",
+    group: Annotated[str | None, typer.Option("--group", "-g", help="Read as a member of this group.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for more at the end.")] = False,
+    count: Annotated[int, typer.Option("--count", "-c", help="Stop after so many.")] = 0,
+    partition: Annotated[int, typer.Option("--partition", "-p", help="Only this one.")] = -1,
+    format_: Annotated[
+        str, typer.Option("--format", help="kcat's letters: %s value, %k key, %o offset, %p, %t, %T, %h.")
+    ] = "%s\\n",
+    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
+    client: Client = None,
+) -> None:
+    shape = formatter(format_)
+    settings = client_settings(
+        bootstrap,
+        client,
+        **{
+            "group.id": group or "headwater-consume",
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": group is not None,
+            "enable.partition.eof": True,
+            "auto.offset.reset": "latest" if start == "end" else "earliest",
+            "allow.auto.create.topics": False,
+        },
+    )
+    consumer = made(Consumer, settings)
+    try:
+        partitions = topic_partitions(consumer, topic)
+        if partition >= 0:
+            if partition not in partitions:
+                raise CommandError(f"topic {topic} has partitions 0 to {len(partitions) - 1}")
+            partitions = [partition]
+        if group is not None:
+            if start not in ("", "beginning", "end") or partition >= 0:
+                raise CommandError("a group has its own positions: headwater group reset moves them")
+            consumer.subscribe([topic])
+        else:
+            consumer.assign(start_positions(consumer, topic, partitions, start or ("end" if follow else "beginning")))
+        read(consumer, len(partitions), shape, count, follow, commit=group is not None)
+    except KafkaException as error:
+        fail(error.args[0])
+    finally:
+        consumer.close()
+
+
+def read(
+    consumer: Consumer, partitions: int, shape: Callable[[Any], bytes], count: int, follow: bool, *, commit: bool
+) -> None:
+    """Prints until the end, the count or Ctrl-C. A group's position is committed behind what was printed."""
+    ended: set[tuple[str, int]] = set()
+    shown = 0
+    idle_since = time.perf_counter()
+    out = sys.stdout.buffer
+    while True:
+        messages = consumer.consume(min(BATCH, count - shown) if count else BATCH, POLL_S)
+        for message in messages:
+            error = message.error()
+            if error is None:
+                out.write(shape(message))
+                ended.discard((message.topic(), message.partition()))
+                shown += 1
+            elif error.code() == KafkaError._PARTITION_EOF:
+                ended.add((message.topic(), message.partition()))
+            else:
+                fail(error)
+        out.flush()
+        if messages:
+            idle_since = time.perf_counter()
+        if commit and any(message.error() is None for message in messages):
+            consumer.commit(asynchronous=False)
+        if count and shown >= count:
+            return
+        if follow:
+            continue
+        mine = len(consumer.assignment()) if commit else partitions
+        if len(ended) >= mine > 0:
+            return
+        if commit and mine == 0 and time.perf_counter() - idle_since > GROUP_IDLE_S:
+            raise CommandError("the group gave this member no partition; other members have them all")

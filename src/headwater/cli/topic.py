@@ -1,0 +1,186 @@
+"""`headwater topic`: create, list, describe, alter, delete."""
+
+from typing import Annotated, Any
+
+import typer
+from confluent_kafka import KafkaException, TopicCollection
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewPartitions,
+    NewTopic,
+    ResourceType,
+)
+
+from headwater.cli.errors import CommandError, fail
+from headwater.cli.options import (
+    DEFAULT_BOOTSTRAP,
+    TIMEOUT_S,
+    Bootstrap,
+    Client,
+    Output,
+    OutputOption,
+    admin,
+    show,
+    wait,
+)
+
+app = typer.Typer(no_args_is_help=True)
+Names = Annotated[list[str], typer.Argument(metavar="TOPIC...")]
+Configs = Annotated[list[str] | None, typer.Option("--config", "-c", help="A configuration, key=value.")]
+DEFAULT_SOURCE = 5
+
+
+def config_pairs(texts: list[str] | None) -> dict[str, str]:
+    pairs = {}
+    for text in texts or ():
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise CommandError(f"--config {text!r} is not of the form key=value")
+        pairs[key] = value
+    return pairs
+
+
+@app.command(help="Create topics.")
+def create(
+    names: Names,
+    partitions: Annotated[int, typer.Option("--partitions", "-p", help="Default: the broker's.")] = -1,
+    replication: Annotated[int, typer.Option("--replication-factor", "-r", help="Default: the broker's.")] = -1,
+    config: Configs = None,
+    if_not_exists: Annotated[bool, typer.Option("--if-not-exists", help="A topic that is there is fine.")] = False,
+    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
+    client: Client = None,
+) -> None:
+    wanted = [NewTopic(name, partitions, replication, config=config_pairs(config)) for name in names]
+    kafka = admin(bootstrap, client)
+    for name, future in kafka.create_topics(wanted, operation_timeout=TIMEOUT_S).items():
+        try:
+            wait(future)
+        except CommandError as error:
+            if if_not_exists and "TOPIC_ALREADY_EXISTS" in str(error):
+                continue
+            raise
+        print(f"Created {name}")
+
+
+def metadata(client: AdminClient) -> Any:
+    try:
+        return client.list_topics(timeout=TIMEOUT_S)
+    except KafkaException as error:
+        fail(error.args[0])
+
+
+@app.command("list", help="List topics.")
+def list_topics(
+    internal: Annotated[bool, typer.Option("--internal", help="Also the broker's own.")] = False,
+    output: OutputOption = Output.TABLE,
+    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
+    client: Client = None,
+) -> None:
+    kafka = admin(bootstrap, client)
+    topics = metadata(kafka).topics
+    names = sorted(name for name in topics if internal or not name.startswith("__"))
+    if output is Output.TABLE:
+        for name in names:
+            print(name)
+    else:
+        show([{"topic": name, "partitions": len(topics[name].partitions)} for name in names], output)
+
+
+@app.command(help="Show partitions, offsets and the configurations that are not defaults.")
+def describe(
+    names: Names,
+    everything: Annotated[bool, typer.Option("--all-configs", help="Show defaults too.")] = False,
+    output: OutputOption = Output.TABLE,
+    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
+    client: Client = None,
+) -> None:
+    kafka = admin(bootstrap, client)
+    described = kafka.describe_topics(TopicCollection(names))
+    results: list[dict[str, Any]] = []
+    for name in names:
+        topic = wait(described[name])
+        results.append(
+            {
+                "topic": name,
+                "id": str(topic.topic_id),
+                "partitions": partition_rows(kafka, name, topic.partitions),
+                "configs": config_rows(kafka, name, everything),
+            }
+        )
+    if output is Output.JSON:
+        show(results, output)
+        return
+    for result in results:
+        print(f"{result['topic']}  id {result['id']}  {len(result['partitions'])} partitions")
+        show(result["partitions"], output)
+        show(result["configs"], output)
+
+
+def partition_rows(kafka: AdminClient, name: str, partitions: Any) -> list[dict[str, Any]]:
+    from confluent_kafka import TopicPartition
+    from confluent_kafka.admin import OffsetSpec
+
+    keys = [TopicPartition(name, p.id) for p in partitions]
+    first = kafka.list_offsets(dict.fromkeys(keys, OffsetSpec.earliest()))
+    last = kafka.list_offsets(dict.fromkeys(keys, OffsetSpec.latest()))
+    rows = []
+    for p, key in zip(partitions, keys, strict=True):
+        start, end = wait(first[key]).offset, wait(last[key]).offset
+        rows.append(
+            {
+                "partition": p.id,
+                "leader": p.leader.id if p.leader else None,
+                "replicas": ",".join(str(node.id) for node in p.replicas),
+                "first": start,
+                "end": end,
+                "records": end - start,
+            }
+        )
+    return rows
+
+
+def config_rows(kafka: AdminClient, name: str, everything: bool) -> list[dict[str, Any]]:
+    resource = ConfigResource(ResourceType.TOPIC, name)
+    entries = wait(next(iter(kafka.describe_configs([resource]).values())))
+    return [
+        {"config": key, "value": entry.value, "source": "default" if entry.source == DEFAULT_SOURCE else "set"}
+        for key, entry in sorted(entries.items())
+        if everything or entry.source != DEFAULT_SOURCE
+    ]
+
+
+@app.command(help="Change configurations, or add partitions.")
+def alter(
+    name: Annotated[str, typer.Argument(metavar="TOPIC")],
+    config: Configs = None,
+    delete_config: Annotated[list[str] | None, typer.Option("--delete-config", help="Back to the default.")] = None,
+    partitions: Annotated[int, typer.Option("--partitions", "-p", help="The new number.")] = 0,
+    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
+    client: Client = None,
+) -> None:
+    if not config and not delete_config and not partitions:
+        raise CommandError("nothing to change: give --config, --delete-config or --partitions")
+    kafka = admin(bootstrap, client)
+    if partitions:
+        wait(kafka.create_partitions([NewPartitions(name, partitions)])[name])
+        print(f"{name} has {partitions} partitions")
+    entries = [
+        ConfigEntry(key, value, incremental_operation=AlterConfigOpType.SET)
+        for key, value in config_pairs(config).items()
+    ]
+    entries += [ConfigEntry(key, None, incremental_operation=AlterConfigOpType.DELETE) for key in delete_config or ()]
+    if entries:
+        resource = ConfigResource(ResourceType.TOPIC, name, incremental_configs=entries)
+        wait(next(iter(kafka.incremental_alter_configs([resource]).values())))
+        print(f"Changed {name}")
+
+
+@app.command(help="Delete topics with their records.")
+def delete(names: Names, bootstrap: Bootstrap = DEFAULT_BOOTSTRAP, client: Client = None) -> None:
+    kafka = admin(bootstrap, client)
+    for name, future in kafka.delete_topics(names, operation_timeout=TIMEOUT_S).items():
+        wait(future)
+        print(f"Deleted {name}")
