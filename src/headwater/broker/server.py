@@ -11,6 +11,7 @@ Answers go out in the order of their requests: a request that waits keeps its sl
 """
 
 import asyncio
+import contextlib
 import logging
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
@@ -302,6 +303,10 @@ class Server:
         self.failed: asyncio.Future[None] = self.loop.create_future()
         self.syncer = None if inline else Syncer(core.store.journal.descriptors, self.loop, self.after_sync)
         self.syncing: Group | None = None
+        self.idle = asyncio.Event()  # no sync is under way
+        self.idle.set()
+        self.no_clients = asyncio.Event()
+        self.no_clients.set()
         self.checkpoint_thread = None if inline else ThreadPoolExecutor(1, "headwater-checkpoint")
         self.idle_sweep = self.loop.call_later(IDLE_SWEEP_S, self.close_idle)
         core.timers.call_later(core.settings.log_flush_offset_checkpoint_interval_ms, self.checkpoint_regularly)
@@ -321,11 +326,14 @@ class Server:
             client.fail("max.connections is reached")
             return
         self.clients.add(client)
+        self.no_clients.clear()
         statistics.connections = len(self.clients)
         statistics.connections_accepted += 1
 
     def disconnected(self, client: ClientProtocol) -> None:
         self.clients.discard(client)
+        if not self.clients:
+            self.no_clients.set()
         self.core.statistics.connections = len(self.clients)
 
     def reserve(self, size: int) -> bool:
@@ -372,6 +380,7 @@ class Server:
             file = self.core.store.write_group(group)
             if file is not None and self.syncer is not None:
                 self.syncing = group
+                self.idle.clear()
                 self.syncer.sync(journal.files.index(file))
                 return
             if file is not None:
@@ -389,6 +398,8 @@ class Server:
             return
         # The next group goes to the disk before this one's answers are made.
         self.write_next()
+        if self.syncing is None:
+            self.idle.set()
         self.take_written(group)
         self.after_event()
 
@@ -404,6 +415,7 @@ class Server:
     def fail(self, error: OSError) -> None:
         """The journal is broken: nothing is acknowledged any more, and the broker ends."""
         self.core.fail(error)
+        self.idle.set()
         for client in list(self.clients):
             if client.transport is not None:
                 client.transport.abort()
@@ -485,8 +497,7 @@ class Server:
             self.timer.cancel()
         for client in self.clients:
             client.pause("stop")
-        while self.syncing is not None and not self.core.is_failed:
-            await asyncio.sleep(0.001)
+        await self.idle.wait()
         if self.syncer is not None:
             self.syncer.stop()
         if self.checkpoint_thread is not None:
@@ -498,9 +509,8 @@ class Server:
             self.core.close()
         for client in list(self.clients):
             client.close()
-        deadline_s = self.loop.time() + FLUSH_ON_STOP_S
-        while self.clients and self.loop.time() < deadline_s:
-            await asyncio.sleep(0.01)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.no_clients.wait(), FLUSH_ON_STOP_S)
         for client in list(self.clients):
             if client.transport is not None:
                 client.transport.abort()

@@ -4,7 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
-from enum import Enum
+from enum import StrEnum
 from typing import Annotated, Any, TypeVar
 
 import typer
@@ -17,7 +17,7 @@ TIMEOUT_S = 15.0
 Result = TypeVar("Result")
 
 
-class Output(str, Enum):
+class Output(StrEnum):
     """How lists are shown."""
 
     TABLE = "table"

@@ -422,7 +422,8 @@ def decode(class_: Any, version: int, buffer: Buffer, position: int = 0) -> tupl
 def encode_parts(message: Any, version: int, parts: list[Buffer]) -> None:
     """Appends the message's bytes to `parts`, records as the buffers they are; raises ProtocolError."""
     try:
-        encoder(type(message), version)(message, parts.append)
+        message_class: type = type(message)
+        encoder(message_class, version)(message, parts.append)
     except (struct.error, AttributeError, TypeError) as error:
         raise ProtocolError(f"{type(message).__name__} version {version}: {error}") from error
 

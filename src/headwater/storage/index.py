@@ -12,6 +12,7 @@ import struct
 import sys
 from array import array
 from bisect import bisect_left, bisect_right
+from itertools import pairwise
 
 from headwater.effects.files import Files, read_file
 
@@ -114,7 +115,7 @@ class TimeIndex:
         if len(content) % TIME_ENTRY.size:
             return False
         entries = list(TIME_ENTRY.iter_unpack(content))
-        if any(a[0] >= b[0] or a[1] >= b[1] for a, b in zip(entries, entries[1:], strict=False)):
+        if any(a[0] >= b[0] or a[1] >= b[1] for a, b in pairwise(entries)):
             return False
         if entries and not 0 <= entries[-1][1] < next_relative_offset:
             return False
