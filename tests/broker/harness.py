@@ -1,0 +1,159 @@
+"""The real broker's core on in-memory files and a clock that is moved by hand: no port, no thread, no waiting."""
+
+from typing import Any
+
+from headwater.broker.core import BrokerCore
+from headwater.broker.dispatch import Connection, dispatch
+from headwater.broker.settings import Settings
+from headwater.effects.clock import ManualClock
+from headwater.effects.entropy import SeededEntropy
+from headwater.effects.memory_files import MemoryFiles
+from headwater.effects.waits import Deferred
+from headwater.protocol.apis import APIS, ApiKey
+from headwater.protocol.compiled import decode
+from headwater.protocol.frames import request_frame, response_header_version
+from headwater.protocol.messages.create_topics import CreateTopicsRequest
+from headwater.protocol.messages.fetch import FetchRequest, FetchResponse
+from headwater.protocol.messages.produce import ProduceRequest, ProduceResponse
+from headwater.protocol.records import Record, batches, build_batch, records
+
+
+class Pending:
+    """An answer that may still come."""
+
+    def __init__(self, harness: "Harness", key: int, version: int, answer: Any) -> None:
+        self.harness, self.key, self.version = harness, key, version
+        self.buffers: Any = None
+        self.is_done = False
+        if isinstance(answer, Deferred):
+            answer.when_done(self.take)
+        else:
+            self.take(answer)
+
+    def take(self, buffers: Any) -> None:
+        self.buffers, self.is_done = buffers, True
+
+    @property
+    def message(self) -> Any:
+        """The decoded answer; it must be there, and nothing may be left behind it."""
+        assert self.is_done, "no answer yet"
+        if self.buffers is None:
+            return None
+        api = APIS[self.key]
+        frame = b"".join(self.buffers)
+        assert int.from_bytes(frame[:4], "big") == len(frame) - 4
+        from importlib import import_module
+
+        class_ = getattr(import_module(f"headwater.protocol.messages.{api.module}"), api.name + "Response")
+        start = 9 if response_header_version(api, self.version) else 8
+        message, end = decode(class_, self.version, frame, start)
+        assert end == len(frame)
+        return message
+
+
+class Harness:
+    """A broker and a client of it. Unless `hold_syncs` is set, what is appended is synced at once."""
+
+    def __init__(self, files: MemoryFiles | None = None, clock: ManualClock | None = None, **pairs: object) -> None:
+        self.files = files or MemoryFiles()
+        self.clock = clock or ManualClock()
+        defaults = {"group.initial.rebalance.delay.ms": 0, "headwater.journal.file.bytes": 1 << 20}
+        self.pairs = {key: str(value) for key, value in {**defaults, **pairs}.items()}
+        self.hold_syncs = False
+        self.connection = Connection("/test")
+        self.core = self.open()
+
+    def open(self) -> BrokerCore:
+        settings = Settings.from_pairs(self.pairs)
+        return BrokerCore(settings, self.files, self.clock, SeededEntropy(7), directory="data")
+
+    def restart(self) -> None:
+        """Stops cleanly and starts again."""
+        self.core.close()
+        self.core = self.open()
+
+    def kill(self) -> None:
+        """Ends without a word, and starts again on what is in the files."""
+        self.core.store.abandon()
+        self.core = self.open()
+
+    def sync(self) -> None:
+        """Puts all that waits on disk."""
+        store = self.core.store
+        while store.journal.waiting_bytes:
+            group = store.journal.take()
+            if group is None:
+                store.checkpoint()
+                continue
+            file = store.write_group(group)
+            if file is not None:
+                file.file.sync()
+            self.core.group_synced(group)
+
+    def send(self, key: int, version: int, message: Any, client_id: str = "client") -> Pending:
+        frame = bytearray(request_frame(APIS[key], version, 1, client_id, message)[4:])
+        pending = Pending(self, key, version, dispatch(self.core, self.connection, frame))
+        if not self.hold_syncs:
+            self.sync()
+        return pending
+
+    def call(self, key: int, version: int, message: Any) -> Any:
+        return self.send(key, version, message).message
+
+    def advance(self, milliseconds: float) -> None:
+        """Moves the clock, in steps, so that timers that set timers all come to pass."""
+        left = milliseconds
+        while left > 0:
+            step = min(left, 1000.0)
+            self.clock.advance(step)
+            left -= step
+            self.core.timers.run_due()
+            if not self.hold_syncs:
+                self.sync()
+
+    def create_topic(self, name: str, partitions: int = 1, **configs: str) -> None:
+        wanted = CreateTopicsRequest.CreatableTopic(
+            name,
+            partitions,
+            1,
+            configs=[
+                CreateTopicsRequest.CreatableTopicConfig(key.replace("_", "."), value) for key, value in configs.items()
+            ],
+        )
+        answer = self.call(ApiKey.CREATE_TOPICS, 7, CreateTopicsRequest([wanted]))
+        assert answer.topics[0].error_code == 0, answer
+
+    def produce_batch(self, topic: str, batch: bytes | bytearray, partition: int = 0, acks: int = -1) -> Pending:
+        data = ProduceRequest.PartitionProduceData(partition, bytes(batch))
+        body = ProduceRequest(None, acks, 1000, [ProduceRequest.TopicProduceData(name=topic, partition_data=[data])])
+        return self.send(ApiKey.PRODUCE, 9, body)
+
+    def produce(
+        self, topic: str, *contents: bytes, partition: int = 0, **batch: Any
+    ) -> ProduceResponse.PartitionProduceResponse:
+        now = self.clock.wall_ms()
+        built = build_batch([Record(b"k", value, (), now) for value in contents], **batch)
+        answer = self.produce_batch(topic, built, partition).message
+        return answer.responses[0].partition_responses[0]  # type: ignore[no-any-return]
+
+    def fetch_request(self, topic: str, offset: int, partition: int = 0, **more: Any) -> FetchRequest:
+        wanted = FetchRequest.FetchPartition(partition, fetch_offset=offset, partition_max_bytes=1 << 20)
+        values = {"max_wait_ms": 0, "min_bytes": 1, "max_bytes": 1 << 20, "session_epoch": -1, **more}
+        return FetchRequest(topics=[FetchRequest.FetchTopic(topic=topic, partitions=[wanted])], **values)
+
+    def fetch(self, topic: str, offset: int = 0, partition: int = 0, **more: Any) -> FetchResponse.PartitionData:
+        answer = self.call(ApiKey.FETCH, 12, self.fetch_request(topic, offset, partition, **more))
+        return answer.responses[0].partitions[0]  # type: ignore[no-any-return]
+
+    def read_all(self, topic: str, partition: int = 0) -> list[Record]:
+        """Every visible record, through Fetch."""
+        log = self.core.log(self.core.metadata.topics[topic], partition)
+        offset, found = log.start_offset, []
+        while offset < log.high_watermark:
+            data = self.fetch(topic, offset, partition)
+            assert data.error_code == 0
+            assert data.records
+            for header, batch in batches(data.records):
+                found += [r for r in records(header, batch) if r.offset >= offset]
+                offset = header.next_offset
+        return found

@@ -1,0 +1,71 @@
+"""The tools of other people that these tests run: where one cannot be had, its tests are skipped with the reason."""
+
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from .servers import HeadwaterServer, running_server
+
+HERE = Path(__file__).parent
+KAFKA_SH = HERE / "kafka" / "kafka.sh"
+TOOL_TIMEOUT_S = 110
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if HERE in Path(item.fspath).parents:
+            item.add_marker(pytest.mark.interop)
+            item.add_marker(pytest.mark.timeout(300))
+
+
+def need(tool: str) -> None:
+    if shutil.which(tool) is None:
+        pytest.skip(f"{tool} is not installed; make interop-tools installs it where it can")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HeadwaterServer]:
+    with running_server(tmp_path_factory.mktemp("headwater")) as running:
+        yield running
+
+
+def run(command: list[str | Path], **more: object) -> str:
+    """Runs a program to its end; returns its output. Fails with all that it said."""
+    result = subprocess.run(
+        list(map(str, command)),
+        capture_output=True,
+        text=True,
+        timeout=TOOL_TIMEOUT_S,
+        check=False,
+        **more,  # type: ignore[call-overload]
+    )
+    assert result.returncode == 0, f"{command}\n{result.stdout[-3000:]}\n{result.stderr[-3000:]}"
+    return str(result.stdout)
+
+
+@pytest.fixture(scope="session")
+def kafka_tool() -> Callable[..., str]:
+    """Runs one of Kafka's own mains."""
+    need("java")
+    need("mvn")
+    run([KAFKA_SH, "jars"])
+
+    def tool(class_name: str, *arguments: object, **more: object) -> str:
+        return run([KAFKA_SH, "tool", class_name, *map(str, arguments)], **more)
+
+    return tool
+
+
+@pytest.fixture(scope="session")
+def clients_classpath(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """kafka-clients 4.4.0 with our program, compiled."""
+    need("java")
+    need("mvn")
+    target = tmp_path_factory.mktemp("java")
+    goal = ["dependency:copy-dependencies", f"-DoutputDirectory={target / 'lib'}"]
+    run(["mvn", "-q", "-B", "-f", HERE / "java" / "pom.xml", *goal])
+    run(["javac", "-cp", f"{target}/lib/*", "-d", target, HERE / "java" / "AnswerCheck.java"])
+    return f"{target}:{target}/lib/*"
