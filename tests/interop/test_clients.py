@@ -126,7 +126,10 @@ class TestConfluent:
         for _ in range(2):
             consumer = Consumer(settings)
             consumer.subscribe([topic])
-            consume(consumer, 1)
+            for _ in range(100):
+                consumer.consume(100, 0.1)
+                if consumer.assignment():
+                    break
             assert len(consumer.assignment()) == 2
             consumer.close()
         admin = AdminClient({"bootstrap.servers": server.address})

@@ -134,7 +134,7 @@ def check_settings(settings: Settings) -> None:
         ("num_partitions", 1),
         ("socket_request_max_bytes", 1024),
         ("queued_max_request_bytes", 1 << 20),
-        ("headwater_journal_file_bytes", 1 << 20),
+        ("headwater_journal_file_bytes", 1 << 16),
         ("offsets_topic_num_partitions", 1),
         ("node_id", 0),
         ("fetch_max_bytes", 1024),

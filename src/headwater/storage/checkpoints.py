@@ -11,8 +11,8 @@ import base64
 from headwater.effects.files import Files, read_file, replace_file
 from headwater.storage.errors import FormatError
 
-RECOVERY_POINTS = "recovery-point-offset-checkpoint"
-LOG_STARTS = "log-start-offset-checkpoint"
+RECOVERY_POINTS = "recovery-point-by-topic-id-checkpoint"
+LOG_STARTS = "log-start-by-topic-id-checkpoint"
 CLEAN_SHUTDOWN = ".kafka_cleanshutdown"
 
 
@@ -44,20 +44,21 @@ def write_lines(files: Files, path: str, entries: list[str], *, sync: bool = Tru
     replace_file(files, path, "\n".join(["0", str(len(entries)), *entries, ""]).encode(), sync=sync)
 
 
-def read_offsets(files: Files, path: str) -> dict[tuple[str, int], int]:
-    """A `*-offset-checkpoint` as {(topic, partition): offset}."""
+def read_offsets(files: Files, path: str) -> dict[tuple[bytes, int], int]:
+    """A checkpoint of offsets as {(topic id, partition): offset}."""
     offsets = {}
     for words in read_lines(files, path):
         try:
-            topic, partition, offset = words
-            offsets[topic, int(partition)] = int(offset)
+            topic_id, partition, offset = words
+            offsets[uuid_bytes(topic_id), int(partition)] = int(offset)
         except ValueError:
             return {}
     return offsets
 
 
-def write_offsets(files: Files, path: str, offsets: dict[tuple[str, int], int]) -> None:
-    write_lines(files, path, [f"{topic} {partition} {offset}" for (topic, partition), offset in offsets.items()])
+def write_offsets(files: Files, path: str, offsets: dict[tuple[bytes, int], int]) -> None:
+    lines = [f"{uuid_text(topic_id)} {partition} {offset}" for (topic_id, partition), offset in offsets.items()]
+    write_lines(files, path, lines)
 
 
 def read_topic_id(files: Files, directory: str) -> bytes | None:

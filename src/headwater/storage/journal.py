@@ -67,8 +67,9 @@ class Group:
 class JournalFile:
     """One recycled file: `filled` bytes exist on disk, `position` is where the next group goes."""
 
-    def __init__(self, files: Files, path: str) -> None:
+    def __init__(self, files: Files, path: str, fill_step_bytes: int = FILL_STEP_BYTES) -> None:
         self.path = path
+        self.fill_step_bytes = fill_step_bytes
         self.file: File = files.open(path, create=True, pinned=True)
         self.filled = self.file.size()
         self.position = 0
@@ -91,8 +92,8 @@ class JournalFile:
     def fill(self, size: int) -> None:
         """Makes the file at least `size` bytes large, in steps, with real zeros."""
         while self.filled < size:
-            self.file.write([bytes(FILL_STEP_BYTES)], self.filled)
-            self.filled += FILL_STEP_BYTES
+            self.file.write([bytes(self.fill_step_bytes)], self.filled)
+            self.filled += self.fill_step_bytes
 
     def retire(self) -> None:
         """Says that nobody needs the content: the next start does not read it."""
@@ -131,7 +132,8 @@ class Journal:
     def __init__(self, files: Files, directory: str, file_bytes: int) -> None:
         files.make_directory(directory)
         self.file_bytes = file_bytes
-        self.files = [JournalFile(files, f"{directory}/{n}.journal") for n in range(FILES_MAX)]
+        step = min(FILL_STEP_BYTES, file_bytes)
+        self.files = [JournalFile(files, f"{directory}/{n}.journal", step) for n in range(FILES_MAX)]
         self.generation = max(file.generation for file in self.files)
         self.current = 0
         self.pending = Group(1, self.generation)

@@ -88,15 +88,13 @@ class Log:
         names = self.files.list_directory(self.directory)
         bases = sorted(int(name[:-4]) for name in names if name.endswith(".log") and name[:-4].isdigit())
         self.on_disk = True
-        self.start_offset = self.end_offset = start_offset
-        self.recovery_point = recovery_point
+        self.end_offset = self.recovery_point = recovery_point
         for base in bases:
             self.add_segment(Segment(self.files, self.directory, base))
         self.start_offset = max(start_offset, bases[0] if bases else 0)
         self.load_epochs()
         self.recover_segments(recovery_point)
         self.load_producers(names)
-        self.become_durable(self.mark())
 
     def recover_segments(self, recovery_point: int) -> None:
         for position, segment in enumerate(self.segments):
@@ -104,19 +102,23 @@ class Log:
             next_base = None if is_last else self.segments[position + 1].base_offset
             if not is_last and next_base is not None and next_base <= recovery_point:
                 continue
+            # Behind the recovery point nothing is known to be synced, neither content nor names.
+            self.unsynced_segments.add(segment)
+            self.names_unsynced = True
             end = segment.base_offset
-            size = segment.size
             for header in segment.recover(recovery_point, self.config.index_interval_bytes):
                 end = header.next_offset
                 self.note_epoch(header.leader_epoch, header.base_offset)
             self.end_offset = max(end, segment.base_offset)
-            if segment.size < size:
-                self.unsynced_segments.add(segment)
             if next_base is not None and end != next_base:
                 self.drop_segments_from(position + 1)
                 return
+
+    def finish_recovery(self) -> None:
+        """To be called when the journal has nothing more for this log: what is there now is all there is."""
         if self.end_offset < self.start_offset:
             self.start_anew(self.start_offset)
+        self.become_durable(self.mark())
 
     def drop_segments_from(self, position: int) -> None:
         """Removes segments behind one that was cut: their records do not follow it."""
@@ -144,9 +146,14 @@ class Log:
 
     def load_producers(self, names: list[str]) -> None:
         """The newest sound snapshot, then the headers of the batches behind it."""
-        offset = self.start_offset
+        offset = self.base_offsets[0] if self.base_offsets else self.end_offset
+        first = offset
         for name in sorted((n for n in names if n.endswith(".snapshot")), reverse=True):
+            if int(name[:-9]) < first:
+                break  # batches between it and the log's first are gone: it would take what follows for a gap
             if int(name[:-9]) > self.end_offset:
+                # It tells of batches that were cut: once the log has grown past its offset again it would be wrong.
+                self.files.remove(f"{self.directory}/{name}")
                 continue
             try:
                 self.producers = ProducerStates.from_snapshot(read_file(self.files, f"{self.directory}/{name}"))
@@ -382,17 +389,20 @@ class Log:
         return offset
 
     def remove_before_start(self) -> int:
-        """Removes the segments that lie wholly below the log start offset; returns how many. The start offset must be
-        durable before, so that a log without segments is known to begin there.
+        """Removes the segments that lie wholly below the log start offset; returns how many.
+
+        The start offset must be durable before, so that a log without segments is known to begin there. What lies
+        behind the recovery point stays until the next checkpoint: recovery needs it to be whole.
         """
         removed = 0
+        limit = min(self.start_offset, self.recovery_point)
         while self.segments:
             is_last = len(self.segments) == 1
             end = self.end_offset if is_last else self.segments[1].base_offset
-            if end > self.start_offset or (is_last and not self.segments[0].size):
+            if end > limit or (is_last and not self.segments[0].size):
                 break
             if is_last:
-                self.new_segment()
+                self.roll()
                 self.durable = LogMark(self.durable.offset, self.segments[-1], 0)
             segment = self.segments.pop(0)
             self.base_offsets.pop(0)

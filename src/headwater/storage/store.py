@@ -49,7 +49,7 @@ class Checkpoint:
 
     files: Files
     directory: str
-    recovery_points: dict[tuple[str, int], int]
+    recovery_points: dict[tuple[bytes, int], int]
     writes: list[tuple[str, int, bytes]] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)
     directories: list[str] = field(default_factory=list)
@@ -102,6 +102,7 @@ class LogStore:
         self.logs: dict[tuple[bytes, int], Log] = {}
         self.dirty: set[Log] = set()
         self.checkpointing = False
+        self.is_recovering = True  # until the journal has been replayed
         files.make_directory(directory)
         self.lock = self.take_lock()
         try:
@@ -169,6 +170,8 @@ class LogStore:
         if log is not None:
             return log
         path = f"{self.directory}/{topic}-{partition}"
+        recovery_point = self.recovery_points.get((topic_id, partition), 0)
+        start_offset = self.log_starts.get((topic_id, partition), 0)
         log = Log(self.files, path, topic, topic_id, partition, config, self.leader_epoch)
         if (topic, partition) in self.directories:
             found = read_topic_id(self.files, path)
@@ -176,13 +179,13 @@ class LogStore:
                 logger.warning("%s belongs to a deleted topic of the same name: removing it", path)
                 self.remove_directory(topic, partition)
             else:
-                key = (topic, partition)
-                log.load(self.recovery_points.get(key, 0), self.log_starts.get(key, 0))
-                if log.unsynced_segments or log.end_offset > log.recovery_point:
-                    log.unsynced_segments.update(log.segments[-1:])
+                log.load(recovery_point, start_offset)
+                if log.end_offset != recovery_point:
                     self.dirty.add(log)
-        elif self.log_starts.get((topic, partition), 0):
-            log.start_offset = log.end_offset = self.log_starts[topic, partition]
+        if not log.on_disk:
+            log.end_offset, log.start_offset = recovery_point, start_offset
+        if not self.is_recovering:
+            log.finish_recovery()
         self.logs[topic_id, partition] = log
         return log
 
@@ -194,8 +197,8 @@ class LogStore:
             log.close()
             if log.on_disk:
                 self.directories.add((topic, partition))
-        self.recovery_points.pop((topic, partition), None)
-        self.log_starts.pop((topic, partition), None)
+        self.recovery_points.pop((topic_id, partition), None)
+        self.log_starts.pop((topic_id, partition), None)
         self.remove_directory(topic, partition)
 
     def remove_directory(self, topic: str, partition: int) -> None:
@@ -292,7 +295,7 @@ class LogStore:
             log.unsynced_segments.clear()
             log.names_unsynced = False
             checkpoint.advanced.append((log, log.end_offset))
-            checkpoint.recovery_points[log.topic, log.partition] = log.end_offset
+            checkpoint.recovery_points[log.topic_id, log.partition] = log.end_offset
         self.dirty = set()
         checkpoint.full_file = self.journal.full_file
         return checkpoint
@@ -302,7 +305,8 @@ class LogStore:
         for log, offset in checkpoint.advanced:
             if self.logs.get((log.topic_id, log.partition)) is log:
                 log.recovery_point = offset
-                self.recovery_points[log.topic, log.partition] = offset
+                self.recovery_points[log.topic_id, log.partition] = offset
+                log.remove_before_start()
         if checkpoint.full_file is not None:
             checkpoint.full_file.retire()
         self.checkpointing = False
@@ -320,13 +324,16 @@ class LogStore:
         for entry in self.journal.recovered():
             if entry.topic_id == log.topic_id and entry.partition == log.partition:
                 self.replay_entry(log, entry)
-        log.become_durable(log.mark())
+        log.finish_recovery()
 
     def recover(self, find: Callable[[bytes, int], tuple[str, LogConfig] | None]) -> None:
         """Brings all logs to where the journal says they were; `find` tells a topic id's name and configuration.
 
         Ends with everything synced and an empty journal. Raises StorageError where the journal and a log contradict.
         """
+        for offsets in (self.recovery_points, self.log_starts):
+            for key in [key for key in offsets if find(*key) is None]:
+                del offsets[key]
         replayed = 0
         for entry in self.journal.recovered():
             known = find(entry.topic_id, entry.partition)
@@ -336,7 +343,8 @@ class LogStore:
             log = self.open_log(topic, entry.topic_id, entry.partition, config)
             replayed += self.replay_entry(log, entry)
         for log in self.logs.values():
-            log.become_durable(log.mark())
+            log.finish_recovery()
+        self.is_recovering = False
         self.checkpoint()
         self.journal.start()
         if not self.was_clean and replayed:
@@ -360,8 +368,6 @@ class LogStore:
         for topic, partition in [key for key in self.directories if not is_known(*key)]:
             logger.info("removing %s-%d: its topic was deleted", topic, partition)
             self.remove_directory(topic, partition)
-            self.log_starts.pop((topic, partition), None)
-            self.recovery_points.pop((topic, partition), None)
 
     # -- log start offsets and retention
 
@@ -369,7 +375,7 @@ class LogStore:
         """Moves log start offsets up, durably, and removes the segments below; returns how many were removed."""
         for log, offset in starts.items():
             log.start_offset = offset
-            self.log_starts[log.topic, log.partition] = offset
+            self.log_starts[log.topic_id, log.partition] = offset
         write_offsets(self.files, f"{self.directory}/{LOG_STARTS}", self.log_starts)
         return sum(log.remove_before_start() for log in starts)
 

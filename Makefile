@@ -1,0 +1,61 @@
+# Everything runs in .venv, which the first target that needs it makes from the lock file.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+DATA ?= headwater-data
+LISTEN ?= 127.0.0.1:9092
+UV_VERSION := 0.13.9
+
+.DEFAULT_GOAL := help
+.PHONY: help up test lint interop interop-tools faults fuzz package bench clean
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+$(READY): uv.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+		{ echo "Python 3.11 or newer is missing; install it, or name it: make PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
+		{ echo "Python's venv module is missing; on Debian: apt-get install python3-venv"; exit 1; }
+	@test -x $(BIN)/uv || { $(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install -q --disable-pip-version-check uv==$(UV_VERSION); }
+	@UV_PROJECT_ENVIRONMENT=$(VENV) $(BIN)/uv sync --quiet --frozen --inexact --python $(BIN)/python
+	@touch $@
+
+up: $(READY) ## run the broker on 127.0.0.1:9092 (DATA=dir, LISTEN=host:port)
+	@exec $(BIN)/headwater up --data $(DATA) --listen $(LISTEN)
+
+test: $(READY) ## the fast tests, under five minutes
+	$(BIN)/python -m pytest tests --ignore=tests/interop --ignore=tests/faults --ignore=tests/package
+
+lint: $(READY) ## format, lint, types, layout, generated files
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python codegen/generate.py --check
+
+interop-tools: ## installs kcat where the system's packages can be had (Java, Maven and Go must be there)
+	@command -v kcat >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq kcat; } >/dev/null; } || \
+		echo "kcat is missing: its tests will be skipped"
+
+interop: $(READY) interop-tools ## other people's clients and Kafka's own tools
+	$(BIN)/python -m pytest tests/interop
+
+faults: $(READY) ## kills of the broker under load
+	$(BIN)/python -m pytest tests/faults
+
+fuzz: $(READY) ## generated garbage on the wire and on disk, and thousands of simulated crashes
+	HEADWATER_TEST_SEEDS=2000 $(BIN)/python -m pytest tests/simulation fuzz
+
+package: $(READY) ## builds the wheel and starts the broker from it in an empty environment
+	$(BIN)/python -m pytest tests/package
+
+bench: $(READY) ## Headwater beside Apache Kafka, as ratios (needs Java and Maven; about 15 minutes)
+	$(BIN)/python -m benchmarks.run
+
+clean: ## removes what these targets made, but no data
+	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
