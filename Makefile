@@ -48,7 +48,7 @@ faults: $(READY) ## kills of the broker under load
 	$(BIN)/python -m pytest tests/faults
 
 fuzz: $(READY) ## generated garbage on the wire and on disk, and thousands of simulated crashes
-	HEADWATER_TEST_SEEDS=2000 $(BIN)/python -m pytest tests/simulation fuzz
+	TEST_SEEDS=2000 $(BIN)/python -m pytest tests/simulation fuzz
 
 package: $(READY) ## builds the wheel and starts the broker from it in an empty environment
 	$(BIN)/python -m pytest tests/package

@@ -51,6 +51,13 @@ def test_counting_agrees_with_decoding(sizes: list[int], lie: int) -> None:
     assert counts_match(batch, len(batch), len(sizes) + lie) == (lie == 0)
 
 
+@given(st.lists(st.sampled_from([50, 51, 114, 178, 200, 242, 300, 20_000]), min_size=17, max_size=200))
+def test_counting_where_only_part_of_the_length_is_the_same(sizes: list[int]) -> None:
+    batch = build_batch([Record(None, bytes(size), (), 1) for size in sizes])
+    assert counts_match(batch, len(batch), len(sizes))
+    assert not counts_match(batch, len(batch), len(sizes) - 1)
+
+
 def test_counting_many_records_of_one_size() -> None:
     batch = build_batch([Record(None, bytes(100), (), 1) for _ in range(10_000)])
     assert counts_match(batch, len(batch), 10_000)

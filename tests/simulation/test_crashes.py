@@ -3,7 +3,7 @@
 Each seed is a history: idempotent producers with several batches under way, group commits, deletions, checkpoints and
 clean restarts; then a power cut at any moment, after which of every unsynced write any part may be missing, torn or
 there; then the producers send again what was not acknowledged, as clients do. A failure prints its seed.
-HEADWATER_TEST_SEEDS says how many histories are tried.
+TEST_SEEDS says how many histories are tried.
 """
 
 import os
@@ -28,7 +28,7 @@ from headwater.storage.config import LogConfig
 
 from ..broker.harness import Harness, Pending
 
-SEEDS = int(os.environ.get("HEADWATER_TEST_SEEDS", "60"))
+SEEDS = int(os.environ.get("TEST_SEEDS", "60"))
 CHUNK = 50
 LIVES = 4
 PRODUCERS = 2

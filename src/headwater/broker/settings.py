@@ -15,6 +15,7 @@ from importlib.resources import files
 from typing import Any
 
 ENVIRONMENT_PREFIX = "HEADWATER_"
+NOT_SETTINGS = frozenset({"HEADWATER_BOOTSTRAP_SERVER"})  # an option of the other commands
 HOUR_MS = 3_600_000
 
 
@@ -150,7 +151,7 @@ def environment_pairs(environment: Mapping[str, str]) -> dict[str, str]:
     return {
         name.removeprefix(ENVIRONMENT_PREFIX).lower().replace("_", "."): value
         for name, value in environment.items()
-        if name.startswith(ENVIRONMENT_PREFIX)
+        if name.startswith(ENVIRONMENT_PREFIX) and name not in NOT_SETTINGS
     }
 
 

@@ -206,7 +206,7 @@ def equal_run(batch: Buffer, position: int, stride: int, count: int) -> int:
     for at in range(position, position + 3):
         column = bytes(batch[at : at + stride * run : stride])[:run]
         run = len(column) - len(column.lstrip(column[:1]))
-        if not batch[at] & 0x80 or run < RUN_RECORDS_MIN:
+        if not batch[at] & 0x80 or run <= 1:
             break
     return run
 
