@@ -4,6 +4,9 @@ import errno
 import struct
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from headwater.effects.memory_files import MemoryFiles
 from headwater.protocol.apis import ApiKey
 from headwater.protocol.error_codes import ErrorCode
@@ -11,8 +14,6 @@ from headwater.protocol.errors import ProtocolError
 from headwater.protocol.messages.fetch import FetchRequest
 from headwater.protocol.messages.produce import ProduceRequest
 from headwater.protocol.records import Record, build_batch, write_crc
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from .harness import Harness
 
@@ -323,9 +324,9 @@ class TestFetchLimits:
         broker.kill()
         epoch = broker.core.store.leader_epoch
         assert epoch > 0
-        for given, error in ((epoch - 1, ErrorCode.FENCED_LEADER_EPOCH), (epoch + 1, ErrorCode.UNKNOWN_LEADER_EPOCH)):
+        for claimed, error in ((epoch - 1, ErrorCode.FENCED_LEADER_EPOCH), (epoch + 1, ErrorCode.UNKNOWN_LEADER_EPOCH)):
             request = broker.fetch_request("t", 0)
-            request.topics[0].partitions[0].current_leader_epoch = given
+            request.topics[0].partitions[0].current_leader_epoch = claimed
             answer = broker.call(ApiKey.FETCH, 12, request)
             assert answer.responses[0].partitions[0].error_code == error
 

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
-from headwater.protocol.records import batches, check_batch, records
 
-from ..broker.wire import Wire
-from ..interop.servers import HeadwaterServer, running_server
+from headwater.protocol.records import batches, check_batch, records
+from tests.broker.wire import Wire
+from tests.interop.servers import HeadwaterServer, running_server
 
 KILLS = int(os.environ.get("TEST_KILLS", "200"))
 PARTITIONS = 3

@@ -38,8 +38,8 @@ from headwater.protocol.messages.produce import ProduceRequest
 from headwater.protocol.messages.sync_group import SyncGroupRequest
 from headwater.protocol.records import Record, build_batch
 from headwater.protocol.reference import in_version
+from tests.protocol.test_golden import camel
 
-from ..protocol.test_golden import camel
 from .servers import HeadwaterServer
 
 TOPIC = "versions"

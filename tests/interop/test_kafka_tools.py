@@ -7,10 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from headwater.protocol.compression import Compression
 from headwater.protocol.records import Record, batches, build_batch, check_batch, records
+from tests.broker.wire import Wire
 
-from ..broker.wire import Wire
 from .servers import HeadwaterServer, running_server
 
 Tool = Callable[..., str]

@@ -5,21 +5,23 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
+from hypothesis import strategies as st
+
 from headwater.protocol import messages
 from headwater.protocol.reference import in_version
-from hypothesis import strategies as st
 
 INTEGER_BITS = {"int8": 8, "int16": 16, "int32": 32, "int64": 64}
 
 
 @cache
 def message_classes() -> dict[str, Any]:
-    found = {}
-    for module in pkgutil.iter_modules(messages.__path__):
-        for name, value in vars(import_module(f"headwater.protocol.messages.{module.name}")).items():
-            if hasattr(value, "SCHEMA") and hasattr(value, "VERSIONS"):
-                found[name] = value
-    return found
+    modules = [import_module(f"headwater.protocol.messages.{m.name}") for m in pkgutil.iter_modules(messages.__path__)]
+    return {
+        name: value
+        for module in modules
+        for name, value in vars(module).items()
+        if hasattr(value, "SCHEMA") and hasattr(value, "VERSIONS")
+    }
 
 
 def scalars(type_: str) -> st.SearchStrategy[Any]:

@@ -1,10 +1,11 @@
 """Every message in every version, with generated content, and with damaged bytes: the two codecs do the same."""
 
 import pytest
-from headwater.protocol import compiled, reference
-from headwater.protocol.errors import ProtocolError
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from headwater.protocol import compiled, reference
+from headwater.protocol.errors import ProtocolError
 
 from .messages import message_classes, values
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from headwater.protocol import compiled, reference
 from headwater.protocol.reference import in_version
 

@@ -11,6 +11,7 @@ from collections import defaultdict
 from random import Random
 
 import pytest
+
 from headwater.broker.core import BrokerCore
 from headwater.broker.metadata import Topic
 from headwater.broker.settings import Settings
@@ -25,8 +26,7 @@ from headwater.protocol.messages.offset_commit import OffsetCommitRequest
 from headwater.protocol.messages.offset_fetch import OffsetFetchRequest
 from headwater.protocol.records import Record, build_batch
 from headwater.storage.config import LogConfig
-
-from ..broker.harness import Harness, Pending
+from tests.broker.harness import Harness, Pending
 
 SEEDS = int(os.environ.get("TEST_SEEDS", "60"))
 CHUNK = 50
@@ -114,9 +114,7 @@ class History:
         self.broker.create_topic("a", 2)
         self.broker.create_topic("b", 1)
         self.broker.hold_syncs = True
-        self.lanes = [
-            Lane(100 + p, topic, n) for p in range(PRODUCERS) for topic, n in (("a", 0), ("a", 1), ("b", 0))
-        ]
+        self.lanes = [Lane(100 + p, topic, n) for p in range(PRODUCERS) for topic, n in (("a", 0), ("a", 1), ("b", 0))]
         self.starts: dict[tuple[str, int], int] = defaultdict(int)
         self.committed = 0
         self.commits: list[tuple[int, Pending]] = []

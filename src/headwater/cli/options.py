@@ -13,7 +13,7 @@ from confluent_kafka.admin import AdminClient
 
 from headwater.cli.errors import CommandError, fail
 
-TIMEOUT_S = 15.0
+TIMEOUT_S = 10.0
 Result = TypeVar("Result")
 
 

@@ -178,7 +178,7 @@ class Log:
 
     # -- appending
 
-    def append(self, batch: bytearray | memoryview, header: BatchHeader, now_ms: int) -> int:
+    def append(self, batch: bytearray | memoryview, header: BatchHeader) -> int:
         """Writes a checked batch at the log's end and returns its base offset.
 
         The base offset and the leader epoch are written into the batch. On OSError the log is unchanged.
@@ -189,7 +189,7 @@ class Log:
         patch_leader_epoch(batch, 12, self.leader_epoch)
         size = len(batch)
         segment = self.segments[-1] if self.segments else self.first_segment()
-        if segment.size and segment.should_roll(size, last_offset, now_ms, self.config):
+        if segment.size and segment.should_roll(size, last_offset, header.max_timestamp, self.config):
             segment = self.roll()
         if not self.epochs or self.epochs[-1][0] != self.leader_epoch:
             self.begin_epoch(base_offset)

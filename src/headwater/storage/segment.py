@@ -80,13 +80,13 @@ class Segment:
         self.bytes_since_index_entry += size
         self.size += size
 
-    def should_roll(self, size: int, last_offset: int, now_ms: int, config: LogConfig) -> bool:
-        """Whether a batch of `size` bytes belongs into a new segment."""
+    def should_roll(self, size: int, last_offset: int, timestamp: int, config: LogConfig) -> bool:
+        """Whether a batch of `size` bytes belongs into a new segment; time counts between records, as in Kafka."""
         return (
             self.size + size > config.segment_bytes
             or len(self.index.offsets) * 8 + 8 > config.segment_index_bytes
             or last_offset - self.base_offset > RELATIVE_OFFSET_MAX
-            or (self.first_timestamp >= 0 and now_ms - self.first_timestamp > config.segment_ms)
+            or (self.first_timestamp >= 0 and timestamp - self.first_timestamp > config.segment_ms)
         ) and self.size > 0
 
     def header_at(self, position: int, chunk: Buffer, chunk_at: int) -> tuple[BatchHeader, Buffer, int]:

@@ -219,7 +219,7 @@ class LogStore:
 
         Raises OSError when the batch could not be written; the log is then as before.
         """
-        base_offset = log.append(batch, header, self.clock.wall_ms())
+        base_offset = log.append(batch, header)
         self.dirty.add(log)
         if not self.use_journal:
             log.become_durable(log.mark())

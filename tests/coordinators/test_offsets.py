@@ -1,0 +1,158 @@
+"""Committed offsets: durable before anyone sees them, expired when nobody needs them, kept short on disk."""
+
+from typing import Any
+
+from headwater.coordinators.groups import partition_for
+from headwater.protocol.apis import ApiKey
+from headwater.protocol.error_codes import ErrorCode
+from headwater.protocol.messages.delete_topics import DeleteTopicsRequest
+from headwater.protocol.messages.offset_commit import OffsetCommitRequest
+from headwater.protocol.messages.offset_delete import OffsetDeleteRequest
+from headwater.protocol.messages.offset_fetch import OffsetFetchRequest
+from tests.broker.harness import Harness, Pending
+
+from .test_membership import stable_group
+
+DAY_MS = 24 * 3_600_000
+
+
+def commit(
+    broker: Harness, offset: int, group: str = "g", generation: int = -1, member: str = "", **more: Any
+) -> Pending:
+    partition = OffsetCommitRequest.OffsetCommitRequestPartition(more.pop("partition", 0), offset, 3, "note")
+    topic = OffsetCommitRequest.OffsetCommitRequestTopic(name=more.pop("topic", "t"), partitions=[partition])
+    return broker.send(ApiKey.OFFSET_COMMIT, 8, OffsetCommitRequest(group, generation, member, topics=[topic], **more))
+
+
+def error_of(pending: Pending) -> int:
+    return int(pending.message.topics[0].partitions[0].error_code)
+
+
+def committed(broker: Harness, group: str = "g") -> Any:
+    topic = OffsetFetchRequest.OffsetFetchRequestTopic("t", [0])
+    return (
+        broker.call(ApiKey.OFFSET_FETCH, 5, OffsetFetchRequest(group_id=group, topics=[topic])).topics[0].partitions[0]
+    )
+
+
+def broker_with_topic(**pairs: object) -> Harness:
+    broker = Harness(**pairs)
+    broker.create_topic("t", 2)
+    return broker
+
+
+def test_kafkas_hash_finds_the_partition() -> None:
+    # The values of Java's "…".hashCode(), masked, modulo 50.
+    assert partition_for("test", 50) == 3556498 % 50
+    assert partition_for("", 50) == 0
+    assert partition_for("a-much-longer-group-name", 50) == partition_for("a-much-longer-group-name", 50)
+    assert partition_for("g", 50) == 103 % 50
+
+
+def test_a_commit_is_fetched_with_all_that_it_had() -> None:
+    broker = broker_with_topic()
+    assert committed(broker).committed_offset == -1
+    assert error_of(commit(broker, 42)) == 0
+    found = committed(broker)
+    assert (found.committed_offset, found.committed_leader_epoch, found.metadata) == (42, 3, "note")
+    broker.kill()
+    assert committed(broker) == found
+
+
+def test_nobody_sees_an_offset_that_is_not_on_disk() -> None:
+    broker = broker_with_topic()
+    commit(broker, 1)
+    broker.hold_syncs = True
+    pending = commit(broker, 2)
+    assert committed(broker).committed_offset == 1
+    assert not pending.is_done
+    broker.sync()
+    assert committed(broker).committed_offset == 2
+
+
+def test_who_may_commit() -> None:
+    broker = broker_with_topic()
+    member_id = stable_group(broker, 1)[0]
+    assert error_of(commit(broker, 1)) == ErrorCode.UNKNOWN_MEMBER_ID
+    assert error_of(commit(broker, 1, generation=1, member="stranger")) == ErrorCode.UNKNOWN_MEMBER_ID
+    assert error_of(commit(broker, 1, generation=5, member=member_id)) == ErrorCode.ILLEGAL_GENERATION
+    assert error_of(commit(broker, 1, generation=1, member=member_id)) == 0
+    assert error_of(commit(broker, 1, group="nobody", generation=3, member="x")) == ErrorCode.ILLEGAL_GENERATION
+
+
+def test_what_may_be_committed() -> None:
+    broker = broker_with_topic(**{"offset.metadata.max.bytes": 3})
+    assert error_of(commit(broker, 1)) == ErrorCode.OFFSET_METADATA_TOO_LARGE
+    assert error_of(commit(broker, 1, topic="unknown")) == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+    assert error_of(commit(broker, 1, partition=7)) == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+
+
+def test_all_offsets_of_a_group_and_of_several() -> None:
+    broker = broker_with_topic()
+    commit(broker, 1)
+    commit(broker, 2, partition=1)
+    commit(broker, 3, group="h")
+    groups = [OffsetFetchRequest.OffsetFetchRequestGroup(name, topics=None) for name in ("g", "h", "i")]
+    answer = broker.call(ApiKey.OFFSET_FETCH, 9, OffsetFetchRequest(groups))
+    offsets = {g.group_id: [p.committed_offset for t in g.topics for p in t.partitions] for g in answer.groups}
+    assert offsets == {"g": [1, 2], "h": [3], "i": []}
+
+
+def test_by_topic_id() -> None:
+    broker = broker_with_topic()
+    topic_id = broker.core.metadata.topics["t"].topic_id
+    partition = OffsetCommitRequest.OffsetCommitRequestPartition(0, 9)
+    wanted = [
+        OffsetCommitRequest.OffsetCommitRequestTopic(topic_id, partitions=[partition]),
+        OffsetCommitRequest.OffsetCommitRequestTopic(bytes(16), partitions=[partition]),
+    ]
+    answer = broker.call(ApiKey.OFFSET_COMMIT, 10, OffsetCommitRequest("g", topics=wanted))
+    assert [t.partitions[0].error_code for t in answer.topics] == [0, ErrorCode.UNKNOWN_TOPIC_ID]
+    topics = [OffsetFetchRequest.OffsetFetchRequestTopics(topic_id, partition_indexes=[0])]
+    groups = [OffsetFetchRequest.OffsetFetchRequestGroup("g", topics=topics)]
+    fetched = broker.call(ApiKey.OFFSET_FETCH, 10, OffsetFetchRequest(groups))
+    assert fetched.groups[0].topics[0].partitions[0].committed_offset == 9
+
+
+def test_offsets_expire_when_a_group_is_long_gone() -> None:
+    broker = broker_with_topic()
+    commit(broker, 1)
+    broker.clock.advance(6 * DAY_MS)
+    broker.core.expire_offsets()
+    broker.sync()
+    assert committed(broker).committed_offset == 1
+    broker.clock.advance(1 * DAY_MS)
+    broker.core.expire_offsets()
+    broker.sync()
+    assert committed(broker).committed_offset == -1
+    broker.kill()
+    assert committed(broker).committed_offset == -1
+    assert broker.core.groups.group_ids() == []
+
+
+def test_offsets_are_deleted_on_request_and_with_their_topic() -> None:
+    broker = broker_with_topic()
+    commit(broker, 1)
+    commit(broker, 2, partition=1)
+    partition = OffsetDeleteRequest.OffsetDeleteRequestPartition(0)
+    topic = OffsetDeleteRequest.OffsetDeleteRequestTopic("t", [partition])
+    answer = broker.call(ApiKey.OFFSET_DELETE, 0, OffsetDeleteRequest("g", [topic]))
+    assert (answer.error_code, answer.topics[0].partitions[0].error_code) == (0, 0)
+    assert committed(broker).committed_offset == -1
+    assert broker.call(ApiKey.OFFSET_DELETE, 0, OffsetDeleteRequest("none")).error_code == ErrorCode.GROUP_ID_NOT_FOUND
+    broker.call(ApiKey.DELETE_TOPICS, 5, DeleteTopicsRequest(topic_names=["t"]))
+    assert broker.core.groups.offsets.groups == {}
+
+
+def test_many_commits_do_not_make_restarts_slow() -> None:
+    broker = broker_with_topic()
+    for n in range(6000):
+        commit(broker, n)
+    broker.core.shorten_offsets_logs()
+    broker.sync()
+    broker.core.store.checkpoint()
+    topic = broker.core.metadata.topics["__consumer_offsets"]
+    log = broker.core.log(topic, partition_for("g", topic.partitions))
+    assert log.end_offset - log.start_offset < 10
+    broker.kill()
+    assert committed(broker).committed_offset == 5999

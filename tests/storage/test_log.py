@@ -1,0 +1,219 @@
+"""Logs on in-memory files: reading, rolling, time, retention, and auxiliary files that are lost or damaged."""
+
+from typing import Any
+
+import pytest
+
+from headwater.effects.clock import ManualClock
+from headwater.effects.entropy import SeededEntropy
+from headwater.effects.memory_files import MemoryFiles
+from headwater.protocol.records import Record, batches, build_batch, read_header, records
+from headwater.storage.config import LogConfig
+from headwater.storage.errors import DirectoryInUseError, FormatError, OffsetOutOfRangeError
+from headwater.storage.log import Log
+from headwater.storage.store import LogStore
+
+TOPIC_ID = b"t" * 16
+SMALL = LogConfig(segment_bytes=2000, index_interval_bytes=200)
+
+
+class Store:
+    """A store with one log."""
+
+    def __init__(self, config: LogConfig = SMALL, files: MemoryFiles | None = None) -> None:
+        self.files = files or MemoryFiles()
+        self.clock = ManualClock()
+        self.config = config
+        self.open()
+
+    def open(self) -> None:
+        self.store = LogStore(self.files, "data", self.clock, SeededEntropy(), journal_file_bytes=1 << 16)
+        self.store.recover(lambda topic_id, partition: ("t", self.config))
+        self.log = self.store.open_log("t", TOPIC_ID, 0, self.config)
+
+    def reopen(self, *, clean: bool = True) -> None:
+        if clean:
+            self.store.close()
+        else:
+            self.store.abandon()
+        self.open()
+
+    def append(self, count: int = 1, size: int = 100, timestamp: int | None = None) -> None:
+        now = self.clock.wall_ms() if timestamp is None else timestamp
+        batch = build_batch([Record(None, b"%d" % n + bytes(size), (), now + n) for n in range(count)])
+        self.store.append(self.log, batch, read_header(batch))
+        self.store.flush()
+
+    def offsets(self) -> list[int]:
+        found, offset = [], self.log.start_offset
+        while offset < self.log.high_watermark:
+            data = self.log.read(offset, 1000, at_least_one=True)
+            for header, batch in batches(data):
+                found += [r.offset for r in records(header, batch) if r.offset >= offset]
+                offset = header.next_offset
+        return found
+
+
+def filled(batch_count: int = 40, **more: Any) -> Store:
+    store = Store(**more)
+    for _ in range(batch_count):
+        store.append(3)
+        store.clock.advance(1000)
+    return store
+
+
+def test_every_offset_is_read() -> None:
+    store = filled()
+    assert len(store.log.segments) > 5
+    assert store.offsets() == list(range(120))
+    for offset in range(120):
+        header, _ = next(batches(store.log.read(offset, 1, at_least_one=True)))
+        assert header.base_offset <= offset <= header.last_offset
+
+
+@pytest.mark.parametrize("offset", [-1, 121])
+def test_offsets_out_of_range(offset: int) -> None:
+    with pytest.raises(OffsetOutOfRangeError):
+        filled().log.read(offset, 1000, at_least_one=True)
+
+
+@pytest.mark.parametrize("clean", [True, False])
+def test_a_restart_finds_everything(clean: bool) -> None:
+    store = filled()
+    sizes = [segment.size for segment in store.log.segments]
+    store.reopen(clean=clean)
+    assert store.offsets() == list(range(120))
+    assert [segment.size for segment in store.log.segments] == sizes
+    store.append()
+    assert store.offsets()[-1] == 120
+
+
+@pytest.mark.parametrize("suffix", [".index", ".timeindex", ".snapshot", "leader-epoch-checkpoint"])
+@pytest.mark.parametrize("damage", ["lost", "cut", "flipped", "zeros", "garbage"])
+@pytest.mark.parametrize("clean", [True, False])
+def test_auxiliary_files_are_built_anew(suffix: str, damage: str, clean: bool) -> None:
+    store = filled()
+    store.store.close() if clean else store.store.abandon()
+    for name in store.files.list_directory("data/t-0"):
+        if not name.endswith(suffix):
+            continue
+        path = f"data/t-0/{name}"
+        content = store.files.open(path).read(1 << 20, 0)
+        file = store.files.open(path)
+        match damage:
+            case "lost":
+                store.files.remove(path)
+            case "cut":
+                file.truncate(max(0, len(content) - 3))
+            case "flipped":
+                file.write([bytes(byte ^ 0x55 for byte in content)], 0)
+            case "zeros":
+                file.write([bytes(len(content))], 0)
+            case "garbage":
+                file.write([b"garbage!" * 20], 0)
+    store.open()
+    assert store.offsets() == list(range(120))
+    found = store.log.offset_for_timestamp(1_700_000_020_000)
+    assert (found.timestamp, found.offset) == (1_700_000_020_000, 60)
+
+
+def test_every_cut_of_the_last_segment_leaves_whole_batches() -> None:
+    """Without the journal: what the file has up to the cut is what is left."""
+    original = filled(8)
+    original.store.checkpoint()
+    last = original.log.segments[-1]
+    content = last.file.read(last.size, 0)
+    for size in range(0, len(content), 7):
+        files = MemoryFiles()
+        files.make_directory("d")
+        file = files.open(f"d/{last.base_offset:020d}.log", create=True)
+        file.write([content[:size]], 0)
+        log = Log(files, "d", "t", TOPIC_ID, 0, SMALL)
+        log.load(last.base_offset, last.base_offset)
+        log.finish_recovery()
+        whole = sum(header.size_bytes for header, _ in batches(content[:size]))
+        assert log.segments[0].size == whole
+        assert file.size() == whole
+
+
+def test_lookup_by_time() -> None:
+    store = filled()
+    start = 1_700_000_000_000
+    assert store.log.offset_for_timestamp(0).offset == 0
+    assert store.log.offset_for_timestamp(start + 20_001).offset == 61
+    assert store.log.offset_for_timestamp(start + 1_000_000).offset == -1
+    assert store.log.max_timestamp() == (start + 39_002, 119)
+    store.append(timestamp=start + 500_000)
+    store.append(timestamp=start + 1)
+    assert store.log.max_timestamp() == (start + 500_000, 120)
+    assert store.log.offset_for_timestamp(start + 100_000).offset == 120
+
+
+def test_retention_by_size_and_time() -> None:
+    store = filled(config=LogConfig(segment_bytes=2000, index_interval_bytes=200, retention_bytes=5000))
+    before = len(store.log.segments)
+    store.store.checkpoint()
+    store.store.apply_retention()
+    assert 1 < len(store.log.segments) < before
+    assert store.log.size_bytes >= 5000
+    assert store.offsets()[-1] == 119
+    store.config = LogConfig(segment_bytes=2000, retention_ms=10_000)
+    store.log.config = store.config
+    store.clock.advance(60_000)
+    store.store.checkpoint()
+    store.store.apply_retention()
+    assert store.log.start_offset == store.log.end_offset == 120
+    assert store.offsets() == []
+    store.reopen(clean=False)
+    assert (store.log.start_offset, store.log.end_offset) == (120, 120)
+    store.append()
+    assert store.offsets() == [120]
+
+
+def test_roll_by_time() -> None:
+    store = Store(LogConfig(segment_ms=5000))
+    store.append()
+    store.clock.advance(4000)
+    store.append()
+    assert len(store.log.segments) == 1
+    store.clock.advance(2000)
+    store.append()
+    assert len(store.log.segments) == 2
+
+
+def test_leader_epochs_end_where_the_next_begins() -> None:
+    store = filled(2)
+    store.log.leader_epoch = 4
+    store.append()
+    assert store.log.end_offset_for_epoch(0) == (0, 6)
+    assert store.log.end_offset_for_epoch(3) == (0, 6)
+    assert store.log.end_offset_for_epoch(4) == (4, 7)
+    store.reopen(clean=False)
+    assert store.log.epochs == [(0, 0), (4, 6)]
+
+
+def test_two_brokers_do_not_share_a_directory() -> None:
+    store = filled(1)
+    with pytest.raises(DirectoryInUseError, match="in use"):
+        LogStore(store.files, "data", store.clock, SeededEntropy())
+    store.store.close()
+    LogStore(store.files, "data", store.clock, SeededEntropy()).abandon()
+
+
+@pytest.mark.parametrize("content", [b"version=2\n", b"version=1\nheadwater.format=9\n", b"\xff\xfe", b""])
+def test_a_directory_of_another_format_is_left_alone(content: bytes) -> None:
+    files = MemoryFiles()
+    files.make_directory("data")
+    files.open("data/meta.properties", create=True).write([content], 0)
+    with pytest.raises(FormatError):
+        LogStore(files, "data", ManualClock(), SeededEntropy())
+    assert files.open("data/meta.properties").read(100, 0) == content
+    assert files.list_directory("data") == ["meta.properties"]
+
+
+def test_a_forged_clean_marker_loses_nothing() -> None:
+    store = filled()
+    store.store.abandon()
+    store.files.open("data/.kafka_cleanshutdown", create=True).write([b"{}"], 0)
+    store.open()
+    assert store.offsets() == list(range(120))
