@@ -79,8 +79,8 @@ class Work:
         command = [str(KAFKA_SH), "tool", f"org.apache.kafka.tools.{name}", *map(str, arguments)]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
-    def java_produce(self, topic: str, size: int, number: int, throughput: int = -1) -> str:
-        arguments = ["--topic", topic, "--num-records", number, "--record-size", size, "--throughput", throughput]
+    def java_produce(self, topic: str, size: int, number: int, *more: object, throughput: int = -1) -> str:
+        arguments = ["--topic", topic, "--num-records", number, "--record-size", size, "--throughput", throughput, *more]
         properties = ["--producer-props", f"bootstrap.servers={self.broker.address}", "acks=all"]
         return self.java("ProducerPerformance", *arguments, *properties).splitlines()[-1]
 
@@ -120,8 +120,9 @@ class Work:
         yield Row("processor for these three", "s", False, self.broker.cpu_s() - cpu_s)
 
     def latency(self) -> Iterable[Row]:
-        self.java_produce(self.topic("paced"), 1024, self.count(30_000), 5000)
-        line = self.java_produce("paced", 1024, self.count(75_000), 5000)
+        number = self.count(100_000)
+        # The first half is the client's own warming up.
+        line = self.java_produce(self.topic("paced"), 1024, number, "--warmup-records", number // 2, throughput=5000)
         yield Row("5,000 records of 1 KB a second, p99", "ms", False, float(re.findall(r"(\d+) ms 99th", line)[0]))
         topic = self.topic("end-to-end")
         text = self.java("EndToEndLatency", self.broker.address, topic, self.count(5000), "all", 1024)
