@@ -80,7 +80,17 @@ class Work:
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
     def java_produce(self, topic: str, size: int, number: int, *more: object, throughput: int = -1) -> str:
-        arguments = ["--topic", topic, "--num-records", number, "--record-size", size, "--throughput", throughput, *more]
+        arguments = [
+            "--topic",
+            topic,
+            "--num-records",
+            number,
+            "--record-size",
+            size,
+            "--throughput",
+            throughput,
+            *more,
+        ]
         properties = ["--producer-props", f"bootstrap.servers={self.broker.address}", "acks=all"]
         return self.java("ProducerPerformance", *arguments, *properties).splitlines()[-1]
 

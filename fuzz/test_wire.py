@@ -8,8 +8,6 @@ import struct
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.broker.harness import Harness
-from tests.interop.test_every_version import requests
 
 from headwater.broker.dispatch import advertised, dispatch
 from headwater.effects.waits import Deferred
@@ -17,6 +15,8 @@ from headwater.protocol.apis import APIS, ApiKey
 from headwater.protocol.errors import ProtocolError
 from headwater.protocol.frames import request_frame
 from headwater.protocol.messages.metadata import MetadataRequest
+from tests.broker.harness import Harness
+from tests.interop.test_every_version import requests
 
 BROKER = Harness()
 BROKER.create_topic("versions", 2)

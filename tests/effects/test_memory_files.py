@@ -6,6 +6,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
+
 from headwater.effects.files import DiskFiles, Files, read_file, remove_tree, replace_file
 from headwater.effects.memory_files import SECTOR_BYTES, MemoryFiles
 

@@ -5,12 +5,12 @@ so with a code or an exception that has a name.
 import errno
 
 import pytest
+
 from headwater.effects.memory_files import MemoryFiles
 from headwater.protocol.apis import ApiKey
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.create_topics import CreateTopicsRequest
 from headwater.storage.errors import StorageError
-
 from tests.broker.harness import Harness
 
 CALLS_MAX = 400
