@@ -148,7 +148,7 @@ def test_many_commits_do_not_make_restarts_slow() -> None:
     broker = broker_with_topic()
     for n in range(6000):
         commit(broker, n)
-    broker.core.shorten_offsets_logs()
+    broker.core.shorten_logs()
     broker.sync()
     broker.core.store.checkpoint()
     topic = broker.core.metadata.topics["__consumer_offsets"]

@@ -8,6 +8,7 @@ the test broker is this broker on an in-memory disk and a clock that is moved by
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from headwater.broker import configs
@@ -47,6 +48,10 @@ METADATA_CONFIG = LogConfig(retention_ms=-1, segment_bytes=64 << 20)
 READ_BYTES = 1 << 20
 
 
+def belongs_to(partition: int, partitions: int, group_id: str) -> bool:
+    return partition_for(group_id, partitions) == partition
+
+
 class BrokerCore:
     """See the module's text. A new core has its state back from disk and is ready for requests."""
 
@@ -73,7 +78,7 @@ class BrokerCore:
         self.sessions = FetchSessions(clock, entropy, settings.max_incremental_fetch_session_cache_slots)
         self.topic_log_configs: dict[bytes, LogConfig] = {}
         self.producer_ids = iter(range(0))
-        self.offsets_records: dict[Log, int] = {}
+        self.state_records: dict[Log, int] = {}  # of each log of ours, the records in it
         self.is_failed = False
         self.store = LogStore(
             files,
@@ -146,17 +151,14 @@ class BrokerCore:
             return
         for partition in range(topic.partitions):
             if (topic.name, partition) in self.store.directories or (topic.topic_id, partition) in self.store.logs:
-                log = self.log(topic, partition)
-                count = 0
-                for record in self.read_records(log):
+                for record in self.read_records(self.log(topic, partition)):
                     self.groups.replay(record.key, record.value)
-                    count += 1
-                self.offsets_records[log] = count
         self.groups.started()
 
     def read_records(self, log: Log) -> Iterable[Record]:
         """Every record of a log of ours, decoded."""
         offset = log.start_offset
+        self.state_records[log] = log.end_offset - offset
         while offset < log.end_offset:
             data = log.read(offset, READ_BYTES, at_least_one=True)
             if not data:
@@ -174,6 +176,16 @@ class BrokerCore:
             config = configs.log_config(topic.configs, self.settings.given)
             self.topic_log_configs[topic.topic_id] = config
         return config
+
+    def find_log(self, topic: Topic | None, partition: int, leader_epoch: int = -1) -> tuple[Log | None, ErrorCode]:
+        """The log of a partition, or why a client cannot have it; an epoch of -1 is not checked (KIP-320)."""
+        if topic is None or not 0 <= partition < topic.partitions:
+            return None, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+        log = self.log(topic, partition)
+        if leader_epoch < 0 or leader_epoch == log.leader_epoch:
+            return log, ErrorCode.NONE
+        is_old = leader_epoch < log.leader_epoch
+        return None, ErrorCode.FENCED_LEADER_EPOCH if is_old else ErrorCode.UNKNOWN_LEADER_EPOCH
 
     def log(self, topic: Topic, partition: int) -> Log:
         """The log of a partition that exists."""
@@ -197,6 +209,7 @@ class BrokerCore:
         """Appends records of ours as one batch; returns the group that makes them durable. Raises OSError."""
         batch = build_batch(content)
         _, group = self.store.append(log, batch, read_header(batch))
+        self.state_records[log] = self.state_records.get(log, 0) + len(content)
         return group
 
     def when_durable(self, group: int, callback: Callable[[], None]) -> None:
@@ -307,31 +320,35 @@ class BrokerCore:
             logger.error("group %s: cannot write to %s: %s", group_id, OFFSETS_TOPIC, error)
             then(ErrorCode.COORDINATOR_NOT_AVAILABLE)
             return
-        self.offsets_records[log] = self.offsets_records.get(log, 0) + len(changes)
         self.when_durable(group, lambda: then(ErrorCode.NONE))
         if group == 0:
             self.log_grew(log)
 
-    def shorten_offsets_logs(self) -> None:
-        """Keeps restarts fast: a partition of `__consumer_offsets` with many more records than it has state is written
-        anew at its end, and begins there. As compaction, it keeps the last value of every key.
+    def shorten_logs(self) -> None:
+        """Keeps restarts fast: a log of ours with many more records than there is state is written anew at its end, and
+        begins there. As compaction, it keeps the last value of every key.
         """
+        live = [Record(None, encode_record(change)) for change in self.metadata.snapshot(self.store.leader_epoch)]
+        # One batch: a crash must not leave a topic without its partitions.
+        self.shorten(self.metadata_log, live, len(live))
         topic = self.metadata.topics.get(OFFSETS_TOPIC)
         if topic is None:
             return
-        for log, count in list(self.offsets_records.items()):
-            if count < SNAPSHOT_RECORDS_MIN or log.end_offset != log.high_watermark:
-                continue
-            live = list(self.groups.snapshot(lambda g, p=log.partition: partition_for(g, topic.partitions) == p))  # type: ignore[misc]
-            if count < 4 * len(live):
-                continue
-            start, now_ms = log.end_offset, self.clock.wall_ms()
-            group = 0
-            for at in range(0, len(live), SNAPSHOT_BATCH_RECORDS):
-                part = live[at : at + SNAPSHOT_BATCH_RECORDS]
-                group = self.append_records(log, [Record(key, value, (), now_ms) for key, value in part])
-            self.offsets_records[log] = len(live)
-            self.when_durable(group, lambda log=log, start=start: self.drop_before(log, start))  # type: ignore[misc]
+        for log in [log for log in self.state_records if log is not self.metadata_log]:
+            state = self.groups.snapshot(partial(belongs_to, log.partition, topic.partitions))
+            self.shorten(log, [Record(key, value) for key, value in state], SNAPSHOT_BATCH_RECORDS)
+
+    def shorten(self, log: Log, live: list[Record], batch_records: int) -> None:
+        count = self.state_records.get(log, 0)
+        if count < max(SNAPSHOT_RECORDS_MIN, 4 * len(live)) or log.end_offset != log.high_watermark:
+            return
+        start, group, now_ms = log.end_offset, 0, self.clock.wall_ms()
+        for record in live:
+            record.timestamp = now_ms
+        for at in range(0, len(live), batch_records):
+            group = self.append_records(log, live[at : at + batch_records])
+        self.state_records[log] = len(live)
+        self.when_durable(group, lambda: self.drop_before(log, start))
 
     def drop_before(self, log: Log, offset: int) -> None:
         if log.segments and log.segments[-1].base_offset < offset:
@@ -345,7 +362,7 @@ class BrokerCore:
         self.repeat(settings.log_retention_check_interval_ms, self.apply_retention)
         self.repeat(settings.offsets_retention_check_interval_ms, self.expire_offsets)
         self.repeat(settings.producer_id_expiration_check_interval_ms, self.expire_producers)
-        self.repeat(settings.log_flush_offset_checkpoint_interval_ms, self.shorten_offsets_logs)
+        self.repeat(settings.log_flush_offset_checkpoint_interval_ms, self.shorten_logs)
 
     def repeat(self, interval_ms: int, chore: Callable[[], object]) -> None:
         def run() -> None:

@@ -137,19 +137,10 @@ class FetchReader:
 
     def find_log(self, target: FetchTarget) -> tuple[Log | None, ErrorCode]:
         metadata = self.core.metadata
-        if self.by_id:
-            topic = metadata.by_id.get(target.topic_id)
-            if topic is None:
-                return None, ErrorCode.UNKNOWN_TOPIC_ID
-        else:
-            topic = metadata.topics.get(target.topic)
-        if topic is None or not 0 <= target.partition < topic.partitions:
-            return None, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
-        log = self.core.log(topic, target.partition)
-        if target.leader_epoch >= 0 and target.leader_epoch != log.leader_epoch:
-            fenced = target.leader_epoch < log.leader_epoch
-            return None, ErrorCode.FENCED_LEADER_EPOCH if fenced else ErrorCode.UNKNOWN_LEADER_EPOCH
-        return log, ErrorCode.NONE
+        topic = metadata.by_id.get(target.topic_id) if self.by_id else metadata.topics.get(target.topic)
+        if topic is None and self.by_id:
+            return None, ErrorCode.UNKNOWN_TOPIC_ID
+        return self.core.find_log(topic, target.partition, target.leader_epoch)
 
     def logs(self) -> list[tuple[FetchTarget, Log]]:
         """The targets that can be read."""

@@ -40,14 +40,9 @@ def find(
     core: BrokerCore, version: int, name: str, wanted: ListOffsetsRequest.ListOffsetsPartition
 ) -> PartitionResponse:
     number = wanted.partition_index
-    topic = core.metadata.topics.get(name)
-    if topic is None or not 0 <= number < topic.partitions:
-        return PartitionResponse(number, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
-    log = core.log(topic, number)
-    epoch = wanted.current_leader_epoch
-    if epoch >= 0 and epoch != log.leader_epoch:
-        fenced = epoch < log.leader_epoch
-        return PartitionResponse(number, ErrorCode.FENCED_LEADER_EPOCH if fenced else ErrorCode.UNKNOWN_LEADER_EPOCH)
+    log, error = core.find_log(core.metadata.topics.get(name), number, wanted.current_leader_epoch)
+    if log is None:
+        return PartitionResponse(number, error)
     timestamp = wanted.timestamp
     if timestamp < 0 and version < SPECIAL_SINCE.get(timestamp, 99):
         return PartitionResponse(number, ErrorCode.UNSUPPORTED_VERSION)

@@ -2,7 +2,6 @@
 
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
-from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.offset_for_leader_epoch import (
     OffsetForLeaderEpochRequest,
     OffsetForLeaderEpochResponse,
@@ -25,13 +24,8 @@ def handle(core: BrokerCore, request: Request) -> OffsetForLeaderEpochResponse:
 
 def find(core: BrokerCore, name: str, wanted: OffsetForLeaderEpochRequest.OffsetForLeaderPartition) -> EpochEnd:
     number = wanted.partition
-    topic = core.metadata.topics.get(name)
-    if topic is None or not 0 <= number < topic.partitions:
-        return EpochEnd(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, number)
-    log = core.log(topic, number)
-    current = wanted.current_leader_epoch
-    if current >= 0 and current != log.leader_epoch:
-        fenced = current < log.leader_epoch
-        return EpochEnd(ErrorCode.FENCED_LEADER_EPOCH if fenced else ErrorCode.UNKNOWN_LEADER_EPOCH, number)
+    log, error = core.find_log(core.metadata.topics.get(name), number, wanted.current_leader_epoch)
+    if log is None:
+        return EpochEnd(error, number)
     epoch, offset = log.end_offset_for_epoch(wanted.leader_epoch)
     return EpochEnd(0, number, epoch, offset)
