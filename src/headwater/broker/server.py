@@ -315,6 +315,7 @@ class Server:
         """Starts to listen; returns the port. Raises OSError when it is taken."""
         self.listener = await self.loop.create_server(lambda: ClientProtocol(self), host, port, backlog=1024)
         bound = int(self.listener.sockets[0].getsockname()[1])
+        self.checkpoint_if_needed()  # of what was recovered
         self.after_event()
         return bound
 

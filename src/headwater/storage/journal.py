@@ -11,8 +11,9 @@ is filled with zeros a step ahead of its end.
             topic id (16), base offset (8), then the batch
 
 A batch carries its own CRC, so its bytes are not summed twice. Reading ends at the first entry that is not whole, not
-of its file's generation or not sound: everything behind it was never acknowledged. A generation grows with every use
-of a file; generation 0 marks a file that nobody needs.
+of its file's generation or not sound: everything behind it was never acknowledged. A generation is a count, which grows
+with every use of a file, and 32 random bits of this start: entries that an earlier life left behind in a file are never
+taken for new ones, even where a crash has lost the count. Generation 0 marks a file that nobody needs.
 
 The owner calls `append` for each batch, `take` when no group is being synced, then `write`, syncs the file that it
 returns, elsewhere if it likes, and when that is done calls `synced`. A file that is full is left for the other one at a group's border; the
@@ -40,6 +41,7 @@ ENTRY_MAGIC = 0x48574A45
 FILL_STEP_BYTES = 1 << 20
 READ_CHUNK_BYTES = 4 << 20
 FILES_MAX = 2
+NONCE_BITS = 32
 pack_entry_tail = struct.Struct(">Qii16sq").pack
 pack_entry_head = struct.Struct(">II").pack
 
@@ -129,8 +131,9 @@ class JournalFile:
 class Journal:
     """See the module's text."""
 
-    def __init__(self, files: Files, directory: str, file_bytes: int) -> None:
+    def __init__(self, files: Files, directory: str, file_bytes: int, nonce: int) -> None:
         files.make_directory(directory)
+        self.nonce = nonce
         self.file_bytes = file_bytes
         step = min(FILL_STEP_BYTES, file_bytes)
         self.files = [JournalFile(files, f"{directory}/{n}.journal", step) for n in range(FILES_MAX)]
@@ -147,15 +150,26 @@ class Journal:
             if file.generation:
                 yield from file.entries()
 
+    @property
+    def has_free_file(self) -> bool:
+        return any(file.generation == 0 for file in self.files)
+
     def start(self) -> None:
-        """Begins a new generation, once everything recovered is synced in its logs."""
+        """Begins a new generation in a free file. What the other one holds is needed until the next checkpoint."""
+        self.generation = self.next_generation()
+        self.pending.generation = self.generation
+        self.current = next(n for n, file in enumerate(self.files) if file.generation == 0)
+        self.files[self.current].start(self.generation)
+        self.bytes_in_file = FILE_HEADER_BYTES
+
+    def next_generation(self) -> int:
+        return (self.generation >> NONCE_BITS) + 1 << NONCE_BITS | self.nonce
+
+    def retire_all(self) -> None:
+        """Says that every log is synced: the next start has nothing to read here."""
         for file in self.files:
             if file.generation:
                 file.retire()
-        self.generation += 1
-        self.pending.generation = self.generation
-        self.files[self.current].start(self.generation)
-        self.bytes_in_file = FILE_HEADER_BYTES
 
     def append(
         self, mark: object, value: object, topic_id: bytes, partition: int, base_offset: int, batch: Buffer
@@ -180,7 +194,7 @@ class Journal:
     def begin_generation(self) -> None:
         """Closes the group that waits: what comes from now on goes to the other file."""
         self.closed_groups.append(self.pending)
-        self.generation += 1
+        self.generation = self.next_generation()
         self.pending = Group(self.pending.number + 1, self.generation)
         self.bytes_in_file = FILE_HEADER_BYTES
 

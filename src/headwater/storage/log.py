@@ -74,6 +74,7 @@ class Log:
         self.end_offset = 0
         self.durable = LogMark(0, None, 0)
         self.recovery_point = 0
+        self.loaded_end_offset = 0  # where the segments on disk ended at the start
         self.epochs: list[tuple[int, int]] = []  # (leader epoch, its first offset)
         self.producers = ProducerStates()
         self.on_disk = False
@@ -94,6 +95,7 @@ class Log:
         self.start_offset = max(start_offset, bases[0] if bases else 0)
         self.load_epochs()
         self.recover_segments(recovery_point)
+        self.loaded_end_offset = self.end_offset
         self.load_producers(names)
 
     def recover_segments(self, recovery_point: int) -> None:

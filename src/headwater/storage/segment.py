@@ -239,6 +239,8 @@ class Segment:
         if self.size < total:
             logger.warning("%s.log: cut %d bytes that were never acknowledged", self.path, total - self.size)
             self.file.truncate(self.size)
+            # What was cut must not come back under what is appended next, should a crash undo the cut.
+            self.file.sync()
 
     def recovery_start(self, checked_below: int) -> int:
         """The position of the last batch that an index entry below `checked_below` truthfully names."""

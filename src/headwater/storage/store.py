@@ -114,7 +114,8 @@ class LogStore:
             self.recovery_points = read_offsets(files, f"{directory}/{RECOVERY_POINTS}")
             self.log_starts = read_offsets(files, f"{directory}/{LOG_STARTS}")
             self.directories = self.find_directories()
-            self.journal = Journal(files, f"{directory}/journal", journal_file_bytes)
+            nonce = int.from_bytes(entropy.bytes(4), "big")
+            self.journal = Journal(files, f"{directory}/journal", journal_file_bytes, nonce)
             for path in (f"{directory}/journal", directory, directory.rpartition("/")[0] or "."):
                 files.sync_directory(path)
         except BaseException:
@@ -182,6 +183,8 @@ class LogStore:
                 log.load(recovery_point, start_offset)
                 if log.end_offset != recovery_point:
                     self.dirty.add(log)
+                    if not self.is_recovering:
+                        self.sync_logs([log])
         if not log.on_disk:
             log.end_offset, log.start_offset = recovery_point, start_offset
         if not self.is_recovering:
@@ -329,12 +332,14 @@ class LogStore:
     def recover(self, find: Callable[[bytes, int], tuple[str, LogConfig] | None]) -> None:
         """Brings all logs to where the journal says they were; `find` tells a topic id's name and configuration.
 
-        Ends with everything synced and an empty journal. Raises StorageError where the journal and a log contradict.
+        The journal goes on in a free file; what the other one holds is needed until the next checkpoint. Raises
+        StorageError where the journal and a log contradict.
         """
         for offsets in (self.recovery_points, self.log_starts):
             for key in [key for key in offsets if find(*key) is None]:
                 del offsets[key]
         replayed = 0
+        ends: dict[Log, int] = {}
         for entry in self.journal.recovered():
             known = find(entry.topic_id, entry.partition)
             if known is None:
@@ -342,13 +347,27 @@ class LogStore:
             topic, config = known
             log = self.open_log(topic, entry.topic_id, entry.partition, config)
             replayed += self.replay_entry(log, entry)
+            ends[log] = entry.base_offset + read_header(entry.batch).last_offset_delta + 1
+        # Batches that were written and never acknowledged are kept, and from now on visible: so they must be on disk.
+        self.sync_logs([log for log in self.dirty if log.loaded_end_offset > max(ends.get(log, 0), log.recovery_point)])
         for log in self.logs.values():
             log.finish_recovery()
         self.is_recovering = False
-        self.checkpoint()
+        if not self.journal.has_free_file:
+            self.checkpoint()
+            self.journal.retire_all()
         self.journal.start()
         if not self.was_clean and replayed:
             logger.warning("recovered after an unclean stop: %d batches came back from the journal", replayed)
+
+    def sync_logs(self, logs: list[Log]) -> None:
+        """Syncs what was found behind the recovery points of these logs."""
+        for log in logs:
+            for segment in log.unsynced_segments:
+                self.files.sync_path(segment.path + ".log")
+            self.files.sync_directory(log.directory)
+        if logs:
+            self.files.sync_directory(self.directory)
 
     def replay_entry(self, log: Log, entry: JournalEntry) -> bool:
         if entry.base_offset < log.end_offset:
@@ -395,9 +414,7 @@ class LogStore:
         """Syncs everything, says so with a marker, and gives the directory back."""
         self.flush()
         self.checkpoint()
-        for file in self.journal.files:
-            if file.generation:
-                file.retire()
+        self.journal.retire_all()
         replace_file(self.files, f"{self.directory}/{CLEAN_SHUTDOWN}", b'{"version":0,"brokerEpoch":0}')
         self.abandon()
 
