@@ -13,6 +13,7 @@ from headwater.protocol.apis import APIS, ApiKey
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.frames import request_frame
 from headwater.protocol.messages.api_versions import ApiVersionsRequest
+from headwater.protocol.messages.delete_topics import DeleteTopicsRequest
 from headwater.protocol.messages.fetch import FetchRequest
 from headwater.protocol.messages.metadata import MetadataRequest
 from headwater.protocol.messages.produce import ProduceRequest
@@ -174,6 +175,26 @@ class TestEmbedded:
         with hw.Broker(tmp_path / "data", in_child_process=True) as broker, Wire(broker.address) as wire:
             wire.create_topic("t")
         assert (tmp_path / "data" / ".kafka_cleanshutdown").exists()
+
+    def test_a_full_memory_refuses_writes_serves_reads_and_recovers(self) -> None:
+        batch = build_batch([Record(None, bytes(900_000), (), 1)])
+        with hw.Broker(memory_bytes_max=64 << 20) as broker, Wire(broker.address) as wire:
+            wire.create_topic("t")
+            written = 0
+            while (error := wire.produce("t", 0, batch)) == 0:
+                written += 1
+                assert written < 100
+            assert error == ErrorCode.KAFKA_STORAGE_ERROR
+            assert written > 10
+            assert wire.produce("t", 0, batch) == ErrorCode.KAFKA_STORAGE_ERROR
+            offset = 0
+            while offset < written:
+                for header, _ in batches(wire.fetch("t", 0, offset)):
+                    offset = header.next_offset
+            answer = wire.call(ApiKey.DELETE_TOPICS, 5, DeleteTopicsRequest(topic_names=["t"]))
+            assert answer.responses[0].error_code == 0
+            wire.create_topic("u")
+            assert wire.produce("u", 0, batch) == 0
 
     async def test_async(self) -> None:
         async with hw.Broker() as broker:

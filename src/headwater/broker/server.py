@@ -24,7 +24,7 @@ from headwater.effects.buffers import Buffer
 from headwater.effects.waits import Deferred
 from headwater.protocol.errors import ProtocolError
 from headwater.protocol.frames import LENGTH_BYTES, REQUEST_HEADER_BYTES_MIN, unpack_length
-from headwater.storage.journal import Group
+from headwater.storage.journal import Group, is_disk_full
 from headwater.storage.store import Checkpoint
 
 logger = logging.getLogger(__name__)
@@ -438,27 +438,29 @@ class Server:
 
     def begin_checkpoint(self) -> None:
         checkpoint = self.core.store.begin_checkpoint()
-        if self.checkpoint_thread is None:
-            try:
-                checkpoint.run()
-            except OSError as error:
-                self.fail(error)
-                return
-            self.core.store.finish_checkpoint(checkpoint)
+        if self.checkpoint_thread is not None:
+            future = self.loop.run_in_executor(self.checkpoint_thread, checkpoint.run)
+            future.add_done_callback(lambda done: self.end_checkpoint(checkpoint, done.exception()))
             return
-        future = self.loop.run_in_executor(self.checkpoint_thread, checkpoint.run)
-        future.add_done_callback(lambda done: self.end_checkpoint(checkpoint, done))
+        try:
+            checkpoint.run()
+        except OSError as error:
+            self.end_checkpoint(checkpoint, error)
+        else:
+            self.end_checkpoint(checkpoint, None)
 
-    def end_checkpoint(self, checkpoint: Checkpoint, done: "asyncio.Future[None]") -> None:
-        error = done.exception()
-        if isinstance(error, OSError):
+    def end_checkpoint(self, checkpoint: Checkpoint, error: BaseException | None) -> None:
+        if error is None:
+            self.core.store.finish_checkpoint(checkpoint)
+            self.core.statistics.checkpoints += 1
+            self.after_event()
+        elif isinstance(error, OSError) and is_disk_full(error):
+            logger.error("the disk is full: no checkpoint; writes are refused until there is room")
+            self.core.store.undo_checkpoint(checkpoint)
+        elif isinstance(error, OSError):
             self.fail(error)
-            return
-        if error is not None:
+        else:
             raise error
-        self.core.store.finish_checkpoint(checkpoint)
-        self.core.statistics.checkpoints += 1
-        self.after_event()
 
     # -- timers
 

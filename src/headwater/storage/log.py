@@ -7,6 +7,7 @@ it. A directory, its files and the segments' indexes come into being with the fi
 written costs nothing. The names in it are Kafka's.
 """
 
+import contextlib
 import logging
 from bisect import bisect_right
 from collections import deque
@@ -46,6 +47,14 @@ class TimestampOffset(NamedTuple):
 
     timestamp: int
     offset: int
+
+
+def remove_old_snapshots(files: Files, directory: str) -> None:
+    """Removes all but the newest producer snapshots of a log."""
+    snapshots = [name for name in files.list_directory(directory) if name.endswith(".snapshot")]
+    for name in snapshots[:-SNAPSHOTS_KEPT]:
+        with contextlib.suppress(FileNotFoundError):  # a roll and a checkpoint may both be at it
+            files.remove(f"{directory}/{name}")
 
 
 class Log:
@@ -241,16 +250,13 @@ class Log:
         sealed.write_indexes()
         sealed.unload_indexes()
         if self.producers.entries:
-            self.write_snapshot()
+            replace_file(self.files, *self.snapshot_file(), sync=False)
+            remove_old_snapshots(self.files, self.directory)
         return self.new_segment()
 
-    def write_snapshot(self) -> None:
-        """Writes the producers' state as of the log's end, and removes all but the newest snapshots."""
-        path = f"{self.directory}/{segment_name(self.end_offset)}.snapshot"
-        replace_file(self.files, path, self.producers.snapshot(), sync=False)
-        snapshots = [n for n in self.files.list_directory(self.directory) if n.endswith(".snapshot")]
-        for name in snapshots[:-SNAPSHOTS_KEPT]:
-            self.files.remove(f"{self.directory}/{name}")
+    def snapshot_file(self) -> tuple[str, bytes]:
+        """The producers' state as of the log's end: the path of its file and the content."""
+        return f"{self.directory}/{segment_name(self.end_offset)}.snapshot", self.producers.snapshot()
 
     def begin_epoch(self, offset: int) -> None:
         epochs = [*self.epochs, (self.leader_epoch, offset)]

@@ -34,7 +34,8 @@ from headwater.storage.checkpoints import (
 from headwater.storage.config import LogConfig
 from headwater.storage.errors import DirectoryInUseError, FormatError, StorageError
 from headwater.storage.journal import Group, Journal, JournalEntry, JournalFile, is_disk_full
-from headwater.storage.log import Log, LogMark
+from headwater.storage.log import Log, LogMark, remove_old_snapshots
+from headwater.storage.segment import Segment
 
 logger = logging.getLogger(__name__)
 
@@ -50,21 +51,20 @@ class Checkpoint:
     files: Files
     directory: str
     recovery_points: dict[tuple[bytes, int], int]
-    writes: list[tuple[str, int, bytes]] = field(default_factory=list)
+    writes: list[tuple[str, int, bytes]] = field(default_factory=list)  # index entries
+    snapshots: list[tuple[str, bytes]] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)
     directories: list[str] = field(default_factory=list)
-    advanced: list[tuple[Log, int]] = field(default_factory=list)
+    advanced: list[tuple[Log, int, set[Segment]]] = field(default_factory=list)
     full_file: JournalFile | None = None
 
     def run(self) -> None:
         """Raises OSError; then nothing may be taken as synced."""
-        for path, position, data in self.writes:
-            file = self.files.open(path, create=True, pinned=True)
-            try:
-                file.truncate(position)
-                file.write((data,), position)
-            finally:
-                file.close()
+        try:
+            self.write_aids()
+        except OSError as error:
+            if not is_disk_full(error):  # they only save work at the next start
+                raise
         for path in self.paths:
             try:
                 self.files.sync_path(path)
@@ -78,6 +78,19 @@ class Checkpoint:
         if self.directories:
             self.files.sync_directory(self.directory)
         write_offsets(self.files, f"{self.directory}/{RECOVERY_POINTS}", self.recovery_points)
+
+    def write_aids(self) -> None:
+        """Writes index entries and producer snapshots, which recovery could do without."""
+        for path, position, data in self.writes:
+            file = self.files.open(path, create=True, pinned=True)
+            try:
+                file.truncate(position)
+                file.write((data,), position)
+            finally:
+                file.close()
+        for path, content in self.snapshots:
+            replace_file(self.files, path, content, sync=False)
+            remove_old_snapshots(self.files, path.rpartition("/")[0])
 
 
 class LogStore:
@@ -102,6 +115,7 @@ class LogStore:
         self.logs: dict[tuple[bytes, int], Log] = {}
         self.dirty: set[Log] = set()
         self.checkpointing = False
+        self.checkpoint_is_blocked = False  # the disk had no room for the last one
         self.is_recovering = True  # until the journal has been replayed
         files.make_directory(directory)
         self.lock = self.take_lock()
@@ -280,7 +294,7 @@ class LogStore:
 
     def needs_checkpoint(self) -> bool:
         """Whether a full journal file waits to be freed."""
-        return self.journal.full_file is not None and not self.checkpointing
+        return self.journal.full_file is not None and not self.checkpointing and not self.checkpoint_is_blocked
 
     def begin_checkpoint(self) -> Checkpoint:
         """What has to be synced for all that was appended until now. One at a time; `finish_checkpoint` ends it."""
@@ -290,14 +304,13 @@ class LogStore:
             for segment in log.unsynced_segments:
                 checkpoint.paths.append(segment.path + ".log")
             if log.producers.entries:
-                log.write_snapshot()
+                checkpoint.snapshots.append(log.snapshot_file())
             if log.segments:
                 checkpoint.writes += log.segments[-1].index_writes()
             if log.names_unsynced:
                 checkpoint.directories.append(log.directory)
-            log.unsynced_segments.clear()
-            log.names_unsynced = False
-            checkpoint.advanced.append((log, log.end_offset))
+            checkpoint.advanced.append((log, log.end_offset, log.unsynced_segments))
+            log.unsynced_segments, log.names_unsynced = set(), False
             checkpoint.recovery_points[log.topic_id, log.partition] = log.end_offset
         self.dirty = set()
         checkpoint.full_file = self.journal.full_file
@@ -305,14 +318,26 @@ class LogStore:
 
     def finish_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Takes a checkpoint that has run."""
-        for log, offset in checkpoint.advanced:
-            if self.logs.get((log.topic_id, log.partition)) is log:
-                log.recovery_point = offset
-                self.recovery_points[log.topic_id, log.partition] = offset
-                log.remove_before_start()
+        self.checkpointing = self.checkpoint_is_blocked = False
         if checkpoint.full_file is not None:
             checkpoint.full_file.retire()
-        self.checkpointing = False
+        for log, offset, _ in checkpoint.advanced:
+            if self.logs.get((log.topic_id, log.partition)) is not log:
+                continue
+            log.recovery_point = offset
+            self.recovery_points[log.topic_id, log.partition] = offset
+            try:
+                log.remove_before_start()
+            except OSError as error:
+                logger.error("%s: segments below the log start offset stay for now: %s", log.directory, error)
+
+    def undo_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Takes back a checkpoint for which the disk had no room. The next is due with the regular ones."""
+        self.checkpointing, self.checkpoint_is_blocked = False, True
+        for log, _, segments in checkpoint.advanced:
+            log.unsynced_segments |= segments
+            log.names_unsynced = True
+            self.dirty.add(log)
 
     def checkpoint(self) -> None:
         """A whole checkpoint in this thread."""

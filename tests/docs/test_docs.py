@@ -1,0 +1,63 @@
+"""The documents tell the truth: their Python runs, their commands exist, every setting and gap is written down."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from headwater.broker.dispatch import SERVED
+from headwater.broker.settings import own_defaults
+from headwater.cli.up import parser
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PACKAGE = ROOT / "src" / "headwater"
+
+
+def python_blocks() -> list[tuple[str, str]]:
+    return [
+        (f"{path.relative_to(ROOT)}-{n}", block)
+        for path in DOCUMENTS
+        for n, block in enumerate(re.findall(r"```python\n(.*?)```", path.read_text(), re.DOTALL))
+    ]
+
+
+@pytest.mark.parametrize(("name", "block"), python_blocks(), ids=lambda value: value if "\n" not in value else "")
+def test_python_runs(name: str, block: str, capsys: pytest.CaptureFixture[str]) -> None:
+    exec(compile(block, name, "exec"), {})
+    printed = capsys.readouterr().out
+    for expected in re.findall(r"print\(.*?\)\s+# (b'.*)", block):
+        assert expected in printed
+
+
+def test_links_lead_somewhere() -> None:
+    for path in DOCUMENTS:
+        for link in re.findall(r"\]\((?!http)([^)#]+)\)", path.read_text()):
+            assert (path.parent / link).exists(), f"{path.relative_to(ROOT)}: {link}"
+
+
+def test_every_setting_is_documented() -> None:
+    text = (ROOT / "docs" / "reference" / "settings.md").read_text()
+    missing = [key for key in own_defaults() if f"`{key}`" not in text]
+    assert missing == []
+
+
+def test_commands_in_the_readme_exist() -> None:
+    make_targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for path in DOCUMENTS:
+        for target in re.findall(r"`make ([a-z-]+)`|^\$ make ([a-z-]+)", path.read_text(), re.MULTILINE):
+            assert (target[0] or target[1]) in make_targets
+    options = {option for action in parser()._actions for option in action.option_strings}
+    assert {"--data", "--listen", "--advertise", "--durability", "--config", "--set", "--metrics"} <= options
+
+
+def test_each_folder_has_a_readme() -> None:
+    folders = {path.parent for path in PACKAGE.rglob("*.py")} - {PACKAGE}
+    exempt = {PACKAGE / "protocol" / "messages", PACKAGE / "broker" / "handlers"}  # told in the folder above
+    assert [folder for folder in folders - exempt if not (folder / "README.md").exists()] == []
+
+
+def test_each_handler_says_its_versions() -> None:
+    for key in SERVED:
+        text = (PACKAGE / "broker" / "handlers" / f"{key.name.lower()}.py").read_text()
+        assert re.match(r'"""[A-Za-z]+, \d', text), f"{key.name} does not begin with its versions"
