@@ -166,11 +166,15 @@ class DescriptorPool:
         if descriptor is not None:
             self.open.move_to_end(file)
             return descriptor
+        descriptor = os.open(file.path, os.O_RDWR | os.O_CLOEXEC)
+        self.adopt(file, descriptor)
+        return descriptor
+
+    def adopt(self, file: DiskFile, descriptor: int) -> None:
+        """Takes an open descriptor in."""
         while len(self.open) >= self.limit:
             os.close(self.open.popitem(last=False)[1])
-        descriptor = os.open(file.path, os.O_RDWR | os.O_CLOEXEC)
         self.open[file] = descriptor
-        return descriptor
 
     def discard(self, file: DiskFile) -> None:
         descriptor = self.open.pop(file, None)
@@ -185,8 +189,8 @@ class DescriptorPool:
 class PinnedDescriptor:
     """The pool of one file that keeps its descriptor."""
 
-    def __init__(self, path: str) -> None:
-        self.number = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    def __init__(self, number: int) -> None:
+        self.number = number
 
     def descriptor(self, file: DiskFile) -> int:
         return self.number
@@ -219,12 +223,11 @@ class DiskFiles:
         self.pool = DescriptorPool(descriptors_max)
 
     def open(self, path: str, *, create: bool = False, pinned: bool = False) -> DiskFile:
-        if create:
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644))
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0), 0o644)
         if pinned:
-            return DiskFile(PinnedDescriptor(path), path)
+            return DiskFile(PinnedDescriptor(descriptor), path)
         file = DiskFile(self.pool, path)
-        self.pool.descriptor(file)
+        self.pool.adopt(file, descriptor)
         return file
 
     def sync_path(self, path: str) -> None:
@@ -289,6 +292,16 @@ def replace_file(files: Files, path: str, content: bytes, *, sync: bool = True) 
     files.rename(temporary, path)
     if sync:
         files.sync_directory(path.rpartition("/")[0])
+
+
+def write_file(files: Files, path: str, content: bytes) -> None:
+    """Writes a small file that a reader can do without: a crash may leave it damaged."""
+    file = files.open(path, create=True)
+    try:
+        file.truncate(0)
+        file.write([content], 0)
+    finally:
+        file.close()
 
 
 def remove_tree(files: Files, path: str) -> None:

@@ -8,7 +8,7 @@ meta.properties             version=1, cluster.id, node.id, directory.id
 
 import base64
 
-from headwater.effects.files import Files, read_file, replace_file
+from headwater.effects.files import Files, read_file, replace_file, write_file
 from headwater.storage.errors import FormatError
 
 RECOVERY_POINTS = "recovery-point-by-topic-id-checkpoint"
@@ -40,8 +40,9 @@ def read_lines(files: Files, path: str) -> list[list[str]]:
     return entries if lines[0] == "0" and len(entries) == count else []
 
 
-def write_lines(files: Files, path: str, entries: list[str], *, sync: bool = True) -> None:
-    replace_file(files, path, "\n".join(["0", str(len(entries)), *entries, ""]).encode(), sync=sync)
+def lines_content(entries: list[str]) -> bytes:
+    """What `read_lines` reads back."""
+    return "\n".join(["0", str(len(entries)), *entries, ""]).encode()
 
 
 def read_offsets(files: Files, path: str) -> dict[tuple[bytes, int], int]:
@@ -58,7 +59,7 @@ def read_offsets(files: Files, path: str) -> dict[tuple[bytes, int], int]:
 
 def write_offsets(files: Files, path: str, offsets: dict[tuple[bytes, int], int]) -> None:
     lines = [f"{uuid_text(topic_id)} {partition} {offset}" for (topic_id, partition), offset in offsets.items()]
-    write_lines(files, path, lines)
+    replace_file(files, path, lines_content(lines))
 
 
 def read_topic_id(files: Files, directory: str) -> bytes | None:
@@ -73,7 +74,7 @@ def read_topic_id(files: Files, directory: str) -> bytes | None:
 
 def write_topic_id(files: Files, directory: str, topic_id: bytes) -> None:
     content = f"version: 0\ntopic_id: {uuid_text(topic_id)}".encode()
-    replace_file(files, f"{directory}/partition.metadata", content, sync=False)
+    write_file(files, f"{directory}/partition.metadata", content)
 
 
 def read_properties(content: str) -> dict[str, str]:

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from headwater.effects.buffers import Buffer
-from headwater.effects.files import Files, read_file, replace_file
+from headwater.effects.files import Files, read_file, replace_file, write_file
 from headwater.protocol.errors import ProtocolError
 from headwater.protocol.records import (
     BatchHeader,
@@ -23,7 +23,7 @@ from headwater.protocol.records import (
     patch_leader_epoch,
     records,
 )
-from headwater.storage.checkpoints import read_lines, write_lines, write_topic_id
+from headwater.storage.checkpoints import lines_content, read_lines, write_topic_id
 from headwater.storage.config import LogConfig
 from headwater.storage.errors import OffsetOutOfRangeError
 from headwater.storage.producers import ProducerStates
@@ -261,7 +261,7 @@ class Log:
     def begin_epoch(self, offset: int) -> None:
         epochs = [*self.epochs, (self.leader_epoch, offset)]
         lines = [f"{epoch} {start}" for epoch, start in epochs]
-        write_lines(self.files, f"{self.directory}/leader-epoch-checkpoint", lines, sync=False)
+        write_file(self.files, f"{self.directory}/leader-epoch-checkpoint", lines_content(lines))
         self.epochs = epochs
 
     def note_epoch(self, epoch: int, offset: int) -> None:
