@@ -57,7 +57,7 @@ class Settings:
     group_initial_rebalance_delay_ms: int = 3_000
     group_max_size: int = 2_147_483_647
     headwater_durability: str = "journal"
-    headwater_journal_file_bytes: int = 256 << 20
+    headwater_journal_file_bytes: int = 128 << 20
     headwater_open_files_max: int = 0
     given: dict[str, str] = field(default_factory=dict)
 

@@ -156,22 +156,27 @@ class Log:
                 self.epochs.append((int(words[0]), int(words[1])))
 
     def load_producers(self, names: list[str]) -> None:
-        """The newest sound snapshot, then the headers of the batches behind it."""
-        offset = self.base_offsets[0] if self.base_offsets else self.end_offset
-        first = offset
-        for name in sorted((n for n in names if n.endswith(".snapshot")), reverse=True):
-            if int(name[:-9]) < first:
-                break  # batches between it and the log's first are gone: it would take what follows for a gap
-            if int(name[:-9]) > self.end_offset:
-                # It tells of batches that were cut: once the log has grown past its offset again it would be wrong.
-                self.files.remove(f"{self.directory}/{name}")
-                continue
+        """The newest sound snapshot, then the headers of the batches behind it.
+
+        A snapshot behind the recovery point may tell of batches that a crash has replaced by others: it goes, for good.
+        """
+        snapshots = sorted(int(name[:-9]) for name in names if name.endswith(".snapshot"))
+        unproved = [offset for offset in snapshots if offset > self.recovery_point]
+        for offset in unproved:
+            self.files.remove(f"{self.directory}/{segment_name(offset)}.snapshot")
+        if unproved:
+            self.files.sync_directory(self.directory)
+        start = self.base_offsets[0] if self.base_offsets else self.end_offset
+        offset = start
+        # One below the first segment is of no use: what follows its missing batches would look like a gap.
+        for candidate in reversed([o for o in snapshots if start <= o <= min(self.recovery_point, self.end_offset)]):
+            path = f"{self.directory}/{segment_name(candidate)}.snapshot"
             try:
-                self.producers = ProducerStates.from_snapshot(read_file(self.files, f"{self.directory}/{name}"))
+                self.producers = ProducerStates.from_snapshot(read_file(self.files, path))
             except ProtocolError as error:
-                logger.warning("%s/%s is left aside: %s", self.directory, name, error)
+                logger.warning("%s is left aside: %s", path, error)
                 continue
-            offset = int(name[:-9])
+            offset = candidate
             break
         for header in self.headers(offset):
             if header.producer_id >= 0:

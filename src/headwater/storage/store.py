@@ -104,7 +104,7 @@ class LogStore:
         entropy: Entropy,
         *,
         use_journal: bool = True,
-        journal_file_bytes: int = 256 << 20,
+        journal_file_bytes: int = 128 << 20,
         node_id: int = 1,
     ) -> None:
         self.files = files
