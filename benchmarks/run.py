@@ -160,6 +160,7 @@ class Work:
 
 def measure(make: Callable[[Path], RunningBroker], scratch: Path, scale: float) -> dict[str, Row]:
     rows = {}
+    os.sync()  # what the run before has left to write is not this one's
     with tempfile.TemporaryDirectory(dir=scratch) as directory, make(Path(directory) / "broker") as broker:
         for row in Work(broker, scratch, scale).measure():
             print(f"  {broker.name}: {row.what}: {row.value:,.1f} {row.unit}", flush=True)
