@@ -147,10 +147,6 @@ class FetchReader:
         found = ((target, self.find_log(target)[0]) for target in self.targets)
         return [(target, log) for target, log in found if log is not None]
 
-    def available_bytes(self) -> int:
-        """How much a read would yield at most; for deciding whether to wait."""
-        return sum(log.bytes_between(target.fetch_offset) for target, log in self.logs())
-
     def read(self) -> tuple[list[tuple[FetchTarget, FetchResponse.PartitionData]], int, bool]:
         """What each partition has now, the bytes in all, and whether a partition has an error."""
         results, total, has_error = [], 0, False
