@@ -31,7 +31,7 @@ from headwater.coordinators.membership import GroupLimits
 from headwater.effects.clock import Clock
 from headwater.effects.entropy import Entropy, random_uuid
 from headwater.effects.files import Files
-from headwater.effects.waits import Timers
+from headwater.effects.waits import Deferred, Timers
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.records import Record, batches, build_batch, read_header, records
 from headwater.storage.config import LogConfig
@@ -218,6 +218,12 @@ class BrokerCore:
             callback()
         else:
             self.durable_waits.append((group, callback))
+
+    def answer_when_durable(self, group: int, answer: object) -> Deferred:
+        """An answer that is given when that group of the journal is on disk."""
+        deferred = Deferred()
+        self.when_durable(group, lambda: deferred.complete(answer))
+        return deferred
 
     def group_synced(self, group: Group) -> None:
         """The shell has synced a group: what waited for it goes on."""

@@ -27,6 +27,4 @@ def handle(core: BrokerCore, request: Request) -> AlterConfigsResponse | Deferre
             result.error_code, result.error_message = error.code, error.message
         except OSError as error:
             result.error_code, result.error_message = ErrorCode.KAFKA_STORAGE_ERROR, str(error)
-    deferred = Deferred()
-    core.when_durable(last_group, lambda: deferred.complete(response))
-    return deferred
+    return core.answer_when_durable(last_group, response)

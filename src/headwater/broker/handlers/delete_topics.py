@@ -28,9 +28,7 @@ def handle(core: BrokerCore, request: Request) -> DeleteTopicsResponse | Deferre
             last_group = max(last_group, core.delete_topic(topic))
         except OSError as failure:
             result.error_code, result.error_message = ErrorCode.KAFKA_STORAGE_ERROR, str(failure)
-    deferred = Deferred()
-    core.when_durable(last_group, lambda: deferred.complete(response))
-    return deferred
+    return core.answer_when_durable(last_group, response)
 
 
 def find(core: BrokerCore, name: str | None, topic_id: bytes) -> tuple[Topic | None, ErrorCode]:

@@ -20,6 +20,4 @@ def handle(core: BrokerCore, request: Request) -> InitProducerIdResponse | Defer
         producer_id, group = core.next_producer_id()
     except OSError:
         return InitProducerIdResponse(error_code=ErrorCode.COORDINATOR_NOT_AVAILABLE, producer_epoch=-1)
-    deferred = Deferred()
-    core.when_durable(group, lambda: deferred.complete(InitProducerIdResponse(producer_id=producer_id)))
-    return deferred
+    return core.answer_when_durable(group, InitProducerIdResponse(producer_id=producer_id))

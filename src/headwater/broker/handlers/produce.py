@@ -66,9 +66,7 @@ def handle(core: BrokerCore, request: Request) -> ProduceResponse | Deferred | N
     response = ProduceResponse(responses)
     if body.acks == 1 or last_group == 0:
         return response
-    deferred = Deferred()
-    core.when_durable(last_group, lambda: deferred.complete(response))
-    return deferred
+    return core.answer_when_durable(last_group, response)
 
 
 def refuse_all(body: ProduceRequest, code: ErrorCode) -> ProduceResponse:
