@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Self
 
@@ -25,7 +26,7 @@ def free_port() -> int:
                 continue
 
 
-class RunningBroker:
+class RunningBroker(ABC):
     """A started broker: where it listens, and what its processes use."""
 
     name = ""
@@ -39,8 +40,9 @@ class RunningBroker:
     def address(self) -> str:
         return f"127.0.0.1:{self.port}"
 
+    @abstractmethod
     def start(self) -> tuple[int, int]:
-        raise NotImplementedError
+        """Starts it; returns its process id and the milliseconds it took."""
 
     def processes(self) -> list[int]:
         children = subprocess.run(["pgrep", "-P", str(self.process_id)], capture_output=True, text=True, check=False)

@@ -11,7 +11,7 @@ from headwater.protocol.messages.offset_delete import OffsetDeleteRequest
 from headwater.protocol.messages.offset_fetch import OffsetFetchRequest
 from tests.broker.harness import Harness, Pending
 
-from .test_membership import stable_group
+from .test_membership import join, stable_group
 
 DAY_MS = 24 * 3_600_000
 
@@ -156,3 +156,20 @@ def test_many_commits_do_not_make_restarts_slow() -> None:
     assert log.end_offset - log.start_offset < 10
     broker.kill()
     assert committed(broker).committed_offset == 5999
+
+
+def test_a_group_between_generations_is_not_written_anew() -> None:
+    broker = broker_with_topic()
+    member_id = stable_group(broker, 1)[0]
+    for n in range(6000):
+        commit(broker, n, generation=1, member=member_id)
+    pending = join(broker, member_id)
+    assert pending.message.generation_id == 2
+    topic = broker.core.metadata.topics["__consumer_offsets"]
+    log = broker.core.log(topic, partition_for("g", topic.partitions))
+    end = log.end_offset
+    broker.core.shorten_logs()
+    assert log.end_offset == end
+    broker.kill()
+    assert broker.core.groups.groups["g"].generation == 1
+    assert broker.core.groups.groups["g"].members[member_id].assignment == member_id.encode()

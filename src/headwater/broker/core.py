@@ -43,6 +43,7 @@ from headwater.storage.store import LogStore
 logger = logging.getLogger(__name__)
 
 SNAPSHOT_BATCH_RECORDS = 1000
+METADATA_BATCH_RECORDS = 2**31 - 1
 SNAPSHOT_RECORDS_MIN = 5000
 METADATA_CONFIG = LogConfig(retention_ms=-1, segment_bytes=64 << 20)
 READ_BYTES = 1 << 20
@@ -79,6 +80,7 @@ class BrokerCore:
         self.topic_log_configs: dict[bytes, LogConfig] = {}
         self.producer_ids = iter(range(0))
         self.state_records: dict[Log, int] = {}  # of each log of ours, the records in it
+        self.shorten_from: dict[Log, int] = {}  # and from how many on it may be worth shortening
         self.is_failed = False
         self.store = LogStore(
             files,
@@ -334,19 +336,30 @@ class BrokerCore:
         """Keeps restarts fast: a log of ours with many more records than there is state is written anew at its end, and
         begins there. As compaction, it keeps the last value of every key.
         """
-        live = [Record(None, encode_record(change)) for change in self.metadata.snapshot(self.store.leader_epoch)]
         # One batch: a crash must not leave a topic without its partitions.
-        self.shorten(self.metadata_log, live, len(live))
+        self.shorten(self.metadata_log, self.metadata_records, METADATA_BATCH_RECORDS)
         topic = self.metadata.topics.get(OFFSETS_TOPIC)
         if topic is None:
             return
         for log in [log for log in self.state_records if log is not self.metadata_log]:
-            state = self.groups.snapshot(partial(belongs_to, log.partition, topic.partitions))
-            self.shorten(log, [Record(key, value) for key, value in state], SNAPSHOT_BATCH_RECORDS)
+            belongs = partial(belongs_to, log.partition, topic.partitions)
+            if self.groups.is_settled(belongs):
+                self.shorten(log, partial(self.group_records, belongs), SNAPSHOT_BATCH_RECORDS)
 
-    def shorten(self, log: Log, live: list[Record], batch_records: int) -> None:
+    def metadata_records(self) -> list[Record]:
+        return [Record(None, encode_record(change)) for change in self.metadata.snapshot(self.store.leader_epoch)]
+
+    def group_records(self, belongs: Callable[[str], bool]) -> list[Record]:
+        return [Record(key, value) for key, value in self.groups.snapshot(belongs)]
+
+    def shorten(self, log: Log, state: Callable[[], list[Record]], batch_records: int) -> None:
+        """Writes the state anew if the log is four times as long; the state is only made where that can be so."""
         count = self.state_records.get(log, 0)
-        if count < max(SNAPSHOT_RECORDS_MIN, 4 * len(live)) or log.end_offset != log.high_watermark:
+        if count < self.shorten_from.get(log, SNAPSHOT_RECORDS_MIN) or log.end_offset != log.high_watermark:
+            return
+        live = state()
+        self.shorten_from[log] = max(SNAPSHOT_RECORDS_MIN, 4 * len(live))
+        if count < self.shorten_from[log]:
             return
         start, group, now_ms = log.end_offset, 0, self.clock.wall_ms()
         for record in live:

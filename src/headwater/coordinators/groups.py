@@ -204,6 +204,11 @@ class GroupCoordinator:
         """To be called when all records are replayed: the loaded members' sessions begin."""
         self.membership.start_sessions()
 
+    def is_settled(self, belongs: Callable[[str], bool]) -> bool:
+        """Whether no such group is between two generations: only then does a snapshot say what its records say."""
+        settled = (GroupState.EMPTY, GroupState.STABLE)
+        return all(group.state in settled for group_id, group in self.groups.items() if belongs(group_id))
+
     def snapshot(self, belongs: Callable[[str], bool]) -> Iterator[StateRecord]:
         """The records that make the state of those groups from nothing."""
         for group_id, group in self.groups.items():

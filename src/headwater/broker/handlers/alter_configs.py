@@ -2,29 +2,17 @@
 
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
-from headwater.broker.handlers.altering import TOPIC, alter
-from headwater.broker.metadata import MetadataError
+from headwater.broker.handlers.altering import TOPIC, Changes, alter_all
 from headwater.effects.waits import Deferred
-from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.alter_configs import AlterConfigsRequest, AlterConfigsResponse
 
 
-def handle(core: BrokerCore, request: Request) -> AlterConfigsResponse | Deferred:
-    body: AlterConfigsRequest = request.body
-    response = AlterConfigsResponse()
-    last_group = 0
-    for resource in body.resources:
-        kind, name = resource.resource_type, resource.resource_name
-        result = AlterConfigsResponse.AlterConfigsResourceResponse(0, None, kind, name)
-        response.responses.append(result)
-        changes: dict[str, str | None] = {config.name: config.value for config in resource.configs}
-        topic = core.metadata.topics.get(name) if kind == TOPIC else None
-        if topic is not None:
-            changes = {**dict.fromkeys(topic.configs, None), **changes}
-        try:
-            last_group = max(last_group, alter(core, kind, name, changes, validate_only=body.validate_only))
-        except MetadataError as error:
-            result.error_code, result.error_message = error.code, error.message
-        except OSError as error:
-            result.error_code, result.error_message = ErrorCode.KAFKA_STORAGE_ERROR, str(error)
-    return core.answer_when_durable(last_group, response)
+def handle(core: BrokerCore, request: Request) -> Deferred:
+    return alter_all(core, request.body, AlterConfigsResponse(), wanted_changes)
+
+
+def wanted_changes(core: BrokerCore, resource: AlterConfigsRequest.AlterConfigsResource) -> Changes:
+    """The values that are named; all others that the topic has are removed."""
+    changes: Changes = {config.name: config.value for config in resource.configs}
+    topic = core.metadata.topics.get(resource.resource_name) if resource.resource_type == TOPIC else None
+    return changes if topic is None else {**dict.fromkeys(topic.configs, None), **changes}

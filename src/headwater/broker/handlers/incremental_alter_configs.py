@@ -3,7 +3,7 @@
 from headwater.broker import configs
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
-from headwater.broker.handlers.altering import TOPIC, alter
+from headwater.broker.handlers.altering import TOPIC, Changes, alter_all
 from headwater.broker.metadata import MetadataError
 from headwater.effects.waits import Deferred
 from headwater.protocol.error_codes import ErrorCode
@@ -15,27 +15,11 @@ from headwater.protocol.messages.incremental_alter_configs import (
 SET, DELETE, APPEND, SUBTRACT = 0, 1, 2, 3
 
 
-def handle(core: BrokerCore, request: Request) -> IncrementalAlterConfigsResponse | Deferred:
-    body: IncrementalAlterConfigsRequest = request.body
-    response = IncrementalAlterConfigsResponse()
-    last_group = 0
-    for resource in body.resources:
-        kind, name = resource.resource_type, resource.resource_name
-        result = IncrementalAlterConfigsResponse.AlterConfigsResourceResponse(0, None, kind, name)
-        response.responses.append(result)
-        try:
-            changes = wanted_changes(core, resource)
-            last_group = max(last_group, alter(core, kind, name, changes, validate_only=body.validate_only))
-        except MetadataError as error:
-            result.error_code, result.error_message = error.code, error.message
-        except OSError as error:
-            result.error_code, result.error_message = ErrorCode.KAFKA_STORAGE_ERROR, str(error)
-    return core.answer_when_durable(last_group, response)
+def handle(core: BrokerCore, request: Request) -> Deferred:
+    return alter_all(core, request.body, IncrementalAlterConfigsResponse(), wanted_changes)
 
 
-def wanted_changes(
-    core: BrokerCore, resource: IncrementalAlterConfigsRequest.AlterConfigsResource
-) -> dict[str, str | None]:
+def wanted_changes(core: BrokerCore, resource: IncrementalAlterConfigsRequest.AlterConfigsResource) -> Changes:
     """The values after the operations. Raises MetadataError."""
     names = [config.name for config in resource.configs]
     if len(names) != len(set(names)):
@@ -43,7 +27,7 @@ def wanted_changes(
         raise MetadataError(ErrorCode.INVALID_REQUEST, message)
     topic = core.metadata.topics.get(resource.resource_name) if resource.resource_type == TOPIC else None
     own = topic.configs if topic is not None else {}
-    changes: dict[str, str | None] = {}
+    changes: Changes = {}
     for config in resource.configs:
         match config.config_operation:
             case 0:
