@@ -148,7 +148,7 @@ def test_many_commits_do_not_make_restarts_slow() -> None:
     broker = broker_with_topic()
     for n in range(6000):
         commit(broker, n)
-    broker.core.shorten_logs()
+    broker.core.state_topics.shorten_all()
     broker.sync()
     broker.core.store.checkpoint()
     topic = broker.core.metadata.topics["__consumer_offsets"]
@@ -168,7 +168,7 @@ def test_a_group_between_generations_is_not_written_anew() -> None:
     topic = broker.core.metadata.topics["__consumer_offsets"]
     log = broker.core.log(topic, partition_for("g", topic.partitions))
     end = log.end_offset
-    broker.core.shorten_logs()
+    broker.core.state_topics.shorten_all()
     assert log.end_offset == end
     broker.kill()
     assert broker.core.groups.groups["g"].generation == 1

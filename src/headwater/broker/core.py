@@ -7,8 +7,7 @@ the test broker is this broker on an in-memory disk and a clock that is moved by
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable
-from functools import partial
+from collections.abc import Callable
 from typing import Any
 
 from headwater.broker import configs
@@ -17,40 +16,30 @@ from headwater.broker.metadata import (
     METADATA_TOPIC,
     METADATA_TOPIC_ID,
     OFFSETS_TOPIC,
+    TRANSACTIONS_TOPIC,
     Metadata,
-    MetadataError,
     Topic,
     decode_record,
     encode_record,
 )
 from headwater.broker.settings import Settings
+from headwater.broker.state_topics import StateTopics
 from headwater.broker.statistics import Statistics
-from headwater.coordinators.group_records import StateRecord
-from headwater.coordinators.groups import GroupCoordinator, partition_for
-from headwater.coordinators.membership import GroupLimits
 from headwater.effects.clock import Clock
 from headwater.effects.entropy import Entropy, random_uuid
 from headwater.effects.files import Files
 from headwater.effects.waits import Deferred, Timers
 from headwater.protocol.error_codes import ErrorCode
-from headwater.protocol.records import Record, batches, build_batch, read_header, records
+from headwater.protocol.records import Record
+from headwater.security.acls import Acls
 from headwater.storage.config import LogConfig
-from headwater.storage.errors import StorageError
 from headwater.storage.journal import Group
 from headwater.storage.log import Log
 from headwater.storage.store import LogStore
 
 logger = logging.getLogger(__name__)
 
-SNAPSHOT_BATCH_RECORDS = 1000
-METADATA_BATCH_RECORDS = 2**31 - 1
-SNAPSHOT_RECORDS_MIN = 5000
 METADATA_CONFIG = LogConfig(retention_ms=-1, segment_bytes=64 << 20)
-READ_BYTES = 1 << 20
-
-
-def belongs_to(partition: int, partitions: int, group_id: str) -> bool:
-    return partition_for(group_id, partitions) == partition
 
 
 class BrokerCore:
@@ -79,9 +68,9 @@ class BrokerCore:
         self.sessions = FetchSessions(clock, entropy, settings.max_incremental_fetch_session_cache_slots)
         self.topic_log_configs: dict[bytes, LogConfig] = {}
         self.producer_ids = iter(range(0))
-        self.state_records: dict[Log, int] = {}  # of each log of ours, the records in it
-        self.shorten_from: dict[Log, int] = {}  # and from how many on it may be worth shortening
+        self.acls: Acls | None = None  # None: no authorizer, all may do everything
         self.is_failed = False
+        self.are_coordinators_loaded = False
         self.store = LogStore(
             files,
             directory,
@@ -93,9 +82,11 @@ class BrokerCore:
         )
         try:
             self.metadata = Metadata(settings.node_id)
+            self.state_topics = StateTopics(self)
+            self.groups = self.state_topics.new_groups()
+            self.transactions = self.state_topics.new_transactions()
             self.metadata_log = self.load_metadata()
-            self.groups = self.new_coordinator()
-            self.load_groups()
+            self.load_coordinators()
         except BaseException:
             self.store.abandon()
             raise
@@ -107,7 +98,7 @@ class BrokerCore:
         """Brings the metadata back, then every log that the journal speaks of."""
         log = self.store.open_log(METADATA_TOPIC, METADATA_TOPIC_ID, 0, METADATA_CONFIG)
         self.store.recover_log(log)
-        for record in self.read_records(log):
+        for _, record in self.state_topics.read_records(log):
             if record.value is not None:
                 self.metadata.replay(decode_record(record.value))
         self.store.leader_epoch = max(0, self.metadata.broker_epoch + (0 if self.store.was_clean else 1))
@@ -129,45 +120,15 @@ class BrokerCore:
         topic = self.metadata.by_id.get(topic_id)
         return (topic.name, self.log_config(topic)) if topic is not None else None
 
-    def new_coordinator(self) -> GroupCoordinator:
-        settings = self.settings
-        limits = GroupLimits(
-            settings.group_min_session_timeout_ms,
-            settings.group_max_session_timeout_ms,
-            settings.group_initial_rebalance_delay_ms,
-            settings.group_max_size,
-        )
-        return GroupCoordinator(
-            self.clock,
-            self.timers,
-            self.entropy,
-            limits,
-            self.append_group_records,
-            offset_metadata_bytes_max=settings.offset_metadata_max_bytes,
-            offsets_retention_ms=settings.offsets_retention_minutes * 60_000,
-        )
-
-    def load_groups(self) -> None:
-        topic = self.metadata.topics.get(OFFSETS_TOPIC)
-        if topic is None:
-            return
-        for partition in range(topic.partitions):
-            if (topic.name, partition) in self.store.directories or (topic.topic_id, partition) in self.store.logs:
-                for record in self.read_records(self.log(topic, partition)):
-                    self.groups.replay(record.key, record.value)
-        self.groups.started()
-
-    def read_records(self, log: Log) -> Iterable[Record]:
-        """Every record of a log of ours, decoded."""
-        offset = log.start_offset
-        self.state_records[log] = log.end_offset - offset
-        while offset < log.end_offset:
-            data = log.read(offset, READ_BYTES, at_least_one=True)
-            if not data:
-                raise StorageError(f"{log.directory} cannot be read at offset {offset}")
-            for header, batch in batches(data):
-                yield from (record for record in records(header, batch) if record.offset >= offset)
-                offset = header.next_offset
+    def load_coordinators(self) -> None:
+        """Brings groups and transactions back, and goes on with what a crash interrupted. Raises OSError."""
+        self.state_topics.load()
+        used = max((t.producer_id for t in self.transactions.transactions.values()), default=-1)
+        self.metadata.next_producer_id = max(self.metadata.next_producer_id, used + 1)
+        self.are_coordinators_loaded = True
+        for log in list(self.store.logs.values()):
+            self.state_topics.end_hanging(log)
+        self.transactions.started()
 
     # -- partitions
 
@@ -194,6 +155,8 @@ class BrokerCore:
         log = self.store.logs.get((topic.topic_id, partition))
         if log is None:
             log = self.store.open_log(topic.name, topic.topic_id, partition, self.log_config(topic))
+            if log.producers.ongoing and self.are_coordinators_loaded:
+                self.state_topics.end_hanging(log)
         return log
 
     def config_changed(self, topic: Topic) -> None:
@@ -206,13 +169,6 @@ class BrokerCore:
                 log.config = config
 
     # -- appending
-
-    def append_records(self, log: Log, content: list[Record]) -> int:
-        """Appends records of ours as one batch; returns the group that makes them durable. Raises OSError."""
-        batch = build_batch(content)
-        _, group = self.store.append(log, batch, read_header(batch))
-        self.state_records[log] = self.state_records.get(log, 0) + len(content)
-        return group
 
     def when_durable(self, group: int, callback: Callable[[], None]) -> None:
         """Calls back when that group of the journal is on disk; at once for group 0."""
@@ -254,7 +210,7 @@ class BrokerCore:
         """
         now_ms = self.clock.wall_ms()
         log = self.store.logs[METADATA_TOPIC_ID, 0]
-        group = self.append_records(log, [Record(None, encode_record(c), (), now_ms) for c in changes])
+        group = self.state_topics.append(log, [Record(None, encode_record(c), (), now_ms) for c in changes])
         for change in changes:
             self.metadata.replay(change)
         return group
@@ -268,22 +224,12 @@ class BrokerCore:
     def auto_create_topic(self, name: str) -> None:
         """Creates a topic that a client asked after, with the broker's defaults. Raises MetadataError and OSError."""
         if name == OFFSETS_TOPIC:
-            self.create_offsets_topic()
+            self.state_topics.offsets_topic()
+            return
+        if name == TRANSACTIONS_TOPIC:
+            self.state_topics.transactions_topic()
             return
         self.create_topic(name, self.settings.num_partitions, {})
-
-    def create_offsets_topic(self) -> Topic:
-        """The topic that keeps the groups, configured as Kafka configures it."""
-        topic = self.metadata.topics.get(OFFSETS_TOPIC)
-        if topic is None:
-            own: dict[str, str | None] = {
-                "cleanup.policy": "compact",
-                "compression.type": "producer",
-                "segment.bytes": str(self.settings.offsets_topic_segment_bytes),
-            }
-            self.create_topic(OFFSETS_TOPIC, self.settings.offsets_topic_num_partitions, own)
-            topic = self.metadata.topics[OFFSETS_TOPIC]
-        return topic
 
     def delete_topic(self, topic: Topic) -> int:
         """Deletes a topic and its data; returns the journal's group. Raises OSError."""
@@ -313,67 +259,6 @@ class BrokerCore:
         self.producer_ids = iter(range(first + 1, self.metadata.next_producer_id))
         return first, group
 
-    # -- groups
-
-    def append_group_records(
-        self, group_id: str, changes: list[StateRecord], then: Callable[[ErrorCode], None]
-    ) -> None:
-        """What the coordinator appends with."""
-        try:
-            topic = self.create_offsets_topic()
-            log = self.log(topic, partition_for(group_id, topic.partitions))
-            now_ms = self.clock.wall_ms()
-            group = self.append_records(log, [Record(key, value, (), now_ms) for key, value in changes])
-        except (OSError, MetadataError) as error:
-            logger.error("group %s: cannot write to %s: %s", group_id, OFFSETS_TOPIC, error)
-            then(ErrorCode.COORDINATOR_NOT_AVAILABLE)
-            return
-        self.when_durable(group, lambda: then(ErrorCode.NONE))
-        if group == 0:
-            self.log_grew(log)
-
-    def shorten_logs(self) -> None:
-        """Keeps restarts fast: a log of ours with many more records than there is state is written anew at its end, and
-        begins there. As compaction, it keeps the last value of every key.
-        """
-        # One batch: a crash must not leave a topic without its partitions.
-        self.shorten(self.metadata_log, self.metadata_records, METADATA_BATCH_RECORDS)
-        topic = self.metadata.topics.get(OFFSETS_TOPIC)
-        if topic is None:
-            return
-        for log in [log for log in self.state_records if log is not self.metadata_log]:
-            belongs = partial(belongs_to, log.partition, topic.partitions)
-            if self.groups.is_settled(belongs):
-                self.shorten(log, partial(self.group_records, belongs), SNAPSHOT_BATCH_RECORDS)
-
-    def metadata_records(self) -> list[Record]:
-        return [Record(None, encode_record(change)) for change in self.metadata.snapshot(self.store.leader_epoch)]
-
-    def group_records(self, belongs: Callable[[str], bool]) -> list[Record]:
-        return [Record(key, value) for key, value in self.groups.snapshot(belongs)]
-
-    def shorten(self, log: Log, state: Callable[[], list[Record]], batch_records: int) -> None:
-        """Writes the state anew if the log is four times as long; the state is only made where that can be so."""
-        count = self.state_records.get(log, 0)
-        if count < self.shorten_from.get(log, SNAPSHOT_RECORDS_MIN) or log.end_offset != log.high_watermark:
-            return
-        live = state()
-        self.shorten_from[log] = max(SNAPSHOT_RECORDS_MIN, 4 * len(live))
-        if count < self.shorten_from[log]:
-            return
-        start, group, now_ms = log.end_offset, 0, self.clock.wall_ms()
-        for record in live:
-            record.timestamp = now_ms
-        for at in range(0, len(live), batch_records):
-            group = self.append_records(log, live[at : at + batch_records])
-        self.state_records[log] = len(live)
-        self.when_durable(group, lambda: self.drop_before(log, start))
-
-    def drop_before(self, log: Log, offset: int) -> None:
-        if log.segments and log.segments[-1].base_offset < offset:
-            log.roll()
-        self.store.advance_start({log: offset})
-
     # -- chores
 
     def schedule_chores(self) -> None:
@@ -381,7 +266,13 @@ class BrokerCore:
         self.repeat(settings.log_retention_check_interval_ms, self.apply_retention)
         self.repeat(settings.offsets_retention_check_interval_ms, self.expire_offsets)
         self.repeat(settings.producer_id_expiration_check_interval_ms, self.expire_producers)
-        self.repeat(settings.log_flush_offset_checkpoint_interval_ms, self.shorten_logs)
+        self.repeat(settings.log_flush_offset_checkpoint_interval_ms, self.state_topics.shorten_all)
+        self.repeat(
+            settings.transaction_abort_timed_out_transaction_cleanup_interval_ms, self.transactions.abort_overdue
+        )
+        self.repeat(
+            settings.transaction_remove_expired_transaction_cleanup_interval_ms, self.transactions.remove_expired
+        )
 
     def repeat(self, interval_ms: int, chore: Callable[[], object]) -> None:
         def run() -> None:

@@ -17,6 +17,7 @@ from headwater.protocol.apis import APIS, Api, ApiKey
 from headwater.protocol.compiled import decode
 from headwater.protocol.errors import UnsupportedVersionError
 from headwater.protocol.frames import read_request_header, response_frame
+from headwater.security.acls import ANONYMOUS
 
 SERVED: tuple[ApiKey, ...] = (
     ApiKey.PRODUCE,
@@ -38,6 +39,11 @@ SERVED: tuple[ApiKey, ...] = (
     ApiKey.DELETE_RECORDS,
     ApiKey.INIT_PRODUCER_ID,
     ApiKey.OFFSET_FOR_LEADER_EPOCH,
+    ApiKey.ADD_PARTITIONS_TO_TXN,
+    ApiKey.ADD_OFFSETS_TO_TXN,
+    ApiKey.END_TXN,
+    ApiKey.WRITE_TXN_MARKERS,
+    ApiKey.TXN_OFFSET_COMMIT,
     ApiKey.DESCRIBE_CONFIGS,
     ApiKey.ALTER_CONFIGS,
     ApiKey.DESCRIBE_LOG_DIRS,
@@ -46,6 +52,9 @@ SERVED: tuple[ApiKey, ...] = (
     ApiKey.INCREMENTAL_ALTER_CONFIGS,
     ApiKey.OFFSET_DELETE,
     ApiKey.DESCRIBE_CLUSTER,
+    ApiKey.DESCRIBE_PRODUCERS,
+    ApiKey.DESCRIBE_TRANSACTIONS,
+    ApiKey.LIST_TRANSACTIONS,
     ApiKey.DESCRIBE_TOPIC_PARTITIONS,
 )
 # librdkafka's compressed produce fails unless Produce 0 is advertised (KAFKA-18659); a request of 0 to 2 is refused.
@@ -58,7 +67,13 @@ class Connection:
     """What the core knows of a client's connection."""
 
     client_host: str
+    principal: str = ANONYMOUS
     waits: set[FetchWait] = field(default_factory=set)
+
+    @property
+    def address(self) -> str:
+        """The client's address without Java's leading slash."""
+        return self.client_host.lstrip("/")
 
     def closed(self) -> None:
         """Nobody is there any more to be answered."""

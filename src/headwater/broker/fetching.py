@@ -42,6 +42,7 @@ class FetchTarget:
     last_fetched_epoch: int
     known_high_watermark: int = -1
     known_start_offset: int = -1
+    known_last_stable_offset: int = -1
     had_error: bool = False
 
 
@@ -129,11 +130,20 @@ def update_session(session: FetchSession, request: FetchRequest) -> None:
 class FetchReader:
     """Reads a fetch's partitions, as often as it takes."""
 
-    def __init__(self, core: "BrokerCore", targets: Iterable[FetchTarget], max_bytes: int, by_id: bool) -> None:
+    def __init__(
+        self,
+        core: "BrokerCore",
+        targets: Iterable[FetchTarget],
+        max_bytes: int,
+        *,
+        by_id: bool,
+        committed: bool = False,
+    ) -> None:
         self.core = core
         self.targets = list(targets)
         self.max_bytes = min(max_bytes, core.settings.fetch_max_bytes)
         self.by_id = by_id
+        self.committed = committed
 
     def find_log(self, target: FetchTarget) -> tuple[Log | None, ErrorCode]:
         metadata = self.core.metadata
@@ -165,20 +175,28 @@ class FetchReader:
         if not log.start_offset <= target.fetch_offset <= log.end_offset:
             data = error_data(target.partition, ErrorCode.OFFSET_OUT_OF_RANGE)
             data.high_watermark, data.log_start_offset = log.high_watermark, log.start_offset
-            data.last_stable_offset = log.high_watermark
+            data.last_stable_offset = log.last_stable_offset
             return data
-        high_watermark = log.high_watermark
+        high_watermark, last_stable_offset = log.high_watermark, log.last_stable_offset
         data = FetchResponse.PartitionData(
-            target.partition, 0, high_watermark, high_watermark, log.start_offset, None, -1, b""
+            target.partition, 0, high_watermark, last_stable_offset, log.start_offset, None, -1, b""
         )
+        if self.committed:
+            data.aborted_transactions = []
         if target.last_fetched_epoch >= 0:
             epoch, end = log.end_offset_for_epoch(target.last_fetched_epoch)
             if epoch < target.last_fetched_epoch or end < target.fetch_offset:
                 data.diverging_epoch = FetchResponse.EpochEndOffset(epoch, end)
                 return data
-        if target.fetch_offset < high_watermark:
+        if target.fetch_offset < (last_stable_offset if self.committed else high_watermark):
             size = min(target.max_bytes, max(size_left, 0))
-            data.records = log.read(target.fetch_offset, size, at_least_one=at_least_one)
+            if self.committed:
+                data.records, aborted = log.read_committed(target.fetch_offset, size, at_least_one=at_least_one)
+                data.aborted_transactions = [
+                    FetchResponse.AbortedTransaction(a.producer_id, a.first_offset) for a in aborted
+                ]
+            else:
+                data.records = log.read(target.fetch_offset, size, at_least_one=at_least_one)
         return data
 
 
@@ -206,8 +224,12 @@ class FetchWait:
 
     def check(self) -> None:
         """A log that is read here has grown."""
-        if self.min_bytes <= 1 or sum(log.bytes_between(t.fetch_offset) for t, log in self.watched) >= self.min_bytes:
-            self.finish()
+        committed, total = self.reader.committed, 0
+        for target, log in self.watched:
+            total += log.bytes_between(target.fetch_offset, committed=committed)
+            if total >= self.min_bytes:
+                self.finish()
+                return
 
     def finish(self) -> None:
         """Answers with what there is."""
@@ -251,8 +273,10 @@ def has_news(target: FetchTarget, data: FetchResponse.PartitionData) -> bool:
         or target.had_error
         or target.known_high_watermark != data.high_watermark
         or target.known_start_offset != data.log_start_offset
+        or target.known_last_stable_offset != data.last_stable_offset
     )
     if news:
+        target.known_last_stable_offset = data.last_stable_offset
         target.known_high_watermark, target.known_start_offset = data.high_watermark, data.log_start_offset
         target.had_error = data.error_code != 0
     return news

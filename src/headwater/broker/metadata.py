@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import Any
 
 from headwater.broker import configs
+from headwater.broker.features import DEFAULT_LEVELS
 from headwater.effects.buffers import Buffer
 from headwater.protocol.compiled import decode, encode
 from headwater.protocol.error_codes import ErrorCode
@@ -20,7 +21,8 @@ from headwater.protocol.varint import read_uvarint, uvarint
 METADATA_TOPIC = "__cluster_metadata"
 METADATA_TOPIC_ID = bytes(15) + b"\x01"
 OFFSETS_TOPIC = "__consumer_offsets"
-INTERNAL_TOPICS = frozenset({OFFSETS_TOPIC, "__transaction_state", "__share_group_state"})
+TRANSACTIONS_TOPIC = "__transaction_state"
+INTERNAL_TOPICS = frozenset({OFFSETS_TOPIC, TRANSACTIONS_TOPIC, "__share_group_state"})
 PARTITIONS_MAX = 20_000
 PRODUCER_ID_BLOCK = 1000
 TOPIC_NAME = re.compile(r"[a-zA-Z0-9._-]{1,249}")
@@ -32,6 +34,7 @@ RECORD_MODULES = {
     3: ("partition_record", "PartitionRecord", 1),
     4: ("config_record", "ConfigRecord", 0),
     9: ("remove_topic_record", "RemoveTopicRecord", 0),
+    12: ("feature_level_record", "FeatureLevelRecord", 0),
     15: ("producer_ids_record", "ProducerIdsRecord", 0),
 }
 
@@ -104,6 +107,7 @@ class Metadata:
         self.next_producer_id = 0
         self.broker_epoch = -1
         self.broker_configs: dict[str, str] = {}
+        self.features = dict(DEFAULT_LEVELS)
 
     # -- decisions
 
@@ -225,6 +229,8 @@ class Metadata:
                 topic.partitions = max(topic.partitions, record.partition_id + 1)
             case 4:
                 self.replay_config(record)
+            case 12:
+                self.features[record.name] = record.feature_level
             case 9:
                 topic = self.by_id.pop(record.topic_id)
                 del self.topics[topic.name]
@@ -247,6 +253,9 @@ class Metadata:
         yield new_record(
             15, broker_id=self.node_id, broker_epoch=self.broker_epoch, next_producer_id=self.next_producer_id
         )
+        for name, level in self.features.items():
+            if level != DEFAULT_LEVELS.get(name):
+                yield new_record(12, name=name, feature_level=level)
         for name, value in self.broker_configs.items():
             yield new_record(4, resource_type=4, resource_name="", name=name, value=value)
         for topic in self.topics.values():

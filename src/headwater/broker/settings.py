@@ -52,6 +52,12 @@ class Settings:
     offsets_retention_check_interval_ms: int = 600_000
     offset_metadata_max_bytes: int = 4096
     offsets_topic_segment_bytes: int = 104_857_600
+    transaction_max_timeout_ms: int = 900_000
+    transactional_id_expiration_ms: int = 604_800_000
+    transaction_abort_timed_out_transaction_cleanup_interval_ms: int = 10_000
+    transaction_remove_expired_transaction_cleanup_interval_ms: int = 3_600_000
+    transaction_state_log_num_partitions: int = 50
+    transaction_state_log_segment_bytes: int = 104_857_600
     group_min_session_timeout_ms: int = 6_000
     group_max_session_timeout_ms: int = 1_800_000
     group_initial_rebalance_delay_ms: int = 3_000
@@ -137,6 +143,8 @@ def check_settings(settings: Settings) -> None:
         ("queued_max_request_bytes", 1 << 20),
         ("headwater_journal_file_bytes", 1 << 16),
         ("offsets_topic_num_partitions", 1),
+        ("transaction_state_log_num_partitions", 1),
+        ("transaction_max_timeout_ms", 1),
         ("node_id", 0),
         ("fetch_max_bytes", 1024),
         ("max_connections", 1),

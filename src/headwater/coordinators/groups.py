@@ -60,14 +60,19 @@ class GroupCoordinator:
 
     # -- offsets
 
-    def check_commit(self, group_id: str, generation: int, member_id: str, instance_id: str | None) -> ErrorCode:
-        """Whether this member, or a client without a group, may commit now."""
+    def check_commit(
+        self, group_id: str, generation: int, member_id: str, instance_id: str | None, *, in_transaction: bool = False
+    ) -> ErrorCode:
+        """Whether this member, or a client without a group, may commit now.
+
+        Within a transaction the producer is fenced by its epoch, so that one that names no member may commit (KIP-447).
+        """
         group = self.groups.get(group_id)
         if group is None:
             return ErrorCode.NONE if generation < 0 else ErrorCode.ILLEGAL_GENERATION
         if generation < 0 and not member_id and instance_id is None:
-            is_empty = group.state is GroupState.EMPTY
-            return ErrorCode.NONE if is_empty else ErrorCode.UNKNOWN_MEMBER_ID
+            is_allowed = in_transaction or group.state is GroupState.EMPTY
+            return ErrorCode.NONE if is_allowed else ErrorCode.UNKNOWN_MEMBER_ID
         member, error = self.membership.find_member(group, member_id, instance_id)
         if member is None:
             return error
@@ -95,6 +100,17 @@ class GroupCoordinator:
 
         self.append(group_id, records, written)
         return deferred
+
+    def pending_records(
+        self, group_id: str, commits: Iterable[Commit]
+    ) -> tuple[list[StateRecord], dict[TopicPartition, ErrorCode]]:
+        """What a commit within a transaction appends, and an error for each partition."""
+        records, errors, _ = self.offsets.commit(group_id, commits, self.clock.wall_ms())
+        return records, errors
+
+    def end_transaction(self, producer_id: int, partition: int, *, commit: bool) -> None:
+        """Takes what a transaction has committed in one partition of `__consumer_offsets`, or forgets it."""
+        self.offsets.end_transaction(producer_id, partition, commit=commit)
 
     def remove_offsets(
         self, group_id: str, keys: Iterable[TopicPartition]
@@ -184,8 +200,11 @@ class GroupCoordinator:
 
     # -- replay
 
-    def replay(self, key: Buffer | None, value: Buffer | None) -> None:
-        """Takes a durable record into the state. Raises ProtocolError for one that cannot be read."""
+    def replay(self, key: Buffer | None, value: Buffer | None, producer_id: int = -1, partition: int = -1) -> None:
+        """Takes a record into the state. Raises ProtocolError for one that cannot be read.
+
+        One with a producer id is part of a transaction: it waits for the marker in its partition.
+        """
         if key is None:
             return
         named = read_key(key)
@@ -198,6 +217,9 @@ class GroupCoordinator:
                 self.membership.load(Group.from_value(named.group, read_group(value)))
             return
         committed = None if value is None else read_offset(value)
+        if producer_id >= 0 and committed is not None:
+            self.offsets.note_pending(producer_id, partition, named.group, (named.topic, named.partition), committed)
+            return
         self.offsets.replay(named.group, named.topic, named.partition, committed)
 
     def started(self) -> None:

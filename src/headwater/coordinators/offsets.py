@@ -4,6 +4,7 @@ An offset that is returned to anyone is durable: a commit's record is appended f
 is on disk. So a position that a client has seen never goes back.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
@@ -34,6 +35,9 @@ class Offsets:
     def __init__(self, metadata_bytes_max: int) -> None:
         self.metadata_bytes_max = metadata_bytes_max
         self.groups: dict[str, dict[TopicPartition, CommittedOffset]] = {}
+        # By producer and partition of `__consumer_offsets`: what its open transaction would commit.
+        self.pending: dict[tuple[int, int], dict[tuple[str, TopicPartition], CommittedOffset]] = {}
+        self.pending_counts: Counter[tuple[str, TopicPartition]] = Counter()
 
     def commit(
         self, group_id: str, commits: Iterable[Commit], now_ms: int
@@ -61,6 +65,30 @@ class Offsets:
         offsets.pop((topic, partition), None)
         if not offsets:
             del self.groups[group_id]
+
+    # -- within transactions
+
+    def note_pending(
+        self, producer_id: int, partition: int, group_id: str, key: TopicPartition, committed: CommittedOffset
+    ) -> None:
+        """Takes an offset that counts when the producer's transaction commits."""
+        pending = self.pending.setdefault((producer_id, partition), {})
+        if (group_id, key) not in pending:
+            self.pending_counts[group_id, key] += 1
+        pending[group_id, key] = committed
+
+    def end_transaction(self, producer_id: int, partition: int, *, commit: bool) -> None:
+        """Ends what is pending of a producer, with or without effect."""
+        for (group_id, key), committed in self.pending.pop((producer_id, partition), {}).items():
+            self.pending_counts[group_id, key] -= 1
+            if not self.pending_counts[group_id, key]:
+                del self.pending_counts[group_id, key]
+            if commit:
+                self.replay(group_id, *key, committed)
+
+    def is_pending(self, group_id: str, topic: str, partition: int) -> bool:
+        """Whether an open transaction may move this offset."""
+        return (group_id, (topic, partition)) in self.pending_counts
 
     def fetch(self, group_id: str, topic: str, partition: int) -> CommittedOffset:
         """The committed offset; -1 where there is none."""
@@ -100,6 +128,7 @@ class Offsets:
             key
             for key, committed in offsets.items()
             if key[0] not in keep
+            and not self.is_pending(group_id, *key)
             and now_ms
             >= (committed.expire_timestamp if committed.expire_timestamp >= 0 else base(committed) + retention_ms)
         ]

@@ -42,6 +42,8 @@ RECORD_BYTES_MIN = 7  # length, attributes, two deltas, two null lengths, no hea
 NO_TIMESTAMP = -1
 NO_PRODUCER_ID = -1
 NO_SEQUENCE = -1
+ABORT_MARKER = 0
+COMMIT_MARKER = 1
 DECOMPRESSED_BYTES_MAX = 256 * 1024 * 1024
 
 COMPRESSION_MASK = 0x07
@@ -336,6 +338,25 @@ def write_crc(batch: bytearray | memoryview) -> None:
 def control_record(marker: int, coordinator_epoch: int, timestamp: int) -> Record:
     """The record of a control batch that ends a transaction: `marker` is 0 for abort and 1 for commit (KIP-98)."""
     return Record(struct.pack(">hh", 0, marker), struct.pack(">hi", 0, coordinator_epoch), timestamp=timestamp)
+
+
+def marker_of(header: BatchHeader, batch: Buffer) -> tuple[bool, int]:
+    """What a control batch that ends a transaction says: whether it commits, and the coordinator's epoch.
+
+    Raises CorruptBatchError for a control batch of another kind.
+    """
+    for record in records(header, batch):
+        return read_marker(record)
+    raise CorruptBatchError("a control batch is empty")
+
+
+def read_marker(record: Record) -> tuple[bool, int]:
+    """As `marker_of`, of the batch's one record."""
+    key, value = record.key or b"", record.value or b""
+    marker = int.from_bytes(key[2:4], "big")
+    if len(key) < 4 or len(value) < 6 or marker not in (ABORT_MARKER, COMMIT_MARKER):
+        raise CorruptBatchError("a control batch is not the marker of a transaction")
+    return marker == COMMIT_MARKER, int.from_bytes(value[2:6], "big", signed=True)
 
 
 def set_append_time(batch: bytearray | memoryview, timestamp: int) -> None:

@@ -1,22 +1,29 @@
-"""The two sparse indexes of a segment, in Kafka's formats (OffsetIndex.java, TimeIndex.java).
+"""The indexes of a segment, in Kafka's formats (OffsetIndex.java, TimeIndex.java, TransactionIndex.java).
 
     .index      entries of 8 bytes:  last offset of a batch less the segment's base (4), position of the batch (4)
     .timeindex  entries of 12 bytes: greatest timestamp so far (8), its offset less the segment's base (4)
+    .txnindex   entries of 34 bytes: version 0 (2), producer id (8), first offset (8), last offset (8), last stable
+                offset (8) of an aborted transaction whose marker is in the segment, by last offset
 
-Entries lie in memory as arrays and are written as they are at checkpoints and when the segment is sealed. They only
-speed up look-ups: the log is the truth. So a file that is missing, cut or out of order is left aside and the index is
-built anew, and a look-up checks that the batch at the position is the one the entry speaks of.
+Entries lie in memory as arrays. The first two are sparse, are written at checkpoints and when the segment is sealed, and
+only speed up look-ups: the log is the truth. So a file that is missing, cut or out of order is left aside and the index
+is built anew, and a look-up checks that the batch at the position is the one the entry speaks of. An aborted
+transaction is written when its marker is, and synced with the segment.
 """
 
 import struct
 import sys
 from array import array
 from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
 from itertools import pairwise
 
 from headwater.effects.files import Files, read_file
+from headwater.storage.producers import AbortedTransaction
 
 OFFSET_ENTRY_BYTES = 8
+ABORTED_ENTRY = struct.Struct(">hqqqq")
+ABORTED_VERSION = 0
 TIME_ENTRY = struct.Struct(">qi")
 LITTLE_ENDIAN = sys.byteorder == "little"
 
@@ -39,6 +46,11 @@ class OffsetIndex:
         """The last entry at or below `relative_offset`, as (relative last offset of the batch, its position)."""
         at = bisect_right(self.offsets, relative_offset) - 1
         return (self.offsets[at], self.positions[at]) if at >= 0 else None
+
+    def first_behind(self, position: int) -> int | None:
+        """The relative offset of the first entry at or behind `position`."""
+        at = bisect_left(self.positions, position)
+        return self.offsets[at] if at < len(self.offsets) else None
 
     def truncate(self, position: int) -> None:
         """Forgets the entries of batches at or behind `position`."""
@@ -123,6 +135,49 @@ class TimeIndex:
         self.offsets = array("I", [offset for _, offset in entries])
         self.entries_written = len(entries)
         return True
+
+
+class TransactionIndex:
+    """The aborted transactions whose markers lie in one segment."""
+
+    __slots__ = ("columns",)
+
+    def __init__(self) -> None:
+        self.columns = tuple(array("q") for _ in AbortedTransaction._fields)
+
+    def __len__(self) -> int:
+        return len(self.columns[0])
+
+    def append(self, aborted: AbortedTransaction) -> None:
+        for column, value in zip(self.columns, aborted, strict=True):
+            column.append(value)
+
+    def entry(self, at: int) -> AbortedTransaction:
+        return AbortedTransaction(*(column[at] for column in self.columns))
+
+    def ending_from(self, offset: int) -> Iterator[AbortedTransaction]:
+        """Those whose marker is at or behind `offset`."""
+        for at in range(bisect_left(self.columns[2], offset), len(self)):
+            yield self.entry(at)
+
+    def truncate(self, offset: int) -> None:
+        """Forgets those whose marker is at or behind `offset`."""
+        at = bisect_left(self.columns[2], offset)
+        for column in self.columns:
+            del column[at:]
+
+    def load(self, content: bytes) -> bool:
+        """Takes a file's entries up to the first that cannot be sound; False if there is one, or a part of one."""
+        whole = len(content) - len(content) % ABORTED_ENTRY.size
+        previous = -1
+        for version, *fields in ABORTED_ENTRY.iter_unpack(content[:whole]):
+            aborted = AbortedTransaction(*fields)
+            is_later = previous < aborted.last_offset > aborted.first_offset
+            if version != ABORTED_VERSION or not is_later:
+                return False
+            previous = aborted.last_offset
+            self.append(aborted)
+        return whole == len(content)
 
 
 def load_file(files: Files, path: str) -> bytes | None:

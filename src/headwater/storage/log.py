@@ -1,9 +1,10 @@
 """One partition's log: segments in a directory, appended at the end and read from any offset.
 
-    log start offset <= high watermark <= log end offset
+    log start offset <= last stable offset <= high watermark <= log end offset
 
 The log end is where the next batch goes; the high watermark is what has become durable, and readers see nothing beyond
-it. A directory, its files and the segments' indexes come into being with the first append: a partition that was never
+it. The last stable offset is where the first open transaction begins: readers of committed records see nothing beyond
+that. A directory, its files and the segments' indexes come into being with the first append: a partition that was never
 written costs nothing. The names in it are Kafka's.
 """
 
@@ -19,6 +20,7 @@ from headwater.effects.files import Files, read_file, replace_file, write_file
 from headwater.protocol.errors import ProtocolError
 from headwater.protocol.records import (
     BatchHeader,
+    marker_of,
     patch_base_offset,
     patch_leader_epoch,
     records,
@@ -26,7 +28,8 @@ from headwater.protocol.records import (
 from headwater.storage.checkpoints import lines_content, read_lines, write_topic_id
 from headwater.storage.config import LogConfig
 from headwater.storage.errors import OffsetOutOfRangeError
-from headwater.storage.producers import ProducerStates
+from headwater.storage.index import TransactionIndex
+from headwater.storage.producers import AbortedTransaction, ProducerStates
 from headwater.storage.segment import Segment, segment_name
 
 logger = logging.getLogger(__name__)
@@ -82,6 +85,7 @@ class Log:
         self.start_offset = 0
         self.end_offset = 0
         self.durable = LogMark(0, None, 0)
+        self.stable = LogMark(-1, None, 0)  # where the first open transaction was found last
         self.recovery_point = 0
         self.loaded_end_offset = 0  # where the segments on disk ended at the start
         self.epochs: list[tuple[int, int]] = []  # (leader epoch, its first offset)
@@ -178,19 +182,33 @@ class Log:
                 continue
             offset = candidate
             break
-        for header in self.headers(offset):
+        for segment in self.segments:
+            if segment in self.unsynced_segments:
+                segment.forget_aborted(self.recovery_point)
+        for header, segment, position in self.batches_from(offset):
             if header.producer_id >= 0:
-                self.producers.note(header, header.base_offset)
+                self.note_recovered(header, segment, segment.read_batch(header, position) if header.is_control else b"")
 
-    def headers(self, offset: int) -> Iterator[BatchHeader]:
-        """The headers of all batches from the one that holds `offset` on."""
+    def note_recovered(self, header: BatchHeader, segment: Segment, batch: Buffer) -> None:
+        """Takes a batch that is on disk into the producers' state; `batch` is only looked at where it is a marker."""
+        if not header.is_control:
+            self.producers.note(header, header.base_offset)
+            return
+        is_commit, coordinator_epoch = marker_of(header, batch)
+        aborted = None if is_commit else self.producers.aborts(header.producer_id, header.base_offset)
+        if aborted is not None and header.base_offset >= self.recovery_point:
+            segment.note_aborted(aborted)
+        self.producers.note_marker(header, header.base_offset, coordinator_epoch)
+
+    def batches_from(self, offset: int) -> Iterator[tuple[BatchHeader, Segment, int]]:
+        """The header of every batch from the one that holds `offset` on, its segment and its position there."""
         for segment in self.segments[max(0, bisect_right(self.base_offsets, offset) - 1) :]:
             self.ensure_index(segment)
             found = segment.locate(offset, segment.size)
             if found is not None:
-                for header, _ in segment.scan(found[1], segment.size):
+                for header, position in segment.scan(found[1], segment.size):
                     if header.base_offset >= offset:
-                        yield header
+                        yield header, segment, position
 
     # -- appending
 
@@ -199,11 +217,18 @@ class Log:
 
         The base offset and the leader epoch are written into the batch. On OSError the log is unchanged.
         """
-        base_offset = self.end_offset
+        base_offset, last_offset = self.end_offset, self.end_offset + header.last_offset_delta
+        self.write(batch, header)
+        if header.producer_id >= 0:
+            self.producers.note(header, base_offset)
+        self.end_offset = last_offset + 1
+        return base_offset
+
+    def write(self, batch: bytearray | memoryview, header: BatchHeader) -> None:
+        base_offset, size = self.end_offset, len(batch)
         last_offset = base_offset + header.last_offset_delta
         patch_base_offset(batch, 0, base_offset)
         patch_leader_epoch(batch, 12, self.leader_epoch)
-        size = len(batch)
         segment = self.segments[-1] if self.segments else self.first_segment()
         if segment.size and segment.should_roll(size, last_offset, header.max_timestamp, self.config):
             segment = self.roll()
@@ -211,10 +236,26 @@ class Log:
             self.begin_epoch(base_offset)
         segment.append(batch, base_offset, last_offset, header.max_timestamp, self.config.index_interval_bytes)
         self.unsynced_segments.add(segment)
-        if header.producer_id >= 0:
-            self.producers.note(header, base_offset)
-        self.end_offset = last_offset + 1
-        return base_offset
+
+    def append_marker(self, batch: bytearray | memoryview, header: BatchHeader) -> int:
+        """Writes the end of a transaction at the log's end and returns its offset.
+
+        Raises FencedMarkerError when the producer or the coordinator has a newer epoch, and OSError as `append`.
+        """
+        is_commit, coordinator_epoch = marker_of(header, batch)
+        self.producers.check_marker(header.producer_id, header.producer_epoch, coordinator_epoch)
+        offset = self.end_offset
+        aborted = None if is_commit else self.producers.aborts(header.producer_id, offset)
+        if aborted is not None:
+            # In the segment that takes the marker: where that is full, a new one is begun first.
+            segment = self.segments[-1]
+            if segment.should_roll(len(batch), offset, header.max_timestamp, self.config):
+                segment = self.roll()
+            segment.note_aborted(aborted)
+        self.write(batch, header)
+        self.producers.note_marker(header, offset, coordinator_epoch)
+        self.end_offset = offset + 1
+        return offset
 
     def append_recovered(self, batch: memoryview, header: BatchHeader) -> None:
         """Appends a batch from the journal as it is."""
@@ -226,7 +267,7 @@ class Log:
         self.unsynced_segments.add(segment)
         self.note_epoch(header.leader_epoch, header.base_offset)
         if header.producer_id >= 0:
-            self.producers.note(header, header.base_offset)
+            self.note_recovered(header, segment, batch)
         self.end_offset = header.next_offset
 
     def first_segment(self) -> Segment:
@@ -290,38 +331,115 @@ class Log:
     def high_watermark(self) -> int:
         return max(self.durable.offset, self.start_offset)
 
+    @property
+    def last_stable_offset(self) -> int:
+        return max(self.stable_mark().offset, self.start_offset)
+
+    def stable_mark(self) -> LogMark:
+        """The end of what readers of committed records may see."""
+        high_watermark = self.high_watermark
+        first = self.producers.first_unstable(high_watermark)
+        if first is None or first >= high_watermark:
+            return self.durable
+        if first != self.stable.offset or self.stable.segment not in self.segments:
+            at = max(0, bisect_right(self.base_offsets, first) - 1)
+            self.stable = LogMark(first, None, 0)
+            for segment in self.segments[at:]:
+                self.ensure_index(segment)
+                found = segment.locate(first, segment.size)
+                if found is not None:
+                    self.stable = LogMark(first, segment, found[1])
+                    break
+        return self.stable
+
     # -- reading
 
     def read(self, offset: int, size_max: int, *, at_least_one: bool) -> Buffer:
         """Whole batches from the one that holds `offset`, up to the high watermark and about `size_max` bytes; the last
         one may be cut. With `at_least_one` the first is whole however large. Raises OffsetOutOfRangeError.
         """
+        return self.read_to(self.durable, offset, size_max, at_least_one=at_least_one)[0]
+
+    def read_committed(
+        self, offset: int, size_max: int, *, at_least_one: bool
+    ) -> tuple[Buffer, list[AbortedTransaction]]:
+        """As `read`, up to the last stable offset, with the aborted transactions that may have records in it."""
+        data, at, position = self.read_to(self.stable_mark(), offset, size_max, at_least_one=at_least_one)
+        return data, self.aborted_transactions(offset, at, position + len(data)) if data else []
+
+    def read_to(self, end: LogMark, offset: int, size_max: int, *, at_least_one: bool) -> tuple[Buffer, int, int]:
+        """What `read` reads, up to `end`, with the number of the segment and the position in it."""
         if offset < self.start_offset or offset > self.end_offset:
             raise OffsetOutOfRangeError(f"offset {offset} is not in {self.start_offset} to {self.end_offset}")
-        if offset >= self.high_watermark or (size_max <= 0 and not at_least_one):
-            return b""
-        at = max(0, bisect_right(self.base_offsets, offset) - 1)
-        for segment in self.segments[at:]:
-            limit = self.durable.position if segment is self.durable.segment else segment.size
+        if offset >= end.offset or (size_max <= 0 and not at_least_one):
+            return b"", 0, 0
+        first = max(0, bisect_right(self.base_offsets, offset) - 1)
+        for at in range(first, len(self.segments)):
+            segment = self.segments[at]
+            limit = end.position if segment is end.segment else segment.size
             self.ensure_index(segment)
             found = segment.locate(offset, limit)
             if found is not None:
                 header, position = found
                 size = max(size_max, header.size_bytes) if at_least_one else size_max
-                return segment.read(position, min(size, limit - position))
-            if segment is self.durable.segment:
+                return segment.read(position, min(size, limit - position)), at, position
+            if segment is end.segment:
                 break
-        return b""
+        return b"", 0, 0
 
-    def bytes_between(self, offset: int) -> int:
+    def aborted_transactions(self, offset: int, at: int, position: int) -> list[AbortedTransaction]:
+        """Those that may have records from `offset` to a position in the segment number `at` (TransactionIndex.java)."""
+        segment = self.segments[at]
+        behind = segment.index.first_behind(position)
+        if behind is not None:
+            upper = segment.base_offset + behind
+        else:
+            upper = self.base_offsets[at + 1] if at + 1 < len(self.segments) else self.end_offset
+        found: list[AbortedTransaction] = []
+        for following in self.segments[at:]:
+            for aborted in self.aborted_in(following).ending_from(offset):
+                if aborted.first_offset < upper:
+                    found.append(aborted)
+                if aborted.last_stable_offset >= upper:
+                    return found
+        return found
+
+    def aborted_in(self, segment: Segment) -> TransactionIndex:
+        found = segment.aborted_transactions()
+        if found is None:
+            self.rebuild_aborted()
+            found = segment.aborted_transactions()
+        return found or TransactionIndex()
+
+    def rebuild_aborted(self) -> None:
+        """Finds the aborted transactions of every segment anew, from all batches that there are."""
+        states = ProducerStates()
+        for segment in self.segments:
+            segment.aborted = TransactionIndex()
+            segment.forget_aborted(0)
+        for header, segment, position in self.batches_from(self.base_offsets[0] if self.segments else 0):
+            if header.producer_id < 0:
+                continue
+            if not header.is_control:
+                states.note(header, header.base_offset)
+                continue
+            is_commit, coordinator_epoch = marker_of(header, segment.read_batch(header, position))
+            aborted = None if is_commit else states.aborts(header.producer_id, header.base_offset)
+            if aborted is not None:
+                segment.note_aborted(aborted)
+                self.unsynced_segments.add(segment)
+            states.note_marker(header, header.base_offset, coordinator_epoch)
+
+    def bytes_between(self, offset: int, *, committed: bool = False) -> int:
         """About how many bytes a read from `offset` could yield (whole segments count whole)."""
-        if offset >= self.high_watermark or not self.segments:
+        end = self.stable_mark() if committed else self.durable
+        if offset >= end.offset or not self.segments:
             return 0
         at = max(0, bisect_right(self.base_offsets, offset) - 1)
         total = 0
         for segment in self.segments[at:]:
-            if segment is self.durable.segment:
-                return total + self.durable.position
+            if segment is end.segment:
+                return total + end.position
             total += segment.size
         return total
 

@@ -1,8 +1,10 @@
-"""What a log knows of the idempotent producers that write to it (KIP-98).
+"""What a log knows of the idempotent and transactional producers that write to it (KIP-98, KIP-890).
 
 Of each producer id the epoch and the last five batches: enough to recognise a batch that is sent again by a client
-with the usual five requests in flight, and to refuse one that leaves a gap. The state follows from the batches'
-headers; a snapshot in Kafka's format (ProducerStateManager.java) beside the segments saves reading them all.
+with the usual five requests in flight, and to refuse one that leaves a gap; and where its open transaction begins. What
+lies at or behind the first open transaction is not stable: a reader of committed records does not see it. A transaction
+that has ended stays in the way until its marker is durable. The state follows from the batches' headers and the
+markers; a snapshot in Kafka's format (ProducerStateManager.java) beside the segments saves reading them all.
 
     .snapshot   version 1 (int16), CRC-32C of what follows (uint32), entries as in Kafka's ProducerSnapshot message
 
@@ -38,6 +40,23 @@ class Verdict(Enum):
     FENCED = "fenced"
 
 
+class FencedMarkerError(Exception):
+    """A marker of an older producer epoch, or of a coordinator that has been replaced."""
+
+    def __init__(self, *, coordinator: bool) -> None:
+        super().__init__("the coordinator epoch is old" if coordinator else "the producer epoch is old")
+        self.coordinator = coordinator
+
+
+class AbortedTransaction(NamedTuple):
+    """One entry of a `.txnindex`: what readers of committed records leave out, from the first to the marker's offset."""
+
+    producer_id: int
+    first_offset: int
+    last_offset: int
+    last_stable_offset: int
+
+
 class KeptBatch(NamedTuple):
     """A batch that may be sent again."""
 
@@ -62,10 +81,12 @@ class ProducerEntry:
 class ProducerStates:
     """All producers of one log."""
 
-    __slots__ = ("entries",)
+    __slots__ = ("ended", "entries", "ongoing")
 
     def __init__(self) -> None:
         self.entries: dict[int, ProducerEntry] = {}
+        self.ongoing: dict[int, int] = {}  # producer id to the first offset of its open transaction, oldest first
+        self.ended: deque[tuple[int, int]] = deque()  # (first offset, marker's offset) of those not yet durable
 
     def check(self, header: BatchHeader) -> tuple[Verdict, KeptBatch | None]:
         """Whether a batch with a producer id may be appended; for a duplicate, the batch as it was first appended."""
@@ -77,30 +98,89 @@ class ProducerStates:
         if header.producer_epoch > entry.epoch:
             return (Verdict.APPEND if header.base_sequence == 0 else Verdict.OUT_OF_ORDER), None
         last_sequence = header.last_sequence
-        for batch in entry.batches:
+        for batch in reversed(entry.batches):
             if batch.first_sequence == header.base_sequence and batch.last_sequence == last_sequence:
                 return Verdict.DUPLICATE, batch
-        if not entry.batches:
-            return Verdict.APPEND, None
-        expected = (entry.batches[-1].last_sequence + 1) & 0x7FFFFFFF
+        expected = (entry.batches[-1].last_sequence + 1) & 0x7FFFFFFF if entry.batches else 0
         return (Verdict.APPEND if header.base_sequence == expected else Verdict.OUT_OF_ORDER), None
 
     def note(self, header: BatchHeader, base_offset: int) -> None:
-        """Takes an appended batch into the state."""
-        entry = self.entries.get(header.producer_id)
+        """Takes an appended batch of records into the state."""
+        producer_id = header.producer_id
+        entry = self.entries.get(producer_id)
         if entry is None or entry.epoch != header.producer_epoch:
-            entry = self.entries[header.producer_id] = ProducerEntry(header.producer_epoch)
+            entry = self.renew(producer_id, header.producer_epoch)
         entry.last_timestamp = header.max_timestamp
-        if header.is_control or header.base_sequence < 0:
+        if header.is_transactional and producer_id not in self.ongoing:
+            self.ongoing[producer_id] = entry.transaction_start = base_offset
+        if header.base_sequence < 0:
             return
         delta = header.last_offset_delta
         entry.batches.append(
             KeptBatch(header.base_sequence, header.last_sequence, base_offset + delta, delta, header.max_timestamp)
         )
 
+    def renew(self, producer_id: int, epoch: int) -> ProducerEntry:
+        """A new epoch of a producer starts with no batches; its open transaction, if there is one, stays open."""
+        old = self.entries.get(producer_id)
+        entry = ProducerEntry(epoch) if old is None else ProducerEntry(epoch, old.coordinator_epoch)
+        if old is not None:
+            entry.transaction_start = old.transaction_start
+        self.entries[producer_id] = entry
+        return entry
+
+    # -- transactions
+
+    def check_marker(self, producer_id: int, epoch: int, coordinator_epoch: int) -> None:
+        """Raises FencedMarkerError for a marker that comes too late to be written."""
+        entry = self.entries.get(producer_id)
+        if entry is None:
+            return
+        if epoch < entry.epoch:
+            raise FencedMarkerError(coordinator=False)
+        if coordinator_epoch < entry.coordinator_epoch:
+            raise FencedMarkerError(coordinator=True)
+
+    def aborts(self, producer_id: int, offset: int) -> AbortedTransaction | None:
+        """What an abort marker at `offset` would end; None where no transaction is open."""
+        first = self.ongoing.get(producer_id)
+        if first is None:
+            return None
+        others = (start for other, start in self.ongoing.items() if other != producer_id)
+        return AbortedTransaction(producer_id, first, offset, next(others, offset + 1))
+
+    def note_marker(self, header: BatchHeader, offset: int, coordinator_epoch: int) -> None:
+        """Takes an appended marker into the state: the producer's transaction is over."""
+        entry = self.entries.get(header.producer_id)
+        if entry is None or entry.epoch != header.producer_epoch:
+            entry = self.renew(header.producer_id, header.producer_epoch)
+        entry.coordinator_epoch = coordinator_epoch
+        entry.last_timestamp = header.max_timestamp
+        entry.transaction_start = -1
+        first = self.ongoing.pop(header.producer_id, None)
+        if first is not None:
+            self.ended.append((first, offset))
+
+    def first_unstable(self, high_watermark: int) -> int | None:
+        """The first offset of a transaction that is open, or whose end is not durable yet."""
+        ended = self.ended
+        while ended and ended[0][1] < high_watermark:
+            ended.popleft()
+        first = next(iter(self.ongoing.values()), None)
+        if not ended:
+            return first
+        least = min(start for start, _ in ended)
+        return least if first is None else min(least, first)
+
+    def forget(self, producer_id: int) -> None:
+        """Forgets a producer altogether: its next batch is taken whatever its sequence."""
+        self.entries.pop(producer_id, None)
+        self.ongoing.pop(producer_id, None)
+
     def expire(self, before_ms: int) -> None:
-        """Forgets producers that have not written since then (producer.id.expiration.ms)."""
-        for producer_id in [i for i, e in self.entries.items() if e.last_timestamp < before_ms]:
+        """Forgets producers that have not written since then (producer.id.expiration.ms) and have nothing open."""
+        old = [i for i, e in self.entries.items() if e.last_timestamp < before_ms and i not in self.ongoing]
+        for producer_id in old:
             del self.entries[producer_id]
 
     def snapshot(self) -> bytes:
@@ -139,4 +219,6 @@ class ProducerStates:
             if e.last_sequence >= 0:
                 first = (e.last_sequence - e.offset_delta) & 0x7FFFFFFF
                 entry.batches.append(KeptBatch(first, e.last_sequence, e.last_offset, e.offset_delta, e.timestamp))
+        opened = [(e.transaction_start, i) for i, e in states.entries.items() if e.transaction_start >= 0]
+        states.ongoing = {producer_id: start for start, producer_id in sorted(opened)}
         return states

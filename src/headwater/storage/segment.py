@@ -16,7 +16,8 @@ from headwater.protocol.records import (
     records,
 )
 from headwater.storage.config import LogConfig
-from headwater.storage.index import OffsetIndex, TimeIndex, load_file
+from headwater.storage.index import ABORTED_ENTRY, ABORTED_VERSION, OffsetIndex, TimeIndex, TransactionIndex, load_file
+from headwater.storage.producers import AbortedTransaction
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +34,8 @@ class Segment:
     """Appends at the end, reads from an offset. Positions and sizes are bytes in the `.log` file."""
 
     __slots__ = (
+        "aborted",
+        "aborted_changed",
         "base_offset",
         "bytes_since_index_entry",
         "file",
@@ -60,6 +63,8 @@ class Segment:
         self.max_timestamp_offset = -1
         self.first_timestamp = -1
         self.index_loaded = create
+        self.aborted: TransactionIndex | None = TransactionIndex() if create else None  # None: not loaded yet
+        self.aborted_changed = False  # since the last checkpoint
 
     def append(self, batch: Buffer, base_offset: int, last_offset: int, max_timestamp: int, interval: int) -> None:
         """Writes one batch into the page cache. On OSError nothing has changed: the next append writes over it."""
@@ -79,6 +84,46 @@ class Segment:
             self.bytes_since_index_entry = 0
         self.bytes_since_index_entry += size
         self.size += size
+
+    def aborted_transactions(self) -> TransactionIndex | None:
+        """Those whose markers are here; None when the file is damaged and they have to be found anew."""
+        if self.aborted is None:
+            index = TransactionIndex()
+            content = load_file(self.files, self.path + ".txnindex")
+            if content is not None and not index.load(content):
+                logger.warning("%s.txnindex is damaged: building it anew", self.path)
+                return None
+            self.aborted = index
+        return self.aborted
+
+    def note_aborted(self, aborted: AbortedTransaction) -> None:
+        """Writes an aborted transaction, whose marker comes next. Raises OSError; then nothing has changed."""
+        index = self.aborted_transactions()
+        if index is None:
+            index = self.aborted = TransactionIndex()
+        index.truncate(aborted.last_offset)
+        file = self.files.open(self.path + ".txnindex", create=True)
+        try:
+            position = len(index) * ABORTED_ENTRY.size
+            file.truncate(position)
+            file.write((ABORTED_ENTRY.pack(ABORTED_VERSION, *aborted),), position)
+        finally:
+            file.close()
+        index.append(aborted)
+        self.aborted_changed = True
+
+    def forget_aborted(self, offset: int) -> None:
+        """Forgets the aborted transactions whose marker is at or behind `offset`, and what a crash left behind them."""
+        content = load_file(self.files, self.path + ".txnindex")
+        self.aborted = TransactionIndex()
+        if content is None:
+            return
+        self.aborted.load(content)
+        self.aborted.truncate(offset)
+        file = self.files.open(self.path + ".txnindex", create=True)
+        file.truncate(len(self.aborted) * ABORTED_ENTRY.size)
+        file.close()
+        self.aborted_changed = True
 
     def should_roll(self, size: int, last_offset: int, timestamp: int, config: LogConfig) -> bool:
         """Whether a batch of `size` bytes belongs into a new segment; time counts between records, as in Kafka."""
@@ -279,6 +324,6 @@ class Segment:
 
     def remove(self) -> None:
         self.file.close()
-        for suffix in (".log", ".index", ".timeindex"):
+        for suffix in (".log", ".index", ".timeindex", ".txnindex"):
             if self.files.exists(self.path + suffix):
                 self.files.remove(self.path + suffix)

@@ -234,9 +234,10 @@ class LogStore:
     def append(self, log: Log, batch: bytearray | memoryview, header: BatchHeader) -> tuple[int, int]:
         """Appends a checked batch; returns its base offset and the group that makes it durable (0: visible at once).
 
-        Raises OSError when the batch could not be written; the log is then as before.
+        Raises OSError when the batch could not be written; the log is then as before. A control batch must be a
+        transaction's marker; it raises FencedMarkerError where it comes too late.
         """
-        base_offset = log.append(batch, header)
+        base_offset = log.append_marker(batch, header) if header.is_control else log.append(batch, header)
         self.dirty.add(log)
         if not self.use_journal:
             log.become_durable(log.mark())
@@ -303,6 +304,9 @@ class LogStore:
         for log in self.dirty:
             for segment in log.unsynced_segments:
                 checkpoint.paths.append(segment.path + ".log")
+                if segment.aborted_changed:
+                    checkpoint.paths.append(segment.path + ".txnindex")
+                    segment.aborted_changed = False
             if log.producers.entries:
                 checkpoint.snapshots.append(log.snapshot_file())
             if log.segments:
@@ -336,6 +340,8 @@ class LogStore:
         self.checkpointing, self.checkpoint_is_blocked = False, True
         for log, _, segments in checkpoint.advanced:
             log.unsynced_segments |= segments
+            for segment in segments:
+                segment.aborted_changed = len(segment.aborted or ()) > 0
             log.names_unsynced = True
             self.dirty.add(log)
 
@@ -390,6 +396,8 @@ class LogStore:
         for log in logs:
             for segment in log.unsynced_segments:
                 self.files.sync_path(segment.path + ".log")
+                if segment.aborted_changed:
+                    self.files.sync_path(segment.path + ".txnindex")
             self.files.sync_directory(log.directory)
         if logs:
             self.files.sync_directory(self.directory)

@@ -1,13 +1,15 @@
 """ApiVersions, 0 to 5: what this broker serves, from the table in `dispatch.py`.
 
 A version that is not known is answered in version 0 with UNSUPPORTED_VERSION and the supported range, so that the client
-can come down (KIP-511). 5 may name the cluster and node that the client expects (KIP-1242). No features are finalized yet.
+can come down (KIP-511). 5 may name the cluster and node that the client expects (KIP-1242). The finalized
+features (KIP-584) tell clients which protocols to speak.
 """
 
 import re
 
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request, advertised
+from headwater.broker.features import SUPPORTED_FEATURES
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.api_versions import ApiVersionsRequest, ApiVersionsResponse
 
@@ -24,7 +26,14 @@ def handle(core: BrokerCore, request: Request) -> ApiVersionsResponse:
     wrong_node = body.node_id >= 0 and body.node_id != core.settings.node_id
     if wrong_cluster or wrong_node:
         return ApiVersionsResponse(error_code=ErrorCode.REBOOTSTRAP_REQUIRED)
-    return supported(ErrorCode.NONE)
+    response = supported(ErrorCode.NONE)
+    for name, (low, high) in SUPPORTED_FEATURES.items():
+        response.supported_features.append(ApiVersionsResponse.SupportedFeatureKey(name, low, high))
+    for name, level in core.metadata.features.items():
+        if level:
+            response.finalized_features.append(ApiVersionsResponse.FinalizedFeatureKey(name, level, level))
+    response.finalized_features_epoch = core.metadata_log.high_watermark
+    return response
 
 
 def unsupported_version() -> ApiVersionsResponse:

@@ -1,8 +1,8 @@
 """Fetch, 4 to 18: whole batches as they lie on disk, up to the high watermark.
 
 Sessions (KIP-227), topic ids from 13 (KIP-516), fenced epochs, diverging epochs. A byte limit never stops progress: the
-first batch of a response is whole however large. Not here: followers' fetches (one node), aborted transactions (none
-are written yet, so the last stable offset is the high watermark).
+first batch of a response is whole however large. Isolation level 1 (read_committed) ends at the last stable offset and
+names the aborted transactions, whose records the client leaves out. Not here: followers' fetches (one node).
 """
 
 from collections import OrderedDict
@@ -25,6 +25,7 @@ from headwater.effects.waits import Deferred
 from headwater.protocol.messages.fetch import FetchRequest, FetchResponse
 
 TOPIC_ID_VERSION = 13
+READ_COMMITTED = 1
 
 
 def handle(core: BrokerCore, request: Request) -> FetchResponse | Deferred:
@@ -43,7 +44,13 @@ def handle(core: BrokerCore, request: Request) -> FetchResponse | Deferred:
         targets = OrderedDict(requested_targets(body))
         if body.session_epoch != SESSIONLESS_EPOCH and request.api_version >= 7 and targets:
             session = core.sessions.create(targets)
-    reader = FetchReader(core, targets.values(), body.max_bytes, request.api_version >= TOPIC_ID_VERSION)
+    reader = FetchReader(
+        core,
+        targets.values(),
+        body.max_bytes,
+        by_id=request.api_version >= TOPIC_ID_VERSION,
+        committed=body.isolation_level == READ_COMMITTED,
+    )
     results, total, has_error = reader.read()
     must_answer = total >= body.min_bytes or has_error or body.max_wait_ms <= 0 or not targets
     if must_answer:

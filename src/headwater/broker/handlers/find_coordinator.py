@@ -1,7 +1,7 @@
 """FindCoordinator, 0 to 6: this broker coordinates everything; from 4 on for several keys at once (KIP-699).
 
-Creates `__consumer_offsets` when a group is first asked for. Key type 1 (transactions) names this broker too, where
-InitProducerId then tells that they are not served yet; 2 (share groups) is not served.
+Creates `__consumer_offsets` when a group is first asked for and `__transaction_state` with the first transactional id.
+Key type 2 (share groups) is not served.
 """
 
 from headwater.broker.core import BrokerCore
@@ -31,9 +31,11 @@ def handle(core: BrokerCore, request: Request) -> FindCoordinatorResponse:
 def find(core: BrokerCore, key_type: int, key: str) -> Coordinator:
     if key_type not in (GROUP, TRANSACTION):
         return Coordinator(key, -1, "", -1, ErrorCode.INVALID_REQUEST, f"coordinator type {key_type} is not served")
-    if key_type == GROUP:
-        try:
-            core.create_offsets_topic()
-        except (MetadataError, OSError) as error:
-            return Coordinator(key, -1, "", -1, ErrorCode.COORDINATOR_NOT_AVAILABLE, str(error))
+    try:
+        if key_type == GROUP:
+            core.state_topics.offsets_topic()
+        else:
+            core.state_topics.transactions_topic()
+    except (MetadataError, OSError) as error:
+        return Coordinator(key, -1, "", -1, ErrorCode.COORDINATOR_NOT_AVAILABLE, str(error))
     return Coordinator(key, core.settings.node_id, core.host, core.port, 0, "")

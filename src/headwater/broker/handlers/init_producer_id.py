@@ -1,23 +1,53 @@
-"""InitProducerId, 0 to 5: a producer id that nobody else has, with epoch 0.
+"""InitProducerId, 0 to 5: a producer id and epoch.
 
-With a transactional id the answer is TRANSACTIONAL_ID_AUTHORIZATION_FAILED, which every client takes as fatal:
-transactions are not served yet.
+Without a transactional id: an id that nobody else has, with epoch 0. With one: the next epoch of that id's producer, after
+whatever an older instance left open was aborted. From 3 a client may name what it has, to go on after an error (KIP-360).
 """
 
+from headwater.broker.authorization import may_transaction, may_write_something
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
+from headwater.coordinators.transactions import ProducerAnswer
 from headwater.effects.waits import Deferred
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.init_producer_id import InitProducerIdRequest, InitProducerIdResponse
+from headwater.security.acls import Operation
+
+FENCED_VERSION = 4
 
 
 def handle(core: BrokerCore, request: Request) -> InitProducerIdResponse | Deferred:
     body: InitProducerIdRequest = request.body
-    if body.transactional_id is not None:
-        error = ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED if body.transactional_id else ErrorCode.INVALID_REQUEST
-        return InitProducerIdResponse(error_code=error, producer_epoch=-1)
+    if body.transactional_id is None:
+        if not may_write_something(core, request):
+            return InitProducerIdResponse(error_code=ErrorCode.CLUSTER_AUTHORIZATION_FAILED, producer_epoch=-1)
+        return new_producer(core)
+    if not may_transaction(core, request, Operation.WRITE, body.transactional_id):
+        return InitProducerIdResponse(error_code=ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED, producer_epoch=-1)
+    if (body.producer_id < 0) != (body.producer_epoch < 0):
+        return InitProducerIdResponse(error_code=ErrorCode.INVALID_REQUEST, producer_epoch=-1)
+    answer = core.transactions.init(
+        body.transactional_id, body.transaction_timeout_ms, body.producer_id, body.producer_epoch
+    )
+    if isinstance(answer, ProducerAnswer):
+        return response(request.api_version, answer)
+    deferred = Deferred()
+    answer.when_done(lambda done: deferred.complete(response(request.api_version, done)))
+    return deferred
+
+
+def new_producer(core: BrokerCore) -> InitProducerIdResponse | Deferred:
     try:
         producer_id, group = core.next_producer_id()
     except OSError:
         return InitProducerIdResponse(error_code=ErrorCode.COORDINATOR_NOT_AVAILABLE, producer_epoch=-1)
     return core.answer_when_durable(group, InitProducerIdResponse(producer_id=producer_id))
+
+
+def response(version: int, answer: ProducerAnswer) -> InitProducerIdResponse:
+    error = answer.error
+    if error is ErrorCode.PRODUCER_FENCED and version < FENCED_VERSION:
+        error = ErrorCode.INVALID_PRODUCER_EPOCH
+    return InitProducerIdResponse(
+        error_code=error, producer_id=answer.producer_id, producer_epoch=answer.producer_epoch
+    )

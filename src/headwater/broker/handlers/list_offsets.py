@@ -1,6 +1,6 @@
 """ListOffsets, 1 to 11: offsets by time.
 
--1 latest (the high watermark), -2 earliest, -3 the record with the greatest timestamp (KIP-734), -4 earliest local
+-1 latest (the high watermark, or the last stable offset for read_committed), -2 earliest, -3 the record with the greatest timestamp (KIP-734), -4 earliest local
 (KIP-405: the earliest, as nothing is tiered), -5 latest tiered (none), -6 earliest pending upload (none). Else the first
 record at or after the timestamp.
 """
@@ -21,23 +21,22 @@ SPECIAL_SINCE = {
     LATEST_TIERED: 9,
     EARLIEST_PENDING_UPLOAD: 11,
 }
+READ_COMMITTED = 1
 PartitionResponse = ListOffsetsResponse.ListOffsetsPartitionResponse
 
 
 def handle(core: BrokerCore, request: Request) -> ListOffsetsResponse:
     body: ListOffsetsRequest = request.body
-    return ListOffsetsResponse(
-        topics=[
-            ListOffsetsResponse.ListOffsetsTopicResponse(
-                topic.name, [find(core, request.api_version, topic.name, partition) for partition in topic.partitions]
-            )
-            for topic in body.topics
-        ]
-    )
+    committed = body.isolation_level == READ_COMMITTED
+    response = ListOffsetsResponse()
+    for topic in body.topics:
+        found = [find(core, request.api_version, topic.name, p, committed=committed) for p in topic.partitions]
+        response.topics.append(ListOffsetsResponse.ListOffsetsTopicResponse(topic.name, found))
+    return response
 
 
 def find(
-    core: BrokerCore, version: int, name: str, wanted: ListOffsetsRequest.ListOffsetsPartition
+    core: BrokerCore, version: int, name: str, wanted: ListOffsetsRequest.ListOffsetsPartition, *, committed: bool
 ) -> PartitionResponse:
     number = wanted.partition_index
     log, error = core.find_log(core.metadata.topics.get(name), number, wanted.current_leader_epoch)
@@ -49,7 +48,7 @@ def find(
     try:
         match timestamp:
             case -1:
-                found, offset = -1, log.high_watermark
+                found, offset = -1, log.last_stable_offset if committed else log.high_watermark
             case -2 | -4:
                 found, offset = -1, log.start_offset
             case -5 | -6:
@@ -58,6 +57,8 @@ def find(
                 found, offset = log.max_timestamp()
             case _:
                 found, offset = log.offset_for_timestamp(timestamp)
+                if committed and offset >= log.last_stable_offset:
+                    found = offset = -1
     except (OSError, ProtocolError):
         return PartitionResponse(number, ErrorCode.KAFKA_STORAGE_ERROR)
     leader_epoch = log.leader_epoch if offset >= 0 else -1

@@ -20,14 +20,17 @@ def handle(core: BrokerCore, request: Request) -> OffsetFetchResponse:
     body: OffsetFetchRequest = request.body
     version = request.api_version
     if version >= GROUPS_VERSION:
-        return OffsetFetchResponse(groups=[fetch_group(core, group, version) for group in body.groups])
+        return OffsetFetchResponse(
+            groups=[fetch_group(core, group, version, require_stable=body.require_stable) for group in body.groups]
+        )
     topics = None
     if body.topics is not None:
         topics = [
             OffsetFetchRequest.OffsetFetchRequestTopics(ZERO_UUID, topic.name, topic.partition_indexes)
             for topic in body.topics
         ]
-    found = fetch_group(core, OffsetFetchRequest.OffsetFetchRequestGroup(body.group_id, topics=topics), version)
+    wanted = OffsetFetchRequest.OffsetFetchRequestGroup(body.group_id, topics=topics)
+    found = fetch_group(core, wanted, version, require_stable=body.require_stable)
     return OffsetFetchResponse(
         error_code=found.error_code,
         topics=[
@@ -45,7 +48,9 @@ def handle(core: BrokerCore, request: Request) -> OffsetFetchResponse:
     )
 
 
-def fetch_group(core: BrokerCore, wanted: OffsetFetchRequest.OffsetFetchRequestGroup, version: int) -> GroupResponse:
+def fetch_group(
+    core: BrokerCore, wanted: OffsetFetchRequest.OffsetFetchRequestGroup, version: int, *, require_stable: bool
+) -> GroupResponse:
     offsets = core.groups.offsets
     if wanted.member_id is not None and wanted.member_epoch >= 0:
         group = core.groups.groups.get(wanted.group_id)
@@ -61,10 +66,23 @@ def fetch_group(core: BrokerCore, wanted: OffsetFetchRequest.OffsetFetchRequestG
             topic = topics.setdefault(name, TopicResponse(known.topic_id if known else ZERO_UUID, name))
             topic.partitions.append(partition_response(partition, committed))
         response.topics = list(topics.values())
+        if require_stable:
+            mark_unstable(core, response)
         return response
     for topic_wanted in wanted.topics:
         response.topics.append(fetch_topic(core, wanted.group_id, topic_wanted, version))
+    if require_stable:
+        mark_unstable(core, response)
     return response
+
+
+def mark_unstable(core: BrokerCore, response: GroupResponse) -> None:
+    """An offset that an open transaction may still move is not shown to who asks for stable ones (KIP-447)."""
+    for topic in response.topics:
+        for p in topic.partitions:
+            if core.groups.offsets.is_pending(response.group_id, topic.name, p.partition_index):
+                p.committed_offset, p.committed_leader_epoch, p.metadata = -1, -1, ""
+                p.error_code = ErrorCode.UNSTABLE_OFFSET_COMMIT
 
 
 def fetch_topic(

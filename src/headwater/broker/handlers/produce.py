@@ -4,12 +4,13 @@ acks=all answers when the batch is on disk, acks=1 when it is in the page cache,
 the connection. Idempotent producers (KIP-98): a batch sent again gets its first answer, a gap
 OUT_OF_ORDER_SEQUENCE_NUMBER, an old epoch INVALID_PRODUCER_EPOCH. A batch stays the bytes that the client sent.
 
-Not here: transactions (their batches are refused with INVALID_TXN_STATE)
-and re-compression by `compression.type`.
+Transactions (KIP-98, KIP-890): a batch's partition must be in its producer's transaction. From 12 the batch takes it in by
+itself: the coordinator's record goes through the same journal, before the batch.
 """
 
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
+from headwater.coordinators.transaction import EPOCH_PER_TRANSACTION
 from headwater.effects.waits import Deferred
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.errors import ProtocolError
@@ -27,7 +28,7 @@ from headwater.protocol.records import (
 from headwater.storage.log import Log
 from headwater.storage.producers import Verdict
 
-TOPIC_ID_VERSION = 13
+TOPIC_ID_VERSION, ADDS_VERSION, ABORTABLE_VERSION = 13, 12, 11
 PartitionResponse = ProduceResponse.PartitionProduceResponse
 
 
@@ -52,7 +53,7 @@ def handle(core: BrokerCore, request: Request) -> ProduceResponse | Deferred | N
         partitions = []
         for data in topic_data.partition_data:
             try:
-                answer, group = append(core, topic_data, data, by_id)
+                answer, group = append(core, request, topic_data, data, by_id)
                 last_group = max(last_group, group)
             except RefusedError as error:
                 has_error = True
@@ -82,6 +83,7 @@ def refuse_all(body: ProduceRequest, code: ErrorCode) -> ProduceResponse:
 
 def append(
     core: BrokerCore,
+    request: Request,
     topic_data: ProduceRequest.TopicProduceData,
     data: ProduceRequest.PartitionProduceData,
     by_id: bool,
@@ -110,6 +112,10 @@ def append(
             raise RefusedError(ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER)
         if verdict is Verdict.FENCED:
             raise RefusedError(ErrorCode.INVALID_PRODUCER_EPOCH)
+        if header.is_transactional:
+            join_transaction(core, request, log, header)
+        elif header.producer_id in log.producers.ongoing:
+            raise RefusedError(ErrorCode.INVALID_TXN_STATE, "a transaction is open, and the batch is not part of one")
     append_time = -1
     if log.config.log_append_time:
         append_time = core.clock.wall_ms()
@@ -145,6 +151,8 @@ def checked_header(core: BrokerCore, log: Log, batch: memoryview | bytes | bytea
         check_counts(header, batch)
         if header.is_control:
             raise InvalidBatchError("clients may not write control records")
+        if header.is_transactional and header.producer_id < 0:
+            raise InvalidBatchError("a batch of a transaction must have a producer id")
         if header.producer_id >= 0 and (header.base_sequence < 0 or header.producer_epoch < 0):
             raise InvalidBatchError("a batch with a producer id must have an epoch and a sequence")
         if config.compact:
@@ -155,11 +163,32 @@ def checked_header(core: BrokerCore, log: Log, batch: memoryview | bytes | bytea
         raise RefusedError(ErrorCode.INVALID_RECORD, str(error)) from error
     except CorruptBatchError as error:
         raise RefusedError(ErrorCode.CORRUPT_MESSAGE, str(error)) from error
-    if header.is_transactional:
-        raise RefusedError(ErrorCode.INVALID_TXN_STATE, "transactions are not served yet")
     if not config.log_append_time:
         check_timestamps(core, log, header)
     return header
+
+
+def join_transaction(core: BrokerCore, request: Request, log: Log, header: BatchHeader) -> None:
+    """Takes the partition into the batch's transaction, or checks that it is in. Raises RefusedError."""
+    partition = (log.topic, log.partition)
+    if header.producer_id in log.producers.ongoing:
+        return  # it was checked for the transaction's first batch here
+    body: ProduceRequest = request.body
+    producer = (body.transactional_id or "", header.producer_id, header.producer_epoch)
+    if request.api_version >= ADDS_VERSION:
+        error, _ = core.transactions.add(*producer, [partition], EPOCH_PER_TRANSACTION)
+    else:
+        error = core.transactions.verify(*producer, partition)
+    match error:
+        case ErrorCode.NONE:
+            return
+        case ErrorCode.PRODUCER_FENCED:
+            error = ErrorCode.INVALID_PRODUCER_EPOCH
+        case ErrorCode.CONCURRENT_TRANSACTIONS | ErrorCode.COORDINATOR_NOT_AVAILABLE:
+            error = ErrorCode.NOT_ENOUGH_REPLICAS  # what producers try again, as Kafka answers
+        case ErrorCode.TRANSACTION_ABORTABLE if request.api_version < ABORTABLE_VERSION:
+            error = ErrorCode.INVALID_TXN_STATE
+    raise RefusedError(error, "the partition is not part of the producer's transaction")
 
 
 def check_keys(header: BatchHeader, batch: memoryview | bytes | bytearray) -> None:

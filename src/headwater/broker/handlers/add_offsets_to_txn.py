@@ -1,0 +1,28 @@
+"""AddOffsetsToTxn, 0 to 4: takes a group's partition of `__consumer_offsets` into a transaction, before TxnOffsetCommit."""
+
+from headwater.broker.authorization import may_group, may_transaction
+from headwater.broker.core import BrokerCore
+from headwater.broker.dispatch import Request
+from headwater.broker.metadata import MetadataError
+from headwater.effects.waits import Deferred
+from headwater.protocol.error_codes import ErrorCode
+from headwater.protocol.messages.add_offsets_to_txn import AddOffsetsToTxnRequest, AddOffsetsToTxnResponse
+from headwater.security.acls import Operation
+
+FENCED_VERSION = 2
+
+
+def handle(core: BrokerCore, request: Request) -> AddOffsetsToTxnResponse | Deferred:
+    body: AddOffsetsToTxnRequest = request.body
+    if not may_transaction(core, request, Operation.WRITE, body.transactional_id):
+        return AddOffsetsToTxnResponse(error_code=ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED)
+    if not may_group(core, request, Operation.READ, body.group_id):
+        return AddOffsetsToTxnResponse(error_code=ErrorCode.GROUP_AUTHORIZATION_FAILED)
+    try:
+        partition = core.state_topics.group_partition(body.group_id)
+    except (MetadataError, OSError):
+        return AddOffsetsToTxnResponse(error_code=ErrorCode.COORDINATOR_NOT_AVAILABLE)
+    error, group = core.transactions.add(body.transactional_id, body.producer_id, body.producer_epoch, [partition])
+    if error is ErrorCode.PRODUCER_FENCED and request.api_version < FENCED_VERSION:
+        error = ErrorCode.INVALID_PRODUCER_EPOCH
+    return core.answer_when_durable(group, AddOffsetsToTxnResponse(error_code=error))

@@ -1,0 +1,89 @@
+"""AddPartitionsToTxn, 0 to 5: takes partitions into a producer's transaction, and begins it; answers when that is on disk.
+
+From 4 (brokers among themselves, KIP-890) for several transactions at once, or only to verify that they are in. One
+partition that cannot be added keeps all of its transaction out.
+"""
+
+from headwater.broker.authorization import may_cluster, may_topic, may_transaction
+from headwater.broker.core import BrokerCore
+from headwater.broker.dispatch import Request
+from headwater.effects.waits import Deferred
+from headwater.protocol.error_codes import ErrorCode
+from headwater.protocol.messages.add_partitions_to_txn import AddPartitionsToTxnRequest, AddPartitionsToTxnResponse
+from headwater.security.acls import Operation
+
+BATCHED_VERSION, FENCED_VERSION, ABORTABLE_VERSION = 4, 2, 5
+Wanted = AddPartitionsToTxnRequest.AddPartitionsToTxnTransaction
+TopicResult = AddPartitionsToTxnResponse.AddPartitionsToTxnTopicResult
+PartitionResult = AddPartitionsToTxnResponse.AddPartitionsToTxnPartitionResult
+
+
+def handle(core: BrokerCore, request: Request) -> AddPartitionsToTxnResponse | Deferred:
+    body: AddPartitionsToTxnRequest = request.body
+    if request.api_version < BATCHED_VERSION:
+        wanted = Wanted(
+            body.v3_and_below_transactional_id,
+            body.v3_and_below_producer_id,
+            body.v3_and_below_producer_epoch,
+            topics=body.v3_and_below_topics,
+        )
+        results, group = add(core, request, wanted)
+        return core.answer_when_durable(group, AddPartitionsToTxnResponse(results_by_topic_v3_and_below=results))
+    if not may_cluster(core, request, Operation.CLUSTER_ACTION):
+        return AddPartitionsToTxnResponse(error_code=ErrorCode.CLUSTER_AUTHORIZATION_FAILED)
+    response, last_group = AddPartitionsToTxnResponse(), 0
+    for wanted in body.transactions:
+        results, group = add(core, request, wanted)
+        last_group = max(last_group, group)
+        response.results_by_transaction.append(
+            AddPartitionsToTxnResponse.AddPartitionsToTxnResult(wanted.transactional_id, results)
+        )
+    return core.answer_when_durable(last_group, response)
+
+
+def add(core: BrokerCore, request: Request, wanted: Wanted) -> tuple[list[TopicResult], int]:
+    """A result for each partition, and the journal's group that makes it so."""
+    if not may_transaction(core, request, Operation.WRITE, wanted.transactional_id):
+        return results_of(wanted, {}, ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED), 0
+    partitions = [(topic.name, number) for topic in wanted.topics for number in topic.partitions]
+    if wanted.verify_only:
+        return results_of(wanted, verify(core, request, wanted, partitions), ErrorCode.NONE), 0
+    refusals = {key: refusal(core, request, *key) for key in partitions}
+    errors = {key: error for key, error in refusals.items() if error}
+    if errors:
+        return results_of(wanted, errors, ErrorCode.OPERATION_NOT_ATTEMPTED), 0
+    error, group = core.transactions.add(wanted.transactional_id, wanted.producer_id, wanted.producer_epoch, partitions)
+    if error is ErrorCode.PRODUCER_FENCED and request.api_version < FENCED_VERSION:
+        error = ErrorCode.INVALID_PRODUCER_EPOCH
+    return results_of(wanted, {}, error), group
+
+
+def verify(
+    core: BrokerCore, request: Request, wanted: Wanted, partitions: list[tuple[str, int]]
+) -> dict[tuple[str, int], ErrorCode]:
+    errors = {}
+    for key in partitions:
+        error = core.transactions.verify(wanted.transactional_id, wanted.producer_id, wanted.producer_epoch, key)
+        if error is ErrorCode.TRANSACTION_ABORTABLE and request.api_version < ABORTABLE_VERSION:
+            error = ErrorCode.INVALID_TXN_STATE
+        errors[key] = error
+    return errors
+
+
+def refusal(core: BrokerCore, request: Request, name: str, number: int) -> ErrorCode:
+    """Why a partition cannot be part of a transaction."""
+    if not may_topic(core, request, Operation.WRITE, name):
+        return ErrorCode.TOPIC_AUTHORIZATION_FAILED
+    topic = core.metadata.topics.get(name)
+    is_known = topic is not None and 0 <= number < topic.partitions
+    return ErrorCode.NONE if is_known else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+
+
+def results_of(wanted: Wanted, errors: dict[tuple[str, int], ErrorCode], for_others: ErrorCode) -> list[TopicResult]:
+    return [
+        TopicResult(
+            topic.name,
+            [PartitionResult(number, errors.get((topic.name, number), for_others)) for number in topic.partitions],
+        )
+        for topic in wanted.topics
+    ]

@@ -1,0 +1,44 @@
+"""DescribeProducers, 0: the producers that a partition knows, and where their open transactions begin (KIP-664)."""
+
+from headwater.broker.authorization import may_topic
+from headwater.broker.core import BrokerCore
+from headwater.broker.dispatch import Request
+from headwater.protocol.error_codes import ErrorCode
+from headwater.protocol.messages.describe_producers import DescribeProducersRequest, DescribeProducersResponse
+from headwater.security.acls import Operation
+
+PartitionResponse = DescribeProducersResponse.PartitionResponse
+
+
+def handle(core: BrokerCore, request: Request) -> DescribeProducersResponse:
+    body: DescribeProducersRequest = request.body
+    return DescribeProducersResponse(
+        topics=[
+            DescribeProducersResponse.TopicResponse(
+                topic.name, [describe(core, request, topic.name, number) for number in topic.partition_indexes]
+            )
+            for topic in body.topics
+        ]
+    )
+
+
+def describe(core: BrokerCore, request: Request, name: str, number: int) -> PartitionResponse:
+    if not may_topic(core, request, Operation.READ, name):
+        return PartitionResponse(number, ErrorCode.TOPIC_AUTHORIZATION_FAILED)
+    log, error = core.find_log(core.metadata.topics.get(name), number)
+    if log is None:
+        return PartitionResponse(number, error)
+    return PartitionResponse(
+        number,
+        active_producers=[
+            DescribeProducersResponse.ProducerState(
+                producer_id,
+                entry.epoch,
+                entry.batches[-1].last_sequence if entry.batches else -1,
+                entry.last_timestamp,
+                entry.coordinator_epoch,
+                log.producers.ongoing.get(producer_id, -1),
+            )
+            for producer_id, entry in log.producers.entries.items()
+        ],
+    )

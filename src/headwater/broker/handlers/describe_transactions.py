@@ -1,0 +1,45 @@
+"""DescribeTransactions, 0: transactional ids with their producer, state and partitions (KIP-664)."""
+
+from headwater.broker.authorization import may_topic, may_transaction
+from headwater.broker.core import BrokerCore
+from headwater.broker.dispatch import Request
+from headwater.protocol.error_codes import ErrorCode
+from headwater.protocol.messages.describe_transactions import (
+    DescribeTransactionsRequest,
+    DescribeTransactionsResponse,
+)
+from headwater.security.acls import Operation
+
+Described = DescribeTransactionsResponse.TransactionState
+
+
+def handle(core: BrokerCore, request: Request) -> DescribeTransactionsResponse:
+    body: DescribeTransactionsRequest = request.body
+    return DescribeTransactionsResponse(
+        transaction_states=[describe(core, request, transactional_id) for transactional_id in body.transactional_ids]
+    )
+
+
+def describe(core: BrokerCore, request: Request, transactional_id: str) -> Described:
+    failed = Described(transactional_id=transactional_id)
+    if not may_transaction(core, request, Operation.DESCRIBE, transactional_id):
+        failed.error_code = ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED
+        return failed
+    known = core.transactions.transactions.get(transactional_id)
+    if known is None:
+        failed.error_code = ErrorCode.TRANSACTIONAL_ID_NOT_FOUND
+        return failed
+    topics: dict[str, list[int]] = {}
+    for name, number in sorted(known.partitions):
+        if may_topic(core, request, Operation.DESCRIBE, name):
+            topics.setdefault(name, []).append(number)
+    return Described(
+        0,
+        transactional_id,
+        known.state.label,
+        known.timeout_ms,
+        known.started_ms,
+        known.producer_id,
+        known.producer_epoch,
+        [DescribeTransactionsResponse.TopicData(name, numbers) for name, numbers in topics.items()],
+    )

@@ -1,0 +1,44 @@
+"""EndTxn, 0 to 5: commits or aborts; answers when every partition has its marker on disk.
+
+From 5 the answer brings the epoch for the next transaction (KIP-890), and aborting without a transaction is allowed.
+"""
+
+from headwater.broker.authorization import may_transaction
+from headwater.broker.core import BrokerCore
+from headwater.broker.dispatch import Request
+from headwater.coordinators.transaction import EPOCH_PER_TRANSACTION
+from headwater.coordinators.transactions import ProducerAnswer
+from headwater.effects.waits import Deferred
+from headwater.protocol.error_codes import ErrorCode
+from headwater.protocol.messages.end_txn import EndTxnRequest, EndTxnResponse
+from headwater.security.acls import Operation
+
+FENCED_VERSION, EPOCH_VERSION = 2, 5
+
+
+def handle(core: BrokerCore, request: Request) -> EndTxnResponse | Deferred:
+    body: EndTxnRequest = request.body
+    version = request.api_version
+    if not may_transaction(core, request, Operation.WRITE, body.transactional_id):
+        return EndTxnResponse(error_code=ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED)
+    answer = core.transactions.end(
+        body.transactional_id,
+        body.producer_id,
+        body.producer_epoch,
+        commit=body.committed,
+        client_version=EPOCH_PER_TRANSACTION if version >= EPOCH_VERSION else 0,
+    )
+    if isinstance(answer, ProducerAnswer):
+        return response(version, answer)
+    deferred = Deferred()
+    answer.when_done(lambda done: deferred.complete(response(version, done)))
+    return deferred
+
+
+def response(version: int, answer: ProducerAnswer) -> EndTxnResponse:
+    error = answer.error
+    if error is ErrorCode.PRODUCER_FENCED and version < FENCED_VERSION:
+        error = ErrorCode.INVALID_PRODUCER_EPOCH
+    if error is not ErrorCode.NONE:
+        return EndTxnResponse(error_code=error)
+    return EndTxnResponse(producer_id=answer.producer_id, producer_epoch=answer.producer_epoch)

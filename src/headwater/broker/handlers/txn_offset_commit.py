@@ -1,0 +1,123 @@
+"""TxnOffsetCommit, 0 to 6: positions of a group that count when the producer's transaction commits.
+
+From 3 the consumer's generation, member and instance fence it (KIP-447); from 5 the group's partition is taken into the
+transaction by this request itself (KIP-890); from 6 topics go by id (KIP-1319).
+"""
+
+from headwater.broker.authorization import may_group, may_topic, may_transaction
+from headwater.broker.core import BrokerCore
+from headwater.broker.dispatch import Request
+from headwater.broker.metadata import MetadataError
+from headwater.coordinators.offsets import Commit, TopicPartition
+from headwater.coordinators.transaction import EPOCH_PER_TRANSACTION
+from headwater.effects.waits import Deferred
+from headwater.protocol.error_codes import ErrorCode
+from headwater.protocol.messages.txn_offset_commit import TxnOffsetCommitRequest, TxnOffsetCommitResponse
+from headwater.security.acls import Operation
+
+ADDS_VERSION, TOPIC_ID_VERSION = 5, 6
+PartitionResponse = TxnOffsetCommitResponse.TxnOffsetCommitResponsePartition
+TopicResponse = TxnOffsetCommitResponse.TxnOffsetCommitResponseTopic
+Errors = dict[TopicPartition, ErrorCode]
+
+
+def handle(core: BrokerCore, request: Request) -> TxnOffsetCommitResponse | Deferred:
+    body: TxnOffsetCommitRequest = request.body
+    names = topic_names(core, request)
+    if not may_transaction(core, request, Operation.WRITE, body.transactional_id):
+        return response(body, names, {}, ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED)
+    if not may_group(core, request, Operation.READ, body.group_id):
+        return response(body, names, {}, ErrorCode.GROUP_AUTHORIZATION_FAILED)
+    errors, commits = sorted_out(core, request, names)
+    error = core.groups.check_commit(
+        body.group_id,
+        body.generation_id_or_member_epoch,
+        body.member_id,
+        body.group_instance_id,
+        in_transaction=True,
+    )
+    if error is ErrorCode.NONE and commits:
+        error = take_into_transaction(core, request)
+    if error is not ErrorCode.NONE or not commits:
+        return response(body, names, errors, error)
+    records, commit_errors = core.groups.pending_records(body.group_id, commits)
+    errors |= commit_errors
+    if not records:
+        return response(body, names, errors, ErrorCode.NONE)
+    appended = core.state_topics.append_pending_offsets(body.group_id, body.producer_id, body.producer_epoch, records)
+    if isinstance(appended, ErrorCode):
+        return response(body, names, {}, appended)
+    deferred = Deferred()
+    appended.when_done(lambda done: deferred.complete(response(body, names, errors, ErrorCode.NONE)))
+    return deferred
+
+
+def take_into_transaction(core: BrokerCore, request: Request) -> ErrorCode:
+    """Adds the group's partition, or checks that it was added. What is added is in the journal before the offsets."""
+    body: TxnOffsetCommitRequest = request.body
+    producer = (body.transactional_id, body.producer_id, body.producer_epoch)
+    try:
+        partition = core.state_topics.group_partition(body.group_id)
+    except (MetadataError, OSError):
+        return ErrorCode.COORDINATOR_NOT_AVAILABLE
+    if request.api_version >= ADDS_VERSION:
+        return core.transactions.add(*producer, [partition], EPOCH_PER_TRANSACTION)[0]
+    error = core.transactions.verify(*producer, partition)
+    match error:
+        case ErrorCode.TRANSACTION_ABORTABLE:
+            return ErrorCode.INVALID_TXN_STATE
+        case ErrorCode.PRODUCER_FENCED:
+            return ErrorCode.INVALID_PRODUCER_EPOCH
+        case _:
+            return error
+
+
+def topic_names(core: BrokerCore, request: Request) -> list[str | None]:
+    """The name of each topic in the request; None for an unknown id."""
+    body: TxnOffsetCommitRequest = request.body
+    if request.api_version < TOPIC_ID_VERSION:
+        return [topic.name for topic in body.topics]
+    found = [core.metadata.by_id.get(topic.topic_id) for topic in body.topics]
+    return [topic.name if topic is not None else None for topic in found]
+
+
+def sorted_out(core: BrokerCore, request: Request, names: list[str | None]) -> tuple[Errors, list[Commit]]:
+    """What cannot be committed, with its error, and what can."""
+    body: TxnOffsetCommitRequest = request.body
+    errors: Errors = {}
+    commits = []
+    for topic, name in zip(body.topics, names, strict=True):
+        if name is None:
+            continue
+        known = core.metadata.topics.get(name)
+        is_allowed = may_topic(core, request, Operation.READ, name)
+        for p in topic.partitions:
+            if not is_allowed:
+                errors[name, p.partition_index] = ErrorCode.TOPIC_AUTHORIZATION_FAILED
+            elif known is None or not 0 <= p.partition_index < known.partitions:
+                errors[name, p.partition_index] = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+            else:
+                commits.append(
+                    Commit(
+                        name,
+                        p.partition_index,
+                        p.committed_offset,
+                        p.committed_leader_epoch,
+                        p.committed_metadata,
+                    )
+                )
+    return errors, commits
+
+
+def response(
+    body: TxnOffsetCommitRequest, names: list[str | None], errors: Errors, for_others: ErrorCode
+) -> TxnOffsetCommitResponse:
+    topics = []
+    for topic, name in zip(body.topics, names, strict=True):
+        others = ErrorCode.UNKNOWN_TOPIC_ID if name is None else for_others
+        partitions = [
+            PartitionResponse(p.partition_index, errors.get((name or "", p.partition_index), others))
+            for p in topic.partitions
+        ]
+        topics.append(TopicResponse(topic.topic_id, topic.name, partitions))
+    return TxnOffsetCommitResponse(topics=topics)

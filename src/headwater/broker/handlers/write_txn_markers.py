@@ -1,0 +1,57 @@
+"""WriteTxnMarkers, 1 to 2: ends a producer's transaction in the partitions named; answers when that is on disk.
+
+Brokers send it to each other; here an administrator's tool does (`kafka-transactions abort`, for hanging transactions).
+"""
+
+from headwater.broker.authorization import may_cluster
+from headwater.broker.core import BrokerCore
+from headwater.broker.dispatch import Request
+from headwater.effects.waits import Deferred
+from headwater.protocol.error_codes import ErrorCode
+from headwater.protocol.messages.write_txn_markers import WriteTxnMarkersRequest, WriteTxnMarkersResponse
+from headwater.security.acls import Operation
+from headwater.storage.producers import FencedMarkerError
+
+Marker = WriteTxnMarkersRequest.WritableTxnMarker
+MarkerResult = WriteTxnMarkersResponse.WritableTxnMarkerResult
+TopicResult = WriteTxnMarkersResponse.WritableTxnMarkerTopicResult
+PartitionResult = WriteTxnMarkersResponse.WritableTxnMarkerPartitionResult
+
+
+def handle(core: BrokerCore, request: Request) -> WriteTxnMarkersResponse | Deferred:
+    body: WriteTxnMarkersRequest = request.body
+    is_allowed = may_cluster(core, request, Operation.ALTER) or may_cluster(core, request, Operation.CLUSTER_ACTION)
+    response, last_group = WriteTxnMarkersResponse(), 0
+    for marker in body.markers:
+        result = MarkerResult(marker.producer_id)
+        response.markers.append(result)
+        for topic in marker.topics:
+            partitions = []
+            for number in topic.partition_indexes:
+                error, group = ErrorCode.CLUSTER_AUTHORIZATION_FAILED, 0
+                if is_allowed:
+                    error, group = write(core, marker, topic.name, number)
+                partitions.append(PartitionResult(number, error))
+                last_group = max(last_group, group)
+            result.topics.append(TopicResult(topic.name, partitions))
+    return core.answer_when_durable(last_group, response)
+
+
+def write(core: BrokerCore, marker: Marker, name: str, number: int) -> tuple[ErrorCode, int]:
+    log, error = core.find_log(core.metadata.topics.get(name), number)
+    if log is None:
+        return error, 0
+    try:
+        group = core.state_topics.write_marker(
+            log,
+            marker.producer_id,
+            marker.producer_epoch,
+            commit=marker.transaction_result,
+            coordinator_epoch=marker.coordinator_epoch,
+        )
+    except FencedMarkerError as fenced:
+        is_coordinator = fenced.coordinator
+        return ErrorCode.TRANSACTION_COORDINATOR_FENCED if is_coordinator else ErrorCode.INVALID_PRODUCER_EPOCH, 0
+    except OSError:
+        return ErrorCode.KAFKA_STORAGE_ERROR, 0
+    return ErrorCode.NONE, group

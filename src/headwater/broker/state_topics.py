@@ -1,0 +1,339 @@
+"""The topics in which the coordinators keep their state: `__consumer_offsets` and `__transaction_state`.
+
+They come into being with the first group or transaction, are written in Kafka's formats, read back at the start, and kept
+short: a log with many more records than there is state is written anew at its end and begins there. As compaction, that
+keeps the last value of every key.
+"""
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from headwater.broker.metadata import OFFSETS_TOPIC, TRANSACTIONS_TOPIC, MetadataError, Topic, encode_record
+from headwater.coordinators.group_records import StateRecord
+from headwater.coordinators.groups import GroupCoordinator, partition_for
+from headwater.coordinators.membership import GroupLimits
+from headwater.coordinators.transaction import Transaction
+from headwater.coordinators.transactions import TransactionCoordinator
+from headwater.effects.waits import Deferred
+from headwater.protocol.error_codes import ErrorCode
+from headwater.protocol.records import (
+    CONTROL,
+    TRANSACTIONAL,
+    BatchHeader,
+    Record,
+    batches,
+    build_batch,
+    control_record,
+    read_header,
+    read_marker,
+    records,
+)
+from headwater.storage.errors import StorageError
+from headwater.storage.log import Log
+from headwater.storage.producers import FencedMarkerError
+
+if TYPE_CHECKING:
+    from headwater.broker.core import BrokerCore
+
+logger = logging.getLogger(__name__)
+
+SNAPSHOT_BATCH_RECORDS = 1000
+METADATA_BATCH_RECORDS = 2**31 - 1
+SNAPSHOT_RECORDS_MIN = 5000
+READ_BYTES = 1 << 20
+COORDINATOR_EPOCH = 0  # one node: no other coordinator ever takes over
+
+
+def belongs_to(partition: int, partitions: int, key: str) -> bool:
+    return partition_for(key, partitions) == partition
+
+
+class StateTopics:
+    """See the module's text. Also writes transactions' markers, and what groups commit within transactions."""
+
+    def __init__(self, core: "BrokerCore") -> None:
+        self.core = core
+        self.lengths: dict[Log, int] = {}  # of each log of ours, the records in it
+        self.shorten_from: dict[Log, int] = {}  # and from how many on it may be worth shortening
+
+    def new_groups(self) -> GroupCoordinator:
+        core, settings = self.core, self.core.settings
+        limits = GroupLimits(
+            settings.group_min_session_timeout_ms,
+            settings.group_max_session_timeout_ms,
+            settings.group_initial_rebalance_delay_ms,
+            settings.group_max_size,
+        )
+        return GroupCoordinator(
+            core.clock,
+            core.timers,
+            core.entropy,
+            limits,
+            self.append_group_records,
+            offset_metadata_bytes_max=settings.offset_metadata_max_bytes,
+            offsets_retention_ms=settings.offsets_retention_minutes * 60_000,
+        )
+
+    def new_transactions(self) -> TransactionCoordinator:
+        settings = self.core.settings
+        return TransactionCoordinator(
+            self.core.clock,
+            self,
+            timeout_ms_max=settings.transaction_max_timeout_ms,
+            expiration_ms=settings.transactional_id_expiration_ms,
+        )
+
+    # -- the topics
+
+    def offsets_topic(self) -> Topic:
+        """The topic that keeps the groups, configured as Kafka configures it. Raises MetadataError and OSError."""
+        settings = self.core.settings
+        return self.ensure(OFFSETS_TOPIC, settings.offsets_topic_num_partitions, settings.offsets_topic_segment_bytes)
+
+    def transactions_topic(self) -> Topic:
+        """The topic that keeps the transactions. Raises MetadataError and OSError."""
+        settings = self.core.settings
+        return self.ensure(
+            TRANSACTIONS_TOPIC,
+            settings.transaction_state_log_num_partitions,
+            settings.transaction_state_log_segment_bytes,
+        )
+
+    def ensure(self, name: str, partitions: int, segment_bytes: int) -> Topic:
+        topics = self.core.metadata.topics
+        if name not in topics:
+            own: dict[str, str | None] = {
+                "cleanup.policy": "compact",
+                "compression.type": "producer",
+                "segment.bytes": str(segment_bytes),
+            }
+            self.core.create_topic(name, partitions, own)
+        return topics[name]
+
+    # -- loading
+
+    def load(self) -> None:
+        """Brings the coordinators' states back; both must exist, empty."""
+        core = self.core
+        for log in self.existing_logs(TRANSACTIONS_TOPIC):
+            for _, record in self.read_records(log):
+                core.transactions.replay(record.key, record.value)
+        for log in self.existing_logs(OFFSETS_TOPIC):
+            for header, record in self.read_records(log):
+                if header.is_control:
+                    commit, _ = read_marker(record)
+                    core.groups.end_transaction(header.producer_id, log.partition, commit=commit)
+                else:
+                    producer_id = header.producer_id if header.is_transactional else -1
+                    core.groups.replay(record.key, record.value, producer_id, log.partition)
+        core.groups.started()
+
+    def existing_logs(self, name: str) -> Iterable[Log]:
+        """The logs of a topic that have been written."""
+        core = self.core
+        topic = core.metadata.topics.get(name)
+        for partition in range(topic.partitions if topic is not None else 0):
+            assert topic is not None
+            if (name, partition) in core.store.directories or (topic.topic_id, partition) in core.store.logs:
+                yield core.log(topic, partition)
+
+    def read_records(self, log: Log) -> Iterable[tuple[BatchHeader, Record]]:
+        """Every record of a log of ours, decoded, with the header of its batch."""
+        offset = log.start_offset
+        self.lengths[log] = log.end_offset - offset
+        while offset < log.end_offset:
+            data = log.read(offset, READ_BYTES, at_least_one=True)
+            if not data:
+                raise StorageError(f"{log.directory} cannot be read at offset {offset}")
+            for header, batch in batches(data):
+                yield from ((header, record) for record in records(header, batch) if record.offset >= offset)
+                offset = header.next_offset
+
+    # -- appending
+
+    def append(self, log: Log, content: list[Record], producer: tuple[int, int] | None = None) -> int:
+        """Appends records of ours as one batch; returns the group that makes them durable. Raises OSError.
+
+        `producer` is the id and epoch of a transaction to which they belong.
+        """
+        if producer is None:
+            batch = build_batch(content)
+        else:
+            batch = build_batch(
+                content,
+                attributes=TRANSACTIONAL,
+                producer_id=producer[0],
+                producer_epoch=producer[1],
+                base_sequence=0,
+            )
+        _, group = self.core.store.append(log, batch, read_header(batch))
+        self.lengths[log] = self.lengths.get(log, 0) + len(content)
+        if group == 0:
+            self.core.log_grew(log)
+        return group
+
+    def stamped(self, changes: Iterable[StateRecord]) -> list[Record]:
+        now_ms = self.core.clock.wall_ms()
+        return [Record(key, value, (), now_ms) for key, value in changes]
+
+    def append_group_records(
+        self, group_id: str, changes: list[StateRecord], then: Callable[[ErrorCode], None]
+    ) -> None:
+        """What the group coordinator appends with."""
+        try:
+            topic = self.offsets_topic()
+            log = self.core.log(topic, partition_for(group_id, topic.partitions))
+            group = self.append(log, self.stamped(changes))
+        except (OSError, MetadataError) as error:
+            logger.error("group %s: cannot write to %s: %s", group_id, OFFSETS_TOPIC, error)
+            then(ErrorCode.COORDINATOR_NOT_AVAILABLE)
+            return
+        self.core.when_durable(group, lambda: then(ErrorCode.NONE))
+
+    def append_transaction(self, transactional_id: str, record: StateRecord) -> int:
+        """What the transaction coordinator appends with. Raises OSError."""
+        try:
+            topic = self.transactions_topic()
+        except MetadataError as error:
+            raise OSError(f"{TRANSACTIONS_TOPIC} cannot be created: {error}") from error
+        log = self.core.log(topic, partition_for(transactional_id, topic.partitions))
+        return self.append(log, self.stamped([record]))
+
+    def when_durable(self, group: int, callback: Callable[[], None]) -> None:
+        self.core.when_durable(group, callback)
+
+    def next_producer_id(self) -> tuple[int, int]:
+        return self.core.next_producer_id()
+
+    # -- offsets within transactions
+
+    def group_partition(self, group_id: str) -> tuple[str, int]:
+        """Where a group's offsets are kept. Raises MetadataError and OSError."""
+        topic = self.offsets_topic()
+        return topic.name, partition_for(group_id, topic.partitions)
+
+    def append_pending_offsets(
+        self, group_id: str, producer_id: int, epoch: int, changes: list[StateRecord]
+    ) -> Deferred | ErrorCode:
+        """Appends offsets that count when their transaction commits; answers with an ErrorCode."""
+        try:
+            topic = self.offsets_topic()
+            log = self.core.log(topic, partition_for(group_id, topic.partitions))
+            entry = log.producers.entries.get(producer_id)
+            if entry is not None and epoch < entry.epoch:
+                return ErrorCode.INVALID_PRODUCER_EPOCH
+            group = self.append(log, self.stamped(changes), (producer_id, epoch))
+        except (OSError, MetadataError) as error:
+            logger.error("group %s: cannot write to %s: %s", group_id, OFFSETS_TOPIC, error)
+            return ErrorCode.COORDINATOR_NOT_AVAILABLE
+        for key, value in changes:
+            self.core.groups.replay(key, value, producer_id, log.partition)
+        return self.core.answer_when_durable(group, ErrorCode.NONE)
+
+    # -- markers
+
+    def write_markers(self, transaction: Transaction, *, commit: bool) -> int:
+        """Ends the transaction in each of its partitions; returns the journal's last group. Raises OSError."""
+        last_group = 0
+        for name, number in sorted(transaction.partitions):
+            topic = self.core.metadata.topics.get(name)
+            if topic is None or number >= topic.partitions:
+                continue  # deleted meanwhile
+            log = self.core.log(topic, number)
+            try:
+                group = self.write_marker(log, transaction.producer_id, transaction.producer_epoch, commit=commit)
+            except FencedMarkerError as error:
+                logger.warning("transaction %s: %s: %s", transaction.transactional_id, log.directory, error)
+                continue
+            last_group = max(last_group, group)
+        return last_group
+
+    def write_marker(
+        self, log: Log, producer_id: int, epoch: int, *, commit: bool, coordinator_epoch: int = COORDINATOR_EPOCH
+    ) -> int:
+        """Ends a producer's transaction in one partition. Raises OSError and FencedMarkerError."""
+        core = self.core
+        marker = control_record(int(commit), coordinator_epoch, core.clock.wall_ms())
+        batch = build_batch([marker], attributes=CONTROL | TRANSACTIONAL, producer_id=producer_id, producer_epoch=epoch)
+        _, group = core.store.append(log, batch, read_header(batch))
+        if log.topic == OFFSETS_TOPIC:
+            self.lengths[log] = self.lengths.get(log, 0) + 1
+            end = partial(core.groups.end_transaction, producer_id, log.partition, commit=commit)
+            core.when_durable(group, end)
+        if group == 0:
+            core.log_grew(log)
+        return group
+
+    def end_hanging(self, log: Log) -> None:
+        """Sees to the open transactions that a start finds in a log.
+
+        A batch may have reached the disk in a power cut and the record that took its partition into the transaction not.
+        Where the producer is still the one of its transactional id, the partition is taken in now, so that the client's
+        commit or abort finds it; else nobody will ever end it, so it is aborted here, and forgotten: should the client
+        send the batch again, it is a new one. Raises OSError.
+        """
+        transactions = self.core.transactions
+        partition = (log.topic, log.partition)
+        for producer_id in list(log.producers.ongoing):
+            epoch = log.producers.entries[producer_id].epoch
+            known = transactions.of_producer(producer_id, epoch)
+            if known is not None and not known.state.is_prepared:
+                if partition not in known.partitions:
+                    transactions.change(known.begun_with([partition], self.core.clock.wall_ms(), known.client_version))
+                continue
+            if any(
+                t.producer_id == producer_id and partition in t.partitions for t in transactions.transactions.values()
+            ):
+                continue  # decided: its marker is on the way
+            logger.warning("%s: aborting what producer %d left open", log.directory, producer_id)
+            self.write_marker(log, producer_id, epoch, commit=False)
+            log.producers.forget(producer_id)
+
+    # -- keeping them short
+
+    def shorten_all(self) -> None:
+        """Shortens the logs that are worth it, the metadata's too. Raises OSError."""
+        core = self.core
+        # One batch: a crash must not leave a topic without its partitions.
+        self.shorten(core.metadata_log, self.metadata_records, METADATA_BATCH_RECORDS)
+        for log in [log for log in self.lengths if log is not core.metadata_log]:
+            partitions = core.metadata.topics[log.topic].partitions
+            belongs = partial(belongs_to, log.partition, partitions)
+            if log.topic == TRANSACTIONS_TOPIC:
+                self.shorten(log, partial(self.transaction_records, belongs), SNAPSHOT_BATCH_RECORDS)
+            elif core.groups.is_settled(belongs) and not log.producers.ongoing:
+                self.shorten(log, partial(self.group_records, belongs), SNAPSHOT_BATCH_RECORDS)
+
+    def metadata_records(self) -> list[Record]:
+        core = self.core
+        return [Record(None, encode_record(change)) for change in core.metadata.snapshot(core.store.leader_epoch)]
+
+    def group_records(self, belongs: Callable[[str], bool]) -> list[Record]:
+        return self.stamped(self.core.groups.snapshot(belongs))
+
+    def transaction_records(self, belongs: Callable[[str], bool]) -> list[Record]:
+        return self.stamped(self.core.transactions.snapshot(belongs))
+
+    def shorten(self, log: Log, state: Callable[[], list[Record]], batch_records: int) -> None:
+        """Writes the state anew if the log is four times as long; the state is only made where that can be so."""
+        count = self.lengths.get(log, 0)
+        if count < self.shorten_from.get(log, SNAPSHOT_RECORDS_MIN) or log.end_offset != log.high_watermark:
+            return
+        live = state()
+        self.shorten_from[log] = max(SNAPSHOT_RECORDS_MIN, 4 * len(live))
+        if count < self.shorten_from[log]:
+            return
+        start, group, now_ms = log.end_offset, 0, self.core.clock.wall_ms()
+        live = [replace(record, timestamp=now_ms) for record in live]
+        for at in range(0, len(live), batch_records):
+            group = self.append(log, live[at : at + batch_records])
+        self.lengths[log] = len(live)
+        self.core.when_durable(group, lambda: self.drop_before(log, start))
+
+    def drop_before(self, log: Log, offset: int) -> None:
+        if log.segments and log.segments[-1].base_offset < offset:
+            log.roll()
+        self.core.store.advance_start({log: offset})

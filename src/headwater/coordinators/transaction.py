@@ -1,0 +1,186 @@
+"""One transactional id: its producer, the state of its transaction, and the record of `__transaction_state` that says so.
+
+    Empty ──partition added──▶ Ongoing ──EndTxn──▶ PrepareCommit ──markers on disk──▶ CompleteCommit ──┐
+      ▲                          ▲   └──abort, time is up, fenced──▶ PrepareAbort ──▶ CompleteAbort ──┤
+      └── InitProducerId ────────┴───────────────────────────── partition added ─────────────────────┘
+
+A state is never changed in place: a decision makes the next one, its record is appended, and then it counts. Sources:
+TransactionMetadata.java, TransactionState.java, KIP-98, KIP-890.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from enum import IntEnum
+from typing import Any, TypeAlias
+
+from headwater.coordinators.group_records import StateRecord, versioned
+from headwater.effects.buffers import Buffer
+from headwater.protocol.compiled import decode, encode
+from headwater.protocol.errors import ProtocolError
+from headwater.protocol.messages.stored_transaction_log import TransactionLogKey, TransactionLogValue
+
+TopicPartition: TypeAlias = tuple[str, int]
+
+NO_PRODUCER_ID = -1
+NO_EPOCH = -1
+EPOCH_MAX = 2**15 - 1
+VALUE_VERSION = 1  # flexible: the producer ids before and after this one are tagged (KIP-890)
+EPOCH_PER_TRANSACTION = 2  # transaction.version from which a transaction's end bumps the epoch
+
+
+class TransactionState(IntEnum):
+    """As the records number them."""
+
+    EMPTY = 0
+    ONGOING = 1
+    PREPARE_COMMIT = 2
+    PREPARE_ABORT = 3
+    COMPLETE_COMMIT = 4
+    COMPLETE_ABORT = 5
+    DEAD = 6
+    PREPARE_EPOCH_FENCE = 7
+
+    @property
+    def label(self) -> str:
+        """As DescribeTransactions and ListTransactions name it."""
+        return "".join(word.capitalize() for word in self.name.split("_"))
+
+    @property
+    def is_prepared(self) -> bool:
+        """Whether the outcome is decided and its markers are being written."""
+        return self in (TransactionState.PREPARE_COMMIT, TransactionState.PREPARE_ABORT)
+
+    @property
+    def is_complete(self) -> bool:
+        return self in (TransactionState.COMPLETE_COMMIT, TransactionState.COMPLETE_ABORT)
+
+
+STATE_LABELS = {state.label: state for state in TransactionState}
+
+
+@dataclass(slots=True, frozen=True)
+class Transaction:
+    """A transactional id as it is now. Times are ms, -1 for none.
+
+    `last_epoch` is the epoch that the client had before it asked for a newer one, so that asking again gives the same
+    answer. `client_version` is the transaction.version that the client spoke last.
+    """
+
+    transactional_id: str
+    producer_id: int
+    producer_epoch: int
+    timeout_ms: int
+    state: TransactionState = TransactionState.EMPTY
+    partitions: frozenset[TopicPartition] = frozenset()
+    started_ms: int = -1
+    updated_ms: int = -1
+    last_epoch: int = NO_EPOCH
+    previous_producer_id: int = NO_PRODUCER_ID
+    next_producer_id: int = NO_PRODUCER_ID
+    client_version: int = 0
+
+    @property
+    def is_epoch_exhausted(self) -> bool:
+        """The highest epoch is kept for the marker that fences the last transaction."""
+        return self.producer_epoch >= EPOCH_MAX - 1
+
+    def begun_with(self, partitions: Iterable[TopicPartition], now_ms: int, client_version: int) -> "Transaction":
+        """Ongoing, with more partitions in it."""
+        is_new = self.state is not TransactionState.ONGOING
+        return replace(
+            self,
+            state=TransactionState.ONGOING,
+            partitions=frozenset(partitions) if is_new else self.partitions.union(partitions),
+            started_ms=now_ms if is_new else self.started_ms,
+            updated_ms=now_ms,
+            client_version=client_version,
+        )
+
+    def prepared(self, *, commit: bool, now_ms: int, bump_epoch: bool, next_producer_id: int) -> "Transaction":
+        """Decided. With `bump_epoch` the markers, and the client from now on, have the next epoch."""
+        return replace(
+            self,
+            state=TransactionState.PREPARE_COMMIT if commit else TransactionState.PREPARE_ABORT,
+            partitions=self.partitions if self.state is TransactionState.ONGOING else frozenset(),
+            started_ms=self.started_ms if self.state is TransactionState.ONGOING else now_ms,
+            producer_epoch=self.producer_epoch + bump_epoch,
+            last_epoch=self.producer_epoch if bump_epoch else self.last_epoch,
+            next_producer_id=next_producer_id,
+            updated_ms=now_ms,
+        )
+
+    def completed(self, now_ms: int) -> "Transaction":
+        """All markers are on disk; where the epochs were used up, the next producer id takes over."""
+        was_commit = self.state is TransactionState.PREPARE_COMMIT
+        done = replace(
+            self,
+            state=TransactionState.COMPLETE_COMMIT if was_commit else TransactionState.COMPLETE_ABORT,
+            partitions=frozenset(),
+            updated_ms=now_ms,
+        )
+        if self.next_producer_id == NO_PRODUCER_ID:
+            return done
+        return replace(
+            done,
+            producer_id=self.next_producer_id,
+            producer_epoch=0,
+            previous_producer_id=self.producer_id,
+            next_producer_id=NO_PRODUCER_ID,
+        )
+
+
+def transaction_key(transactional_id: str) -> bytes:
+    return versioned(TransactionLogKey.RECORD_TYPE, encode(TransactionLogKey(transactional_id), 0))
+
+
+def transaction_record(transaction: Transaction) -> StateRecord:
+    """A state as it lies in `__transaction_state`."""
+    topics: dict[str, list[int]] = {}
+    for topic, partition in sorted(transaction.partitions):
+        topics.setdefault(topic, []).append(partition)
+    is_empty = transaction.state is TransactionState.EMPTY
+    value = TransactionLogValue(
+        producer_id=transaction.producer_id,
+        producer_epoch=transaction.producer_epoch,
+        transaction_timeout_ms=transaction.timeout_ms,
+        transaction_status=transaction.state,
+        transaction_partitions=None
+        if is_empty
+        else [TransactionLogValue.PartitionsSchema(topic, numbers) for topic, numbers in topics.items()],
+        transaction_last_update_timestamp_ms=transaction.updated_ms,
+        transaction_start_timestamp_ms=transaction.started_ms,
+        previous_producer_id=transaction.previous_producer_id,
+        next_producer_id=transaction.next_producer_id,
+        client_transaction_version=transaction.client_version,
+    )
+    key = transaction_key(transaction.transactional_id)
+    return StateRecord(key, versioned(VALUE_VERSION, encode(value, VALUE_VERSION)))
+
+
+def read_transaction_key(key: Buffer) -> str:
+    """The transactional id in a record's key. Raises ProtocolError."""
+    if len(key) < 2 or int.from_bytes(key[:2], "big") != TransactionLogKey.RECORD_TYPE:
+        raise ProtocolError("a key of __transaction_state is of an unknown kind")
+    return str(decode(TransactionLogKey, 0, key, 2)[0].transactional_id)
+
+
+def read_transaction(transactional_id: str, value: Buffer) -> Transaction:
+    """The state in a record's value. Raises ProtocolError."""
+    message: Any = decode(TransactionLogValue, int.from_bytes(value[:2], "big"), value, 2)[0]
+    try:
+        state = TransactionState(message.transaction_status)
+    except ValueError as error:
+        raise ProtocolError(f"transaction {transactional_id} has an unknown state") from error
+    return Transaction(
+        transactional_id,
+        message.producer_id,
+        message.producer_epoch,
+        message.transaction_timeout_ms,
+        state,
+        frozenset((p.topic, number) for p in message.transaction_partitions or () for number in p.partition_ids),
+        message.transaction_start_timestamp_ms,
+        message.transaction_last_update_timestamp_ms,
+        previous_producer_id=message.previous_producer_id,
+        next_producer_id=message.next_producer_id,
+        client_version=message.client_transaction_version,
+    )

@@ -1,0 +1,374 @@
+"""The transaction coordinator: decide, append, replay over `__transaction_state`.
+
+A decision is a new state; its record is appended and, as it goes through the same journal as everything that is built
+on it, counts at once. The answer that promises it waits until it is on disk. Ending a transaction takes three steps,
+each on disk before the next begins, so that no power cut leaves it torn:
+
+    1. the outcome is decided (PrepareCommit or PrepareAbort)
+    2. a marker is written to every partition of the transaction
+    3. the transaction is complete
+
+The client is answered after the second: its next transaction meets no CONCURRENT_TRANSACTIONS. A start goes on where a
+crash stopped: prepared transactions get their markers (again, which changes nothing), open ones run into their timeout.
+Sources: TransactionCoordinator.java, KIP-98, KIP-360 (epochs), KIP-890 (an epoch a transaction).
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from typing import NamedTuple, Protocol
+
+from headwater.coordinators.group_records import StateRecord
+from headwater.coordinators.transaction import (
+    EPOCH_MAX,
+    EPOCH_PER_TRANSACTION,
+    NO_EPOCH,
+    NO_PRODUCER_ID,
+    TopicPartition,
+    Transaction,
+    TransactionState,
+    read_transaction,
+    read_transaction_key,
+    transaction_key,
+    transaction_record,
+)
+from headwater.effects.buffers import Buffer
+from headwater.effects.clock import Clock
+from headwater.effects.waits import Deferred
+from headwater.protocol.error_codes import ErrorCode
+
+logger = logging.getLogger(__name__)
+
+
+class TransactionBroker(Protocol):
+    """What the coordinator asks of the broker. All raise OSError; groups are the journal's."""
+
+    def append_transaction(self, transactional_id: str, record: StateRecord) -> int:
+        """Appends to `__transaction_state`; returns the group that makes it durable."""
+        ...
+
+    def write_markers(self, transaction: Transaction, *, commit: bool) -> int:
+        """Writes the markers to all partitions that still exist; returns the last group."""
+        ...
+
+    def when_durable(self, group: int, callback: Callable[[], None]) -> None:
+        """Calls back when that group is on disk."""
+        ...
+
+    def next_producer_id(self) -> tuple[int, int]:
+        """A producer id that nobody has, and the group that makes it so."""
+        ...
+
+
+class ProducerAnswer(NamedTuple):
+    """An answer that names a producer: to InitProducerId and EndTxn."""
+
+    error: ErrorCode
+    producer_id: int = NO_PRODUCER_ID
+    producer_epoch: int = NO_EPOCH
+
+
+class TransactionCoordinator:
+    """All transactional ids of this broker."""
+
+    def __init__(self, clock: Clock, broker: TransactionBroker, *, timeout_ms_max: int, expiration_ms: int) -> None:
+        self.clock = clock
+        self.broker = broker
+        self.timeout_ms_max = timeout_ms_max
+        self.expiration_ms = expiration_ms
+        self.transactions: dict[str, Transaction] = {}
+        self.ending: dict[str, list[Callable[[ErrorCode], None]]] = {}  # who waits for a transaction's end
+
+    # -- state
+
+    def replay(self, key: Buffer | None, value: Buffer | None) -> None:
+        """Takes a record into the state. Raises ProtocolError for one that cannot be read."""
+        if key is None:
+            return
+        transactional_id = read_transaction_key(key)
+        if value is None:
+            self.transactions.pop(transactional_id, None)
+        else:
+            self.transactions[transactional_id] = read_transaction(transactional_id, value)
+
+    def change(self, transaction: Transaction) -> int:
+        """Appends a state and takes it; returns the journal's group. Raises OSError; then nothing has changed."""
+        group = self.broker.append_transaction(transaction.transactional_id, transaction_record(transaction))
+        self.transactions[transaction.transactional_id] = transaction
+        return group
+
+    def started(self) -> None:
+        """To be called when all records are replayed: what was decided is carried out."""
+        for transaction in list(self.transactions.values()):
+            if transaction.state.is_prepared:
+                self.carry_out(transaction)
+
+    def snapshot(self, belongs: Callable[[str], bool]) -> Iterator[StateRecord]:
+        """The records that make the state of those ids from nothing."""
+        for transactional_id, transaction in self.transactions.items():
+            if belongs(transactional_id):
+                yield transaction_record(transaction)
+
+    def of_producer(self, producer_id: int, epoch: int) -> Transaction | None:
+        """The transactional id of a producer, if that is its current epoch."""
+        for transaction in self.transactions.values():
+            if transaction.producer_id == producer_id and transaction.producer_epoch == epoch:
+                return transaction
+        return None
+
+    # -- InitProducerId
+
+    def init(
+        self, transactional_id: str, timeout_ms: int, producer_id: int = NO_PRODUCER_ID, epoch: int = NO_EPOCH
+    ) -> ProducerAnswer | Deferred:
+        """A producer id and epoch with which no older instance can write any more; answers with a ProducerAnswer.
+
+        A client that recovers from an error names the id and epoch that it has (KIP-360). An open transaction is aborted
+        first.
+        """
+        if not transactional_id:
+            return ProducerAnswer(ErrorCode.INVALID_REQUEST)
+        if not 0 < timeout_ms <= self.timeout_ms_max:
+            return ProducerAnswer(ErrorCode.INVALID_TRANSACTION_TIMEOUT)
+        try:
+            known = self.transactions.get(transactional_id)
+            if known is None:
+                new_id, _ = self.broker.next_producer_id()
+                known = Transaction(transactional_id, new_id, NO_EPOCH, timeout_ms)
+            return self.init_known(known, timeout_ms, producer_id, epoch)
+        except OSError as error:
+            logger.error("transaction %s: a producer id cannot be written: %s", transactional_id, error)
+            return ProducerAnswer(ErrorCode.COORDINATOR_NOT_AVAILABLE)
+
+    def init_known(
+        self, known: Transaction, timeout_ms: int, producer_id: int, epoch: int
+    ) -> ProducerAnswer | Deferred:
+        is_new = known.producer_epoch == NO_EPOCH
+        if producer_id != NO_PRODUCER_ID and not is_new and not self.may_go_on(known, producer_id, epoch):
+            return ProducerAnswer(ErrorCode.PRODUCER_FENCED)
+        if known.state.is_prepared:
+            return ProducerAnswer(ErrorCode.CONCURRENT_TRANSACTIONS)
+        if known.state is TransactionState.ONGOING:
+            return self.abort_and_init(known, timeout_ms)
+        if producer_id != NO_PRODUCER_ID and epoch == known.last_epoch and epoch != known.producer_epoch and not is_new:
+            # The answer to the same request was lost.
+            return ProducerAnswer(ErrorCode.NONE, known.producer_id, known.producer_epoch)
+        now_ms = self.clock.wall_ms()
+        if known.is_epoch_exhausted:
+            new_id, _ = self.broker.next_producer_id()
+            after = replace(known, producer_id=new_id, producer_epoch=0, previous_producer_id=known.producer_id)
+        else:
+            after = replace(known, producer_epoch=known.producer_epoch + 1)
+        after = replace(
+            after,
+            state=TransactionState.EMPTY,
+            timeout_ms=timeout_ms,
+            last_epoch=epoch if producer_id != NO_PRODUCER_ID else NO_EPOCH,
+            started_ms=-1,
+            updated_ms=now_ms,
+        )
+        return self.answer(self.change(after), ProducerAnswer(ErrorCode.NONE, after.producer_id, after.producer_epoch))
+
+    def may_go_on(self, known: Transaction, producer_id: int, epoch: int) -> bool:
+        """Whether the client that names these is the one that has the transactional id."""
+        if producer_id == known.producer_id:
+            return epoch in (known.producer_epoch, known.last_epoch)
+        return producer_id == known.previous_producer_id and epoch >= EPOCH_MAX - 1
+
+    def abort_and_init(self, known: Transaction, timeout_ms: int) -> Deferred:
+        """Fences the older instance, aborts what it left open, then gives out the next epoch."""
+        deferred = Deferred()
+
+        def ended(error: ErrorCode) -> None:
+            if error is not ErrorCode.NONE:
+                deferred.complete(ProducerAnswer(error))
+                return
+            answer = self.init(known.transactional_id, timeout_ms)
+            if isinstance(answer, Deferred):
+                answer.when_done(deferred.complete)
+            else:
+                deferred.complete(answer)
+
+        self.fence(known, ended)
+        return deferred
+
+    def fence(self, transaction: Transaction, ended: Callable[[ErrorCode], None]) -> None:
+        """Aborts an open transaction on behalf of the broker. Raises OSError.
+
+        The markers carry a newer epoch: whatever the old instance sends from now on is refused.
+        """
+        prepared = transaction.prepared(
+            commit=False, now_ms=self.clock.wall_ms(), bump_epoch=True, next_producer_id=NO_PRODUCER_ID
+        )
+        # The client must not take this epoch for the one that ending its transaction gives.
+        self.end_prepared(replace(prepared, last_epoch=NO_EPOCH), ended)
+
+    def answer(self, group: int, answer: ProducerAnswer) -> Deferred:
+        deferred = Deferred()
+        self.broker.when_durable(group, lambda: deferred.complete(answer))
+        return deferred
+
+    # -- AddPartitionsToTxn, AddOffsetsToTxn, and the batches that add by themselves
+
+    def check(self, transactional_id: str, producer_id: int, epoch: int) -> tuple[Transaction | None, ErrorCode]:
+        """The transaction that this producer may add to, or why it may not."""
+        if not transactional_id:
+            return None, ErrorCode.INVALID_REQUEST
+        transaction = self.transactions.get(transactional_id)
+        if transaction is None or transaction.producer_id != producer_id:
+            return None, ErrorCode.INVALID_PRODUCER_ID_MAPPING
+        if transaction.producer_epoch != epoch:
+            return None, ErrorCode.PRODUCER_FENCED
+        if transaction.state.is_prepared:
+            return None, ErrorCode.CONCURRENT_TRANSACTIONS
+        return transaction, ErrorCode.NONE
+
+    def add(
+        self,
+        transactional_id: str,
+        producer_id: int,
+        epoch: int,
+        partitions: Iterable[TopicPartition],
+        client_version: int = 0,
+    ) -> tuple[ErrorCode, int]:
+        """Takes partitions into the transaction, and begins it; returns the group that makes it durable."""
+        transaction, error = self.check(transactional_id, producer_id, epoch)
+        if transaction is None:
+            return error, 0
+        wanted = frozenset(partitions)
+        if transaction.state is TransactionState.ONGOING and wanted <= transaction.partitions:
+            return ErrorCode.NONE, 0
+        try:
+            return ErrorCode.NONE, self.change(transaction.begun_with(wanted, self.clock.wall_ms(), client_version))
+        except OSError as failure:
+            logger.error("transaction %s cannot be written: %s", transactional_id, failure)
+            return ErrorCode.COORDINATOR_NOT_AVAILABLE, 0
+
+    def verify(self, transactional_id: str, producer_id: int, epoch: int, partition: TopicPartition) -> ErrorCode:
+        """Whether the partition is in the producer's open transaction: TRANSACTION_ABORTABLE when it is not."""
+        transaction, error = self.check(transactional_id, producer_id, epoch)
+        if transaction is None:
+            return error
+        is_in = transaction.state is TransactionState.ONGOING and partition in transaction.partitions
+        return ErrorCode.NONE if is_in else ErrorCode.TRANSACTION_ABORTABLE
+
+    # -- EndTxn
+
+    def end(
+        self, transactional_id: str, producer_id: int, epoch: int, *, commit: bool, client_version: int
+    ) -> ProducerAnswer | Deferred:
+        """Commits or aborts; answers with a ProducerAnswer, which has the next epoch from transaction.version 2 on."""
+        bumps = client_version >= EPOCH_PER_TRANSACTION
+        if not transactional_id:
+            return ProducerAnswer(ErrorCode.INVALID_REQUEST)
+        known = self.transactions.get(transactional_id)
+        if known is None:
+            return ProducerAnswer(ErrorCode.INVALID_PRODUCER_ID_MAPPING)
+        if bumps and self.is_end_again(known, producer_id, epoch):
+            return self.end_again(known, commit=commit)
+        if known.producer_id != producer_id:
+            return ProducerAnswer(ErrorCode.INVALID_PRODUCER_ID_MAPPING)
+        if known.producer_epoch != epoch:
+            return ProducerAnswer(ErrorCode.PRODUCER_FENCED)
+        if known.state is not TransactionState.ONGOING and not (bumps and not commit and not known.state.is_prepared):
+            return self.end_without_transaction(known, commit=commit)
+        next_id = NO_PRODUCER_ID
+        deferred = Deferred()
+
+        def ended(error: ErrorCode) -> None:
+            after = self.transactions.get(transactional_id, known)
+            deferred.complete(ProducerAnswer(error, after.producer_id, after.producer_epoch))
+
+        try:
+            if bumps and known.is_epoch_exhausted:
+                next_id, _ = self.broker.next_producer_id()
+            prepared = replace(known, client_version=client_version).prepared(
+                commit=commit, now_ms=self.clock.wall_ms(), bump_epoch=bumps, next_producer_id=next_id
+            )
+            self.end_prepared(prepared, ended)
+        except OSError as error:
+            logger.error("transaction %s: its end cannot be written: %s", transactional_id, error)
+            return ProducerAnswer(ErrorCode.COORDINATOR_NOT_AVAILABLE)
+        return deferred
+
+    def is_end_again(self, known: Transaction, producer_id: int, epoch: int) -> bool:
+        """Whether this EndTxn comes from a client that has not seen the answer to its first one."""
+        if producer_id == known.producer_id:
+            return epoch == known.producer_epoch - 1
+        return producer_id == known.previous_producer_id and epoch >= EPOCH_MAX - 1 and known.producer_epoch == 0
+
+    def end_again(self, known: Transaction, *, commit: bool) -> ProducerAnswer:
+        committed = (TransactionState.PREPARE_COMMIT, TransactionState.COMPLETE_COMMIT)
+        if not (known.state.is_prepared or known.state.is_complete):
+            return ProducerAnswer(ErrorCode.PRODUCER_FENCED)
+        if commit != (known.state in committed):
+            return ProducerAnswer(ErrorCode.INVALID_TXN_STATE)
+        if known.state.is_prepared:
+            return ProducerAnswer(ErrorCode.CONCURRENT_TRANSACTIONS)
+        return ProducerAnswer(ErrorCode.NONE, known.producer_id, known.producer_epoch)
+
+    def end_without_transaction(self, known: Transaction, *, commit: bool) -> ProducerAnswer:
+        match known.state, commit:
+            case (TransactionState.COMPLETE_COMMIT, True) | (TransactionState.COMPLETE_ABORT, False):
+                return ProducerAnswer(ErrorCode.NONE, known.producer_id, known.producer_epoch)
+            case (TransactionState.PREPARE_COMMIT, True) | (TransactionState.PREPARE_ABORT, False):
+                return ProducerAnswer(ErrorCode.CONCURRENT_TRANSACTIONS)
+            case _:
+                return ProducerAnswer(ErrorCode.INVALID_TXN_STATE)
+
+    def end_prepared(self, prepared: Transaction, ended: Callable[[ErrorCode], None]) -> None:
+        """Step 1; the others follow when it is on disk. Raises OSError."""
+        group = self.change(prepared)
+        self.ending.setdefault(prepared.transactional_id, []).append(ended)
+        self.broker.when_durable(group, lambda: self.carry_out(prepared))
+
+    def carry_out(self, prepared: Transaction) -> None:
+        """Steps 2 and 3 of a transaction whose outcome is on disk."""
+        commit = prepared.state is TransactionState.PREPARE_COMMIT
+        try:
+            group = self.broker.write_markers(prepared, commit=commit)
+        except OSError as error:
+            logger.error("transaction %s: markers cannot be written: %s", prepared.transactional_id, error)
+            self.tell(prepared, ErrorCode.COORDINATOR_NOT_AVAILABLE)
+            return
+        self.broker.when_durable(group, lambda: self.complete(prepared))
+
+    def complete(self, prepared: Transaction) -> None:
+        if self.transactions.get(prepared.transactional_id) != prepared:
+            return
+        try:
+            self.change(prepared.completed(self.clock.wall_ms()))
+        except OSError as error:
+            logger.error("transaction %s: its end cannot be written: %s", prepared.transactional_id, error)
+            self.tell(prepared, ErrorCode.COORDINATOR_NOT_AVAILABLE)
+            return
+        self.tell(prepared, ErrorCode.NONE)
+
+    def tell(self, transaction: Transaction, error: ErrorCode) -> None:
+        for ended in self.ending.pop(transaction.transactional_id, ()):
+            ended(error)
+
+    # -- chores
+
+    def abort_overdue(self) -> None:
+        """Aborts what has been open for longer than its timeout, and goes on with what could not be ended."""
+        now_ms = self.clock.wall_ms()
+        for transaction in list(self.transactions.values()):
+            if transaction.state.is_prepared and transaction.transactional_id not in self.ending:
+                self.ending[transaction.transactional_id] = []
+                self.carry_out(transaction)
+            elif (
+                transaction.state is TransactionState.ONGOING
+                and transaction.started_ms + transaction.timeout_ms < now_ms
+            ):
+                logger.info("transaction %s is aborted: its time is up", transaction.transactional_id)
+                self.fence(transaction, lambda error: None)
+
+    def remove_expired(self) -> None:
+        """Forgets ids that nobody has used for transactional.id.expiration.ms. Raises OSError."""
+        before_ms = self.clock.wall_ms() - self.expiration_ms
+        for transactional_id, transaction in list(self.transactions.items()):
+            is_idle = transaction.state is TransactionState.EMPTY or transaction.state.is_complete
+            if is_idle and transaction.updated_ms < before_ms:
+                self.broker.append_transaction(transactional_id, StateRecord(transaction_key(transactional_id), None))
+                del self.transactions[transactional_id]
