@@ -182,9 +182,9 @@ class Log:
                 continue
             offset = candidate
             break
-        for segment in self.segments:
-            if segment in self.unsynced_segments:
-                segment.forget_aborted(self.recovery_point)
+        unsynced = [segment for segment in self.segments if segment in self.unsynced_segments]
+        if not all([segment.forget_aborted(self.recovery_point) for segment in unsynced]):
+            self.rebuild_aborted()
         for header, segment, position in self.batches_from(offset):
             if header.producer_id >= 0:
                 self.note_recovered(header, segment, segment.read_batch(header, position) if header.is_control else b"")
@@ -197,8 +197,13 @@ class Log:
         is_commit, coordinator_epoch = marker_of(header, batch)
         aborted = None if is_commit else self.producers.aborts(header.producer_id, header.base_offset)
         if aborted is not None and header.base_offset >= self.recovery_point:
-            segment.note_aborted(aborted)
+            self.note_aborted(segment, aborted)
         self.producers.note_marker(header, header.base_offset, coordinator_epoch)
+
+    def note_aborted(self, segment: Segment, aborted: AbortedTransaction) -> None:
+        segment.note_aborted(aborted)
+        self.unsynced_segments.add(segment)
+        self.names_unsynced = True  # its index may be a new file
 
     def batches_from(self, offset: int) -> Iterator[tuple[BatchHeader, Segment, int]]:
         """The header of every batch from the one that holds `offset` on, its segment and its position there."""
@@ -251,7 +256,7 @@ class Log:
             segment = self.segments[-1]
             if segment.should_roll(len(batch), offset, header.max_timestamp, self.config):
                 segment = self.roll()
-            segment.note_aborted(aborted)
+            self.note_aborted(segment, aborted)
         self.write(batch, header)
         self.producers.note_marker(header, offset, coordinator_epoch)
         self.end_offset = offset + 1
@@ -426,8 +431,7 @@ class Log:
             is_commit, coordinator_epoch = marker_of(header, segment.read_batch(header, position))
             aborted = None if is_commit else states.aborts(header.producer_id, header.base_offset)
             if aborted is not None:
-                segment.note_aborted(aborted)
-                self.unsynced_segments.add(segment)
+                self.note_aborted(segment, aborted)
             states.note_marker(header, header.base_offset, coordinator_epoch)
 
     def bytes_between(self, offset: int, *, committed: bool = False) -> int:

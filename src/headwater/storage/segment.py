@@ -112,18 +112,19 @@ class Segment:
         index.append(aborted)
         self.aborted_changed = True
 
-    def forget_aborted(self, offset: int) -> None:
-        """Forgets the aborted transactions whose marker is at or behind `offset`, and what a crash left behind them."""
+    def forget_aborted(self, offset: int) -> bool:
+        """Forgets the aborted transactions whose marker is at or behind `offset`; False when the file is damaged."""
         content = load_file(self.files, self.path + ".txnindex")
         self.aborted = TransactionIndex()
         if content is None:
-            return
-        self.aborted.load(content)
+            return True
+        is_sound = self.aborted.load(content)
         self.aborted.truncate(offset)
         file = self.files.open(self.path + ".txnindex", create=True)
         file.truncate(len(self.aborted) * ABORTED_ENTRY.size)
         file.close()
         self.aborted_changed = True
+        return is_sound
 
     def should_roll(self, size: int, last_offset: int, timestamp: int, config: LogConfig) -> bool:
         """Whether a batch of `size` bytes belongs into a new segment; time counts between records, as in Kafka."""
