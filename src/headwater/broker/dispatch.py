@@ -55,6 +55,8 @@ SERVED: tuple[ApiKey, ...] = (
     ApiKey.DESCRIBE_PRODUCERS,
     ApiKey.DESCRIBE_TRANSACTIONS,
     ApiKey.LIST_TRANSACTIONS,
+    ApiKey.CONSUMER_GROUP_HEARTBEAT,
+    ApiKey.CONSUMER_GROUP_DESCRIBE,
     ApiKey.DESCRIBE_TOPIC_PARTITIONS,
 )
 # librdkafka's compressed produce fails unless Produce 0 is advertised (KAFKA-18659); a request of 0 to 2 is refused.

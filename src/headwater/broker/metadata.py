@@ -27,6 +27,7 @@ PARTITIONS_MAX = 20_000
 PRODUCER_ID_BLOCK = 1000
 TOPIC_NAME = re.compile(r"[a-zA-Z0-9._-]{1,249}")
 TOPIC_RESOURCE = 2
+TOPIC_RECORDS = frozenset({2, 3, 9})
 FRAME_VERSION = 1
 RECORD_MODULES = {
     0: ("register_broker_record", "RegisterBrokerRecord", 3),
@@ -107,7 +108,24 @@ class Metadata:
         self.next_producer_id = 0
         self.broker_epoch = -1
         self.broker_configs: dict[str, str] = {}
+        self.group_configs: dict[str, dict[str, str]] = {}
+        self.topics_version = 0  # grows with each change of topics and partitions
         self.features = dict(DEFAULT_LEVELS)
+
+    # -- what the coordinators ask
+
+    def find_topic(self, name: str) -> tuple[bytes, int] | None:
+        """A topic's id and number of partitions."""
+        topic = self.topics.get(name)
+        return None if topic is None else (topic.topic_id, topic.partitions)
+
+    def topic_names(self) -> Iterator[str]:
+        """The names of all topics."""
+        return iter(self.topics)
+
+    def topic_name(self, topic_id: bytes) -> str | None:
+        topic = self.by_id.get(topic_id)
+        return None if topic is None else topic.name
 
     # -- decisions
 
@@ -218,6 +236,8 @@ class Metadata:
 
     def replay(self, record: Any) -> None:
         """Changes the state as the record says."""
+        if record.RECORD_TYPE in TOPIC_RECORDS:
+            self.topics_version += 1
         match record.RECORD_TYPE:
             case 0:
                 self.broker_epoch = record.broker_epoch

@@ -62,6 +62,11 @@ class Settings:
     group_max_session_timeout_ms: int = 1_800_000
     group_initial_rebalance_delay_ms: int = 3_000
     group_max_size: int = 2_147_483_647
+    group_consumer_session_timeout_ms: int = 45_000
+    group_consumer_heartbeat_interval_ms: int = 5_000
+    group_consumer_max_size: int = 2_147_483_647
+    group_consumer_assignors: str = "uniform,range"
+    group_consumer_migration_policy: str = "bidirectional"
     headwater_durability: str = "journal"
     headwater_journal_file_bytes: int = 128 << 20
     headwater_open_files_max: int = 0
@@ -137,6 +142,14 @@ def check_settings(settings: Settings) -> None:
         raise SettingsError(
             f"headwater.durability must be journal or page-cache, not {settings.headwater_durability!r}"
         )
+    assignors = {name.strip() for name in settings.group_consumer_assignors.split(",")}
+    if not assignors or not assignors <= {"uniform", "range"}:
+        raise SettingsError("group.consumer.assignors must be uniform, range or both")
+    if settings.group_consumer_migration_policy not in ("disabled", "upgrade", "downgrade", "bidirectional"):
+        raise SettingsError(
+            "group.consumer.migration.policy must be disabled, upgrade, downgrade or bidirectional, not "
+            f"{settings.group_consumer_migration_policy!r}"
+        )
     for name, low in (
         ("num_partitions", 1),
         ("socket_request_max_bytes", 1024),
@@ -148,6 +161,9 @@ def check_settings(settings: Settings) -> None:
         ("node_id", 0),
         ("fetch_max_bytes", 1024),
         ("max_connections", 1),
+        ("group_consumer_session_timeout_ms", 1),
+        ("group_consumer_heartbeat_interval_ms", 1),
+        ("group_consumer_max_size", 1),
         ("group_max_size", 1),
     ):
         if getattr(settings, name) < low:

@@ -12,10 +12,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from headwater.broker.metadata import OFFSETS_TOPIC, TRANSACTIONS_TOPIC, MetadataError, Topic, encode_record
+from headwater.coordinators.consumer_groups import ConsumerGroupLimits
 from headwater.coordinators.group_records import StateRecord
 from headwater.coordinators.groups import GroupCoordinator, partition_for
 from headwater.coordinators.membership import GroupLimits
-from headwater.coordinators.transaction import Transaction
+from headwater.coordinators.transaction import EPOCH_PER_TRANSACTION, Transaction
 from headwater.coordinators.transactions import TransactionCoordinator
 from headwater.effects.waits import Deferred
 from headwater.protocol.error_codes import ErrorCode
@@ -73,9 +74,33 @@ class StateTopics:
             core.entropy,
             limits,
             self.append_group_records,
+            topics=core.metadata,
+            log=self,
+            consumer_limits=self.consumer_limits(),
+            configs_of=self.group_limits,
+            migration_policy=settings.group_consumer_migration_policy,
             offset_metadata_bytes_max=settings.offset_metadata_max_bytes,
             offsets_retention_ms=settings.offsets_retention_minutes * 60_000,
         )
+
+    def consumer_limits(self) -> ConsumerGroupLimits:
+        settings = self.core.settings
+        return ConsumerGroupLimits(
+            settings.group_consumer_session_timeout_ms,
+            settings.group_consumer_heartbeat_interval_ms,
+            settings.group_consumer_max_size,
+            tuple(name.strip() for name in settings.group_consumer_assignors.split(",")),
+        )
+
+    def group_limits(self, group_id: str) -> ConsumerGroupLimits:
+        """What holds for one group: its own configuration comes first."""
+        own = self.core.metadata.group_configs.get(group_id)
+        limits = self.core.groups.consumers.limits
+        if not own:
+            return limits
+        session = own.get("consumer.session.timeout.ms", limits.session_timeout_ms)
+        interval = own.get("consumer.heartbeat.interval.ms", limits.heartbeat_interval_ms)
+        return limits._replace(session_timeout_ms=int(session), heartbeat_interval_ms=int(interval))
 
     def new_transactions(self) -> TransactionCoordinator:
         settings = self.core.settings
@@ -193,6 +218,18 @@ class StateTopics:
             return
         self.core.when_durable(group, lambda: then(ErrorCode.NONE))
 
+    def append_group_state(self, group_id: str, records: list[StateRecord]) -> int:
+        """What groups of the new protocol append with; returns the journal's group. Raises OSError."""
+        try:
+            topic = self.offsets_topic()
+        except MetadataError as error:
+            raise OSError(f"{OFFSETS_TOPIC} cannot be created: {error}") from error
+        log = self.core.log(topic, partition_for(group_id, topic.partitions))
+        return self.append(log, self.stamped(records))
+
+    def answer_when_durable(self, group: int, answer: object) -> Deferred:
+        return self.core.answer_when_durable(group, answer)
+
     def append_transaction(self, transactional_id: str, record: StateRecord) -> int:
         """What the transaction coordinator appends with. Raises OSError."""
         try:
@@ -273,7 +310,8 @@ class StateTopics:
         A batch may have reached the disk in a power cut and the record that took its partition into the transaction not.
         Where the producer is still the one of its transactional id, the partition is taken in now, so that the client's
         commit or abort finds it; else nobody will ever end it, so it is aborted here, and forgotten: should the client
-        send the batch again, it is a new one. Raises OSError.
+        send the batch again, it is a new one. So is a batch that has already the epoch which its transactional id gets
+        with the end that is being written: it is of the next transaction, which that end must not commit. Raises OSError.
         """
         transactions = self.core.transactions
         partition = (log.topic, log.partition)
@@ -284,10 +322,10 @@ class StateTopics:
                 if partition not in known.partitions:
                     transactions.change(known.begun_with([partition], self.core.clock.wall_ms(), known.client_version))
                 continue
-            if any(
-                t.producer_id == producer_id and partition in t.partitions for t in transactions.transactions.values()
-            ):
-                continue  # decided: its marker is on the way
+            is_next_one = known is not None and known.client_version >= EPOCH_PER_TRANSACTION
+            decided = (t for t in transactions.transactions.values() if t.producer_id == producer_id)
+            if not is_next_one and any(partition in t.partitions for t in decided):
+                continue  # its marker is on the way
             logger.warning("%s: aborting what producer %d left open", log.directory, producer_id)
             self.write_marker(log, producer_id, epoch, commit=False)
             log.producers.forget(producer_id)

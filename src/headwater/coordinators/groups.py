@@ -6,6 +6,17 @@ when they are durable, through the same `replay` that a restart uses.
 
 from collections.abc import Callable, Iterable, Iterator
 
+from headwater.coordinators.consumer_group import JOIN_EPOCH, ConsumerGroup, ConsumerGroupState
+from headwater.coordinators.consumer_groups import (
+    ConsumerGroupLimits,
+    ConsumerGroups,
+    GroupError,
+    GroupLog,
+    Heartbeat,
+    HeartbeatAnswer,
+    Topics,
+)
+from headwater.coordinators.consumer_records import group_removal_records, read_consumer_key, snapshot_records
 from headwater.coordinators.group import Group, GroupState
 from headwater.coordinators.group_records import (
     StateRecord,
@@ -15,7 +26,15 @@ from headwater.coordinators.group_records import (
     read_key,
     read_offset,
 )
-from headwater.coordinators.membership import Append, GroupLimits, Membership
+from headwater.coordinators.membership import (
+    Append,
+    GroupLimits,
+    JoinAnswer,
+    JoinRequest,
+    Membership,
+    SyncAnswer,
+)
+from headwater.coordinators.migration import Migration
 from headwater.coordinators.offsets import Commit, Offsets, TopicPartition, subscribed_topics
 from headwater.effects.buffers import Buffer
 from headwater.effects.clock import Clock
@@ -45,18 +64,86 @@ class GroupCoordinator:
         limits: GroupLimits,
         append: Append,
         *,
+        topics: Topics,
+        log: GroupLog,
+        consumer_limits: ConsumerGroupLimits,
+        configs_of: Callable[[str], ConsumerGroupLimits],
+        migration_policy: str = "bidirectional",
         offset_metadata_bytes_max: int = 4096,
         offsets_retention_ms: int = 7 * 24 * 3_600_000,
     ) -> None:
         self.clock = clock
         self.append = append
         self.membership = Membership(clock, timers, entropy, limits, append)
+        self.consumers = ConsumerGroups(
+            clock, timers, topics, log, consumer_limits, configs_of, lambda change: self.migration.downgrade(change)
+        )
+        self.migration = Migration(self.membership, self.consumers, migration_policy)
         self.offsets = Offsets(offset_metadata_bytes_max)
         self.offsets_retention_ms = offsets_retention_ms
 
     @property
     def groups(self) -> dict[str, Group]:
         return self.membership.groups
+
+    # -- members: each request goes to the protocol that its group has
+
+    def consumer_heartbeat(self, request: Heartbeat) -> HeartbeatAnswer | Deferred:
+        """ConsumerGroupHeartbeat; answers with a HeartbeatAnswer."""
+        if request.group_id in self.groups and request.epoch == JOIN_EPOCH:
+            try:
+                self.consumers.check(request)
+                self.migration.upgrade(request.group_id)
+            except GroupError as error:
+                return HeartbeatAnswer(error.code, error.message)
+        return self.consumers.heartbeat(request)
+
+    def join(self, request: JoinRequest) -> JoinAnswer | Deferred:
+        """JoinGroup; answers with a JoinAnswer."""
+        group = self.consumers.groups.get(request.group_id)
+        if group is None:
+            return self.membership.join(request)
+        if not group.members:
+            removed = self.remove_consumer_group(group)
+            return removed if isinstance(removed, JoinAnswer) else self.membership.join(request)
+        return self.migration.join(group, request)
+
+    def remove_consumer_group(self, group: ConsumerGroup) -> JoinAnswer | None:
+        """An empty group of the new protocol makes way for a classic one."""
+        try:
+            self.consumers.log.append_group_state(group.group_id, group_removal_records(group))
+        except OSError:
+            return JoinAnswer(ErrorCode.COORDINATOR_NOT_AVAILABLE)
+        self.consumers.forget(group.group_id)
+        return None
+
+    def sync(
+        self,
+        group_id: str,
+        generation: int,
+        member_id: str,
+        instance_id: str | None,
+        protocol_type: str | None,
+        protocol: str | None,
+        assignments: dict[str, bytes],
+    ) -> SyncAnswer | Deferred:
+        """SyncGroup; answers with a SyncAnswer."""
+        group = self.consumers.groups.get(group_id)
+        if group is not None:
+            return self.migration.sync(group, member_id, instance_id, generation, protocol_type, protocol)
+        return self.membership.sync(group_id, generation, member_id, instance_id, protocol_type, protocol, assignments)
+
+    def heartbeat(self, group_id: str, generation: int, member_id: str, instance_id: str | None) -> ErrorCode:
+        """Heartbeat of the classic protocol."""
+        group = self.consumers.groups.get(group_id)
+        if group is not None:
+            return self.migration.heartbeat(group, member_id, instance_id, generation)
+        return self.membership.heartbeat(group_id, generation, member_id, instance_id)
+
+    def leave(self, group_id: str, leaving: list[tuple[str, str | None]]) -> ErrorCode | list[ErrorCode]:
+        """LeaveGroup: an error for all members or one for each."""
+        group = self.consumers.groups.get(group_id)
+        return self.migration.leave(group, leaving) if group is not None else self.membership.leave(group_id, leaving)
 
     # -- offsets
 
@@ -67,6 +154,10 @@ class GroupCoordinator:
 
         Within a transaction the producer is fenced by its epoch, so that one that names no member may commit (KIP-447).
         """
+        consumers = self.consumers.groups.get(group_id)
+        if consumers is not None:
+            is_outside = in_transaction and generation < 0 and not member_id
+            return ErrorCode.NONE if is_outside else self.consumers.check_commit(consumers, member_id, generation)
         group = self.groups.get(group_id)
         if group is None:
             return ErrorCode.NONE if generation < 0 else ErrorCode.ILLEGAL_GENERATION
@@ -116,15 +207,19 @@ class GroupCoordinator:
         self, group_id: str, keys: Iterable[TopicPartition]
     ) -> dict[TopicPartition, ErrorCode] | ErrorCode | Deferred:
         """Removes commits; answers with an error for each partition, or one for all."""
-        group = self.groups.get(group_id)
-        if group is None and group_id not in self.offsets.groups:
+        group, consumers = self.groups.get(group_id), self.consumers.groups.get(group_id)
+        if group is None and consumers is None and group_id not in self.offsets.groups:
             return ErrorCode.GROUP_ID_NOT_FOUND
         keys = list(keys)
         errors: dict[TopicPartition, ErrorCode] = dict.fromkeys(keys, ErrorCode.NONE)
-        if group is not None and group.state is not GroupState.EMPTY:
-            topics = subscribed_topics(group) if group.protocol_type == "consumer" else None
-            if topics is None:
+        if consumers is not None:
+            topics = consumers.subscribed_topics()
+            errors = {k: ErrorCode.GROUP_SUBSCRIBED_TO_TOPIC if k[0] in topics else ErrorCode.NONE for k in keys}
+        elif group is not None and group.state is not GroupState.EMPTY:
+            subscribed = subscribed_topics(group) if group.protocol_type == "consumer" else None
+            if subscribed is None:
                 return ErrorCode.NON_EMPTY_GROUP
+            topics = subscribed
             errors = {k: ErrorCode.GROUP_SUBSCRIBED_TO_TOPIC if k[0] in topics else ErrorCode.NONE for k in keys}
         allowed = [key for key, error in errors.items() if error is ErrorCode.NONE]
         return self.append_removal(group_id, self.offsets.removal(group_id, allowed), errors)
@@ -154,21 +249,27 @@ class GroupCoordinator:
 
     def delete_group(self, group_id: str) -> ErrorCode | Deferred:
         """Removes an empty group with its offsets; answers with an ErrorCode."""
-        group = self.groups.get(group_id)
-        if group is None and group_id not in self.offsets.groups:
+        group, consumers = self.groups.get(group_id), self.consumers.groups.get(group_id)
+        if group is None and consumers is None and group_id not in self.offsets.groups:
             return ErrorCode.GROUP_ID_NOT_FOUND
+        if consumers is not None and consumers.members:
+            return ErrorCode.NON_EMPTY_GROUP
         if group is not None and (group.state is not GroupState.EMPTY or group.pending):
             return ErrorCode.NON_EMPTY_GROUP
-        records = [*self.offsets.removal(group_id, list(self.offsets.of_group(group_id))), group_record(group_id, None)]
+        removal = group_removal_records(consumers) if consumers is not None else [group_record(group_id, None)]
+        records = [*self.offsets.removal(group_id, list(self.offsets.of_group(group_id))), *removal]
         answer = self.append_removal(group_id, records, ErrorCode.NONE)
         return answer if isinstance(answer, (Deferred, ErrorCode)) else ErrorCode.NONE
 
     def group_ids(self) -> list[str]:
         """Every group that has members or offsets."""
-        return sorted({*self.groups, *self.offsets.groups})
+        return sorted({*self.groups, *self.consumers.groups, *self.offsets.groups})
 
-    def state_of(self, group_id: str) -> GroupState:
+    def state_of(self, group_id: str) -> GroupState | ConsumerGroupState:
         """The state of a group; one that only has offsets is empty."""
+        consumers = self.consumers.groups.get(group_id)
+        if consumers is not None:
+            return consumers.state
         group = self.groups.get(group_id)
         if group is not None:
             return group.state
@@ -178,8 +279,11 @@ class GroupCoordinator:
         """Removes the commits that nobody needs any more, and groups that have nothing left; `done` gets the number."""
         now_ms = self.clock.wall_ms()
         for group_id in self.group_ids():
-            group = self.groups.get(group_id)
+            group, consumers = self.groups.get(group_id), self.consumers.groups.get(group_id)
             keys = self.offsets.expired(group_id, group, now_ms, self.offsets_retention_ms)
+            if consumers is not None:
+                topics = consumers.subscribed_topics()
+                keys = [key for key in keys if key[0] not in topics]
             records = self.offsets.removal(group_id, keys)
             is_idle = group is not None and group.state is GroupState.EMPTY and not group.pending
             if (
@@ -209,6 +313,9 @@ class GroupCoordinator:
             return
         named = read_key(key)
         if named is None:
+            consumer_key = read_consumer_key(key)
+            if consumer_key is not None:
+                self.consumers.replay(consumer_key, value)
             return
         if isinstance(named, GroupMetadataKey):
             if value is None:
@@ -225,6 +332,7 @@ class GroupCoordinator:
     def started(self) -> None:
         """To be called when all records are replayed: the loaded members' sessions begin."""
         self.membership.start_sessions()
+        self.consumers.started()
 
     def is_settled(self, belongs: Callable[[str], bool]) -> bool:
         """Whether no such group is between two generations: only then does a snapshot say what its records say."""
@@ -237,6 +345,9 @@ class GroupCoordinator:
             if belongs(group_id):
                 assignments = {m.member_id: m.assignment for m in group.members.values()}
                 yield group_record(group_id, group.to_value(assignments))
+        for group_id, consumers in self.consumers.groups.items():
+            if belongs(group_id):
+                yield from snapshot_records(consumers)
         for group_id, offsets in self.offsets.groups.items():
             if belongs(group_id):
                 for (topic, partition), committed in offsets.items():

@@ -183,7 +183,8 @@ class Log:
             offset = candidate
             break
         unsynced = [segment for segment in self.segments if segment in self.unsynced_segments]
-        if not all([segment.forget_aborted(self.recovery_point) for segment in unsynced]):
+        are_sound = [segment.forget_aborted(self.recovery_point) for segment in unsynced]
+        if not all(are_sound):
             self.rebuild_aborted()
         for header, segment, position in self.batches_from(offset):
             if header.producer_id >= 0:

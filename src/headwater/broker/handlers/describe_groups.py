@@ -7,6 +7,7 @@ from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.describe_groups import DescribeGroupsRequest, DescribeGroupsResponse
 
 DescribedGroup = DescribeGroupsResponse.DescribedGroup
+NOT_FOUND_VERSION = 6
 # Read, Delete, Describe, DescribeConfigs, AlterConfigs: what applies to a group without an authorizer (KIP-430).
 GROUP_OPERATIONS = sum(1 << n for n in (3, 6, 8, 10, 11))
 
@@ -24,9 +25,13 @@ def handle(core: BrokerCore, request: Request) -> DescribeGroupsResponse:
 
 def describe(core: BrokerCore, group_id: str, version: int) -> DescribedGroup:
     state = core.groups.state_of(group_id)
-    if state is GroupState.DEAD and version >= 6:
-        message = f"Group {group_id} not found."
-        return DescribedGroup(ErrorCode.GROUP_ID_NOT_FOUND, message, group_id, state.value)
+    is_consumer = group_id in core.groups.consumers.groups
+    if is_consumer or state is GroupState.DEAD:
+        problem = "is not a classic group" if is_consumer else "not found"
+        dead = DescribedGroup(0, None, group_id, GroupState.DEAD.value)
+        if version >= NOT_FOUND_VERSION:
+            dead.error_code, dead.error_message = ErrorCode.GROUP_ID_NOT_FOUND, f"Group {group_id} {problem}."
+        return dead
     group = core.groups.groups.get(group_id)
     if group is None:
         return DescribedGroup(0, None, group_id, state.value)

@@ -7,6 +7,6 @@ from headwater.protocol.messages.heartbeat import HeartbeatRequest, HeartbeatRes
 
 def handle(core: BrokerCore, request: Request) -> HeartbeatResponse:
     body: HeartbeatRequest = request.body
-    membership = core.groups.membership
-    error = membership.heartbeat(body.group_id, body.generation_id, body.member_id, body.group_instance_id)
+    groups = core.groups
+    error = groups.heartbeat(body.group_id, body.generation_id, body.member_id, body.group_instance_id)
     return HeartbeatResponse(error_code=error)

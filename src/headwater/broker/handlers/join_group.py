@@ -14,7 +14,7 @@ from headwater.protocol.messages.join_group import JoinGroupRequest, JoinGroupRe
 def handle(core: BrokerCore, request: Request) -> JoinGroupResponse | Deferred:
     body: JoinGroupRequest = request.body
     version = request.api_version
-    answer = core.groups.membership.join(
+    answer = core.groups.join(
         JoinRequest(
             body.group_id,
             body.member_id,

@@ -7,7 +7,7 @@ from headwater.protocol.messages.leave_group import LeaveGroupRequest, LeaveGrou
 
 def handle(core: BrokerCore, request: Request) -> LeaveGroupResponse:
     body: LeaveGroupRequest = request.body
-    leave = core.groups.membership.leave
+    leave = core.groups.leave
     if request.api_version < 3:
         result = leave(body.group_id, [(body.member_id, None)])
         return LeaveGroupResponse(error_code=result[0] if isinstance(result, list) else result)

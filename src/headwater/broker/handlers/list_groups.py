@@ -1,10 +1,13 @@
-"""ListGroups, 0 to 5: all groups, filtered by state from 4 and by type from 5. All are of type classic."""
+"""ListGroups, 0 to 5: all groups, filtered by state from 4 and by type from 5. The types are
+classic and consumer (KIP-848)."""
 
+from headwater.broker.authorization import may_cluster, may_group
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
 from headwater.protocol.messages.list_groups import ListGroupsRequest, ListGroupsResponse
+from headwater.security.acls import Operation
 
-TYPE = "classic"
+CLASSIC, CONSUMER = "classic", "consumer"
 
 
 def handle(core: BrokerCore, request: Request) -> ListGroupsResponse:
@@ -12,11 +15,16 @@ def handle(core: BrokerCore, request: Request) -> ListGroupsResponse:
     states = {state.lower() for state in body.states_filter}
     types = {type_.lower() for type_ in body.types_filter}
     response = ListGroupsResponse()
+    sees_all = may_cluster(core, request, Operation.DESCRIBE)
     for group_id in core.groups.group_ids():
         state = core.groups.state_of(group_id).value
-        if (states and state.lower() not in states) or (types and TYPE not in types):
+        is_consumer = group_id in core.groups.consumers.groups
+        type_ = CONSUMER if is_consumer else CLASSIC
+        if (states and state.lower() not in states) or (types and type_ not in types):
+            continue
+        if not (sees_all or may_group(core, request, Operation.DESCRIBE, group_id)):
             continue
         group = core.groups.groups.get(group_id)
-        protocol_type = (group.protocol_type or "") if group is not None else ""
-        response.groups.append(ListGroupsResponse.ListedGroup(group_id, protocol_type, state, TYPE))
+        protocol_type = (group.protocol_type or "") if group is not None else CONSUMER if is_consumer else ""
+        response.groups.append(ListGroupsResponse.ListedGroup(group_id, protocol_type, state, type_))
     return response

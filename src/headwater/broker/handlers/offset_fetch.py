@@ -52,7 +52,12 @@ def fetch_group(
     core: BrokerCore, wanted: OffsetFetchRequest.OffsetFetchRequestGroup, version: int, *, require_stable: bool
 ) -> GroupResponse:
     offsets = core.groups.offsets
+    consumers = core.groups.consumers.groups.get(wanted.group_id)
     if wanted.member_id is not None and wanted.member_epoch >= 0:
+        if consumers is not None:
+            error = core.groups.consumers.check_commit(consumers, wanted.member_id, wanted.member_epoch)
+            if error is not ErrorCode.NONE:
+                return GroupResponse(wanted.group_id, error_code=error)
         group = core.groups.groups.get(wanted.group_id)
         if group is not None and wanted.member_id not in group.members:
             return GroupResponse(wanted.group_id, error_code=ErrorCode.UNKNOWN_MEMBER_ID)

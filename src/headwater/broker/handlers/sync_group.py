@@ -12,7 +12,7 @@ def handle(core: BrokerCore, request: Request) -> SyncGroupResponse | Deferred:
     body: SyncGroupRequest = request.body
     if request.api_version >= 5 and (body.protocol_type is None or body.protocol_name is None):
         return SyncGroupResponse(error_code=ErrorCode.INCONSISTENT_GROUP_PROTOCOL)
-    answer = core.groups.membership.sync(
+    answer = core.groups.sync(
         body.group_id,
         body.generation_id,
         body.member_id,

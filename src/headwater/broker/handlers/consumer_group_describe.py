@@ -1,0 +1,78 @@
+"""ConsumerGroupDescribe, 0 to 1: groups of KIP-848's protocol, with what each member has and should have."""
+
+from headwater.broker.authorization import authorized_operations, may_group, may_topic
+from headwater.broker.core import BrokerCore
+from headwater.broker.dispatch import Request
+from headwater.coordinators.consumer_group import Assignment, ConsumerGroup, ConsumerMember
+from headwater.protocol.error_codes import ErrorCode
+from headwater.protocol.messages.consumer_group_describe import (
+    ConsumerGroupDescribeRequest,
+    ConsumerGroupDescribeResponse,
+)
+from headwater.security.acls import Operation, ResourceType
+
+DescribedGroup = ConsumerGroupDescribeResponse.DescribedGroup
+CLASSIC, CONSUMER = 0, 1  # member types
+
+
+def handle(core: BrokerCore, request: Request) -> ConsumerGroupDescribeResponse:
+    body: ConsumerGroupDescribeRequest = request.body
+    response = ConsumerGroupDescribeResponse()
+    for group_id in body.group_ids:
+        described = describe(core, request, group_id)
+        if body.include_authorized_operations and described.error_code == 0:
+            described.authorized_operations = authorized_operations(core, request, ResourceType.GROUP, group_id)
+        response.groups.append(described)
+    return response
+
+
+def describe(core: BrokerCore, request: Request, group_id: str) -> DescribedGroup:
+    if not may_group(core, request, Operation.DESCRIBE, group_id):
+        return DescribedGroup(ErrorCode.GROUP_AUTHORIZATION_FAILED, None, group_id)
+    if not group_id:
+        return DescribedGroup(ErrorCode.INVALID_GROUP_ID, None, group_id)
+    group = core.groups.consumers.groups.get(group_id)
+    if group is None:
+        is_classic = group_id in core.groups.group_ids()
+        problem = "is not a consumer group" if is_classic else "not found"
+        return DescribedGroup(ErrorCode.GROUP_ID_NOT_FOUND, f"Group {group_id} {problem}.", group_id)
+    if not all(may_topic(core, request, Operation.DESCRIBE, name) for name in group.subscribed_topics()):
+        message = "The described group uses topics that the client is not authorized to describe."
+        return DescribedGroup(ErrorCode.TOPIC_AUTHORIZATION_FAILED, message, group_id)
+    return DescribedGroup(
+        0,
+        None,
+        group_id,
+        group.state.value,
+        group.epoch,
+        group.target_epoch,
+        group.assignor or core.groups.consumers.limits.assignors[0],
+        [describe_member(core, group, member) for member in group.members.values()],
+    )
+
+
+def describe_member(
+    core: BrokerCore, group: ConsumerGroup, member: ConsumerMember
+) -> ConsumerGroupDescribeResponse.Member:
+    return ConsumerGroupDescribeResponse.Member(
+        member.member_id,
+        member.instance_id,
+        member.rack_id,
+        member.epoch,
+        member.client_id,
+        member.client_host,
+        sorted(member.topics),
+        member.expression,
+        described_assignment(core, member.assigned),
+        described_assignment(core, group.targets.get(member.member_id, {})),
+        CONSUMER if member.classic is None else CLASSIC,
+    )
+
+
+def described_assignment(core: BrokerCore, assignment: Assignment) -> ConsumerGroupDescribeResponse.Assignment:
+    topics = []
+    for topic_id, partitions in sorted(assignment.items()):
+        topic = core.metadata.by_id.get(topic_id)
+        if topic is not None:
+            topics.append(ConsumerGroupDescribeResponse.TopicPartitions(topic_id, topic.name, sorted(partitions)))
+    return ConsumerGroupDescribeResponse.Assignment(topics)

@@ -1,0 +1,85 @@
+"""ConsumerGroupHeartbeat, 0 to 1: a member of KIP-848's protocol joins, subscribes, reconciles, lives and leaves.
+
+In version 0 the broker makes the member id, from 1 the client does; from 1 a subscription may be a regular expression,
+which RE2 reads and which finds only topics that the client may describe.
+"""
+
+from headwater.broker.authorization import may_group, may_topic
+from headwater.broker.core import BrokerCore
+from headwater.broker.dispatch import Request
+from headwater.broker.features import GROUP_VERSION
+from headwater.coordinators.consumer_group import JOIN_EPOCH, Assignment
+from headwater.coordinators.consumer_groups import Heartbeat, HeartbeatAnswer
+from headwater.effects.waits import Deferred
+from headwater.protocol.error_codes import ErrorCode
+from headwater.protocol.messages.consumer_group_heartbeat import (
+    ConsumerGroupHeartbeatRequest,
+    ConsumerGroupHeartbeatResponse,
+)
+from headwater.security.acls import Operation
+
+CLIENT_MAKES_ID_VERSION = 1
+
+
+def handle(core: BrokerCore, request: Request) -> ConsumerGroupHeartbeatResponse | Deferred:
+    body: ConsumerGroupHeartbeatRequest = request.body
+    if not core.metadata.features.get(GROUP_VERSION):
+        return ConsumerGroupHeartbeatResponse(error_code=ErrorCode.UNSUPPORTED_VERSION)
+    if not may_group(core, request, Operation.READ, body.group_id):
+        return ConsumerGroupHeartbeatResponse(error_code=ErrorCode.GROUP_AUTHORIZATION_FAILED)
+    names = body.subscribed_topic_names
+    if names and not all(may_topic(core, request, Operation.DESCRIBE, name) for name in names):
+        return ConsumerGroupHeartbeatResponse(error_code=ErrorCode.TOPIC_AUTHORIZATION_FAILED)
+    member_id = body.member_id
+    if body.member_epoch == JOIN_EPOCH and not member_id:
+        if request.api_version >= CLIENT_MAKES_ID_VERSION:
+            message = "MemberId can't be empty."
+            return ConsumerGroupHeartbeatResponse(error_code=ErrorCode.INVALID_REQUEST, error_message=message)
+        member_id = core.groups.membership.new_uuid()
+    answer = core.groups.consumer_heartbeat(
+        Heartbeat(
+            body.group_id,
+            member_id,
+            body.member_epoch,
+            body.instance_id,
+            body.rack_id,
+            body.rebalance_timeout_ms,
+            None if names is None else frozenset(names),
+            body.subscribed_topic_regex,
+            body.server_assignor,
+            owned(body),
+            request.client_id or "",
+            request.connection.client_host,
+            lambda name: may_topic(core, request, Operation.DESCRIBE, name),
+        )
+    )
+    if isinstance(answer, HeartbeatAnswer):
+        return response(answer)
+    deferred = Deferred()
+    answer.when_done(lambda done: deferred.complete(response(done)))
+    return deferred
+
+
+def owned(body: ConsumerGroupHeartbeatRequest) -> Assignment | None:
+    if body.topic_partitions is None:
+        return None
+    return {topic.topic_id: frozenset(topic.partitions) for topic in body.topic_partitions if topic.partitions}
+
+
+def response(answer: HeartbeatAnswer) -> ConsumerGroupHeartbeatResponse:
+    assignment = None
+    if answer.assignment is not None:
+        assignment = ConsumerGroupHeartbeatResponse.Assignment(
+            [
+                ConsumerGroupHeartbeatResponse.TopicPartitions(topic_id, sorted(partitions))
+                for topic_id, partitions in sorted(answer.assignment.items())
+            ]
+        )
+    return ConsumerGroupHeartbeatResponse(
+        error_code=answer.error,
+        error_message=answer.message,
+        member_id=answer.member_id,
+        member_epoch=answer.epoch,
+        heartbeat_interval_ms=answer.heartbeat_interval_ms,
+        assignment=assignment,
+    )

@@ -1,0 +1,234 @@
+"""One consumer group of the new protocol (KIP-848): its members, what each should have and what each has.
+
+The group's epoch grows with every change of members, subscriptions or topics. The assignor makes a target assignment for
+an epoch, and each member is brought there on its own, by heartbeats: it first gives up what it should not have, then
+gets what others have given up.
+
+    Stable ──a newer target──▶ UnrevokedPartitions ──it has given them up──▶ UnreleasedPartitions ──others have──▶ Stable
+
+A partition belongs to one member at a time: `owners` has the member of each partition that is assigned or still being
+given up. Sources: ConsumerGroup.java, CurrentAssignmentBuilder.java.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from enum import Enum, IntEnum
+from typing import NamedTuple, TypeAlias
+
+from headwater.effects.waits import Timer
+
+Assignment: TypeAlias = Mapping[bytes, frozenset[int]]
+"""Topic id to partitions; no topic has an empty set."""
+
+LEAVE_EPOCH = -1
+LEAVE_STATIC_EPOCH = -2
+JOIN_EPOCH = 0
+
+
+class MemberState(IntEnum):
+    """As the records number them."""
+
+    STABLE = 0
+    UNREVOKED_PARTITIONS = 1
+    UNRELEASED_PARTITIONS = 2
+
+
+class ConsumerGroupState(Enum):
+    """Named as ConsumerGroupDescribe names them."""
+
+    EMPTY = "Empty"
+    ASSIGNING = "Assigning"
+    RECONCILING = "Reconciling"
+    STABLE = "Stable"
+    DEAD = "Dead"
+
+
+class ClassicProtocols(NamedTuple):
+    """What a member that speaks the classic protocol brought when it joined."""
+
+    session_timeout_ms: int
+    protocols: tuple[tuple[str, bytes], ...]
+
+
+class ResolvedExpression(NamedTuple):
+    """The topics that a regular expression found, at a version of the metadata and a time (ms)."""
+
+    topics: frozenset[str]
+    version: int
+    timestamp: int
+
+
+@dataclass(slots=True, frozen=True)
+class ConsumerMember:
+    """A member; changed by making the next one. Times are ms."""
+
+    member_id: str
+    instance_id: str | None = None
+    rack_id: str | None = None
+    client_id: str = ""
+    client_host: str = ""
+    topics: frozenset[str] = frozenset()
+    expression: str | None = None
+    rebalance_timeout_ms: int = -1
+    assignor: str | None = None
+    classic: ClassicProtocols | None = None
+    epoch: int = 0
+    previous_epoch: int = -1
+    state: MemberState = MemberState.STABLE
+    assigned: Assignment = field(default_factory=dict)
+    revoking: Assignment = field(default_factory=dict)
+
+    @property
+    def has_left_for_now(self) -> bool:
+        """A static member that will come back under another member id."""
+        return self.epoch == LEAVE_STATIC_EPOCH
+
+    def at_epoch(self, epoch: int) -> "ConsumerMember":
+        return self if epoch == self.epoch else replace(self, epoch=epoch, previous_epoch=self.epoch)
+
+
+@dataclass(slots=True, eq=False)
+class ConsumerGroup:
+    """A group as it is now."""
+
+    group_id: str
+    epoch: int = 0
+    metadata_hash: int = 0
+    target_epoch: int = 0
+    members: dict[str, ConsumerMember] = field(default_factory=dict)
+    static_members: dict[str, str] = field(default_factory=dict)  # instance id to member id
+    targets: dict[str, Assignment] = field(default_factory=dict)
+    expressions: dict[str, ResolvedExpression] = field(default_factory=dict)
+    owners: dict[tuple[bytes, int], str] = field(default_factory=dict)
+    seen_version: int = -1  # of the topics' metadata
+    sessions: dict[str, Timer] = field(default_factory=dict)
+    revocations: dict[str, Timer] = field(default_factory=dict)
+
+    def copy(self) -> "ConsumerGroup":
+        """The state as it is now, to go back to; timers are shared."""
+        return replace(
+            self,
+            members=dict(self.members),
+            static_members=dict(self.static_members),
+            targets=dict(self.targets),
+            expressions=dict(self.expressions),
+            owners=dict(self.owners),
+        )
+
+    @property
+    def state(self) -> ConsumerGroupState:
+        if not self.members:
+            return ConsumerGroupState.EMPTY
+        if self.epoch > self.target_epoch:
+            return ConsumerGroupState.ASSIGNING
+        is_settled = all(
+            member.state is MemberState.STABLE and member.epoch == self.target_epoch
+            for member in self.members.values()
+            if not member.has_left_for_now
+        )
+        return ConsumerGroupState.STABLE if is_settled else ConsumerGroupState.RECONCILING
+
+    @property
+    def assignor(self) -> str | None:
+        """The assignor that most members prefer; None where none has a preference."""
+        votes: dict[str, int] = {}
+        for member in self.members.values():
+            if member.assignor is not None:
+                votes[member.assignor] = votes.get(member.assignor, 0) + 1
+        return max(sorted(votes), key=lambda name: votes[name], default=None)
+
+    def subscription(self, member: ConsumerMember) -> frozenset[str]:
+        """The names of all topics that a member wants."""
+        if member.expression:
+            found = self.expressions.get(member.expression)
+            if found is not None:
+                return member.topics | found.topics
+        return member.topics
+
+    def subscribed_topics(self) -> frozenset[str]:
+        return frozenset().union(*(self.subscription(member) for member in self.members.values()))
+
+    # -- what records say
+
+    def set_member(self, member: ConsumerMember) -> None:
+        old = self.members.get(member.member_id)
+        if old is not None:
+            self.disown(old)
+            if old.instance_id is not None and self.static_members.get(old.instance_id) == old.member_id:
+                del self.static_members[old.instance_id]
+        self.members[member.member_id] = member
+        if member.instance_id is not None:
+            self.static_members[member.instance_id] = member.member_id
+        for key in owned_keys(member):
+            self.owners[key] = member.member_id
+
+    def remove_member(self, member_id: str) -> None:
+        member = self.members.pop(member_id, None)
+        if member is None:
+            return
+        self.disown(member)
+        if member.instance_id is not None and self.static_members.get(member.instance_id) == member_id:
+            del self.static_members[member.instance_id]
+
+    def disown(self, member: ConsumerMember) -> None:
+        for key in owned_keys(member):
+            if self.owners.get(key) == member.member_id:
+                del self.owners[key]
+
+    # -- towards the target
+
+    def reconciled(self, member: ConsumerMember, owned: Assignment | None) -> ConsumerMember:
+        """The member's next step; `owned` is what it says that it has, None when it does not say."""
+        match member.state:
+            case MemberState.STABLE:
+                return member if member.epoch == self.target_epoch else self.next_step(member, member.epoch, owned)
+            case MemberState.UNREVOKED_PARTITIONS:
+                if owned is None or overlaps(owned, member.revoking):
+                    return member
+                # It has given up what it should: so the epoch after its own begins for it.
+                return self.next_step(member, member.epoch + 1, owned)
+            case MemberState.UNRELEASED_PARTITIONS:
+                return self.next_step(member, member.epoch, owned)
+
+    def next_step(self, member: ConsumerMember, epoch: int, owned: Assignment | None) -> ConsumerMember:
+        target = self.targets.get(member.member_id, {})
+        kept: dict[bytes, frozenset[int]] = {}
+        revoking: dict[bytes, frozenset[int]] = {}
+        added: dict[bytes, frozenset[int]] = {}
+        has_unreleased = False
+        for topic_id in {*target, *member.assigned}:
+            wanted, current = target.get(topic_id, frozenset()), member.assigned.get(topic_id, frozenset())
+            stays = wanted & current
+            free = frozenset(
+                p for p in wanted - stays if self.owners.get((topic_id, p), member.member_id) == member.member_id
+            )
+            has_unreleased = has_unreleased or len(free) < len(wanted - stays)
+            for parts, where in ((stays, kept), (current - stays, revoking), (free, added)):
+                if parts:
+                    where[topic_id] = parts
+        if revoking and (owned is None or overlaps(owned, revoking)):
+            return replace(
+                member.at_epoch(epoch), state=MemberState.UNREVOKED_PARTITIONS, assigned=kept, revoking=revoking
+            )
+        state = MemberState.UNRELEASED_PARTITIONS if has_unreleased else MemberState.STABLE
+        return replace(member.at_epoch(self.target_epoch), state=state, assigned=union(kept, added), revoking={})
+
+
+def owned_keys(member: ConsumerMember) -> Iterable[tuple[bytes, int]]:
+    for assignment in (member.assigned, member.revoking):
+        for topic_id, partitions in assignment.items():
+            for partition in partitions:
+                yield topic_id, partition
+
+
+def overlaps(one: Assignment, other: Assignment) -> bool:
+    return any(partitions & other.get(topic_id, frozenset()) for topic_id, partitions in one.items())
+
+
+def is_part_of(one: Assignment, other: Assignment) -> bool:
+    return all(partitions <= other.get(topic_id, frozenset()) for topic_id, partitions in one.items())
+
+
+def union(one: Assignment, other: Assignment) -> Assignment:
+    empty: frozenset[int] = frozenset()
+    return {topic_id: one.get(topic_id, empty) | other.get(topic_id, empty) for topic_id in {*one, *other}}

@@ -1,0 +1,586 @@
+"""The moves of KIP-848's groups: heartbeats that join, subscribe, reconcile and leave, and what time does to members.
+
+Decide, append, replay: what a heartbeat changes is a list of records. Each is taken into the state by the same `replay`
+that a restart uses, all are appended as one batch, and the answer waits until it is on disk. Should the append fail, the
+group is as before. Sources: GroupMetadataManager.java (consumerGroupHeartbeat), KIP-848.
+"""
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any, NamedTuple, Protocol
+
+import re2
+
+from headwater.coordinators import consumer_records as written
+from headwater.coordinators.assignors import ASSIGNORS, Subscriber
+from headwater.coordinators.consumer_group import (
+    JOIN_EPOCH,
+    LEAVE_EPOCH,
+    LEAVE_STATIC_EPOCH,
+    Assignment,
+    ConsumerGroup,
+    ConsumerMember,
+    MemberState,
+    ResolvedExpression,
+    is_part_of,
+)
+from headwater.coordinators.group_records import StateRecord
+from headwater.effects.buffers import Buffer
+from headwater.effects.clock import Clock
+from headwater.effects.waits import Deferred, Timers
+from headwater.protocol.error_codes import ErrorCode
+
+logger = logging.getLogger(__name__)
+
+EXPRESSION_CHARACTERS_MAX = 4096
+
+
+class GroupError(Exception):
+    """What cannot be done, as the code and message for the client."""
+
+    def __init__(self, code: ErrorCode, message: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+class Topics(Protocol):
+    """What the groups need to know of the topics; `topics_version` grows with each change."""
+
+    topics_version: int
+
+    def find_topic(self, name: str) -> tuple[bytes, int] | None:
+        """A topic's id and number of partitions."""
+        ...
+
+    def topic_names(self) -> Iterable[str]:
+        """The names of all topics."""
+        ...
+
+    def topic_name(self, topic_id: bytes) -> str | None:
+        """The name of a topic that exists."""
+        ...
+
+
+class GroupLog(Protocol):
+    """Where groups' records go."""
+
+    def append_group_state(self, group_id: str, records: list[StateRecord]) -> int:
+        """Appends; returns the journal's group. Raises OSError."""
+        ...
+
+    def answer_when_durable(self, group: int, answer: object) -> Deferred:
+        """An answer that is given when that group of the journal is on disk."""
+        ...
+
+
+class ConsumerGroupLimits(NamedTuple):
+    """What the broker's settings say of these groups."""
+
+    session_timeout_ms: int = 45_000
+    heartbeat_interval_ms: int = 5_000
+    size_max: int = 2**31 - 1
+    assignors: tuple[str, ...] = ("uniform", "range")
+
+
+class Heartbeat(NamedTuple):
+    """A request. None stands for what has not changed; `may_see` tells whether the client may know of a topic."""
+
+    group_id: str
+    member_id: str
+    epoch: int
+    instance_id: str | None
+    rack_id: str | None
+    rebalance_timeout_ms: int
+    topics: frozenset[str] | None
+    expression: str | None
+    assignor: str | None
+    owned: Assignment | None
+    client_id: str
+    client_host: str
+    may_see: Callable[[str], bool]
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it tells all there is to tell; then the answer does as well."""
+        has_subscription = self.topics is not None or self.expression is not None
+        return self.rebalance_timeout_ms >= 0 and has_subscription and self.owned is not None
+
+
+class HeartbeatAnswer(NamedTuple):
+    """`assignment` is None where the member knows it."""
+
+    error: ErrorCode
+    message: str | None = None
+    member_id: str | None = None
+    epoch: int = 0
+    heartbeat_interval_ms: int = 0
+    assignment: Assignment | None = None
+
+
+class Change:
+    """What one request does to a group: records that are in force in memory, and are yet to be appended."""
+
+    def __init__(self, group: ConsumerGroup) -> None:
+        self.group = group
+        self.before = group.copy()
+        self.records: list[StateRecord] = []
+        self.is_gone = False  # the group has become one of the classic protocol
+
+    def emit(self, *records: StateRecord) -> None:
+        for record in records:
+            self.records.append(record)
+            written.replay(self.group, written.read_consumer_key(record.key), record.value)
+
+
+class ConsumerGroups:
+    """All groups of the new protocol."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        timers: Timers,
+        topics: Topics,
+        log: GroupLog,
+        limits: ConsumerGroupLimits,
+        configs_of: Callable[[str], ConsumerGroupLimits],
+        after_removal: Callable[[Change], bool],
+    ) -> None:
+        self.clock = clock
+        self.timers = timers
+        self.topics = topics
+        self.log = log
+        self.limits = limits
+        self.configs_of = configs_of
+        self.after_removal = after_removal  # may turn a group without members of this protocol into a classic one
+        self.groups: dict[str, ConsumerGroup] = {}
+
+    # -- heartbeats
+
+    def heartbeat(self, request: Heartbeat) -> HeartbeatAnswer | Deferred:
+        """Answers with a HeartbeatAnswer."""
+        try:
+            self.check(request)
+            if request.epoch in (LEAVE_EPOCH, LEAVE_STATIC_EPOCH):
+                return self.leave(request)
+            change = Change(self.group_for(request))
+            answer: HeartbeatAnswer | Deferred = self.commit(change, lambda: self.advance(change, request))
+            return answer
+        except GroupError as error:
+            return HeartbeatAnswer(error.code, error.message)
+
+    def check(self, request: Heartbeat) -> None:
+        """Raises GroupError for a request that cannot be right whatever the state."""
+        problem = None
+        if not request.group_id.strip():
+            problem = "GroupId can't be empty."
+        elif not request.member_id.strip() and request.epoch != JOIN_EPOCH:
+            problem = "MemberId can't be empty."
+        elif request.instance_id is not None and not request.instance_id.strip():
+            problem = "InstanceId can't be empty."
+        elif request.rack_id is not None and not request.rack_id.strip():
+            problem = "RackId can't be empty."
+        elif request.epoch == JOIN_EPOCH:
+            problem = join_problem(request)
+        elif request.epoch == LEAVE_STATIC_EPOCH and request.instance_id is None:
+            problem = "InstanceId can't be null."
+        elif request.epoch < LEAVE_STATIC_EPOCH:
+            problem = f"MemberEpoch is {request.epoch}, but must be greater than or equal to -2."
+        if problem is not None:
+            raise GroupError(ErrorCode.INVALID_REQUEST, problem)
+        if request.assignor is not None and request.assignor not in self.limits.assignors:
+            raise GroupError(
+                ErrorCode.UNSUPPORTED_ASSIGNOR,
+                f"ServerAssignor {request.assignor} is not supported. Supported assignors: "
+                f"{', '.join(self.limits.assignors)}.",
+            )
+        if request.expression:
+            check_expression(request.expression)
+
+    def group_for(self, request: Heartbeat) -> ConsumerGroup:
+        group = self.groups.get(request.group_id)
+        if group is None:
+            if request.epoch != JOIN_EPOCH:
+                raise GroupError(ErrorCode.GROUP_ID_NOT_FOUND, f"Consumer group {request.group_id} not found.")
+            group = ConsumerGroup(request.group_id)
+        return group
+
+    def commit(self, change: Change, decide: Callable[[], Any]) -> Any:
+        """Lets `decide` make its changes, appends them, and answers when they are on disk.
+
+        Raises GroupError; then the group is as before.
+        """
+        group_id = change.group.group_id
+        try:
+            answer = decide()
+            if not change.records:
+                return answer
+            number = self.log.append_group_state(group_id, change.records)
+        except BaseException as error:
+            if group_id in self.groups:
+                self.groups[group_id] = change.before
+            if isinstance(error, OSError):
+                logger.error("group %s cannot be written: %s", group_id, error)
+                raise GroupError(ErrorCode.COORDINATOR_NOT_AVAILABLE, str(error)) from error
+            raise
+        if group_id not in self.groups and not change.is_gone:
+            self.groups[group_id] = change.group
+        return self.log.answer_when_durable(number, answer)
+
+    def advance(self, change: Change, request: Heartbeat) -> HeartbeatAnswer:
+        """Brings the member, and through it the group, a step on."""
+        group = change.group
+        known = self.member_for(change, request)
+        is_new = known.member_id not in group.members
+        updated = subscribed(known, request)
+        if is_new or updated != known:
+            change.emit(written.member_record(group.group_id, updated))
+        needs_epoch = is_new or (updated.topics, updated.expression, updated.assignor) != (
+            known.topics,
+            known.expression,
+            known.assignor,
+        )
+        if needs_epoch or group.seen_version != self.topics.topics_version:
+            self.resolve(change, request)
+        return self.settle(change, updated.member_id, request, needs_epoch=needs_epoch, known=known)
+
+    def settle(
+        self, change: Change, member_id: str, request: Heartbeat, *, needs_epoch: bool, known: ConsumerMember
+    ) -> HeartbeatAnswer:
+        group = change.group
+        self.bump(change, needs_epoch=needs_epoch)
+        member = self.reconcile(change, member_id, request.owned)
+        limits = self.configs_of(group.group_id)
+        self.start_session(group, member, limits.session_timeout_ms)
+        shows = request.epoch == JOIN_EPOCH or request.is_full or member.assigned != known.assigned
+        return HeartbeatAnswer(
+            ErrorCode.NONE,
+            None,
+            member.member_id,
+            member.epoch,
+            limits.heartbeat_interval_ms,
+            member.assigned if shows else None,
+        )
+
+    def bump(self, change: Change, *, needs_epoch: bool) -> None:
+        """Begins a new epoch where one is due, and makes its target assignment."""
+        group = change.group
+        if needs_epoch or group.seen_version != self.topics.topics_version:
+            digest = self.digest(group)
+            if needs_epoch or digest != group.metadata_hash:
+                change.emit(written.group_epoch_record(group.group_id, group.epoch + 1, digest))
+            group.seen_version = self.topics.topics_version
+        if group.epoch > group.target_epoch:
+            self.assign(change)
+
+    def reconcile(self, change: Change, member_id: str, owned: Assignment | None) -> ConsumerMember:
+        group = change.group
+        member = group.members[member_id]
+        following = group.reconciled(member, owned)
+        if following != member:
+            change.emit(written.current_record(group.group_id, following))
+            member = group.members[member_id]
+            self.watch_revocation(group, member)
+        return member
+
+    # -- members
+
+    def member_for(self, change: Change, request: Heartbeat) -> ConsumerMember:
+        """The member that the request is from, or a new one. Raises GroupError for one that is fenced or unknown."""
+        group = change.group
+        is_joining = request.epoch == JOIN_EPOCH
+        known = group.members.get(request.member_id)
+        if request.instance_id is not None:
+            known = self.static_member_for(change, request)
+        if known is None:
+            if not is_joining:
+                message = f"Member {request.member_id} is not a member of group {group.group_id}."
+                raise GroupError(ErrorCode.UNKNOWN_MEMBER_ID, message)
+            self.check_size(group)
+            return ConsumerMember(request.member_id, request.instance_id)
+        if not is_joining:
+            check_epoch(known, request.epoch, request.owned)
+        return known
+
+    def check_size(self, group: ConsumerGroup) -> None:
+        if len(group.members) >= self.limits.size_max:
+            message = f"The consumer group has reached its maximum capacity of {self.limits.size_max} members."
+            raise GroupError(ErrorCode.GROUP_MAX_SIZE_REACHED, message)
+
+    def static_member_for(self, change: Change, request: Heartbeat) -> ConsumerMember | None:
+        group, instance_id = change.group, request.instance_id or ""
+        current_id = group.static_members.get(instance_id)
+        if request.epoch != JOIN_EPOCH:
+            if current_id is None:
+                raise GroupError(ErrorCode.UNKNOWN_MEMBER_ID, f"Instance id {instance_id} is unknown.")
+            if current_id != request.member_id:
+                raise GroupError(ErrorCode.FENCED_INSTANCE_ID, f"Instance id {instance_id} is another member's.")
+            return group.members[current_id]
+        if current_id is None or current_id == request.member_id:
+            return group.members.get(request.member_id)
+        current = group.members[current_id]
+        if not current.has_left_for_now and current.classic is None:
+            message = f"Static member {current_id} with instance id {instance_id} was not released."
+            raise GroupError(ErrorCode.UNRELEASED_INSTANCE_ID, message)
+        return self.replace_static(change, current, request.member_id)
+
+    def replace_static(self, change: Change, current: ConsumerMember, member_id: str) -> ConsumerMember:
+        """A static member comes back under a new member id, and to what it had."""
+        group = change.group
+        target = group.targets.get(current.member_id, {})
+        after = replace(current, member_id=member_id, epoch=0, previous_epoch=-1, state=MemberState.STABLE, revoking={})
+        change.emit(
+            *written.removal_records(group.group_id, current.member_id),
+            written.member_record(group.group_id, after),
+            written.target_record(group.group_id, member_id, target),
+            written.current_record(group.group_id, after),
+        )
+        self.stop_timers(group, current.member_id)
+        return group.members[member_id]
+
+    # -- subscriptions
+
+    def resolve(self, change: Change, request: Heartbeat) -> None:
+        """Finds the topics of new regular expressions, and of all of them when the topics have changed."""
+        group = change.group
+        wanted = {member.expression for member in group.members.values() if member.expression}
+        for expression in [e for e in group.expressions if e not in wanted]:
+            change.emit(written.expression_record(group.group_id, expression, None))
+        for expression in sorted(wanted):
+            known = group.expressions.get(expression)
+            if known is not None and known.version == self.topics.topics_version:
+                continue
+            pattern = re2.compile(expression)
+            names = (name for name in self.topics.topic_names() if pattern.fullmatch(name))
+            found = frozenset(name for name in names if request.may_see(name))
+            if known is None or known.topics != found:
+                resolved = ResolvedExpression(found, self.topics.topics_version, self.clock.wall_ms())
+                change.emit(written.expression_record(group.group_id, expression, resolved))
+
+    def digest(self, group: ConsumerGroup) -> int:
+        """Stands for the topics that the group subscribes to, as they are now; kept with its epoch."""
+        digest = hashlib.blake2b(digest_size=8)
+        for name in sorted(group.subscribed_topics()):
+            found = self.topics.find_topic(name)
+            if found is not None:
+                digest.update(b"%s\0%s%d\0" % (name.encode(), found[0], found[1]))
+        return int.from_bytes(digest.digest(), "big", signed=True)
+
+    def assign(self, change: Change) -> None:
+        """Makes the target assignment for the group's epoch."""
+        group = change.group
+        counts: dict[bytes, int] = {}
+        subscribers = {}
+        for member in group.members.values():
+            found = (self.topics.find_topic(name) for name in group.subscription(member))
+            topics = dict(topic for topic in found if topic is not None)
+            counts.update(topics)
+            current = group.targets.get(member.member_id, {})
+            subscribers[member.member_id] = Subscriber(member.instance_id, frozenset(topics), current)
+        if subscribers:
+            name = group.assignor or self.limits.assignors[0]
+            for member_id, target in ASSIGNORS[name](subscribers, counts).items():
+                if target != group.targets.get(member_id) or member_id not in group.targets:
+                    change.emit(written.target_record(group.group_id, member_id, target))
+        change.emit(written.target_epoch_record(group.group_id, group.epoch, self.clock.wall_ms()))
+
+    # -- leaving
+
+    def leave(self, request: Heartbeat) -> HeartbeatAnswer | Deferred:
+        group = self.groups.get(request.group_id)
+        if group is None:
+            raise GroupError(ErrorCode.GROUP_ID_NOT_FOUND, f"Consumer group {request.group_id} not found.")
+        change = Change(group)
+        member_id = request.member_id
+        if request.instance_id is not None:
+            current_id = group.static_members.get(request.instance_id)
+            if current_id is None:
+                raise GroupError(ErrorCode.UNKNOWN_MEMBER_ID, f"Instance id {request.instance_id} is unknown.")
+            if current_id != member_id:
+                message = f"Instance id {request.instance_id} is another member's."
+                raise GroupError(ErrorCode.FENCED_INSTANCE_ID, message)
+        member = group.members.get(member_id)
+        if member is None:
+            raise GroupError(
+                ErrorCode.UNKNOWN_MEMBER_ID, f"Member {member_id} is not a member of group {group.group_id}."
+            )
+
+        def decide() -> HeartbeatAnswer:
+            if request.epoch == LEAVE_STATIC_EPOCH:
+                away = replace(member.at_epoch(LEAVE_STATIC_EPOCH), state=MemberState.STABLE, revoking={})
+                change.emit(written.current_record(group.group_id, away))
+                self.cancel_revocation(group, member_id)
+            else:
+                self.remove(change, [member_id])
+            return HeartbeatAnswer(ErrorCode.NONE, None, member_id, request.epoch)
+
+        return self.commit(change, decide)  # type: ignore[no-any-return]
+
+    def remove(self, change: Change, member_ids: Iterable[str]) -> None:
+        """Takes members out of the group, which begins a new epoch."""
+        group = change.group
+        for member_id in member_ids:
+            self.stop_timers(group, member_id)
+            change.emit(*written.removal_records(group.group_id, member_id))
+        if group.members and self.after_removal(change):
+            return
+        wanted = {member.expression for member in group.members.values()}
+        for expression in [e for e in group.expressions if e not in wanted]:
+            change.emit(written.expression_record(group.group_id, expression, None))
+        change.emit(written.group_epoch_record(group.group_id, group.epoch + 1, self.digest(group)))
+
+    # -- time
+
+    def start_session(self, group: ConsumerGroup, member: ConsumerMember, timeout_ms: int) -> None:
+        """The member lives: its session starts anew."""
+        timer = group.sessions.pop(member.member_id, None)
+        if timer is not None:
+            timer.cancel()
+        group_id, member_id = group.group_id, member.member_id
+        if member.classic is not None:
+            timeout_ms = member.classic.session_timeout_ms
+        group.sessions[member_id] = self.timers.call_later(
+            timeout_ms, lambda: self.expire(group_id, member_id, "its session expired")
+        )
+
+    def watch_revocation(self, group: ConsumerGroup, member: ConsumerMember) -> None:
+        """Gives a member that has to give up partitions its rebalance timeout to do so."""
+        self.cancel_revocation(group, member.member_id)
+        if member.state is not MemberState.UNREVOKED_PARTITIONS or member.has_left_for_now:
+            return
+        group_id, member_id, epoch = group.group_id, member.member_id, member.epoch
+
+        def check() -> None:
+            known = self.groups.get(group_id)
+            late = known.members.get(member_id) if known is not None else None
+            if late is not None and late.state is MemberState.UNREVOKED_PARTITIONS and late.epoch == epoch:
+                self.expire(group_id, member_id, "it did not give up its partitions in time")
+
+        timeout_ms = member.rebalance_timeout_ms if member.rebalance_timeout_ms >= 0 else 300_000
+        group.revocations[member_id] = self.timers.call_later(timeout_ms, check)
+
+    def cancel_revocation(self, group: ConsumerGroup, member_id: str) -> None:
+        timer = group.revocations.pop(member_id, None)
+        if timer is not None:
+            timer.cancel()
+
+    def stop_timers(self, group: ConsumerGroup, member_id: str) -> None:
+        self.cancel_revocation(group, member_id)
+        timer = group.sessions.pop(member_id, None)
+        if timer is not None:
+            timer.cancel()
+
+    def expire(self, group_id: str, member_id: str, reason: str) -> None:
+        group = self.groups.get(group_id)
+        if group is None or member_id not in group.members:
+            return
+        logger.info("group %s: member %s is out: %s", group_id, member_id, reason)
+        change = Change(group)
+        try:
+            self.commit(change, lambda: self.remove(change, [member_id]))
+        except GroupError:
+            limits = self.configs_of(group_id)
+            kept = self.groups[group_id]
+            self.start_session(kept, kept.members[member_id], limits.session_timeout_ms)
+
+    def started(self) -> None:
+        """To be called when all records are replayed: members have a whole session to say that they live."""
+        for group in self.groups.values():
+            limits = self.configs_of(group.group_id)
+            for member in group.members.values():
+                self.start_session(group, member, limits.session_timeout_ms)
+                self.watch_revocation(group, member)
+
+    # -- replay
+
+    def replay(self, key: Any, value: Buffer | None) -> None:
+        """Takes a record that is read back."""
+        group_id = key.group_id
+        if key.RECORD_TYPE == written.GROUP_EPOCH and value is None:
+            self.forget(group_id)
+            return
+        if group_id not in self.groups:
+            if value is None:
+                return
+            self.groups[group_id] = ConsumerGroup(group_id)
+        written.replay(self.groups[group_id], key, value)
+
+    def forget(self, group_id: str) -> None:
+        group = self.groups.pop(group_id, None)
+        if group is not None:
+            for member_id in list(group.members):
+                self.stop_timers(group, member_id)
+
+    # -- for commits and fetches
+
+    def check_commit(self, group: ConsumerGroup, member_id: str, epoch: int) -> ErrorCode:
+        """Whether a client may commit, or fetch, with this member and epoch (-1: none)."""
+        if epoch < 0 and not group.members:
+            return ErrorCode.NONE
+        member = group.members.get(member_id)
+        if member is None:
+            return ErrorCode.UNKNOWN_MEMBER_ID
+        if epoch != member.epoch:
+            is_classic = member.classic is not None
+            return ErrorCode.ILLEGAL_GENERATION if is_classic else ErrorCode.STALE_MEMBER_EPOCH
+        return ErrorCode.NONE
+
+
+def join_problem(request: Heartbeat) -> str | None:
+    if request.rebalance_timeout_ms < 0:
+        return "RebalanceTimeoutMs must be provided in first request."
+    if request.owned is None or request.owned:
+        return "TopicPartitions must be empty when (re-)joining."
+    if request.topics is None and not request.expression:
+        return "Either SubscribedTopicNames or SubscribedTopicRegex must be non-null when (re-)joining."
+    return None
+
+
+def check_expression(expression: str) -> None:
+    """Raises GroupError for what RE2 cannot read. RE2 takes linear time, whatever a client sends."""
+    if len(expression) > EXPRESSION_CHARACTERS_MAX:
+        raise GroupError(ErrorCode.INVALID_REGULAR_EXPRESSION, "The regular expression is too long.")
+    options = re2.Options()
+    options.log_errors = False
+    try:
+        re2.compile(expression, options)
+    except re2.error as error:
+        message = f"SubscribedTopicRegex `{expression}` is not a valid regular expression: {error}."
+        raise GroupError(ErrorCode.INVALID_REGULAR_EXPRESSION, message) from error
+
+
+def check_epoch(member: ConsumerMember, epoch: int, owned: Assignment | None) -> None:
+    """Raises GroupError for a member that is not where the group has it.
+
+    The epoch before is allowed where the member has nothing that it should not have: an answer may have been lost.
+    """
+    if epoch == member.epoch:
+        return
+    has_lost_answer = epoch == member.previous_epoch and owned is not None and is_part_of(owned, member.assigned)
+    if epoch > member.epoch or not has_lost_answer:
+        relation = "greater" if epoch > member.epoch else "smaller"
+        raise GroupError(
+            ErrorCode.FENCED_MEMBER_EPOCH,
+            f"The consumer group member has a {relation} member epoch ({epoch}) than the one known by the group "
+            f"coordinator ({member.epoch}). The member must abandon all its partitions and rejoin.",
+        )
+
+
+def subscribed(member: ConsumerMember, request: Heartbeat) -> ConsumerMember:
+    """The member with what the request says anew."""
+    return replace(
+        member,
+        instance_id=request.instance_id if request.instance_id is not None else member.instance_id,
+        rack_id=request.rack_id if request.rack_id is not None else member.rack_id,
+        client_id=request.client_id,
+        client_host=request.client_host,
+        topics=request.topics if request.topics is not None else member.topics,
+        expression=request.expression if request.expression is not None else member.expression,
+        rebalance_timeout_ms=request.rebalance_timeout_ms
+        if request.rebalance_timeout_ms >= 0
+        else member.rebalance_timeout_ms,
+        assignor=request.assignor if request.assignor is not None else member.assignor,
+        classic=None,
+    )
