@@ -143,7 +143,9 @@ def test_alter_configs_replaces_all() -> None:
     )
     assert broker.call(ApiKey.ALTER_CONFIGS, 2, AlterConfigsRequest([resource])).responses[0].error_code == 0
     assert broker.core.metadata.topics["t"].configs == {"segment.ms": "9"}
-    broker_resource = AlterConfigsRequest.AlterConfigsResource(4, "1", [])
+    broker_resource = AlterConfigsRequest.AlterConfigsResource(
+        4, "1", [AlterConfigsRequest.AlterableConfig("node.id", "9")]
+    )
     answer = broker.call(ApiKey.ALTER_CONFIGS, 2, AlterConfigsRequest([broker_resource])).responses[0]
     assert answer.error_code == ErrorCode.INVALID_REQUEST
 

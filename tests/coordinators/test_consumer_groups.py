@@ -322,9 +322,7 @@ class ClassicMember:
 
     def beat(self) -> int:
         return int(
-            self.broker.call(
-                ApiKey.HEARTBEAT, 3, HeartbeatRequest(GROUP, self.generation, self.member_id)
-            ).error_code
+            self.broker.call(ApiKey.HEARTBEAT, 3, HeartbeatRequest(GROUP, self.generation, self.member_id)).error_code
         )
 
     def follow(self) -> None:

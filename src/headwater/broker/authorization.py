@@ -1,7 +1,8 @@
 """Whether a request may do what it asks for. Every handler asks here; without an authorizer all may do everything."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from headwater.protocol.error_codes import ErrorCode
 from headwater.security.acls import CLUSTER_NAME, OPERATIONS, Operation, ResourceType
 
 if TYPE_CHECKING:
@@ -34,6 +35,11 @@ def may_cluster(core: "BrokerCore", request: "Request", operation: Operation) ->
     return may(core, request, operation, ResourceType.CLUSTER, CLUSTER_NAME)
 
 
+def may_create_topic(core: "BrokerCore", request: "Request", name: str) -> bool:
+    """CREATE on the cluster, or on the topic itself (KIP-277)."""
+    return may_cluster(core, request, Operation.CREATE) or may_topic(core, request, Operation.CREATE, name)
+
+
 def may_write_something(core: "BrokerCore", request: "Request") -> bool:
     """What an idempotent producer needs: IDEMPOTENT_WRITE, or WRITE on some topic (KIP-679)."""
     if may_cluster(core, request, Operation.IDEMPOTENT_WRITE):
@@ -42,6 +48,20 @@ def may_write_something(core: "BrokerCore", request: "Request") -> bool:
     return core.acls is not None and core.acls.allows_any(
         connection.principal, connection.address, Operation.WRITE, ResourceType.TOPIC
     )
+
+
+def config_refusal(core: "BrokerCore", request: "Request", operation: Operation, resource: Any) -> ErrorCode:
+    """Why the client may not see or change the configurations of a topic, a group or, for all else, the cluster."""
+    match resource.resource_type:
+        case 2:
+            is_allowed = may_topic(core, request, operation, resource.resource_name)
+            code = ErrorCode.TOPIC_AUTHORIZATION_FAILED
+        case 32:
+            is_allowed = may_group(core, request, operation, resource.resource_name)
+            code = ErrorCode.GROUP_AUTHORIZATION_FAILED
+        case _:
+            is_allowed, code = may_cluster(core, request, operation), ErrorCode.CLUSTER_AUTHORIZATION_FAILED
+    return ErrorCode.NONE if is_allowed else code
 
 
 def authorized_operations(core: "BrokerCore", request: "Request", kind: ResourceType, name: str) -> int:

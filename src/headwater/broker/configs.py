@@ -5,10 +5,10 @@ A topic's own value comes first, then the broker's setting of the synonymous key
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from headwater.broker.settings import HOUR_MS, kafka_configs
 from headwater.storage.config import LogConfig
@@ -45,6 +45,13 @@ class ConfigSource(IntEnum):
     DYNAMIC_DEFAULT_BROKER = 3
     STATIC_BROKER = 4
     DEFAULT = 5
+    DYNAMIC_BROKER_LOGGER = 6
+    CLIENT_METRICS = 7
+    GROUP = 8
+
+
+Layers: TypeAlias = Sequence[tuple[Mapping[str, str], ConfigSource]]
+"""The broker's configuration by where it comes from, the one that counts first."""
 
 
 class ConfigValue(NamedTuple):
@@ -136,8 +143,12 @@ def topic_entries() -> dict[str, dict[str, Any]]:
 
 
 def parse(name: str, text: str) -> Any:
-    """A value by its configuration's type; raises ConfigError."""
-    type_ = topic_entries()[name]["type"]
+    """A topic's value by its configuration's type; raises ConfigError."""
+    return parse_as(topic_entries()[name]["type"], name, text)
+
+
+def parse_as(type_: int, name: str, text: str) -> Any:
+    """A value of that type; raises ConfigError."""
     text = text.strip()
     try:
         if type_ == ConfigType.BOOLEAN:
@@ -177,16 +188,18 @@ def validate(configs: Mapping[str, str | None]) -> None:
         raise ConfigError("Tiered storage functionality is disabled in the broker.")
 
 
-def effective(name: str, own: Mapping[str, str], given: Mapping[str, str]) -> ConfigValue:
-    """The value of a topic's configuration: its own, the broker's or the default."""
+def effective(name: str, own: Mapping[str, str], layers: Layers) -> ConfigValue:
+    """The value of a topic's configuration: its own, the broker's (the first layer that has it) or the default."""
     entry = topic_entries()[name]
     synonyms: list[tuple[str, str, ConfigSource]] = []
     if name in own:
         synonyms.append((name, own[name], ConfigSource.TOPIC))
-    for key, factor in UNIT_SYNONYMS.get(name, tuple((key, 1) for key in entry["synonyms"])):
-        if key in given:
-            value = given[key] if factor == 1 else str(int(given[key]) * factor)
-            synonyms.append((key, value, ConfigSource.STATIC_BROKER))
+    keys = UNIT_SYNONYMS.get(name, tuple((key, 1) for key in entry["synonyms"]))
+    for given, source in layers:
+        for key, factor in keys:
+            if key in given:
+                value = given[key] if factor == 1 else str(int(given[key]) * factor)
+                synonyms.append((key, value, source))
     default_key = entry["synonyms"][0] if entry["synonyms"] else None
     if default_key is not None:
         synonyms.append((default_key, entry["default"], ConfigSource.DEFAULT))
@@ -194,13 +207,14 @@ def effective(name: str, own: Mapping[str, str], given: Mapping[str, str]) -> Co
     return ConfigValue(name, first[1], first[2], ConfigType(entry["type"]), synonyms)
 
 
-def log_config(own: Mapping[str, str], given: Mapping[str, str]) -> LogConfig:
+def log_config(own: Mapping[str, str], layers: Layers) -> LogConfig:
     """What a topic's configuration means for its logs."""
-    if not own and not any(key.startswith(("log.", "message.", "compression.")) for key in given):
+    prefixes = ("log.", "message.", "compression.")
+    if not own and not any(key.startswith(prefixes) for given, _ in layers for key in given):
         return LogConfig()
 
     def get(name: str) -> Any:
-        return parse(name, effective(name, own, given).value)
+        return parse(name, effective(name, own, layers).value)
 
     return LogConfig(
         segment_bytes=get("segment.bytes"),

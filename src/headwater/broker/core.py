@@ -8,9 +8,11 @@ the test broker is this broker on an in-memory disk and a clock that is moved by
 import logging
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from headwater.broker import configs
+from headwater.broker import configs, dynamic_configs
+from headwater.broker.cluster import PLAINTEXT, Cluster
+from headwater.broker.configs import Layers
 from headwater.broker.fetching import FetchSessions, FetchWait
 from headwater.broker.metadata import (
     METADATA_TOPIC,
@@ -37,8 +39,13 @@ from headwater.storage.journal import Group
 from headwater.storage.log import Log
 from headwater.storage.store import LogStore
 
+if TYPE_CHECKING:
+    from headwater.broker.dispatch import Connection
+
 logger = logging.getLogger(__name__)
 
+Answer = TypeVar("Answer")
+SUPER_USERS = "super.users"
 METADATA_CONFIG = LogConfig(retention_ms=-1, segment_bytes=64 << 20)
 
 
@@ -57,10 +64,13 @@ class BrokerCore:
         port: int = 9092,
     ) -> None:
         self.settings = settings
+        self.given = settings.given  # what was set before the start
+        self.config_layers: Layers = ()
         self.clock = clock
         self.entropy = entropy
-        self.host = host
-        self.port = port
+        self.cluster = Cluster(settings.node_id, settings.headwater_nodes, settings.broker_rack or None)
+        for node_id in self.cluster.node_ids:
+            self.cluster.advertise(PLAINTEXT, node_id, host, port)
         self.timers = Timers(clock)
         self.statistics = Statistics()
         self.durable_waits: deque[tuple[int, Callable[[], None]]] = deque()
@@ -68,9 +78,8 @@ class BrokerCore:
         self.sessions = FetchSessions(clock, entropy, settings.max_incremental_fetch_session_cache_slots)
         self.topic_log_configs: dict[bytes, LogConfig] = {}
         self.producer_ids = iter(range(0))
-        self.acls: Acls | None = None  # None: no authorizer, all may do everything
         self.is_failed = False
-        self.are_coordinators_loaded = False
+        self.are_coordinators_loaded = self.has_authorizer = False
         self.store = LogStore(
             files,
             directory,
@@ -81,11 +90,12 @@ class BrokerCore:
             node_id=settings.node_id,
         )
         try:
-            self.metadata = Metadata(settings.node_id)
+            self.metadata = Metadata(self.cluster)
             self.state_topics = StateTopics(self)
             self.groups = self.state_topics.new_groups()
             self.transactions = self.state_topics.new_transactions()
             self.metadata_log = self.load_metadata()
+            dynamic_configs.apply(self)
             self.load_coordinators()
         except BaseException:
             self.store.abandon()
@@ -130,13 +140,45 @@ class BrokerCore:
             self.state_topics.end_hanging(log)
         self.transactions.started()
 
+    # -- security
+
+    @property
+    def acls(self) -> Acls | None:
+        """The authorizer; None where there is none and all may do everything."""
+        return self.metadata.acls if self.has_authorizer else None
+
+    def apply_security(self) -> None:
+        """Takes who is a super user from the settings, and from what `headwater user create` left in the metadata.
+
+        There is an authorizer where `authorizer.class.name` asks for one, and where there is a super user.
+        """
+        texts = [self.settings.super_users]
+        texts += [own.get(SUPER_USERS, "") for own in self.metadata.broker_configs.values()]
+        names = {name.strip() for text in texts for name in text.split(";") if name.strip()}
+        acls = self.metadata.acls
+        acls.super_users = frozenset(names)
+        acls.allow_if_no_acl = self.settings.allow_everyone_if_no_acl_found
+        self.has_authorizer = bool(self.settings.authorizer_class_name or names)
+
+    # -- nodes
+
+    def node_id(self, connection: "Connection") -> int:
+        """The node that the client is connected to."""
+        node_id = connection.endpoint.node_id
+        return node_id if node_id >= 0 else self.cluster.node_ids[0]
+
+    def nodes(self, connection: "Connection") -> list[tuple[int, str, int]]:
+        """(id, host, port) of every node, as clients of that listener reach it."""
+        listener = connection.endpoint.listener
+        return [(node_id, *self.cluster.address(listener, node_id)) for node_id in self.cluster.node_ids]
+
     # -- partitions
 
     def log_config(self, topic: Topic) -> LogConfig:
         """What the topic's configuration comes to."""
         config = self.topic_log_configs.get(topic.topic_id)
         if config is None:
-            config = configs.log_config(topic.configs, self.settings.given)
+            config = configs.log_config(topic.configs, self.config_layers)
             self.topic_log_configs[topic.topic_id] = config
         return config
 
@@ -215,10 +257,28 @@ class BrokerCore:
             self.metadata.replay(change)
         return group
 
-    def create_topic(self, name: str, partitions: int, own_configs: dict[str, str | None]) -> int:
-        """Creates a topic; returns the journal's group. Raises MetadataError and OSError."""
+    def append_and_answer(self, changes: list[Any], answer: Answer, not_written: Answer) -> Answer | Deferred:
+        """Appends a decision, if there is one, and gives an answer when it is on disk; another where that fails."""
+        if not changes:
+            return answer
+        try:
+            return self.answer_when_durable(self.append_metadata(changes), answer)
+        except OSError as error:
+            logger.error("the metadata cannot be written: %s", error)
+            return not_written
+
+    def create_topic(
+        self, name: str, partitions: int, own_configs: dict[str, str | None], replication: int | None = None
+    ) -> int:
+        """Creates a topic; returns the journal's group. Without a replication it has the broker's default.
+
+        Raises MetadataError and OSError.
+        """
         topic_id = random_uuid(self.entropy)
-        changes = self.metadata.create_topic(name, topic_id, partitions, own_configs, self.store.leader_epoch)
+        if replication is None:
+            replication = min(self.settings.default_replication_factor, len(self.cluster.node_ids))
+        epoch = self.store.leader_epoch
+        changes = self.metadata.create_topic(name, topic_id, partitions, own_configs, epoch, replication)
         return self.append_metadata(changes)
 
     def auto_create_topic(self, name: str) -> None:

@@ -9,15 +9,17 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, NamedTuple
 
+from headwater.broker.cluster import PLAIN_ENDPOINT, Endpoint
 from headwater.broker.core import BrokerCore
 from headwater.broker.fetching import FetchWait
 from headwater.effects.buffers import Buffer
 from headwater.effects.waits import Deferred
 from headwater.protocol.apis import APIS, Api, ApiKey
 from headwater.protocol.compiled import decode
-from headwater.protocol.errors import UnsupportedVersionError
+from headwater.protocol.errors import ProtocolError, UnsupportedVersionError
 from headwater.protocol.frames import read_request_header, response_frame
 from headwater.security.acls import ANONYMOUS
+from headwater.security.sasl import Exchange
 
 SERVED: tuple[ApiKey, ...] = (
     ApiKey.PRODUCE,
@@ -33,6 +35,7 @@ SERVED: tuple[ApiKey, ...] = (
     ApiKey.SYNC_GROUP,
     ApiKey.DESCRIBE_GROUPS,
     ApiKey.LIST_GROUPS,
+    ApiKey.SASL_HANDSHAKE,
     ApiKey.API_VERSIONS,
     ApiKey.CREATE_TOPICS,
     ApiKey.DELETE_TOPICS,
@@ -44,23 +47,39 @@ SERVED: tuple[ApiKey, ...] = (
     ApiKey.END_TXN,
     ApiKey.WRITE_TXN_MARKERS,
     ApiKey.TXN_OFFSET_COMMIT,
+    ApiKey.DESCRIBE_ACLS,
+    ApiKey.CREATE_ACLS,
+    ApiKey.DELETE_ACLS,
     ApiKey.DESCRIBE_CONFIGS,
     ApiKey.ALTER_CONFIGS,
+    ApiKey.ALTER_REPLICA_LOG_DIRS,
     ApiKey.DESCRIBE_LOG_DIRS,
+    ApiKey.SASL_AUTHENTICATE,
     ApiKey.CREATE_PARTITIONS,
     ApiKey.DELETE_GROUPS,
+    ApiKey.ELECT_LEADERS,
     ApiKey.INCREMENTAL_ALTER_CONFIGS,
+    ApiKey.ALTER_PARTITION_REASSIGNMENTS,
+    ApiKey.LIST_PARTITION_REASSIGNMENTS,
     ApiKey.OFFSET_DELETE,
+    ApiKey.DESCRIBE_CLIENT_QUOTAS,
+    ApiKey.DESCRIBE_USER_SCRAM_CREDENTIALS,
+    ApiKey.ALTER_USER_SCRAM_CREDENTIALS,
+    ApiKey.DESCRIBE_QUORUM,
+    ApiKey.UPDATE_FEATURES,
     ApiKey.DESCRIBE_CLUSTER,
     ApiKey.DESCRIBE_PRODUCERS,
     ApiKey.DESCRIBE_TRANSACTIONS,
     ApiKey.LIST_TRANSACTIONS,
     ApiKey.CONSUMER_GROUP_HEARTBEAT,
     ApiKey.CONSUMER_GROUP_DESCRIBE,
+    ApiKey.LIST_CONFIG_RESOURCES,
     ApiKey.DESCRIBE_TOPIC_PARTITIONS,
 )
 # librdkafka's compressed produce fails unless Produce 0 is advertised (KAFKA-18659); a request of 0 to 2 is refused.
 ADVERTISED_LOW = {ApiKey.PRODUCE: 0}
+BEFORE_AUTHENTICATION = frozenset({ApiKey.API_VERSIONS, ApiKey.SASL_HANDSHAKE, ApiKey.SASL_AUTHENTICATE})
+UNAUTHENTICATED = ""
 SERVED_KEYS = frozenset(int(key) for key in SERVED)
 
 
@@ -69,7 +88,12 @@ class Connection:
     """What the core knows of a client's connection."""
 
     client_host: str
+    endpoint: Endpoint = PLAIN_ENDPOINT
     principal: str = ANONYMOUS
+    is_restricted: bool = False  # it has to authenticate first, or again after a time
+    sasl: "SaslState | None" = None
+    is_raw_sasl: bool = False  # after SaslHandshake 0 the exchange comes in bare frames
+    must_close: bool = False  # after what is being answered
     waits: set[FetchWait] = field(default_factory=set)
 
     @property
@@ -81,6 +105,15 @@ class Connection:
         """Nobody is there any more to be answered."""
         for wait in list(self.waits):
             wait.stop()
+
+
+@dataclass(slots=True)
+class SaslState:
+    """Where a connection's authentication is."""
+
+    mechanism: str
+    exchange: Exchange
+    expires_ms: float | None = None  # on the steady clock; None: never
 
 
 class Request(NamedTuple):
@@ -120,16 +153,37 @@ def advertised() -> list[tuple[int, int, int]]:
     return [(key, ADVERTISED_LOW.get(key, APIS[key].low), APIS[key].latest_stable) for key in SERVED]
 
 
+def check_session(core: BrokerCore, connection: Connection, key: int) -> None:
+    """Raises ProtocolError for a request of a client that has not authenticated, or whose session is over (KIP-368)."""
+    name = APIS[key].name
+    if connection.principal == UNAUTHENTICATED or connection.sasl is None:
+        raise ProtocolError(f"{name} before SASL authentication")
+    expires_ms = connection.sasl.expires_ms
+    if expires_ms is not None and core.clock.steady_ms() > expires_ms:
+        raise ProtocolError(f"{name} after the session's end: the client has to authenticate again")
+
+
+def raw_sasl_answer(core: BrokerCore, connection: Connection, frame: Buffer) -> list[Buffer] | None:
+    """The answer to a bare frame of the exchange. Raises ProtocolError where the client fails to authenticate."""
+    handler = import_module("headwater.broker.handlers.sasl_authenticate")
+    answer: bytes = handler.raw(core, connection, bytes(frame))
+    return [len(answer).to_bytes(4, "big") + answer]
+
+
 def dispatch(core: BrokerCore, connection: Connection, frame: Buffer) -> list[Buffer] | Deferred | None:
     """Handles one request frame (without its length).
 
     Returns the response's buffers, a `Deferred` that completes with them, or None when there is no response. Raises
     ProtocolError for what ends the connection: bytes that are no request, or an API or version that is not served.
     """
+    if connection.is_raw_sasl:
+        return raw_sasl_answer(core, connection, frame)
     header = read_request_header(frame)
     key, version = header.api_key, header.api_version
     if key not in SERVED_KEYS:
         raise UnsupportedVersionError(f"{APIS[key].name} is not served")
+    if connection.is_restricted and key not in BEFORE_AUTHENTICATION:
+        check_session(core, connection, key)
     entry = served(key)
     api = entry.api
     if not api.low <= version <= api.latest_stable:

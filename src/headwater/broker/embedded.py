@@ -16,7 +16,8 @@ from types import TracebackType
 from typing import Self
 
 from headwater.broker.core import BrokerCore
-from headwater.broker.running import Listener, event_loop, open_core
+from headwater.broker.listeners import read_listeners, start_listeners
+from headwater.broker.running import event_loop, open_core
 from headwater.broker.server import Server
 from headwater.broker.settings import Settings, SettingsError
 from headwater.effects.clock import SystemClock
@@ -37,7 +38,7 @@ class Broker:
     """A Kafka broker for this process.
 
     `directory`: where it keeps its data; None keeps it in memory, at most `memory_bytes_max`. `port` 0 takes a free
-    one. `settings` are Kafka's, by name. `in_child_process` runs it beside this process, where a busy application
+    one. `settings` are Kafka's, by name; with `listeners` among them the first is `address`. `in_child_process` runs it beside this process, where a busy application
     cannot slow it; then there must be a directory.
 
     A context manager, blocking or async; `start` and `stop` do the same. Raises BrokerError, or what opening the
@@ -59,11 +60,12 @@ class Broker:
             raise SettingsError("a broker in a child process needs a directory")
         if directory is None:
             pairs.setdefault("headwater.journal.file.bytes", str(MEMORY_JOURNAL_FILE_BYTES))
+        pairs.setdefault("listeners", f"PLAINTEXT://{host}:{port}")
         self.settings = Settings.from_pairs(pairs)
+        self.listeners = read_listeners(self.settings)
         self.pairs = pairs
         self.directory = None if directory is None else os.fspath(directory)
-        self.host = host
-        self.port = port
+        self.host = self.listeners[0].host
         self.memory_bytes_max = memory_bytes_max
         self.in_child_process = in_child_process
         self.runner: ThreadRunner | ChildRunner | None = None
@@ -155,8 +157,8 @@ class ThreadRunner:
         core = self.open()
         server = Server(core, inline=self.broker.directory is None)
         try:
-            listener = Listener(self.broker.host, self.broker.port)
-            self.port = await listener.start(server)
+            bound = await start_listeners(server, self.broker.listeners)
+            _, self.port = next(iter(bound.values()))
             self.ready.set()
             await server.run_until(self.stopping)
         finally:
@@ -176,7 +178,7 @@ class ChildRunner:
 
     def __init__(self, broker: Broker) -> None:
         command = [sys.executable, "-m", "headwater", "up", "--data", str(Path(broker.directory or "").absolute())]
-        command += ["--listen", f"{broker.host}:{broker.port}", "--end-with-stdin"]
+        command += ["--end-with-stdin"]
         for key, value in broker.pairs.items():
             command += ["--set", f"{key}={value}"]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)

@@ -138,8 +138,10 @@ class FetchReader:
         *,
         by_id: bool,
         committed: bool = False,
+        may_read: Callable[[str], bool] = lambda name: True,
     ) -> None:
         self.core = core
+        self.may_read = may_read
         self.targets = list(targets)
         self.max_bytes = min(max_bytes, core.settings.fetch_max_bytes)
         self.by_id = by_id
@@ -150,6 +152,8 @@ class FetchReader:
         topic = metadata.by_id.get(target.topic_id) if self.by_id else metadata.topics.get(target.topic)
         if topic is None and self.by_id:
             return None, ErrorCode.UNKNOWN_TOPIC_ID
+        if not self.may_read(topic.name if topic is not None else target.topic):
+            return None, ErrorCode.TOPIC_AUTHORIZATION_FAILED
         return self.core.find_log(topic, target.partition, target.leader_epoch)
 
     def logs(self) -> list[tuple[FetchTarget, Log]]:

@@ -12,11 +12,14 @@ from importlib import import_module
 from typing import Any
 
 from headwater.broker import configs
+from headwater.broker.cluster import Cluster
 from headwater.broker.features import DEFAULT_LEVELS
 from headwater.effects.buffers import Buffer
 from headwater.protocol.compiled import decode, encode
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.varint import read_uvarint, uvarint
+from headwater.security.acls import Acl, Acls, Operation, PatternType, Permission, ResourceType
+from headwater.security.scram import Credential, Mechanism
 
 METADATA_TOPIC = "__cluster_metadata"
 METADATA_TOPIC_ID = bytes(15) + b"\x01"
@@ -27,6 +30,7 @@ PARTITIONS_MAX = 20_000
 PRODUCER_ID_BLOCK = 1000
 TOPIC_NAME = re.compile(r"[a-zA-Z0-9._-]{1,249}")
 TOPIC_RESOURCE = 2
+BROKER_RESOURCE, GROUP_RESOURCE = 4, 32
 TOPIC_RECORDS = frozenset({2, 3, 9})
 FRAME_VERSION = 1
 RECORD_MODULES = {
@@ -35,6 +39,10 @@ RECORD_MODULES = {
     3: ("partition_record", "PartitionRecord", 1),
     4: ("config_record", "ConfigRecord", 0),
     9: ("remove_topic_record", "RemoveTopicRecord", 0),
+    11: ("user_scram_credential_record", "UserScramCredentialRecord", 0),
+    22: ("remove_user_scram_credential_record", "RemoveUserScramCredentialRecord", 0),
+    18: ("access_control_entry_record", "AccessControlEntryRecord", 0),
+    19: ("remove_access_control_entry_record", "RemoveAccessControlEntryRecord", 0),
     12: ("feature_level_record", "FeatureLevelRecord", 0),
     15: ("producer_ids_record", "ProducerIdsRecord", 0),
 }
@@ -73,6 +81,19 @@ def decode_record(value: Buffer) -> Any:
     return decode(record_class(record_type)[0], version, value, position)[0]
 
 
+def acl_of(record: Any) -> Acl:
+    """The entry that a record tells of."""
+    return Acl(
+        ResourceType(record.resource_type),
+        record.resource_name,
+        PatternType(record.pattern_type),
+        record.principal,
+        record.host,
+        Operation(record.operation),
+        Permission(record.permission_type),
+    )
+
+
 @dataclass(slots=True)
 class Topic:
     """A topic as it is now. Partitions are numbered from 0."""
@@ -80,6 +101,7 @@ class Topic:
     name: str
     topic_id: bytes
     partitions: int = 0
+    replication: int = 1
     configs: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -101,13 +123,16 @@ def check_topic_name(name: str) -> None:
 class Metadata:
     """The state, its decisions and its replay."""
 
-    def __init__(self, node_id: int) -> None:
-        self.node_id = node_id
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        self.node_id = cluster.node_ids[0]
         self.topics: dict[str, Topic] = {}
         self.by_id: dict[bytes, Topic] = {}
         self.next_producer_id = 0
         self.broker_epoch = -1
-        self.broker_configs: dict[str, str] = {}
+        self.broker_configs: dict[str, dict[str, str]] = {}  # by node id as text; "" is for all
+        self.acls = Acls()
+        self.credentials: dict[tuple[str, Mechanism], Credential] = {}
         self.group_configs: dict[str, dict[str, str]] = {}
         self.topics_version = 0  # grows with each change of topics and partitions
         self.features = dict(DEFAULT_LEVELS)
@@ -135,7 +160,13 @@ class Metadata:
         return [new_record(0, broker_id=self.node_id, incarnation_id=incarnation_id, broker_epoch=epoch, fenced=False)]
 
     def create_topic(
-        self, name: str, topic_id: bytes, partitions: int, own_configs: Mapping[str, str | None], leader_epoch: int
+        self,
+        name: str,
+        topic_id: bytes,
+        partitions: int,
+        own_configs: Mapping[str, str | None],
+        leader_epoch: int,
+        replication: int = 1,
     ) -> list[Any]:
         """Raises MetadataError."""
         check_topic_name(name)
@@ -149,7 +180,7 @@ class Metadata:
         self.check_configs(own_configs)
         records = [new_record(2, name=name, topic_id=topic_id)]
         records += self.config_records(name, own_configs)
-        return records + self.partition_records(topic_id, range(partitions), leader_epoch)
+        return records + self.partition_records(topic_id, range(partitions), leader_epoch, replication)
 
     def colliding_topic(self, name: str) -> str | None:
         """A topic whose metric name would be the same: '.' and '_' are one there (Topic.hasCollision)."""
@@ -172,27 +203,34 @@ class Metadata:
         except configs.ConfigError as error:
             raise MetadataError(ErrorCode.INVALID_CONFIG, str(error)) from error
 
-    def config_records(self, topic: str, values: Mapping[str, str | None]) -> list[Any]:
+    def config_records(
+        self, resource: str, values: Mapping[str, str | None], resource_type: int = TOPIC_RESOURCE
+    ) -> list[Any]:
         return [
-            new_record(4, resource_type=TOPIC_RESOURCE, resource_name=topic, name=name, value=value)
+            new_record(4, resource_type=resource_type, resource_name=resource, name=name, value=value)
             for name, value in values.items()
         ]
 
-    def partition_records(self, topic_id: bytes, numbers: Iterable[int], leader_epoch: int) -> list[Any]:
-        return [
-            new_record(
-                3,
-                partition_id=number,
-                topic_id=topic_id,
-                replicas=[self.node_id],
-                isr=[self.node_id],
-                leader=self.node_id,
-                leader_epoch=leader_epoch,
-                partition_epoch=0,
-                directories=[METADATA_TOPIC_ID],
+    def partition_records(
+        self, topic_id: bytes, numbers: Iterable[int], leader_epoch: int, replication: int
+    ) -> list[Any]:
+        records = []
+        for number in numbers:
+            replicas = self.cluster.replicas(topic_id, number, replication)
+            records.append(
+                new_record(
+                    3,
+                    partition_id=number,
+                    topic_id=topic_id,
+                    replicas=replicas,
+                    isr=replicas,
+                    leader=replicas[0],
+                    leader_epoch=leader_epoch,
+                    partition_epoch=0,
+                    directories=[METADATA_TOPIC_ID] * len(replicas),
+                )
             )
-            for number in numbers
-        ]
+        return records
 
     def add_partitions(self, name: str, count: int, leader_epoch: int) -> list[Any]:
         """Raises MetadataError."""
@@ -207,7 +245,8 @@ class Metadata:
             )
             raise MetadataError(ErrorCode.INVALID_PARTITIONS, message)
         self.check_partitions(count - topic.partitions)
-        return self.partition_records(topic.topic_id, range(topic.partitions, count), leader_epoch)
+        added = range(topic.partitions, count)
+        return self.partition_records(topic.topic_id, added, leader_epoch, topic.replication)
 
     def delete_topic(self, topic: Topic) -> list[Any]:
         return [new_record(9, topic_id=topic.topic_id)]
@@ -232,6 +271,31 @@ class Metadata:
             )
         ]
 
+    def credential_record(self, user: str, mechanism: Mechanism, credential: Credential) -> Any:
+        """A user's password for one mechanism, as it is kept: salted."""
+        return new_record(
+            11,
+            name=user,
+            mechanism=mechanism,
+            salt=credential.salt,
+            stored_key=credential.stored_key,
+            server_key=credential.server_key,
+            iterations=credential.iterations,
+        )
+
+    def acl_record(self, acl_id: bytes, acl: Acl) -> Any:
+        return new_record(
+            18,
+            id=acl_id,
+            resource_type=acl.resource_type,
+            resource_name=acl.name,
+            pattern_type=acl.pattern_type,
+            principal=acl.principal,
+            host=acl.host,
+            operation=acl.operation,
+            permission_type=acl.permission,
+        )
+
     # -- replay
 
     def replay(self, record: Any) -> None:
@@ -247,8 +311,18 @@ class Metadata:
             case 3:
                 topic = self.by_id[record.topic_id]
                 topic.partitions = max(topic.partitions, record.partition_id + 1)
+                topic.replication = max(1, len(record.replicas))
             case 4:
                 self.replay_config(record)
+            case 11:
+                credential = Credential(record.salt, record.stored_key, record.server_key, record.iterations)
+                self.credentials[record.name, Mechanism(record.mechanism)] = credential
+            case 22:
+                self.credentials.pop((record.name, Mechanism(record.mechanism)), None)
+            case 18:
+                self.acls.add(record.id, acl_of(record))
+            case 19:
+                self.acls.remove(record.id)
             case 12:
                 self.features[record.name] = record.feature_level
             case 9:
@@ -258,10 +332,14 @@ class Metadata:
                 self.next_producer_id = record.next_producer_id
 
     def replay_config(self, record: Any) -> None:
-        if record.resource_type == TOPIC_RESOURCE:
-            target = self.topics[record.resource_name].configs
-        else:
-            target = self.broker_configs
+        name = record.resource_name
+        match record.resource_type:
+            case 2:
+                target = self.topics[name].configs
+            case 32:
+                target = self.group_configs.setdefault(name, {})
+            case _:
+                target = self.broker_configs.setdefault(name, {})
         if record.value is None:
             target.pop(record.name, None)
         else:
@@ -276,9 +354,15 @@ class Metadata:
         for name, level in self.features.items():
             if level != DEFAULT_LEVELS.get(name):
                 yield new_record(12, name=name, feature_level=level)
-        for name, value in self.broker_configs.items():
-            yield new_record(4, resource_type=4, resource_name="", name=name, value=value)
+        for kind, all_configs in ((BROKER_RESOURCE, self.broker_configs), (GROUP_RESOURCE, self.group_configs)):
+            for resource, values in all_configs.items():
+                yield from self.config_records(resource, values, kind)
+        for (user, mechanism), credential in self.credentials.items():
+            yield self.credential_record(user, mechanism, credential)
+        for acl_id, acl in self.acls.entries.items():
+            yield self.acl_record(acl_id, acl)
         for topic in self.topics.values():
             yield new_record(2, name=topic.name, topic_id=topic.topic_id)
             yield from self.config_records(topic.name, topic.configs)
-            yield from self.partition_records(topic.topic_id, range(topic.partitions), leader_epoch)
+            numbers = range(topic.partitions)
+            yield from self.partition_records(topic.topic_id, numbers, leader_epoch, topic.replication)

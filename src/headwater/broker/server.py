@@ -17,13 +17,16 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from typing import cast
 
+from headwater.broker.cluster import Endpoint
 from headwater.broker.core import BrokerCore
-from headwater.broker.dispatch import Connection, dispatch
+from headwater.broker.dispatch import UNAUTHENTICATED, Connection, dispatch
+from headwater.broker.listeners import Listener
 from headwater.broker.syncer import Syncer
 from headwater.effects.buffers import Buffer
 from headwater.effects.waits import Deferred
 from headwater.protocol.errors import ProtocolError
 from headwater.protocol.frames import LENGTH_BYTES, REQUEST_HEADER_BYTES_MIN, unpack_length
+from headwater.security.tls import TlsError, TlsFiles, certificate_principal
 from headwater.storage.journal import Group, is_disk_full
 from headwater.storage.store import Checkpoint
 
@@ -57,10 +60,12 @@ class ClientProtocol(asyncio.BufferedProtocol):
     __slots__ = (
         "closing",
         "connection",
+        "endpoint",
         "filled",
         "frame",
         "frame_size",
         "last_active_s",
+        "listener",
         "pauses",
         "server",
         "slots",
@@ -69,8 +74,9 @@ class ClientProtocol(asyncio.BufferedProtocol):
         "turn_bytes",
     )
 
-    def __init__(self, server: "Server") -> None:
+    def __init__(self, server: "Server", listener: Listener, endpoint: Endpoint) -> None:
         self.server = server
+        self.listener, self.endpoint = listener, endpoint
         self.transport: asyncio.Transport | None = None
         self.connection = Connection("")
         self.tail = bytearray()  # the beginning of a small frame, or frames not handled while paused
@@ -88,7 +94,14 @@ class ClientProtocol(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's own class has no base of asyncio's
         peer = transport.get_extra_info("peername")
-        self.connection = Connection(f"/{peer[0]}" if peer else "/")
+        self.connection = Connection(
+            f"/{peer[0]}" if peer else "/", self.endpoint, self.endpoint.first_principal or UNAUTHENTICATED
+        )
+        if self.endpoint.has_sasl:
+            self.connection.is_restricted = True
+        elif self.endpoint.has_tls:
+            tls = transport.get_extra_info("ssl_object")
+            self.connection.principal = certificate_principal(tls.getpeercert(), self.listener.principal_of)
         self.last_active_s = self.server.loop.time()
         self.transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES_HIGH)
         self.server.connected(self)
@@ -163,7 +176,7 @@ class ClientProtocol(asyncio.BufferedProtocol):
 
     def is_length_allowed(self, length: int) -> bool:
         limit = self.server.core.settings.socket_request_max_bytes
-        if REQUEST_HEADER_BYTES_MIN <= length <= limit:
+        if REQUEST_HEADER_BYTES_MIN <= length <= limit or (self.connection.is_raw_sasl and 0 <= length <= limit):
             return True
         self.fail(f"a frame claims {length} bytes, allowed are {REQUEST_HEADER_BYTES_MIN} to {limit}")
         return False
@@ -223,6 +236,8 @@ class ClientProtocol(asyncio.BufferedProtocol):
             self.slots.append(slot)
         else:
             self.write(answer)
+        if self.connection.must_close and not self.slots:
+            self.close()
         if len(self.slots) >= REQUESTS_UNDER_WAY_MAX:
             self.pause("requests")
         if self.server.core.store.journal.waiting_bytes > JOURNAL_WAITING_BYTES_MAX:
@@ -297,7 +312,8 @@ class Server:
         self.clients: set[ClientProtocol] = set()
         self.waiting_for_journal: list[ClientProtocol] = []
         self.frame_bytes = 0
-        self.listener: asyncio.Server | None = None
+        self.listening: list[asyncio.Server] = []
+        self.tls_files: list[TlsFiles] = []
         self.timer: asyncio.TimerHandle | None = None
         self.timer_deadline_ms = 0.0
         self.failed: asyncio.Future[None] = self.loop.create_future()
@@ -311,13 +327,27 @@ class Server:
         self.idle_sweep = self.loop.call_later(IDLE_SWEEP_S, self.close_idle)
         core.timers.call_later(core.settings.log_flush_offset_checkpoint_interval_ms, self.checkpoint_regularly)
 
-    async def listen(self, host: str, port: int) -> int:
+    async def listen(self, listener: Listener, endpoint: Endpoint, port: int) -> int:
         """Starts to listen; returns the port. Raises OSError when it is taken."""
-        self.listener = await self.loop.create_server(lambda: ClientProtocol(self), host, port, backlog=1024)
-        bound = int(self.listener.sockets[0].getsockname()[1])
+        context = listener.tls.context if listener.tls is not None else None
+        listening = await self.loop.create_server(
+            lambda: ClientProtocol(self, listener, endpoint), listener.host, port, backlog=1024, ssl=context
+        )
+        self.listening.append(listening)
+        if listener.tls is not None and listener.tls not in self.tls_files:
+            self.tls_files.append(listener.tls)
         self.checkpoint_if_needed()  # of what was recovered
         self.after_event()
-        return bound
+        return int(listening.sockets[0].getsockname()[1])
+
+    def reload_certificates(self) -> None:
+        """Takes certificates that have changed on disk, for the connections that come from now on."""
+        for files in self.tls_files:
+            try:
+                if files.reload_if_changed():
+                    logger.info("%s: took the new certificate", files.certificate)
+            except TlsError as error:
+                logger.error("the certificate before stays in force: %s", error)
 
     # -- connections
 
@@ -357,6 +387,7 @@ class Server:
             before_s = self.loop.time() - limit_ms / 1000
             for client in [c for c in self.clients if c.last_active_s < before_s and not c.slots]:
                 client.close()
+        self.reload_certificates()
         self.idle_sweep = self.loop.call_later(IDLE_SWEEP_S, self.close_idle)
 
     # -- the journal
@@ -493,8 +524,8 @@ class Server:
 
     async def stop(self) -> None:
         """Answers what is under way, syncs everything and closes."""
-        if self.listener is not None:
-            self.listener.close()
+        for listening in self.listening:
+            listening.close()
         self.idle_sweep.cancel()
         if self.timer is not None:
             self.timer.cancel()

@@ -30,6 +30,13 @@ class Settings:
     node_id: int = 1
     listeners: str = "PLAINTEXT://127.0.0.1:9092"
     advertised_listeners: str = ""
+    listener_security_protocol_map: str = ""
+    sasl_enabled_mechanisms: str = "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512"
+    connections_max_reauth_ms: int = 0
+    authorizer_class_name: str = ""
+    super_users: str = ""
+    allow_everyone_if_no_acl_found: bool = False
+    headwater_insecure: bool = False
     log_dirs: str = "headwater-data"
     num_partitions: int = 1
     default_replication_factor: int = 1
@@ -64,9 +71,15 @@ class Settings:
     group_max_size: int = 2_147_483_647
     group_consumer_session_timeout_ms: int = 45_000
     group_consumer_heartbeat_interval_ms: int = 5_000
+    group_consumer_min_session_timeout_ms: int = 45_000
+    group_consumer_max_session_timeout_ms: int = 60_000
+    group_consumer_min_heartbeat_interval_ms: int = 5_000
+    group_consumer_max_heartbeat_interval_ms: int = 15_000
     group_consumer_max_size: int = 2_147_483_647
     group_consumer_assignors: str = "uniform,range"
     group_consumer_migration_policy: str = "bidirectional"
+    replication_factor_clamp: bool = False
+    headwater_nodes: int = 1
     headwater_durability: str = "journal"
     headwater_journal_file_bytes: int = 128 << 20
     headwater_open_files_max: int = 0
@@ -86,6 +99,9 @@ class Settings:
                 continue
             values[key.replace(".", "_")] = parse_value(key, text, default)
         return cls(**values, given=dict(pairs))
+
+    def sasl_mechanisms(self) -> list[str]:
+        return [name.strip() for name in self.sasl_enabled_mechanisms.split(",") if name.strip()]
 
     def described(self) -> dict[str, str]:
         """The keys that have an effect, with their values as text."""
@@ -117,7 +133,9 @@ def broker_keys() -> frozenset[str]:
 
 
 def check_known(key: str) -> None:
-    if key not in broker_keys():
+    _, _, own = key.removeprefix("listener.name.").partition(".")
+    known = own if key.startswith("listener.name.") else key
+    if known not in broker_keys():
         near = difflib.get_close_matches(key, broker_keys(), 1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise SettingsError(f"unknown setting {key}{hint}")
@@ -161,6 +179,8 @@ def check_settings(settings: Settings) -> None:
         ("node_id", 0),
         ("fetch_max_bytes", 1024),
         ("max_connections", 1),
+        ("headwater_nodes", 1),
+        ("default_replication_factor", 1),
         ("group_consumer_session_timeout_ms", 1),
         ("group_consumer_heartbeat_interval_ms", 1),
         ("group_consumer_max_size", 1),

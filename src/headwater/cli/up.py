@@ -14,13 +14,15 @@ import time
 from pathlib import Path
 from typing import NoReturn
 
-from headwater.broker.running import Listener, ListenError, event_loop, open_core
+from headwater.broker.cluster import PLAINTEXT
+from headwater.broker.core import BrokerCore
+from headwater.broker.listeners import Listener, ListenError, host_and_port, read_listeners, start_listeners
+from headwater.broker.running import event_loop, open_core
 from headwater.broker.server import Server
 from headwater.broker.settings import Settings, SettingsError, assignment_pairs, environment_pairs
 from headwater.storage.checkpoints import read_properties
 from headwater.storage.errors import StorageError
 
-WILDCARDS = ("", "0.0.0.0", "::", "[::]")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -34,8 +36,13 @@ class Parser(argparse.ArgumentParser):
 def parser() -> Parser:
     up = Parser(prog="headwater up", description="Runs the broker until Ctrl-C.")
     up.add_argument("--data", metavar="DIR", help="where the data lives (default: ./headwater-data)")
-    up.add_argument("--listen", metavar="HOST:PORT", help="where clients connect (default: 127.0.0.1:9092)")
-    up.add_argument("--advertise", metavar="HOST:PORT", help="what clients are told to connect to")
+    address = "[PROTOCOL://]HOST:PORT"
+    up.add_argument(
+        "--listen", metavar=address, action="append", help="where clients connect (default: 127.0.0.1:9092); repeatable"
+    )
+    up.add_argument("--advertise", metavar=address, action="append", help="what clients are told to connect to")
+    up.add_argument("--insecure", action="store_true", help="listen beyond the loopback without TLS and authentication")
+    up.add_argument("--nodes", metavar="N", type=int, help="show clients a cluster of N virtual nodes (for tests)")
     up.add_argument(
         "--durability",
         choices=("journal", "page-cache"),
@@ -65,38 +72,14 @@ def read_settings(arguments: argparse.Namespace) -> Settings:
     if arguments.durability:
         pairs["headwater.durability"] = arguments.durability
     if arguments.listen:
-        pairs["listeners"] = f"PLAINTEXT://{arguments.listen}"
+        pairs["listeners"] = ",".join(arguments.listen)
     if arguments.advertise:
-        pairs["advertised.listeners"] = f"PLAINTEXT://{arguments.advertise}"
+        pairs["advertised.listeners"] = ",".join(arguments.advertise)
+    if arguments.insecure:
+        pairs["headwater.insecure"] = "true"
+    if arguments.nodes:
+        pairs["headwater.nodes"] = str(arguments.nodes)
     return Settings.from_pairs(pairs)
-
-
-def host_and_port(text: str, what: str) -> tuple[str, int]:
-    """`host:port` or `PLAINTEXT://host:port`. Raises SettingsError."""
-    protocol, separator, rest = text.strip().rpartition("://")
-    if separator and protocol.upper() not in ("PLAINTEXT",):
-        raise SettingsError(f"{what}: {protocol} listeners are not served yet, only PLAINTEXT")
-    host, colon, port = rest.rpartition(":")
-    if not colon or not port.isdigit() or int(port) > 65535:
-        raise SettingsError(f"{what}: {text!r} is not of the form HOST:PORT")
-    return host.strip("[]"), int(port)
-
-
-def read_listener(settings: Settings) -> Listener:
-    """Raises SettingsError."""
-    listeners = [part for part in settings.listeners.split(",") if not part.strip().upper().startswith("CONTROLLER")]
-    if len(listeners) != 1:
-        raise SettingsError("listeners: exactly one PLAINTEXT listener is served")
-    host, port = host_and_port(listeners[0], "listeners")
-    advertised = None
-    if settings.advertised_listeners:
-        first = settings.advertised_listeners.split(",")[0]
-        advertised = host_and_port(first, "advertised.listeners")
-    elif host in WILDCARDS:
-        raise SettingsError(
-            f"listening on all addresses ({host or '*'}) needs --advertise HOST:PORT, which clients can reach"
-        )
-    return Listener(host or "0.0.0.0", port, advertised)
 
 
 def milliseconds_since_start() -> int:
@@ -109,12 +92,20 @@ def milliseconds_since_start() -> int:
         return round(time.process_time() * 1000)
 
 
+def ready_address(core: BrokerCore, listener: Listener, host: str, port: int) -> str:
+    """Where clients find a listener, with its protocol where that is not plain."""
+    if listener.advertised is not None:
+        host, port = core.cluster.address(listener.name, core.cluster.node_ids[0])
+    prefix = "" if listener.protocol == PLAINTEXT else f"{listener.protocol}://"
+    return f"{prefix}{host}:{port}"
+
+
 def stop_at_end(descriptor: int, stopping: asyncio.Event) -> None:
     if not os.read(descriptor, 4096):
         stopping.set()
 
 
-async def serve(settings: Settings, listener: Listener, arguments: argparse.Namespace) -> None:
+async def serve(settings: Settings, listeners: list[Listener], arguments: argparse.Namespace) -> None:
     """Runs the broker until a signal, or the end of standard input. Raises StorageError, ListenError and OSError."""
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
@@ -126,12 +117,12 @@ async def serve(settings: Settings, listener: Listener, arguments: argparse.Name
     server = Server(core, inline=False)
     metrics = None
     try:
-        port = await listener.start(server)
+        bound = await start_listeners(server, listeners)
         if arguments.metrics:
             from headwater.broker.metrics import MetricsServer
 
             metrics = MetricsServer(core, *host_and_port(arguments.metrics, "--metrics"))
-        where = f"{core.host}:{core.port}" if listener.advertised else f"{listener.host}:{port}"
+        where = ", ".join(ready_address(core, listener, *bound[listener.name]) for listener in listeners)
         extra = f", metrics on {metrics.address}" if metrics else ""
         print(
             f"Headwater is ready on {where}, data in {settings.log_dirs}{extra}, {milliseconds_since_start()} ms. "
@@ -154,9 +145,9 @@ def main(words: list[str]) -> int:
 
     try:
         settings = read_settings(arguments)
-        listener = read_listener(settings)
+        listeners = read_listeners(settings)
         with event_loop() as loop:
-            loop.run_until_complete(serve(settings, listener, arguments))
+            loop.run_until_complete(serve(settings, listeners, arguments))
     except SettingsError as error:
         print(f"headwater up: {error}", file=sys.stderr)
         return 2

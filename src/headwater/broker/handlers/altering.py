@@ -1,24 +1,34 @@
-"""What AlterConfigs and IncrementalAlterConfigs share: a topic's changes are checked, appended, and followed by its logs."""
+"""What AlterConfigs and IncrementalAlterConfigs share: changes are checked, appended, and put in force."""
 
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
+from headwater.broker import dynamic_configs
+from headwater.broker.authorization import config_refusal
+from headwater.broker.configs import ConfigError
 from headwater.broker.core import BrokerCore
+from headwater.broker.dispatch import Request
 from headwater.broker.metadata import MetadataError
 from headwater.effects.waits import Deferred
 from headwater.protocol.error_codes import ErrorCode
+from headwater.security.acls import Operation
 
-TOPIC, BROKER = 2, 4
+TOPIC, BROKER, GROUP = 2, 4, 32
 Changes: TypeAlias = dict[str, str | None]
 
 
-def alter_all(core: BrokerCore, body: Any, response: Any, changes_of: Callable[[BrokerCore, Any], Changes]) -> Deferred:
+def alter_all(
+    core: BrokerCore, request: Request, response: Any, changes_of: Callable[[BrokerCore, Any], Changes]
+) -> Deferred:
     """Answers either request: `changes_of` tells what a resource asks for, and may raise MetadataError."""
-    last_group = 0
+    body, last_group = request.body, 0
     for resource in body.resources:
         kind, name = resource.resource_type, resource.resource_name
         result = response.AlterConfigsResourceResponse(0, None, kind, name)
         response.responses.append(result)
+        result.error_code = config_refusal(core, request, Operation.ALTER_CONFIGS, resource)
+        if result.error_code:
+            continue
         try:
             changes = changes_of(core, resource)
             last_group = max(last_group, alter(core, kind, name, changes, validate_only=body.validate_only))
@@ -34,16 +44,51 @@ def alter(core: BrokerCore, kind: int, name: str, changes: Changes, *, validate_
 
     Raises MetadataError and OSError.
     """
-    if kind == BROKER:
-        raise MetadataError(
-            ErrorCode.INVALID_REQUEST,
-            "broker configurations cannot be changed while it runs: set them in server.properties or with --set",
-        )
-    if kind != TOPIC:
-        raise MetadataError(ErrorCode.INVALID_REQUEST, f"Unsupported resource type: {kind}")
-    records = core.metadata.change_configs(name, changes)
+    records = decided(core, kind, name, changes)
     if validate_only or not records:
         return 0
     group = core.append_metadata(records)
-    core.config_changed(core.metadata.topics[name])
+    if kind == TOPIC:
+        core.config_changed(core.metadata.topics[name])
+    elif kind == BROKER:
+        dynamic_configs.apply(core)
     return group
+
+
+def decided(core: BrokerCore, kind: int, name: str, changes: Changes) -> list[Any]:
+    """The records of a change. Raises MetadataError."""
+    metadata = core.metadata
+    try:
+        match kind:
+            case 2:
+                return metadata.change_configs(name, changes)
+            case 4:
+                dynamic_configs.check_broker(core, name, changes)
+            case 32 if name:
+                dynamic_configs.check_group(core, changes)
+            case 32:
+                raise MetadataError(ErrorCode.INVALID_REQUEST, "Default group resources are not allowed.")
+            case 8 | 16:
+                raise MetadataError(ErrorCode.INVALID_REQUEST, "this broker has no such resources to configure")
+            case _:
+                raise MetadataError(ErrorCode.INVALID_REQUEST, f"Unknown resource type {kind}")
+    except dynamic_configs.NotDynamicError as error:
+        raise MetadataError(ErrorCode.INVALID_REQUEST, str(error)) from error
+    except ConfigError as error:
+        code = ErrorCode.INVALID_REQUEST if kind == BROKER else ErrorCode.INVALID_CONFIG
+        raise MetadataError(code, str(error)) from error
+    return metadata.config_records(name, changes, kind)
+
+
+def present(core: BrokerCore, kind: int, name: str) -> dict[str, str]:
+    """The resource's own configurations."""
+    match kind:
+        case 2:
+            topic = core.metadata.topics.get(name)
+            return topic.configs if topic is not None else {}
+        case 4:
+            return core.metadata.broker_configs.get(name, {})
+        case 32:
+            return core.metadata.group_configs.get(name, {})
+        case _:
+            return {}

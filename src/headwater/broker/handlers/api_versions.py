@@ -23,7 +23,7 @@ def handle(core: BrokerCore, request: Request) -> ApiVersionsResponse:
     ):
         return ApiVersionsResponse(error_code=ErrorCode.INVALID_REQUEST)
     wrong_cluster = body.cluster_id is not None and body.cluster_id != core.store.cluster_id
-    wrong_node = body.node_id >= 0 and body.node_id != core.settings.node_id
+    wrong_node = body.node_id >= 0 and body.node_id != core.node_id(request.connection)
     if wrong_cluster or wrong_node:
         return ApiVersionsResponse(error_code=ErrorCode.REBOOTSTRAP_REQUIRED)
     response = supported(ErrorCode.NONE)

@@ -2,12 +2,15 @@
 
 from collections import Counter
 
+from headwater.broker.authorization import may_topic
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
+from headwater.broker.handlers.create_topics import check_replicas
 from headwater.broker.metadata import MetadataError
 from headwater.effects.waits import Deferred
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.create_partitions import CreatePartitionsRequest, CreatePartitionsResponse
+from headwater.security.acls import Operation
 
 
 def handle(core: BrokerCore, request: Request) -> CreatePartitionsResponse | Deferred:
@@ -21,6 +24,8 @@ def handle(core: BrokerCore, request: Request) -> CreatePartitionsResponse | Def
         try:
             if times[wanted.name] > 1:
                 raise MetadataError(ErrorCode.INVALID_REQUEST, "Duplicate topic in request.")
+            if not may_topic(core, request, Operation.ALTER, wanted.name):
+                raise MetadataError(ErrorCode.TOPIC_AUTHORIZATION_FAILED, "Authorization failed.")
             changes = core.metadata.add_partitions(wanted.name, wanted.count, core.store.leader_epoch)
             check_assignments(core, wanted, len(changes))
             if not body.validate_only:
@@ -39,6 +44,5 @@ def check_assignments(core: BrokerCore, wanted: CreatePartitionsRequest.CreatePa
     if len(wanted.assignments) != added:
         message = f"{added} partitions were to be added and {len(wanted.assignments)} assignments were given."
         raise MetadataError(ErrorCode.INVALID_REPLICA_ASSIGNMENT, message)
-    if any(a.broker_ids != [core.settings.node_id] for a in wanted.assignments):
-        message = f"this cluster has one broker, {core.settings.node_id}"
-        raise MetadataError(ErrorCode.INVALID_REPLICA_ASSIGNMENT, message)
+    for assignment in wanted.assignments:
+        check_replicas(core, assignment.broker_ids)

@@ -1,11 +1,13 @@
 """CreateTopics, 2 to 7: topics with their configurations; answers when they are on disk.
 
-Replica assignments may name this node only; -1 for partitions or replication is the broker's default (KIP-464).
+Replica assignments may name the nodes there are, which is one but for virtual ones; -1 for partitions or replication is
+the broker's default (KIP-464). `replication.factor.clamp` cuts what is asked for to the number of nodes.
 """
 
 from collections import Counter
 
 from headwater.broker import configs
+from headwater.broker.authorization import may_create_topic, may_topic
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
 from headwater.broker.metadata import MetadataError, Topic
@@ -13,6 +15,7 @@ from headwater.effects.entropy import random_uuid
 from headwater.effects.waits import Deferred
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.create_topics import CreateTopicsRequest, CreateTopicsResponse
+from headwater.security.acls import Operation
 
 TopicResult = CreateTopicsResponse.CreatableTopicResult
 
@@ -28,7 +31,12 @@ def handle(core: BrokerCore, request: Request) -> CreateTopicsResponse | Deferre
         try:
             if times[wanted.name] > 1:
                 raise MetadataError(ErrorCode.INVALID_REQUEST, "Duplicate topic name.")
+            if not may_create_topic(core, request, wanted.name):
+                raise MetadataError(ErrorCode.TOPIC_AUTHORIZATION_FAILED, "Authorization failed.")
             last_group = max(last_group, create(core, wanted, result, body.validate_only))
+            if not may_topic(core, request, Operation.DESCRIBE_CONFIGS, wanted.name):
+                result.topic_config_error_code = ErrorCode.TOPIC_AUTHORIZATION_FAILED
+                result.num_partitions, result.replication_factor, result.configs = -1, -1, []
         except MetadataError as error:
             result.error_code, result.error_message = error.code, error.message
         except OSError as error:
@@ -41,13 +49,15 @@ def create(
 ) -> int:
     """Creates a topic and fills its result; returns the journal's group. Raises MetadataError and OSError."""
     partitions = partition_count(core, wanted)
+    replication = replication_factor(core, wanted)
     own = {config.name: config.value for config in wanted.configs}
     if validate_only:
         topic_id = random_uuid(core.entropy)
-        core.metadata.create_topic(wanted.name, topic_id, partitions, own, core.store.leader_epoch)
-        fill(core, result, Topic(wanted.name, bytes(16), partitions, {k: v for k, v in own.items() if v is not None}))
+        core.metadata.create_topic(wanted.name, topic_id, partitions, own, core.store.leader_epoch, replication)
+        given = {k: v for k, v in own.items() if v is not None}
+        fill(core, result, Topic(wanted.name, bytes(16), partitions, replication, given))
         return 0
-    group = core.create_topic(wanted.name, partitions, own)
+    group = core.create_topic(wanted.name, partitions, own, replication)
     fill(core, result, core.metadata.topics[wanted.name])
     return group
 
@@ -64,20 +74,9 @@ def partition_count(core: BrokerCore, wanted: CreateTopicsRequest.CreatableTopic
             raise MetadataError(
                 ErrorCode.INVALID_REPLICA_ASSIGNMENT, "partitions should be a consecutive 0-based integer sequence"
             )
-        if any(a.broker_ids != [core.settings.node_id] for a in wanted.assignments):
-            raise MetadataError(
-                ErrorCode.INVALID_REPLICA_ASSIGNMENT, f"this cluster has one broker, {core.settings.node_id}"
-            )
+        for assignment in wanted.assignments:
+            check_replicas(core, assignment.broker_ids)
         return len(wanted.assignments)
-    if wanted.replication_factor not in (-1, 1):
-        if wanted.replication_factor < 1:
-            message = "Replication factor must be larger than 0, or -1 to use the default value."
-            raise MetadataError(ErrorCode.INVALID_REPLICATION_FACTOR, message)
-        raise MetadataError(
-            ErrorCode.INVALID_REPLICATION_FACTOR,
-            f"Unable to replicate the partition {wanted.replication_factor} time(s): "
-            "The target replication factor cannot be reached because only 1 broker(s) are registered.",
-        )
     if wanted.num_partitions == -1:
         return core.settings.num_partitions
     if wanted.num_partitions < 1:
@@ -86,10 +85,37 @@ def partition_count(core: BrokerCore, wanted: CreateTopicsRequest.CreatableTopic
     return wanted.num_partitions
 
 
+def replication_factor(core: BrokerCore, wanted: CreateTopicsRequest.CreatableTopic) -> int:
+    """Raises MetadataError for more replicas than there are nodes, unless the setting cuts it."""
+    nodes, factor = len(core.cluster.node_ids), wanted.replication_factor
+    if wanted.assignments:
+        return len(wanted.assignments[0].broker_ids)
+    if factor == -1:
+        return min(core.settings.default_replication_factor, nodes)
+    if factor < 1:
+        message = "Replication factor must be larger than 0, or -1 to use the default value."
+        raise MetadataError(ErrorCode.INVALID_REPLICATION_FACTOR, message)
+    if factor > nodes and not core.settings.replication_factor_clamp:
+        raise MetadataError(
+            ErrorCode.INVALID_REPLICATION_FACTOR,
+            f"Unable to replicate the partition {factor} time(s): "
+            f"The target replication factor of {factor} cannot be reached because only {nodes} broker(s) are registered.",
+        )
+    return min(factor, nodes)
+
+
+def check_replicas(core: BrokerCore, broker_ids: list[int]) -> None:
+    """Raises MetadataError for an assignment to nodes that are not there."""
+    known = core.cluster.node_ids
+    if not broker_ids or len(set(broker_ids)) != len(broker_ids) or not set(broker_ids) <= set(known):
+        message = f"an assignment must name different brokers of {', '.join(map(str, known))}, not {broker_ids}"
+        raise MetadataError(ErrorCode.INVALID_REPLICA_ASSIGNMENT, message)
+
+
 def fill(core: BrokerCore, result: TopicResult, topic: Topic) -> None:
     result.topic_id = topic.topic_id
-    result.num_partitions, result.replication_factor = topic.partitions, 1
+    result.num_partitions, result.replication_factor = topic.partitions, topic.replication
     result.configs = []
     for name in configs.topic_entries():
-        value = configs.effective(name, topic.configs, core.settings.given)
+        value = configs.effective(name, topic.configs, core.config_layers)
         result.configs.append(CreateTopicsResponse.CreatableTopicConfigs(name, value.value, config_source=value.source))

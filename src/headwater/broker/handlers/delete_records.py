@@ -1,9 +1,11 @@
 """DeleteRecords, 0 to 2: moves a partition's log start offset up; -1 is the high watermark (KIP-107)."""
 
+from headwater.broker.authorization import may_topic
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.delete_records import DeleteRecordsRequest, DeleteRecordsResponse
+from headwater.security.acls import Operation
 from headwater.storage.log import Log
 
 PartitionResult = DeleteRecordsResponse.DeleteRecordsPartitionResult
@@ -15,7 +17,7 @@ def handle(core: BrokerCore, request: Request) -> DeleteRecordsResponse:
     starts: dict[Log, int] = {}
     response = DeleteRecordsResponse()
     for topic in body.topics:
-        results = [check(core, topic.name, partition, starts) for partition in topic.partitions]
+        results = [check(core, request, topic.name, partition, starts) for partition in topic.partitions]
         response.topics.append(DeleteRecordsResponse.DeleteRecordsTopicResult(topic.name, results))
     if starts:
         try:
@@ -28,9 +30,15 @@ def handle(core: BrokerCore, request: Request) -> DeleteRecordsResponse:
 
 
 def check(
-    core: BrokerCore, name: str, wanted: DeleteRecordsRequest.DeleteRecordsPartition, starts: dict[Log, int]
+    core: BrokerCore,
+    request: Request,
+    name: str,
+    wanted: DeleteRecordsRequest.DeleteRecordsPartition,
+    starts: dict[Log, int],
 ) -> PartitionResult:
     number = wanted.partition_index
+    if not may_topic(core, request, Operation.DELETE, name):
+        return PartitionResult(number, INVALID_LOW_WATERMARK, ErrorCode.TOPIC_AUTHORIZATION_FAILED)
     topic = core.metadata.topics.get(name)
     if topic is None or not 0 <= number < topic.partitions:
         return PartitionResult(number, INVALID_LOW_WATERMARK, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)

@@ -1,5 +1,6 @@
 """DeleteTopics, 1 to 6: by name or, from 6, by id; answers when the deletion is on disk. The data goes after that."""
 
+from headwater.broker.authorization import may_topic
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
 from headwater.broker.metadata import Topic
@@ -7,6 +8,7 @@ from headwater.effects.waits import Deferred
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.delete_topics import DeleteTopicsRequest, DeleteTopicsResponse
 from headwater.protocol.schema import ZERO_UUID
+from headwater.security.acls import Operation
 
 TopicResult = DeleteTopicsResponse.DeletableTopicResult
 
@@ -21,7 +23,11 @@ def handle(core: BrokerCore, request: Request) -> DeleteTopicsResponse | Deferre
         response.responses.append(result)
         topic, error = find(core, name, topic_id)
         if topic is None:
-            result.error_code = error
+            is_refused = name is not None and not may_topic(core, request, Operation.DELETE, name)
+            result.error_code = ErrorCode.TOPIC_AUTHORIZATION_FAILED if is_refused else error
+            continue
+        if not may_topic(core, request, Operation.DELETE, topic.name):
+            result.error_code = ErrorCode.TOPIC_AUTHORIZATION_FAILED
             continue
         result.name, result.topic_id = topic.name, topic.topic_id
         try:

@@ -1,8 +1,8 @@
-"""DescribeCluster, 0 to 2: the cluster's id and its one broker. Controllers (endpoint type 2) have no endpoints here."""
+"""DescribeCluster, 0 to 2: the cluster's id and its broker (or virtual ones). Controllers (endpoint type 2) have no endpoints here."""
 
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
-from headwater.broker.handlers.metadata import CLUSTER_OPERATIONS
+from headwater.broker.handlers.metadata import cluster_operations
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.describe_cluster import DescribeClusterRequest, DescribeClusterResponse
 
@@ -18,16 +18,14 @@ def handle(core: BrokerCore, request: Request) -> DescribeClusterResponse:
             error_message="The request was sent to an endpoint of type BROKER, but we wanted an endpoint of another type",
             endpoint_type=BROKERS,
         )
-    settings = core.settings
     response = DescribeClusterResponse(
         cluster_id=core.store.cluster_id,
-        controller_id=settings.node_id,
+        controller_id=core.cluster.node_ids[0],
         brokers=[
-            DescribeClusterResponse.DescribeClusterBroker(
-                settings.node_id, core.host, core.port, settings.broker_rack or None
-            )
+            DescribeClusterResponse.DescribeClusterBroker(*node, core.cluster.rack)
+            for node in core.nodes(request.connection)
         ],
     )
     if body.include_cluster_authorized_operations:
-        response.cluster_authorized_operations = CLUSTER_OPERATIONS
+        response.cluster_authorized_operations = cluster_operations(core, request)
     return response

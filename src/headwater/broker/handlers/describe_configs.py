@@ -1,18 +1,20 @@
 """DescribeConfigs, 1 to 4: every configuration of a topic or of this broker, with its source and synonyms.
 
-Resources: topics (2), brokers (4), groups (32: Kafka's defaults, none can be set yet). Broker loggers (8) and client
-metrics (16) have nothing to describe.
+Resources: topics (2), brokers (4), groups (32). Broker loggers (8) and client metrics (16) have nothing to describe.
 """
 
 from collections.abc import Iterable
 
 from headwater.broker import configs
+from headwater.broker.authorization import config_refusal
 from headwater.broker.configs import ConfigSource, ConfigType
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
+from headwater.broker.dynamic_configs import broker_types, described_settings, dynamic_keys
 from headwater.broker.settings import kafka_configs
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.describe_configs import DescribeConfigsRequest, DescribeConfigsResponse
+from headwater.security.acls import Operation
 
 TOPIC, BROKER, BROKER_LOGGER, CLIENT_METRICS, GROUP = 2, 4, 8, 16, 32
 Entry = DescribeConfigsResponse.DescribeConfigsResourceResult
@@ -24,6 +26,10 @@ def handle(core: BrokerCore, request: Request) -> DescribeConfigsResponse:
     body: DescribeConfigsRequest = request.body
     response = DescribeConfigsResponse()
     for resource in body.resources:
+        refused = config_refusal(core, request, Operation.DESCRIBE_CONFIGS, resource)
+        if refused:
+            response.results.append(Result(refused, None, resource.resource_type, resource.resource_name))
+            continue
         result = describe(core, resource)
         keys = resource.configuration_keys
         if keys is not None:
@@ -45,12 +51,12 @@ def describe(core: BrokerCore, resource: DescribeConfigsRequest.DescribeConfigsR
                 return Result(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, None, kind, name)
             return Result(0, None, kind, name, list(topic_entries(core, topic.configs)))
         case 4:
-            if name not in ("", str(core.settings.node_id)):
+            if name not in ("", *map(str, core.cluster.node_ids)):
                 message = f"Unexpected broker id, expected {core.settings.node_id}, but received {name}"
                 return Result(ErrorCode.INVALID_REQUEST, message, kind, name)
-            return Result(0, None, kind, name, list(broker_entries(core)) if name else [])
+            return Result(0, None, kind, name, list(broker_entries(core) if name else default_entries(core)))
         case 32:
-            return Result(0, None, kind, name, list(group_entries()))
+            return Result(0, None, kind, name, list(group_entries(core, name)))
         case 8 | 16:
             return Result(0, None, kind, name)
         case _:
@@ -59,31 +65,43 @@ def describe(core: BrokerCore, resource: DescribeConfigsRequest.DescribeConfigsR
 
 def topic_entries(core: BrokerCore, own: dict[str, str]) -> Iterable[Entry]:
     for name in configs.topic_entries():
-        value = configs.effective(name, own, core.settings.given)
+        value = configs.effective(name, own, core.config_layers)
         synonyms = [Synonym(*synonym) for synonym in value.synonyms]
         yield Entry(name, value.value, False, value.source, False, synonyms, value.type)
 
 
 def broker_entries(core: BrokerCore) -> Iterable[Entry]:
-    """What was given, then what has an effect here, then Kafka's default."""
-    given, own = core.settings.given, core.settings.described()
+    """What was set at run time, then what was given, then what has an effect here, then Kafka's default."""
+    own = described_settings(core)
     known = {entry["name"]: entry for entry in kafka_configs()["broker"]}
-    for name in sorted({*known, *own, *given}):
+    dynamic = dynamic_keys()
+    for name in sorted({*known, *own, *(key for layer, _ in core.config_layers for key in layer)}):
         entry = known.get(name, {"type": ConfigType.STRING, "default": own.get(name), "sensitive": False})
         default = own.get(name, entry["default"])
-        is_given = name in given
-        value = given[name] if is_given else default
-        source = ConfigSource.STATIC_BROKER if is_given else ConfigSource.DEFAULT
-        synonyms = [Synonym(name, value, source)]
-        if is_given and default is not None:
+        synonyms = [Synonym(name, layer[name], source) for layer, source in core.config_layers if name in layer]
+        if default is not None or not synonyms:
             synonyms.append(Synonym(name, default, ConfigSource.DEFAULT))
-        is_sensitive = entry["sensitive"]
+        value, source = synonyms[0].value, synonyms[0].source
+        is_sensitive = entry["sensitive"] or name.endswith("password")
         if is_sensitive:
             value, synonyms = None, []
-        yield Entry(name, value, True, source, is_sensitive, synonyms, entry["type"])
+        yield Entry(name, value, name not in dynamic, source, is_sensitive, synonyms, entry["type"])
 
 
-def group_entries() -> Iterable[Entry]:
+def default_entries(core: BrokerCore) -> Iterable[Entry]:
+    """What was set at run time for all nodes."""
+    types, source = broker_types(), ConfigSource.DYNAMIC_DEFAULT_BROKER
+    for name, value in core.metadata.broker_configs.get("", {}).items():
+        yield Entry(
+            name, value, False, source, False, [Synonym(name, value, source)], types.get(name, ConfigType.STRING)
+        )
+
+
+def group_entries(core: BrokerCore, group_id: str) -> Iterable[Entry]:
+    own = core.metadata.group_configs.get(group_id, {})
     for entry in kafka_configs()["group"]:
-        synonyms = [Synonym(entry["name"], entry["default"], ConfigSource.DEFAULT)]
-        yield Entry(entry["name"], entry["default"], False, ConfigSource.DEFAULT, False, synonyms, entry["type"])
+        name = entry["name"]
+        synonyms = [Synonym(name, entry["default"], ConfigSource.DEFAULT)]
+        if name in own:
+            synonyms.insert(0, Synonym(name, own[name], ConfigSource.GROUP))
+        yield Entry(name, synonyms[0].value, False, synonyms[0].source, False, synonyms, entry["type"])

@@ -1,24 +1,27 @@
 """DescribeGroups, 0 to 6: state and members. An unknown group is Dead and, from 6, GROUP_ID_NOT_FOUND (KIP-1043)."""
 
+from headwater.broker.authorization import authorized_operations, may_group
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
 from headwater.coordinators.group import GroupState
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.describe_groups import DescribeGroupsRequest, DescribeGroupsResponse
+from headwater.security.acls import Operation, ResourceType
 
 DescribedGroup = DescribeGroupsResponse.DescribedGroup
 NOT_FOUND_VERSION = 6
-# Read, Delete, Describe, DescribeConfigs, AlterConfigs: what applies to a group without an authorizer (KIP-430).
-GROUP_OPERATIONS = sum(1 << n for n in (3, 6, 8, 10, 11))
 
 
 def handle(core: BrokerCore, request: Request) -> DescribeGroupsResponse:
     body: DescribeGroupsRequest = request.body
     response = DescribeGroupsResponse()
     for group_id in body.groups:
+        if not may_group(core, request, Operation.DESCRIBE, group_id):
+            response.groups.append(DescribedGroup(ErrorCode.GROUP_AUTHORIZATION_FAILED, None, group_id))
+            continue
         described = describe(core, group_id, request.api_version)
         if body.include_authorized_operations:
-            described.authorized_operations = GROUP_OPERATIONS
+            described.authorized_operations = authorized_operations(core, request, ResourceType.GROUP, group_id)
         response.groups.append(described)
     return response
 

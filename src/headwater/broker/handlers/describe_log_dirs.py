@@ -3,14 +3,19 @@
 import os
 import shutil
 
+from headwater.broker.authorization import may_cluster
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
 from headwater.effects.files import DiskFiles
+from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.describe_log_dirs import DescribeLogDirsRequest, DescribeLogDirsResponse
+from headwater.security.acls import Operation
 
 
 def handle(core: BrokerCore, request: Request) -> DescribeLogDirsResponse:
     body: DescribeLogDirsRequest = request.body
+    if not may_cluster(core, request, Operation.DESCRIBE):
+        return DescribeLogDirsResponse(error_code=ErrorCode.CLUSTER_AUTHORIZATION_FAILED)
     if body.topics is None:
         wanted = {topic.name: list(range(topic.partitions)) for topic in core.metadata.topics.values()}
     else:

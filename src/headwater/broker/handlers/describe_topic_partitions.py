@@ -1,14 +1,15 @@
 """DescribeTopicPartitions, 0: topics page by page (KIP-966). A page ends at the partition limit, with a cursor."""
 
+from headwater.broker.authorization import authorized_operations, may_topic
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
-from headwater.broker.handlers.metadata import TOPIC_OPERATIONS
 from headwater.broker.metadata import Topic
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.describe_topic_partitions import (
     DescribeTopicPartitionsRequest,
     DescribeTopicPartitionsResponse,
 )
+from headwater.security.acls import Operation, ResourceType
 
 PARTITIONS_MAX = 2000
 TopicResponse = DescribeTopicPartitionsResponse.DescribeTopicPartitionsResponseTopic
@@ -26,6 +27,10 @@ def handle(core: BrokerCore, request: Request) -> DescribeTopicPartitionsRespons
             continue
         first = cursor.partition_index if cursor is not None and name == cursor.topic_name else 0
         topic = core.metadata.topics.get(name)
+        if not may_topic(core, request, Operation.DESCRIBE, name):
+            if body.topics:
+                response.topics.append(TopicResponse(ErrorCode.TOPIC_AUTHORIZATION_FAILED, name))
+            continue
         if topic is None:
             response.topics.append(TopicResponse(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, name))
             continue
@@ -33,7 +38,7 @@ def handle(core: BrokerCore, request: Request) -> DescribeTopicPartitionsRespons
             response.next_cursor = DescribeTopicPartitionsResponse.Cursor(name, first)
             return response
         last = min(topic.partitions, first + left)
-        response.topics.append(described(core, topic, range(max(0, first), last)))
+        response.topics.append(described(core, request, topic, range(max(0, first), last)))
         left -= last - first
         if last < topic.partitions:
             response.next_cursor = DescribeTopicPartitionsResponse.Cursor(name, last)
@@ -41,7 +46,11 @@ def handle(core: BrokerCore, request: Request) -> DescribeTopicPartitionsRespons
     return response
 
 
-def described(core: BrokerCore, topic: Topic, numbers: range) -> TopicResponse:
-    node, epoch = core.settings.node_id, core.store.leader_epoch
-    partitions = [PartitionResponse(0, n, node, epoch, [node], [node], [], []) for n in numbers]
-    return TopicResponse(0, topic.name, topic.topic_id, topic.is_internal, partitions, TOPIC_OPERATIONS)
+def described(core: BrokerCore, request: Request, topic: Topic, numbers: range) -> TopicResponse:
+    epoch = core.store.leader_epoch
+    operations = authorized_operations(core, request, ResourceType.TOPIC, topic.name)
+    partitions = []
+    for number in numbers:
+        replicas = core.cluster.replicas(topic.topic_id, number, topic.replication)
+        partitions.append(PartitionResponse(0, number, replicas[0], epoch, replicas, replicas, [], []))
+    return TopicResponse(0, topic.name, topic.topic_id, topic.is_internal, partitions, operations)

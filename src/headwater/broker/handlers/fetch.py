@@ -7,6 +7,7 @@ names the aborted transactions, whose records the client leaves out. Not here: f
 
 from collections import OrderedDict
 
+from headwater.broker.authorization import may_topic
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
 from headwater.broker.fetching import (
@@ -23,6 +24,7 @@ from headwater.broker.fetching import (
 )
 from headwater.effects.waits import Deferred
 from headwater.protocol.messages.fetch import FetchRequest, FetchResponse
+from headwater.security.acls import Operation
 
 TOPIC_ID_VERSION = 13
 READ_COMMITTED = 1
@@ -50,6 +52,7 @@ def handle(core: BrokerCore, request: Request) -> FetchResponse | Deferred:
         body.max_bytes,
         by_id=request.api_version >= TOPIC_ID_VERSION,
         committed=body.isolation_level == READ_COMMITTED,
+        may_read=lambda name: may_topic(core, request, Operation.READ, name),
     )
     results, total, has_error = reader.read()
     must_answer = total >= body.min_bytes or has_error or body.max_wait_ms <= 0 or not targets

@@ -4,11 +4,14 @@ Creates `__consumer_offsets` when a group is first asked for and `__transaction_
 Key type 2 (share groups) is not served.
 """
 
+from headwater.broker.authorization import may_group, may_transaction
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
 from headwater.broker.metadata import MetadataError
+from headwater.coordinators.groups import partition_for
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.find_coordinator import FindCoordinatorRequest, FindCoordinatorResponse
+from headwater.security.acls import Operation
 
 GROUP, TRANSACTION = 0, 1
 Coordinator = FindCoordinatorResponse.Coordinator
@@ -17,8 +20,10 @@ Coordinator = FindCoordinatorResponse.Coordinator
 def handle(core: BrokerCore, request: Request) -> FindCoordinatorResponse:
     body: FindCoordinatorRequest = request.body
     if request.api_version >= 4:
-        return FindCoordinatorResponse(coordinators=[find(core, body.key_type, key) for key in body.coordinator_keys])
-    found = find(core, body.key_type, body.key)
+        return FindCoordinatorResponse(
+            coordinators=[find(core, request, body.key_type, key) for key in body.coordinator_keys]
+        )
+    found = find(core, request, body.key_type, body.key)
     return FindCoordinatorResponse(
         error_code=found.error_code,
         error_message=found.error_message,
@@ -28,14 +33,20 @@ def handle(core: BrokerCore, request: Request) -> FindCoordinatorResponse:
     )
 
 
-def find(core: BrokerCore, key_type: int, key: str) -> Coordinator:
+def find(core: BrokerCore, request: Request, key_type: int, key: str) -> Coordinator:
     if key_type not in (GROUP, TRANSACTION):
         return Coordinator(key, -1, "", -1, ErrorCode.INVALID_REQUEST, f"coordinator type {key_type} is not served")
+    if key_type == GROUP and not may_group(core, request, Operation.DESCRIBE, key):
+        return Coordinator(key, -1, "", -1, ErrorCode.GROUP_AUTHORIZATION_FAILED)
+    if key_type == TRANSACTION and not may_transaction(core, request, Operation.DESCRIBE, key):
+        return Coordinator(key, -1, "", -1, ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED)
     try:
         if key_type == GROUP:
-            core.state_topics.offsets_topic()
+            topic = core.state_topics.offsets_topic()
         else:
-            core.state_topics.transactions_topic()
+            topic = core.state_topics.transactions_topic()
     except (MetadataError, OSError) as error:
         return Coordinator(key, -1, "", -1, ErrorCode.COORDINATOR_NOT_AVAILABLE, str(error))
-    return Coordinator(key, core.settings.node_id, core.host, core.port, 0, "")
+    node_id = core.cluster.leader(topic.topic_id, partition_for(key, topic.partitions))
+    host, port = core.cluster.address(request.connection.endpoint.listener, node_id)
+    return Coordinator(key, node_id, host, port, 0, "")

@@ -1,12 +1,17 @@
 """Heartbeat, 0 to 4: a member lives, and learns whether it has to join again."""
 
+from headwater.broker.authorization import may_group
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
+from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.heartbeat import HeartbeatRequest, HeartbeatResponse
+from headwater.security.acls import Operation
 
 
 def handle(core: BrokerCore, request: Request) -> HeartbeatResponse:
     body: HeartbeatRequest = request.body
+    if not may_group(core, request, Operation.READ, body.group_id):
+        return HeartbeatResponse(error_code=ErrorCode.GROUP_AUTHORIZATION_FAILED)
     groups = core.groups
     error = groups.heartbeat(body.group_id, body.generation_id, body.member_id, body.group_instance_id)
     return HeartbeatResponse(error_code=error)

@@ -1,9 +1,11 @@
-"""IncrementalAlterConfigs, 0 to 1: sets, deletes, appends to and subtracts from configurations of a topic (KIP-339)."""
+"""IncrementalAlterConfigs, 0 to 1: sets, deletes, appends to and subtracts from configurations of a
+topic, a broker or a group (KIP-339).
+"""
 
 from headwater.broker import configs
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
-from headwater.broker.handlers.altering import TOPIC, Changes, alter_all
+from headwater.broker.handlers.altering import TOPIC, Changes, alter_all, present
 from headwater.broker.metadata import MetadataError
 from headwater.effects.waits import Deferred
 from headwater.protocol.error_codes import ErrorCode
@@ -16,7 +18,7 @@ SET, DELETE, APPEND, SUBTRACT = 0, 1, 2, 3
 
 
 def handle(core: BrokerCore, request: Request) -> Deferred:
-    return alter_all(core, request.body, IncrementalAlterConfigsResponse(), wanted_changes)
+    return alter_all(core, request, IncrementalAlterConfigsResponse(), wanted_changes)
 
 
 def wanted_changes(core: BrokerCore, resource: IncrementalAlterConfigsRequest.AlterConfigsResource) -> Changes:
@@ -25,8 +27,7 @@ def wanted_changes(core: BrokerCore, resource: IncrementalAlterConfigsRequest.Al
     if len(names) != len(set(names)):
         message = "Error due to duplicate config keys"
         raise MetadataError(ErrorCode.INVALID_REQUEST, message)
-    topic = core.metadata.topics.get(resource.resource_name) if resource.resource_type == TOPIC else None
-    own = topic.configs if topic is not None else {}
+    own = present(core, resource.resource_type, resource.resource_name)
     changes: Changes = {}
     for config in resource.configs:
         match config.config_operation:
@@ -38,19 +39,21 @@ def wanted_changes(core: BrokerCore, resource: IncrementalAlterConfigsRequest.Al
             case 1:
                 changes[config.name] = None
             case 2 | 3:
-                changes[config.name] = changed_list(core, own, config)
+                changes[config.name] = changed_list(core, own, config, resource.resource_type)
             case _:
                 message = f"Unsupported config operation {config.config_operation}"
                 raise MetadataError(ErrorCode.INVALID_REQUEST, message)
     return changes
 
 
-def changed_list(core: BrokerCore, own: dict[str, str], config: IncrementalAlterConfigsRequest.AlterableConfig) -> str:
-    entry = configs.topic_entries().get(config.name)
+def changed_list(
+    core: BrokerCore, own: dict[str, str], config: IncrementalAlterConfigsRequest.AlterableConfig, kind: int
+) -> str:
+    entry = configs.topic_entries().get(config.name) if kind == TOPIC else None
     if entry is None or entry["type"] != configs.ConfigType.LIST:
         message = f"Can't {'append' if config.config_operation == APPEND else 'subtract'} to key {config.name}"
         raise MetadataError(ErrorCode.INVALID_CONFIG, f"{message} because its type is not LIST.")
-    current = configs.parse(config.name, configs.effective(config.name, own, core.settings.given).value)
+    current = configs.parse(config.name, configs.effective(config.name, own, core.config_layers).value)
     items = configs.parse(config.name, config.value or "")
     if config.config_operation == APPEND:
         return ",".join([*current, *(item for item in items if item not in current)])

@@ -5,11 +5,13 @@
 record at or after the timestamp.
 """
 
+from headwater.broker.authorization import may_topic
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.errors import ProtocolError
 from headwater.protocol.messages.list_offsets import ListOffsetsRequest, ListOffsetsResponse
+from headwater.security.acls import Operation
 
 LATEST, EARLIEST, MAX_TIMESTAMP, EARLIEST_LOCAL, LATEST_TIERED, EARLIEST_PENDING_UPLOAD = -1, -2, -3, -4, -5, -6
 # The lowest version in which each special timestamp has its meaning.
@@ -30,7 +32,11 @@ def handle(core: BrokerCore, request: Request) -> ListOffsetsResponse:
     committed = body.isolation_level == READ_COMMITTED
     response = ListOffsetsResponse()
     for topic in body.topics:
-        found = [find(core, request.api_version, topic.name, p, committed=committed) for p in topic.partitions]
+        if may_topic(core, request, Operation.DESCRIBE, topic.name):
+            found = [find(core, request.api_version, topic.name, p, committed=committed) for p in topic.partitions]
+        else:
+            failed = ErrorCode.TOPIC_AUTHORIZATION_FAILED
+            found = [PartitionResponse(p.partition_index, failed) for p in topic.partitions]
         response.topics.append(ListOffsetsResponse.ListOffsetsTopicResponse(topic.name, found))
     return response
 

@@ -6,6 +6,7 @@ request is needed.
 
 import logging
 
+from headwater.broker.authorization import authorized_operations, may_cluster, may_create_topic, may_topic
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
 from headwater.broker.metadata import MetadataError, Topic
@@ -13,12 +14,10 @@ from headwater.effects.waits import Deferred
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.metadata import MetadataRequest, MetadataResponse
 from headwater.protocol.schema import ZERO_UUID
+from headwater.security.acls import CLUSTER_NAME, Operation, ResourceType
 
 logger = logging.getLogger(__name__)
 MetadataTopic = MetadataResponse.MetadataResponseTopic
-# Bits of AclOperation that apply without an authorizer: all of them (KIP-430).
-TOPIC_OPERATIONS = sum(1 << n for n in (3, 4, 5, 6, 7, 8, 10, 11))
-CLUSTER_OPERATIONS = sum(1 << n for n in (5, 7, 8, 9, 10, 11, 12))
 
 
 def handle(core: BrokerCore, request: Request) -> MetadataResponse | Deferred:
@@ -26,40 +25,57 @@ def handle(core: BrokerCore, request: Request) -> MetadataResponse | Deferred:
     version = request.api_version
     wants_all = body.topics is None or (version == 0 and not body.topics)
     if wants_all:
-        topics = [described(core, topic) for topic in core.metadata.topics.values()]
+        every = core.metadata.topics.values()
+        seen = [topic for topic in every if may_topic(core, request, Operation.DESCRIBE, topic.name)]
+        topics = [described(core, topic) for topic in seen]
     else:
         may_create = core.settings.auto_create_topics_enable and (body.allow_auto_topic_creation or version < 4)
-        topics = [find(core, wanted, may_create) for wanted in body.topics or ()]
+        topics = [find(core, request, wanted, may_create) for wanted in body.topics or ()]
     if body.include_topic_authorized_operations:
         for topic in topics:
-            topic.topic_authorized_operations = TOPIC_OPERATIONS if topic.error_code == 0 else 0
+            known = topic.name if topic.error_code == 0 else None
+            if known is not None:
+                topic.topic_authorized_operations = authorized_operations(core, request, ResourceType.TOPIC, known)
     response = MetadataResponse(
         brokers=[
-            MetadataResponse.MetadataResponseBroker(
-                core.settings.node_id, core.host, core.port, core.settings.broker_rack or None
-            )
+            MetadataResponse.MetadataResponseBroker(*node, core.cluster.rack) for node in core.nodes(request.connection)
         ],
         cluster_id=core.store.cluster_id,
-        controller_id=core.settings.node_id,
+        controller_id=core.cluster.node_ids[0],
         topics=topics,
     )
     if body.include_cluster_authorized_operations:
-        response.cluster_authorized_operations = CLUSTER_OPERATIONS
+        response.cluster_authorized_operations = cluster_operations(core, request)
     return response
 
 
-def find(core: BrokerCore, wanted: MetadataRequest.MetadataRequestTopic, may_create: bool) -> MetadataTopic:
+def cluster_operations(core: BrokerCore, request: Request) -> int:
+    """What the client may do with the cluster; nothing where it may not describe it."""
+    if not may_cluster(core, request, Operation.DESCRIBE):
+        return 0
+    return authorized_operations(core, request, ResourceType.CLUSTER, CLUSTER_NAME)
+
+
+def find(
+    core: BrokerCore, request: Request, wanted: MetadataRequest.MetadataRequestTopic, may_create: bool
+) -> MetadataTopic:
     if wanted.topic_id != ZERO_UUID:
         topic = core.metadata.by_id.get(wanted.topic_id)
         if topic is None:
             return MetadataTopic(ErrorCode.UNKNOWN_TOPIC_ID, None, wanted.topic_id)
+        if not may_topic(core, request, Operation.DESCRIBE, topic.name):
+            return MetadataTopic(ErrorCode.TOPIC_AUTHORIZATION_FAILED, None, wanted.topic_id)
         return described(core, topic)
     name = wanted.name
     if name is None:
         return MetadataTopic(ErrorCode.INVALID_REQUEST, "")
+    if not may_topic(core, request, Operation.DESCRIBE, name):
+        return MetadataTopic(ErrorCode.TOPIC_AUTHORIZATION_FAILED, name)
     if name not in core.metadata.topics:
         if not may_create:
             return MetadataTopic(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, name)
+        if not may_create_topic(core, request, name):
+            return MetadataTopic(ErrorCode.TOPIC_AUTHORIZATION_FAILED, name)
         try:
             core.auto_create_topic(name)
         except MetadataError as error:
@@ -71,8 +87,9 @@ def find(core: BrokerCore, wanted: MetadataRequest.MetadataRequestTopic, may_cre
 
 
 def described(core: BrokerCore, topic: Topic) -> MetadataTopic:
-    node, epoch = core.settings.node_id, core.store.leader_epoch
-    partitions = [
-        MetadataResponse.MetadataResponsePartition(0, n, node, epoch, [node], [node]) for n in range(topic.partitions)
-    ]
+    epoch = core.store.leader_epoch
+    partitions = []
+    for number in range(topic.partitions):
+        replicas = core.cluster.replicas(topic.topic_id, number, topic.replication)
+        partitions.append(MetadataResponse.MetadataResponsePartition(0, number, replicas[0], epoch, replicas, replicas))
     return MetadataTopic(0, topic.name, topic.topic_id, topic.is_internal, partitions)

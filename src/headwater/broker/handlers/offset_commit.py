@@ -1,11 +1,13 @@
 """OffsetCommit, 2 to 10: positions of a group; answers when they are on disk. From 10 topics go by id (KIP-848)."""
 
+from headwater.broker.authorization import may_group, may_topic
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
 from headwater.coordinators.offsets import Commit, TopicPartition
 from headwater.effects.waits import Deferred
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.offset_commit import OffsetCommitRequest, OffsetCommitResponse
+from headwater.security.acls import Operation
 
 TOPIC_ID_VERSION = 10
 
@@ -14,6 +16,8 @@ def handle(core: BrokerCore, request: Request) -> OffsetCommitResponse | Deferre
     body: OffsetCommitRequest = request.body
     by_id = request.api_version >= TOPIC_ID_VERSION
     names = topic_names(core, body, by_id)
+    if not may_group(core, request, Operation.READ, body.group_id):
+        return response(body, names, {}, ErrorCode.GROUP_AUTHORIZATION_FAILED, by_id)
     error = check(core, body, request.api_version)
     if error is not ErrorCode.NONE:
         return response(body, names, {}, error, by_id)
@@ -23,21 +27,24 @@ def handle(core: BrokerCore, request: Request) -> OffsetCommitResponse | Deferre
     for index, topic in enumerate(body.topics):
         name = names[index]
         known = core.metadata.topics.get(name or "")
+        is_refused = name is not None and not may_topic(core, request, Operation.READ, name)
         for p in topic.partitions:
-            if name is None or known is None or not 0 <= p.partition_index < known.partitions:
+            if is_refused:
+                errors[name or "", p.partition_index] = ErrorCode.TOPIC_AUTHORIZATION_FAILED
+            elif name is None or known is None or not 0 <= p.partition_index < known.partitions:
                 unknown = ErrorCode.UNKNOWN_TOPIC_ID if name is None else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
                 errors[name or "", p.partition_index] = unknown
-                continue
-            commits.append(
-                Commit(
-                    name,
-                    p.partition_index,
-                    p.committed_offset,
-                    p.committed_leader_epoch,
-                    p.committed_metadata,
-                    expire,
+            else:
+                commits.append(
+                    Commit(
+                        name,
+                        p.partition_index,
+                        p.committed_offset,
+                        p.committed_leader_epoch,
+                        p.committed_metadata,
+                        expire,
+                    )
                 )
-            )
     answer = core.groups.commit(body.group_id, commits)
     if isinstance(answer, dict):
         return response(body, names, {**errors, **answer}, ErrorCode.NONE, by_id)

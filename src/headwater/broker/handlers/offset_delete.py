@@ -2,27 +2,41 @@
 
 from typing import Any
 
+from headwater.broker.authorization import may_group, may_topic
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
 from headwater.effects.waits import Deferred
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.offset_delete import OffsetDeleteRequest, OffsetDeleteResponse
+from headwater.security.acls import Operation
 
 
 def handle(core: BrokerCore, request: Request) -> OffsetDeleteResponse | Deferred:
     body: OffsetDeleteRequest = request.body
+    if not may_group(core, request, Operation.DELETE, body.group_id):
+        return OffsetDeleteResponse(error_code=ErrorCode.GROUP_AUTHORIZATION_FAILED)
     keys = [(topic.name, p.partition_index) for topic in body.topics for p in topic.partitions]
-    answer = core.groups.remove_offsets(body.group_id, keys)
+    refused = {key: error for key in keys if (error := refusal(core, request, *key))}
+    answer = core.groups.remove_offsets(body.group_id, [key for key in keys if key not in refused])
     if not isinstance(answer, Deferred):
-        return response(body, answer)
+        return response(body, answer, refused)
     deferred = Deferred()
-    answer.when_done(lambda done: deferred.complete(response(body, done)))
+    answer.when_done(lambda done: deferred.complete(response(body, done, refused)))
     return deferred
 
 
-def response(body: OffsetDeleteRequest, answer: Any) -> OffsetDeleteResponse:
+def refusal(core: BrokerCore, request: Request, name: str, number: int) -> ErrorCode:
+    if not may_topic(core, request, Operation.READ, name):
+        return ErrorCode.TOPIC_AUTHORIZATION_FAILED
+    topic = core.metadata.topics.get(name)
+    is_known = topic is not None and 0 <= number < topic.partitions
+    return ErrorCode.NONE if is_known else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+
+
+def response(body: OffsetDeleteRequest, answer: Any, refused: dict[tuple[str, int], ErrorCode]) -> OffsetDeleteResponse:
     if isinstance(answer, ErrorCode):
         return OffsetDeleteResponse(error_code=answer)
+    answer = {**answer, **refused}
     return OffsetDeleteResponse(
         topics=[
             OffsetDeleteResponse.OffsetDeleteResponseTopic(

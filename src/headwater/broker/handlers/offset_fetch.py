@@ -3,12 +3,14 @@
 No topics (null) means all that the group has committed.
 """
 
+from headwater.broker.authorization import may_group, may_topic
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
 from headwater.coordinators.group_records import CommittedOffset
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.offset_fetch import OffsetFetchRequest, OffsetFetchResponse
 from headwater.protocol.schema import ZERO_UUID
+from headwater.security.acls import Operation
 
 GROUPS_VERSION, TOPIC_ID_VERSION = 8, 10
 GroupResponse = OffsetFetchResponse.OffsetFetchResponseGroup
@@ -21,7 +23,7 @@ def handle(core: BrokerCore, request: Request) -> OffsetFetchResponse:
     version = request.api_version
     if version >= GROUPS_VERSION:
         return OffsetFetchResponse(
-            groups=[fetch_group(core, group, version, require_stable=body.require_stable) for group in body.groups]
+            groups=[fetch_group(core, request, group, require_stable=body.require_stable) for group in body.groups]
         )
     topics = None
     if body.topics is not None:
@@ -30,7 +32,7 @@ def handle(core: BrokerCore, request: Request) -> OffsetFetchResponse:
             for topic in body.topics
         ]
     wanted = OffsetFetchRequest.OffsetFetchRequestGroup(body.group_id, topics=topics)
-    found = fetch_group(core, wanted, version, require_stable=body.require_stable)
+    found = fetch_group(core, request, wanted, require_stable=body.require_stable)
     return OffsetFetchResponse(
         error_code=found.error_code,
         topics=[
@@ -49,8 +51,11 @@ def handle(core: BrokerCore, request: Request) -> OffsetFetchResponse:
 
 
 def fetch_group(
-    core: BrokerCore, wanted: OffsetFetchRequest.OffsetFetchRequestGroup, version: int, *, require_stable: bool
+    core: BrokerCore, request: Request, wanted: OffsetFetchRequest.OffsetFetchRequestGroup, *, require_stable: bool
 ) -> GroupResponse:
+    version = request.api_version
+    if not may_group(core, request, Operation.DESCRIBE, wanted.group_id):
+        return GroupResponse(wanted.group_id, error_code=ErrorCode.GROUP_AUTHORIZATION_FAILED)
     offsets = core.groups.offsets
     consumers = core.groups.consumers.groups.get(wanted.group_id)
     if wanted.member_id is not None and wanted.member_epoch >= 0:
@@ -68,6 +73,8 @@ def fetch_group(
             known = core.metadata.topics.get(name)
             if version >= TOPIC_ID_VERSION and known is None:
                 continue
+            if not may_topic(core, request, Operation.DESCRIBE, name):
+                continue
             topic = topics.setdefault(name, TopicResponse(known.topic_id if known else ZERO_UUID, name))
             topic.partitions.append(partition_response(partition, committed))
         response.topics = list(topics.values())
@@ -75,7 +82,7 @@ def fetch_group(
             mark_unstable(core, response)
         return response
     for topic_wanted in wanted.topics:
-        response.topics.append(fetch_topic(core, wanted.group_id, topic_wanted, version))
+        response.topics.append(fetch_topic(core, request, wanted.group_id, topic_wanted))
     if require_stable:
         mark_unstable(core, response)
     return response
@@ -91,15 +98,20 @@ def mark_unstable(core: BrokerCore, response: GroupResponse) -> None:
 
 
 def fetch_topic(
-    core: BrokerCore, group_id: str, wanted: OffsetFetchRequest.OffsetFetchRequestTopics, version: int
+    core: BrokerCore, request: Request, group_id: str, wanted: OffsetFetchRequest.OffsetFetchRequestTopics
 ) -> TopicResponse:
     name = wanted.name
-    if version >= TOPIC_ID_VERSION:
+    if request.api_version >= TOPIC_ID_VERSION:
         known = core.metadata.by_id.get(wanted.topic_id)
         if known is None:
             failed = [PartitionResponse(n, -1, -1, "", ErrorCode.UNKNOWN_TOPIC_ID) for n in wanted.partition_indexes]
             return TopicResponse(wanted.topic_id, "", failed)
         name = known.name
+    if not may_topic(core, request, Operation.DESCRIBE, name):
+        refused = ErrorCode.TOPIC_AUTHORIZATION_FAILED
+        return TopicResponse(
+            wanted.topic_id, name, [PartitionResponse(n, -1, -1, "", refused) for n in wanted.partition_indexes]
+        )
     fetch = core.groups.offsets.fetch
     partitions = [partition_response(n, fetch(group_id, name, n)) for n in wanted.partition_indexes]
     return TopicResponse(wanted.topic_id, name, partitions)

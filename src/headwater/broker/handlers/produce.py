@@ -8,6 +8,7 @@ Transactions (KIP-98, KIP-890): a batch's partition must be in its producer's tr
 itself: the coordinator's record goes through the same journal, before the batch.
 """
 
+from headwater.broker.authorization import may_topic, may_transaction
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
 from headwater.coordinators.transaction import EPOCH_PER_TRANSACTION
@@ -25,6 +26,7 @@ from headwater.protocol.records import (
     records,
     set_append_time,
 )
+from headwater.security.acls import Operation
 from headwater.storage.log import Log
 from headwater.storage.producers import Verdict
 
@@ -45,6 +47,8 @@ def handle(core: BrokerCore, request: Request) -> ProduceResponse | Deferred | N
     body: ProduceRequest = request.body
     if body.acks not in (-1, 0, 1):
         return refuse_all(body, ErrorCode.INVALID_REQUIRED_ACKS)
+    if body.transactional_id is not None and not may_transaction(core, request, Operation.WRITE, body.transactional_id):
+        return refuse_all(body, ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED)
     last_group = 0
     responses = []
     has_error = False
@@ -91,6 +95,9 @@ def append(
     """Appends a partition's batch; returns its answer and the journal's group. Raises RefusedError."""
     metadata = core.metadata
     topic = metadata.by_id.get(topic_data.topic_id) if by_id else metadata.topics.get(topic_data.name)
+    name = topic.name if topic is not None else topic_data.name
+    if not (by_id and topic is None) and not may_topic(core, request, Operation.WRITE, name):
+        raise RefusedError(ErrorCode.TOPIC_AUTHORIZATION_FAILED)
     if topic is None or not 0 <= data.index < topic.partitions:
         missing_id = by_id and topic is None
         raise RefusedError(ErrorCode.UNKNOWN_TOPIC_ID if missing_id else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)

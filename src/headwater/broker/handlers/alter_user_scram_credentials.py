@@ -1,0 +1,73 @@
+"""AlterUserScramCredentials, 0: sets and removes users' passwords, which come salted; answers when that is on disk (KIP-554)."""
+
+from typing import Any
+
+from headwater.broker.authorization import may_cluster
+from headwater.broker.core import BrokerCore
+from headwater.broker.dispatch import Request
+from headwater.broker.metadata import new_record
+from headwater.effects.waits import Deferred
+from headwater.protocol.error_codes import ErrorCode
+from headwater.protocol.messages.alter_user_scram_credentials import (
+    AlterUserScramCredentialsRequest,
+    AlterUserScramCredentialsResponse,
+)
+from headwater.security.acls import Operation
+from headwater.security.scram import ITERATIONS_MAX, ITERATIONS_MIN, Mechanism, credential_of
+
+Result = AlterUserScramCredentialsResponse.AlterUserScramCredentialsResult
+REMOVE_CREDENTIAL = 22
+
+
+class RefusedChangeError(Exception):
+    """A change that cannot be made: the code and why."""
+
+    def __init__(self, code: ErrorCode, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def handle(core: BrokerCore, request: Request) -> AlterUserScramCredentialsResponse | Deferred:
+    body: AlterUserScramCredentialsRequest = request.body
+    changes: list[Any] = [*body.deletions, *body.upsertions]
+    names = list(dict.fromkeys(change.name for change in changes))
+    if not may_cluster(core, request, Operation.ALTER):
+        return failed(names, ErrorCode.CLUSTER_AUTHORIZATION_FAILED)
+    response, records = AlterUserScramCredentialsResponse(), []
+    for name in names:
+        try:
+            own = [change for change in changes if change.name == name]
+            if len({change.mechanism for change in own}) != len(own):
+                message = "A user credential cannot be altered twice in the same request"
+                raise RefusedChangeError(ErrorCode.DUPLICATE_RESOURCE, message)
+            records += [record_of(core, change) for change in own]
+            response.results.append(Result(name, 0, None))
+        except RefusedChangeError as error:
+            response.results.append(Result(name, error.code, str(error)))
+    return core.append_and_answer(records, response, failed(names, ErrorCode.KAFKA_STORAGE_ERROR))
+
+
+def failed(names: list[str], code: ErrorCode) -> AlterUserScramCredentialsResponse:
+    return AlterUserScramCredentialsResponse(results=[Result(name, code, None) for name in names])
+
+
+def record_of(core: BrokerCore, change: Any) -> Any:
+    """Raises RefusedChangeError."""
+    try:
+        mechanism = Mechanism(change.mechanism)
+    except ValueError as error:
+        raise RefusedChangeError(ErrorCode.UNSUPPORTED_SASL_MECHANISM, "Unknown SCRAM mechanism") from error
+    if not change.name:
+        raise RefusedChangeError(ErrorCode.UNACCEPTABLE_CREDENTIAL, "Username must not be empty")
+    if isinstance(change, AlterUserScramCredentialsRequest.ScramCredentialDeletion):
+        if (change.name, mechanism) not in core.metadata.credentials:
+            message = "Attempt to delete a user credential that does not exist"
+            raise RefusedChangeError(ErrorCode.RESOURCE_NOT_FOUND, message)
+        return new_record(REMOVE_CREDENTIAL, name=change.name, mechanism=mechanism)
+    if not ITERATIONS_MIN <= change.iterations <= ITERATIONS_MAX:
+        bound = "few" if change.iterations < ITERATIONS_MIN else "many"
+        raise RefusedChangeError(ErrorCode.UNACCEPTABLE_CREDENTIAL, f"Too {bound} iterations")
+    if not change.salt or not change.salted_password:
+        raise RefusedChangeError(ErrorCode.UNACCEPTABLE_CREDENTIAL, "Salt and salted password must not be empty")
+    credential = credential_of(mechanism, change.salted_password, change.salt, change.iterations)
+    return core.metadata.credential_record(change.name, mechanism, credential)

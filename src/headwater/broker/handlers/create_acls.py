@@ -1,0 +1,87 @@
+"""CreateAcls, 1 to 3: adds entries; answers when they are on disk. One that is there already is fine."""
+
+from headwater.broker.authorization import may_cluster
+from headwater.broker.core import BrokerCore
+from headwater.broker.dispatch import Request
+from headwater.broker.handlers.describe_acls import NO_AUTHORIZER
+from headwater.effects.entropy import random_uuid
+from headwater.effects.waits import Deferred
+from headwater.protocol.error_codes import ErrorCode
+from headwater.protocol.messages.create_acls import CreateAclsRequest, CreateAclsResponse
+from headwater.security.acls import (
+    CLUSTER_NAME,
+    OPERATIONS,
+    Acl,
+    Operation,
+    PatternType,
+    Permission,
+    ResourceType,
+)
+
+Creation = CreateAclsRequest.AclCreation
+Result = CreateAclsResponse.AclCreationResult
+
+
+class InvalidAclError(Exception):
+    """An entry that cannot be; the message says why."""
+
+
+def handle(core: BrokerCore, request: Request) -> CreateAclsResponse | Deferred:
+    body: CreateAclsRequest = request.body
+    if core.acls is None:
+        return CreateAclsResponse(results=[Result(ErrorCode.SECURITY_DISABLED, NO_AUTHORIZER) for _ in body.creations])
+    if not may_cluster(core, request, Operation.ALTER):
+        failed = [Result(ErrorCode.CLUSTER_AUTHORIZATION_FAILED, None) for _ in body.creations]
+        return CreateAclsResponse(results=failed)
+    results, changes, added = [], [], set()
+    for creation in body.creations:
+        try:
+            acl = read_acl(creation)
+        except InvalidAclError as error:
+            results.append(Result(ErrorCode.INVALID_REQUEST, str(error)))
+            continue
+        results.append(Result(0, None))
+        if acl not in core.acls and acl not in added:
+            added.add(acl)
+            changes.append(core.metadata.acl_record(random_uuid(core.entropy), acl))
+    return core.append_and_answer(changes, CreateAclsResponse(results=results), failed_answer(body))
+
+
+def failed_answer(body: CreateAclsRequest) -> CreateAclsResponse:
+    return CreateAclsResponse(results=[Result(ErrorCode.KAFKA_STORAGE_ERROR, None) for _ in body.creations])
+
+
+def read_acl(creation: Creation) -> Acl:
+    """Raises InvalidAclError."""
+    try:
+        acl = Acl(
+            ResourceType(creation.resource_type),
+            creation.resource_name,
+            PatternType(creation.resource_pattern_type),
+            creation.principal,
+            creation.host,
+            Operation(creation.operation),
+            Permission(creation.permission_type),
+        )
+    except ValueError as error:
+        raise InvalidAclError(f"CreatableAcls contain unknown elements: {error}") from error
+    kind, _, name = acl.principal.partition(":")
+    if acl.resource_type not in OPERATIONS:
+        raise InvalidAclError(f"Invalid resourceType {acl.resource_type.name}")
+    if acl.pattern_type not in (PatternType.LITERAL, PatternType.PREFIXED):
+        raise InvalidAclError(f"Invalid patternType {acl.pattern_type.name}")
+    if acl.operation in (Operation.UNKNOWN, Operation.ANY):
+        raise InvalidAclError(f"Invalid operation {acl.operation.name}")
+    if acl.operation is not Operation.ALL and acl.operation not in OPERATIONS[acl.resource_type]:
+        raise InvalidAclError(f"Invalid operation {acl.operation.name} on {acl.resource_type.name}")
+    if acl.permission not in (Permission.ALLOW, Permission.DENY):
+        raise InvalidAclError(f"Invalid permissionType {acl.permission.name}")
+    if acl.resource_type is ResourceType.CLUSTER and acl.name != CLUSTER_NAME:
+        raise InvalidAclError(f"The only valid name for the CLUSTER resource is {CLUSTER_NAME}")
+    if not acl.name:
+        raise InvalidAclError("Resource name should not be empty")
+    if not kind or not name:
+        raise InvalidAclError(f"Could not parse principal from `{acl.principal}` (no colon is present).")
+    if not acl.host:
+        raise InvalidAclError("The host must not be empty")
+    return acl

@@ -1,0 +1,51 @@
+"""DeleteAcls, 1 to 3: removes the entries that filters mean, and tells which; answers when that is on disk."""
+
+from headwater.broker.authorization import may_cluster
+from headwater.broker.core import BrokerCore
+from headwater.broker.dispatch import Request
+from headwater.broker.handlers.describe_acls import NO_AUTHORIZER, UNKNOWN_ELEMENT, read_filter
+from headwater.broker.metadata import new_record
+from headwater.effects.waits import Deferred
+from headwater.protocol.error_codes import ErrorCode
+from headwater.protocol.messages.delete_acls import DeleteAclsRequest, DeleteAclsResponse
+from headwater.security.acls import Operation
+
+FilterResult = DeleteAclsResponse.DeleteAclsFilterResult
+REMOVE_ACL = 19
+
+
+def handle(core: BrokerCore, request: Request) -> DeleteAclsResponse | Deferred:
+    body: DeleteAclsRequest = request.body
+    if core.acls is None:
+        return failed(body, ErrorCode.SECURITY_DISABLED, NO_AUTHORIZER)
+    if not may_cluster(core, request, Operation.ALTER):
+        return failed(body, ErrorCode.CLUSTER_AUTHORIZATION_FAILED, None)
+    response, removed = DeleteAclsResponse(), {}
+    for wanted in body.filters:
+        acl_filter = read_filter(wanted)
+        if acl_filter is None:
+            response.filter_results.append(FilterResult(ErrorCode.INVALID_REQUEST, UNKNOWN_ELEMENT))
+            continue
+        result = FilterResult(0, None)
+        response.filter_results.append(result)
+        for acl_id, acl in core.acls.find(acl_filter):
+            removed[acl_id] = new_record(REMOVE_ACL, id=acl_id)
+            result.matching_acls.append(
+                DeleteAclsResponse.DeleteAclsMatchingAcl(
+                    0,
+                    None,
+                    acl.resource_type,
+                    acl.name,
+                    acl.pattern_type,
+                    acl.principal,
+                    acl.host,
+                    acl.operation,
+                    acl.permission,
+                )
+            )
+    not_written = failed(body, ErrorCode.KAFKA_STORAGE_ERROR, None)
+    return core.append_and_answer(list(removed.values()), response, not_written)
+
+
+def failed(body: DeleteAclsRequest, code: ErrorCode, message: str | None) -> DeleteAclsResponse:
+    return DeleteAclsResponse(filter_results=[FilterResult(code, message) for _ in body.filters])

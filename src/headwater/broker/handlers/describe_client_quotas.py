@@ -1,0 +1,14 @@
+"""DescribeClientQuotas, 0 to 1: there are none, and none can be set yet."""
+
+from headwater.broker.authorization import may_cluster
+from headwater.broker.core import BrokerCore
+from headwater.broker.dispatch import Request
+from headwater.protocol.error_codes import ErrorCode
+from headwater.protocol.messages.describe_client_quotas import DescribeClientQuotasResponse
+from headwater.security.acls import Operation
+
+
+def handle(core: BrokerCore, request: Request) -> DescribeClientQuotasResponse:
+    if not may_cluster(core, request, Operation.DESCRIBE_CONFIGS):
+        return DescribeClientQuotasResponse(error_code=ErrorCode.CLUSTER_AUTHORIZATION_FAILED, entries=None)
+    return DescribeClientQuotasResponse()

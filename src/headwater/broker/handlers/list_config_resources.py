@@ -1,0 +1,39 @@
+"""ListConfigResources, 0 to 1: what has configurations: topics, brokers and groups (KIP-1142). 0 asks for client metrics only,
+of which there are none.
+"""
+
+from headwater.broker.authorization import may_cluster
+from headwater.broker.core import BrokerCore
+from headwater.broker.dispatch import Request
+from headwater.protocol.error_codes import ErrorCode
+from headwater.protocol.messages.list_config_resources import (
+    ListConfigResourcesRequest,
+    ListConfigResourcesResponse,
+)
+from headwater.security.acls import Operation
+
+TOPIC, BROKER, BROKER_LOGGER, CLIENT_METRICS, GROUP = 2, 4, 8, 16, 32
+SERVED_TYPES = (TOPIC, BROKER, BROKER_LOGGER, CLIENT_METRICS, GROUP)
+Resource = ListConfigResourcesResponse.ConfigResource
+
+
+def handle(core: BrokerCore, request: Request) -> ListConfigResourcesResponse:
+    body: ListConfigResourcesRequest = request.body
+    if not may_cluster(core, request, Operation.DESCRIBE_CONFIGS):
+        return ListConfigResourcesResponse(error_code=ErrorCode.CLUSTER_AUTHORIZATION_FAILED)
+    if request.api_version == 0:
+        return ListConfigResourcesResponse()
+    wanted = body.resource_types or SERVED_TYPES
+    if not set(wanted) <= set(SERVED_TYPES):
+        return ListConfigResourcesResponse(error_code=ErrorCode.UNSUPPORTED_VERSION)
+    node_ids = [str(node_id) for node_id in core.cluster.node_ids]
+    names = {
+        TOPIC: list(core.metadata.topics),
+        BROKER: node_ids,
+        BROKER_LOGGER: node_ids,
+        CLIENT_METRICS: [],
+        GROUP: [group_id for group_id, own in core.metadata.group_configs.items() if own],
+    }
+    return ListConfigResourcesResponse(
+        config_resources=[Resource(name, kind) for kind in SERVED_TYPES if kind in wanted for name in names[kind]]
+    )

@@ -1,0 +1,30 @@
+"""SaslHandshake, 0 to 1: the client chooses how it authenticates. From 1 the exchange comes in SaslAuthenticate (KIP-152),
+after 0 in bare frames. On a connection that is authenticated it begins a re-authentication (KIP-368).
+"""
+
+from headwater.broker.core import BrokerCore
+from headwater.broker.dispatch import Request, SaslState
+from headwater.protocol.error_codes import ErrorCode
+from headwater.protocol.messages.sasl_handshake import SaslHandshakeRequest, SaslHandshakeResponse
+from headwater.security.sasl import new_exchange
+
+NONCE_BYTES = 18
+
+
+def handle(core: BrokerCore, request: Request) -> SaslHandshakeResponse:
+    body: SaslHandshakeRequest = request.body
+    connection = request.connection
+    enabled = core.settings.sasl_mechanisms()
+    if not connection.endpoint.has_sasl:
+        return SaslHandshakeResponse(ErrorCode.ILLEGAL_SASL_STATE, [])
+    if body.mechanism not in enabled:
+        connection.must_close = True
+        return SaslHandshakeResponse(ErrorCode.UNSUPPORTED_SASL_MECHANISM, enabled)
+    if connection.sasl is not None and connection.sasl.mechanism != body.mechanism:
+        connection.must_close = True  # a re-authentication keeps the mechanism
+        return SaslHandshakeResponse(ErrorCode.ILLEGAL_SASL_STATE, enabled)
+    exchange = new_exchange(body.mechanism, core.metadata.credentials, lambda: core.entropy.bytes(NONCE_BYTES).hex())
+    expires_ms = connection.sasl.expires_ms if connection.sasl is not None else None
+    connection.sasl = SaslState(body.mechanism, exchange, expires_ms)
+    connection.is_raw_sasl = request.api_version == 0
+    return SaslHandshakeResponse(0, enabled)

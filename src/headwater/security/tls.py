@@ -1,0 +1,142 @@
+"""TLS for listeners: certificates in PEM files, read again when they change, and the principal of a client's certificate."""
+
+import os
+import re
+import ssl
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from headwater.security.acls import ANONYMOUS
+
+CLIENT_AUTH = {"none": ssl.CERT_NONE, "requested": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
+# How names of X.500 attributes are written in a distinguished name (RFC 2253); others keep OpenSSL's name.
+SHORT_NAMES = {
+    "commonName": "CN",
+    "organizationalUnitName": "OU",
+    "organizationName": "O",
+    "localityName": "L",
+    "stateOrProvinceName": "ST",
+    "countryName": "C",
+    "streetAddress": "STREET",
+    "domainComponent": "DC",
+    "userId": "UID",
+    "emailAddress": "EMAILADDRESS",
+}
+RULE = re.compile(r"\s*(?:(DEFAULT)|RULE:((?:\\.|[^\\/])*)/((?:\\.|[^\\/])*)/([LU]?))\s*(?:,|$)")
+
+
+class TlsError(ValueError):
+    """A certificate, key or rule that cannot be used; the message names it and says what to do."""
+
+
+class TlsFiles:
+    """The files of one listener, and the context that is made of them."""
+
+    def __init__(
+        self,
+        certificate: str,
+        key: str | None = None,
+        password: str | None = None,
+        authorities: str | None = None,
+        client_auth: str = "none",
+    ) -> None:
+        self.certificate, self.key, self.password = certificate, key, password
+        self.authorities = authorities
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context.minimum_version = ssl.TLSVersion.TLSv1_2
+        self.context.verify_mode = CLIENT_AUTH[client_auth]
+        self.stamp = self.current_stamp()
+        self.load()
+
+    def load(self) -> None:
+        """Reads the files. Raises TlsError; then what was loaded before stays in force."""
+        try:
+            self.context.load_cert_chain(self.certificate, self.key, self.password or (lambda: ""))
+            if self.authorities is not None:
+                self.context.load_verify_locations(self.authorities)
+        except (OSError, ssl.SSLError) as error:
+            names = ", ".join(name for name in (self.certificate, self.key, self.authorities) if name)
+            reason = error.strerror if not isinstance(error, ssl.SSLError) else error.reason or error
+            raise TlsError(
+                f"TLS: {names} cannot be used: {reason}; PEM files with the certificate chain and its private key "
+                "are needed"
+            ) from error
+
+    def current_stamp(self) -> tuple[Any, ...]:
+        """What changes when a file does."""
+        return tuple(stamp_of(path) for path in (self.certificate, self.key, self.authorities) if path)
+
+    def reload_if_changed(self) -> bool:
+        """Takes changed files for the connections that come from now on. Raises TlsError."""
+        stamp = self.current_stamp()
+        if stamp == self.stamp:
+            return False
+        self.stamp = stamp
+        self.load()
+        return True
+
+
+def stamp_of(path: str) -> tuple[int, int, int] | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size, status.st_ino
+
+
+def distinguished_name(subject: Iterable[Iterable[tuple[str, str]]]) -> str:
+    """A certificate's subject as RFC 2253 writes it, the most special part first."""
+    parts = [
+        f"{SHORT_NAMES.get(name, name)}={escaped(value)}" for group in reversed(list(subject)) for name, value in group
+    ]
+    return ",".join(parts)
+
+
+def escaped(value: str) -> str:
+    text = re.sub(r'([,+"\\<>;])', r"\\\1", value)
+    text = re.sub(r"^([ #])", r"\\\1", text)
+    return re.sub(r" $", r"\\ ", text)
+
+
+def mapping_rules(text: str) -> Callable[[str], str]:
+    """`ssl.principal.mapping.rules` as a function from a distinguished name to a user's name (KIP-371).
+
+    Raises TlsError for a rule that cannot be read.
+    """
+    rules: list[tuple[re.Pattern[str] | None, str, str]] = []
+    position = 0
+    while position < len(text.strip()):
+        found = RULE.match(text, position)
+        if found is None:
+            raise TlsError(
+                f"ssl.principal.mapping.rules: {text[position:]!r} is not RULE:pattern/replacement/[LU] or DEFAULT"
+            )
+        position = found.end()
+        if found[1]:
+            rules.append((None, "", ""))
+            continue
+        try:
+            pattern = re.compile(found[2].replace(r"\/", "/"))
+        except re.error as error:
+            raise TlsError(f"ssl.principal.mapping.rules: {found[2]!r} is not a regular expression: {error}") from error
+        replacement = re.sub(r"\$(\d+)", r"\\\1", found[3].replace(r"\/", "/"))
+        rules.append((pattern, replacement, found[4]))
+
+    def apply(name: str) -> str:
+        for pattern, replacement, case in rules or [(None, "", "")]:
+            if pattern is None:
+                return name
+            matched = pattern.fullmatch(name)
+            if matched:
+                result = matched.expand(replacement)
+                return result.lower() if case == "L" else result.upper() if case == "U" else result
+        return name
+
+    return apply
+
+
+def certificate_principal(certificate: Any, rules: Callable[[str], str]) -> str:
+    """The principal of what `getpeercert` tells; anonymous without a certificate."""
+    if not certificate:
+        return ANONYMOUS
+    return "User:" + rules(distinguished_name(certificate["subject"]))
