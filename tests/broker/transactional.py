@@ -53,7 +53,7 @@ class Producer:
         sequence = self.sequences.get((topic, partition), 0)
         self.sequences[topic, partition] = sequence + len(values)
         batch = build_batch(
-            [Record(None, value, (), self.broker.clock.wall_ms()) for value in values],
+            [Record(value, value, (), self.broker.clock.wall_ms()) for value in values],
             attributes=TRANSACTIONAL,
             producer_id=self.producer_id,
             producer_epoch=self.epoch,

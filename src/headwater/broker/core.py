@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from headwater.broker import configs, dynamic_configs
 from headwater.broker.cluster import PLAINTEXT, Cluster
+from headwater.broker.compacting import Compacting
 from headwater.broker.configs import Layers
 from headwater.broker.fetching import FetchSessions, FetchWait
 from headwater.broker.metadata import (
@@ -79,6 +80,7 @@ class BrokerCore:
         self.topic_log_configs: dict[bytes, LogConfig] = {}
         self.producer_ids = iter(range(0))
         self.is_failed = False
+        self.when_broken: Callable[[OSError], None] | None = None  # the shell ends the broker
         self.are_coordinators_loaded = self.has_authorizer = False
         self.store = LogStore(
             files,
@@ -100,6 +102,7 @@ class BrokerCore:
         except BaseException:
             self.store.abandon()
             raise
+        self.compacting = Compacting(self)
         self.schedule_chores()
 
     # -- start
@@ -323,6 +326,7 @@ class BrokerCore:
 
     def schedule_chores(self) -> None:
         settings = self.settings
+        self.repeat(settings.log_cleaner_backoff_ms, self.compacting.start_next)
         self.repeat(settings.log_retention_check_interval_ms, self.apply_retention)
         self.repeat(settings.offsets_retention_check_interval_ms, self.expire_offsets)
         self.repeat(settings.producer_id_expiration_check_interval_ms, self.expire_producers)
@@ -370,6 +374,13 @@ class BrokerCore:
         logger.critical(
             "the journal cannot be written: %s. The broker ends; the next start takes what is on disk", error
         )
+
+    def broken_by(self, error: OSError) -> None:
+        """The files are not what the state in memory says any more: the broker has to end."""
+        if self.when_broken is not None:
+            self.when_broken(error)
+        else:
+            self.fail(error)
 
     def close(self) -> None:
         """Ends the waits and leaves everything synced."""

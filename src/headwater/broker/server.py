@@ -17,6 +17,7 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from typing import cast
 
+from headwater.broker.cleaner_process import CleanerProcess
 from headwater.broker.cluster import Endpoint
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import UNAUTHENTICATED, Connection, dispatch
@@ -324,6 +325,10 @@ class Server:
         self.no_clients = asyncio.Event()
         self.no_clients.set()
         self.checkpoint_thread = None if inline else ThreadPoolExecutor(1, "headwater-checkpoint")
+        self.cleaner = None if inline else CleanerProcess(self.loop)
+        if self.cleaner is not None:
+            core.compacting.run_elsewhere = self.cleaner.run
+        core.when_broken = self.fail
         self.idle_sweep = self.loop.call_later(IDLE_SWEEP_S, self.close_idle)
         core.timers.call_later(core.settings.log_flush_offset_checkpoint_interval_ms, self.checkpoint_regularly)
 
@@ -534,6 +539,8 @@ class Server:
         await self.idle.wait()
         if self.syncer is not None:
             self.syncer.stop()
+        if self.cleaner is not None:
+            await self.cleaner.stop()
         if self.checkpoint_thread is not None:
             await self.loop.run_in_executor(None, self.checkpoint_thread.shutdown)
             await asyncio.sleep(0)

@@ -18,3 +18,4 @@ class Statistics:
     protocol_errors: int = 0
     journal_syncs: int = 0
     checkpoints: int = 0
+    compactions: int = 0

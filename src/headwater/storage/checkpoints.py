@@ -12,6 +12,7 @@ from headwater.effects.files import Files, read_file, replace_file, write_file
 from headwater.storage.errors import FormatError
 
 RECOVERY_POINTS = "recovery-point-by-topic-id-checkpoint"
+CLEAN_OFFSETS = "cleaner-offset-by-topic-id-checkpoint"
 LOG_STARTS = "log-start-by-topic-id-checkpoint"
 CLEAN_SHUTDOWN = ".kafka_cleanshutdown"
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from headwater.effects.buffers import Buffer
-from headwater.effects.files import Files, read_file, replace_file, write_file
+from headwater.effects.files import Files, read_file, remove_tree, replace_file, write_file
 from headwater.protocol.errors import ProtocolError
 from headwater.protocol.records import (
     BatchHeader,
@@ -30,10 +30,12 @@ from headwater.storage.config import LogConfig
 from headwater.storage.errors import OffsetOutOfRangeError
 from headwater.storage.index import TransactionIndex
 from headwater.storage.producers import AbortedTransaction, ProducerStates
-from headwater.storage.segment import Segment, segment_name
+from headwater.storage.segment import SEGMENT_SUFFIXES, Segment, segment_name
 
 logger = logging.getLogger(__name__)
 SNAPSHOTS_KEPT = 2
+SWAP_SUFFIX = ".swap"
+CLEANING_DIRECTORY = ".cleaning"  # where compaction makes its copies
 SEALED_INDEXES_KEPT = 2
 
 
@@ -58,6 +60,38 @@ def remove_old_snapshots(files: Files, directory: str) -> None:
     for name in snapshots[:-SNAPSHOTS_KEPT]:
         with contextlib.suppress(FileNotFoundError):  # a roll and a checkpoint may both be at it
             files.remove(f"{directory}/{name}")
+
+
+def rename_swapped(files: Files, directory: str, name: str) -> None:
+    """Gives a copy's files their names, the `.log` last: until then a start knows that there is more to do."""
+    for suffix in reversed(SEGMENT_SUFFIXES):
+        if files.exists(f"{directory}/{name}{suffix}{SWAP_SUFFIX}"):
+            files.rename(f"{directory}/{name}{suffix}{SWAP_SUFFIX}", f"{directory}/{name}{suffix}")
+    files.sync_directory(directory)
+
+
+def finish_swaps(files: Files, directory: str) -> list[str]:
+    """Completes what a crash has interrupted between a compaction's copies and their names; returns what is then there."""
+    names = files.list_directory(directory)
+    if CLEANING_DIRECTORY in names:
+        remove_tree(files, f"{directory}/{CLEANING_DIRECTORY}")
+    swapped = [name for name in names if name.endswith(SWAP_SUFFIX)]
+    for name in swapped:
+        if not name.endswith(f".log{SWAP_SUFFIX}"):
+            continue
+        base = int(name.partition(".")[0])
+        copy = Segment(files, directory, base, suffix=SWAP_SUFFIX)
+        last = max((header.last_offset for header, _ in copy.scan(0, copy.size)), default=base)
+        copy.file.close()
+        for other in names:
+            stem, dot, suffix = other.partition(".")
+            if stem.isdigit() and base <= int(stem) <= last and f"{dot}{suffix}" in SEGMENT_SUFFIXES:
+                files.remove(f"{directory}/{other}")
+        rename_swapped(files, directory, segment_name(base))
+    for name in swapped:  # of a copy whose own name did not reach the disk
+        if files.exists(f"{directory}/{name}"):
+            files.remove(f"{directory}/{name}")
+    return files.list_directory(directory) if swapped else [n for n in names if n != CLEANING_DIRECTORY]
 
 
 class Log:
@@ -99,7 +133,7 @@ class Log:
 
     def load(self, recovery_point: int, start_offset: int) -> None:
         """Takes the segments on disk; what lies at or above the recovery point is checked and, where torn, cut off."""
-        names = self.files.list_directory(self.directory)
+        names = finish_swaps(self.files, self.directory)
         bases = sorted(int(name[:-4]) for name in names if name.endswith(".log") and name[:-4].isdigit())
         self.on_disk = True
         self.end_offset = self.recovery_point = recovery_point
@@ -195,6 +229,8 @@ class Log:
         if not header.is_control:
             self.producers.note(header, header.base_offset)
             return
+        if not header.records_count:
+            return  # compaction has left only the header of a marker that is long spent
         is_commit, coordinator_epoch = marker_of(header, batch)
         aborted = None if is_commit else self.producers.aborts(header.producer_id, header.base_offset)
         if aborted is not None and header.base_offset >= self.recovery_point:
@@ -429,6 +465,8 @@ class Log:
             if not header.is_control:
                 states.note(header, header.base_offset)
                 continue
+            if not header.records_count:
+                continue
             is_commit, coordinator_epoch = marker_of(header, segment.read_batch(header, position))
             aborted = None if is_commit else states.aborts(header.producer_id, header.base_offset)
             if aborted is not None:
@@ -514,6 +552,9 @@ class Log:
         for position, segment in enumerate(self.segments):
             is_last = position == len(self.segments) - 1
             end = self.end_offset if is_last else self.segments[position + 1].base_offset
+            if not segment.size and not is_last:  # compaction has left nothing of it
+                offset = end
+                continue
             self.ensure_index(segment)
             age_ms = now_ms - segment.max_timestamp if segment.max_timestamp >= 0 else -1
             too_old = self.config.retention_ms >= 0 and age_ms > self.config.retention_ms
@@ -552,6 +593,28 @@ class Log:
             if i == len(self.epochs) - 1 or self.epochs[i + 1][1] > self.start_offset
         ]
         return removed
+
+    # -- compaction
+
+    def replace_segments(self, bases: list[int], folder: str) -> None:
+        """Puts a compacted copy of these segments, which lies in `folder` under the first one's name, in their place.
+
+        From the moment at which the copy's `.swap` name is on disk a start completes the rest. Raises OSError; the log
+        must then be opened anew.
+        """
+        at = self.base_offsets.index(bases[0])
+        old = self.segments[at : at + len(bases)]
+        name = segment_name(bases[0])
+        for suffix in reversed(SEGMENT_SUFFIXES):
+            if self.files.exists(f"{folder}/{name}{suffix}"):
+                self.files.rename(f"{folder}/{name}{suffix}", f"{self.directory}/{name}{suffix}{SWAP_SUFFIX}")
+        self.files.sync_directory(self.directory)
+        for segment in old:
+            segment.remove()
+            self.unsynced_segments.discard(segment)
+        rename_swapped(self.files, self.directory, name)
+        self.segments[at : at + len(bases)] = [Segment(self.files, self.directory, bases[0])]
+        self.base_offsets[at : at + len(bases)] = [bases[0]]
 
     def close(self) -> None:
         for segment in self.segments:

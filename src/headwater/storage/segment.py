@@ -21,6 +21,7 @@ from headwater.storage.producers import AbortedTransaction
 
 logger = logging.getLogger(__name__)
 
+SEGMENT_SUFFIXES = (".log", ".index", ".timeindex", ".txnindex")
 RELATIVE_OFFSET_MAX = 2**31 - 1
 SCAN_BYTES = 4096 + HEADER_BYTES
 RECOVERY_CHUNK_BYTES = 1 << 20
@@ -50,11 +51,13 @@ class Segment:
         "time_index",
     )
 
-    def __init__(self, files: Files, directory: str, base_offset: int, *, create: bool = False) -> None:
+    def __init__(
+        self, files: Files, directory: str, base_offset: int, *, create: bool = False, suffix: str = ""
+    ) -> None:
         self.files = files
         self.base_offset = base_offset
         self.path = f"{directory}/{segment_name(base_offset)}"
-        self.file: File = files.open(self.path + ".log", create=create)
+        self.file: File = files.open(self.path + ".log" + suffix, create=create)
         self.size = self.file.size()
         self.index = OffsetIndex()
         self.time_index = TimeIndex()
@@ -132,7 +135,7 @@ class Segment:
             self.size + size > config.segment_bytes
             or len(self.index.offsets) * 8 + 8 > config.segment_index_bytes
             or last_offset - self.base_offset > RELATIVE_OFFSET_MAX
-            or (self.first_timestamp >= 0 and timestamp - self.first_timestamp > config.segment_ms)
+            or (self.first_timestamp >= 0 and timestamp - self.first_timestamp > config.roll_ms)
         ) and self.size > 0
 
     def header_at(self, position: int, chunk: Buffer, chunk_at: int) -> tuple[BatchHeader, Buffer, int]:
@@ -325,6 +328,6 @@ class Segment:
 
     def remove(self) -> None:
         self.file.close()
-        for suffix in (".log", ".index", ".timeindex", ".txnindex"):
+        for suffix in SEGMENT_SUFFIXES:
             if self.files.exists(self.path + suffix):
                 self.files.remove(self.path + suffix)

@@ -21,6 +21,7 @@ from headwater.effects.entropy import Entropy, random_uuid
 from headwater.effects.files import Files, Lock, remove_tree, replace_file
 from headwater.protocol.records import BatchHeader, read_header
 from headwater.storage.checkpoints import (
+    CLEAN_OFFSETS,
     CLEAN_SHUTDOWN,
     LOG_STARTS,
     RECOVERY_POINTS,
@@ -34,7 +35,7 @@ from headwater.storage.checkpoints import (
 from headwater.storage.config import LogConfig
 from headwater.storage.errors import DirectoryInUseError, FormatError, StorageError
 from headwater.storage.journal import Group, Journal, JournalEntry, JournalFile, is_disk_full
-from headwater.storage.log import Log, LogMark, remove_old_snapshots
+from headwater.storage.log import CLEANING_DIRECTORY, Log, LogMark, remove_old_snapshots
 from headwater.storage.segment import Segment
 
 logger = logging.getLogger(__name__)
@@ -127,6 +128,7 @@ class LogStore:
                 files.sync_directory(directory)
             self.recovery_points = read_offsets(files, f"{directory}/{RECOVERY_POINTS}")
             self.log_starts = read_offsets(files, f"{directory}/{LOG_STARTS}")
+            self.clean_offsets = read_offsets(files, f"{directory}/{CLEAN_OFFSETS}")
             self.directories = self.find_directories()
             nonce = int.from_bytes(entropy.bytes(4), "big")
             self.journal = Journal(files, f"{directory}/journal", journal_file_bytes, nonce)
@@ -216,6 +218,7 @@ class LogStore:
                 self.directories.add((topic, partition))
         self.recovery_points.pop((topic_id, partition), None)
         self.log_starts.pop((topic_id, partition), None)
+        self.clean_offsets.pop((topic_id, partition), None)
         self.remove_directory(topic, partition)
 
     def remove_directory(self, topic: str, partition: int) -> None:
@@ -226,8 +229,14 @@ class LogStore:
         path = f"{self.directory}/{topic}-{partition}"
         moved = f"{self.directory}/{partition}.{self.clock.wall_ms():x}-{topic[:120]}{DELETED_SUFFIX}"
         if self.files.exists(path):
+            self.remove_folder(f"{path}/{CLEANING_DIRECTORY}")
             self.files.rename(path, moved)
             remove_tree(self.files, moved)
+
+    def remove_folder(self, path: str) -> None:
+        """Removes a folder of temporary files; nothing happens where there is none. Raises OSError."""
+        if self.files.exists(path):
+            remove_tree(self.files, path)
 
     # -- appending
 
@@ -366,7 +375,7 @@ class LogStore:
         The journal goes on in a free file; what the other one holds is needed until the next checkpoint. Raises
         StorageError where the journal and a log contradict.
         """
-        for offsets in (self.recovery_points, self.log_starts):
+        for offsets in (self.recovery_points, self.log_starts, self.clean_offsets):
             for key in [key for key in offsets if find(*key) is None]:
                 del offsets[key]
         replayed = 0

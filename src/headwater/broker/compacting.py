@@ -1,0 +1,88 @@
+"""Compaction as a chore of the broker: one log at a time, now and then, never in the way.
+
+On disk a job runs in a process of its own, which the shell starts (`run_elsewhere`); in memory step by step between
+requests. The coordinators' own topics are not here: they keep themselves short (`state_topics.py`).
+"""
+
+import logging
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, TypeAlias
+
+from headwater.protocol.errors import ProtocolError
+from headwater.storage import compaction
+from headwater.storage.cleaner import Cleaned, Cleaning, CleanJob
+from headwater.storage.log import CLEANING_DIRECTORY, Log
+
+if TYPE_CHECKING:
+    from headwater.broker.core import BrokerCore
+
+logger = logging.getLogger(__name__)
+
+STEP_PAUSE_MS = 1.0
+
+Done: TypeAlias = Callable[[Cleaned | None, str], None]
+"""Called in the owner's thread with a job's result, or None and why it failed."""
+
+
+class Compacting:
+    """See the module's text."""
+
+    def __init__(self, core: "BrokerCore") -> None:
+        self.core = core
+        self.is_running = False
+        self.run_elsewhere: Callable[[CleanJob, Done], None] | None = None
+        self.failed: set[Log] = set()  # not tried again in this life
+
+    def start_next(self) -> bool:
+        """Begins a job for the log that needs it most; False where none does, or one is under way."""
+        core = self.core
+        if self.is_running or core.is_failed or not core.settings.log_cleaner_enable:
+            return False
+        internal = {topic.topic_id for topic in core.metadata.topics.values() if topic.is_internal}
+        logs = (log for log in core.store.logs.values() if log.topic_id not in internal and log not in self.failed)
+        now_ms = core.clock.wall_ms()
+        found = compaction.filthiest(core.store, logs, now_ms)
+        if found is None:
+            return False
+        job = compaction.job_for(found, now_ms, core.settings.log_cleaner_dedupe_buffer_size)
+        self.is_running = True
+        log = found.log
+
+        def done(cleaned: Cleaned | None, reason: str) -> None:
+            self.finish(log, cleaned, reason)
+
+        if self.run_elsewhere is not None:
+            self.run_elsewhere(job, done)
+        else:
+            cleaning = Cleaning(core.store.files, job)
+            self.step(cleaning, cleaning.steps(), done)
+        return True
+
+    def step(self, cleaning: Cleaning, steps: Iterator[None], done: Done) -> None:
+        try:
+            next(steps)
+        except StopIteration:
+            done(cleaning.result, "")
+        except (OSError, ProtocolError) as error:
+            done(None, str(error))
+        else:
+            self.core.timers.call_later(STEP_PAUSE_MS, lambda: self.step(cleaning, steps, done))
+
+    def finish(self, log: Log, cleaned: Cleaned | None, reason: str) -> None:
+        self.is_running = False
+        core = self.core
+        if core.is_failed:
+            return
+        if cleaned is None:
+            if core.store.logs.get((log.topic_id, log.partition)) is log:
+                logger.error("%s cannot be compacted, and is left as it is: %s", log.directory, reason)
+                self.failed.add(log)
+                core.store.remove_folder(f"{log.directory}/{CLEANING_DIRECTORY}")
+            return
+        try:
+            compaction.take_result(core.store, log, cleaned)
+        except OSError as error:
+            core.broken_by(error)
+            return
+        core.statistics.compactions += 1
+        self.start_next()

@@ -1,0 +1,420 @@
+"""Compaction: of each key the newest record stays, the older ones go (KIP-58, KIP-534; Cleaner.java).
+
+Two passes over the sealed segments of one log. The first reads what has come since the last time and notes the newest
+offset of every key, in bounded memory: where that is full, the job ends at that offset and the next goes on. The second
+copies all segments up to there, without what a newer record has replaced, into a folder beside them. Nothing in the log
+changes until the owner puts the copies in place (`compaction.py`). Records keep their offsets and their bytes: a batch of
+which all stays is copied as it is, of another the records that stay are cut out and put together.
+
+What else goes: records of aborted transactions; records without a key; tombstones (null values) and transactions' markers,
+but these only `delete.retention.ms` after they were first left over, so that who reads along sees them. That moment is kept
+in the batch itself: attribute bit 6 says that its base timestamp is the time from which on its tombstones may go, and the
+records' timestamps are relative to that. The last batch of a producer stays, empty if need be: it tells its sequence.
+
+A job runs in a process of its own (`python -m headwater.storage.cleaner`, job and result as JSON), or step by step in the
+owner's thread. It only reads the log's files and writes the folder.
+"""
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from headwater.effects.buffers import Buffer
+from headwater.effects.files import DiskFiles, Files, remove_tree
+from headwater.protocol.compression import compress, decompress
+from headwater.protocol.records import (
+    DECOMPRESSED_BYTES_MAX,
+    HEADER,
+    HEADER_BYTES,
+    LOG_APPEND_TIME,
+    LOG_OVERHEAD,
+    BatchHeader,
+    marker_of,
+    write_crc,
+)
+from headwater.protocol.varint import read_varint, varint
+from headwater.storage.log import CLEANING_DIRECTORY
+from headwater.storage.producers import AbortedTransaction
+from headwater.storage.segment import RELATIVE_OFFSET_MAX, Segment
+
+DELETE_HORIZON = 0x40
+KEY_BYTES_MAX = 16
+ENTRY_BYTES = 160  # what a key and its offset take in a dictionary
+STEP_BYTES = 256 * 1024
+OPEN_FILES = 16
+NICENESS = 10
+COMMAND_MODULE = "headwater.storage.cleaner"
+
+
+@dataclass(slots=True)
+class CleanJob:
+    """What is to be cleaned. Offsets: what lies below `first_dirty` was cleaned before; the end is exclusive.
+
+    `bases` are the base offsets of the segments, `end` where the last of them ends, `aborted` the aborted transactions of
+    the whole log, `last_offsets` that of each producer's last batch.
+    """
+
+    directory: str
+    bases: list[int]
+    end: int
+    first_dirty: int
+    now_ms: int
+    delete_retention_ms: int
+    segment_bytes: int
+    index_interval_bytes: int
+    entries_max: int
+    aborted: list[AbortedTransaction] = field(default_factory=list)
+    last_offsets: dict[int, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class CleanedGroup:
+    """Segments, by their base offsets, that one copy replaces; the copy has the first one's name."""
+
+    bases: list[int]
+    size_bytes: int
+
+
+@dataclass(slots=True)
+class Cleaned:
+    """What a job has done: copies that wait in the folder, and up to where the log is then clean."""
+
+    groups: list[CleanedGroup]
+    end: int
+    records_read: int = 0
+    records_kept: int = 0
+
+
+class Transactions:
+    """Which transaction a batch belongs to, while a log is read from its beginning."""
+
+    def __init__(self, aborted: list[AbortedTransaction]) -> None:
+        self.waiting = sorted(aborted, key=lambda entry: entry.first_offset, reverse=True)
+        self.open_aborted: dict[int, AbortedTransaction] = {}
+        self.with_data: set[int] = set()  # producers of whose open transaction something stays
+
+    def is_aborted(self, header: BatchHeader) -> bool:
+        """Whether a batch of records belongs to a transaction that was aborted."""
+        while self.waiting and self.waiting[-1].first_offset <= header.last_offset:
+            entry = self.waiting.pop()
+            self.open_aborted[entry.producer_id] = entry
+        entry_of = self.open_aborted.get(header.producer_id)
+        return header.is_transactional and entry_of is not None and header.base_offset >= entry_of.first_offset
+
+    def end(self, header: BatchHeader, batch: Buffer) -> bool:
+        """Takes a marker; returns whether nothing is left of its transaction."""
+        is_commit = header.records_count > 0 and marker_of(header, batch)[0]
+        if not is_commit:
+            self.open_aborted.pop(header.producer_id, None)
+        had_data = header.producer_id in self.with_data
+        self.with_data.discard(header.producer_id)
+        return not had_data
+
+
+class Cleaning:
+    """One job. `steps` does it, a bounded piece at a time; then `result` is there."""
+
+    def __init__(self, files: Files, job: CleanJob) -> None:
+        self.files = files
+        self.job = job
+        self.newest: dict[bytes, int] = {}
+        self.end = job.end
+        self.result = Cleaned([], job.end)
+        self.folder = f"{job.directory}/{CLEANING_DIRECTORY}"
+        self.segments = [Segment(files, job.directory, base) for base in job.bases]
+        self.ends = [*job.bases[1:], job.end]
+
+    def steps(self) -> Iterator[None]:
+        """Raises OSError and CorruptBatchError; the log is then as it was."""
+        if self.files.exists(self.folder):
+            remove_tree(self.files, self.folder)
+        self.files.make_directory(self.folder)
+        yield from self.note_keys()
+        yield from self.copy()
+        self.files.sync_directory(self.folder)
+        self.result.end = self.end
+        for segment in self.segments:
+            segment.file.close()
+
+    def batches(self, segment: Segment) -> Iterator[tuple[BatchHeader, int]]:
+        """Every batch of a sealed segment; by headers alone where the body is not needed."""
+        return segment.scan(0, segment.size)
+
+    # -- the first pass
+
+    def note_keys(self) -> Iterator[None]:
+        transactions = Transactions(self.job.aborted)
+        read = 0
+        for number, segment in enumerate(self.segments):
+            if self.ends[number] <= self.job.first_dirty:
+                continue
+            for header, position in self.batches(segment):
+                if header.is_control or header.last_offset < self.job.first_dirty:
+                    continue
+                if transactions.is_aborted(header):
+                    continue
+                if len(self.newest) + header.records_count > self.job.entries_max and number > 0 and self.newest:
+                    # What was noted is enough for the segments before this one.
+                    self.end = segment.base_offset
+                    return
+                batch = segment.read_batch(header, position)
+                note_newest(self.newest, body_of(header, batch), header)
+                read += header.size_bytes
+                if read >= STEP_BYTES:
+                    read = 0
+                    yield
+
+    # -- the second pass
+
+    def copy(self) -> Iterator[None]:
+        transactions = Transactions(self.job.aborted)
+        group: list[Segment] = []
+        for segment, end in zip(self.segments, self.ends, strict=True):
+            if segment.base_offset >= self.end:
+                break
+            size = sum(member.size for member in group) + segment.size
+            if group and (size > self.job.segment_bytes or end - group[0].base_offset > RELATIVE_OFFSET_MAX):
+                yield from self.copy_group(group, transactions)
+                group = []
+            group.append(segment)
+        yield from self.copy_group(group, transactions)
+
+    def copy_group(self, group: list[Segment], transactions: Transactions) -> Iterator[None]:
+        target = Segment(self.files, self.folder, group[0].base_offset, create=True)
+        pending: list[Buffer] = []
+        pending_bytes = read = 0
+        interval = self.job.index_interval_bytes
+
+        def flush() -> None:
+            nonlocal pending_bytes
+            if pending:
+                target.file.write(pending, target.size - pending_bytes)
+                pending.clear()
+                pending_bytes = 0
+
+        for source in group:
+            for header, position in self.batches(source):
+                batch = source.read_batch(header, position)
+                kept = self.kept(header, batch, transactions)
+                if kept is not None:
+                    after = BatchHeader._make(HEADER.unpack_from(kept))
+                    target.note(after.base_offset, after.last_offset, after.max_timestamp, len(kept), interval)
+                    pending.append(kept)
+                    pending_bytes += len(kept)
+                read += header.size_bytes
+                if pending_bytes >= STEP_BYTES or read >= STEP_BYTES:
+                    read = 0
+                    flush()
+                    yield
+        flush()
+        self.finish(target, group)
+
+    def finish(self, target: Segment, group: list[Segment]) -> None:
+        for source in group:
+            index = source.aborted_transactions()
+            for entry in index.ending_from(0) if index is not None else ():
+                target.note_aborted(entry)
+        target.write_indexes()
+        target.file.sync()
+        for suffix in (".index", ".timeindex", ".txnindex"):
+            if self.files.exists(target.path + suffix):
+                self.files.sync_path(target.path + suffix)
+        self.result.groups.append(CleanedGroup([segment.base_offset for segment in group], target.size))
+        target.file.close()
+
+    def kept(self, header: BatchHeader, batch: bytes, transactions: Transactions) -> Buffer | None:
+        """What stays of a batch: its bytes, others, or None."""
+        is_last = header.producer_id >= 0 and self.job.last_offsets.get(header.producer_id) == header.last_offset
+        horizon_ms = header.base_timestamp if header.attributes & DELETE_HORIZON else None
+        has_passed = horizon_ms is not None and horizon_ms <= self.job.now_ms
+        if header.is_control:
+            is_spent = transactions.end(header, batch)
+            if header.records_count == 0:
+                return batch if is_last else None
+            if is_spent and has_passed:
+                return emptied(header) if is_last else None
+            return batch if horizon_ms is not None else self.with_horizon(header, body_of(header, batch), None)
+        self.result.records_read += header.records_count
+        if transactions.is_aborted(header):
+            return emptied(header) if is_last else None
+        body = body_of(header, batch)
+        runs, count, has_tombstones = self.kept_runs(header, body, has_passed)
+        self.result.records_kept += count
+        if count == 0:
+            return emptied(header) if is_last else None
+        if header.is_transactional:
+            transactions.with_data.add(header.producer_id)
+        if has_tombstones and horizon_ms is None:
+            return self.with_horizon(header, body, runs)
+        if count == header.records_count:
+            return batch
+        return rebuilt(header, b"".join(body[start:end] for start, end in runs), count, header.base_timestamp)
+
+    def kept_runs(
+        self, header: BatchHeader, data: bytes, drops_tombstones: bool
+    ) -> tuple[list[tuple[int, int]], int, bool]:
+        """Which bytes of the records stay, as runs; how many records that are; and whether tombstones are among them."""
+        newest, base_offset = self.newest, header.base_offset
+        runs: list[tuple[int, int]] = []
+        run_start = run_end = -1
+        count = position = 0
+        has_tombstones = False
+        for _ in range(header.records_count):
+            start = position
+            offset_delta, key, value_at, position = split_record(data, position)
+            offset = base_offset + offset_delta
+            if key is None or newest.get(key, -1) > offset:
+                continue
+            if data[value_at] == 1:  # a length of -1: a tombstone
+                if drops_tombstones:
+                    continue
+                has_tombstones = True
+            count += 1
+            if start == run_end:
+                run_end = position
+                continue
+            if run_start >= 0:
+                runs.append((run_start, run_end))
+            run_start, run_end = start, position
+        if run_start >= 0:
+            runs.append((run_start, run_end))
+        return runs, count, has_tombstones
+
+    def with_horizon(self, header: BatchHeader, data: bytes, runs: list[tuple[int, int]] | None) -> Buffer:
+        """The batch with the time from which on its tombstones, or its marker, may go."""
+        horizon_ms = self.job.now_ms + self.job.delete_retention_ms
+        shift = header.base_timestamp - horizon_ms
+        records = []
+        for start, end in runs or [(0, len(data))]:
+            position = start
+            while position < end:
+                length, body_at = read_varint(data, position)
+                position = body_at + length
+                delta, rest_at = read_varint(data, body_at + 1)
+                content = data[body_at : body_at + 1] + varint(delta + shift) + data[rest_at:position]
+                records.append(varint(len(content)) + content)
+        marked = header._replace(attributes=header.attributes | DELETE_HORIZON)
+        return rebuilt(marked, b"".join(records), len(records), horizon_ms)
+
+
+def body_of(header: BatchHeader, batch: bytes) -> bytes:
+    """A batch's records, decompressed."""
+    body = memoryview(batch)[HEADER_BYTES : header.size_bytes]
+    return bytes(decompress(header.compression, body, DECOMPRESSED_BYTES_MAX))
+
+
+def short_key(key: bytes) -> bytes:
+    """What stands for a key: itself, or 16 bytes of a hash."""
+    return key if len(key) <= KEY_BYTES_MAX else hashlib.blake2b(key, digest_size=KEY_BYTES_MAX + 1).digest()
+
+
+def note_newest(newest: dict[bytes, int], data: bytes, header: BatchHeader) -> None:
+    """Notes the offset of each key in a batch; the hot loop of the first pass."""
+    base_offset, position = header.base_offset, 0
+    for _ in range(header.records_count):
+        offset_delta, key, _, position = split_record(data, position)
+        if key is not None:
+            newest[key] = base_offset + offset_delta
+
+
+def split_record(data: bytes, position: int) -> tuple[int, bytes | None, int, int]:
+    """A record's offset delta, what stands for its key, the position of its value's length, and where it ends.
+
+    Varints of one byte, which nearly all are, are read without a call.
+    """
+    first = data[position]
+    if first < 0x80:
+        at, end = position + 2, position + 1 + (first >> 1)
+    else:
+        length, at = read_varint(data, position)
+        at, end = at + 1, at + length
+    while data[at] >= 0x80:  # the timestamp's delta
+        at += 1
+    at += 1
+    delta = data[at]
+    if delta < 0x80:
+        at, delta = at + 1, delta >> 1
+    else:
+        delta, at = read_varint(data, at)
+    size = data[at]
+    if size < 0x80:
+        at += 1
+        if size & 1:
+            return delta, None, at, end
+        size >>= 1
+    else:
+        size, at = read_varint(data, at)
+    value_at = at + size
+    key = data[at:value_at]
+    return delta, key if size <= KEY_BYTES_MAX else short_key(key), value_at, end
+
+
+def rebuilt(header: BatchHeader, records: bytes, count: int, base_timestamp: int) -> bytearray:
+    """A batch of some of its records, at their offsets."""
+    body = compress(header.compression, records) if records else b""
+    batch = bytearray(HEADER_BYTES) + body
+    max_timestamp = header.max_timestamp
+    if records and not header.attributes & LOG_APPEND_TIME:
+        max_timestamp = base_timestamp + max(timestamp_deltas(records))
+    changed = header._replace(
+        length=len(batch) - LOG_OVERHEAD,
+        base_timestamp=base_timestamp,
+        max_timestamp=max_timestamp,
+        records_count=count,
+    )
+    HEADER.pack_into(batch, 0, *changed)
+    write_crc(batch)
+    return batch
+
+
+def timestamp_deltas(records: bytes) -> Iterator[int]:
+    position = 0
+    while position < len(records):
+        length, body_at = read_varint(records, position)
+        yield read_varint(records, body_at + 1)[0]
+        position = body_at + length
+
+
+def emptied(header: BatchHeader) -> bytearray:
+    """A batch without records: it keeps its offsets and its producer's sequence."""
+    return rebuilt(header._replace(attributes=header.attributes & ~0x07), b"", 0, header.base_timestamp)
+
+
+def run_job(files: Files, job: CleanJob) -> Cleaned:
+    """A whole job in this thread. Raises OSError and CorruptBatchError."""
+    cleaning = Cleaning(files, job)
+    for _ in cleaning.steps():
+        pass
+    return cleaning.result
+
+
+def job_text(job: CleanJob) -> str:
+    return json.dumps(asdict(job))
+
+
+def read_job(text: str) -> CleanJob:
+    values: dict[str, Any] = json.loads(text)
+    values["aborted"] = [AbortedTransaction(*entry) for entry in values["aborted"]]
+    values["last_offsets"] = {int(key): offset for key, offset in values["last_offsets"].items()}
+    return CleanJob(**values)
+
+
+def read_result(text: str) -> Cleaned:
+    values: dict[str, Any] = json.loads(text)
+    values["groups"] = [CleanedGroup(**group) for group in values["groups"]]
+    return Cleaned(**values)
+
+
+def main() -> None:
+    """The process: a job on standard input, its result on standard output, an exit status of 1 where it fails."""
+    os.nice(NICENESS)  # who produces and fetches comes first
+    cleaned = run_job(DiskFiles(OPEN_FILES), read_job(sys.stdin.read()))
+    print(json.dumps(asdict(cleaned)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""Which logs are worth compacting, what a job for one is, and how its result takes the place of what was there.
+
+A log is clean up to the offset at which its last job ended; that is kept in a checkpoint. It is worth a job when what has
+come since is `min.cleanable.dirty.ratio` of it all, or older than `max.compaction.lag.ms`. Only sealed segments take part,
+only up to the first open transaction, only what is older than `min.compaction.lag.ms`, and only what a checkpoint has
+synced: recovery never meets a compacted segment. Sources: LogCleanerManager.java, LogToClean.java.
+"""
+
+import logging
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from headwater.storage.checkpoints import CLEAN_OFFSETS, write_offsets
+from headwater.storage.cleaner import ENTRY_BYTES, Cleaned, CleanJob
+from headwater.storage.log import CLEANING_DIRECTORY, Log
+from headwater.storage.store import LogStore
+
+logger = logging.getLogger(__name__)
+
+
+class Candidate(NamedTuple):
+    """A log that may be compacted; `end` is the exclusive end of what may."""
+
+    log: Log
+    first_dirty: int
+    end: int
+    dirty_ratio: float
+    is_overdue: bool
+
+    @property
+    def is_worth_it(self) -> bool:
+        has_enough = self.dirty_ratio >= self.log.config.min_cleanable_dirty_ratio
+        return self.end > self.first_dirty and (has_enough or self.is_overdue)
+
+
+def candidate(store: LogStore, log: Log, now_ms: int) -> Candidate | None:
+    """What there is to compact in a log; None where its configuration does not ask for it."""
+    if not log.config.compact or not log.segments:
+        return None
+    first_dirty = store.clean_offsets.get((log.topic_id, log.partition), 0)
+    if not log.start_offset <= first_dirty <= log.end_offset:
+        first_dirty = log.start_offset
+    limit = min(log.last_stable_offset, log.recovery_point)
+    end, clean_bytes, dirty_bytes, oldest_ms = first_dirty, 0, 0, -1
+    for segment, following in zip(log.segments, log.base_offsets[1:], strict=False):  # all but the last
+        if following <= first_dirty:
+            clean_bytes += segment.size
+            continue
+        log.ensure_index(segment)
+        is_too_young = segment.max_timestamp > now_ms - log.config.min_compaction_lag_ms
+        if following > limit or (log.config.min_compaction_lag_ms > 0 and is_too_young):
+            break
+        if oldest_ms < 0:
+            oldest_ms = segment.first_timestamp
+        dirty_bytes += segment.size
+        end = following
+    ratio = dirty_bytes / (clean_bytes + dirty_bytes) if dirty_bytes else 0.0
+    is_overdue = oldest_ms >= 0 and now_ms - oldest_ms > log.config.max_compaction_lag_ms
+    return Candidate(log, first_dirty, end, ratio, is_overdue)
+
+
+def filthiest(store: LogStore, logs: Iterable[Log], now_ms: int) -> Candidate | None:
+    """The log that needs it most: what is overdue first, then by how much of it is new."""
+    found = (candidate(store, log, now_ms) for log in logs)
+    worth = [c for c in found if c is not None and c.is_worth_it]
+    return max(worth, key=lambda c: (c.is_overdue, c.dirty_ratio), default=None)
+
+
+def job_for(found: Candidate, now_ms: int, memory_bytes: int) -> CleanJob:
+    log = found.log
+    last_offsets = {i: entry.batches[-1].last_offset for i, entry in log.producers.entries.items() if entry.batches}
+    return CleanJob(
+        log.directory,
+        [base for base in log.base_offsets if base < found.end],
+        found.end,
+        found.first_dirty,
+        now_ms,
+        log.config.delete_retention_ms,
+        log.config.segment_bytes,
+        log.config.index_interval_bytes,
+        max(1, memory_bytes // ENTRY_BYTES),
+        [aborted for segment in log.segments for aborted in log.aborted_in(segment).ending_from(0)],
+        last_offsets,
+    )
+
+
+def take_result(store: LogStore, log: Log, cleaned: Cleaned) -> None:
+    """Puts the copies in place and notes up to where the log is clean. Raises OSError.
+
+    Segments that retention has removed meanwhile stay removed; their copy is left aside.
+    """
+    if store.logs.get((log.topic_id, log.partition)) is not log:
+        return  # deleted meanwhile
+    folder = f"{log.directory}/{CLEANING_DIRECTORY}"
+    for group in cleaned.groups:
+        if all(base in log.base_offsets for base in group.bases):
+            log.replace_segments(group.bases, folder)
+    store.clean_offsets[log.topic_id, log.partition] = cleaned.end
+    write_offsets(store.files, f"{store.directory}/{CLEAN_OFFSETS}", store.clean_offsets)
+    store.remove_folder(folder)
+    logger.info(
+        "%s: compacted up to offset %d, %d of %d records kept",
+        log.directory,
+        cleaned.end,
+        cleaned.records_kept,
+        cleaned.records_read,
+    )
