@@ -271,7 +271,12 @@ class BrokerCore:
             return not_written
 
     def create_topic(
-        self, name: str, partitions: int, own_configs: dict[str, str | None], replication: int | None = None
+        self,
+        name: str,
+        partitions: int,
+        own_configs: dict[str, str | None],
+        replication: int | None = None,
+        assignments: dict[int, list[int]] | None = None,
     ) -> int:
         """Creates a topic; returns the journal's group. Without a replication it has the broker's default.
 
@@ -281,7 +286,7 @@ class BrokerCore:
         if replication is None:
             replication = min(self.settings.default_replication_factor, len(self.cluster.node_ids))
         epoch = self.store.leader_epoch
-        changes = self.metadata.create_topic(name, topic_id, partitions, own_configs, epoch, replication)
+        changes = self.metadata.create_topic(name, topic_id, partitions, own_configs, epoch, replication, assignments)
         return self.append_metadata(changes)
 
     def auto_create_topic(self, name: str) -> None:

@@ -102,6 +102,7 @@ class Topic:
     topic_id: bytes
     partitions: int = 0
     replication: int = 1
+    assignments: dict[int, list[int]] = field(default_factory=dict)  # of partitions that were assigned by hand
     configs: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -148,6 +149,10 @@ class Metadata:
         """The names of all topics."""
         return iter(self.topics)
 
+    def replicas(self, topic: Topic, partition: int) -> list[int]:
+        """A partition's nodes, its leader first."""
+        return topic.assignments.get(partition) or self.cluster.replicas(topic.topic_id, partition, topic.replication)
+
     def topic_name(self, topic_id: bytes) -> str | None:
         topic = self.by_id.get(topic_id)
         return None if topic is None else topic.name
@@ -167,6 +172,7 @@ class Metadata:
         own_configs: Mapping[str, str | None],
         leader_epoch: int,
         replication: int = 1,
+        assignments: Mapping[int, list[int]] | None = None,
     ) -> list[Any]:
         """Raises MetadataError."""
         check_topic_name(name)
@@ -180,7 +186,7 @@ class Metadata:
         self.check_configs(own_configs)
         records = [new_record(2, name=name, topic_id=topic_id)]
         records += self.config_records(name, own_configs)
-        return records + self.partition_records(topic_id, range(partitions), leader_epoch, replication)
+        return records + self.partition_records(topic_id, range(partitions), leader_epoch, replication, assignments)
 
     def colliding_topic(self, name: str) -> str | None:
         """A topic whose metric name would be the same: '.' and '_' are one there (Topic.hasCollision)."""
@@ -212,11 +218,16 @@ class Metadata:
         ]
 
     def partition_records(
-        self, topic_id: bytes, numbers: Iterable[int], leader_epoch: int, replication: int
+        self,
+        topic_id: bytes,
+        numbers: Iterable[int],
+        leader_epoch: int,
+        replication: int,
+        assignments: Mapping[int, list[int]] | None = None,
     ) -> list[Any]:
         records = []
         for number in numbers:
-            replicas = self.cluster.replicas(topic_id, number, replication)
+            replicas = (assignments or {}).get(number) or self.cluster.replicas(topic_id, number, replication)
             records.append(
                 new_record(
                     3,
@@ -232,7 +243,9 @@ class Metadata:
             )
         return records
 
-    def add_partitions(self, name: str, count: int, leader_epoch: int) -> list[Any]:
+    def add_partitions(
+        self, name: str, count: int, leader_epoch: int, assignments: Mapping[int, list[int]] | None = None
+    ) -> list[Any]:
         """Raises MetadataError."""
         topic = self.topics.get(name)
         if topic is None:
@@ -246,7 +259,7 @@ class Metadata:
             raise MetadataError(ErrorCode.INVALID_PARTITIONS, message)
         self.check_partitions(count - topic.partitions)
         added = range(topic.partitions, count)
-        return self.partition_records(topic.topic_id, added, leader_epoch, topic.replication)
+        return self.partition_records(topic.topic_id, added, leader_epoch, topic.replication, assignments)
 
     def delete_topic(self, topic: Topic) -> list[Any]:
         return [new_record(9, topic_id=topic.topic_id)]
@@ -312,6 +325,9 @@ class Metadata:
                 topic = self.by_id[record.topic_id]
                 topic.partitions = max(topic.partitions, record.partition_id + 1)
                 topic.replication = max(1, len(record.replicas))
+                usual = self.cluster.replicas(record.topic_id, record.partition_id, topic.replication)
+                if record.replicas != usual and set(record.replicas) <= set(self.cluster.node_ids):
+                    topic.assignments[record.partition_id] = record.replicas
             case 4:
                 self.replay_config(record)
             case 11:
@@ -365,4 +381,5 @@ class Metadata:
             yield new_record(2, name=topic.name, topic_id=topic.topic_id)
             yield from self.config_records(topic.name, topic.configs)
             numbers = range(topic.partitions)
-            yield from self.partition_records(topic.topic_id, numbers, leader_epoch, topic.replication)
+            given = topic.assignments
+            yield from self.partition_records(topic.topic_id, numbers, leader_epoch, topic.replication, given)

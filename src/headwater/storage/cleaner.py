@@ -19,9 +19,11 @@ import hashlib
 import json
 import os
 import sys
+from array import array
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 from headwater.effects.buffers import Buffer
 from headwater.effects.files import DiskFiles, Files, remove_tree
@@ -33,7 +35,6 @@ from headwater.protocol.records import (
     LOG_APPEND_TIME,
     LOG_OVERHEAD,
     BatchHeader,
-    marker_of,
     write_crc,
 )
 from headwater.protocol.varint import read_varint, varint
@@ -89,6 +90,10 @@ class Cleaned:
     records_kept: int = 0
 
 
+Place: TypeAlias = tuple[int, int, int]
+"""Where a record begins and ends in its batch's body, and where the length of its value is."""
+
+
 class Transactions:
     """Which transaction a batch belongs to, while a log is read from its beginning."""
 
@@ -102,14 +107,11 @@ class Transactions:
         while self.waiting and self.waiting[-1].first_offset <= header.last_offset:
             entry = self.waiting.pop()
             self.open_aborted[entry.producer_id] = entry
-        entry_of = self.open_aborted.get(header.producer_id)
-        return header.is_transactional and entry_of is not None and header.base_offset >= entry_of.first_offset
+        found = self.open_aborted.get(header.producer_id)
+        return header.is_transactional and found is not None and header.base_offset < found.last_offset
 
-    def end(self, header: BatchHeader, batch: Buffer) -> bool:
+    def end(self, header: BatchHeader) -> bool:
         """Takes a marker; returns whether nothing is left of its transaction."""
-        is_commit = header.records_count > 0 and marker_of(header, batch)[0]
-        if not is_commit:
-            self.open_aborted.pop(header.producer_id, None)
         had_data = header.producer_id in self.with_data
         self.with_data.discard(header.producer_id)
         return not had_data
@@ -122,6 +124,7 @@ class Cleaning:
         self.files = files
         self.job = job
         self.newest: dict[bytes, int] = {}
+        self.survivors = array("q")  # the offsets of the newest records
         self.end = job.end
         self.result = Cleaned([], job.end)
         self.folder = f"{job.directory}/{CLEANING_DIRECTORY}"
@@ -134,6 +137,7 @@ class Cleaning:
             remove_tree(self.files, self.folder)
         self.files.make_directory(self.folder)
         yield from self.note_keys()
+        self.survivors = array("q", sorted(self.newest.values()))
         yield from self.copy()
         self.files.sync_directory(self.folder)
         self.result.end = self.end
@@ -153,7 +157,7 @@ class Cleaning:
             if self.ends[number] <= self.job.first_dirty:
                 continue
             for header, position in self.batches(segment):
-                if header.is_control or header.last_offset < self.job.first_dirty:
+                if header.is_control or header.base_offset < self.job.first_dirty:
                     continue
                 if transactions.is_aborted(header):
                     continue
@@ -198,8 +202,7 @@ class Cleaning:
 
         for source in group:
             for header, position in self.batches(source):
-                batch = source.read_batch(header, position)
-                kept = self.kept(header, batch, transactions)
+                kept = self.kept(header, source, position, transactions)
                 if kept is not None:
                     after = BatchHeader._make(HEADER.unpack_from(kept))
                     target.note(after.base_offset, after.last_offset, after.max_timestamp, len(kept), interval)
@@ -226,63 +229,83 @@ class Cleaning:
         self.result.groups.append(CleanedGroup([segment.base_offset for segment in group], target.size))
         target.file.close()
 
-    def kept(self, header: BatchHeader, batch: bytes, transactions: Transactions) -> Buffer | None:
+    def kept(self, header: BatchHeader, source: Segment, position: int, transactions: Transactions) -> Buffer | None:
         """What stays of a batch: its bytes, others, or None."""
         is_last = header.producer_id >= 0 and self.job.last_offsets.get(header.producer_id) == header.last_offset
         horizon_ms = header.base_timestamp if header.attributes & DELETE_HORIZON else None
         has_passed = horizon_ms is not None and horizon_ms <= self.job.now_ms
         if header.is_control:
-            is_spent = transactions.end(header, batch)
+            batch = source.read_batch(header, position)
+            is_spent = transactions.end(header)
             if header.records_count == 0:
                 return batch if is_last else None
             if is_spent and has_passed:
                 return emptied(header) if is_last else None
             return batch if horizon_ms is not None else self.with_horizon(header, body_of(header, batch), None)
         self.result.records_read += header.records_count
+        gone = emptied(header) if is_last else None
         if transactions.is_aborted(header):
-            return emptied(header) if is_last else None
+            return gone
+        is_dirty = header.base_offset >= self.job.first_dirty
+        if is_dirty and not self.survivors_of(header):
+            return gone  # not even read
+        batch = source.read_batch(header, position)
         body = body_of(header, batch)
-        runs, count, has_tombstones = self.kept_runs(header, body, has_passed)
-        self.result.records_kept += count
-        if count == 0:
-            return emptied(header) if is_last else None
+        places = self.newest_places(header, body) if is_dirty else self.clean_places(header, body)
+        tombstones = [place for place in places if body[place[2]] == 1]  # a value's length of -1
+        if tombstones and has_passed:
+            places = [place for place in places if body[place[2]] != 1]
+            tombstones = []
+        self.result.records_kept += len(places)
+        if not places:
+            return gone
         if header.is_transactional:
             transactions.with_data.add(header.producer_id)
-        if has_tombstones and horizon_ms is None:
-            return self.with_horizon(header, body, runs)
-        if count == header.records_count:
+        if tombstones and horizon_ms is None:
+            return self.with_horizon(header, body, [(start, end) for start, end, _ in places])
+        if len(places) == header.records_count:
             return batch
-        return rebuilt(header, b"".join(body[start:end] for start, end in runs), count, header.base_timestamp)
+        return rebuilt(
+            header, b"".join([body[start:end] for start, end, _ in places]), len(places), header.base_timestamp
+        )
 
-    def kept_runs(
-        self, header: BatchHeader, data: bytes, drops_tombstones: bool
-    ) -> tuple[list[tuple[int, int]], int, bool]:
-        """Which bytes of the records stay, as runs; how many records that are; and whether tombstones are among them."""
+    def survivors_of(self, header: BatchHeader) -> "array[int]":
+        """The offsets of a batch's records that are the newest of their keys."""
+        first = bisect_left(self.survivors, header.base_offset)
+        return self.survivors[first : bisect_left(self.survivors, header.next_offset, first)]
+
+    def newest_places(self, header: BatchHeader, data: bytes) -> list[Place]:
+        """Where the records that stay lie, in a batch whose keys were noted: the offset alone tells."""
+        if header.records_count != header.last_offset_delta + 1:
+            return self.clean_places(header, data)
+        places = []
+        position = number = 0
+        for offset in self.survivors_of(header):
+            for _ in range(offset - header.base_offset - number):
+                first = data[position]
+                if first < 0x80:
+                    position += 1 + (first >> 1)
+                elif data[position + 1] < 0x80:
+                    position += 2 + ((first & 0x7F | data[position + 1] << 7) >> 1)
+                else:
+                    length, body_at = read_varint(data, position)
+                    position = body_at + length
+            _, _, value_at, end = split_record(data, position)
+            places.append((position, end, value_at))
+            position, number = end, offset - header.base_offset + 1
+        return places
+
+    def clean_places(self, header: BatchHeader, data: bytes) -> list[Place]:
+        """Where the records that no newer one replaces lie, in a batch that was compacted before."""
         newest, base_offset = self.newest, header.base_offset
-        runs: list[tuple[int, int]] = []
-        run_start = run_end = -1
-        count = position = 0
-        has_tombstones = False
+        places = []
+        position = 0
         for _ in range(header.records_count):
             start = position
             offset_delta, key, value_at, position = split_record(data, position)
-            offset = base_offset + offset_delta
-            if key is None or newest.get(key, -1) > offset:
-                continue
-            if data[value_at] == 1:  # a length of -1: a tombstone
-                if drops_tombstones:
-                    continue
-                has_tombstones = True
-            count += 1
-            if start == run_end:
-                run_end = position
-                continue
-            if run_start >= 0:
-                runs.append((run_start, run_end))
-            run_start, run_end = start, position
-        if run_start >= 0:
-            runs.append((run_start, run_end))
-        return runs, count, has_tombstones
+            if key is not None and newest.get(key, -1) <= base_offset + offset_delta:
+                places.append((start, position, value_at))
+        return places
 
     def with_horizon(self, header: BatchHeader, data: bytes, runs: list[tuple[int, int]] | None) -> Buffer:
         """The batch with the time from which on its tombstones, or its marker, may go."""
@@ -313,12 +336,55 @@ def short_key(key: bytes) -> bytes:
 
 
 def note_newest(newest: dict[bytes, int], data: bytes, header: BatchHeader) -> None:
-    """Notes the offset of each key in a batch; the hot loop of the first pass."""
+    """Notes the offset of each key in a batch."""
+    if header.records_count == header.last_offset_delta + 1:  # as it was produced
+        keys = consecutive_keys(data, header.records_count)
+        newest.update(zip(keys, range(header.base_offset, header.next_offset), strict=True))  # type: ignore[arg-type]
+        newest.pop(None, None)  # type: ignore[call-overload]
+        return
     base_offset, position = header.base_offset, 0
     for _ in range(header.records_count):
         offset_delta, key, _, position = split_record(data, position)
         if key is not None:
             newest[key] = base_offset + offset_delta
+
+
+def consecutive_keys(data: bytes, count: int) -> list[bytes | None]:
+    """What stands for the key of each record in a batch whose records have all offsets; None for a record without one.
+
+    The hot loop of the first pass: no calls, and the offset's delta is known, so it is not read.
+    """
+    keys: list[bytes | None] = []
+    append = keys.append
+    position = 0
+    for deltas_bytes, numbers in ((1, min(count, 64)), (2, min(count, 8192) - 64), (5, count - 8192)):
+        for _ in range(numbers):
+            first = data[position]
+            if first < 0x80:
+                at, position = position + 2, position + 1 + (first >> 1)
+            elif data[position + 1] < 0x80:
+                at = position + 3
+                position += 2 + ((first & 0x7F | data[position + 1] << 7) >> 1)
+            else:
+                length, at = read_varint(data, position)
+                position, at = at + length, at + 1
+            while data[at] >= 0x80:  # the timestamp's delta
+                at += 1
+            if deltas_bytes < 5:
+                at += 1 + deltas_bytes
+            else:
+                _, at = read_varint(data, at + 1)
+            size = data[at]
+            if size >= 0x80:
+                size, at = read_varint(data, at)
+                append(short_key(data[at : at + size]))
+            elif size & 1:
+                append(None)
+            elif size <= 2 * KEY_BYTES_MAX:
+                append(data[at + 1 : at + 1 + (size >> 1)])
+            else:
+                append(short_key(data[at + 1 : at + 1 + (size >> 1)]))
+    return keys
 
 
 def split_record(data: bytes, position: int) -> tuple[int, bytes | None, int, int]:

@@ -51,7 +51,7 @@ def reassign(
     if problem is not None:
         message = f"The manual partition assignment includes {problem}"
         return PartitionResult(number, ErrorCode.INVALID_REPLICA_ASSIGNMENT, message)
-    current = core.cluster.replicas(topic.topic_id, number, topic.replication)
+    current = core.metadata.replicas(topic, number)
     if len(replicas) != len(current) and not body.allow_replication_factor_change:
         message = "The replication factor is changed, and allow_replication_factor_change is false."
         return PartitionResult(number, ErrorCode.INVALID_REPLICATION_FACTOR, message)

@@ -26,7 +26,10 @@ def handle(core: BrokerCore, request: Request) -> CreatePartitionsResponse | Def
                 raise MetadataError(ErrorCode.INVALID_REQUEST, "Duplicate topic in request.")
             if not may_topic(core, request, Operation.ALTER, wanted.name):
                 raise MetadataError(ErrorCode.TOPIC_AUTHORIZATION_FAILED, "Authorization failed.")
-            changes = core.metadata.add_partitions(wanted.name, wanted.count, core.store.leader_epoch)
+            topic = core.metadata.topics.get(wanted.name)
+            first = topic.partitions if topic is not None else 0
+            given = {first + n: a.broker_ids for n, a in enumerate(wanted.assignments or ())}
+            changes = core.metadata.add_partitions(wanted.name, wanted.count, core.store.leader_epoch, given)
             check_assignments(core, wanted, len(changes))
             if not body.validate_only:
                 last_group = max(last_group, core.append_metadata(changes))

@@ -55,9 +55,10 @@ def create(
         topic_id = random_uuid(core.entropy)
         core.metadata.create_topic(wanted.name, topic_id, partitions, own, core.store.leader_epoch, replication)
         given = {k: v for k, v in own.items() if v is not None}
-        fill(core, result, Topic(wanted.name, bytes(16), partitions, replication, given))
+        fill(core, result, Topic(wanted.name, bytes(16), partitions, replication, configs=given))
         return 0
-    group = core.create_topic(wanted.name, partitions, own, replication)
+    assignments = {a.partition_index: a.broker_ids for a in wanted.assignments}
+    group = core.create_topic(wanted.name, partitions, own, replication, assignments)
     fill(core, result, core.metadata.topics[wanted.name])
     return group
 

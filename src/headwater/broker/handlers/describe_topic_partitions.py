@@ -51,6 +51,6 @@ def described(core: BrokerCore, request: Request, topic: Topic, numbers: range) 
     operations = authorized_operations(core, request, ResourceType.TOPIC, topic.name)
     partitions = []
     for number in numbers:
-        replicas = core.cluster.replicas(topic.topic_id, number, topic.replication)
+        replicas = core.metadata.replicas(topic, number)
         partitions.append(PartitionResponse(0, number, replicas[0], epoch, replicas, replicas, [], []))
     return TopicResponse(0, topic.name, topic.topic_id, topic.is_internal, partitions, operations)

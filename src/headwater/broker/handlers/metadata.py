@@ -90,6 +90,6 @@ def described(core: BrokerCore, topic: Topic) -> MetadataTopic:
     epoch = core.store.leader_epoch
     partitions = []
     for number in range(topic.partitions):
-        replicas = core.cluster.replicas(topic.topic_id, number, topic.replication)
+        replicas = core.metadata.replicas(topic, number)
         partitions.append(MetadataResponse.MetadataResponsePartition(0, number, replicas[0], epoch, replicas, replicas))
     return MetadataTopic(0, topic.name, topic.topic_id, topic.is_internal, partitions)

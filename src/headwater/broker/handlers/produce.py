@@ -2,13 +2,14 @@
 
 acks=all answers when the batch is on disk, acks=1 when it is in the page cache, acks=0 not at all: a failure then closes
 the connection. Idempotent producers (KIP-98): a batch sent again gets its first answer, a gap
-OUT_OF_ORDER_SEQUENCE_NUMBER, an old epoch INVALID_PRODUCER_EPOCH. A batch stays the bytes that the client sent.
+OUT_OF_ORDER_SEQUENCE_NUMBER, an old epoch INVALID_PRODUCER_EPOCH. A batch stays the bytes that the client sent, unless `compression.type` wants another compression.
 
 Transactions (KIP-98, KIP-890): a batch's partition must be in its producer's transaction. From 12 the batch takes it in by
 itself: the coordinator's record goes through the same journal, before the batch.
 """
 
 from headwater.broker.authorization import may_topic, may_transaction
+from headwater.broker.batches import RefusedError, checked, recompressed
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
 from headwater.coordinators.transaction import EPOCH_PER_TRANSACTION
@@ -16,31 +17,13 @@ from headwater.effects.waits import Deferred
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.errors import ProtocolError
 from headwater.protocol.messages.produce import ProduceRequest, ProduceResponse
-from headwater.protocol.records import (
-    BatchHeader,
-    CorruptBatchError,
-    InvalidBatchError,
-    UnsupportedMagicError,
-    check_batch,
-    check_counts,
-    records,
-    set_append_time,
-)
+from headwater.protocol.records import BatchHeader, set_append_time
 from headwater.security.acls import Operation
 from headwater.storage.log import Log
 from headwater.storage.producers import Verdict
 
 TOPIC_ID_VERSION, ADDS_VERSION, ABORTABLE_VERSION = 13, 12, 11
 PartitionResponse = ProduceResponse.PartitionProduceResponse
-
-
-class RefusedError(Exception):
-    """A batch that is not appended: the error code and why."""
-
-    def __init__(self, code: ErrorCode, message: str | None = None) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
 
 
 def handle(core: BrokerCore, request: Request) -> ProduceResponse | Deferred | None:
@@ -62,6 +45,7 @@ def handle(core: BrokerCore, request: Request) -> ProduceResponse | Deferred | N
             except RefusedError as error:
                 has_error = True
                 answer = PartitionResponse(data.index, error.code, -1, error_message=error.message)
+                answer.record_errors = [ProduceResponse.BatchIndexAndErrorMessage(*e) for e in error.record_errors]
             partitions.append(answer)
         responses.append(ProduceResponse.TopicProduceResponse(topic_data.topic_id, topic_data.name, partitions))
     if body.acks == 0:
@@ -107,7 +91,8 @@ def append(
     batch = data.records
     if not batch:
         raise RefusedError(ErrorCode.INVALID_RECORD, "a produce request must have one batch for each partition")
-    header = checked_header(core, log, batch)
+    header = checked(log, batch, core.clock.wall_ms())
+    header, batch = recompressed(log.config, header, batch)
     if header.producer_id >= 0:
         verdict, first = log.producers.check(header)
         if verdict is Verdict.DUPLICATE and first is not None:
@@ -143,38 +128,6 @@ def append(
     return PartitionResponse(data.index, 0, base_offset, append_time, log.start_offset), group
 
 
-def checked_header(core: BrokerCore, log: Log, batch: memoryview | bytes | bytearray) -> BatchHeader:
-    """The header of a batch that may be appended. Raises RefusedError."""
-    config = log.config
-    try:
-        header = check_batch(batch)
-        if header.size_bytes != len(batch):
-            raise InvalidBatchError("a produce request must have one batch for each partition")
-        if len(batch) > config.max_message_bytes:
-            raise RefusedError(
-                ErrorCode.MESSAGE_TOO_LARGE,
-                f"The record batch size of {len(batch)} bytes exceeds max.message.bytes ({config.max_message_bytes}).",
-            )
-        check_counts(header, batch)
-        if header.is_control:
-            raise InvalidBatchError("clients may not write control records")
-        if header.is_transactional and header.producer_id < 0:
-            raise InvalidBatchError("a batch of a transaction must have a producer id")
-        if header.producer_id >= 0 and (header.base_sequence < 0 or header.producer_epoch < 0):
-            raise InvalidBatchError("a batch with a producer id must have an epoch and a sequence")
-        if config.compact:
-            check_keys(header, batch)
-    except UnsupportedMagicError as error:
-        raise RefusedError(ErrorCode.UNSUPPORTED_FOR_MESSAGE_FORMAT, str(error)) from error
-    except InvalidBatchError as error:
-        raise RefusedError(ErrorCode.INVALID_RECORD, str(error)) from error
-    except CorruptBatchError as error:
-        raise RefusedError(ErrorCode.CORRUPT_MESSAGE, str(error)) from error
-    if not config.log_append_time:
-        check_timestamps(core, log, header)
-    return header
-
-
 def join_transaction(core: BrokerCore, request: Request, log: Log, header: BatchHeader) -> None:
     """Takes the partition into the batch's transaction, or checks that it is in. Raises RefusedError."""
     partition = (log.topic, log.partition)
@@ -196,23 +149,3 @@ def join_transaction(core: BrokerCore, request: Request, log: Log, header: Batch
         case ErrorCode.TRANSACTION_ABORTABLE if request.api_version < ABORTABLE_VERSION:
             error = ErrorCode.INVALID_TXN_STATE
     raise RefusedError(error, "the partition is not part of the producer's transaction")
-
-
-def check_keys(header: BatchHeader, batch: memoryview | bytes | bytearray) -> None:
-    """A compacted topic takes records with keys only."""
-    for record in records(header, batch):
-        if record.key is None:
-            raise InvalidBatchError("Compacted topic cannot accept message without key")
-
-
-def check_timestamps(core: BrokerCore, log: Log, header: BatchHeader) -> None:
-    """Raises RefusedError for a batch from too far in the future or the past."""
-    now_ms = core.clock.wall_ms()
-    late = header.max_timestamp - now_ms > log.config.timestamp_after_max_ms
-    early = header.base_timestamp >= 0 and now_ms - header.base_timestamp > log.config.timestamp_before_max_ms
-    if late or early:
-        raise RefusedError(
-            ErrorCode.INVALID_TIMESTAMP,
-            f"Timestamp {header.max_timestamp if late else header.base_timestamp} is out of range: the broker's time is "
-            f"{now_ms}, message.timestamp.{'after' if late else 'before'}.max.ms limits the difference.",
-        )
