@@ -44,6 +44,9 @@ class Compacting:
         found = compaction.filthiest(core.store, logs, now_ms)
         if found is None:
             return False
+        if not found.is_synced:
+            core.store.wants_checkpoint = True  # when it is there, `start_next` is called again
+            return False
         job = compaction.job_for(found, now_ms, core.settings.log_cleaner_dedupe_buffer_size)
         self.is_running = True
         log = found.log

@@ -489,6 +489,7 @@ class Server:
         if error is None:
             self.core.store.finish_checkpoint(checkpoint)
             self.core.statistics.checkpoints += 1
+            self.core.compacting.start_next()
             self.after_event()
         elif isinstance(error, OSError) and is_disk_full(error):
             logger.error("the disk is full: no checkpoint; writes are refused until there is room")
@@ -514,6 +515,7 @@ class Server:
     def run_timers(self) -> None:
         self.timer = None
         self.core.timers.run_due()
+        self.checkpoint_if_needed()
         self.after_event()
 
     # -- the end

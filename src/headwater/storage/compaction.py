@@ -2,8 +2,8 @@
 
 A log is clean up to the offset at which its last job ended; that is kept in a checkpoint. It is worth a job when what has
 come since is `min.cleanable.dirty.ratio` of it all, or older than `max.compaction.lag.ms`. Only sealed segments take part,
-only up to the first open transaction, only what is older than `min.compaction.lag.ms`, and only what a checkpoint has
-synced: recovery never meets a compacted segment. Sources: LogCleanerManager.java, LogToClean.java.
+only up to the first open transaction, and only what is older than `min.compaction.lag.ms`. What a job takes must have
+been synced by a checkpoint: recovery never meets a compacted segment. Sources: LogCleanerManager.java, LogToClean.java.
 """
 
 import logging
@@ -28,6 +28,11 @@ class Candidate(NamedTuple):
     is_overdue: bool
 
     @property
+    def is_synced(self) -> bool:
+        """Whether a checkpoint has covered it all; else one must come first."""
+        return self.end <= self.log.recovery_point
+
+    @property
     def is_worth_it(self) -> bool:
         has_enough = self.dirty_ratio >= self.log.config.min_cleanable_dirty_ratio
         return self.end > self.first_dirty and (has_enough or self.is_overdue)
@@ -40,7 +45,7 @@ def candidate(store: LogStore, log: Log, now_ms: int) -> Candidate | None:
     first_dirty = store.clean_offsets.get((log.topic_id, log.partition), 0)
     if not log.start_offset <= first_dirty <= log.end_offset:
         first_dirty = log.start_offset
-    limit = min(log.last_stable_offset, log.recovery_point)
+    limit = log.last_stable_offset
     end, clean_bytes, dirty_bytes, oldest_ms = first_dirty, 0, 0, -1
     for segment, following in zip(log.segments, log.base_offsets[1:], strict=False):  # all but the last
         if following <= first_dirty:

@@ -116,6 +116,7 @@ class LogStore:
         self.logs: dict[tuple[bytes, int], Log] = {}
         self.dirty: set[Log] = set()
         self.checkpointing = False
+        self.wants_checkpoint = False  # compaction waits for one
         self.checkpoint_is_blocked = False  # the disk had no room for the last one
         self.is_recovering = True  # until the journal has been replayed
         files.make_directory(directory)
@@ -303,12 +304,13 @@ class LogStore:
     # -- checkpoints
 
     def needs_checkpoint(self) -> bool:
-        """Whether a full journal file waits to be freed."""
-        return self.journal.full_file is not None and not self.checkpointing and not self.checkpoint_is_blocked
+        """Whether a full journal file waits to be freed, or something else for the logs to be synced."""
+        is_wanted = self.wants_checkpoint or self.journal.full_file is not None
+        return is_wanted and not self.checkpointing and not self.checkpoint_is_blocked
 
     def begin_checkpoint(self) -> Checkpoint:
         """What has to be synced for all that was appended until now. One at a time; `finish_checkpoint` ends it."""
-        self.checkpointing = True
+        self.checkpointing, self.wants_checkpoint = True, False
         checkpoint = Checkpoint(self.files, self.directory, dict(self.recovery_points))
         for log in self.dirty:
             for segment in log.unsynced_segments:
