@@ -123,9 +123,7 @@ def topic_rows(row: Any) -> None:
     m = message(ApiKey.DESCRIBE_CONFIGS)
     resource = m.DescribeConfigsResource
     row(ApiKey.DESCRIBE_CONFIGS, 4, m([resource(2, "t", None)]), on(TOPIC, op.DESCRIBE_CONFIGS))
-    row(
-        ApiKey.DESCRIBE_CONFIGS, 4, m([resource(4, "1", None)]), on(CLUSTER, op.DESCRIBE_CONFIGS), name="of a broker"
-    )
+    row(ApiKey.DESCRIBE_CONFIGS, 4, m([resource(4, "1", None)]), on(CLUSTER, op.DESCRIBE_CONFIGS), name="of a broker")
     row(ApiKey.DESCRIBE_CONFIGS, 4, m([resource(32, "g", None)]), on(GROUP, op.DESCRIBE_CONFIGS), name="of a group")
     m = message(ApiKey.ALTER_CONFIGS)
     change = m.AlterConfigsResource(2, "t", [m.AlterableConfig("retention.ms", "5")])
@@ -154,9 +152,7 @@ def group_rows(row: Any) -> None:
     row(ApiKey.DESCRIBE_GROUPS, 5, message(ApiKey.DESCRIBE_GROUPS)(["g"]), on(GROUP, op.DESCRIBE))
     row(ApiKey.DELETE_GROUPS, 2, message(ApiKey.DELETE_GROUPS)(["g"]), on(GROUP, op.DELETE))
     m = message(ApiKey.OFFSET_COMMIT)
-    commit = m(
-        "g", topics=[m.OffsetCommitRequestTopic(name="t", partitions=[m.OffsetCommitRequestPartition(0, 1)])]
-    )
+    commit = m("g", topics=[m.OffsetCommitRequestTopic(name="t", partitions=[m.OffsetCommitRequestPartition(0, 1)])])
     row(ApiKey.OFFSET_COMMIT, 8, commit, on(TOPIC, op.READ), on(GROUP, op.READ))
     row(ApiKey.OFFSET_COMMIT, 8, commit, on(GROUP, op.READ), on(TOPIC, op.READ), name="OffsetCommit of a topic")
     m = message(ApiKey.OFFSET_FETCH)
@@ -204,10 +200,22 @@ def transaction_rows(row: Any) -> None:
     commit = m("tx", "g", 1, 0, topics=topics)
     row(ApiKey.TXN_OFFSET_COMMIT, 3, commit, on(TOPIC, op.READ), on(GROUP, op.READ), write)
     row(
-        ApiKey.TXN_OFFSET_COMMIT, 3, commit, on(TOPIC, op.READ), write, on(GROUP, op.READ), name="TxnOffsetCommit of a group"
+        ApiKey.TXN_OFFSET_COMMIT,
+        3,
+        commit,
+        on(TOPIC, op.READ),
+        write,
+        on(GROUP, op.READ),
+        name="TxnOffsetCommit of a group",
     )
     row(
-        ApiKey.TXN_OFFSET_COMMIT, 3, commit, write, on(GROUP, op.READ), on(TOPIC, op.READ), name="TxnOffsetCommit of a topic"
+        ApiKey.TXN_OFFSET_COMMIT,
+        3,
+        commit,
+        write,
+        on(GROUP, op.READ),
+        on(TOPIC, op.READ),
+        name="TxnOffsetCommit of a topic",
     )
     describe = message(ApiKey.DESCRIBE_TRANSACTIONS)(["tx"])
     row(ApiKey.DESCRIBE_TRANSACTIONS, 0, describe, on(TRANSACTION, op.DESCRIBE))

@@ -27,9 +27,7 @@ def credential(mechanism: Mechanism = SHA_256, password: str = "pencil", iterati
 
 def exchange() -> ScramExchange:
     found = credential()
-    return ScramExchange(
-        SHA_256, lambda user: found if user == "user" else None, "%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0"
-    )
+    return ScramExchange(SHA_256, lambda user: found if user == "user" else None, "%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0")
 
 
 def test_the_example_of_rfc_7677() -> None:
@@ -44,7 +42,16 @@ def test_the_example_of_rfc_7677() -> None:
 
 @pytest.mark.parametrize(
     "message",
-    [b"", b"n,,", b"p=tls,,n=user,r=x", b"n,,n=user", b"n,,n=nobody,r=x", b"n,a=root,n=user,r=x", b"\xff", b"n,,m=1,n=user,r=x"],
+    [
+        b"",
+        b"n,,",
+        b"p=tls,,n=user,r=x",
+        b"n,,n=user",
+        b"n,,n=nobody,r=x",
+        b"n,a=root,n=user,r=x",
+        b"\xff",
+        b"n,,m=1,n=user,r=x",
+    ],
 )
 def test_what_is_no_first_message_is_refused(message: bytes) -> None:
     with pytest.raises(AuthenticationError):
@@ -64,9 +71,7 @@ def test_what_is_no_first_message_is_refused(message: bytes) -> None:
 def test_what_is_no_proof_is_refused(change) -> None:
     server = exchange()
     server.respond(b"n,,n=user,r=rOprNGfwEbeRWgbNEkqO")
-    right = (
-        "c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ="
-    )
+    right = "c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ="
     with pytest.raises(AuthenticationError):
         server.respond(change(right).encode())
     assert not server.is_done

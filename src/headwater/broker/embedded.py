@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from headwater.broker.cluster import PLAINTEXT
 from headwater.broker.core import BrokerCore
 from headwater.broker.listeners import read_listeners, start_listeners
 from headwater.broker.running import event_loop, open_core
@@ -65,7 +66,6 @@ class Broker:
         self.listeners = read_listeners(self.settings)
         self.pairs = pairs
         self.directory = None if directory is None else os.fspath(directory)
-        self.host = self.listeners[0].host
         self.memory_bytes_max = memory_bytes_max
         self.in_child_process = in_child_process
         self.runner: ThreadRunner | ChildRunner | None = None
@@ -73,9 +73,19 @@ class Broker:
     @property
     def address(self) -> str:
         """`host:port`, to be given to any client as its bootstrap server. Raises BrokerError before the start."""
+        return next(iter(self.addresses.values()))
+
+    @property
+    def addresses(self) -> dict[str, str]:
+        """The address of each listener, by its name. Raises BrokerError before the start."""
         if self.runner is None:
             raise BrokerError("the broker is not started")
-        return f"{self.host}:{self.runner.port}"
+        return self.runner.addresses
+
+    def reload_certificates(self) -> None:
+        """Takes TLS certificates that have changed on disk now; else the broker looks every half minute."""
+        if isinstance(self.runner, ThreadRunner):
+            self.runner.reload_certificates()
 
     @property
     def is_running(self) -> bool:
@@ -119,7 +129,8 @@ class ThreadRunner:
 
     def __init__(self, broker: Broker) -> None:
         self.broker = broker
-        self.port = 0
+        self.addresses: dict[str, str] = {}
+        self.server: Server | None = None
         self.error: BaseException | None = None
         self.ready = threading.Event()
         self.loop: asyncio.AbstractEventLoop | None = None
@@ -158,11 +169,20 @@ class ThreadRunner:
         server = Server(core, inline=self.broker.directory is None)
         try:
             bound = await start_listeners(server, self.broker.listeners)
-            _, self.port = next(iter(bound.values()))
+            self.addresses = {name: f"{host}:{port}" for name, (host, port) in bound.items()}
+            self.server = server
             self.ready.set()
             await server.run_until(self.stopping)
         finally:
             await server.stop()
+
+    def reload_certificates(self) -> None:
+        assert self.loop is not None
+        assert self.server is not None
+        done = threading.Event()
+        self.loop.call_soon_threadsafe(self.server.reload_certificates)
+        self.loop.call_soon_threadsafe(done.set)
+        done.wait(STOP_TIMEOUT_S)
 
     def stop(self) -> None:
         if self.loop is not None and self.stopping is not None and self.thread.is_alive():
@@ -171,6 +191,12 @@ class ThreadRunner:
         self.thread.join(STOP_TIMEOUT_S)
         if self.error is not None:
             raise BrokerError(f"the broker ended with an error: {self.error}") from self.error
+
+
+def named_address(text: str) -> tuple[str, str]:
+    """`NAME://host:port`, or `host:port` of PLAINTEXT, in the line that says that the broker is ready."""
+    name, separator, address = text.rpartition("://")
+    return (name if separator else PLAINTEXT), address
 
 
 class ChildRunner:
@@ -184,11 +210,10 @@ class ChildRunner:
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
-        words = line.split()
         if not line.startswith("Headwater is ready"):
             self.process.wait(START_TIMEOUT_S)
             raise BrokerError(f"the broker's process did not start: {line.strip() or 'see its message above'}")
-        self.port = int(words[words.index("on") + 1].rstrip(",").rpartition(":")[2])
+        self.addresses = dict(map(named_address, line[line.index(" on ") + 4 : line.index(", data in")].split(", ")))
 
     def stop(self) -> None:
         assert self.process.stdin is not None

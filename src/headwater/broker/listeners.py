@@ -64,7 +64,10 @@ def read_listeners(settings: Settings) -> list[Listener]:
                 f"listening on all addresses ({host or '*'}) needs --advertise HOST:PORT, which clients can reach"
             )
         check_exposure(settings, name, protocol, host, given)
-        rules = mapping_rules(given.get("ssl.principal.mapping.rules", "DEFAULT"))
+        try:
+            rules = mapping_rules(given.get("ssl.principal.mapping.rules", "DEFAULT"))
+        except TlsError as error:
+            raise SettingsError(str(error)) from error
         listeners.append(Listener(name, protocol, host or "0.0.0.0", port, told, tls, rules))
     if not listeners:
         raise SettingsError("listeners: there must be one for clients")

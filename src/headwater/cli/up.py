@@ -93,10 +93,10 @@ def milliseconds_since_start() -> int:
 
 
 def ready_address(core: BrokerCore, listener: Listener, host: str, port: int) -> str:
-    """Where clients find a listener, with its protocol where that is not plain."""
+    """Where clients find a listener, with its name where that is not PLAINTEXT."""
     if listener.advertised is not None:
         host, port = core.cluster.address(listener.name, core.cluster.node_ids[0])
-    prefix = "" if listener.protocol == PLAINTEXT else f"{listener.protocol}://"
+    prefix = "" if listener.name == PLAINTEXT else f"{listener.name}://"
     return f"{prefix}{host}:{port}"
 
 
