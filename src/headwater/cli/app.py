@@ -6,7 +6,7 @@ import typer
 from confluent_kafka import KafkaException
 
 from headwater import __version__
-from headwater.cli import consume, group, produce, topic
+from headwater.cli import acl, config, consume, group, produce, topic, transaction, user
 from headwater.cli.errors import CommandError, UsageError, kafka_message
 
 app = typer.Typer(
@@ -18,6 +18,10 @@ app = typer.Typer(
 )
 app.add_typer(topic.app, name="topic", help="Create, list, describe, alter and delete topics.")
 app.add_typer(group.app, name="group", help="List, describe, reset and delete consumer groups.")
+app.add_typer(config.app, name="config", help="Show and change configurations of topics, brokers and groups.")
+app.add_typer(transaction.app, name="transaction", help="List, describe and abort transactions.")
+app.add_typer(user.app, name="user", help="Create, list and delete the users of SASL.")
+app.add_typer(acl.app, name="acl", help="Allow and forbid what users may do.")
 app.command(help="Write records, a line each, from standard input or a file.")(produce.produce)
 app.command(help="Read records from a topic.")(consume.consume)
 

@@ -1,0 +1,119 @@
+"""`headwater acl`: who may do what to which topic, group, transactional id, or to the cluster."""
+
+from typing import Annotated
+
+import typer
+from confluent_kafka.admin import (
+    AclBinding,
+    AclBindingFilter,
+    AclOperation,
+    AclPermissionType,
+    ResourcePatternType,
+    ResourceType,
+)
+
+from headwater.cli.errors import CommandError
+from headwater.cli.options import DEFAULT_BOOTSTRAP, Bootstrap, Client, Output, OutputOption, admin, show, wait
+
+app = typer.Typer(no_args_is_help=True)
+KINDS = {
+    "topic": ResourceType.TOPIC,
+    "group": ResourceType.GROUP,
+    "transaction": ResourceType.TRANSACTIONAL_ID,
+    "cluster": ResourceType.BROKER,
+}
+CLUSTER_NAME = "kafka-cluster"
+Principal = Annotated[str, typer.Argument(metavar="PRINCIPAL", help="User:NAME, or User:* for everybody.")]
+Resource = Annotated[
+    str,
+    typer.Argument(metavar="RESOURCE", help="topic:NAME, group:NAME, transaction:ID or cluster; NAME may end with *."),
+]
+Operations = Annotated[
+    list[str], typer.Argument(metavar="OPERATION…", help="read, write, create, describe, …, or all.")
+]
+Host = Annotated[str, typer.Option(help="An address or a CIDR range; * is any.")]
+Deny = Annotated[bool, typer.Option("--deny", help="An entry that forbids instead of one that allows.")]
+
+
+def read_resource(text: str) -> tuple[ResourceType, str, ResourcePatternType]:
+    """Raises CommandError."""
+    kind, colon, name = text.partition(":")
+    if kind == "cluster" and not colon:
+        return KINDS["cluster"], CLUSTER_NAME, ResourcePatternType.LITERAL
+    if kind not in KINDS or not name:
+        raise CommandError(f"{text!r} is not topic:NAME, group:NAME, transaction:ID or cluster")
+    if name.endswith("*") and name != "*":
+        return KINDS[kind], name[:-1], ResourcePatternType.PREFIXED
+    return KINDS[kind], name, ResourcePatternType.LITERAL
+
+
+def read_operation(text: str) -> AclOperation:
+    """Raises CommandError."""
+    name = text.upper().replace("-", "_")
+    if name in ("ANY", "UNKNOWN") or name not in AclOperation.__members__:
+        known = ", ".join(sorted(n.lower() for n in AclOperation.__members__ if n not in ("ANY", "UNKNOWN")))
+        raise CommandError(f"unknown operation {text!r}; there are {known}")
+    return AclOperation[name]
+
+
+@app.command(help="Allow, or with --deny forbid, operations.")
+def add(
+    principal: Principal,
+    resource: Resource,
+    operations: Operations,
+    host: Host = "*",
+    deny: Deny = False,
+    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
+    client: Client = None,
+) -> None:
+    permission = AclPermissionType.DENY if deny else AclPermissionType.ALLOW
+    kind, name, pattern = read_resource(resource)
+    entries = [
+        AclBinding(kind, name, pattern, principal, host, read_operation(operation), permission)
+        for operation in operations
+    ]
+    kafka = admin(bootstrap, client)
+    for future in kafka.create_acls(entries).values():
+        wait(future)
+
+
+@app.command(help="Remove entries of a principal on a resource: those of these operations, or all of them.")
+def remove(
+    principal: Principal,
+    resource: Resource,
+    operations: Annotated[list[str] | None, typer.Argument(metavar="[OPERATION…]")] = None,
+    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
+    client: Client = None,
+) -> None:
+    kind, name, pattern = read_resource(resource)
+    wanted = [read_operation(operation) for operation in operations or ()] or [AclOperation.ANY]
+    filters = [
+        AclBindingFilter(kind, name, pattern, principal, None, operation, AclPermissionType.ANY) for operation in wanted
+    ]
+    kafka = admin(bootstrap, client)
+    removed = [entry for future in kafka.delete_acls(filters).values() for entry in wait(future)]
+    if not removed:
+        raise CommandError(f"{principal} has no such entry on {resource}; headwater acl list shows them all")
+
+
+@app.command("list", help="List entries.")
+def list_acls(
+    output: OutputOption = Output.TABLE, bootstrap: Bootstrap = DEFAULT_BOOTSTRAP, client: Client = None
+) -> None:
+    every = AclBindingFilter(
+        ResourceType.ANY, None, ResourcePatternType.ANY, None, None, AclOperation.ANY, AclPermissionType.ANY
+    )
+    kafka = admin(bootstrap, client)
+    names = {kind: name for name, kind in KINDS.items()}
+    rows = [
+        {
+            "principal": entry.principal,
+            "permission": entry.permission_type.name.lower(),
+            "operation": entry.operation.name.lower(),
+            "resource": f"{names.get(entry.restype, entry.restype.name.lower())}:{entry.name}"
+            + ("*" if entry.resource_pattern_type is ResourcePatternType.PREFIXED else ""),
+            "host": entry.host,
+        }
+        for entry in wait(kafka.describe_acls(every))
+    ]
+    show(sorted(rows, key=lambda row: tuple(row.values())), output)

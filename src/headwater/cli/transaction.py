@@ -1,0 +1,87 @@
+"""`headwater transaction`: what is open, since when, in which partitions; and the end of one that hangs."""
+
+from typing import Annotated, Any
+
+import typer
+
+from headwater.cli.errors import CommandError
+from headwater.cli.options import DEFAULT_BOOTSTRAP, Bootstrap, Client, Output, OutputOption, show
+from headwater.cli.wire import Connection, check
+from headwater.protocol.apis import ApiKey
+from headwater.protocol.messages.describe_producers import DescribeProducersRequest
+from headwater.protocol.messages.describe_transactions import DescribeTransactionsRequest
+from headwater.protocol.messages.list_transactions import ListTransactionsRequest
+from headwater.protocol.messages.write_txn_markers import WriteTxnMarkersRequest
+
+app = typer.Typer(no_args_is_help=True)
+TransactionalId = Annotated[str, typer.Argument(metavar="ID")]
+
+
+@app.command("list", help="List transactional ids.")
+def list_transactions(
+    state: Annotated[list[str] | None, typer.Option(help="Only in this state, e.g. Ongoing; repeatable.")] = None,
+    output: OutputOption = Output.TABLE,
+    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
+    client: Client = None,
+) -> None:
+    with Connection(bootstrap, client) as broker:
+        answer = broker.call(ApiKey.LIST_TRANSACTIONS, 0, ListTransactionsRequest(list(state or ())))
+    check(answer.error_code)
+    if answer.unknown_state_filters:
+        raise CommandError(f"unknown state {', '.join(answer.unknown_state_filters)}; Ongoing is one")
+    rows = [
+        {"id": found.transactional_id, "producer id": found.producer_id, "state": found.transaction_state}
+        for found in sorted(answer.transaction_states, key=lambda found: str(found.transactional_id))
+    ]
+    show(rows, output)
+
+
+@app.command(help="Show a transactional id: its producer, state, age and partitions.")
+def describe(
+    name: TransactionalId,
+    output: OutputOption = Output.TABLE,
+    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
+    client: Client = None,
+) -> None:
+    with Connection(bootstrap, client) as broker:
+        answer = broker.call(ApiKey.DESCRIBE_TRANSACTIONS, 0, DescribeTransactionsRequest([name]))
+    found = answer.transaction_states[0]
+    check(found.error_code)
+    partitions = [f"{topic.topic}-{number}" for topic in found.topics for number in topic.partitions]
+    row: dict[str, Any] = {
+        "id": found.transactional_id,
+        "state": found.transaction_state,
+        "producer id": found.producer_id,
+        "epoch": found.producer_epoch,
+        "timeout ms": found.transaction_timeout_ms,
+        "started ms": found.transaction_start_time_ms if found.transaction_start_time_ms >= 0 else None,
+        "partitions": ", ".join(partitions),
+    }
+    show([row], output)
+
+
+@app.command(help="Abort the transaction that a producer has left open in a partition.")
+def abort(
+    topic: Annotated[str, typer.Argument()],
+    partition: Annotated[int, typer.Argument()],
+    start_offset: Annotated[int, typer.Option(help="Where the transaction begins: the last stable offset.")],
+    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
+    client: Client = None,
+) -> None:
+    with Connection(bootstrap, client) as broker:
+        wanted = DescribeProducersRequest([DescribeProducersRequest.TopicRequest(topic, [partition])])
+        described = broker.call(ApiKey.DESCRIBE_PRODUCERS, 0, wanted).topics[0].partitions[0]
+        check(described.error_code, described.error_message)
+        open_ones = [p for p in described.active_producers if p.current_txn_start_offset == start_offset]
+        if not open_ones:
+            raise CommandError(f"{topic}-{partition} has no open transaction that begins at offset {start_offset}")
+        producer = open_ones[0]
+        marker = WriteTxnMarkersRequest.WritableTxnMarker(
+            producer.producer_id,
+            producer.producer_epoch,
+            False,
+            [WriteTxnMarkersRequest.WritableTxnMarkerTopic(topic, [partition])],
+            max(0, producer.coordinator_epoch),
+        )
+        answer = broker.call(ApiKey.WRITE_TXN_MARKERS, 1, WriteTxnMarkersRequest([marker]))
+        check(answer.markers[0].topics[0].partitions[0].error_code)
