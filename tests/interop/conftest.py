@@ -32,13 +32,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HeadwaterServer
         yield running
 
 
-def run(command: list[str | Path], **more: object) -> str:
+def run(command: list[str | Path], timeout_s: float = TOOL_TIMEOUT_S, **more: object) -> str:
     """Runs a program to its end; returns its output. Fails with all that it said."""
     result = subprocess.run(
         list(map(str, command)),
         capture_output=True,
         text=True,
-        timeout=TOOL_TIMEOUT_S,
+        timeout=timeout_s,
         check=False,
         **more,  # type: ignore[call-overload]
     )

@@ -1,9 +1,12 @@
 """A Headwater server in a process of its own, as a user starts it."""
 
+import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,7 +29,9 @@ class HeadwaterServer:
         assert process.stdout is not None
         line = process.stdout.readline()
         assert "is ready on" in line, f"{line!r}: {(self.data.parent / 'headwater.log').read_text()[-2000:]}"
-        self.port = int(line.split(" on ")[1].split(",")[0].rpartition(":")[2])
+        listed = line[line.index(" on ") + 4 : line.index(", data in")].split(", ")
+        self.addresses = {(name or "PLAINTEXT"): where for name, _, where in (a.rpartition("://") for a in listed)}
+        self.port = self.port or int(self.addresses["PLAINTEXT"].rpartition(":")[2])
         return process
 
     @property
@@ -53,9 +58,62 @@ class HeadwaterServer:
         self.process = self.start()
 
 
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+class PatientProxy:
+    """Stands before a server that is killed and restarted: a connection to it is never refused, it waits a moment.
+
+    What is open when the server dies breaks, as it would; tests of clients that give up at a refused connection go on.
+    """
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.target_port = 0
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self.listener.getsockname()[1])
+        self.thread = threading.Thread(target=self.run)
+        self.thread.start()
+
+    def run(self) -> None:
+        self.loop.run_until_complete(asyncio.start_server(self.serve, sock=self.listener))
+        self.loop.run_forever()
+        for task in asyncio.all_tasks(self.loop):
+            task.cancel()
+        self.loop.run_until_complete(asyncio.sleep(0))
+        self.loop.close()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for _ in range(200):
+            try:
+                theirs, mine = await asyncio.open_connection("127.0.0.1", self.target_port)
+            except OSError:
+                await asyncio.sleep(0.05)
+                continue
+            await asyncio.gather(self.pump(reader, mine), self.pump(theirs, writer))
+            return
+        writer.close()
+
+    async def pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        try:
+            while data := await source.read(1 << 16):
+                sink.write(data)
+                await sink.drain()
+        except OSError:
+            pass
+        finally:
+            sink.close()
+
+    def stop(self) -> None:
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join()
+
+
 @contextmanager
-def running_server(directory: Path, *options: str) -> Iterator[HeadwaterServer]:
-    server = HeadwaterServer(directory / "data", "--set", "group.initial.rebalance.delay.ms=0", *options)
+def running_server(directory: Path, *options: str, port: int = 0) -> Iterator[HeadwaterServer]:
+    server = HeadwaterServer(directory / "data", "--set", "group.initial.rebalance.delay.ms=0", *options, port=port)
     try:
         yield server
     finally:

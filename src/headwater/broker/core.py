@@ -155,7 +155,7 @@ class BrokerCore:
 
         There is an authorizer where `authorizer.class.name` asks for one, and where there is a super user.
         """
-        texts = [self.settings.super_users]
+        texts = [self.given.get(SUPER_USERS, "")]
         texts += [own.get(SUPER_USERS, "") for own in self.metadata.broker_configs.values()]
         names = {name.strip() for text in texts for name in text.split(";") if name.strip()}
         acls = self.metadata.acls

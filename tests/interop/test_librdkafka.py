@@ -1,0 +1,172 @@
+"""librdkafka's own suite in quick mode, from the sources in its npm package, against three virtual nodes with ACLs.
+
+A cut of it runs in CI; HEADWATER_INTEROP=full runs all of it (a quarter of an hour).
+"""
+
+import os
+import re
+import subprocess
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .conftest import HERE, need, run
+from .exceptions import read_exceptions
+from .servers import HeadwaterServer, running_server
+from .test_franz_go import PASSWORD, USER, create_user
+
+PACKAGE = "@confluentinc/kafka-javascript@1.10.1"
+IS_FULL = os.environ.get("HEADWATER_INTEROP") == "full"
+SUITE_TIMEOUT_S = 2400
+BUILD_TIMEOUT_S = 1200
+BROKER_VERSION = "4.0.0"  # the newest that the suite tells apart
+# What runs in CI: one or two seconds each, and transactions, compaction, rebalances, authorization.
+CUT = [
+    "0001",
+    "0002",
+    "0003",
+    "0005",
+    "0007",
+    "0008",
+    "0011",
+    "0012",
+    "0013",
+    "0014",
+    "0017",
+    "0018",
+    "0019",
+    "0022",
+    "0026",
+    "0029",
+    "0031",
+    "0034",
+    "0035",
+    "0036",
+    "0038",
+    "0042",
+    "0044",
+    "0048",
+    "0050",
+    "0054",
+    "0057",
+    "0063",
+    "0064",
+    "0070",
+    "0073",
+    "0077",
+    "0085",
+    "0089",
+    "0090",
+    "0099",
+    "0103",
+    "0112",
+    "0113",
+    "0115",
+    "0130",
+    "0132",
+    "0137",
+    "0140",
+]
+OPTIONS = {
+    "group.initial.rebalance.delay.ms": "0",
+    "num.partitions": "4",
+    "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+    "allow.everyone.if.no.acl.found": "true",
+    "replication.factor.clamp": "true",
+    "log.cleaner.backoff.ms": "1000",
+}
+
+
+@pytest.fixture(scope="module")
+def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the suite, built."""
+    for tool in ("npm", "g++", "make"):
+        need(tool)
+    folder = tmp_path_factory.mktemp("librdkafka")
+    run(["npm", "pack", "--silent", PACKAGE], cwd=folder)
+    (archive,) = folder.glob("*.tgz")
+    with tarfile.open(archive) as packed:
+        packed.extractall(folder, filter="data")
+    source = folder / "package" / "deps" / "librdkafka"
+    for path in [source / "configure", *source.glob("*.sh"), *(source / "mklove").rglob("*"), *source.rglob("*.py")]:
+        path.chmod(0o755)
+    for command in (
+        ["./configure", "--enable-devel"],
+        ["make", "-j2", "libs"],
+        ["make", "-j2", "-C", "tests", "build"],
+    ):
+        run(command, cwd=source, timeout_s=BUILD_TIMEOUT_S)
+    return source / "tests"
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HeadwaterServer]:
+    options = [word for key, value in OPTIONS.items() for word in ("--set", f"{key}={value}")]
+    with running_server(tmp_path_factory.mktemp("cluster"), "--nodes", "3", *options) as server:
+        yield server
+
+
+def run_suite(suite: Path, directory: Path, settings: dict[str, str], tests: str = "") -> dict[str, str]:
+    """Runs it; returns each test's outcome (PASSED, SKIPPED, FAILED), but for those that need no broker."""
+    config = directory / "test.conf"
+    lines = {**settings, "test.timeout.multiplier": "4"}
+    config.write_text("".join(f"{key}={value}\n" for key, value in lines.items()))
+    environment = {
+        **os.environ,
+        "LD_LIBRARY_PATH": "../src:../src-cpp",
+        "RDKAFKA_TEST_CONF": str(config),
+        "TEST_KAFKA_VERSION": BROKER_VERSION,
+        "KAFKA_PATH": str(HERE / "kafka"),
+        "BROKERS": settings["bootstrap.servers"],
+    }
+    if tests:
+        environment["TESTS"] = tests
+    result = subprocess.run(
+        ["./test-runner", "-L", "-p1", "-Q"],
+        cwd=suite,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=SUITE_TIMEOUT_S,
+        check=False,
+    )
+    output = re.sub(r"\x1b\[[0-9;]*m", "", result.stdout.decode(errors="replace"))
+    failures = re.findall(r"### Test .*\n.*", output)
+    assert result.returncode == 0, f"{failures}\n{output[-4000:]}"
+    rows = re.findall(r"^\| (\d{4}_\S+) +\| +(\w+) \|[^|]*\|(.*)$", output, re.MULTILINE)
+    return {
+        name: outcome for name, outcome, why in rows if "negative test flags" not in why and "not applicable" not in why
+    }
+
+
+@pytest.mark.timeout(SUITE_TIMEOUT_S + BUILD_TIMEOUT_S)
+def test_the_suite_passes(suite: Path, cluster: HeadwaterServer, tmp_path: Path) -> None:
+    settings = {"bootstrap.servers": cluster.address}
+    outcomes = run_suite(suite, tmp_path, settings, "" if IS_FULL else ",".join(CUT))
+    skipped = {name for name, outcome in outcomes.items() if outcome != "PASSED"}
+    elsewhere = {"0135_sasl_credentials", "0142_reauthentication"}
+    needs_rapidjson = {name for name in skipped if name[:4] in ("0053", "0098", "0101", "0110")}
+    exceptions = read_exceptions("librdkafka")
+    assert skipped - needs_rapidjson - elsewhere <= set(exceptions)
+    if IS_FULL:
+        assert len(exceptions) <= 0.06 * len(outcomes)
+    else:
+        assert len(outcomes) >= len(CUT)
+
+
+@pytest.mark.timeout(SUITE_TIMEOUT_S)
+def test_authentication_and_reauthentication_pass(suite: Path, tmp_path: Path) -> None:
+    create_user(tmp_path / "data")
+    listeners = ["--listen", "SASL_PLAINTEXT://127.0.0.1:0", "--set", "connections.max.reauth.ms=10000"]
+    with running_server(tmp_path, *listeners) as server:
+        settings = {
+            "bootstrap.servers": server.addresses["SASL_PLAINTEXT"],
+            "security.protocol": "SASL_PLAINTEXT",
+            "sasl.mechanisms": "SCRAM-SHA-256",
+            "sasl.username": USER,
+            "sasl.password": PASSWORD,
+        }
+        outcomes = run_suite(suite, tmp_path, settings, "0135,0142")
+    assert outcomes == {"0135_sasl_credentials": "PASSED", "0142_reauthentication": "PASSED"}
