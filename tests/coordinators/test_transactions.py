@@ -209,7 +209,7 @@ def test_offsets_count_when_the_transaction_commits(version: int, commit: bool, 
     broker = new_broker()
     producer = new_producer(broker, version)
     if version < 2:
-        assert producer.commit_offset("g", "t", 5) == ErrorCode.INVALID_TXN_STATE
+        assert producer.commit_offset("g", "t", 5) == ErrorCode.TRANSACTION_ABORTABLE
         assert producer.add_offsets("g") == 0
     assert producer.commit_offset("g", "t", 5) == 0
     if restarts:

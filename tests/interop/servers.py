@@ -78,8 +78,9 @@ class PatientProxy:
         self.thread.start()
 
     def run(self) -> None:
-        self.loop.run_until_complete(asyncio.start_server(self.serve, sock=self.listener))
+        server = self.loop.run_until_complete(asyncio.start_server(self.serve, sock=self.listener))
         self.loop.run_forever()
+        server.close()
         for task in asyncio.all_tasks(self.loop):
             task.cancel()
         self.loop.run_until_complete(asyncio.sleep(0))

@@ -94,6 +94,7 @@ def test_client_compatibility(kafka_tool: Tool, server: HeadwaterServer) -> None
         "create-topics-supported",
         "describe-acls-supported",
         "describe-configs-supported",
+        "idempotent-producer-supported",
     ]
     flags = [word for flag in supported for word in (f"--{flag}", "false" if flag.startswith("expect") else "true")]
     output = kafka_tool(

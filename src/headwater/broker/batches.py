@@ -42,12 +42,17 @@ class RefusedError(Exception):
     """A batch that is not appended: the error code and why; `record_errors` are (index in the batch, why)."""
 
     def __init__(
-        self, code: ErrorCode, message: str | None = None, record_errors: list[tuple[int, str]] | None = None
+        self,
+        code: ErrorCode,
+        message: str | None = None,
+        record_errors: list[tuple[int, str]] | None = None,
+        log_start_offset: int = -1,
     ) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
         self.record_errors = record_errors or []
+        self.log_start_offset = log_start_offset
 
 
 def checked(log: Log, batch: Buffer, now_ms: int) -> BatchHeader:

@@ -177,10 +177,7 @@ class FetchReader:
         if log is None:
             return error_data(target.partition, error)
         if not log.start_offset <= target.fetch_offset <= log.end_offset:
-            data = error_data(target.partition, ErrorCode.OFFSET_OUT_OF_RANGE)
-            data.high_watermark, data.log_start_offset = log.high_watermark, log.start_offset
-            data.last_stable_offset = log.last_stable_offset
-            return data
+            return out_of_range(target.partition)
         high_watermark, last_stable_offset = log.high_watermark, log.last_stable_offset
         data = FetchResponse.PartitionData(
             target.partition, 0, high_watermark, last_stable_offset, log.start_offset, None, -1, b""
@@ -189,6 +186,8 @@ class FetchReader:
             data.aborted_transactions = []
         if target.last_fetched_epoch >= 0:
             epoch, end = log.end_offset_for_epoch(target.last_fetched_epoch)
+            if epoch < 0:
+                return out_of_range(target.partition)
             if epoch < target.last_fetched_epoch or end < target.fetch_offset:
                 data.diverging_epoch = FetchResponse.EpochEndOffset(epoch, end)
                 return data
@@ -205,7 +204,13 @@ class FetchReader:
 
 
 def error_data(partition: int, error: ErrorCode) -> FetchResponse.PartitionData:
-    return FetchResponse.PartitionData(partition, error, -1, -1, -1, None, -1, b"")
+    return FetchResponse.PartitionData(partition, error, -1, -1, -1, [], -1, b"")
+
+
+def out_of_range(partition: int) -> FetchResponse.PartitionData:
+    data = error_data(partition, ErrorCode.OFFSET_OUT_OF_RANGE)
+    data.aborted_transactions = None
+    return data
 
 
 class FetchWait:

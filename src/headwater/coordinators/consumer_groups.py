@@ -35,6 +35,7 @@ from headwater.protocol.error_codes import ErrorCode
 logger = logging.getLogger(__name__)
 
 EXPRESSION_CHARACTERS_MAX = 4096
+FIRST_EPOCH = 1  # as Kafka: the first member makes it 2
 
 
 class GroupError(Exception):
@@ -204,7 +205,7 @@ class ConsumerGroups:
         if group is None:
             if request.epoch != JOIN_EPOCH:
                 raise GroupError(ErrorCode.GROUP_ID_NOT_FOUND, f"Consumer group {request.group_id} not found.")
-            group = ConsumerGroup(request.group_id)
+            group = ConsumerGroup(request.group_id, epoch=FIRST_EPOCH)
         return group
 
     def commit(self, change: Change, decide: Callable[[], Any]) -> Any:

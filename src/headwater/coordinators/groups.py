@@ -216,10 +216,11 @@ class GroupCoordinator:
             topics = consumers.subscribed_topics()
             errors = {k: ErrorCode.GROUP_SUBSCRIBED_TO_TOPIC if k[0] in topics else ErrorCode.NONE for k in keys}
         elif group is not None and group.state is not GroupState.EMPTY:
-            subscribed = subscribed_topics(group) if group.protocol_type == "consumer" else None
-            if subscribed is None:
+            if group.protocol_type != "consumer":
                 return ErrorCode.NON_EMPTY_GROUP
-            topics = subscribed
+            # What a member's metadata does not tell may be anything.
+            subscribed = subscribed_topics(group)
+            topics = frozenset(key[0] for key in keys) if subscribed is None else subscribed
             errors = {k: ErrorCode.GROUP_SUBSCRIBED_TO_TOPIC if k[0] in topics else ErrorCode.NONE for k in keys}
         allowed = [key for key, error in errors.items() if error is ErrorCode.NONE]
         return self.append_removal(group_id, self.offsets.removal(group_id, allowed), errors)

@@ -530,6 +530,8 @@ class Log:
         """The largest epoch at or below `epoch` and where it ends (OffsetForLeaderEpoch); -1, -1 for none."""
         if epoch == self.leader_epoch:
             return epoch, self.end_offset
+        if epoch > self.leader_epoch:
+            return -1, -1
         for position in range(len(self.epochs) - 1, -1, -1):
             found = self.epochs[position][0]
             if found <= epoch:

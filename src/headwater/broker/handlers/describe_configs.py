@@ -101,7 +101,9 @@ def group_entries(core: BrokerCore, group_id: str) -> Iterable[Entry]:
     own = core.metadata.group_configs.get(group_id, {})
     for entry in kafka_configs()["group"]:
         name = entry["name"]
-        synonyms = [Synonym(name, entry["default"], ConfigSource.DEFAULT)]
+        of_broker = f"group.{name}"  # the broker's configuration that gives the default, where there is one
+        default_name = of_broker if of_broker in broker_types() else name
+        synonyms = [Synonym(default_name, entry["default"], ConfigSource.DEFAULT)]
         if name in own:
             synonyms.insert(0, Synonym(name, own[name], ConfigSource.GROUP))
         yield Entry(name, synonyms[0].value, False, synonyms[0].source, False, synonyms, entry["type"])

@@ -32,7 +32,9 @@ def handle(core: BrokerCore, request: Request) -> DescribeTopicPartitionsRespons
                 response.topics.append(TopicResponse(ErrorCode.TOPIC_AUTHORIZATION_FAILED, name))
             continue
         if topic is None:
-            response.topics.append(TopicResponse(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, name))
+            unknown = TopicResponse(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, name)
+            unknown.topic_authorized_operations = authorized_operations(core, request, ResourceType.TOPIC, name)
+            response.topics.append(unknown)
             continue
         if left == 0:
             response.next_cursor = DescribeTopicPartitionsResponse.Cursor(name, first)

@@ -45,12 +45,12 @@ def find(
     core: BrokerCore, version: int, name: str, wanted: ListOffsetsRequest.ListOffsetsPartition, *, committed: bool
 ) -> PartitionResponse:
     number = wanted.partition_index
-    log, error = core.find_log(core.metadata.topics.get(name), number, wanted.current_leader_epoch)
-    if log is None:
-        return PartitionResponse(number, error)
     timestamp = wanted.timestamp
     if timestamp < 0 and version < SPECIAL_SINCE.get(timestamp, 99):
         return PartitionResponse(number, ErrorCode.UNSUPPORTED_VERSION)
+    log, error = core.find_log(core.metadata.topics.get(name), number, wanted.current_leader_epoch)
+    if log is None:
+        return PartitionResponse(number, error)
     try:
         match timestamp:
             case -1:

@@ -9,7 +9,7 @@ import logging
 from headwater.broker.authorization import authorized_operations, may_cluster, may_create_topic, may_topic
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
-from headwater.broker.metadata import MetadataError, Topic
+from headwater.broker.metadata import MetadataError, Topic, check_topic_name
 from headwater.effects.waits import Deferred
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.metadata import MetadataRequest, MetadataResponse
@@ -72,6 +72,10 @@ def find(
     if not may_topic(core, request, Operation.DESCRIBE, name):
         return MetadataTopic(ErrorCode.TOPIC_AUTHORIZATION_FAILED, name)
     if name not in core.metadata.topics:
+        try:
+            check_topic_name(name)
+        except MetadataError as error:
+            return MetadataTopic(error.code, name)
         if not may_create:
             return MetadataTopic(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, name)
         if not may_create_topic(core, request, name):

@@ -18,9 +18,6 @@ def handle(core: BrokerCore, request: Request) -> OffsetCommitResponse | Deferre
     names = topic_names(core, body, by_id)
     if not may_group(core, request, Operation.READ, body.group_id):
         return response(body, names, {}, ErrorCode.GROUP_AUTHORIZATION_FAILED, by_id)
-    error = check(core, body, request.api_version)
-    if error is not ErrorCode.NONE:
-        return response(body, names, {}, error, by_id)
     errors: dict[TopicPartition, ErrorCode] = {}
     commits = []
     expire = core.clock.wall_ms() + body.retention_time_ms if body.retention_time_ms >= 0 else -1
@@ -45,6 +42,9 @@ def handle(core: BrokerCore, request: Request) -> OffsetCommitResponse | Deferre
                         expire,
                     )
                 )
+    error = check(core, body, request.api_version) if commits else ErrorCode.NONE
+    if error is not ErrorCode.NONE:
+        return response(body, names, errors, error, by_id)
     answer = core.groups.commit(body.group_id, commits)
     if isinstance(answer, dict):
         return response(body, names, {**errors, **answer}, ErrorCode.NONE, by_id)
@@ -74,7 +74,7 @@ def response(
     body: OffsetCommitRequest,
     names: list[str | None],
     errors: dict[TopicPartition, ErrorCode],
-    for_all: ErrorCode,
+    for_others: ErrorCode,
     by_id: bool,
 ) -> OffsetCommitResponse:
     topics = []
@@ -82,7 +82,7 @@ def response(
         unknown = ErrorCode.UNKNOWN_TOPIC_ID if by_id and name is None else ErrorCode.NONE
         partitions = [
             OffsetCommitResponse.OffsetCommitResponsePartition(
-                p.partition_index, for_all or unknown or errors.get((name or "", p.partition_index), ErrorCode.NONE)
+                p.partition_index, errors.get((name or "", p.partition_index)) or unknown or for_others
             )
             for p in topic.partitions
         ]

@@ -44,7 +44,8 @@ def handle(core: BrokerCore, request: Request) -> ProduceResponse | Deferred | N
                 last_group = max(last_group, group)
             except RefusedError as error:
                 has_error = True
-                answer = PartitionResponse(data.index, error.code, -1, error_message=error.message)
+                start = error.log_start_offset
+                answer = PartitionResponse(data.index, error.code, -1, -1, start, error_message=error.message)
                 answer.record_errors = [ProduceResponse.BatchIndexAndErrorMessage(*e) for e in error.record_errors]
             partitions.append(answer)
         responses.append(ProduceResponse.TopicProduceResponse(topic_data.topic_id, topic_data.name, partitions))
@@ -99,11 +100,11 @@ def append(
             base_offset = first.last_offset - first.offset_delta
             # The first copy may still be on its way to the disk: its answer waits as long.
             group = core.store.journal.pending.number if log.high_watermark <= first.last_offset else 0
-            return PartitionResponse(data.index, 0, base_offset, log_start_offset=log.start_offset), group
+            return PartitionResponse(data.index, 0, base_offset, first.timestamp, log.start_offset), group
         if verdict is Verdict.OUT_OF_ORDER:
-            raise RefusedError(ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER)
+            raise RefusedError(ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER, log_start_offset=log.start_offset)
         if verdict is Verdict.FENCED:
-            raise RefusedError(ErrorCode.INVALID_PRODUCER_EPOCH)
+            raise RefusedError(ErrorCode.INVALID_PRODUCER_EPOCH, log_start_offset=log.start_offset)
         if header.is_transactional:
             join_transaction(core, request, log, header)
         elif header.producer_id in log.producers.ongoing:

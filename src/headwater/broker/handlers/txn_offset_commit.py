@@ -15,7 +15,7 @@ from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.txn_offset_commit import TxnOffsetCommitRequest, TxnOffsetCommitResponse
 from headwater.security.acls import Operation
 
-ADDS_VERSION, TOPIC_ID_VERSION = 5, 6
+ABORTABLE_VERSION, ADDS_VERSION, TOPIC_ID_VERSION = 4, 5, 6
 PartitionResponse = TxnOffsetCommitResponse.TxnOffsetCommitResponsePartition
 TopicResponse = TxnOffsetCommitResponse.TxnOffsetCommitResponseTopic
 Errors = dict[TopicPartition, ErrorCode]
@@ -29,15 +29,15 @@ def handle(core: BrokerCore, request: Request) -> TxnOffsetCommitResponse | Defe
     if not may_group(core, request, Operation.READ, body.group_id):
         return response(body, names, {}, ErrorCode.GROUP_AUTHORIZATION_FAILED)
     errors, commits = sorted_out(core, request, names)
-    error = core.groups.check_commit(
-        body.group_id,
-        body.generation_id_or_member_epoch,
-        body.member_id,
-        body.group_instance_id,
-        in_transaction=True,
-    )
-    if error is ErrorCode.NONE and commits:
-        error = take_into_transaction(core, request)
+    error = take_into_transaction(core, request) if commits else ErrorCode.NONE
+    if error is ErrorCode.NONE:
+        error = core.groups.check_commit(
+            body.group_id,
+            body.generation_id_or_member_epoch,
+            body.member_id,
+            body.group_instance_id,
+            in_transaction=True,
+        )
     if error is not ErrorCode.NONE or not commits:
         return response(body, names, errors, error)
     records, commit_errors = core.groups.pending_records(body.group_id, commits)
@@ -64,7 +64,7 @@ def take_into_transaction(core: BrokerCore, request: Request) -> ErrorCode:
         return core.transactions.add(*producer, [partition], EPOCH_PER_TRANSACTION)[0]
     error = core.transactions.verify(*producer, partition)
     match error:
-        case ErrorCode.TRANSACTION_ABORTABLE:
+        case ErrorCode.TRANSACTION_ABORTABLE if request.api_version < ABORTABLE_VERSION:
             return ErrorCode.INVALID_TXN_STATE
         case ErrorCode.PRODUCER_FENCED:
             return ErrorCode.INVALID_PRODUCER_EPOCH

@@ -1,0 +1,581 @@
+"""The same requests to two brokers, and what of their answers may be compared.
+
+A step is a request in every version that both brokers have. Answers become plain data in which what is a broker's own
+business (ids, times, addresses, words) is replaced or left out; the rest must be equal, field by field.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import fields, is_dataclass
+from typing import Any, NamedTuple
+
+from headwater.protocol.apis import APIS, ApiKey
+from headwater.protocol.error_codes import ErrorCode
+from headwater.protocol.messages.api_versions import ApiVersionsRequest
+from headwater.protocol.messages.metadata import MetadataRequest
+from headwater.protocol.records import Record, batches, build_batch, records
+from tests.broker.wire import Wire
+from tests.security.matrix import message
+
+# Words for people, times, addresses, and what a broker makes up.
+LEFT_OUT = frozenset(
+    {
+        "throttle_time_ms",
+        "error_message",
+        "batch_index_error_message",
+        "host",
+        "port",
+        "cluster_id",
+        "rack",
+        "documentation",
+        "log_dir",
+        "total_bytes",
+        "usable_bytes",
+        "is_cordoned",
+        "partition_size",
+        "last_timestamp",
+        "transaction_start_time_ms",
+        "last_fetch_timestamp",
+        "last_caught_up_timestamp",
+        "log_end_offset",
+        "high_watermark_of_quorum",
+        "client_host",
+        "broker_epoch",
+        "current_leader",
+        "node_endpoints",
+        "finalized_features_epoch",
+        "replica_directory_id",
+        "session_id",
+    }
+)
+NAMED = {"producer_id": "producer", "member_id": "member", "leader": "member", "topic_id": "topic"}
+
+
+class Step(NamedTuple):
+    """A request, by name; `make` gives its body from what the broker has answered so far."""
+
+    name: str
+    key: ApiKey
+    make: Callable[["Side"], Any]
+    versions: tuple[int, ...] = ()
+    remember: Callable[["Side", Any], None] | None = None
+
+
+class Side:
+    """One of the brokers, and what is known of it."""
+
+    def __init__(self, address: str) -> None:
+        self.wire = Wire(address, 60)
+        self.known: dict[str, Any] = {}
+        self.names: dict[str, dict[Any, str]] = {}
+        answer = self.wire.call(ApiKey.API_VERSIONS, 3, ApiVersionsRequest("differential", "1"))
+        self.versions = {row.api_key: (row.min_version, row.max_version) for row in answer.api_keys}
+        self.step = ""
+
+    def wait_for_coordinators(self) -> None:
+        """Returns when groups and transactions can be used: a new Kafka makes their topics first."""
+        m = message(ApiKey.FIND_COORDINATOR)
+        for kind, name in ((0, "g"), (0, "h"), (1, "tx"), (0, "c"), (0, "tg")):
+            for _ in range(2000):
+                if self.wire.call(ApiKey.FIND_COORDINATOR, 3, m(name, kind)).error_code == 0:
+                    break
+            else:
+                raise AssertionError(f"{name} has no coordinator")
+        m = message(ApiKey.DELETE_GROUPS)
+        for group in ("g", "none", "c", "tg"):
+            for _ in range(2000):  # while Kafka loads it: COORDINATOR_LOAD_IN_PROGRESS, then NOT_COORDINATOR
+                if self.wire.call(ApiKey.DELETE_GROUPS, 2, m([group])).results[0].error_code not in (14, 15, 16):
+                    break
+
+        m = message(ApiKey.DESCRIBE_TRANSACTIONS)
+        for _ in range(2000):
+            if self.wire.call(ApiKey.DESCRIBE_TRANSACTIONS, 0, m(["tx"])).transaction_states[0].error_code == 105:
+                break
+        m = message(ApiKey.INIT_PRODUCER_ID)
+        for _ in range(20_000):  # while it fetches its first block of producer ids
+            if self.wire.call(ApiKey.INIT_PRODUCER_ID, 4, m(None, 60_000)).error_code == 0:
+                break
+
+    def topic(self, name: str) -> None:
+        """Creates a topic and remembers its id."""
+        self.wire.create_topic(name, 2)
+        for _ in range(20_000):
+            wanted = MetadataRequest([MetadataRequest.MetadataRequestTopic(name=name)], False)
+            found = self.wire.call(ApiKey.METADATA, 12, wanted).topics[0]
+            if found.error_code == 0 and len(found.partitions) == 2:
+                self.names.setdefault("topic", {})[found.topic_id] = name
+                self.known[name] = found.topic_id
+                return
+        raise AssertionError(f"{name} does not come into being")
+
+    def named(self, kind: str, value: Any) -> Any:
+        """A stable name for an id that the broker made up; the same for the same."""
+        if value in (-1, "", None, bytes(16)):
+            return value
+        known = self.names.setdefault(kind, {})
+        return known.setdefault(value, f"{kind}-{len(known)}")
+
+    def plain(self, value: Any, field: str = "") -> Any:
+        """An answer as data that can be compared."""
+        if is_dataclass(value):
+            pairs = ((f.name, getattr(value, f.name)) for f in fields(value) if f.name not in LEFT_OUT)
+            return {name: self.plain(content, name) for name, content in pairs}
+        if isinstance(value, list):
+            items = [self.plain(item, field) for item in value]
+            return sorted(items, key=str) if all(isinstance(item, dict) for item in items) else items
+        if field in NAMED:
+            return self.named(NAMED[field], value)
+        if field == "records":
+            return self.plain_records(value)
+        if isinstance(value, memoryview | bytearray):
+            return bytes(value)
+        return value
+
+    def plain_records(self, data: Any) -> list[Any]:
+        return [
+            (h.base_offset, h.last_offset, h.is_control, h.is_transactional, [(r.key, r.value) for r in records(h, b)])
+            for h, b in batches(data or b"")
+        ]
+
+
+def run_step(step: Step, sides: tuple[Side, Side]) -> Iterator[tuple[int, Any, Any]]:
+    """(version, answer of the first, answer of the second) in every version that both have."""
+    low = max(side.versions[step.key][0] for side in sides)
+    high = min(side.versions[step.key][1] for side in sides)
+    low = max(low, APIS[step.key].low)
+    for version in step.versions or range(low, high + 1):
+        answers = []
+        for side in sides:
+            answer = side.wire.call(step.key, version, step.make(side))
+            for _ in range(2000):  # Kafka answers EndTxn before the transaction has ended; Headwater does not
+                if getattr(answer, "error_code", 0) != ErrorCode.CONCURRENT_TRANSACTIONS:
+                    break
+                answer = side.wire.call(step.key, version, step.make(side))
+            if step.remember is not None:
+                step.remember(side, answer)
+            answers.append(side.plain(answer))
+        yield version, answers[0], answers[1]
+
+
+def differences(one: Any, other: Any, path: str = "") -> Iterator[str]:
+    """Where two answers differ, as `path: this != that`."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        for key in one:
+            yield from differences(one[key], other.get(key), f"{path}.{key}")
+    elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        for number, (a, b) in enumerate(zip(one, other, strict=True)):
+            yield from differences(a, b, f"{path}[{number}]")
+    elif one != other:
+        yield f"{path.lstrip('.')}: {one!r} != {other!r}"
+
+
+# -- the script
+
+
+def batch(*values: bytes, **more: Any) -> bytes:
+    return bytes(build_batch([Record(b"k", value, (), 1_795_000_000_000) for value in values], **more))
+
+
+def produce(topic: str, data: bytes, partition: int = 0, transactional_id: str | None = None, acks: int = -1) -> Any:
+    m = message(ApiKey.PRODUCE)
+
+    def make(side: Side) -> Any:
+        part = m.PartitionProduceData(partition, data)
+        topic_data = m.TopicProduceData(name=topic, topic_id=side.known.get(topic, bytes(16)), partition_data=[part])
+        return m(transactional_id, acks, 5000, [topic_data])
+
+    return make
+
+
+def fetch(topic: str, offset: int, isolation: int = 0, partition: int = 0) -> Any:
+    m = message(ApiKey.FETCH)
+
+    def make(side: Side) -> Any:
+        part = m.FetchPartition(partition, fetch_offset=offset, partition_max_bytes=1 << 20)
+        wanted = m.FetchTopic(topic=topic, topic_id=side.known.get(topic, bytes(16)), partitions=[part])
+        return m(
+            max_wait_ms=10, min_bytes=1, max_bytes=1 << 20, isolation_level=isolation, session_epoch=-1, topics=[wanted]
+        )
+
+    return make
+
+
+def same(key: ApiKey, *values: Any, **more: Any) -> Callable[[Side], Any]:
+    return lambda side: message(key)(*values, **more)
+
+
+def script() -> list[Step]:
+    """Everything, in order: later steps build on earlier ones."""
+    return [*topic_steps(), *record_steps(), *group_steps(), *transaction_steps(), *admin_steps()]
+
+
+def topic_steps() -> list[Step]:
+    m = message(ApiKey.CREATE_TOPICS)
+    key = ApiKey.CREATE_TOPICS
+    config = m.CreatableTopicConfig
+    wrong = [
+        ("no partitions", m.CreatableTopic("x1", 0, 1)),
+        ("no replicas", m.CreatableTopic("x1", 1, 0)),
+        ("too many replicas", m.CreatableTopic("x1", 1, 3)),
+        ("a bad name", m.CreatableTopic("x 1", 1, 1)),
+        ("a name that is there", m.CreatableTopic("t", 1, 1)),
+        ("a name that collides", m.CreatableTopic("a_b", 1, 1)),
+        ("an unknown configuration", m.CreatableTopic("x1", 1, 1, configs=[config("no.such", "1")])),
+        ("a bad value", m.CreatableTopic("x1", 1, 1, configs=[config("retention.ms", "x")])),
+        ("an assignment to nobody", m.CreatableTopic("x1", -1, -1, [m.CreatableReplicaAssignment(0, [7])])),
+    ]
+    steps = [Step(f"create with {what}", key, same(key, [topic], 5000, True)) for what, topic in wrong]
+    key = ApiKey.DELETE_TOPICS
+    steps.append(Step("delete nothing", key, same(key, topic_names=["none"], timeout_ms=5000), (1, 3, 5)))
+    key, m = ApiKey.CREATE_PARTITIONS, message(ApiKey.CREATE_PARTITIONS)
+    for count in (0, 1, 2, 3):
+        wanted = m.CreatePartitionsTopic("t", count, None)
+        steps.append(Step(f"to {count} partitions", key, same(key, [wanted], 5000, True)))
+    steps.append(Step("partitions of nothing", key, same(key, [m.CreatePartitionsTopic("none", 3, None)], 5000, True)))
+    key, m = ApiKey.METADATA, message(ApiKey.METADATA)
+    for name in ("t", "none", "a b"):
+        steps.append(Step(f"metadata of {name}", key, same(key, [m.MetadataRequestTopic(name=name)], False)))
+    key, m = ApiKey.DESCRIBE_TOPIC_PARTITIONS, message(ApiKey.DESCRIBE_TOPIC_PARTITIONS)
+    steps.append(Step("describe partitions", key, same(key, [m.TopicRequest("t"), m.TopicRequest("none")], 10)))
+    return steps
+
+
+def record_steps() -> list[Step]:
+    key = ApiKey.PRODUCE
+    good = tuple(range(3, 14))
+    steps = [
+        Step("produce", key, produce("t", batch(b"1", b"2")), good),
+        Step("produce to nowhere", key, produce("t", batch(b"1"), 9), good),
+        Step("produce to no topic", key, produce("none", batch(b"1")), tuple(range(3, 13))),
+        Step("produce with odd acks", key, produce("t", batch(b"1"), acks=5), good),
+        Step("produce corrupt", key, produce("t", batch(b"1")[:-1] + b"\xff"), good),
+        Step(
+            "produce a first sequence",
+            key,
+            produce("t", batch(b"i", producer_id=900, producer_epoch=0, base_sequence=0)),
+            (9,),
+        ),
+        Step(
+            "produce it again", key, produce("t", batch(b"i", producer_id=900, producer_epoch=0, base_sequence=0)), good
+        ),
+        Step(
+            "produce with a gap",
+            key,
+            produce("t", batch(b"i", producer_id=900, producer_epoch=0, base_sequence=5)),
+            good,
+        ),
+        Step(
+            "produce a newer epoch",
+            key,
+            produce("t", batch(b"j", producer_id=900, producer_epoch=2, base_sequence=0)),
+            (9,),
+        ),
+        Step(
+            "produce an older epoch",
+            key,
+            produce("t", batch(b"k", producer_id=900, producer_epoch=1, base_sequence=0)),
+            good,
+        ),
+        Step(
+            "produce a newer epoch's gap",
+            key,
+            produce("t", batch(b"l", producer_id=900, producer_epoch=3, base_sequence=4)),
+            good,
+        ),
+    ]
+    key = ApiKey.FETCH
+    steps += [
+        Step(f"fetch from {offset}", key, fetch("t", offset), tuple(range(4, 18))) for offset in (0, 5, 22, 500, -1)
+    ]
+    steps.append(Step("fetch nowhere", key, fetch("t", 0, partition=9), tuple(range(4, 18))))
+    key, m = ApiKey.LIST_OFFSETS, message(ApiKey.LIST_OFFSETS)
+    for timestamp in (-1, -2, -3, -4, -5, 0, 1_795_000_000_000, 1_999_000_000_000):
+        for partition in (0, 9):
+            wanted = m.ListOffsetsTopic("t", [m.ListOffsetsPartition(partition, -1, timestamp)])
+            steps.append(Step(f"offset at {timestamp} of {partition}", key, same(key, -1, 0, [wanted])))
+    key, m = ApiKey.OFFSET_FOR_LEADER_EPOCH, message(ApiKey.OFFSET_FOR_LEADER_EPOCH)
+    for epoch in (0, 5):
+        wanted = m.OffsetForLeaderTopic(
+            "t", [m.OffsetForLeaderPartition(0, -1, epoch), m.OffsetForLeaderPartition(9, -1, 0)]
+        )
+        steps.append(Step(f"end of epoch {epoch}", key, same(key, -1, [wanted])))
+    key, m = ApiKey.DELETE_RECORDS, message(ApiKey.DELETE_RECORDS)
+    for offset in (5, 3, 999, -2):
+        wanted = m.DeleteRecordsTopic("t", [m.DeleteRecordsPartition(0, offset)])
+        steps.append(Step(f"delete records before {offset}", key, same(key, [wanted], 5000)))
+    key, m = ApiKey.DESCRIBE_PRODUCERS, message(ApiKey.DESCRIBE_PRODUCERS)
+    steps.append(Step("describe producers", key, same(key, [m.TopicRequest("t", [0, 9])])))
+    return steps
+
+
+def group_steps() -> list[Step]:
+    key, m = ApiKey.FIND_COORDINATOR, message(ApiKey.FIND_COORDINATOR)
+    steps = [
+        Step("find a group's coordinator", key, same(key, "g", 0), (0, 1, 2, 3)),
+        Step("find coordinators", key, same(key, key_type=0, coordinator_keys=["g", "h"]), (4, 5, 6)),
+    ]
+    join, j = ApiKey.JOIN_GROUP, message(ApiKey.JOIN_GROUP)
+    protocols = [j.JoinGroupRequestProtocol("p", b"\0\0")]
+
+    def take_member(side: Side, answer: Any) -> None:
+        side.known["member"], side.known["generation"] = answer.member_id, getattr(answer, "generation_id", -1)
+
+    steps += [
+        Step("join with a short session", join, same(join, "g", 1, 5, "", None, "consumer", protocols)),
+        Step("join an unnamed group", join, same(join, "", 10_000, 10_000, "", None, "consumer", protocols)),
+        Step("join as somebody", join, same(join, "g", 10_000, 10_000, "somebody", None, "consumer", protocols)),
+        Step("join without protocols", join, same(join, "g", 10_000, 10_000, "", None, "consumer", [])),
+        Step("join", join, same(join, "g", 10_000, 10_000, "", None, "consumer", protocols), (3,), take_member),
+    ]
+    for name, generation in (("as it is", 1), ("of another generation", 7)):
+        key, m = ApiKey.SYNC_GROUP, message(ApiKey.SYNC_GROUP)
+
+        def sync(side: Side, m: Any = m, generation: int = generation) -> Any:
+            given = [m.SyncGroupRequestAssignment(side.known["member"], b"\0\0mine")]
+            return m("g", generation, side.known["member"], None, "consumer", "p", given)
+
+        steps.append(Step(f"sync {name}", key, sync))
+        key = ApiKey.HEARTBEAT
+        steps.append(
+            Step(
+                f"heartbeat {name}",
+                key,
+                lambda side, g=generation: message(ApiKey.HEARTBEAT)("g", g, side.known["member"]),
+            )
+        )
+        steps.append(Step(f"heartbeat {name} of a stranger", key, same(key, "g", generation, "stranger")))
+        key, m = ApiKey.OFFSET_COMMIT, message(ApiKey.OFFSET_COMMIT)
+
+        def commit(side: Side, m: Any = m, generation: int = generation) -> Any:
+            parts = [m.OffsetCommitRequestPartition(n, 5, -1, "meta") for n in (0, 9)]
+            topic = m.OffsetCommitRequestTopic(name="t", topic_id=side.known["t"], partitions=parts)
+            return m("g", generation, side.known["member"], topics=[topic])
+
+        steps.append(Step(f"commit {name}", key, commit))
+    key = ApiKey.DESCRIBE_GROUPS
+    steps.append(Step("describe groups", key, same(key, ["g", "none"])))
+    key = ApiKey.LIST_GROUPS
+    steps.append(Step("list groups", key, same(key)))
+    steps.append(Step("list empty groups", key, same(key, ["Empty"]), (4, 5)))
+    key, m = ApiKey.OFFSET_FETCH, message(ApiKey.OFFSET_FETCH)
+    steps.append(
+        Step(
+            "fetch offsets",
+            key,
+            same(key, group_id="g", topics=[m.OffsetFetchRequestTopic("t", [0, 1])]),
+            tuple(range(1, 8)),
+        )
+    )
+
+    def fetch_groups(side: Side, m: Any = m) -> Any:
+        topics = [m.OffsetFetchRequestTopics(side.known["t"], "t", [0, 1])]
+        return m(groups=[m.OffsetFetchRequestGroup("g", topics=topics), m.OffsetFetchRequestGroup("h", topics=None)])
+
+    steps.append(Step("fetch offsets of groups", key, fetch_groups, (8, 9, 10)))
+    key, m = ApiKey.OFFSET_DELETE, message(ApiKey.OFFSET_DELETE)
+    for group in ("g", "none"):
+        topics = [m.OffsetDeleteRequestTopic("t", [m.OffsetDeleteRequestPartition(0)])]
+        steps.append(Step(f"delete offsets of {group}", key, same(key, group, topics)))
+    key = ApiKey.DELETE_GROUPS
+    steps.append(Step("delete groups", key, same(key, ["g", "none"])))
+    key, m = ApiKey.LEAVE_GROUP, message(ApiKey.LEAVE_GROUP)
+    steps.append(
+        Step(
+            "a stranger leaves",
+            key,
+            same(key, group_id="g", member_id="stranger", members=[m.MemberIdentity("stranger")]),
+        )
+    )
+    steps.append(
+        Step("leave", key, lambda side: message(ApiKey.LEAVE_GROUP)(group_id="g", member_id=side.known["member"]), (2,))
+    )
+    steps += consumer_group_steps()
+    return steps
+
+
+def consumer_group_steps() -> list[Step]:
+    m = message(ApiKey.CONSUMER_GROUP_HEARTBEAT)
+
+    def beat(name: str, epoch: int, member: str = "m", **more: Any) -> Step:
+        values = {"rebalance_timeout_ms": 10_000, "subscribed_topic_names": ["t"], "topic_partitions": [], **more}
+        beats = ApiKey.CONSUMER_GROUP_HEARTBEAT
+        return Step(name, beats, same(beats, "c", member, epoch, **values), (1,))
+
+    steps = [
+        beat("heartbeat of no group", 5),
+        beat("join without a subscription", 0, subscribed_topic_names=None),
+        beat("join without a timeout", 0, rebalance_timeout_ms=-1),
+        beat("join with partitions", 0, topic_partitions=[m.TopicPartitions(bytes(16), [1])]),
+        beat("join with an odd assignor", 0, server_assignor="odd"),
+        beat("join with an odd expression", 0, subscribed_topic_regex="("),
+        beat("join the new way", 0),
+        beat("go on", 1, topic_partitions=None),
+        beat("go on too far", 9),
+        beat("a stranger goes on", 1, member="stranger"),
+    ]
+    key = ApiKey.CONSUMER_GROUP_DESCRIBE
+    steps.append(Step("describe a consumer group", key, same(key, ["none"])))
+    key = ApiKey.DESCRIBE_GROUPS
+    steps.append(Step("describe it the old way", key, same(key, ["c"])))
+    steps.append(beat("leave the new way", -1))
+    return steps
+
+
+def transaction_steps() -> list[Step]:
+    key = ApiKey.INIT_PRODUCER_ID
+
+    def take(side: Side, answer: Any) -> None:
+        if answer.error_code == 0 and answer.producer_id >= 0:
+            side.known["pid"], side.known["epoch"] = answer.producer_id, answer.producer_epoch
+
+    def mine(side: Side) -> tuple[str, int, int]:
+        return "tx", side.known["pid"], side.known["epoch"]
+
+    steps = [
+        Step("a transaction's coordinator", ApiKey.FIND_COORDINATOR, same(ApiKey.FIND_COORDINATOR, "tx", 1), (1, 2, 3)),
+        Step("an empty transactional id", key, same(key, "", 10_000)),
+        Step("no time for transactions", key, same(key, "tx", 0)),
+        Step("too much time for transactions", key, same(key, "tx", 900_001)),
+        Step("init a producer", key, same(key, "tx", 60_000), (4,), take),
+        Step("init it again", key, same(key, "tx", 60_000), (4,), take),
+        Step("init as a stranger", key, same(key, "tx", 60_000, 424242, 3), (3, 4, 5)),
+    ]
+    add, a = ApiKey.ADD_PARTITIONS_TO_TXN, message(ApiKey.ADD_PARTITIONS_TO_TXN)
+
+    def add_partitions(topic: str, epoch_shift: int = 0) -> Callable[[Side], Any]:
+        def make(side: Side) -> Any:
+            transactional_id, pid, epoch = mine(side)
+            return a(
+                v3_and_below_transactional_id=transactional_id,
+                v3_and_below_producer_id=pid,
+                v3_and_below_producer_epoch=epoch + epoch_shift,
+                v3_and_below_topics=[a.AddPartitionsToTxnTopic(topic, [0])],
+            )
+
+        return make
+
+    def transactional(side: Side, sequence: int = 0) -> Any:
+        _, pid, epoch = mine(side)
+        data = batch(b"tx", attributes=0x10, producer_id=pid, producer_epoch=epoch, base_sequence=sequence)
+        return produce("x", data, transactional_id="tx")(side)
+
+    def end(commit: bool, epoch_shift: int = 0) -> Callable[[Side], Any]:
+        def make(side: Side) -> Any:
+            transactional_id, pid, epoch = mine(side)
+            return message(ApiKey.END_TXN)(transactional_id, pid, epoch + epoch_shift, commit)
+
+        return make
+
+    describe = ApiKey.DESCRIBE_TRANSACTIONS
+    old = (0, 1, 2, 3)
+    steps += [
+        Step("commit nothing", ApiKey.END_TXN, end(True), (0, 2, 4)),
+        Step("produce what was not added", ApiKey.PRODUCE, transactional, (9, 10, 11)),
+        Step("add nowhere", add, add_partitions("none"), old),
+        Step("add with an older epoch", add, add_partitions("x", -1), old),
+        Step("add", add, add_partitions("x"), old),
+        Step("produce in a transaction", ApiKey.PRODUCE, transactional, (9,)),
+        Step("describe an open transaction", describe, same(describe, ["tx", "none"])),
+        Step("fetch what is open", ApiKey.FETCH, fetch("x", 0, 1), (11, 12)),
+        Step("end with an older epoch", ApiKey.END_TXN, end(True, -1), (1, 2, 3, 4)),
+        Step("commit", ApiKey.END_TXN, end(True), (4,)),
+        Step("commit again", ApiKey.END_TXN, end(True), (4,)),
+        Step("abort what is committed", ApiKey.END_TXN, end(False), (4,)),
+        Step("fetch what is committed", ApiKey.FETCH, fetch("x", 0, 1), (11, 12)),
+        Step("produce the new way", ApiKey.PRODUCE, lambda side: transactional(side, 1), (12,)),
+        Step("abort the new way", ApiKey.END_TXN, end(False), (5,), take),
+        Step("abort nothing the new way", ApiKey.END_TXN, end(False), (5,), take),
+        Step("commit nothing the new way", ApiKey.END_TXN, end(True), (5,)),
+        Step("fetch what is aborted", ApiKey.FETCH, fetch("x", 0, 1), (11, 12)),
+        Step("list transactions", ApiKey.LIST_TRANSACTIONS, same(ApiKey.LIST_TRANSACTIONS)),
+        Step("list odd transactions", ApiKey.LIST_TRANSACTIONS, same(ApiKey.LIST_TRANSACTIONS, ["Odd"])),
+    ]
+    offsets, o = ApiKey.TXN_OFFSET_COMMIT, message(ApiKey.TXN_OFFSET_COMMIT)
+
+    def commit_offsets(**more: Any) -> Callable[[Side], Any]:
+        def make(side: Side) -> Any:
+            parts = [o.TxnOffsetCommitRequestPartition(0, 3)]
+            transactional_id, pid, epoch = mine(side)
+            topics = [o.TxnOffsetCommitRequestTopic(name="t", partitions=parts)]
+            return o(transactional_id, "tg", pid, epoch, topics=topics, **more)
+
+        return make
+
+    stable = ApiKey.OFFSET_FETCH
+    f = message(stable)
+    fetch_stable = same(stable, group_id="tg", topics=[f.OffsetFetchRequestTopic("t", [0])], require_stable=True)
+    steps += [
+        Step(
+            "offsets of a stale member", offsets, commit_offsets(generation_id_or_member_epoch=4, member_id="m"), (3, 4)
+        ),
+        Step("offsets that were not added", offsets, commit_offsets(), (3, 4)),
+        Step("offsets the new way", offsets, commit_offsets(), (5,)),
+        Step("fetch unstable offsets", stable, fetch_stable, (7,)),
+        Step("commit offsets the new way", ApiKey.END_TXN, end(True), (5,), take),
+        Step("fetch stable offsets", stable, fetch_stable, (7,)),
+    ]
+    return steps
+
+
+def admin_steps() -> list[Step]:
+    key, m = ApiKey.DESCRIBE_CONFIGS, message(ApiKey.DESCRIBE_CONFIGS)
+    steps = [
+        Step("describe a topic's configurations", key, same(key, [m.DescribeConfigsResource(2, "t", None)], True)),
+        Step("describe nothing's configurations", key, same(key, [m.DescribeConfigsResource(2, "none", None)])),
+        Step("describe another broker", key, same(key, [m.DescribeConfigsResource(4, "7", None)])),
+        Step("describe a group's configurations", key, same(key, [m.DescribeConfigsResource(32, "g", None)], True)),
+    ]
+    key, m = ApiKey.INCREMENTAL_ALTER_CONFIGS, message(ApiKey.INCREMENTAL_ALTER_CONFIGS)
+    for kind, name, config, operation, value in (
+        (2, "t", "retention.ms", 0, "5000000"),
+        (2, "t", "retention.ms", 0, "x"),
+        (2, "t", "no.such", 0, "1"),
+        (2, "t", "retention.ms", 2, "1"),
+        (2, "t", "cleanup.policy", 2, "compact"),
+        (2, "none", "retention.ms", 0, "5"),
+        (4, "1", "node.id", 0, "5"),
+        (4, "7", "log.retention.ms", 0, "5"),
+        (4, "1", "log.retention.ms", 0, "x"),
+        (32, "g", "consumer.session.timeout.ms", 0, "5"),
+        (32, "g", "no.such", 0, "5"),
+        (32, "", "consumer.session.timeout.ms", 0, "50000"),
+        (99, "x", "y", 0, "z"),
+    ):
+        change = m.AlterConfigsResource(kind, name, [m.AlterableConfig(config, operation, value)])
+        steps.append(Step(f"alter {kind} {name} {config} {operation} {value}", key, same(key, [change], True)))
+    key, m = ApiKey.ELECT_LEADERS, message(ApiKey.ELECT_LEADERS)
+    for kind in (0, 1):
+        wanted = [m.TopicPartitions("t", [0, 9]), m.TopicPartitions("none", [0])]
+        steps.append(Step(f"elect leaders {kind}", key, same(key, kind, wanted)))
+    key, m = ApiKey.ALTER_PARTITION_REASSIGNMENTS, message(ApiKey.ALTER_PARTITION_REASSIGNMENTS)
+    parts = [(0, [1]), (1, None), (9, [1]), (0, [2]), (1, []), (0, [1, 1])]
+    for number, replicas in parts:
+        wanted = m.ReassignableTopic("t", [m.ReassignablePartition(number, replicas)])
+        steps.append(Step(f"reassign {number} to {replicas}", key, same(key, topics=[wanted])))
+    key = ApiKey.LIST_PARTITION_REASSIGNMENTS
+    steps.append(Step("list reassignments", key, same(key)))
+    key, m = ApiKey.ALTER_REPLICA_LOG_DIRS, message(ApiKey.ALTER_REPLICA_LOG_DIRS)
+    wanted = m.AlterReplicaLogDir("/nowhere", [m.AlterReplicaLogDirTopic("t", [0])])
+    steps.append(Step("move to nowhere", key, same(key, [wanted])))
+    key, m = ApiKey.DESCRIBE_QUORUM, message(ApiKey.DESCRIBE_QUORUM)
+    steps.append(Step("describe no quorum", key, same(key, [m.TopicData("t", [m.PartitionData(0)])])))
+    key, m = ApiKey.UPDATE_FEATURES, message(ApiKey.UPDATE_FEATURES)
+    for feature, level, kind in (
+        ("transaction.version", 2, 1),
+        ("transaction.version", 1, 1),
+        ("transaction.version", 1, 2),
+        ("transaction.version", 9, 1),
+        ("no.such", 1, 1),
+    ):
+        update = m.FeatureUpdateKey(feature, level, kind)
+        steps.append(Step(f"{feature} to {level} by {kind}", key, same(key, 1000, [update], True), (1, 2)))
+    key = ApiKey.DESCRIBE_CLIENT_QUOTAS
+    steps.append(Step("describe quotas", key, same(key)))
+    key, m = ApiKey.DESCRIBE_USER_SCRAM_CREDENTIALS, message(ApiKey.DESCRIBE_USER_SCRAM_CREDENTIALS)
+    steps.append(Step("describe nobody", key, same(key, [m.UserName("nobody")])))
+    key = ApiKey.DESCRIBE_ACLS
+    steps.append(Step("describe entries", key, same(key, 1, None, 1, None, None, 1, 1)))
+    key = ApiKey.LIST_CONFIG_RESOURCES
+    steps.append(Step("list odd resources", key, same(key, [77]), (1,)))
+    key = ApiKey.SASL_HANDSHAKE
+    steps.append(Step("a handshake without SASL", key, same(key, "PLAIN")))
+    return steps
