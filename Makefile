@@ -9,7 +9,7 @@ LISTEN ?= 127.0.0.1:9092
 UV_VERSION := 0.13.9
 
 .DEFAULT_GOAL := help
-.PHONY: help up test lint interop interop-tools faults fuzz package bench clean
+.PHONY: help up test lint interop interop-full interop-tools faults fuzz package bench clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,13 +36,17 @@ lint: $(READY) ## format, lint, types, layout, generated files
 	$(BIN)/lint-imports
 	$(BIN)/python codegen/generate.py --check
 
-interop-tools: ## installs kcat where the system's packages can be had (Java, Maven and Go must be there)
-	@command -v kcat >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
-		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq kcat; } >/dev/null; } || \
-		echo "kcat is missing: its tests will be skipped"
+interop-tools: ## installs kcat and rapidjson where the system's packages can be had (Java, Maven, Go, npm must be there)
+	@{ command -v kcat && test -e /usr/include/rapidjson/rapidjson.h; } >/dev/null || { [ "$$(id -u)" = 0 ] && \
+		command -v apt-get >/dev/null && \
+		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq kcat rapidjson-dev; } >/dev/null; } || \
+		echo "kcat or rapidjson is missing: their tests will be skipped"
 
 interop: $(READY) interop-tools ## other people's clients and Kafka's own tools
 	$(BIN)/python -m pytest tests/interop
+
+interop-full: $(READY) interop-tools ## the same with each suite whole, and 50 kills of each kind (about an hour)
+	HEADWATER_INTEROP=full TEST_COPY_KILLS=50 $(BIN)/python -m pytest tests/interop tests/faults/test_exactly_once.py
 
 faults: $(READY) ## kills of the broker under load
 	$(BIN)/python -m pytest tests/faults

@@ -16,7 +16,7 @@ from headwater.effects.memory_files import MemoryFiles
 from headwater.protocol.compression import Compression
 from headwater.protocol.records import Record, batches, build_batch, records
 from headwater.storage.cleaner import COMMAND_MODULE, CleanJob, job_text, read_job, read_result, run_job, split_record
-from headwater.storage.log import CLEANING_DIRECTORY
+from headwater.storage.swaps import CLEANING_DIRECTORY
 from tests.broker.harness import Harness
 from tests.broker.transactional import Producer, committed_values
 

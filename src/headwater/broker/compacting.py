@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, TypeAlias
 from headwater.protocol.errors import ProtocolError
 from headwater.storage import compaction
 from headwater.storage.cleaner import Cleaned, Cleaning, CleanJob
-from headwater.storage.log import CLEANING_DIRECTORY, Log
+from headwater.storage.log import Log
+from headwater.storage.swaps import CLEANING_DIRECTORY
 
 if TYPE_CHECKING:
     from headwater.broker.core import BrokerCore

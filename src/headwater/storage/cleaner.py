@@ -38,9 +38,9 @@ from headwater.protocol.records import (
     write_crc,
 )
 from headwater.protocol.varint import read_varint, varint
-from headwater.storage.log import CLEANING_DIRECTORY
 from headwater.storage.producers import AbortedTransaction
 from headwater.storage.segment import RELATIVE_OFFSET_MAX, Segment
+from headwater.storage.swaps import CLEANING_DIRECTORY
 
 DELETE_HORIZON = 0x40
 KEY_BYTES_MAX = 16

@@ -12,8 +12,9 @@ from typing import NamedTuple
 
 from headwater.storage.checkpoints import CLEAN_OFFSETS, write_offsets
 from headwater.storage.cleaner import ENTRY_BYTES, Cleaned, CleanJob
-from headwater.storage.log import CLEANING_DIRECTORY, Log
+from headwater.storage.log import Log
 from headwater.storage.store import LogStore
+from headwater.storage.swaps import CLEANING_DIRECTORY
 
 logger = logging.getLogger(__name__)
 

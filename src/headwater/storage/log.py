@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from headwater.effects.buffers import Buffer
-from headwater.effects.files import Files, read_file, remove_tree, replace_file, write_file
+from headwater.effects.files import Files, read_file, replace_file, write_file
 from headwater.protocol.errors import ProtocolError
 from headwater.protocol.records import (
     BatchHeader,
@@ -30,12 +30,11 @@ from headwater.storage.config import LogConfig
 from headwater.storage.errors import OffsetOutOfRangeError
 from headwater.storage.index import TransactionIndex
 from headwater.storage.producers import AbortedTransaction, ProducerStates
-from headwater.storage.segment import SEGMENT_SUFFIXES, Segment, segment_name
+from headwater.storage.segment import Segment, segment_name
+from headwater.storage.swaps import begin_swap, complete_swap, finish_swaps
 
 logger = logging.getLogger(__name__)
 SNAPSHOTS_KEPT = 2
-SWAP_SUFFIX = ".swap"
-CLEANING_DIRECTORY = ".cleaning"  # where compaction makes its copies
 SEALED_INDEXES_KEPT = 2
 
 
@@ -60,38 +59,6 @@ def remove_old_snapshots(files: Files, directory: str) -> None:
     for name in snapshots[:-SNAPSHOTS_KEPT]:
         with contextlib.suppress(FileNotFoundError):  # a roll and a checkpoint may both be at it
             files.remove(f"{directory}/{name}")
-
-
-def rename_swapped(files: Files, directory: str, name: str) -> None:
-    """Gives a copy's files their names, the `.log` last: until then a start knows that there is more to do."""
-    for suffix in reversed(SEGMENT_SUFFIXES):
-        if files.exists(f"{directory}/{name}{suffix}{SWAP_SUFFIX}"):
-            files.rename(f"{directory}/{name}{suffix}{SWAP_SUFFIX}", f"{directory}/{name}{suffix}")
-    files.sync_directory(directory)
-
-
-def finish_swaps(files: Files, directory: str) -> list[str]:
-    """Completes what a crash has interrupted between a compaction's copies and their names; returns what is then there."""
-    names = files.list_directory(directory)
-    if CLEANING_DIRECTORY in names:
-        remove_tree(files, f"{directory}/{CLEANING_DIRECTORY}")
-    swapped = [name for name in names if name.endswith(SWAP_SUFFIX)]
-    for name in swapped:
-        if not name.endswith(f".log{SWAP_SUFFIX}"):
-            continue
-        base = int(name.partition(".")[0])
-        copy = Segment(files, directory, base, suffix=SWAP_SUFFIX)
-        last = max((header.last_offset for header, _ in copy.scan(0, copy.size)), default=base)
-        copy.file.close()
-        for other in names:
-            stem, dot, suffix = other.partition(".")
-            if stem.isdigit() and base <= int(stem) <= last and f"{dot}{suffix}" in SEGMENT_SUFFIXES:
-                files.remove(f"{directory}/{other}")
-        rename_swapped(files, directory, segment_name(base))
-    for name in swapped:  # of a copy whose own name did not reach the disk
-        if files.exists(f"{directory}/{name}"):
-            files.remove(f"{directory}/{name}")
-    return files.list_directory(directory) if swapped else [n for n in names if n != CLEANING_DIRECTORY]
 
 
 class Log:
@@ -607,14 +574,11 @@ class Log:
         at = self.base_offsets.index(bases[0])
         old = self.segments[at : at + len(bases)]
         name = segment_name(bases[0])
-        for suffix in reversed(SEGMENT_SUFFIXES):
-            if self.files.exists(f"{folder}/{name}{suffix}"):
-                self.files.rename(f"{folder}/{name}{suffix}", f"{self.directory}/{name}{suffix}{SWAP_SUFFIX}")
-        self.files.sync_directory(self.directory)
+        begin_swap(self.files, folder, self.directory, name)
         for segment in old:
             segment.remove()
             self.unsynced_segments.discard(segment)
-        rename_swapped(self.files, self.directory, name)
+        complete_swap(self.files, self.directory, name)
         self.segments[at : at + len(bases)] = [Segment(self.files, self.directory, bases[0])]
         self.base_offsets[at : at + len(bases)] = [bases[0]]
 

@@ -35,8 +35,9 @@ from headwater.storage.checkpoints import (
 from headwater.storage.config import LogConfig
 from headwater.storage.errors import DirectoryInUseError, FormatError, StorageError
 from headwater.storage.journal import Group, Journal, JournalEntry, JournalFile, is_disk_full
-from headwater.storage.log import CLEANING_DIRECTORY, Log, LogMark, remove_old_snapshots
+from headwater.storage.log import Log, LogMark, remove_old_snapshots
 from headwater.storage.segment import Segment
+from headwater.storage.swaps import CLEANING_DIRECTORY
 
 logger = logging.getLogger(__name__)
 
