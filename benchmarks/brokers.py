@@ -11,6 +11,7 @@ from typing import Self
 
 ROOT = Path(__file__).parents[1]
 KAFKA_SH = ROOT / "tests" / "interop" / "kafka" / "kafka.sh"
+CLEANER_BACKOFF_MS = 200  # so that a compaction does not wait for its turn
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -81,9 +82,11 @@ class Kafka(RunningBroker):
     name = "Kafka"
 
     def start(self) -> tuple[int, int]:
-        result = subprocess.run(
-            [KAFKA_SH, "start", str(self.port), str(self.directory)], capture_output=True, text=True, check=True
-        )
+        extra = self.directory.parent / "extra.properties"
+        extra.write_text(f"log.cleaner.backoff.ms={CLEANER_BACKOFF_MS}\n")
+        command = [str(KAFKA_SH), "start", str(self.port), str(self.directory)]
+        environment = {**os.environ, "EXTRA": str(extra)}
+        result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
         process_id, ready_ms = result.stdout.split()[-2:]
         return int(process_id), int(ready_ms)
 
@@ -96,6 +99,7 @@ class Headwater(RunningBroker):
     def start(self) -> tuple[int, int]:
         command = [sys.executable, "-m", "headwater", "up", "--data", str(self.directory)]
         command += ["--listen", self.address, "--set", "group.initial.rebalance.delay.ms=0"]
+        command += ["--set", f"log.cleaner.backoff.ms={CLEANER_BACKOFF_MS}"]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
         line = self.process.stdout.readline()

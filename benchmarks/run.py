@@ -21,7 +21,9 @@ from typing import NamedTuple
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from benchmarks.brokers import KAFKA_SH, Headwater, Kafka, RunningBroker
+from benchmarks.compaction import compaction_s
 from benchmarks.connections import one_record_a_request
+from benchmarks.transactions import copy_in_transactions, fill
 
 IDLE_S = 10.0
 
@@ -105,6 +107,10 @@ class Work:
         yield from self.java_clients()
         yield from self.latency()
         yield Row("memory after the load", "MiB", False, self.broker.memory_mib())
+        yield from self.transactions()
+        yield Row(
+            "compaction of 1,000,000 records", "s", False, compaction_s(self.broker.address, self.count(1_000_000))
+        )
         yield from self.partitions()
         yield from self.connections()
 
@@ -141,6 +147,15 @@ class Work:
         p99 = float(re.findall(r"99th = (\d+)", text)[0])
         yield Row("end to end, mean", "ms", False, average)
         yield Row("end to end, p99", "ms", False, p99)
+
+    def transactions(self) -> Iterable[Row]:
+        number = self.count(100_000)
+        source = self.topic("to-be-copied")
+        fill(self.broker.address, source, number)
+        for batch in (100, 1000):
+            target = self.topic(f"copied-{batch}")
+            rate = copy_in_transactions(self.broker.address, source, target, number, batch)
+            yield Row(f"copy of 1 KB in transactions of {batch:,}", "records/s", True, rate)
 
     def partitions(self) -> Iterable[Row]:
         for partitions in (1, 10, 100, 1000):

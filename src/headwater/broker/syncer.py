@@ -25,13 +25,16 @@ import os, signal, sys
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 files = [int(number) for number in sys.argv[1:]]
 sync = getattr(os, 'fdatasync', os.fsync)
-while command := os.read(0, 1):
-    try:
-        sync(files[command[0]])
-        answer = 0
-    except OSError as error:
-        answer = error.errno or 5
-    os.write(0, answer.to_bytes(4, 'big'))
+try:
+    while command := os.read(0, 1):
+        try:
+            sync(files[command[0]])
+            answer = 0
+        except OSError as error:
+            answer = error.errno or 5
+        os.write(0, answer.to_bytes(4, 'big'))
+except ConnectionError:
+    pass  # the broker was killed
 """
 STOP_TIMEOUT_S = 10.0
 

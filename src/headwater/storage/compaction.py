@@ -35,7 +35,7 @@ class Candidate(NamedTuple):
 
     @property
     def is_worth_it(self) -> bool:
-        has_enough = self.dirty_ratio >= self.log.config.min_cleanable_dirty_ratio
+        has_enough = self.dirty_ratio > self.log.config.min_cleanable_dirty_ratio
         return self.end > self.first_dirty and (has_enough or self.is_overdue)
 
 
