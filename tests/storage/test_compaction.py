@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from headwater.effects.files import DiskFiles
 from headwater.effects.memory_files import MemoryFiles
 from headwater.protocol.compression import Compression
+from headwater.protocol.record_keys import split_record
 from headwater.protocol.records import Record, batches, build_batch, records
-from headwater.storage.cleaner import COMMAND_MODULE, CleanJob, job_text, read_job, read_result, run_job, split_record
+from headwater.storage.cleaner import COMMAND_MODULE, CleanJob, job_text, read_job, read_result, run_job
 from headwater.storage.swaps import CLEANING_DIRECTORY
 from tests.broker.harness import Harness
 from tests.broker.transactional import Producer, committed_values

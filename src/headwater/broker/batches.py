@@ -7,6 +7,7 @@ compacted topic, timestamps near a limit, another compression. Sources: LogValid
 from headwater.effects.buffers import Buffer
 from headwater.protocol.compression import Compression, compress, decompress
 from headwater.protocol.error_codes import ErrorCode
+from headwater.protocol.record_keys import consecutive_keys
 from headwater.protocol.records import (
     COMPRESSION_MASK,
     DECOMPRESSED_BYTES_MAX,
@@ -23,7 +24,6 @@ from headwater.protocol.records import (
     records,
     write_crc,
 )
-from headwater.storage.cleaner import consecutive_keys
 from headwater.storage.config import LogConfig
 from headwater.storage.log import Log
 

@@ -7,11 +7,14 @@ import asyncio
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
-from headwater.broker.compacting import Done
-from headwater.storage.cleaner import COMMAND_MODULE, CleanJob, job_text, read_result
+if TYPE_CHECKING:
+    from headwater.broker.compacting import Done
+    from headwater.storage.cleaner import CleanJob
 
-COMMAND = [sys.executable, "-m", COMMAND_MODULE]
+
+COMMAND = [sys.executable, "-m", "headwater.storage.cleaner"]
 
 
 class CleanerProcess:
@@ -23,7 +26,9 @@ class CleanerProcess:
         self.process: subprocess.Popen[str] | None = None
         self.is_stopping = False
 
-    def run(self, job: CleanJob, done: Done) -> None:
+    def run(self, job: "CleanJob", done: "Done") -> None:
+        from headwater.storage.cleaner import job_text, read_result  # not needed to start the broker
+
         future = self.loop.run_in_executor(self.thread, self.wait_for, job_text(job))
 
         def ended(finished: "asyncio.Future[tuple[str, str]]") -> None:

@@ -1,6 +1,6 @@
 """Compaction as a chore of the broker: one log at a time, now and then, never in the way.
 
-On disk a job runs in a process of its own, which the shell starts (`run_elsewhere`); in memory step by step between
+On disk a job runs in a process of its own, which the shell starts (`core.run_cleaning`); in memory step by step between
 requests. The coordinators' own topics are not here: they keep themselves short (`state_topics.py`).
 """
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from headwater.protocol.errors import ProtocolError
 from headwater.storage import compaction
-from headwater.storage.cleaner import Cleaned, Cleaning, CleanJob
+from headwater.storage.cleaner import Cleaned, Cleaning
 from headwater.storage.log import Log
 from headwater.storage.swaps import CLEANING_DIRECTORY
 
@@ -31,7 +31,6 @@ class Compacting:
     def __init__(self, core: "BrokerCore") -> None:
         self.core = core
         self.is_running = False
-        self.run_elsewhere: Callable[[CleanJob, Done], None] | None = None
         self.failed: set[Log] = set()  # not tried again in this life
 
     def start_next(self) -> bool:
@@ -55,8 +54,8 @@ class Compacting:
         def done(cleaned: Cleaned | None, reason: str) -> None:
             self.finish(log, cleaned, reason)
 
-        if self.run_elsewhere is not None:
-            self.run_elsewhere(job, done)
+        if core.run_cleaning is not None:
+            core.run_cleaning(job, done)
         else:
             cleaning = Cleaning(core.store.files, job)
             self.step(cleaning, cleaning.steps(), done)

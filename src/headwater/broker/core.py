@@ -8,11 +8,11 @@ the test broker is this broker on an in-memory disk and a clock that is moved by
 import logging
 from collections import deque
 from collections.abc import Callable
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from headwater.broker import configs, dynamic_configs
 from headwater.broker.cluster import PLAINTEXT, Cluster
-from headwater.broker.compacting import Compacting
 from headwater.broker.configs import Layers
 from headwater.broker.fetching import FetchSessions, FetchWait
 from headwater.broker.metadata import (
@@ -41,7 +41,9 @@ from headwater.storage.log import Log
 from headwater.storage.store import LogStore
 
 if TYPE_CHECKING:
+    from headwater.broker.compacting import Compacting
     from headwater.broker.dispatch import Connection
+    from headwater.storage.cleaner import Cleaned, CleanJob
 
 logger = logging.getLogger(__name__)
 
@@ -80,6 +82,8 @@ class BrokerCore:
         self.topic_log_configs: dict[bytes, LogConfig] = {}
         self.producer_ids = iter(range(0))
         self.is_failed = False
+        # The shell may compact elsewhere than in the owner's thread.
+        self.run_cleaning: Callable[[CleanJob, Callable[[Cleaned | None, str], None]], None] | None = None
         self.when_broken: Callable[[OSError], None] | None = None  # the shell ends the broker
         self.are_coordinators_loaded = self.has_authorizer = False
         self.store = LogStore(
@@ -102,7 +106,6 @@ class BrokerCore:
         except BaseException:
             self.store.abandon()
             raise
-        self.compacting = Compacting(self)
         self.schedule_chores()
 
     # -- start
@@ -331,7 +334,7 @@ class BrokerCore:
 
     def schedule_chores(self) -> None:
         settings = self.settings
-        self.repeat(settings.log_cleaner_backoff_ms, self.compacting.start_next)
+        self.repeat(settings.log_cleaner_backoff_ms, self.compact)
         self.repeat(settings.log_retention_check_interval_ms, self.apply_retention)
         self.repeat(settings.offsets_retention_check_interval_ms, self.expire_offsets)
         self.repeat(settings.producer_id_expiration_check_interval_ms, self.expire_producers)
@@ -379,6 +382,18 @@ class BrokerCore:
         logger.critical(
             "the journal cannot be written: %s. The broker ends; the next start takes what is on disk", error
         )
+
+    @cached_property
+    def compacting(self) -> "Compacting":
+        """What compacts; imported with the first log that may need it."""
+        from headwater.broker.compacting import Compacting
+
+        return Compacting(self)
+
+    def compact(self) -> None:
+        """Begins to compact the log that needs it most, if one does."""
+        if any(log.config.compact and log.segments for log in self.store.logs.values()):
+            self.compacting.start_next()
 
     def broken_by(self, error: OSError) -> None:
         """The files are not what the state in memory says any more: the broker has to end."""

@@ -327,7 +327,7 @@ class Server:
         self.checkpoint_thread = None if inline else ThreadPoolExecutor(1, "headwater-checkpoint")
         self.cleaner = None if inline else CleanerProcess(self.loop)
         if self.cleaner is not None:
-            core.compacting.run_elsewhere = self.cleaner.run
+            core.run_cleaning = self.cleaner.run
         core.when_broken = self.fail
         self.idle_sweep = self.loop.call_later(IDLE_SWEEP_S, self.close_idle)
         core.timers.call_later(core.settings.log_flush_offset_checkpoint_interval_ms, self.checkpoint_regularly)
@@ -489,7 +489,7 @@ class Server:
         if error is None:
             self.core.store.finish_checkpoint(checkpoint)
             self.core.statistics.checkpoints += 1
-            self.core.compacting.start_next()
+            self.core.compact()
             self.after_event()
         elif isinstance(error, OSError) and is_disk_full(error):
             logger.error("the disk is full: no checkpoint; writes are refused until there is room")

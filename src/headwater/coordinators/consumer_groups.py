@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
 
-import re2
-
 from headwater.coordinators import consumer_records as written
 from headwater.coordinators.assignors import ASSIGNORS, Subscriber
 from headwater.coordinators.consumer_group import (
@@ -350,6 +348,8 @@ class ConsumerGroups:
         for expression in [e for e in group.expressions if e not in wanted]:
             change.emit(written.expression_record(group.group_id, expression, None))
         for expression in sorted(wanted):
+            import re2  # on first use: most groups name their topics
+
             known = group.expressions.get(expression)
             if known is not None and known.version == self.topics.topics_version:
                 continue
@@ -543,6 +543,8 @@ def check_expression(expression: str) -> None:
     """Raises GroupError for what RE2 cannot read. RE2 takes linear time, whatever a client sends."""
     if len(expression) > EXPRESSION_CHARACTERS_MAX:
         raise GroupError(ErrorCode.INVALID_REGULAR_EXPRESSION, "The regular expression is too long.")
+    import re2
+
     options = re2.Options()
     options.log_errors = False
     try:

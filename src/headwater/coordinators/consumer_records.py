@@ -7,6 +7,8 @@ names. Record 4 (the topics' partitions) is no longer written since Kafka 4.1; a
 
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import cache
+from importlib import import_module
 from typing import Any
 
 from headwater.coordinators.consumer_group import (
@@ -20,43 +22,29 @@ from headwater.coordinators.consumer_group import (
 from headwater.coordinators.group_records import StateRecord, versioned
 from headwater.effects.buffers import Buffer
 from headwater.protocol.compiled import decode, encode
-from headwater.protocol.messages.stored_consumer_group_current_member_assignment import (
-    ConsumerGroupCurrentMemberAssignmentKey,
-    ConsumerGroupCurrentMemberAssignmentValue,
-)
-from headwater.protocol.messages.stored_consumer_group_member_metadata import (
-    ConsumerGroupMemberMetadataKey,
-    ConsumerGroupMemberMetadataValue,
-)
-from headwater.protocol.messages.stored_consumer_group_metadata import (
-    ConsumerGroupMetadataKey,
-    ConsumerGroupMetadataValue,
-)
-from headwater.protocol.messages.stored_consumer_group_regular_expression import (
-    ConsumerGroupRegularExpressionKey,
-    ConsumerGroupRegularExpressionValue,
-)
-from headwater.protocol.messages.stored_consumer_group_target_assignment_member import (
-    ConsumerGroupTargetAssignmentMemberKey,
-    ConsumerGroupTargetAssignmentMemberValue,
-)
-from headwater.protocol.messages.stored_consumer_group_target_assignment_metadata import (
-    ConsumerGroupTargetAssignmentMetadataKey,
-    ConsumerGroupTargetAssignmentMetadataValue,
-)
 
-GROUP_EPOCH = ConsumerGroupMetadataKey.RECORD_TYPE
-KEY_CLASSES: dict[int, Any] = {
-    key_class.RECORD_TYPE: key_class
-    for key_class in (
-        ConsumerGroupMetadataKey,
-        ConsumerGroupMemberMetadataKey,
-        ConsumerGroupTargetAssignmentMetadataKey,
-        ConsumerGroupTargetAssignmentMemberKey,
-        ConsumerGroupCurrentMemberAssignmentKey,
-        ConsumerGroupRegularExpressionKey,
-    )
+GROUP_EPOCH, MEMBER, TARGET_EPOCH, TARGET, CURRENT, EXPRESSION = 3, 5, 6, 7, 8, 16
+# Imported with the first record of the kind: most brokers start without such groups.
+MESSAGES = {
+    GROUP_EPOCH: ("stored_consumer_group_metadata", "ConsumerGroupMetadata"),
+    MEMBER: ("stored_consumer_group_member_metadata", "ConsumerGroupMemberMetadata"),
+    TARGET_EPOCH: ("stored_consumer_group_target_assignment_metadata", "ConsumerGroupTargetAssignmentMetadata"),
+    TARGET: ("stored_consumer_group_target_assignment_member", "ConsumerGroupTargetAssignmentMember"),
+    CURRENT: ("stored_consumer_group_current_member_assignment", "ConsumerGroupCurrentMemberAssignment"),
+    EXPRESSION: ("stored_consumer_group_regular_expression", "ConsumerGroupRegularExpression"),
 }
+
+
+@cache
+def key_class(record_type: int) -> Any:
+    module, name = MESSAGES[record_type]
+    return getattr(import_module(f"headwater.protocol.messages.{module}"), name + "Key")
+
+
+@cache
+def value_class(record_type: int) -> Any:
+    module, name = MESSAGES[record_type]
+    return getattr(import_module(f"headwater.protocol.messages.{module}"), name + "Value")
 
 
 def record(key: Any, value: Any | None) -> StateRecord:
@@ -66,22 +54,22 @@ def record(key: Any, value: Any | None) -> StateRecord:
 
 def group_epoch_record(group_id: str, epoch: int | None, metadata_hash: int = 0) -> StateRecord:
     """A group's epoch, or with None the removal of the group."""
-    value = None if epoch is None else ConsumerGroupMetadataValue(epoch, metadata_hash)
-    return record(ConsumerGroupMetadataKey(group_id), value)
+    value = None if epoch is None else value_class(GROUP_EPOCH)(epoch, metadata_hash)
+    return record(key_class(GROUP_EPOCH)(group_id), value)
 
 
 def target_epoch_record(group_id: str, epoch: int | None, timestamp: int = 0) -> StateRecord:
-    value = None if epoch is None else ConsumerGroupTargetAssignmentMetadataValue(epoch, timestamp)
-    return record(ConsumerGroupTargetAssignmentMetadataKey(group_id), value)
+    value = None if epoch is None else value_class(TARGET_EPOCH)(epoch, timestamp)
+    return record(key_class(TARGET_EPOCH)(group_id), value)
 
 
 def member_record(group_id: str, member: ConsumerMember) -> StateRecord:
     """A member's subscription."""
     classic = None
     if member.classic is not None:
-        protocols = [ConsumerGroupMemberMetadataValue.ClassicProtocol(*p) for p in member.classic.protocols]
-        classic = ConsumerGroupMemberMetadataValue.ClassicMemberMetadata(member.classic.session_timeout_ms, protocols)
-    value = ConsumerGroupMemberMetadataValue(
+        protocols = [value_class(MEMBER).ClassicProtocol(*p) for p in member.classic.protocols]
+        classic = value_class(MEMBER).ClassicMemberMetadata(member.classic.session_timeout_ms, protocols)
+    value = value_class(MEMBER)(
         member.instance_id,
         member.rack_id,
         member.client_id,
@@ -92,44 +80,41 @@ def member_record(group_id: str, member: ConsumerMember) -> StateRecord:
         member.assignor,
         classic,
     )
-    return record(ConsumerGroupMemberMetadataKey(group_id, member.member_id), value)
+    return record(key_class(MEMBER)(group_id, member.member_id), value)
 
 
 def target_record(group_id: str, member_id: str, target: Assignment) -> StateRecord:
-    topics = [
-        ConsumerGroupTargetAssignmentMemberValue.TopicPartition(topic_id, sorted(parts))
-        for topic_id, parts in sorted(target.items())
-    ]
-    value = ConsumerGroupTargetAssignmentMemberValue(topics)
-    return record(ConsumerGroupTargetAssignmentMemberKey(group_id, member_id), value)
+    topics = [value_class(TARGET).TopicPartition(topic_id, sorted(parts)) for topic_id, parts in sorted(target.items())]
+    value = value_class(TARGET)(topics)
+    return record(key_class(TARGET)(group_id, member_id), value)
 
 
 def current_record(group_id: str, member: ConsumerMember) -> StateRecord:
     """What a member has and what it is giving up."""
-    topic = ConsumerGroupCurrentMemberAssignmentValue.TopicPartitions
-    value = ConsumerGroupCurrentMemberAssignmentValue(
+    topic = value_class(CURRENT).TopicPartitions
+    value = value_class(CURRENT)(
         member.epoch,
         member.previous_epoch,
         member.state,
         [topic(topic_id, sorted(parts), None) for topic_id, parts in sorted(member.assigned.items())],
         [topic(topic_id, sorted(parts), None) for topic_id, parts in sorted(member.revoking.items())],
     )
-    return record(ConsumerGroupCurrentMemberAssignmentKey(group_id, member.member_id), value)
+    return record(key_class(CURRENT)(group_id, member.member_id), value)
 
 
 def expression_record(group_id: str, expression: str, found: ResolvedExpression | None) -> StateRecord:
     value = None
     if found is not None:
-        value = ConsumerGroupRegularExpressionValue(sorted(found.topics), found.version, found.timestamp)
-    return record(ConsumerGroupRegularExpressionKey(group_id, expression), value)
+        value = value_class(EXPRESSION)(sorted(found.topics), found.version, found.timestamp)
+    return record(key_class(EXPRESSION)(group_id, expression), value)
 
 
 def removal_records(group_id: str, member_id: str) -> list[StateRecord]:
     """What removes a member."""
     return [
-        record(ConsumerGroupCurrentMemberAssignmentKey(group_id, member_id), None),
-        record(ConsumerGroupTargetAssignmentMemberKey(group_id, member_id), None),
-        record(ConsumerGroupMemberMetadataKey(group_id, member_id), None),
+        record(key_class(CURRENT)(group_id, member_id), None),
+        record(key_class(TARGET)(group_id, member_id), None),
+        record(key_class(MEMBER)(group_id, member_id), None),
     ]
 
 
@@ -157,12 +142,12 @@ def snapshot_records(group: ConsumerGroup) -> Iterable[StateRecord]:
 
 def read_consumer_key(key: Buffer) -> Any | None:
     """What a record of these kinds is about; None for another kind. Raises ProtocolError."""
-    key_class = KEY_CLASSES.get(int.from_bytes(key[:2], "big"))
-    return None if key_class is None else decode(key_class, 0, key, 2)[0]
+    record_type = int.from_bytes(key[:2], "big")
+    return decode(key_class(record_type), 0, key, 2)[0] if record_type in MESSAGES else None
 
 
-def read_value(value_class: Any, value: Buffer) -> Any:
-    return decode(value_class, int.from_bytes(value[:2], "big"), value, 2)[0]
+def read_value(record_type: int, value: Buffer) -> Any:
+    return decode(value_class(record_type), int.from_bytes(value[:2], "big"), value, 2)[0]
 
 
 def read_assignment(topics: Iterable[Any]) -> Assignment:
@@ -174,18 +159,18 @@ def replay(group: ConsumerGroup, key: Any, value: Buffer | None) -> None:
     match key.RECORD_TYPE:
         case 3:
             if value is not None:
-                message = read_value(ConsumerGroupMetadataValue, value)
+                message = read_value(GROUP_EPOCH, value)
                 group.epoch, group.metadata_hash = message.epoch, message.metadata_hash
         case 5:
             replay_member(group, key.member_id, value)
         case 6:
             if value is not None:
-                group.target_epoch = read_value(ConsumerGroupTargetAssignmentMetadataValue, value).assignment_epoch
+                group.target_epoch = read_value(TARGET_EPOCH, value).assignment_epoch
         case 7:
             if value is None:
                 group.targets.pop(key.member_id, None)
             else:
-                message = read_value(ConsumerGroupTargetAssignmentMemberValue, value)
+                message = read_value(TARGET, value)
                 group.targets[key.member_id] = read_assignment(message.topic_partitions)
         case 8:
             replay_current(group, key.member_id, value)
@@ -193,7 +178,7 @@ def replay(group: ConsumerGroup, key: Any, value: Buffer | None) -> None:
             if value is None:
                 group.expressions.pop(key.regular_expression, None)
             else:
-                message = read_value(ConsumerGroupRegularExpressionValue, value)
+                message = read_value(EXPRESSION, value)
                 found = ResolvedExpression(frozenset(message.topics), message.version, message.timestamp)
                 group.expressions[key.regular_expression] = found
 
@@ -202,7 +187,7 @@ def replay_member(group: ConsumerGroup, member_id: str, value: Buffer | None) ->
     if value is None:
         group.remove_member(member_id)
         return
-    message = read_value(ConsumerGroupMemberMetadataValue, value)
+    message = read_value(MEMBER, value)
     classic = None
     if message.classic_member_metadata is not None:
         metadata = message.classic_member_metadata
@@ -233,7 +218,7 @@ def replay_current(group: ConsumerGroup, member_id: str, value: Buffer | None) -
         epoch, previous, state = none.epoch, none.previous_epoch, none.state
         assigned, revoking = none.assigned, none.revoking
     else:
-        message = read_value(ConsumerGroupCurrentMemberAssignmentValue, value)
+        message = read_value(CURRENT, value)
         epoch, previous, state = message.member_epoch, message.previous_member_epoch, MemberState(message.state)
         assigned = read_assignment(message.assigned_partitions)
         revoking = read_assignment(message.partitions_pending_revocation)
