@@ -102,6 +102,7 @@ class ConsumerGroup:
     owners: dict[tuple[bytes, int], str] = field(default_factory=dict)
     seen_version: int = -1  # of the topics' metadata
     sessions: dict[str, Timer] = field(default_factory=dict)
+    deadlines: dict[str, float] = field(default_factory=dict)  # when sessions end, on the steady clock
     revocations: dict[str, Timer] = field(default_factory=dict)
 
     def copy(self) -> "ConsumerGroup":

@@ -22,9 +22,9 @@ from headwater.coordinators.consumer_group import (
     ConsumerMember,
     MemberState,
     ResolvedExpression,
-    is_part_of,
 )
 from headwater.coordinators.group_records import StateRecord
+from headwater.coordinators.heartbeats import GroupError, Heartbeat, HeartbeatAnswer, check, check_epoch, subscribed
 from headwater.effects.buffers import Buffer
 from headwater.effects.clock import Clock
 from headwater.effects.waits import Deferred, Timers
@@ -32,17 +32,7 @@ from headwater.protocol.error_codes import ErrorCode
 
 logger = logging.getLogger(__name__)
 
-EXPRESSION_CHARACTERS_MAX = 4096
 FIRST_EPOCH = 1  # as Kafka: the first member makes it 2
-
-
-class GroupError(Exception):
-    """What cannot be done, as the code and message for the client."""
-
-    def __init__(self, code: ErrorCode, message: str | None = None) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
 
 
 class Topics(Protocol):
@@ -82,41 +72,6 @@ class ConsumerGroupLimits(NamedTuple):
     heartbeat_interval_ms: int = 5_000
     size_max: int = 2**31 - 1
     assignors: tuple[str, ...] = ("uniform", "range")
-
-
-class Heartbeat(NamedTuple):
-    """A request. None stands for what has not changed; `may_see` tells whether the client may know of a topic."""
-
-    group_id: str
-    member_id: str
-    epoch: int
-    instance_id: str | None
-    rack_id: str | None
-    rebalance_timeout_ms: int
-    topics: frozenset[str] | None
-    expression: str | None
-    assignor: str | None
-    owned: Assignment | None
-    client_id: str
-    client_host: str
-    may_see: Callable[[str], bool]
-
-    @property
-    def is_full(self) -> bool:
-        """Whether it tells all there is to tell; then the answer does as well."""
-        has_subscription = self.topics is not None or self.expression is not None
-        return self.rebalance_timeout_ms >= 0 and has_subscription and self.owned is not None
-
-
-class HeartbeatAnswer(NamedTuple):
-    """`assignment` is None where the member knows it."""
-
-    error: ErrorCode
-    message: str | None = None
-    member_id: str | None = None
-    epoch: int = 0
-    heartbeat_interval_ms: int = 0
-    assignment: Assignment | None = None
 
 
 class Change:
@@ -160,8 +115,17 @@ class ConsumerGroups:
 
     def heartbeat(self, request: Heartbeat) -> HeartbeatAnswer | Deferred:
         """Answers with a HeartbeatAnswer."""
+        group = self.groups.get(request.group_id)
+        if group is not None:
+            member = group.members.get(request.member_id)
+            if member is not None and self.has_nothing_new(group, member, request):
+                limits = self.configs_of(group.group_id)
+                self.start_session(group, member, limits.session_timeout_ms)
+                return HeartbeatAnswer(
+                    ErrorCode.NONE, None, member.member_id, member.epoch, limits.heartbeat_interval_ms
+                )
         try:
-            self.check(request)
+            check(request, self.limits.assignors)
             if request.epoch in (LEAVE_EPOCH, LEAVE_STATIC_EPOCH):
                 return self.leave(request)
             change = Change(self.group_for(request))
@@ -170,33 +134,17 @@ class ConsumerGroups:
         except GroupError as error:
             return HeartbeatAnswer(error.code, error.message)
 
-    def check(self, request: Heartbeat) -> None:
-        """Raises GroupError for a request that cannot be right whatever the state."""
-        problem = None
-        if not request.group_id.strip():
-            problem = "GroupId can't be empty."
-        elif not request.member_id.strip() and request.epoch != JOIN_EPOCH:
-            problem = "MemberId can't be empty."
-        elif request.instance_id is not None and not request.instance_id.strip():
-            problem = "InstanceId can't be empty."
-        elif request.rack_id is not None and not request.rack_id.strip():
-            problem = "RackId can't be empty."
-        elif request.epoch == JOIN_EPOCH:
-            problem = join_problem(request)
-        elif request.epoch == LEAVE_STATIC_EPOCH and request.instance_id is None:
-            problem = "InstanceId can't be null."
-        elif request.epoch < LEAVE_STATIC_EPOCH:
-            problem = f"MemberEpoch is {request.epoch}, but must be greater than or equal to -2."
-        if problem is not None:
-            raise GroupError(ErrorCode.INVALID_REQUEST, problem)
-        if request.assignor is not None and request.assignor not in self.limits.assignors:
-            raise GroupError(
-                ErrorCode.UNSUPPORTED_ASSIGNOR,
-                f"ServerAssignor {request.assignor} is not supported. Supported assignors: "
-                f"{', '.join(self.limits.assignors)}.",
-            )
-        if request.expression:
-            check_expression(request.expression)
+    def has_nothing_new(self, group: ConsumerGroup, member: ConsumerMember, request: Heartbeat) -> bool:
+        """Whether a heartbeat only says that its member lives, and there is nothing to tell it: nearly all of them."""
+        return (
+            request.epoch == member.epoch == group.target_epoch == group.epoch
+            and member.state is MemberState.STABLE
+            and request.says_nothing
+            and request.instance_id == member.instance_id
+            and (request.client_id, request.client_host) == (member.client_id, member.client_host)
+            and group.seen_version == self.topics.topics_version
+            and member.classic is None
+        )
 
     def group_for(self, request: Heartbeat) -> ConsumerGroup:
         group = self.groups.get(request.group_id)
@@ -435,16 +383,36 @@ class ConsumerGroups:
     # -- time
 
     def start_session(self, group: ConsumerGroup, member: ConsumerMember, timeout_ms: int) -> None:
-        """The member lives: its session starts anew."""
-        timer = group.sessions.pop(member.member_id, None)
-        if timer is not None:
-            timer.cancel()
-        group_id, member_id = group.group_id, member.member_id
+        """The member lives: its session starts anew.
+
+        A timer that runs is left alone: when it is due, it looks whether the session has been prolonged meanwhile.
+        """
+        member_id = member.member_id
         if member.classic is not None:
             timeout_ms = member.classic.session_timeout_ms
-        group.sessions[member_id] = self.timers.call_later(
-            timeout_ms, lambda: self.expire(group_id, member_id, "its session expired")
-        )
+        deadline_ms = self.timers.clock.steady_ms() + timeout_ms
+        group.deadlines[member_id] = deadline_ms
+        timer = group.sessions.get(member_id)
+        if timer is None or timer.deadline_ms > deadline_ms:
+            if timer is not None:
+                timer.cancel()
+            self.arm_session(group, member_id, timeout_ms)
+
+    def arm_session(self, group: ConsumerGroup, member_id: str, delay_ms: float) -> None:
+        group_id = group.group_id
+
+        def look() -> None:
+            known = self.groups.get(group_id)
+            if known is None or member_id not in known.deadlines:
+                return
+            left_ms = known.deadlines[member_id] - self.timers.clock.steady_ms()
+            if left_ms > 0:
+                self.arm_session(known, member_id, left_ms)
+            else:
+                known.sessions.pop(member_id, None)
+                self.expire(group_id, member_id, "its session expired")
+
+        group.sessions[member_id] = self.timers.call_later(delay_ms, look)
 
     def watch_revocation(self, group: ConsumerGroup, member: ConsumerMember) -> None:
         """Gives a member that has to give up partitions its rebalance timeout to do so."""
@@ -469,6 +437,7 @@ class ConsumerGroups:
 
     def stop_timers(self, group: ConsumerGroup, member_id: str) -> None:
         self.cancel_revocation(group, member_id)
+        group.deadlines.pop(member_id, None)
         timer = group.sessions.pop(member_id, None)
         if timer is not None:
             timer.cancel()
@@ -527,63 +496,3 @@ class ConsumerGroups:
             is_classic = member.classic is not None
             return ErrorCode.ILLEGAL_GENERATION if is_classic else ErrorCode.STALE_MEMBER_EPOCH
         return ErrorCode.NONE
-
-
-def join_problem(request: Heartbeat) -> str | None:
-    if request.rebalance_timeout_ms < 0:
-        return "RebalanceTimeoutMs must be provided in first request."
-    if request.owned is None or request.owned:
-        return "TopicPartitions must be empty when (re-)joining."
-    if request.topics is None and not request.expression:
-        return "Either SubscribedTopicNames or SubscribedTopicRegex must be non-null when (re-)joining."
-    return None
-
-
-def check_expression(expression: str) -> None:
-    """Raises GroupError for what RE2 cannot read. RE2 takes linear time, whatever a client sends."""
-    if len(expression) > EXPRESSION_CHARACTERS_MAX:
-        raise GroupError(ErrorCode.INVALID_REGULAR_EXPRESSION, "The regular expression is too long.")
-    import re2
-
-    options = re2.Options()
-    options.log_errors = False
-    try:
-        re2.compile(expression, options)
-    except re2.error as error:
-        message = f"SubscribedTopicRegex `{expression}` is not a valid regular expression: {error}."
-        raise GroupError(ErrorCode.INVALID_REGULAR_EXPRESSION, message) from error
-
-
-def check_epoch(member: ConsumerMember, epoch: int, owned: Assignment | None) -> None:
-    """Raises GroupError for a member that is not where the group has it.
-
-    The epoch before is allowed where the member has nothing that it should not have: an answer may have been lost.
-    """
-    if epoch == member.epoch:
-        return
-    has_lost_answer = epoch == member.previous_epoch and owned is not None and is_part_of(owned, member.assigned)
-    if epoch > member.epoch or not has_lost_answer:
-        relation = "greater" if epoch > member.epoch else "smaller"
-        raise GroupError(
-            ErrorCode.FENCED_MEMBER_EPOCH,
-            f"The consumer group member has a {relation} member epoch ({epoch}) than the one known by the group "
-            f"coordinator ({member.epoch}). The member must abandon all its partitions and rejoin.",
-        )
-
-
-def subscribed(member: ConsumerMember, request: Heartbeat) -> ConsumerMember:
-    """The member with what the request says anew."""
-    return replace(
-        member,
-        instance_id=request.instance_id if request.instance_id is not None else member.instance_id,
-        rack_id=request.rack_id if request.rack_id is not None else member.rack_id,
-        client_id=request.client_id,
-        client_host=request.client_host,
-        topics=request.topics if request.topics is not None else member.topics,
-        expression=request.expression if request.expression is not None else member.expression,
-        rebalance_timeout_ms=request.rebalance_timeout_ms
-        if request.rebalance_timeout_ms >= 0
-        else member.rebalance_timeout_ms,
-        assignor=request.assignor if request.assignor is not None else member.assignor,
-        classic=None,
-    )

@@ -10,10 +10,7 @@ from headwater.coordinators.consumer_group import JOIN_EPOCH, ConsumerGroup, Con
 from headwater.coordinators.consumer_groups import (
     ConsumerGroupLimits,
     ConsumerGroups,
-    GroupError,
     GroupLog,
-    Heartbeat,
-    HeartbeatAnswer,
     Topics,
 )
 from headwater.coordinators.consumer_records import group_removal_records, read_consumer_key, snapshot_records
@@ -26,6 +23,7 @@ from headwater.coordinators.group_records import (
     read_key,
     read_offset,
 )
+from headwater.coordinators.heartbeats import GroupError, Heartbeat, HeartbeatAnswer, check
 from headwater.coordinators.membership import (
     Append,
     GroupLimits,
@@ -92,7 +90,7 @@ class GroupCoordinator:
         """ConsumerGroupHeartbeat; answers with a HeartbeatAnswer."""
         if request.group_id in self.groups and request.epoch == JOIN_EPOCH:
             try:
-                self.consumers.check(request)
+                check(request, self.consumers.limits.assignors)
                 self.migration.upgrade(request.group_id)
             except GroupError as error:
                 return HeartbeatAnswer(error.code, error.message)

@@ -20,9 +20,10 @@ from headwater.coordinators.consumer_group import (
     ConsumerMember,
     MemberState,
 )
-from headwater.coordinators.consumer_groups import Change, ConsumerGroups, GroupError
+from headwater.coordinators.consumer_groups import Change, ConsumerGroups
 from headwater.coordinators.group import Group, GroupState, Member
 from headwater.coordinators.group_records import group_record
+from headwater.coordinators.heartbeats import GroupError
 from headwater.coordinators.membership import JoinAnswer, JoinRequest, Membership, SyncAnswer
 from headwater.effects.waits import Deferred
 from headwater.protocol.compiled import decode, encode

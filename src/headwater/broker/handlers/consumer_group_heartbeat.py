@@ -9,7 +9,7 @@ from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
 from headwater.broker.features import GROUP_VERSION
 from headwater.coordinators.consumer_group import JOIN_EPOCH, Assignment
-from headwater.coordinators.consumer_groups import Heartbeat, HeartbeatAnswer
+from headwater.coordinators.heartbeats import Heartbeat, HeartbeatAnswer
 from headwater.effects.waits import Deferred
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.consumer_group_heartbeat import (
