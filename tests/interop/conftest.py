@@ -1,17 +1,25 @@
 """The tools of other people that these tests run: where one cannot be had, its tests are skipped with the reason."""
 
+import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from .servers import HeadwaterServer, running_server
+from .servers import HeadwaterServer, free_port, running_server
 
 HERE = Path(__file__).parent
 KAFKA_SH = HERE / "kafka" / "kafka.sh"
 TOOL_TIMEOUT_S = 110
+# What a Kafka and a Headwater that are compared both have.
+SAME_SETTINGS = {
+    "auto.create.topics.enable": "false",
+    "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+    "super.users": "User:ANONYMOUS",
+}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -69,3 +77,28 @@ def clients_classpath(tmp_path_factory: pytest.TempPathFactory) -> str:
     run(["mvn", "-q", "-B", "-f", HERE / "java" / "pom.xml", *goal])
     run(["javac", "-cp", f"{target}/lib/*", "-d", target, HERE / "java" / "AnswerCheck.java"])
     return f"{target}:{target}/lib/*"
+
+
+@pytest.fixture(scope="module")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a fresh one-node Kafka."""
+    need("java")
+    need("mvn")
+    run([KAFKA_SH, "jars"])
+    directory = tmp_path_factory.mktemp("kafka")
+    (directory / "extra").write_text("".join(f"{key}={value}\n" for key, value in SAME_SETTINGS.items()))
+    port = free_port()
+    environment = {**os.environ, "EXTRA": str(directory / "extra")}
+    command = [str(KAFKA_SH), "start", str(port), str(directory / "data")]
+    started = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=True)
+    process_id = int(started.stdout.split()[0])
+    yield f"127.0.0.1:{port}"
+    os.kill(process_id, signal.SIGKILL)
+
+
+@pytest.fixture(scope="module")
+def headwater(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HeadwaterServer]:
+    """Headwater, to be compared with `kafka`: with the same settings."""
+    options = [word for key, value in SAME_SETTINGS.items() for word in ("--set", f"{key}={value}")]
+    with running_server(tmp_path_factory.mktemp("headwater"), *options) as server:
+        yield server

@@ -1,43 +1,13 @@
 """A real Apache Kafka and Headwater are asked the same, in every version that both have; their answers must be the same."""
 
-import os
-import signal
-import subprocess
-from collections.abc import Iterator
-
 import pytest
 
-from .conftest import KAFKA_SH, need, run
 from .differential import Side, differences, run_step, script
 from .exceptions import HERE
-from .servers import HeadwaterServer, free_port, running_server
+from .servers import HeadwaterServer
 
 TOPICS = ("t", "x", "a.b")
 COMPARISONS_MIN = 700
-EXTRA_SETTINGS = "auto.create.topics.enable=false\n"
-
-
-@pytest.fixture(scope="module")
-def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a fresh one-node Kafka."""
-    need("java")
-    need("mvn")
-    run([KAFKA_SH, "jars"])
-    directory = tmp_path_factory.mktemp("kafka")
-    (directory / "extra").write_text(EXTRA_SETTINGS)
-    port = free_port()
-    environment = {**os.environ, "EXTRA": str(directory / "extra")}
-    command = [str(KAFKA_SH), "start", str(port), str(directory / "data")]
-    started = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=True)
-    process_id = int(started.stdout.split()[0])
-    yield f"127.0.0.1:{port}"
-    os.kill(process_id, signal.SIGKILL)
-
-
-@pytest.fixture(scope="module")
-def headwater(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HeadwaterServer]:
-    with running_server(tmp_path_factory.mktemp("headwater"), "--set", EXTRA_SETTINGS.strip()) as server:
-        yield server
 
 
 def expected_differences() -> list[tuple[str, str]]:
