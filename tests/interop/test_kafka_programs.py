@@ -123,6 +123,7 @@ def test_transactional_message_copier(kafka_tool: Tool, server: HeadwaterServer)
     assert found == [str(n) for n in range(count)]
 
 
+@pytest.mark.timeout(420)
 def test_streams_with_exactly_once(kafka_tool: Tool, tmp_path: Path) -> None:
     """Kafka Streams' smoke test: joins, windows, aggregates, tables; its driver checks every result."""
     with running_server(tmp_path) as server:
