@@ -274,6 +274,24 @@ def test_a_full_group_takes_no_more_members() -> None:
     assert Member(broker, "b").join().error_code == ErrorCode.GROUP_MAX_SIZE_REACHED
 
 
+def test_empty_groups_go_with_their_last_offset() -> None:
+    broker = new_broker(**{"offsets.retention.minutes": 1, "offsets.retention.check.interval.ms": 10_000})
+    a = Member(broker, "a")
+    a.join()
+    partition = OffsetCommitRequest.OffsetCommitRequestPartition(0, 5)
+    topic = OffsetCommitRequest.OffsetCommitRequestTopic(name="t", partitions=[partition])
+    broker.call(ApiKey.OFFSET_COMMIT, 9, OffsetCommitRequest(GROUP, a.epoch, "a", topics=[topic]))
+    for _ in range(20):
+        broker.advance(5_000)
+        a.beat()
+    assert describe(broker).group_state == "Stable"
+    a.leave()
+    broker.advance(90_000)
+    assert describe(broker).error_code == ErrorCode.GROUP_ID_NOT_FOUND
+    broker.kill()
+    assert broker.core.groups.group_ids() == []
+
+
 # -- both protocols
 
 

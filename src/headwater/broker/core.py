@@ -204,7 +204,12 @@ class BrokerCore:
         if log is None:
             log = self.store.open_log(topic.name, topic.topic_id, partition, self.log_config(topic))
             if log.producers.ongoing and self.are_coordinators_loaded:
-                self.state_topics.end_hanging(log)
+                try:
+                    self.state_topics.end_hanging(log)
+                except (
+                    OSError
+                ) as error:  # what is open stays in the way of readers of committed records until a restart
+                    logger.error("%s: an open transaction cannot be seen to: %s", log.directory, error)
         return log
 
     def config_changed(self, topic: Topic) -> None:

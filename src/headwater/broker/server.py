@@ -41,7 +41,7 @@ REQUESTS_UNDER_WAY_MAX = 256
 WRITE_BUFFER_BYTES_HIGH = 4 << 20
 JOURNAL_WAITING_BYTES_MAX = 64 << 20
 JOIN_BYTES_MAX = 32 * 1024
-IDLE_SWEEP_S = 30.0
+SWEEP_S = 30.0
 FLUSH_ON_STOP_S = 5.0
 
 
@@ -329,7 +329,7 @@ class Server:
         if self.cleaner is not None:
             core.run_cleaning = self.cleaner.run
         core.when_broken = self.fail
-        self.idle_sweep = self.loop.call_later(IDLE_SWEEP_S, self.close_idle)
+        self.sweeping = self.loop.call_later(SWEEP_S, self.sweep)
         core.timers.call_later(core.settings.log_flush_offset_checkpoint_interval_ms, self.checkpoint_regularly)
 
     async def listen(self, listener: Listener, endpoint: Endpoint, port: int) -> int:
@@ -386,14 +386,15 @@ class Server:
         client.pause("journal")
         self.waiting_for_journal.append(client)
 
-    def close_idle(self) -> None:
+    def sweep(self) -> None:
+        """Now and then: closes idle connections, and takes certificates that have changed."""
         limit_ms = self.core.settings.connections_max_idle_ms
         if limit_ms >= 0:
             before_s = self.loop.time() - limit_ms / 1000
             for client in [c for c in self.clients if c.last_active_s < before_s and not c.slots]:
                 client.close()
         self.reload_certificates()
-        self.idle_sweep = self.loop.call_later(IDLE_SWEEP_S, self.close_idle)
+        self.sweeping = self.loop.call_later(SWEEP_S, self.sweep)
 
     # -- the journal
 
@@ -533,7 +534,7 @@ class Server:
         """Answers what is under way, syncs everything and closes."""
         for listening in self.listening:
             listening.close()
-        self.idle_sweep.cancel()
+        self.sweeping.cancel()
         if self.timer is not None:
             self.timer.cancel()
         for client in self.clients:

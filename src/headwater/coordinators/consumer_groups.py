@@ -9,7 +9,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from headwater.coordinators import consumer_records as written
 from headwater.coordinators.assignors import ASSIGNORS, Subscriber
@@ -32,6 +32,7 @@ from headwater.protocol.error_codes import ErrorCode
 
 logger = logging.getLogger(__name__)
 
+Answer = TypeVar("Answer")
 FIRST_EPOCH = 1  # as Kafka: the first member makes it 2
 
 
@@ -129,8 +130,7 @@ class ConsumerGroups:
             if request.epoch in (LEAVE_EPOCH, LEAVE_STATIC_EPOCH):
                 return self.leave(request)
             change = Change(self.group_for(request))
-            answer: HeartbeatAnswer | Deferred = self.commit(change, lambda: self.advance(change, request))
-            return answer
+            return self.commit(change, lambda: self.advance(change, request))
         except GroupError as error:
             return HeartbeatAnswer(error.code, error.message)
 
@@ -154,7 +154,7 @@ class ConsumerGroups:
             group = ConsumerGroup(request.group_id, epoch=FIRST_EPOCH)
         return group
 
-    def commit(self, change: Change, decide: Callable[[], Any]) -> Any:
+    def commit(self, change: Change, decide: Callable[[], Answer]) -> Answer | Deferred:
         """Lets `decide` make its changes, appends them, and answers when they are on disk.
 
         Raises GroupError; then the group is as before.
@@ -365,7 +365,7 @@ class ConsumerGroups:
                 self.remove(change, [member_id])
             return HeartbeatAnswer(ErrorCode.NONE, None, member_id, request.epoch)
 
-        return self.commit(change, decide)  # type: ignore[no-any-return]
+        return self.commit(change, decide)
 
     def remove(self, change: Change, member_ids: Iterable[str]) -> None:
         """Takes members out of the group, which begins a new epoch."""

@@ -291,6 +291,8 @@ class GroupCoordinator:
                 and (keys or group_id in self.offsets.groups)
             ):
                 records.append(group_record(group_id, None))
+            if consumers is not None and not consumers.members and len(keys) == len(self.offsets.of_group(group_id)):
+                records += group_removal_records(consumers)
             if records:
                 self.append_removal(group_id, records, ErrorCode.NONE)
                 done(len(keys))

@@ -9,7 +9,7 @@ open. Sources: GroupMetadataManager.java (convertToConsumerGroup, consumerGroupJ
 """
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 
 from headwater.coordinators import consumer_records as written
@@ -209,12 +209,11 @@ class Migration:
             return JoinAnswer(ErrorCode.UNKNOWN_MEMBER_ID, member_id)
         change = Change(group)
         try:
-            answer = self.consumers.commit(change, lambda: self.joined(change, request, member_id, protocol))
+            return self.consumers.commit(change, lambda: self.joined(change, request, member_id, protocol))
         except GroupError as error:
             return JoinAnswer(error.code, member_id)
         except ProtocolError:
             return JoinAnswer(ErrorCode.INCONSISTENT_GROUP_PROTOCOL, member_id)
-        return answer  # type: ignore[no-any-return]
 
     def common_protocol(self, group: ConsumerGroup, request: JoinRequest) -> str | None:
         """The member's first protocol that all members of the classic protocol have."""
@@ -314,9 +313,8 @@ class Migration:
                 members.append(member.member_id)
         if members:
             change = Change(group)
-            decide: Callable[[], None] = lambda: self.consumers.remove(change, members)  # noqa: E731
             try:
-                self.consumers.commit(change, decide)
+                self.consumers.commit(change, lambda: self.consumers.remove(change, members))
             except GroupError as failure:
                 return [failure.code for _ in results]
         return results

@@ -1,5 +1,8 @@
 """OffsetCommit, 2 to 10: positions of a group; answers when they are on disk. From 10 topics go by id (KIP-848)."""
 
+from collections.abc import Iterable
+from typing import Any
+
 from headwater.broker.authorization import may_group, may_topic
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
@@ -15,7 +18,7 @@ TOPIC_ID_VERSION = 10
 def handle(core: BrokerCore, request: Request) -> OffsetCommitResponse | Deferred:
     body: OffsetCommitRequest = request.body
     by_id = request.api_version >= TOPIC_ID_VERSION
-    names = topic_names(core, body, by_id)
+    names = topic_names(core, body.topics, by_id)
     if not may_group(core, request, Operation.READ, body.group_id):
         return response(body, names, {}, ErrorCode.GROUP_AUTHORIZATION_FAILED, by_id)
     errors: dict[TopicPartition, ErrorCode] = {}
@@ -62,11 +65,11 @@ def check(core: BrokerCore, body: OffsetCommitRequest, version: int) -> ErrorCod
     return error
 
 
-def topic_names(core: BrokerCore, body: OffsetCommitRequest, by_id: bool) -> list[str | None]:
+def topic_names(core: BrokerCore, topics: Iterable[Any], by_id: bool) -> list[str | None]:
     """The name of each topic in the request; None for an unknown id."""
     if not by_id:
-        return [topic.name for topic in body.topics]
-    found = [core.metadata.by_id.get(topic.topic_id) for topic in body.topics]
+        return [topic.name for topic in topics]
+    found = [core.metadata.by_id.get(topic.topic_id) for topic in topics]
     return [topic.name if topic is not None else None for topic in found]
 
 

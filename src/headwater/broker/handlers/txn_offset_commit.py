@@ -7,6 +7,7 @@ transaction by this request itself (KIP-890); from 6 topics go by id (KIP-1319).
 from headwater.broker.authorization import may_group, may_topic, may_transaction
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
+from headwater.broker.handlers.offset_commit import topic_names
 from headwater.broker.metadata import MetadataError
 from headwater.coordinators.offsets import Commit, TopicPartition
 from headwater.coordinators.transaction import EPOCH_PER_TRANSACTION
@@ -23,7 +24,7 @@ Errors = dict[TopicPartition, ErrorCode]
 
 def handle(core: BrokerCore, request: Request) -> TxnOffsetCommitResponse | Deferred:
     body: TxnOffsetCommitRequest = request.body
-    names = topic_names(core, request)
+    names = topic_names(core, body.topics, by_id=request.api_version >= TOPIC_ID_VERSION)
     if not may_transaction(core, request, Operation.WRITE, body.transactional_id):
         return response(body, names, {}, ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED)
     if not may_group(core, request, Operation.READ, body.group_id):
@@ -70,15 +71,6 @@ def take_into_transaction(core: BrokerCore, request: Request) -> ErrorCode:
             return ErrorCode.INVALID_PRODUCER_EPOCH
         case _:
             return error
-
-
-def topic_names(core: BrokerCore, request: Request) -> list[str | None]:
-    """The name of each topic in the request; None for an unknown id."""
-    body: TxnOffsetCommitRequest = request.body
-    if request.api_version < TOPIC_ID_VERSION:
-        return [topic.name for topic in body.topics]
-    found = [core.metadata.by_id.get(topic.topic_id) for topic in body.topics]
-    return [topic.name if topic is not None else None for topic in found]
 
 
 def sorted_out(core: BrokerCore, request: Request, names: list[str | None]) -> tuple[Errors, list[Commit]]:
