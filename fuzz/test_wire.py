@@ -16,11 +16,11 @@ from headwater.protocol.errors import ProtocolError
 from headwater.protocol.frames import request_frame
 from headwater.protocol.messages.metadata import MetadataRequest
 from tests.broker.harness import Harness
-from tests.interop.test_every_version import requests
+from tests.interop.test_every_version import every_request
 
 BROKER = Harness()
 BROKER.create_topic("versions", 2)
-MESSAGES = requests(BROKER.core.metadata.topics["versions"].topic_id)
+MESSAGES = every_request(BROKER.core.metadata.topics["versions"].topic_id)
 CASES = [(key, version) for key, low, high in advertised() for version in range(max(low, APIS[key].low), high + 1)]
 
 

@@ -1,6 +1,7 @@
 """Compaction: what stays, what goes and when, in every kind of batch; and that nothing is lost on the way."""
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import asdict
@@ -265,7 +266,7 @@ def test_a_job_in_a_process_of_its_own_does_the_same(tmp_path: Path) -> None:
         if isinstance(files, MemoryFiles):
             cleaned = run_job(files, job)
         else:
-            command = [sys.executable, "-m", COMMAND_MODULE]
+            command = [sys.executable, "-m", COMMAND_MODULE, str(os.getpid())]
             done = subprocess.run(command, input=job_text(job), capture_output=True, text=True, check=True)
             cleaned = read_result(done.stdout)
         copy = files.open(f"{directory}/{CLEANING_DIRECTORY}/{0:020d}.log")
@@ -274,6 +275,14 @@ def test_a_job_in_a_process_of_its_own_does_the_same(tmp_path: Path) -> None:
         assert len([r for header, batch in batches(data) for r in records(header, batch)]) == 20
         results.append((json.dumps(asdict(cleaned)), data))
     assert results[0] == results[1]
+
+
+def test_a_job_ends_with_its_broker(tmp_path: Path) -> None:
+    (tmp_path / f"{0:020d}.log").write_bytes(build_batch([Record(b"k", bytes(1 << 20), (), 5)]))
+    job = CleanJob(str(tmp_path), [0], 1, 0, 10, 1000, 1 << 30, 4096, 1000)
+    command = [sys.executable, "-m", COMMAND_MODULE, str(os.getppid())]  # not the parent of the process
+    done = subprocess.run(command, input=job_text(job), capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "the broker is gone\n")
 
 
 @pytest.mark.parametrize("seed", range(40))

@@ -11,7 +11,8 @@ from headwater.protocol.records import Record, batches, build_batch, read_header
 from headwater.storage.config import LogConfig
 from headwater.storage.errors import DirectoryInUseError, FormatError, OffsetOutOfRangeError
 from headwater.storage.log import Log
-from headwater.storage.store import LogStore
+from headwater.storage.store import CLEANER_LOCK, LogStore
+from headwater.storage.swaps import CLEANING_DIRECTORY
 
 TOPIC_ID = b"t" * 16
 SMALL = LogConfig(segment_bytes=2000, index_interval_bytes=200)
@@ -198,6 +199,29 @@ def test_two_brokers_do_not_share_a_directory() -> None:
         LogStore(store.files, "data", store.clock, SeededEntropy())
     store.store.close()
     LogStore(store.files, "data", store.clock, SeededEntropy()).abandon()
+
+
+def test_a_broker_does_not_start_beside_the_compaction_of_one_before() -> None:
+    store = filled(1)
+    store.store.close()
+    compaction = store.files.lock(f"data/{CLEANER_LOCK}")
+    with pytest.raises(DirectoryInUseError, match="compaction"):
+        LogStore(store.files, "data", store.clock, SeededEntropy())
+    compaction.release()
+    LogStore(store.files, "data", store.clock, SeededEntropy()).abandon()
+
+
+def test_a_log_is_removed_with_what_a_compaction_has_left_in_it() -> None:
+    store = filled(1)
+    files = store.files
+    for name in ("t-0", "0.1-t-delete"):  # of a topic that is there, and of one whose removal was interrupted
+        files.make_directory(f"data/{name}")
+        files.make_directory(f"data/{name}/{CLEANING_DIRECTORY}")
+        files.open(f"data/{name}/{CLEANING_DIRECTORY}/0.log", create=True)
+    store.store.delete_log("t", TOPIC_ID, 0)
+    assert not files.exists("data/t-0")
+    store.reopen(clean=False)
+    assert not files.exists("data/0.1-t-delete")
 
 
 @pytest.mark.parametrize("content", [b"version=2\n", b"version=1\nheadwater.format=9\n", b"\xff\xfe", b""])

@@ -1,35 +1,40 @@
 """The process that compacts: it shares no interpreter lock with the requests, and gives way to them.
 
-One a job: it costs nothing while there is none, and its memory is gone when it is done. A thread waits for it.
+One a job: it costs nothing while there is none, and its memory is gone when it is done. A thread waits for it. It inherits
+a lock: where the broker is killed, the next one on the directory waits until this process has seen that, and is gone
+(`LogStore.wait_for_cleaner`).
 """
 
 import asyncio
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
+
+from headwater.effects.files import DiskLock
+from headwater.storage.store import CLEANER_LOCK
 
 if TYPE_CHECKING:
     from headwater.broker.compacting import Done
     from headwater.storage.cleaner import CleanJob
 
 
-COMMAND = [sys.executable, "-m", "headwater.storage.cleaner"]
-
-
 class CleanerProcess:
     """Runs one job at a time and calls back in the loop."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, directory: str) -> None:
         self.loop = loop
+        self.lock_path = f"{directory}/{CLEANER_LOCK}"
         self.thread = ThreadPoolExecutor(1, "headwater-cleaner")
         self.process: subprocess.Popen[str] | None = None
         self.is_stopping = False
 
     def run(self, job: "CleanJob", done: "Done") -> None:
-        from headwater.storage.cleaner import job_text, read_result  # not needed to start the broker
+        from headwater.storage.cleaner import COMMAND_MODULE, job_text, read_result  # not needed to start
 
-        future = self.loop.run_in_executor(self.thread, self.wait_for, job_text(job))
+        command = [sys.executable, "-m", COMMAND_MODULE, str(os.getpid())]
+        future = self.loop.run_in_executor(self.thread, self.wait_for, command, job_text(job))
 
         def ended(finished: "asyncio.Future[tuple[str, str]]") -> None:
             if self.is_stopping or finished.cancelled():
@@ -42,10 +47,16 @@ class CleanerProcess:
 
         future.add_done_callback(ended)
 
-    def wait_for(self, text: str) -> tuple[str, str]:
+    def wait_for(self, command: list[str], text: str) -> tuple[str, str]:
         """In the thread: the result as text, or "" and the reason."""
         pipe = subprocess.PIPE
-        self.process = subprocess.Popen(COMMAND, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+        lock = DiskLock(self.lock_path)
+        try:
+            self.process = subprocess.Popen(
+                command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, pass_fds=[lock.descriptor]
+            )
+        finally:
+            lock.release()  # of this process: the other holds it until it ends
         output, errors = self.process.communicate(text)
         lines = errors.strip().splitlines()
         reason = lines[-1] if lines else f"its process ended with status {self.process.returncode}"

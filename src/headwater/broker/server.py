@@ -325,7 +325,7 @@ class Server:
         self.no_clients = asyncio.Event()
         self.no_clients.set()
         self.checkpoint_thread = None if inline else ThreadPoolExecutor(1, "headwater-checkpoint")
-        self.cleaner = None if inline else CleanerProcess(self.loop)
+        self.cleaner = None if inline else CleanerProcess(self.loop, core.store.directory)
         if self.cleaner is not None:
             core.run_cleaning = self.cleaner.run
         core.when_broken = self.fail

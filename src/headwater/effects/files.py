@@ -8,12 +8,14 @@ as if it had succeeded.
 import errno
 import fcntl
 import os
+import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Protocol
 
 from headwater.effects.buffers import Buffer
 
+LOCK_POLL_S = 0.01
 IOV_MAX = 1024  # buffers that one pwritev takes on Linux
 
 
@@ -84,8 +86,8 @@ class Files(Protocol):
 
     def sync_directory(self, path: str) -> None: ...
 
-    def lock(self, path: str) -> "Lock":
-        """Takes the lock that this file stands for; raises BlockingIOError when another holds it."""
+    def lock(self, path: str, wait_ms: int = 0) -> "Lock":
+        """Takes the lock that this file stands for; raises BlockingIOError when another holds it for so long."""
         ...
 
 
@@ -204,13 +206,22 @@ class PinnedDescriptor:
 class DiskLock:
     """An flock on a file; the kernel gives it back when the process ends, however it ends."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, wait_ms: int = 0) -> None:
         self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(self.descriptor)
-            raise
+        deadline = time.monotonic() + wait_ms / 1000
+        while True:
+            try:
+                fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    os.close(self.descriptor)
+                    raise
+                time.sleep(LOCK_POLL_S)
+            except OSError:
+                os.close(self.descriptor)
+                raise
+            else:
+                return
 
     def release(self) -> None:
         os.close(self.descriptor)
@@ -262,8 +273,8 @@ class DiskFiles:
         finally:
             os.close(descriptor)
 
-    def lock(self, path: str) -> DiskLock:
-        return DiskLock(path)
+    def lock(self, path: str, wait_ms: int = 0) -> DiskLock:
+        return DiskLock(path, wait_ms)
 
     def close(self) -> None:
         self.pool.close()

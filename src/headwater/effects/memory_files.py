@@ -276,7 +276,7 @@ class MemoryFiles:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
         directory.sync()
 
-    def lock(self, path: str) -> MemoryLock:
+    def lock(self, path: str, wait_ms: int = 0) -> MemoryLock:
         self.check("lock", path)
         return MemoryLock(self.locks, path)
 

@@ -400,10 +400,17 @@ def read_result(text: str) -> Cleaned:
 
 
 def main() -> None:
-    """The process: a job on standard input, its result on standard output, an exit status of 1 where it fails."""
+    """The process: a job on standard input, its result on standard output, an exit status of 1 where it fails.
+
+    Its argument is the process that it works for. When that is gone the job ends with the step it is at.
+    """
+    owner = int(sys.argv[1])
     os.nice(NICENESS)  # who produces and fetches comes first
-    cleaned = run_job(DiskFiles(OPEN_FILES), read_job(sys.stdin.read()))
-    print(json.dumps(asdict(cleaned)))
+    cleaning = Cleaning(DiskFiles(OPEN_FILES), read_job(sys.stdin.read()))
+    for _ in cleaning.steps():
+        if os.getppid() != owner:
+            sys.exit("the broker is gone")
+    print(json.dumps(asdict(cleaning.result)))
 
 
 if __name__ == "__main__":

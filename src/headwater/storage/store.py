@@ -43,6 +43,8 @@ logger = logging.getLogger(__name__)
 
 LOG_DIRECTORY = re.compile(r"(?P<topic>.+)-(?P<partition>\d+)")
 DELETED_SUFFIX = "-delete"
+CLEANER_LOCK = ".cleaner.lock"
+CLEANER_WAIT_MS = 10_000  # more than one step of a compaction takes on a slow disk
 DISK_FORMAT = "1"  # of the journal; segments are in Kafka's own format
 
 
@@ -123,6 +125,7 @@ class LogStore:
         files.make_directory(directory)
         self.lock = self.take_lock()
         try:
+            self.wait_for_cleaner()
             self.cluster_id, self.directory_id = self.take_meta(entropy, node_id)
             self.was_clean = files.exists(f"{directory}/{CLEAN_SHUTDOWN}")
             if self.was_clean:
@@ -146,6 +149,15 @@ class LogStore:
         except BlockingIOError:
             raise DirectoryInUseError(
                 f"{self.directory} is in use by another broker; stop that one or choose another directory"
+            ) from None
+
+    def wait_for_cleaner(self) -> None:
+        """Until the compaction of a broker that was killed has ended: it still writes beside the logs, for a moment."""
+        try:
+            self.files.lock(f"{self.directory}/{CLEANER_LOCK}", CLEANER_WAIT_MS).release()
+        except BlockingIOError:
+            raise DirectoryInUseError(
+                f"a compaction that an earlier broker began still runs in {self.directory}; try again when it has ended"
             ) from None
 
     def take_meta(self, entropy: Entropy, node_id: int) -> tuple[str, bytes]:
@@ -176,7 +188,7 @@ class LogStore:
         found = set()
         for name in self.files.list_directory(self.directory):
             if name.endswith(DELETED_SUFFIX):
-                remove_tree(self.files, f"{self.directory}/{name}")
+                self.remove_log_folder(f"{self.directory}/{name}")
             elif match := LOG_DIRECTORY.fullmatch(name):
                 found.add((match["topic"], int(match["partition"])))
         return found
@@ -231,9 +243,12 @@ class LogStore:
         path = f"{self.directory}/{topic}-{partition}"
         moved = f"{self.directory}/{partition}.{self.clock.wall_ms():x}-{topic[:120]}{DELETED_SUFFIX}"
         if self.files.exists(path):
-            self.remove_folder(f"{path}/{CLEANING_DIRECTORY}")
-            self.files.rename(path, moved)
-            remove_tree(self.files, moved)
+            self.files.rename(path, moved)  # from here on a compaction that is under way finds no place to write to
+            self.remove_log_folder(moved)
+
+    def remove_log_folder(self, path: str) -> None:
+        self.remove_folder(f"{path}/{CLEANING_DIRECTORY}")
+        remove_tree(self.files, path)
 
     def remove_folder(self, path: str) -> None:
         """Removes a folder of temporary files; nothing happens where there is none. Raises OSError."""
