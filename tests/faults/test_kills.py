@@ -42,6 +42,7 @@ class Load:
         self.acknowledged: list[dict[int, int]] = [{} for _ in range(PARTITIONS)]  # number to offset
         self.errors: list[Any] = []
         self.sent = [0] * PARTITIONS
+        self.is_under_way = threading.Event()  # librdkafka asks for its producer id twice a second: lives are shorter
         self.stopping = threading.Event()
         self.thread = threading.Thread(target=self.run)
         self.thread.start()
@@ -51,6 +52,7 @@ class Load:
             self.errors.append(error)
             return
         self.acknowledged[message.partition()][int(message.key())] = message.offset()
+        self.is_under_way.set()
 
     def run(self) -> None:
         random = Random(5)
@@ -115,15 +117,18 @@ def test_nothing_acknowledged_is_lost_through_kills(tmp_path: Path) -> None:
         committed = 0
         pause = threading.Event()
         try:
+            assert load.is_under_way.wait(30)
             for kill in range(KILLS):
                 if kill % 4 == 0:
                     committed = commit_and_check(server, committed)
                 pause.wait(random.uniform(0.02, 0.5))
                 server.kill()
                 server.restart()
+            acknowledged = sum(map(len, load.acknowledged))
         finally:
             load.stop()
         assert load.errors == []
+        assert acknowledged > KILLS  # while the broker was killed, not only afterwards
         for partition in range(PARTITIONS):
             check_partition(server.address, partition, load)
         assert sum(map(len, load.acknowledged)) == sum(load.sent)

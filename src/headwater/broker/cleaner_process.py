@@ -33,6 +33,8 @@ class CleanerProcess:
     def run(self, job: "CleanJob", done: "Done") -> None:
         from headwater.storage.cleaner import COMMAND_MODULE, job_text, read_result  # not needed to start
 
+        if self.is_stopping:  # the last checkpoint may let one more job begin
+            return
         command = [sys.executable, "-m", COMMAND_MODULE, str(os.getpid())]
         future = self.loop.run_in_executor(self.thread, self.wait_for, command, job_text(job))
 
