@@ -135,7 +135,8 @@ def run_suite(suite: Path, directory: Path, settings: dict[str, str], tests: str
     output = re.sub(r"\x1b\[[0-9;]*m", "", result.stdout.decode(errors="replace"))
     failures = re.findall(r"### Test .*\n.*", output)
     assert result.returncode == 0, f"{failures}\n{output[-4000:]}"
-    rows = re.findall(r"\| (\d{4}_\S+) +\| +(\w+) \|[^|]*\|(.*)$", output, re.MULTILINE)
+    # Without the bar at the beginning of a row: a line on standard error can run into it.
+    rows = re.findall(r"(\d{4}_\S+) +\| +(\w+) \|[^|]*\|(.*)$", output, re.MULTILINE)
     return {
         name: outcome for name, outcome, why in rows if "negative test flags" not in why and "not applicable" not in why
     }
