@@ -17,7 +17,7 @@ from headwater.effects.memory_files import MemoryFiles
 from headwater.protocol.compression import Compression
 from headwater.protocol.record_keys import split_record
 from headwater.protocol.records import Record, batches, build_batch, records
-from headwater.storage.cleaner import COMMAND_MODULE, CleanJob, job_text, read_job, read_result, run_job
+from headwater.storage.cleaner import COMMAND_MODULE, Cleaning, CleanJob, job_text, read_job, read_result
 from headwater.storage.swaps import CLEANING_DIRECTORY
 from tests.broker.harness import Harness
 from tests.broker.transactional import Producer, committed_values
@@ -264,7 +264,10 @@ def test_a_job_in_a_process_of_its_own_does_the_same(tmp_path: Path) -> None:
         job = CleanJob(directory, [0], offset, 0, 10, 1000, 1 << 30, 4096, 1000)
         assert read_job(job_text(job)) == job
         if isinstance(files, MemoryFiles):
-            cleaned = run_job(files, job)
+            cleaning = Cleaning(files, job)
+            for _ in cleaning.steps():
+                pass
+            cleaned = cleaning.result
         else:
             command = [sys.executable, "-m", COMMAND_MODULE, str(os.getpid())]
             done = subprocess.run(command, input=job_text(job), capture_output=True, text=True, check=True)

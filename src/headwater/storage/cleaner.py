@@ -374,14 +374,6 @@ def emptied(header: BatchHeader) -> bytearray:
     return rebuilt(header._replace(attributes=header.attributes & ~0x07), b"", 0, header.base_timestamp)
 
 
-def run_job(files: Files, job: CleanJob) -> Cleaned:
-    """A whole job in this thread. Raises OSError and CorruptBatchError."""
-    cleaning = Cleaning(files, job)
-    for _ in cleaning.steps():
-        pass
-    return cleaning.result
-
-
 def job_text(job: CleanJob) -> str:
     return json.dumps(asdict(job))
 
