@@ -21,7 +21,7 @@ from typing import NamedTuple
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from benchmarks.brokers import KAFKA_SH, Headwater, Kafka, RunningBroker
-from benchmarks.compaction import compaction_s
+from benchmarks.compaction import compaction_s, throughput_kept
 from benchmarks.connections import one_record_a_request
 from benchmarks.transactions import copy_in_transactions, fill
 
@@ -108,9 +108,7 @@ class Work:
         yield from self.latency()
         yield Row("memory after the load", "MiB", False, self.broker.memory_mib())
         yield from self.transactions()
-        yield Row(
-            "compaction of 1,000,000 records", "s", False, compaction_s(self.broker.address, self.count(1_000_000))
-        )
+        yield from self.compaction()
         yield from self.partitions()
         yield from self.connections()
 
@@ -156,6 +154,12 @@ class Work:
             target = self.topic(f"copied-{batch}")
             rate = copy_in_transactions(self.broker.address, source, target, number, batch)
             yield Row(f"copy of 1 KB in transactions of {batch:,}", "records/s", True, rate)
+
+    def compaction(self) -> Iterable[Row]:
+        number, topic = self.count(1_000_000), self.topic("beside-compaction")
+        yield Row("compaction of 1,000,000 records", "s", False, compaction_s(self.broker.address, number))
+        kept = throughput_kept(self.broker.address, number, lambda: self.kcat_produce(topic, 1024, number))
+        yield Row("produce 1 KB while logs are compacted, of that without", "%", True, kept)
 
     def partitions(self) -> Iterable[Row]:
         for partitions in (1, 10, 100, 1000):

@@ -26,6 +26,12 @@ def read_uvarint(buffer: Buffer, position: int) -> tuple[int, int]:
 
 def read_varint(buffer: Buffer, position: int) -> tuple[int, int]:
     """The zig-zag encoded signed number at `position` and the position behind it."""
+    try:
+        byte = buffer[position]
+    except IndexError:
+        raise VarintError("the buffer ends inside a varint") from None
+    if byte < 0x80:  # lengths and deltas of small records: nearly all
+        return (byte >> 1) ^ -(byte & 1), position + 1
     value, position = read_uvarint(buffer, position)
     return (value >> 1) ^ -(value & 1), position
 
