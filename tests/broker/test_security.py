@@ -1,7 +1,6 @@
 """Listeners with TLS and SASL on real sockets, with librdkafka as the client; and what the settings refuse."""
 
 import ssl
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,29 +18,13 @@ from headwater.protocol.messages.api_versions import ApiVersionsRequest
 from headwater.protocol.messages.metadata import MetadataRequest
 from headwater.protocol.messages.sasl_authenticate import SaslAuthenticateRequest
 from headwater.protocol.messages.sasl_handshake import SaslHandshakeRequest
+from tests.certificates import make_certificate
 
 from .harness import Harness
 from .wire import Wire
 
 PASSWORD = "water under the bridge"
 TIMEOUT_S = 15
-
-
-def openssl(*words: object) -> None:
-    subprocess.run(["openssl", *map(str, words)], check=True, capture_output=True)
-
-
-def make_certificate(directory: Path, name: str, authority: Path | None = None) -> Path:
-    """A key and certificate in one PEM file, signed by an authority or by itself."""
-    key, request, certificate = (directory / f"{name}.{suffix}" for suffix in ("key", "csr", "crt"))
-    openssl("req", "-newkey", "rsa:2048", "-noenc", "-keyout", key, "-out", request, "-subj", f"/O=Headwater/CN={name}")
-    extensions = directory / "extensions"
-    extensions.write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\nbasicConstraints=CA:TRUE\n")
-    signer = ["-key", key] if authority is None else ["-CA", authority, "-CAkey", authority]
-    openssl("x509", "-req", "-in", request, *signer, "-days", 2, "-out", certificate, "-extfile", extensions)
-    pem = directory / f"{name}.pem"
-    pem.write_text(key.read_text() + certificate.read_text())
-    return pem
 
 
 @pytest.fixture(scope="module")
