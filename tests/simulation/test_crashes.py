@@ -12,12 +12,6 @@ from random import Random
 
 import pytest
 
-from headwater.broker.core import BrokerCore
-from headwater.broker.metadata import Topic
-from headwater.broker.settings import Settings
-from headwater.effects.clock import ManualClock
-from headwater.effects.entropy import SeededEntropy
-from headwater.effects.memory_files import MemoryFiles
 from headwater.protocol.apis import ApiKey
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.delete_records import DeleteRecordsRequest
@@ -25,33 +19,14 @@ from headwater.protocol.messages.delete_topics import DeleteTopicsRequest
 from headwater.protocol.messages.offset_commit import OffsetCommitRequest
 from headwater.protocol.messages.offset_fetch import OffsetFetchRequest
 from headwater.protocol.records import Record, build_batch
-from headwater.storage.config import LogConfig
 from tests.broker.harness import Harness, Pending
+from tests.simulation.crashing import CrashHistory
 
 SEEDS = int(os.environ.get("TEST_SEEDS", "60"))
 CHUNK = 50
 LIVES = 4
 PRODUCERS = 2
 IN_FLIGHT_MAX = 5
-
-
-class CrashingHarness(Harness):
-    """A harness whose logs have small segments, so that they roll."""
-
-    segment_bytes = 3000
-    opened = 0
-
-    def open(self) -> BrokerCore:
-        segment_bytes = self.segment_bytes
-        self.opened += 1
-
-        class SmallSegments(BrokerCore):
-            def log_config(self, topic: Topic) -> LogConfig:
-                return LogConfig(segment_bytes=segment_bytes, index_interval_bytes=200, retention_ms=-1)
-
-        return SmallSegments(
-            Settings.from_pairs(self.pairs), self.files, self.clock, SeededEntropy(self.opened), directory="data"
-        )
 
 
 class Lane:
@@ -96,23 +71,11 @@ class Lane:
         ]
 
 
-class History:
+class History(CrashHistory):
     """One seed."""
 
     def __init__(self, seed: int) -> None:
-        self.random = Random(seed)
-        self.files = MemoryFiles(crashable=True)
-        self.broker = CrashingHarness(
-            self.files,
-            ManualClock(),
-            **{
-                "headwater.journal.file.bytes": self.random.choice((1 << 16, 1 << 18)),
-                "offsets.topic.num.partitions": 3,
-            },
-        )
-        self.broker.segment_bytes = self.random.choice((1500, 5000, 100_000))
-        self.broker.create_topic("a", 2)
-        self.broker.create_topic("b", 1)
+        super().__init__(seed, (1500, 5000, 100_000), **{"offsets.topic.num.partitions": 3})
         self.broker.hold_syncs = True
         self.lanes = [Lane(100 + p, topic, n) for p in range(PRODUCERS) for topic, n in (("a", 0), ("a", 1), ("b", 0))]
         self.starts: dict[tuple[str, int], int] = defaultdict(int)

@@ -10,11 +10,9 @@ from random import Random
 
 import pytest
 
-from headwater.effects.clock import ManualClock
-from headwater.effects.memory_files import MemoryFiles
 from tests.broker.harness import Pending
 from tests.broker.transactional import Producer, committed_values, fetched_offset
-from tests.simulation.test_crashes import CrashingHarness
+from tests.simulation.crashing import CrashHistory, CrashingHarness
 
 SEEDS = int(os.environ.get("TEST_SEEDS", "60")) // 2
 CHUNK = 50
@@ -91,24 +89,12 @@ class Lane:
         self.begin_next()
 
 
-class History:
+class History(CrashHistory):
     """One seed."""
 
     def __init__(self, seed: int) -> None:
-        self.random = Random(seed)
-        self.files = MemoryFiles(crashable=True)
-        self.broker = CrashingHarness(
-            self.files,
-            ManualClock(),
-            **{
-                "headwater.journal.file.bytes": self.random.choice((1 << 16, 1 << 18)),
-                "offsets.topic.num.partitions": 2,
-                "transaction.state.log.num.partitions": 2,
-            },
-        )
-        self.broker.segment_bytes = self.random.choice((600, 3000, 100_000))
-        self.broker.create_topic("a", 2)
-        self.broker.create_topic("b", 1)
+        partitions = {"offsets.topic.num.partitions": 2, "transaction.state.log.num.partitions": 2}
+        super().__init__(seed, (600, 3000, 100_000), **partitions)
         self.lanes = [Lane(self.broker, n, version) for n, version in enumerate((2, 2, 1))]
         for lane in self.lanes:
             assert lane.producer.init().error_code == 0

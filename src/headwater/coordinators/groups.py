@@ -31,6 +31,7 @@ from headwater.coordinators.membership import (
     JoinRequest,
     Membership,
     SyncAnswer,
+    SyncRequest,
 )
 from headwater.coordinators.migration import Migration
 from headwater.coordinators.offsets import Commit, Offsets, TopicPartition, subscribed_topics
@@ -115,21 +116,10 @@ class GroupCoordinator:
         self.consumers.forget(group.group_id)
         return None
 
-    def sync(
-        self,
-        group_id: str,
-        generation: int,
-        member_id: str,
-        instance_id: str | None,
-        protocol_type: str | None,
-        protocol: str | None,
-        assignments: dict[str, bytes],
-    ) -> SyncAnswer | Deferred:
+    def sync(self, request: SyncRequest) -> SyncAnswer | Deferred:
         """SyncGroup; answers with a SyncAnswer."""
-        group = self.consumers.groups.get(group_id)
-        if group is not None:
-            return self.migration.sync(group, member_id, instance_id, generation, protocol_type, protocol)
-        return self.membership.sync(group_id, generation, member_id, instance_id, protocol_type, protocol, assignments)
+        group = self.consumers.groups.get(request.group_id)
+        return self.migration.sync(group, request) if group is not None else self.membership.sync(request)
 
     def heartbeat(self, group_id: str, generation: int, member_id: str, instance_id: str | None) -> ErrorCode:
         """Heartbeat of the classic protocol."""

@@ -50,6 +50,18 @@ class JoinRequest(NamedTuple):
     may_skip_assignment: bool
 
 
+class SyncRequest(NamedTuple):
+    """What a member brings to a generation; `assignments` is the leader's, empty for all others."""
+
+    group_id: str
+    generation: int
+    member_id: str
+    instance_id: str | None
+    protocol_type: str | None
+    protocol: str | None
+    assignments: dict[str, bytes]
+
+
 class JoinAnswer(NamedTuple):
     """`members` are (member id, instance id, metadata), for the leader only."""
 
@@ -341,38 +353,29 @@ class Membership:
 
     # -- sync
 
-    def sync(
-        self,
-        group_id: str,
-        generation: int,
-        member_id: str,
-        instance_id: str | None,
-        protocol_type: str | None,
-        protocol: str | None,
-        assignments: dict[str, bytes],
-    ) -> SyncAnswer | Deferred:
-        """Answers with a SyncAnswer; `assignments` is the leader's, empty for all others."""
-        group = self.groups.get(group_id)
+    def sync(self, request: SyncRequest) -> SyncAnswer | Deferred:
+        """Answers with a SyncAnswer."""
+        group = self.groups.get(request.group_id)
         if group is None:
-            return SyncAnswer(ErrorCode.INVALID_GROUP_ID if not group_id else ErrorCode.UNKNOWN_MEMBER_ID)
-        member, error = self.find_member(group, member_id, instance_id)
+            return SyncAnswer(ErrorCode.INVALID_GROUP_ID if not request.group_id else ErrorCode.UNKNOWN_MEMBER_ID)
+        member, error = self.find_member(group, request.member_id, request.instance_id)
         if member is None:
             return SyncAnswer(error)
-        if generation != group.generation:
+        if request.generation != group.generation:
             return SyncAnswer(ErrorCode.ILLEGAL_GENERATION)
-        if protocol_type not in (None, group.protocol_type) or protocol not in (None, group.protocol):
+        if request.protocol_type not in (None, group.protocol_type) or request.protocol not in (None, group.protocol):
             return SyncAnswer(ErrorCode.INCONSISTENT_GROUP_PROTOCOL)
         if group.state is GroupState.PREPARING_REBALANCE:
             return SyncAnswer(ErrorCode.REBALANCE_IN_PROGRESS)
         self.touch(group, member)
-        group.unsynced.discard(member_id)
+        group.unsynced.discard(request.member_id)
         if group.state is GroupState.STABLE:
             return SyncAnswer(ErrorCode.NONE, member.assignment, group.protocol_type, group.protocol)
         if member.syncing is not None:
             member.syncing.complete(SyncAnswer(ErrorCode.UNKNOWN_MEMBER_ID))
         member.syncing = deferred = Deferred()
-        if member_id == group.leader:
-            self.write_assignments(group, {i: assignments.get(i, b"") for i in group.members})
+        if request.member_id == group.leader:
+            self.write_assignments(group, {i: request.assignments.get(i, b"") for i in group.members})
         return deferred
 
     def write_assignments(self, group: Group, assignments: dict[str, bytes]) -> None:

@@ -24,7 +24,7 @@ from headwater.coordinators.consumer_groups import Change, ConsumerGroups
 from headwater.coordinators.group import Group, GroupState, Member
 from headwater.coordinators.group_records import group_record
 from headwater.coordinators.heartbeats import GroupError
-from headwater.coordinators.membership import JoinAnswer, JoinRequest, Membership, SyncAnswer
+from headwater.coordinators.membership import JoinAnswer, JoinRequest, Membership, SyncAnswer, SyncRequest
 from headwater.effects.waits import Deferred
 from headwater.protocol.compiled import decode, encode
 from headwater.protocol.error_codes import ErrorCode
@@ -269,19 +269,12 @@ class Migration:
             return None, ErrorCode.ILLEGAL_GENERATION
         return member, ErrorCode.NONE
 
-    def sync(
-        self,
-        group: ConsumerGroup,
-        member_id: str,
-        instance_id: str | None,
-        generation: int,
-        protocol_type: str | None,
-        protocol: str | None,
-    ) -> SyncAnswer:
+    def sync(self, group: ConsumerGroup, request: SyncRequest) -> SyncAnswer:
         """SyncGroup."""
-        member, error = self.member(group, member_id, instance_id, generation)
+        member, error = self.member(group, request.member_id, request.instance_id, request.generation)
         if member is None:
             return SyncAnswer(error)
+        protocol_type, protocol = request.protocol_type, request.protocol
         assert member.classic is not None
         names = [name for name, _ in member.classic.protocols]
         if protocol_type not in (None, CONSUMER) or (protocol is not None and protocol not in names):

@@ -13,6 +13,7 @@ from headwater.protocol.messages.offset_commit import OffsetCommitRequest, Offse
 from headwater.security.acls import Operation
 
 TOPIC_ID_VERSION = 10
+Errors = dict[TopicPartition, ErrorCode]
 
 
 def handle(core: BrokerCore, request: Request) -> OffsetCommitResponse | Deferred:
@@ -21,30 +22,8 @@ def handle(core: BrokerCore, request: Request) -> OffsetCommitResponse | Deferre
     names = topic_names(core, body.topics, by_id)
     if not may_group(core, request, Operation.READ, body.group_id):
         return response(body, names, {}, ErrorCode.GROUP_AUTHORIZATION_FAILED, by_id)
-    errors: dict[TopicPartition, ErrorCode] = {}
-    commits = []
     expire = core.clock.wall_ms() + body.retention_time_ms if body.retention_time_ms >= 0 else -1
-    for index, topic in enumerate(body.topics):
-        name = names[index]
-        known = core.metadata.topics.get(name or "")
-        is_refused = name is not None and not may_topic(core, request, Operation.READ, name)
-        for p in topic.partitions:
-            if is_refused:
-                errors[name or "", p.partition_index] = ErrorCode.TOPIC_AUTHORIZATION_FAILED
-            elif name is None or known is None or not 0 <= p.partition_index < known.partitions:
-                unknown = ErrorCode.UNKNOWN_TOPIC_ID if name is None else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
-                errors[name or "", p.partition_index] = unknown
-            else:
-                commits.append(
-                    Commit(
-                        name,
-                        p.partition_index,
-                        p.committed_offset,
-                        p.committed_leader_epoch,
-                        p.committed_metadata,
-                        expire,
-                    )
-                )
+    errors, commits = sorted_out(core, request, names, expire)
     error = check(core, body, request.api_version) if commits else ErrorCode.NONE
     if error is not ErrorCode.NONE:
         return response(body, names, errors, error, by_id)
@@ -73,10 +52,35 @@ def topic_names(core: BrokerCore, topics: Iterable[Any], by_id: bool) -> list[st
     return [topic.name if topic is not None else None for topic in found]
 
 
+def sorted_out(
+    core: BrokerCore, request: Request, names: list[str | None], expire: int = -1
+) -> tuple[Errors, list[Commit]]:
+    """What cannot be committed, with its error, and what can; topics with an unknown id are left out of both.
+
+    `expire` is the time in ms until which the offsets are kept, -1 for as long as the broker's settings say.
+    """
+    errors: Errors = {}
+    commits = []
+    for topic, name in zip(request.body.topics, names, strict=True):
+        if name is None:
+            continue
+        known = core.metadata.topics.get(name)
+        is_allowed = may_topic(core, request, Operation.READ, name)
+        for p in topic.partitions:
+            if not is_allowed:
+                errors[name, p.partition_index] = ErrorCode.TOPIC_AUTHORIZATION_FAILED
+            elif known is None or not 0 <= p.partition_index < known.partitions:
+                errors[name, p.partition_index] = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+            else:
+                position = (p.committed_offset, p.committed_leader_epoch, p.committed_metadata)
+                commits.append(Commit(name, p.partition_index, *position, expire))
+    return errors, commits
+
+
 def response(
     body: OffsetCommitRequest,
     names: list[str | None],
-    errors: dict[TopicPartition, ErrorCode],
+    errors: Errors,
     for_others: ErrorCode,
     by_id: bool,
 ) -> OffsetCommitResponse:

@@ -3,7 +3,7 @@
 from headwater.broker.authorization import may_group
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
-from headwater.coordinators.membership import SyncAnswer
+from headwater.coordinators.membership import SyncAnswer, SyncRequest
 from headwater.effects.waits import Deferred
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.sync_group import SyncGroupRequest, SyncGroupResponse
@@ -17,13 +17,15 @@ def handle(core: BrokerCore, request: Request) -> SyncGroupResponse | Deferred:
     if request.api_version >= 5 and (body.protocol_type is None or body.protocol_name is None):
         return SyncGroupResponse(error_code=ErrorCode.INCONSISTENT_GROUP_PROTOCOL)
     answer = core.groups.sync(
-        body.group_id,
-        body.generation_id,
-        body.member_id,
-        body.group_instance_id,
-        body.protocol_type,
-        body.protocol_name,
-        {assignment.member_id: assignment.assignment for assignment in body.assignments},
+        SyncRequest(
+            body.group_id,
+            body.generation_id,
+            body.member_id,
+            body.group_instance_id,
+            body.protocol_type,
+            body.protocol_name,
+            {assignment.member_id: assignment.assignment for assignment in body.assignments},
+        )
     )
     if isinstance(answer, SyncAnswer):
         return response(answer)

@@ -4,12 +4,11 @@ From 3 the consumer's generation, member and instance fence it (KIP-447); from 5
 transaction by this request itself (KIP-890); from 6 topics go by id (KIP-1319).
 """
 
-from headwater.broker.authorization import may_group, may_topic, may_transaction
+from headwater.broker.authorization import may_group, may_transaction
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
-from headwater.broker.handlers.offset_commit import topic_names
+from headwater.broker.handlers.offset_commit import Errors, sorted_out, topic_names
 from headwater.broker.metadata import MetadataError
-from headwater.coordinators.offsets import Commit, TopicPartition
 from headwater.coordinators.transaction import EPOCH_PER_TRANSACTION
 from headwater.effects.waits import Deferred
 from headwater.protocol.error_codes import ErrorCode
@@ -19,7 +18,6 @@ from headwater.security.acls import Operation
 ABORTABLE_VERSION, ADDS_VERSION, TOPIC_ID_VERSION = 4, 5, 6
 PartitionResponse = TxnOffsetCommitResponse.TxnOffsetCommitResponsePartition
 TopicResponse = TxnOffsetCommitResponse.TxnOffsetCommitResponseTopic
-Errors = dict[TopicPartition, ErrorCode]
 
 
 def handle(core: BrokerCore, request: Request) -> TxnOffsetCommitResponse | Deferred:
@@ -71,34 +69,6 @@ def take_into_transaction(core: BrokerCore, request: Request) -> ErrorCode:
             return ErrorCode.INVALID_PRODUCER_EPOCH
         case _:
             return error
-
-
-def sorted_out(core: BrokerCore, request: Request, names: list[str | None]) -> tuple[Errors, list[Commit]]:
-    """What cannot be committed, with its error, and what can."""
-    body: TxnOffsetCommitRequest = request.body
-    errors: Errors = {}
-    commits = []
-    for topic, name in zip(body.topics, names, strict=True):
-        if name is None:
-            continue
-        known = core.metadata.topics.get(name)
-        is_allowed = may_topic(core, request, Operation.READ, name)
-        for p in topic.partitions:
-            if not is_allowed:
-                errors[name, p.partition_index] = ErrorCode.TOPIC_AUTHORIZATION_FAILED
-            elif known is None or not 0 <= p.partition_index < known.partitions:
-                errors[name, p.partition_index] = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
-            else:
-                commits.append(
-                    Commit(
-                        name,
-                        p.partition_index,
-                        p.committed_offset,
-                        p.committed_leader_epoch,
-                        p.committed_metadata,
-                    )
-                )
-    return errors, commits
 
 
 def response(

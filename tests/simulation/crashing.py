@@ -1,0 +1,47 @@
+"""A broker whose files crash, for histories that go through many crashes."""
+
+from collections.abc import Sequence
+from random import Random
+
+from headwater.broker.core import BrokerCore
+from headwater.broker.metadata import Topic
+from headwater.broker.settings import Settings
+from headwater.effects.clock import ManualClock
+from headwater.effects.entropy import SeededEntropy
+from headwater.effects.memory_files import MemoryFiles
+from headwater.storage.config import LogConfig
+from tests.broker.harness import Harness
+
+
+class CrashingHarness(Harness):
+    """A harness whose logs have small segments, so that they roll."""
+
+    segment_bytes = 3000
+    opened = 0
+
+    def open(self) -> BrokerCore:
+        segment_bytes = self.segment_bytes
+        self.opened += 1
+
+        class SmallSegments(BrokerCore):
+            def log_config(self, topic: Topic) -> LogConfig:
+                return LogConfig(segment_bytes=segment_bytes, index_interval_bytes=200, retention_ms=-1)
+
+        return SmallSegments(
+            Settings.from_pairs(self.pairs), self.files, self.clock, SeededEntropy(self.opened), directory="data"
+        )
+
+
+class CrashHistory:
+    """What a seed decides of the broker: topics `a` with two partitions and `b` with one, and how soon files are full."""
+
+    def __init__(self, seed: int, segment_sizes: Sequence[int], **pairs: int) -> None:
+        self.random = Random(seed)
+        self.files = MemoryFiles(crashable=True)
+        journal_file_bytes = self.random.choice((1 << 16, 1 << 18))
+        self.broker = CrashingHarness(
+            self.files, ManualClock(), **{"headwater.journal.file.bytes": journal_file_bytes, **pairs}
+        )
+        self.broker.segment_bytes = self.random.choice(segment_sizes)
+        self.broker.create_topic("a", 2)
+        self.broker.create_topic("b", 1)
