@@ -1,6 +1,7 @@
 """Apache Kafka's own system-test programs, Streams and Connect against this broker."""
 
 import json
+import re
 import signal
 import subprocess
 import threading
@@ -215,3 +216,21 @@ def test_connect_distributed_moves_a_file(connect: tuple[str, Background], tmp_p
         }
         eventually(lambda connector=connector: request(f"{url}/connectors", connector) is not None)
     eventually(lambda: sink.exists() and sink.read_text().splitlines() == lines)
+
+
+@pytest.mark.timeout(300)
+def test_what_compaction_keeps_is_right(kafka_tool: Tool, tmp_path: Path) -> None:
+    settings = {
+        "log.cleaner.backoff.ms": 500,
+        "log.cleaner.min.cleanable.ratio": 0.01,
+        "log.segment.bytes": 1 << 20,
+        "log.flush.offset.checkpoint.interval.ms": 1000,
+    }
+    options = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
+    with running_server(tmp_path, *options) as server:
+        words = ["--messages", 200_000, "--percent-deletes", 10, "--sleep", 10]
+        output = kafka_tool(f"{TOOLS}.LogCompactionTester", "--bootstrap-server", server.address, *words)
+    found = re.search(r"(\d+) rows of data produced, (\d+) rows of data consumed", output)
+    assert found is not None, output
+    assert int(found[2]) < int(found[1]) / 2, output
+    assert re.search(r"Validated \d+ values, 0 mismatches", output), output

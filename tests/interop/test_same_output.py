@@ -40,15 +40,20 @@ COMMANDS = {
     "describe producers": f"{TOOLS}.TransactionsCommand {{at}} describe-producers --topic t --partition 0",
     "list groups": f"{TOOLS}.consumer.group.ConsumerGroupCommand {{at}} --list",
     "elect leaders": f"{TOOLS}.LeaderElectionCommand {{at}} --election-type preferred --topic t --partition 0",
+    "describe features": f"{TOOLS}.FeatureCommand {{at}} describe",
+    "describe log directories": f"{TOOLS}.LogDirsCommand {{at}} --describe --topic-list t",
     "delete a topic": f"{TOOLS}.TopicCommand {{at}} --delete --topic u",
 }
 
 
 def normalised(output: str) -> list[str]:
-    """The lines without what is a broker's own: ids, and the order in which sets are printed."""
+    """The lines without what is a broker's own: ids, folders, the order in which sets are printed, features not served."""
     text = re.sub(r"TopicId: \S+", "TopicId: …", output)
     # Kafka sets this by itself for a feature of replication (exceptions/differential.txt).
     text = text.replace(" min.insync.replicas=1", "")
+    text = re.sub(r"^Feature: (eligible\.leader\.replicas|share|streams)\.version .*\n", "", text, flags=re.MULTILINE)
+    text = re.sub(r"Epoch: \d+$", "Epoch: …", text, flags=re.MULTILINE)
+    text = re.sub(r'"logDir":"[^"]*"', '"logDir":"…"', text)
     text = re.sub(r"127\.0\.0\.1:\d+", "…", text)
     text = re.sub(r"LastTimestamp|\b\d{13}\b", "…", text)
     return sorted(line.rstrip() for line in text.splitlines() if line.strip() and not line.startswith("SLF4J"))
