@@ -3,22 +3,112 @@
 import headwater as hw
 
 with hw.Broker() as broker:            # a Kafka broker, in memory; hw.Broker("./data") keeps its data
-    print(broker.address)              # any Kafka client connects here
+    with hw.Producer(broker) as producer:
+        producer.send("orders", {"id": 42, "total": 9.9}, key="42")
+    with hw.Consumer(broker, "orders", group="billing") as orders:
+        for event in orders:           # event.value, .key, .headers, .timestamp, .topic, .partition, .offset
+            ...
+
+One model in three places: `Signal` (observers of one object), `Bus` (publish and subscribe in one process) and `Producer`
+and `Consumer` (a durable log between processes) carry the same `Event`.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from headwater.broker.embedded import Broker, BrokerError
+    from headwater.client.admin import Admin, AsyncAdmin
+    from headwater.client.batches import Batch
+    from headwater.client.bridge import bridge
+    from headwater.client.consumer import AsyncConsumer, Consumer
+    from headwater.client.deliveries import BatchDelivery, Delivery
+    from headwater.client.errors import ClientError
+    from headwater.client.positions import Partition
+    from headwater.client.producer import AsyncProducer, Outgoing, Producer
+    from headwater.client.store import TopicStore
+    from headwater.events.context import current_event, handling
+    from headwater.events.errors import DeserializationError, EventError, SerializationError
+    from headwater.events.event import Event
+    from headwater.events.fates import DeadLetter, Retry, Skip, Stop
+    from headwater.events.headers import Headers
+    from headwater.events.serializers import Serializer
+    from headwater.observe.bus import Bus
+    from headwater.observe.errors import EmitError
+    from headwater.observe.signal import Connection, OnError, Signal
+    from headwater.observe.subscription import Overflow, Subscription
 
-__all__ = ["Broker", "BrokerError", "__version__"]
 __version__ = "0.1.0"
+MODULES = {
+    "headwater.broker.embedded": ("Broker", "BrokerError"),
+    "headwater.client.admin": ("Admin", "AsyncAdmin"),
+    "headwater.client.batches": ("Batch",),
+    "headwater.client.bridge": ("bridge",),
+    "headwater.client.consumer": ("AsyncConsumer", "Consumer"),
+    "headwater.client.deliveries": ("BatchDelivery", "Delivery"),
+    "headwater.client.errors": ("ClientError",),
+    "headwater.client.positions": ("Partition",),
+    "headwater.client.producer": ("AsyncProducer", "Outgoing", "Producer"),
+    "headwater.client.store": ("TopicStore",),
+    "headwater.events.context": ("current_event", "handling"),
+    "headwater.events.errors": ("DeserializationError", "EventError", "SerializationError"),
+    "headwater.events.event": ("Event",),
+    "headwater.events.fates": ("DeadLetter", "Retry", "Skip", "Stop"),
+    "headwater.events.headers": ("Headers",),
+    "headwater.events.serializers": ("Serializer",),
+    "headwater.observe.bus": ("Bus",),
+    "headwater.observe.errors": ("EmitError",),
+    "headwater.observe.signal": ("Connection", "OnError", "Signal"),
+    "headwater.observe.subscription": ("Overflow", "Subscription"),
+}
+PLACES = {name: module for module, names in MODULES.items() for name in names}
+__all__ = [
+    "Admin",
+    "AsyncAdmin",
+    "AsyncConsumer",
+    "AsyncProducer",
+    "Batch",
+    "BatchDelivery",
+    "Broker",
+    "BrokerError",
+    "Bus",
+    "ClientError",
+    "Connection",
+    "Consumer",
+    "DeadLetter",
+    "Delivery",
+    "DeserializationError",
+    "EmitError",
+    "Event",
+    "EventError",
+    "Headers",
+    "OnError",
+    "Outgoing",
+    "Overflow",
+    "Partition",
+    "Producer",
+    "Retry",
+    "SerializationError",
+    "Serializer",
+    "Signal",
+    "Skip",
+    "Stop",
+    "Subscription",
+    "TopicStore",
+    "__version__",
+    "bridge",
+    "current_event",
+    "handling",
+]
 
 
 def __getattr__(name: str) -> Any:
-    """Imports the broker with its first use, so that `import headwater` costs nothing."""
-    if name in ("Broker", "BrokerError"):
-        from headwater.broker import embedded
-
-        return getattr(embedded, name)
+    """Imports a name with its first use, so that `import headwater` costs nothing."""
+    if name in PLACES:
+        found = globals()[name] = getattr(import_module(PLACES[name]), name)
+        return found
     raise AttributeError(f"module 'headwater' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,6 +1,7 @@
 """Time, as the core sees it: a wall clock for records and a steady one for deadlines, both in milliseconds."""
 
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 
@@ -43,3 +44,34 @@ class ManualClock:
         """Moves both clocks forward."""
         self.now_wall_ms += int(milliseconds)
         self.now_steady_ms += milliseconds
+
+
+class MovableClock:
+    """The machine's clocks, and however far they were moved ahead: hours pass in a test while everything else runs on."""
+
+    def __init__(self) -> None:
+        self.moved_ms = 0.0
+        self.listeners: list[Callable[[], None]] = []
+
+    def wall_ms(self) -> int:
+        return time.time_ns() // 1_000_000 + int(self.moved_ms)
+
+    def steady_ms(self) -> float:
+        return time.monotonic_ns() / 1_000_000 + self.moved_ms
+
+    def advance(self, milliseconds: float) -> None:
+        """Moves both clocks ahead and has everything that is due by then happen."""
+        self.moved_ms += milliseconds
+        for listener in list(self.listeners):
+            listener()
+
+
+def watch_moves(clock: Clock, listener: Callable[[], None]) -> None:
+    """Has `listener` called, in whatever thread moves the clock, when one is moved that can be."""
+    if isinstance(clock, MovableClock):
+        clock.listeners.append(listener)
+
+
+def unwatch_moves(clock: Clock, listener: Callable[[], None]) -> None:
+    if isinstance(clock, MovableClock) and listener in clock.listeners:
+        clock.listeners.remove(listener)

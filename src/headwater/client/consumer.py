@@ -1,0 +1,486 @@
+"""`hw.Consumer`: reads events, blocking with `with` and `for`, async with `async with` and `async for`.
+
+    with hw.Consumer(broker, "orders", group="billing", value=Order) as orders:
+        for event in orders:
+            ...
+
+At least once. An event counts as handled when the next one is asked for, or when the block ends without an exception;
+only what is handled is committed, now and then in the background and at the end. An event whose handling raised comes
+again. `handle(function, on_error=...)` gives such events another fate: retry, a dead-letter topic, skip or stop.
+
+Events come in batches from librdkafka, so a call, a thread hop or a commit is paid for a batch and not for each event.
+"""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar
+
+from confluent_kafka import Consumer as RawConsumer
+from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
+
+from headwater.client.batches import Batch, last_offsets
+from headwater.client.connections import BrokerLike, Settings, made, merged
+from headwater.client.errors import ConsumerClosedError, client_error, translated
+from headwater.client.handling import Handling
+from headwater.client.positions import Partition, as_partitions, positions_at, watermarks
+from headwater.client.threads import in_thread
+from headwater.effects.clock import Clock, SystemClock
+from headwater.events.context import current
+from headwater.events.event import Event
+from headwater.events.fates import Fate, Stop
+from headwater.events.serializers import as_serializer
+
+Value = TypeVar("Value")
+OnPartitions = Callable[[list[Partition]], object]
+BATCH_MAX = 500
+POLL_S = 0.1
+KEEP_ALIVE_SHARE = 0.4  # of max.poll.interval.ms
+CALL_TIMEOUT_S = 30.0
+PASSING = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT})
+DEFAULTS: dict[str, Any] = {
+    "client.id": "headwater",
+    "auto.offset.reset": "earliest",
+    "enable.auto.offset.store": False,
+    "allow.auto.create.topics": True,
+    # A topic that is made after its consumer is found soon.
+    "topic.metadata.refresh.interval.ms": 30_000,
+    "max.poll.interval.ms": 300_000,
+}
+STOP = Stop()
+
+
+class Consumer(Generic[Value]):
+    """Reads topics (names, or regular expressions that begin with ^) as a member of `group`.
+
+    `value` and `key` are types or serializers: without `value`, the `content-type` header decides; keys are text.
+    `commit` is "auto" or "manual". `protocol` is "classic", or "consumer" for KIP-848's. `idle_timeout_ms` ends an
+    iteration when nothing has come for so long. `on_assigned`, `on_revoked` and `on_lost` get lists of Partition.
+    `settings` are librdkafka's and win. Raises ConfigurationError.
+    """
+
+    def __init__(
+        self,
+        broker: BrokerLike,
+        topics: str | Sequence[str],
+        *,
+        group: str,
+        value: type[Value] | Any = None,
+        key: Any = str,
+        commit: str = "auto",
+        protocol: str = "classic",
+        instance_id: str | None = None,
+        batch_max: int = BATCH_MAX,
+        idle_timeout_ms: float | None = None,
+        on_assigned: OnPartitions | None = None,
+        on_revoked: OnPartitions | None = None,
+        on_lost: OnPartitions | None = None,
+        settings: Settings | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        if commit not in ("auto", "manual"):
+            raise ValueError(f"commit is 'auto' or 'manual', not {commit!r}")
+        own: dict[str, Any] = {
+            **DEFAULTS,
+            "group.id": group,
+            "group.protocol": protocol,
+            "enable.auto.commit": commit == "auto",
+        }
+        if instance_id is not None:
+            own["group.instance.id"] = instance_id
+        merged_settings = merged(broker, own, settings)
+        self.broker, self.group, self.settings = broker, group, settings
+        self.topics = [topics] if isinstance(topics, str) else list(topics)
+        self.serializer, self.key_serializer = as_serializer(value), as_serializer(key)
+        self.commits_by_itself = bool(merged_settings["enable.auto.commit"])
+        self.batch_max, self.idle_timeout_ms = batch_max, idle_timeout_ms
+        self.clock: Clock = clock or SystemClock()
+        self.keep_alive_ms = float(merged_settings["max.poll.interval.ms"]) * KEEP_ALIVE_SHARE
+        self.callbacks = (on_assigned, on_revoked, on_lost)
+        self.messages: list[Message] = []  # the batch that is being handled
+        self.begun = 0  # how many of its events were handed over
+        self.polled_ms = self.clock.steady_ms()
+        self.gone: set[tuple[str, int]] = set()  # revoked while the batch is being handled
+        self.uncommitted: dict[tuple[str, int], int] = {}  # handled, for a manual commit or a transaction
+        self.is_closed = False
+        self.stopping = threading.Event()
+        self.raw = made(RawConsumer, merged_settings, "the consumer")
+        self.subscribe()
+
+    def subscribe(self) -> None:
+        self.raw.subscribe(self.topics, on_assign=self.assigned, on_revoke=self.revoked, on_lost=self.lost)
+
+    # -- rebalances; librdkafka calls within a poll
+
+    def assigned(self, raw: RawConsumer, partitions: list[TopicPartition]) -> None:
+        self.gone.difference_update((p.topic, p.partition) for p in partitions)
+        self.tell(0, partitions)
+
+    def revoked(self, raw: RawConsumer, partitions: list[TopicPartition]) -> None:
+        if self.commits_by_itself:
+            self.store(self.part_handled())
+        self.leave(partitions)
+        self.tell(1, partitions)
+
+    def lost(self, raw: RawConsumer, partitions: list[TopicPartition]) -> None:
+        self.leave(partitions)
+        self.tell(2, partitions)
+
+    def leave(self, partitions: list[TopicPartition]) -> None:
+        for p in partitions:
+            self.gone.add((p.topic, p.partition))
+            self.uncommitted.pop((p.topic, p.partition), None)
+
+    def tell(self, which: int, partitions: list[TopicPartition]) -> None:
+        callback = self.callbacks[which]
+        if callback is not None and partitions:
+            callback(as_partitions(partitions))
+
+    # -- reading
+
+    def fetch(self, number_max: int, timeout_s: float) -> list[Message]:
+        """The next messages, after everything before counts as handled. Raises ClientError."""
+        self.check_open()
+        self.confirm_batch()
+        messages: list[Message] = self.raw.consume(number_max, timeout_s)
+        self.polled_ms = self.clock.steady_ms()
+        # A list and not a generator: this is paid for every message.
+        if messages and any([message.error() is not None for message in messages]):  # noqa: C419
+            messages = self.without_errors(messages)
+        self.messages, self.begun = messages, 0
+        return messages
+
+    def without_errors(self, messages: list[Message]) -> list[Message]:
+        for message in messages:
+            error = message.error()
+            if error is not None and error.code() not in PASSING and not error.retriable():
+                if error.code() == KafkaError._PARTITION_EOF:
+                    continue
+                raise client_error(error, f"reading {', '.join(self.topics)}")
+        return [message for message in messages if message.error() is None]
+
+    def event(self, message: Message) -> Event[Value]:
+        return Event.from_record(
+            message.topic(),
+            message.partition(),
+            message.offset(),
+            message.timestamp()[1],
+            message.key(),
+            message.value(),
+            message.headers,
+            self.serializer,
+            self.key_serializer,
+        )
+
+    def __iter__(self) -> Iterator[Event[Value]]:
+        idle_since_ms = self.clock.steady_ms()
+        try:
+            while not self.stopping.is_set():
+                messages = self.fetch(self.batch_max, POLL_S)
+                if not messages:
+                    if self.is_idle_since(idle_since_ms):
+                        return
+                    continue
+                for message in messages:
+                    if not self.hand_over(message):
+                        continue
+                    event = self.event(message)
+                    current.set(event)
+                    yield event
+                    if self.clock.steady_ms() - self.polled_ms > self.keep_alive_ms:
+                        self.keep_alive()
+                    if self.messages is not messages or self.stopping.is_set():
+                        break  # a seek, a rewind or a stop: what is left of the batch is void
+                idle_since_ms = self.clock.steady_ms()
+        finally:
+            current.set(None)
+
+    def hand_over(self, message: Message) -> bool:
+        """Whether the next event of the batch still belongs to this consumer."""
+        self.begun += 1
+        return not self.gone or (message.topic(), message.partition()) not in self.gone
+
+    def is_idle_since(self, since_ms: float) -> bool:
+        return self.idle_timeout_ms is not None and self.clock.steady_ms() - since_ms >= self.idle_timeout_ms
+
+    def batches(self, number_max: int = BATCH_MAX) -> Iterator[Batch[Value]]:
+        """Events in batches as they come, `number_max` at most in each; a batch counts as handled with the next one."""
+        idle_since_ms = self.clock.steady_ms()
+        while not self.stopping.is_set():
+            messages = self.fetch(number_max, POLL_S)
+            if messages:
+                self.begun = len(messages)
+                yield Batch(messages, self.event)
+                idle_since_ms = self.clock.steady_ms()
+            elif self.is_idle_since(idle_since_ms):
+                return
+
+    def take(self, number: int, timeout_ms: float = 10_000.0) -> list[Event[Value]]:
+        """The next `number` events, or fewer when no more come in time. They count as handled."""
+        events: list[Event[Value]] = []
+        deadline_ms = self.clock.steady_ms() + timeout_ms
+        while len(events) < number and (left_ms := deadline_ms - self.clock.steady_ms()) > 0:
+            messages = self.fetch(number - len(events), min(POLL_S, left_ms / 1000))
+            events += [self.event(message) for message in messages]
+            self.begun = len(messages)
+        self.confirm_batch()
+        return events
+
+    def keep_alive(self) -> None:
+        """Tells the group that this consumer lives, though its handler takes long: a poll that brings nothing."""
+        self.polled_ms = self.clock.steady_ms()
+        assignment = self.raw.assignment()
+        self.raw.pause(assignment)
+        try:
+            message = self.raw.poll(0)
+        finally:
+            still = {(p.topic, p.partition) for p in self.raw.assignment()}
+            self.raw.resume([p for p in assignment if (p.topic, p.partition) in still])
+        if message is not None and message.error() is None:
+            # It was on its way before the pause: it comes again.
+            self.raw.seek(TopicPartition(message.topic(), message.partition(), message.offset()))
+
+    def stop(self) -> None:
+        """Ends an iteration after the event that is being handled; from any thread."""
+        self.stopping.set()
+
+    # -- handling
+
+    def handle(self, handler: Callable[[Event[Value]], object], *, on_error: Fate = STOP) -> None:
+        """Calls `handler` with every event until `stop` or `idle_timeout_ms`. What it raises has the fate `on_error`."""
+        with Handling(self, on_error) as handling:
+            for event in self:
+                handling.run(handler, event)
+            self.confirm_batch()
+
+    # -- what is handled
+
+    def confirm_batch(self) -> None:
+        """Everything that was handed over counts as handled."""
+        if self.begun:
+            handled = last_offsets(self.messages[: self.begun])
+            self.begun, self.messages = 0, []
+            self.take_handled(handled)
+
+    def part_handled(self) -> dict[tuple[str, int], int]:
+        """What is handled of the batch, but for the event that is being handled."""
+        return last_offsets(self.messages[: max(0, self.begun - 1)])
+
+    def take_handled(self, handled: dict[tuple[str, int], int]) -> None:
+        for place in self.gone:
+            handled.pop(place, None)
+        self.uncommitted.update(handled)
+        if self.commits_by_itself:
+            self.store(handled)
+            self.uncommitted.clear()
+
+    def store(self, handled: dict[tuple[str, int], int]) -> None:
+        """Hands positions to librdkafka, which commits them."""
+        offsets = [TopicPartition(topic, number, offset) for (topic, number), offset in handled.items()]
+        if offsets:
+            try:
+                self.raw.store_offsets(offsets=offsets)
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError._STATE:  # a partition that was taken away: another handles it
+                    raise translated(error, "storing positions") from error
+
+    def handled_offsets(self) -> list[TopicPartition]:
+        """What a transaction takes as this consumer's progress: everything that was handed over."""
+        handled = {**self.uncommitted, **last_offsets(self.messages[: self.begun])}
+        return [TopicPartition(t, n, o) for (t, n), o in handled.items() if (t, n) not in self.gone]
+
+    def confirmed(self) -> None:
+        """A transaction has committed the progress."""
+        self.messages = self.messages[self.begun :] if self.begun < len(self.messages) else []
+        self.begun = 0
+        self.uncommitted.clear()
+
+    def rewind(self) -> None:
+        """Goes back to what is committed: what came since then comes again."""
+        assignment = self.raw.assignment()
+        self.messages, self.begun = [], 0
+        self.uncommitted.clear()
+        if not assignment:
+            return
+        try:
+            for place in self.raw.committed(assignment, CALL_TIMEOUT_S):
+                if place.offset < 0:
+                    low, _ = self.raw.get_watermark_offsets(place, CALL_TIMEOUT_S)
+                    place.offset = low
+                self.raw.seek(place)
+        except KafkaException as error:
+            raise translated(error, "going back to what is committed") from error
+
+    def commit(self) -> None:
+        """Commits what is handled, the event that is being handled included. Raises ClientError."""
+        self.check_open()
+        offsets = self.handled_offsets()
+        if not offsets:
+            return
+        try:
+            self.raw.commit(offsets=offsets, asynchronous=False)
+        except KafkaException as error:
+            raise translated(error, f"committing for group {self.group}") from error
+        self.uncommitted.clear()
+
+    # -- positions
+
+    def assignment(self) -> list[Partition]:
+        """The partitions that this consumer has now."""
+        return as_partitions(self.raw.assignment())
+
+    def seek(self, topic: str, partition: int, offset: int) -> None:
+        """Reads on from an offset; -2 is the beginning and -1 the end. Raises NotAssignedError."""
+        self.forget_batch()
+        try:
+            self.raw.seek(TopicPartition(topic, partition, offset))
+        except KafkaException as error:
+            raise translated(error, f"seeking in {topic} [{partition}]") from error
+
+    def seek_to_time(self, moment: datetime) -> None:
+        """Every assigned partition reads on from the first event at or after a time; at its end where there is none."""
+        self.forget_batch()
+        try:
+            for place in positions_at(self.raw, self.raw.assignment(), moment, CALL_TIMEOUT_S):
+                self.raw.seek(place)
+        except KafkaException as error:
+            raise translated(error, f"seeking to {moment}") from error
+
+    def forget_batch(self) -> None:
+        self.confirm_batch()
+        self.messages = []
+
+    def pause(self, partitions: Iterable[Partition] | None = None) -> None:
+        """Nothing is read from these partitions, or from all, until `resume`."""
+        self.raw.pause(self.places(partitions))
+
+    def resume(self, partitions: Iterable[Partition] | None = None) -> None:
+        self.raw.resume(self.places(partitions))
+
+    def places(self, partitions: Iterable[Partition] | None) -> list[TopicPartition]:
+        if partitions is None:
+            assigned: list[TopicPartition] = self.raw.assignment()
+            return assigned
+        return [TopicPartition(p.topic, p.partition) for p in partitions]
+
+    def lag(self) -> dict[Partition, int]:
+        """How many events each assigned partition has that are not handled yet."""
+        handled = {(p.topic, p.partition): p.offset for p in self.handled_offsets()}
+        try:
+            places = self.raw.committed(self.raw.assignment(), CALL_TIMEOUT_S)
+            return {
+                Partition(p.topic, p.partition): max(0, high - max(low, handled.get((p.topic, p.partition), p.offset)))
+                for p, low, high in watermarks(self.raw, places, CALL_TIMEOUT_S)
+            }
+        except KafkaException as error:
+            raise translated(error, f"asking for the lag of group {self.group}") from error
+
+    # -- the end
+
+    def check_open(self) -> None:
+        if self.is_closed:
+            raise ConsumerClosedError("the consumer is closed")
+
+    def close(self) -> None:
+        """Commits what is handled and leaves the group. The event that is being handled comes again."""
+        if self.is_closed:
+            return
+        self.is_closed = True
+        self.stopping.set()
+        if self.begun:
+            self.take_handled(self.part_handled())
+        self.raw.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None and not self.is_closed:
+            self.confirm_batch()
+        self.close()
+
+    async def __aenter__(self) -> "AsyncConsumer[Value]":
+        self.face = AsyncConsumer(self)
+        return self.face
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.face.run(lambda: self.__exit__(kind, error, trace))
+        self.face.executor.shutdown(wait=False)
+
+
+class AsyncConsumer(Generic[Value]):
+    """What `async with hw.Consumer(...)` gives: the same consumer; its calls run in a thread of its own, one at a time."""
+
+    def __init__(self, blocking: Consumer[Value]) -> None:
+        self.blocking = blocking
+        self.executor = ThreadPoolExecutor(1, "headwater-consumer")
+
+    async def run(self, function: Callable[[], Any]) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self.executor, function)
+
+    async def __aiter__(self) -> AsyncIterator[Event[Value]]:
+        consumer = self.blocking
+        idle_since_ms = consumer.clock.steady_ms()
+        try:
+            while not consumer.stopping.is_set():
+                messages = await self.run(lambda: consumer.fetch(consumer.batch_max, POLL_S))
+                if not messages:
+                    if consumer.is_idle_since(idle_since_ms):
+                        return
+                    continue
+                for message in messages:
+                    if not consumer.hand_over(message):
+                        continue
+                    event = consumer.event(message)
+                    current.set(event)
+                    yield event
+                    if consumer.clock.steady_ms() - consumer.polled_ms > consumer.keep_alive_ms:
+                        await self.run(consumer.keep_alive)
+                    if consumer.messages is not messages or consumer.stopping.is_set():
+                        break
+                idle_since_ms = consumer.clock.steady_ms()
+        finally:
+            current.set(None)
+
+    async def batches(self, number_max: int = BATCH_MAX) -> AsyncIterator[Batch[Value]]:
+        """As Consumer.batches."""
+        consumer = self.blocking
+        idle_since_ms = consumer.clock.steady_ms()
+        while not consumer.stopping.is_set():
+            messages = await self.run(lambda: consumer.fetch(number_max, POLL_S))
+            if messages:
+                consumer.begun = len(messages)
+                yield Batch(messages, consumer.event)
+                idle_since_ms = consumer.clock.steady_ms()
+            elif consumer.is_idle_since(idle_since_ms):
+                return
+
+    async def handle(self, handler: Callable[[Event[Value]], Any], *, on_error: Fate = STOP) -> None:
+        """As Consumer.handle, with an async handler or one that is not."""
+        handling = Handling(self.blocking, on_error)
+        try:
+            async for event in self:
+                await handling.run_async(handler, event)
+            await self.run(self.blocking.confirm_batch)
+        finally:
+            await self.run(handling.close)
+
+    def stop(self) -> None:
+        """As Consumer.stop."""
+        self.blocking.stop()
+
+    take = in_thread(Consumer.take)
+    commit = in_thread(Consumer.commit)
+    seek = in_thread(Consumer.seek)
+    seek_to_time = in_thread(Consumer.seek_to_time)
+    pause = in_thread(Consumer.pause)
+    resume = in_thread(Consumer.resume)
+    assignment = in_thread(Consumer.assignment)
+    lag = in_thread(Consumer.lag)

@@ -1,0 +1,173 @@
+"""What becomes of records that were sent: something to wait for, in a thread or on a loop.
+
+librdkafka reports in the producer's own thread, many records a call. A delivery is marked there; loops that wait are
+woken once a call, not once a record.
+"""
+
+import asyncio
+import threading
+from collections.abc import Generator
+from typing import Any, NoReturn
+
+from confluent_kafka import KafkaError, Message
+
+from headwater.client.errors import ClientError, ClientTimeoutError, DeliveryError, client_error
+
+
+class Waker:
+    """Collects, during one call of librdkafka's, who is to be woken; then wakes each loop once."""
+
+    def __init__(self) -> None:
+        self.futures: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
+
+    def add(self, future: asyncio.Future[None]) -> None:
+        self.futures.setdefault(future.get_loop(), []).append(future)
+
+    def wake(self) -> None:
+        futures, self.futures = self.futures, {}
+        for loop, waiting in futures.items():
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(complete, waiting)
+
+
+def complete(futures: list[asyncio.Future[None]]) -> None:
+    for future in futures:
+        if not future.done():
+            future.set_result(None)
+
+
+class Pending:
+    """Something that will be done, in a thread of its own. `wait` blocks, `await` does not."""
+
+    __slots__ = ("event", "future", "is_done", "waker")
+
+    def __init__(self, waker: Waker) -> None:
+        self.waker = waker
+        self.is_done = False
+        self.future: asyncio.Future[None] | None = None
+        self.event: threading.Event | None = None
+
+    def mark_done(self) -> None:
+        # First done, then a look for who waits; who waits does it the other way round. So nobody is missed.
+        self.is_done = True
+        if self.future is not None:
+            self.waker.add(self.future)
+        if self.event is not None:
+            self.event.set()
+
+    def wait_done(self, timeout_ms: float | None) -> bool:
+        if not self.is_done:
+            self.event = self.event or threading.Event()
+            if not self.is_done:
+                return self.event.wait(None if timeout_ms is None else timeout_ms / 1000)
+        return True
+
+    async def done(self) -> None:
+        if not self.is_done:
+            if self.future is None or self.future.done():
+                self.future = asyncio.get_running_loop().create_future()
+            if not self.is_done:
+                await self.future
+
+
+class Delivery(Pending):
+    """One record on its way. Awaiting it, or `result()`, gives it with its partition, offset and timestamp (ms)."""
+
+    __slots__ = ("error", "message", "topic")
+
+    def __init__(self, waker: Waker, topic: str) -> None:
+        super().__init__(waker)
+        self.topic = topic
+        self.message: Message | None = None
+        self.error: KafkaError | None = None
+
+    def report(self, error: KafkaError | None, message: Message) -> None:
+        """librdkafka's delivery report."""
+        self.error, self.message = error, message
+        self.mark_done()
+
+    @property
+    def partition(self) -> int:
+        found: int = self.delivered_message().partition()
+        return found
+
+    @property
+    def offset(self) -> int:
+        found: int = self.delivered_message().offset()
+        return found
+
+    @property
+    def timestamp(self) -> int:
+        found: int = self.delivered_message().timestamp()[1]
+        return found
+
+    def delivered_message(self) -> Message:
+        if self.message is None:
+            raise DeliveryError(f"the record for {self.topic} is still on its way", "_NOT_DELIVERED")
+        return self.message
+
+    def result(self, timeout_ms: float | None = None) -> "Delivery":
+        """Returns when the broker has it. Raises DeliveryError or another ClientError, and ClientTimeoutError."""
+        if not self.wait_done(timeout_ms):
+            raise ClientTimeoutError(f"a record for {self.topic} is not delivered after {timeout_ms:g} ms")
+        if self.error is not None:
+            raise delivery_error(self.error, self.topic)
+        return self
+
+    def __await__(self) -> Generator[Any, None, "Delivery"]:
+        yield from self.done().__await__()
+        return self.result(0)
+
+    def __repr__(self) -> str:
+        state = "failed" if self.error else f"[{self.partition}] @{self.offset}" if self.is_done else "on its way"
+        return f"<Delivery to {self.topic} {state}>"
+
+
+class BatchDelivery(Pending):
+    """Many records on their way, counted instead of kept: `size` of them, of which `failed` have failed."""
+
+    __slots__ = ("delivered", "failed", "first_error", "is_complete", "size", "topic")
+
+    def __init__(self, waker: Waker, topic: str) -> None:
+        super().__init__(waker)
+        self.topic = topic
+        self.size = self.delivered = self.failed = 0
+        self.first_error: KafkaError | None = None
+        self.is_complete = False  # all are sent: when all are reported, it is done
+
+    def report(self, error: KafkaError | None, message: Message) -> None:
+        if error is None:
+            self.delivered += 1
+        else:
+            self.failed += 1
+            self.first_error = self.first_error or error
+        if self.is_complete and self.delivered + self.failed == self.size:
+            self.mark_done()
+
+    def sent_all(self, size: int) -> None:
+        self.size = size
+        self.is_complete = True
+        if self.delivered + self.failed == size:
+            self.mark_done()
+
+    def raise_first(self) -> NoReturn:
+        assert self.first_error is not None
+        error = delivery_error(self.first_error, self.topic)
+        error.add_note(f"{self.failed} of the {self.size} records of the batch were not delivered")
+        raise error
+
+    def result(self, timeout_ms: float | None = None) -> "BatchDelivery":
+        """Returns when the broker has all. Raises the first record's ClientError, and ClientTimeoutError."""
+        if not self.wait_done(timeout_ms):
+            raise ClientTimeoutError(f"a batch for {self.topic} is not delivered after {timeout_ms:g} ms")
+        if self.first_error is not None:
+            self.raise_first()
+        return self
+
+    def __await__(self) -> Generator[Any, None, "BatchDelivery"]:
+        yield from self.done().__await__()
+        return self.result(0)
+
+
+def delivery_error(error: KafkaError, topic: str) -> ClientError:
+    return client_error(error, f"a record for {topic} was not delivered", DeliveryError)

@@ -1,0 +1,134 @@
+"""What can go wrong between a client and its broker, as types that say what to do."""
+
+from confluent_kafka import KafkaError, KafkaException
+
+
+class ClientError(Exception):
+    """Base of the client's errors. `code` is Kafka's name of the error, such as UNKNOWN_TOPIC_OR_PART."""
+
+    advice = ""
+
+    def __init__(self, message: str, code: str = "") -> None:
+        self.code = code
+        super().__init__(f"{message}; {self.advice}" if self.advice else message)
+
+
+class BrokerUnavailableError(ClientError):
+    """No broker answers."""
+
+    advice = "is it running, and is the address right?"
+
+
+class ClientTimeoutError(ClientError):
+    """No answer in time."""
+
+    advice = "the broker is slow or away; try again or allow more time"
+
+
+class AuthenticationError(ClientError):
+    """The broker does not know this user, or TLS fails."""
+
+    advice = "look at security.protocol, sasl.* and ssl.* in settings="
+
+
+class AuthorizationError(ClientError):
+    """This user may not do that."""
+
+    advice = "an administrator can allow it: headwater acl create"
+
+
+class UnknownTopicError(ClientError):
+    """The topic is not there."""
+
+    advice = "create it: admin.create_topic(name)"
+
+
+class TopicExistsError(ClientError):
+    """The topic is there already."""
+
+
+class RecordTooLargeError(ClientError):
+    """A record is larger than the topic or the client allows."""
+
+    advice = "raise message.max.bytes in settings= and max.message.bytes of the topic, or send less"
+
+
+class DeliveryError(ClientError):
+    """A record was not delivered."""
+
+
+class ProducerQueueFullError(ClientError):
+    """The producer's queue is full, and this thread runs an event loop that must not wait."""
+
+    advice = "await deliveries as you go, or use await producer.send_batch(...)"
+
+
+class ProducerFencedError(ClientError):
+    """Another producer uses the same transactional id."""
+
+    advice = "close this one; give each instance a transactional id of its own"
+
+
+class TransactionAbortedError(ClientError):
+    """The transaction could not be committed and was aborted; nothing of it is visible."""
+
+    advice = "do it again from the beginning"
+
+
+class UnknownOutcomeError(ClientError):
+    """Whether the transaction was committed is not known."""
+
+    advice = "look at the output before you do it again"
+
+
+class ConfigurationError(ClientError):
+    """A setting is unknown or wrong."""
+
+
+class NotAssignedError(ClientError):
+    """The partition is not, or no longer, this consumer's."""
+
+
+class ConsumerClosedError(ClientError):
+    """The consumer is closed."""
+
+
+CLASSES: dict[int, type[ClientError]] = {
+    KafkaError._ALL_BROKERS_DOWN: BrokerUnavailableError,
+    KafkaError._TRANSPORT: BrokerUnavailableError,
+    KafkaError._RESOLVE: BrokerUnavailableError,
+    KafkaError._TIMED_OUT: ClientTimeoutError,
+    KafkaError._MSG_TIMED_OUT: ClientTimeoutError,
+    KafkaError.REQUEST_TIMED_OUT: ClientTimeoutError,
+    KafkaError._AUTHENTICATION: AuthenticationError,
+    KafkaError._SSL: AuthenticationError,
+    KafkaError.SASL_AUTHENTICATION_FAILED: AuthenticationError,
+    KafkaError.UNSUPPORTED_SASL_MECHANISM: AuthenticationError,
+    KafkaError.TOPIC_AUTHORIZATION_FAILED: AuthorizationError,
+    KafkaError.GROUP_AUTHORIZATION_FAILED: AuthorizationError,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED: AuthorizationError,
+    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: AuthorizationError,
+    KafkaError.UNKNOWN_TOPIC_OR_PART: UnknownTopicError,
+    KafkaError._UNKNOWN_TOPIC: UnknownTopicError,
+    KafkaError._UNKNOWN_PARTITION: UnknownTopicError,
+    KafkaError.TOPIC_ALREADY_EXISTS: TopicExistsError,
+    KafkaError.MSG_SIZE_TOO_LARGE: RecordTooLargeError,
+    KafkaError.RECORD_LIST_TOO_LARGE: RecordTooLargeError,
+    KafkaError._FENCED: ProducerFencedError,
+    KafkaError.PRODUCER_FENCED: ProducerFencedError,
+    KafkaError.INVALID_PRODUCER_EPOCH: ProducerFencedError,
+    KafkaError._INVALID_ARG: ConfigurationError,
+    KafkaError.INVALID_CONFIG: ConfigurationError,
+    KafkaError._STATE: NotAssignedError,
+}
+
+
+def client_error(error: KafkaError, what: str, fallback: type[ClientError] = ClientError) -> ClientError:
+    """The typed form of librdkafka's error; `what` says what was being done."""
+    kind = CLASSES.get(error.code(), fallback)
+    return kind(f"{what}: {error.str()}", error.name())
+
+
+def translated(exception: KafkaException, what: str, fallback: type[ClientError] = ClientError) -> ClientError:
+    error = exception.args[0]
+    return client_error(error, what, fallback) if isinstance(error, KafkaError) else fallback(f"{what}: {error}")

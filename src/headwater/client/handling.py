@@ -1,0 +1,103 @@
+"""What becomes of an event on which a handler fails: tried again, put into a dead-letter topic, skipped, or the end."""
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from headwater.events.event import Event
+from headwater.events.fates import DeadLetter, Fate, Skip, delays_ms, error_headers, last_fate
+from headwater.events.serializers import BytesSerializer
+
+if TYPE_CHECKING:
+    from headwater.client.consumer import Consumer
+    from headwater.client.producer import Producer
+
+logger = logging.getLogger(__name__)
+KEEP_ALIVE_STEP_MS = 1000.0
+
+
+class Handling:
+    """Runs a handler for a consumer, with a fate for what it raises."""
+
+    def __init__(self, consumer: "Consumer[Any]", on_error: Fate) -> None:
+        self.consumer, self.on_error = consumer, on_error
+        self.letters: Producer[bytes] | None = None
+
+    def run(self, handler: Callable[[Event[Any]], object], event: Event[Any]) -> None:
+        """Raises what the handler raised where the fate is to stop, and when the dead letter cannot be delivered."""
+        delays = delays_ms(self.on_error)
+        while True:
+            try:
+                handler(event)
+            except Exception as raised:  # noqa: BLE001 - whatever a handler raises has its fate
+                error = raised
+            else:
+                return
+            if (delay_ms := next(delays, None)) is None:
+                self.end(event, error)
+                return
+            self.wait(delay_ms)
+
+    async def run_async(self, handler: Callable[[Event[Any]], Any], event: Event[Any]) -> None:
+        """As `run`, without blocking the loop."""
+        delays = delays_ms(self.on_error)
+        while True:
+            try:
+                result = handler(event)
+                if result is not None and inspect.isawaitable(result):
+                    await result
+            except Exception as raised:  # noqa: BLE001 - whatever a handler raises has its fate
+                error = raised
+            else:
+                return
+            if (delay_ms := next(delays, None)) is None:
+                await asyncio.to_thread(self.end, event, error)
+                return
+            await asyncio.to_thread(self.wait, delay_ms)
+
+    def wait(self, delay_ms: float) -> None:
+        """Waits for the next attempt, without being taken for dead by the group; ends early when the consumer stops."""
+        consumer = self.consumer
+        while delay_ms > 0 and not consumer.stopping.wait(min(delay_ms, KEEP_ALIVE_STEP_MS) / 1000):
+            delay_ms -= KEEP_ALIVE_STEP_MS
+            if consumer.clock.steady_ms() - consumer.polled_ms > consumer.keep_alive_ms:
+                consumer.keep_alive()
+
+    def end(self, event: Event[Any], error: Exception) -> None:
+        match last_fate(self.on_error):
+            case DeadLetter() as letter:
+                self.put_aside(event, error, letter.topic_for(event.topic))
+            case Skip():
+                logger.error("%r is skipped", event, exc_info=error)
+            case _:
+                raise error
+
+    def put_aside(self, event: Event[Any], error: Exception, topic: str) -> None:
+        """Sends the event as it is to the dead-letter topic; it counts as handled only when the broker has it."""
+        from headwater.client.producer import Producer  # on first failure
+
+        if self.letters is None:
+            settings = {
+                name: value
+                for name, value in (self.consumer.settings or {}).items()
+                if name.startswith(("security.", "sasl.", "ssl.", "client.", "socket.", "broker."))
+            }
+            self.letters = Producer(self.consumer.broker, value=BytesSerializer(), stamp=False, settings=settings)
+        headers = [*event.headers, *error_headers(error, event.topic, event.partition, event.offset)]
+        self.letters.send(topic, event.raw, key=event.raw_key, headers=headers).result()
+        logger.warning("%r failed and is in %s: %s", event, topic, error)
+
+    def close(self) -> None:
+        if self.letters is not None:
+            self.letters.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,359 @@
+"""`hw.Producer`: sends records, blocking in a `with` and async in an `async with`; one implementation over librdkafka.
+
+    with hw.Producer(broker) as producer:
+        producer.send("orders", order, key=order.id, headers={"origin": "web"})
+
+    async with hw.Producer(broker) as producer:
+        delivery = await producer.send("orders", order, key=order.id)
+
+`send` only queues: librdkafka sends in batches, from a thread of its own. Every record is a CloudEvent (binary mode), so
+that it has an id and knows what caused it; `stamp=False` sends it bare.
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Self, TypeVar, cast
+
+from confluent_kafka import KafkaException
+from confluent_kafka import Producer as RawProducer
+
+from headwater.client.connections import BrokerLike, Settings, made, merged
+from headwater.client.deliveries import BatchDelivery, Delivery, Pending, Waker
+from headwater.client.errors import (
+    ClientError,
+    ClientTimeoutError,
+    DeliveryError,
+    ProducerQueueFullError,
+    translated,
+)
+from headwater.client.threads import in_thread
+from headwater.client.transactions import abort, begin, commit, initialize
+from headwater.events.cloudevents import DEFAULT_SOURCE, stamp
+from headwater.events.headers import HeadersLike, header_pairs
+from headwater.events.serializers import as_serializer, serializer_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from headwater.client.consumer import AsyncConsumer, Consumer
+
+Value = TypeVar("Value")
+POLL_S = 0.1
+FLUSH_TIMEOUT_MS = 60_000.0
+TRANSACTION_TIMEOUT_MS = 60_000.0
+DEFAULTS = {"client.id": "headwater", "enable.idempotence": True, "linger.ms": 1}
+
+
+class Outgoing(NamedTuple):
+    """A record of a batch that has a key, headers, partition or timestamp (ms) of its own."""
+
+    value: Any
+    key: Any = None
+    headers: HeadersLike | None = None
+    partition: int = -1
+    timestamp: int = 0
+
+
+class Producer(Generic[Value]):
+    """Sends records to a broker: `hw.Broker`, or an address of Headwater or Kafka.
+
+    `value` and `key` are types or serializers; without them each value is written by its own type. With a
+    `transactional_id` everything is sent in transactions. `settings` are librdkafka's and win over the defaults here
+    (idempotent, acks=all, linger 1 ms). Raises ConfigurationError.
+    """
+
+    def __init__(
+        self,
+        broker: BrokerLike,
+        *,
+        value: Any = None,
+        key: Any = None,
+        source: str = DEFAULT_SOURCE,
+        stamp: bool = True,
+        transactional_id: str | None = None,
+        settings: Settings | None = None,
+    ) -> None:
+        defaults = dict(DEFAULTS) if transactional_id is None else {**DEFAULTS, "transactional.id": transactional_id}
+        self.raw = made(RawProducer, merged(broker, defaults, settings), "the producer")
+        self.value_serializer = as_serializer(value)
+        self.key_serializer = None if key is None else as_serializer(key)
+        self.source, self.stamps = source, stamp
+        self.transactional_id = transactional_id
+        self.is_initialized = self.is_in_transaction = False
+        self.waker = Waker()
+        self.failures: list[ClientError] = []
+        self.progress = threading.Condition()
+        self.loops_waiting: list[Pending] = []
+        self.is_closed = False
+        self.thread = threading.Thread(target=self.poll, name="headwater-producer", daemon=True)
+        self.thread.start()
+
+    def poll(self) -> None:
+        """In its own thread: serves librdkafka's reports."""
+        while not self.is_closed:
+            if self.raw.poll(POLL_S):
+                self.after_reports()
+
+    def after_reports(self) -> None:
+        for pending in self.loops_waiting:
+            pending.mark_done()
+        self.loops_waiting = []
+        self.waker.wake()
+        with self.progress:
+            self.progress.notify_all()
+
+    # -- sending
+
+    def send(
+        self,
+        topic: str,
+        value: Value | None,
+        *,
+        key: object = None,
+        headers: HeadersLike | None = None,
+        partition: int = -1,
+        timestamp: int = 0,
+    ) -> Delivery:
+        """Queues a record; the Delivery can be waited for with `result()` or `await`.
+
+        None as the value makes a tombstone. Records of one key keep their order. Where the queue is full it waits, but in
+        a thread that runs an event loop it raises ProducerQueueFullError. Raises SerializationError and ClientError.
+        """
+        delivery = Delivery(self.waker, topic)
+        self.put(topic, value, key, headers, partition, timestamp, delivery.report)
+        return delivery
+
+    def put(
+        self,
+        topic: str,
+        value: Any,
+        key: object,
+        headers: HeadersLike | None,
+        partition: int,
+        timestamp: int,
+        report: Callable[..., None],
+    ) -> None:
+        pairs = header_pairs(headers)
+        if self.stamps:
+            stamp(topic, value, pairs, self.source)
+        data = None if value is None else self.value_serializer.encode(value, topic)
+        arguments = (topic, data, self.encoded_key(key, topic), partition, report, timestamp, pairs)
+        while True:
+            try:
+                produce(self.raw, *arguments)
+            except BufferError:
+                self.wait_for_room()
+            except KafkaException as error:
+                raise translated(error, f"sending to {topic}", DeliveryError) from error
+            else:
+                return
+
+    def encoded_key(self, key: object, topic: str) -> bytes | None:
+        if key is None or isinstance(key, bytes):
+            return key
+        serializer = self.key_serializer or serializer_of(type(key))
+        encoded: bytes = serializer.encode(key, topic)
+        return encoded
+
+    def wait_for_room(self) -> None:
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            with self.progress:
+                self.progress.wait(POLL_S)
+        else:
+            raise ProducerQueueFullError("the producer's queue is full")
+
+    def send_batch(
+        self,
+        topic: str,
+        values: "Iterable[Value | Outgoing]",
+        *,
+        key: Callable[[Value], object] | None = None,
+        headers: HeadersLike | None = None,
+    ) -> BatchDelivery:
+        """Queues many records, and returns when all are queued; `result()` waits for their delivery.
+
+        `key` makes each record's key of its value, `headers` are added to each; an `Outgoing` brings its own.
+        """
+        batch = BatchDelivery(self.waker, topic)
+        pairs, number = header_pairs(headers), 0
+        for value in values:
+            self.put_of_batch(topic, value, key, pairs, batch)
+            number += 1
+        batch.sent_all(number)
+        return batch
+
+    def put_of_batch(self, topic: str, value: Any, key: Any, headers: Any, batch: BatchDelivery) -> None:
+        if isinstance(value, Outgoing):
+            own = [*headers, *header_pairs(value.headers)]
+            self.put(topic, value.value, value.key, own, value.partition, value.timestamp, batch.report)
+        else:
+            self.put(topic, value, None if key is None else key(value), headers, -1, 0, batch.report)
+
+    def flush(self, timeout_ms: float = FLUSH_TIMEOUT_MS) -> None:
+        """Returns when everything that was sent is delivered, or has failed. Raises ClientTimeoutError."""
+        # The polling thread serves the reports; here only the wait, with linger left out.
+        left = self.raw.flush(timeout_ms / 1000)
+        self.after_reports()
+        if left:
+            raise ClientTimeoutError(f"{left} records are not delivered after {timeout_ms:g} ms")
+
+    def close(self, timeout_ms: float = FLUSH_TIMEOUT_MS) -> None:
+        """Flushes and ends. Raises ClientTimeoutError when records are left; nothing happens the second time."""
+        if self.is_closed:
+            return
+        try:
+            self.flush(timeout_ms)
+        finally:
+            self.is_closed = True
+            self.thread.join()
+
+    # -- transactions
+
+    @contextmanager
+    def transaction(self, consumer: "Consumer[Any] | None" = None) -> "Iterator[Producer[Value]]":
+        """What is sent within the block becomes visible at its end, all of it; if the block raises, none.
+
+        With the `consumer` whose events are processed, its progress is part of the transaction: exactly once. Raises
+        TransactionAbortedError, ProducerFencedError, and what the block raised.
+        """
+        self.begin_transaction()
+        try:
+            yield self
+        except BaseException:
+            self.abort_transaction(consumer)
+            raise
+        self.commit_transaction(consumer)
+
+    def begin_transaction(self) -> None:
+        if self.transactional_id is None:
+            raise ClientError("this producer has no transactional id; give it transactional_id=")
+        if not self.is_initialized:
+            initialize(self.raw, TRANSACTION_TIMEOUT_MS)
+            self.is_initialized = True
+        begin(self.raw)
+
+    def commit_transaction(self, consumer: "Consumer[Any] | None") -> None:
+        try:
+            commit(self.raw, consumer, TRANSACTION_TIMEOUT_MS)
+        finally:
+            self.after_reports()
+
+    def abort_transaction(self, consumer: "Consumer[Any] | None") -> None:
+        try:
+            abort(self.raw, consumer, TRANSACTION_TIMEOUT_MS)
+        finally:
+            self.after_reports()
+
+    # -- as a context manager
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> "AsyncProducer[Value]":
+        return AsyncProducer(self)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await asyncio.to_thread(self.close)
+
+    def __len__(self) -> int:
+        """How many records are on their way."""
+        return len(self.raw)
+
+    def __bool__(self) -> bool:
+        return True
+
+
+class AsyncProducer(Generic[Value]):
+    """What `async with hw.Producer(...)` gives: the same producer, and nothing of it blocks the loop."""
+
+    def __init__(self, blocking: Producer[Value]) -> None:
+        self.blocking = blocking
+
+    def send(
+        self,
+        topic: str,
+        value: Value | None,
+        *,
+        key: object = None,
+        headers: HeadersLike | None = None,
+        partition: int = -1,
+        timestamp: int = 0,
+    ) -> Delivery:
+        """As Producer.send: queues at once; `await` the Delivery to know that the broker has it."""
+        return self.blocking.send(topic, value, key=key, headers=headers, partition=partition, timestamp=timestamp)
+
+    async def send_batch(
+        self,
+        topic: str,
+        values: "Iterable[Value | Outgoing]",
+        *,
+        key: Callable[[Value], object] | None = None,
+        headers: HeadersLike | None = None,
+    ) -> BatchDelivery:
+        """Sends many records and returns when the broker has them; waits for room in the queue as it goes."""
+        producer = self.blocking
+        batch = BatchDelivery(producer.waker, topic)
+        pairs, number = header_pairs(headers), 0
+        for value in values:
+            while True:
+                try:
+                    producer.put_of_batch(topic, value, key, pairs, batch)
+                except ProducerQueueFullError:
+                    await self.room()
+                else:
+                    break
+            number += 1
+        batch.sent_all(number)
+        return await batch
+
+    async def room(self) -> None:
+        """Returns when something was delivered."""
+        pending = Pending(self.blocking.waker)
+        self.blocking.loops_waiting.append(pending)
+        await pending.done()
+
+    async def run(self, function: Callable[[], Any]) -> Any:
+        return await asyncio.to_thread(function)
+
+    flush = in_thread(Producer.flush)
+    close = in_thread(Producer.close)
+
+    @asynccontextmanager
+    async def transaction(
+        self, consumer: "AsyncConsumer[Any] | Consumer[Any] | None" = None
+    ) -> "AsyncIterator[AsyncProducer[Value]]":
+        """As Producer.transaction."""
+        producer = self.blocking
+        source = cast("Consumer[Any] | None", getattr(consumer, "blocking", consumer))
+        await asyncio.to_thread(producer.begin_transaction)
+        try:
+            yield self
+        except BaseException:
+            await asyncio.to_thread(producer.abort_transaction, source)
+            raise
+        await asyncio.to_thread(producer.commit_transaction, source)
+
+
+def produce(
+    raw: RawProducer,
+    topic: str,
+    value: bytes | None,
+    key: bytes | None,
+    partition: int,
+    report: Callable[..., None],
+    timestamp: int,
+    headers: "list[tuple[str, bytes | None]] | Mapping[str, bytes]",
+) -> None:
+    raw.produce(topic, value, key, partition, report, None, timestamp, headers)

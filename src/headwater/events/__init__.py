@@ -1,0 +1,19 @@
+"""The event, its headers, serializers and CloudEvents form. See README.md."""
+
+from headwater.events.context import current_event, handling
+from headwater.events.errors import CloudEventError, DeserializationError, EventError, SerializationError
+from headwater.events.event import Event
+from headwater.events.headers import Headers
+from headwater.events.serializers import Serializer
+
+__all__ = [
+    "CloudEventError",
+    "DeserializationError",
+    "Event",
+    "EventError",
+    "Headers",
+    "SerializationError",
+    "Serializer",
+    "current_event",
+    "handling",
+]

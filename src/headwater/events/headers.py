@@ -1,0 +1,85 @@
+"""An event's headers: ordered, a name may come more than once, values are bytes or null, as Kafka keeps them."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TypeAlias
+
+from headwater.events.errors import DeserializationError, SerializationError
+
+HeaderValue: TypeAlias = str | bytes | None
+HeadersLike: TypeAlias = Mapping[str, str] | Mapping[str, HeaderValue] | Iterable[tuple[str, HeaderValue]]
+Pairs: TypeAlias = list[tuple[str, bytes | None]]
+
+
+def header_pairs(headers: HeadersLike | None) -> Pairs:
+    """As Kafka keeps them; text becomes UTF-8. Raises SerializationError for values that are neither text nor bytes."""
+    if not headers:
+        return []
+    pairs: Pairs = []
+    for name, value in headers.items() if isinstance(headers, Mapping) else headers:
+        if isinstance(value, str):
+            pairs.append((name, value.encode()))
+        elif value is None or isinstance(value, bytes):
+            pairs.append((name, value))
+        else:
+            raise SerializationError(f"header {name!r} is {type(value).__name__}; give str, bytes or None")
+    return pairs
+
+
+class Headers:
+    """Read-only. `headers["origin"]` is the last value of that name as text; `raw` gives bytes, `all` each value."""
+
+    __slots__ = ("pairs",)
+
+    def __init__(self, headers: HeadersLike | None = None) -> None:
+        self.pairs: Pairs = header_pairs(headers)
+
+    def raw(self, name: str) -> bytes | None:
+        """The last value of that name as bytes; None where there is none."""
+        for known, value in reversed(self.pairs):
+            if known == name:
+                return value
+        return None
+
+    def get(self, name: str, default: str | None = None) -> str | None:
+        """The last value of that name as text. Raises DeserializationError where it is not UTF-8."""
+        value = self.raw(name)
+        return default if value is None else text(name, value)
+
+    def all(self, name: str) -> list[str]:
+        """Every value of that name that is not null, in order, as text."""
+        return [text(name, value) for known, value in self.pairs if known == name and value is not None]
+
+    def with_added(self, name: str, value: HeaderValue) -> "Headers":
+        """The same headers and one more at the end."""
+        return Headers([*self.pairs, (name, value)])
+
+    def __getitem__(self, name: str) -> str:
+        value = self.get(name)
+        if value is None:
+            raise KeyError(name)
+        return value
+
+    def __contains__(self, name: object) -> bool:
+        return any(known == name for known, _ in self.pairs)
+
+    def __iter__(self) -> Iterator[tuple[str, bytes | None]]:
+        return iter(self.pairs)
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Headers) and self.pairs == other.pairs
+
+    def __hash__(self) -> int:
+        return hash(tuple(self.pairs))
+
+    def __repr__(self) -> str:
+        return f"Headers({self.pairs!r})"
+
+
+def text(name: str, value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        raise DeserializationError(f"header {name!r} is not text; headers.raw({name!r}) gives its bytes") from None

@@ -1,0 +1,40 @@
+"""Topic patterns: words between dots, `*` is one word and `#` any number of them, none included (as in AMQP)."""
+
+import re
+
+
+class PatternError(ValueError):
+    """A pattern that cannot be meant."""
+
+
+def compile_pattern(pattern: str) -> re.Pattern[str]:
+    """Matches the topics that the pattern names, with `fullmatch`. Raises PatternError."""
+    if not pattern:
+        raise PatternError("a topic pattern is empty; use '#' for every topic")
+    expression = ""
+    is_start = True
+    words = pattern.split(".")
+    for position, word in enumerate(words):
+        if word == "#":
+            if not is_start:
+                expression += r"(?:\.[^.]+)*"
+            elif position == len(words) - 1:
+                expression += r"(?:[^.]+(?:\.[^.]+)*)?"
+            else:
+                expression += r"(?:[^.]+\.)*"  # what follows is still at the start
+            continue
+        if "#" in word or ("*" in word and word != "*") or not word:
+            raise PatternError(f"in {pattern!r}, * and # stand for whole words, and no word is empty")
+        expression += ("" if is_start else r"\.") + ("[^.]+" if word == "*" else re.escape(word))
+        is_start = False
+    return re.compile(expression)
+
+
+def matches(pattern: str, topic: str) -> bool:
+    """Whether a pattern names a topic; for one that is asked once."""
+    return compile_pattern(pattern).fullmatch(topic) is not None
+
+
+def kafka_pattern(pattern: str) -> str:
+    """The same as a regular expression of Kafka's clients, which begins with ^."""
+    return f"^{compile_pattern(pattern).pattern}$"

@@ -1,0 +1,176 @@
+"""Things that happen later, on a bus: after a delay, at a time, again and again. On any clock, so a test can move it."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from headwater.effects.clock import Clock, unwatch_moves, watch_moves
+from headwater.effects.waits import Timer, Timers
+
+WAITING_MAX = 1_000_000
+
+
+class ScheduleError(ValueError):
+    """A time, a delay or a cron expression that cannot be meant, or too much that waits."""
+
+
+class Schedule:
+    """Something that is to happen. `cancel` calls it off."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.timer: Timer | None = None
+        self.is_cancelled = False
+        self.runs = 0
+
+    def cancel(self) -> None:
+        self.is_cancelled = True
+        if self.timer is not None:
+            self.timer.cancel()
+
+    def __repr__(self) -> str:
+        return f"<Schedule {self.name}>"
+
+
+class Scheduler:
+    """Timers on a loop. Used from the loop's thread only; its clock may be moved from any."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.timers = Timers(clock)
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.handle: asyncio.TimerHandle | None = None
+        self.tasks: set[asyncio.Task[None]] = set()
+
+    def call_at(self, deadline_ms: float, callback: Callable[[], None]) -> Timer:
+        """Calls at a moment of the steady clock. Raises ScheduleError when too much waits."""
+        if len(self.timers.heap) >= WAITING_MAX:
+            raise ScheduleError(f"{WAITING_MAX} events wait for their time already")
+        if self.loop is None:
+            self.loop = asyncio.get_running_loop()
+            watch_moves(self.clock, self.clock_moved)
+        timer = self.timers.call_later(max(0.0, deadline_ms - self.clock.steady_ms()), callback)
+        self.arm()
+        return timer
+
+    def clock_moved(self) -> None:
+        if self.loop is not None and not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(self.run)
+
+    def arm(self) -> None:
+        if self.handle is not None:
+            self.handle.cancel()
+            self.handle = None
+        deadline_ms = self.timers.next_deadline_ms()
+        if deadline_ms is not None and self.loop is not None:
+            delay_s = max(0.0, (deadline_ms - self.clock.steady_ms()) / 1000)
+            self.handle = self.loop.call_later(delay_s, self.run)
+
+    def run(self) -> None:
+        self.timers.run_due()
+        self.arm()
+
+    async def sleep(self, delay_ms: float) -> None:
+        """As asyncio.sleep, on this clock."""
+        future = asyncio.get_running_loop().create_future()
+
+        def due() -> None:
+            if not future.done():
+                future.set_result(None)
+
+        timer = self.call_at(self.clock.steady_ms() + delay_ms, due)
+        try:
+            await future
+        finally:
+            timer.cancel()
+
+    def once(self, name: str, delay_ms: float, make: Callable[[], Coroutine[Any, Any, object]]) -> Schedule:
+        schedule = Schedule(name)
+
+        def due() -> None:
+            schedule.runs += 1
+            self.start(make)
+
+        schedule.timer = self.call_at(self.clock.steady_ms() + delay_ms, due)
+        return schedule
+
+    def again(
+        self, name: str, following: Callable[[datetime], datetime], make: Callable[[], Coroutine[Any, Any, object]]
+    ) -> Schedule:
+        """Runs at each time that `following` gives for the one before."""
+        schedule = Schedule(name)
+
+        def plan(after: datetime) -> None:
+            moment = following(after)
+
+            def due() -> None:
+                if schedule.is_cancelled:
+                    return
+                schedule.runs += 1
+                self.start(make)
+                # From the planned time, not from now: a late run does not move those that follow, and none is lost
+                # when a clock jumps ahead.
+                plan(moment)
+
+            delay_ms = (moment - self.now()).total_seconds() * 1000
+            schedule.timer = self.call_at(self.clock.steady_ms() + max(0.0, delay_ms), due)
+
+        plan(self.now())
+        return schedule
+
+    def start(self, make: Callable[[], Coroutine[Any, Any, object]]) -> None:
+        assert self.loop is not None
+
+        async def run() -> None:
+            await make()
+
+        task = self.loop.create_task(run())
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    def now(self) -> datetime:
+        return datetime.fromtimestamp(self.clock.wall_ms() / 1000, UTC)
+
+    def close(self) -> None:
+        if self.handle is not None:
+            self.handle.cancel()
+        self.timers.heap.clear()
+        unwatch_moves(self.clock, self.clock_moved)
+        for task in list(self.tasks):
+            task.cancel()
+
+
+def delay_to_ms(clock: Clock, delay: timedelta | float | None, at: datetime | None) -> float | None:
+    """How long until then; None for now. `delay` is a timedelta or seconds. Raises ScheduleError."""
+    if delay is not None and at is not None:
+        raise ScheduleError("give delay or at, not both")
+    if at is not None:
+        if at.tzinfo is None:
+            raise ScheduleError(f"{at} has no time zone; use for example datetime.now(UTC) + …")
+        return max(0.0, at.timestamp() * 1000 - clock.wall_ms())
+    if delay is None:
+        return None
+    seconds = delay.total_seconds() if isinstance(delay, timedelta) else delay
+    if seconds < 0:
+        raise ScheduleError(f"a delay of {seconds} seconds is in the past")
+    return seconds * 1000
+
+
+def following_of(when: str | timedelta) -> Callable[[datetime], datetime]:
+    """The next time of a cron expression (five fields, in UTC) or of a period. Raises ScheduleError."""
+    if isinstance(when, timedelta):
+        if when <= timedelta(0):
+            raise ScheduleError(f"a period of {when} is no period")
+        return lambda after: after + when
+    from cronsim import CronSim, CronSimError  # on first use: few programs have schedules
+
+    def following(after: datetime) -> datetime:
+        moment: datetime = next(CronSim(when, after))
+        return moment
+
+    try:
+        following(datetime(2026, 1, 1, tzinfo=UTC))
+    except (CronSimError, StopIteration) as error:
+        raise ScheduleError(f"{when!r} is no cron expression: {error}") from error
+    return following

@@ -1,0 +1,266 @@
+"""A subscriber's side of the bus: a bounded queue, a worker for it, and what becomes of an event that fails.
+
+One worker hands over the events in their order. With `workers` above one there are as many lanes, each with a queue and
+a worker of its own; a key always goes to the same lane, so its events stay in order.
+"""
+
+import asyncio
+import inspect
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable
+from enum import Enum
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+from headwater.events.context import current
+from headwater.events.event import Event
+from headwater.events.fates import DeadLetter, Fate, Stop, delays_ms, error_headers, last_fate
+from headwater.observe.errors import QueueFullError
+from headwater.observe.patterns import compile_pattern
+
+if TYPE_CHECKING:
+    from headwater.observe.bus import Bus
+
+logger = logging.getLogger(__name__)
+
+Handler: TypeAlias = Callable[[Event[Any]], Awaitable[object] | object]
+
+
+class Overflow(Enum):
+    """What a publisher meets where a subscriber's queue is full."""
+
+    WAIT = "wait"
+    """It waits until there is room."""
+    DROP_OLDEST = "drop-oldest"
+    DROP_NEWEST = "drop-newest"
+    FAIL = "fail"
+    """It gets QueueFullError; other subscribers get the event all the same."""
+
+
+class Question(NamedTuple):
+    """An event that is to be answered."""
+
+    event: Event[Any]
+    reply: asyncio.Future[Any]
+
+
+Item: TypeAlias = Event[Any] | Question
+
+
+class Lane:
+    """A queue and the worker that empties it."""
+
+    __slots__ = ("is_busy", "items", "room", "subscription", "task", "wakeup")
+
+    def __init__(self, subscription: "Subscription") -> None:
+        self.subscription = subscription
+        self.items: deque[Item] = deque()
+        self.task: asyncio.Task[None] | None = None
+        self.wakeup: asyncio.Future[None] | None = None
+        self.room: deque[asyncio.Future[None]] = deque()
+        self.is_busy = False
+
+    def put(self, item: Item) -> None:
+        self.items.append(item)
+        if not self.is_busy:
+            self.wake()
+
+    def wake(self) -> None:
+        """Has the worker look at its queue."""
+        self.is_busy = True
+        if self.task is None:
+            self.task = asyncio.get_running_loop().create_task(self.run())
+        elif self.wakeup is not None and not self.wakeup.done():
+            self.wakeup.set_result(None)
+
+    async def run(self) -> None:
+        subscription, items = self.subscription, self.items
+        handler, is_async, is_plain = subscription.handler, subscription.is_async, subscription.transform is None
+        loop = asyncio.get_running_loop()
+        while True:
+            while items:
+                item = items.popleft()
+                if self.room:
+                    self.let_in()
+                if not is_async or not is_plain or isinstance(item, Question):
+                    await subscription.handle(item)
+                    continue
+                # The common case without a coroutine of our own around the handler's.
+                current.set(item)
+                try:
+                    await handler(item)  # type: ignore[misc]
+                except Exception as error:  # noqa: BLE001 - whatever a handler raises has its fate
+                    await subscription.failed_with(item, error, None)
+                else:
+                    subscription.delivered += 1
+            self.is_busy = False
+            self.subscription.bus.note_idle()
+            self.wakeup = loop.create_future()
+            try:
+                await self.wakeup
+            finally:
+                self.wakeup = None
+
+    def let_in(self) -> None:
+        """One of those who wait for room may put its event."""
+        while self.room:
+            waiter = self.room.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                return
+
+
+class Subscription:
+    """A handler and the topics that it gets. `cancel` ends it; as a context manager it ends with the block."""
+
+    def __init__(
+        self,
+        bus: "Bus",
+        pattern: str,
+        handler: Handler,
+        *,
+        queue_size_max: int,
+        overflow: Overflow,
+        when: Callable[[Event[Any]], bool] | None,
+        transform: Callable[[Event[Any]], Event[Any]] | None,
+        workers: int,
+        on_error: Fate,
+    ) -> None:
+        if queue_size_max < 1 or workers < 1:
+            raise ValueError("queue_size_max and workers are at least 1")
+        self.bus, self.pattern, self.handler = bus, pattern, handler
+        self.expression = compile_pattern(pattern)
+        self.queue_size_max, self.overflow = queue_size_max, overflow
+        self.when, self.transform, self.on_error = when, transform, on_error
+        self.is_async = inspect.iscoroutinefunction(handler)
+        self.lanes = [Lane(self) for _ in range(workers)]
+        self.delivered = self.failed = self.dropped = 0
+        self.error: BaseException | None = None
+        self.is_active = True
+
+    @property
+    def only_lane(self) -> Lane | None:
+        """The one lane that gets everything; None where the event decides, or whether it is wanted at all."""
+        return self.lanes[0] if len(self.lanes) == 1 and self.when is None else None
+
+    @property
+    def queued(self) -> int:
+        """How many events wait."""
+        return sum(len(lane.items) for lane in self.lanes)
+
+    @property
+    def is_idle(self) -> bool:
+        return not any(lane.items or lane.is_busy for lane in self.lanes)
+
+    def lane_for(self, key: object) -> Lane:
+        lanes = self.lanes
+        return lanes[0] if len(lanes) == 1 else lanes[hash(key) % len(lanes)]
+
+    # -- the publisher's side
+
+    def offer(self, event: Event[Any], item: Item) -> bool:
+        """Puts an event into its queue; False where its publisher has to wait for room. Raises QueueFullError."""
+        if self.when is not None and not self.when(event):
+            if isinstance(item, Question):
+                self.bus.answered(item)
+            return True
+        lane = self.lanes[0] if len(self.lanes) == 1 else self.lane_for(event.key)
+        if len(lane.items) < self.queue_size_max:
+            lane.put(item)
+            return True
+        match self.overflow:
+            case Overflow.WAIT:
+                return False
+            case Overflow.DROP_OLDEST:
+                lane.items.popleft()
+                lane.put(item)
+                self.dropped += 1
+            case Overflow.DROP_NEWEST:
+                self.dropped += 1
+            case Overflow.FAIL:
+                raise QueueFullError(f"{self!r} has {self.queue_size_max} events waiting; {event.topic} is refused")
+        return True
+
+    async def put(self, event: Event[Any], item: Item) -> None:
+        """As `offer`, once there is room."""
+        while self.is_active and not self.offer(event, item):
+            waiter = asyncio.get_running_loop().create_future()
+            self.lane_for(event.key).room.append(waiter)
+            await waiter
+
+    # -- the worker's side
+
+    async def handle(self, item: Item) -> None:
+        """Hands one event over. What the handler raises ends in the subscription's fate."""
+        event, reply = (item.event, item.reply) if isinstance(item, Question) else (item, None)
+        # The worker's context is its own: what was set for the event before is simply replaced.
+        current.set(event)
+        try:
+            result = await self.call(event)
+        except Exception as error:  # noqa: BLE001 - whatever a handler raises has its fate
+            await self.failed_with(event, error, reply)
+        else:
+            self.succeeded(result, reply)
+
+    async def failed_with(self, event: Event[Any], error: Exception, reply: asyncio.Future[Any] | None) -> None:
+        """The handler has raised: it may be tried again; then its fate takes its course."""
+        for delay_ms in delays_ms(self.on_error):
+            await self.bus.sleep(delay_ms)
+            try:
+                result = await self.call(event)
+            except Exception as again:  # noqa: BLE001 - whatever a handler raises has its fate
+                error = again
+            else:
+                self.succeeded(result, reply)
+                return
+        self.failed += 1
+        if reply is not None and not reply.done():
+            reply.set_exception(error)
+        await self.end_failed(event, error)
+
+    async def call(self, event: Event[Any]) -> Any:
+        result = self.handler(event if self.transform is None else self.transform(event))
+        return await result if result is not None and inspect.isawaitable(result) else result
+
+    def succeeded(self, result: Any, reply: asyncio.Future[Any] | None) -> None:
+        self.delivered += 1
+        if reply is not None and not reply.done():
+            reply.set_result(result)
+
+    async def end_failed(self, event: Event[Any], error: Exception) -> None:
+        match last_fate(self.on_error):
+            case DeadLetter() as letter:
+                headers = [*event.headers, *error_headers(error, event.topic, event.partition, event.offset)]
+                await self.bus.publish(letter.topic_for(event.topic), event.value, key=event.key, headers=headers)
+            case Stop():
+                self.error = error
+                logger.error("%r stops: %s failed", self, event, exc_info=error)
+                self.cancel()
+            case _:
+                logger.error("%r failed on %s", self, event, exc_info=error)
+
+    # -- the end
+
+    def cancel(self) -> None:
+        """Ends it; what is queued is not handed over any more."""
+        self.is_active = False
+        self.bus.forget(self)
+        for lane in self.lanes:
+            for item in lane.items:
+                if isinstance(item, Question):
+                    self.bus.answered(item)
+            lane.items.clear()
+            while lane.room:
+                lane.let_in()
+            if lane.task is not None and lane.task is not asyncio.tasks.current_task():
+                lane.task.cancel()
+        self.bus.note_idle()
+
+    def __enter__(self) -> "Subscription":
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        self.cancel()
+
+    def __repr__(self) -> str:
+        return f"<Subscription of {getattr(self.handler, '__qualname__', self.handler)} to {self.pattern}>"

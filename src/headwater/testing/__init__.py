@@ -1,0 +1,1 @@
+"""What tests need. See README.md."""
