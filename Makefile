@@ -46,7 +46,7 @@ interop: $(READY) interop-tools ## other people's clients and Kafka's own tools
 	$(BIN)/python -m pytest tests/interop
 
 interop-full: $(READY) interop-tools ## the same with each suite whole, and 50 kills of each kind (about an hour)
-	HEADWATER_INTEROP=full TEST_COPY_KILLS=50 $(BIN)/python -m pytest tests/interop tests/faults/test_exactly_once.py
+	TEST_INTEROP=full TEST_COPY_KILLS=50 $(BIN)/python -m pytest tests/interop tests/faults/test_exactly_once.py
 
 faults: $(READY) ## kills of the broker under load
 	$(BIN)/python -m pytest tests/faults

@@ -1,6 +1,6 @@
 """franz-go's own suite, as its module brings it, against this broker: once in peace, once while the broker is killed.
 
-A cut of it (fewer records) runs in CI; HEADWATER_INTEROP=full runs it as its authors do.
+A cut of it (fewer records) runs in CI; TEST_INTEROP=full runs it as its authors do.
 """
 
 import json
@@ -20,7 +20,7 @@ from .exceptions import read_exceptions
 from .servers import HeadwaterServer, PatientProxy, free_port, running_server
 
 MODULE = "github.com/twmb/franz-go@v1.22.2"
-IS_FULL = os.environ.get("HEADWATER_INTEROP") == "full"
+IS_FULL = os.environ.get("TEST_INTEROP") == "full"
 RECORDS = "50000" if IS_FULL else "4000"
 KILLS = 20 if IS_FULL else 3
 SECONDS_BETWEEN_KILLS = 4.0

@@ -1,6 +1,6 @@
 """librdkafka's own suite in quick mode, from the sources in its npm package, against three virtual nodes with ACLs.
 
-A cut of it runs in CI; HEADWATER_INTEROP=full runs all of it (a quarter of an hour).
+A cut of it runs in CI; TEST_INTEROP=full runs all of it (a quarter of an hour).
 """
 
 import os
@@ -20,7 +20,7 @@ from .servers import HeadwaterServer, running_server
 from .test_franz_go import PASSWORD, USER, create_user
 
 PACKAGE = "@confluentinc/kafka-javascript@1.10.1"
-IS_FULL = os.environ.get("HEADWATER_INTEROP") == "full"
+IS_FULL = os.environ.get("TEST_INTEROP") == "full"
 SUITE_TIMEOUT_S = 2400
 BUILD_TIMEOUT_S = 1200
 BROKER_VERSION = "4.0.0"  # the newest that the suite tells apart

@@ -10,10 +10,11 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 from headwater.broker.cluster import PLAINTEXT
 from headwater.broker.core import BrokerCore
@@ -25,6 +26,7 @@ from headwater.effects.clock import SystemClock
 from headwater.effects.entropy import SystemEntropy
 from headwater.effects.memory_files import MemoryFiles
 
+Result = TypeVar("Result")
 MEMORY_BYTES_MAX = 1 << 30
 MEMORY_JOURNAL_FILE_BYTES = 16 << 20
 START_TIMEOUT_S = 30.0
@@ -94,8 +96,11 @@ class Broker:
     def start(self) -> Self:
         """Starts it and returns when clients can connect. Nothing happens if it runs."""
         if self.runner is None:
-            self.runner = ChildRunner(self) if self.in_child_process else ThreadRunner(self)
+            self.runner = self.make_runner()
         return self
+
+    def make_runner(self) -> "ThreadRunner | ChildRunner":
+        return ChildRunner(self) if self.in_child_process else ThreadRunner(self)
 
     def stop(self) -> None:
         """Answers what is under way, syncs and ends. Nothing happens if it does not run."""
@@ -163,10 +168,12 @@ class ThreadRunner:
         files = MemoryFiles(broker.memory_bytes_max)
         return BrokerCore(broker.settings, files, SystemClock(), SystemEntropy(), directory="data")
 
+    def make_server(self, core: BrokerCore) -> Server:
+        return Server(core, inline=self.broker.directory is None)
+
     async def serve(self) -> None:
         self.stopping = asyncio.Event()
-        core = self.open()
-        server = Server(core, inline=self.broker.directory is None)
+        server = self.make_server(self.open())
         try:
             bound = await start_listeners(server, self.broker.listeners)
             self.addresses = {name: f"{host}:{port}" for name, (host, port) in bound.items()}
@@ -176,13 +183,24 @@ class ThreadRunner:
         finally:
             await server.stop()
 
-    def reload_certificates(self) -> None:
+    def call(self, function: Callable[[Server], Result]) -> Result:
+        """Runs a function in the broker's thread and returns what it returns, or raises what it raises."""
         assert self.loop is not None
         assert self.server is not None
-        done = threading.Event()
-        self.loop.call_soon_threadsafe(self.server.reload_certificates)
-        self.loop.call_soon_threadsafe(done.set)
-        done.wait(STOP_TIMEOUT_S)
+        server = self.server
+        done: Future[Result] = Future()
+
+        def run() -> None:
+            try:
+                done.set_result(function(server))
+            except BaseException as error:  # noqa: BLE001 - raised in the thread that asked
+                done.set_exception(error)
+
+        self.loop.call_soon_threadsafe(run)
+        return done.result(STOP_TIMEOUT_S)
+
+    def reload_certificates(self) -> None:
+        self.call(lambda server: server.reload_certificates())
 
     def stop(self) -> None:
         if self.loop is not None and self.stopping is not None and self.thread.is_alive():

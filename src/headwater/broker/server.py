@@ -306,6 +306,8 @@ class ClientProtocol(asyncio.BufferedProtocol):
 class Server:
     """Listens, and drives a core. `inline` writes the journal in the loop's thread: for in-memory files."""
 
+    protocol_class = ClientProtocol  # the test broker has one with faults
+
     def __init__(self, core: BrokerCore, *, inline: bool) -> None:
         self.core = core
         self.loop = asyncio.get_running_loop()
@@ -336,7 +338,7 @@ class Server:
         """Starts to listen; returns the port. Raises OSError when it is taken."""
         context = listener.tls.context if listener.tls is not None else None
         listening = await self.loop.create_server(
-            lambda: ClientProtocol(self, listener, endpoint), listener.host, port, backlog=1024, ssl=context
+            lambda: self.protocol_class(self, listener, endpoint), listener.host, port, backlog=1024, ssl=context
         )
         self.listening.append(listening)
         if listener.tls is not None and listener.tls not in self.tls_files:
@@ -454,11 +456,15 @@ class Server:
         """The journal is broken: nothing is acknowledged any more, and the broker ends."""
         self.core.fail(error)
         self.idle.set()
+        self.abort_clients()
+        if not self.failed.done():
+            self.failed.set_exception(error)
+
+    def abort_clients(self) -> None:
+        """Breaks every connection, whatever is on its way."""
         for client in list(self.clients):
             if client.transport is not None:
                 client.transport.abort()
-        if not self.failed.done():
-            self.failed.set_exception(error)
 
     # -- checkpoints
 
@@ -555,8 +561,6 @@ class Server:
             client.close()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.no_clients.wait(), FLUSH_ON_STOP_S)
-        for client in list(self.clients):
-            if client.transport is not None:
-                client.transport.abort()
+        self.abort_clients()
         if self.failed.done():
             self.failed.exception()

@@ -31,15 +31,14 @@ class Bridge:
     ) -> None:
         self.id = ids.new()
         self.bus, self.broker, self.pattern = bus, broker, pattern
-        # Without a group each bridge gets everything from now on.
-        own = {"auto.offset.reset": "latest"} if group is None else {}
         self.producer: Producer[Any] = Producer(broker, settings=settings)
         self.consumer: Consumer[Any] = Consumer(
             broker,
             kafka_pattern(pattern),
             group=group or f"bridge-{self.id}",
             value=value,
-            settings={"topic.metadata.refresh.interval.ms": METADATA_REFRESH_MS, **own, **(settings or {})},
+            start="latest" if group is None else "earliest",
+            settings={"topic.metadata.refresh.interval.ms": METADATA_REFRESH_MS, **(settings or {})},
             on_assigned=lambda partitions: self.note_ready(),
         )
         self.ready = asyncio.Event()

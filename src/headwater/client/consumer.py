@@ -43,7 +43,6 @@ CALL_TIMEOUT_S = 30.0
 PASSING = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT})
 DEFAULTS: dict[str, Any] = {
     "client.id": "headwater",
-    "auto.offset.reset": "earliest",
     "enable.auto.offset.store": False,
     "allow.auto.create.topics": True,
     # A topic that is made after its consumer is found soon.
@@ -57,7 +56,7 @@ class Consumer(Generic[Value]):
     """Reads topics (names, or regular expressions that begin with ^) as a member of `group`.
 
     `value` and `key` are types or serializers: without `value`, the `content-type` header decides; keys are text.
-    `commit` is "auto" or "manual". `protocol` is "classic", or "consumer" for KIP-848's. `idle_timeout_ms` ends an
+    A group without a position begins at `start`, "earliest" or "latest". `commit` is "auto" or "manual". `protocol` is "classic", or "consumer" for KIP-848's. `idle_timeout_ms` ends an
     iteration when nothing has come for so long. `on_assigned`, `on_revoked` and `on_lost` get lists of Partition.
     `settings` are librdkafka's and win. Raises ConfigurationError.
     """
@@ -70,6 +69,7 @@ class Consumer(Generic[Value]):
         group: str,
         value: type[Value] | Any = None,
         key: Any = str,
+        start: str = "earliest",
         commit: str = "auto",
         protocol: str = "classic",
         instance_id: str | None = None,
@@ -83,8 +83,11 @@ class Consumer(Generic[Value]):
     ) -> None:
         if commit not in ("auto", "manual"):
             raise ValueError(f"commit is 'auto' or 'manual', not {commit!r}")
+        if start not in ("earliest", "latest"):
+            raise ValueError(f"start is 'earliest' or 'latest', not {start!r}")
         own: dict[str, Any] = {
             **DEFAULTS,
+            "auto.offset.reset": start,
             "group.id": group,
             "group.protocol": protocol,
             "enable.auto.commit": commit == "auto",
@@ -95,6 +98,9 @@ class Consumer(Generic[Value]):
         self.broker, self.group, self.settings = broker, group, settings
         self.topics = [topics] if isinstance(topics, str) else list(topics)
         self.serializer, self.key_serializer = as_serializer(value), as_serializer(key)
+        self.starts_at_end = merged_settings["auto.offset.reset"] == "latest"
+        strategies = str(merged_settings.get("partition.assignment.strategy", ""))
+        self.is_incremental = merged_settings["group.protocol"] == "consumer" or "cooperative" in strategies
         self.commits_by_itself = bool(merged_settings["enable.auto.commit"])
         self.batch_max, self.idle_timeout_ms = batch_max, idle_timeout_ms
         self.clock: Clock = clock or SystemClock()
@@ -102,6 +108,7 @@ class Consumer(Generic[Value]):
         self.callbacks = (on_assigned, on_revoked, on_lost)
         self.messages: list[Message] = []  # the batch that is being handled
         self.begun = 0  # how many of its events were handed over
+        self.settled = 0  # and of how many the position is committed
         self.polled_ms = self.clock.steady_ms()
         self.gone: set[tuple[str, int]] = set()  # revoked while the batch is being handled
         self.uncommitted: dict[tuple[str, int], int] = {}  # handled, for a manual commit or a transaction
@@ -117,7 +124,20 @@ class Consumer(Generic[Value]):
 
     def assigned(self, raw: RawConsumer, partitions: list[TopicPartition]) -> None:
         self.gone.difference_update((p.topic, p.partition) for p in partitions)
+        if self.starts_at_end:
+            self.assign_at_end(partitions)
         self.tell(0, partitions)
+
+    def assign_at_end(self, partitions: list[TopicPartition]) -> None:
+        """Where there is no position, the end as it is now: what comes after this call is read."""
+        places = self.raw.committed(partitions, CALL_TIMEOUT_S)
+        for place in places:
+            if place.offset < 0:
+                _, place.offset = self.raw.get_watermark_offsets(place, CALL_TIMEOUT_S)
+        if self.is_incremental:
+            self.raw.incremental_assign(places)
+        else:
+            self.raw.assign(places)
 
     def revoked(self, raw: RawConsumer, partitions: list[TopicPartition]) -> None:
         if self.commits_by_itself:
@@ -150,7 +170,7 @@ class Consumer(Generic[Value]):
         # A list and not a generator: this is paid for every message.
         if messages and any([message.error() is not None for message in messages]):  # noqa: C419
             messages = self.without_errors(messages)
-        self.messages, self.begun = messages, 0
+        self.messages, self.begun, self.settled = messages, 0, 0
         return messages
 
     def without_errors(self, messages: list[Message]) -> list[Message]:
@@ -261,13 +281,13 @@ class Consumer(Generic[Value]):
     def confirm_batch(self) -> None:
         """Everything that was handed over counts as handled."""
         if self.begun:
-            handled = last_offsets(self.messages[: self.begun])
-            self.begun, self.messages = 0, []
+            handled = last_offsets(self.messages[self.settled : self.begun])
+            self.begun, self.settled, self.messages = 0, 0, []
             self.take_handled(handled)
 
     def part_handled(self) -> dict[tuple[str, int], int]:
         """What is handled of the batch, but for the event that is being handled."""
-        return last_offsets(self.messages[: max(0, self.begun - 1)])
+        return last_offsets(self.messages[self.settled : max(0, self.begun - 1)])
 
     def take_handled(self, handled: dict[tuple[str, int], int]) -> None:
         for place in self.gone:
@@ -289,19 +309,18 @@ class Consumer(Generic[Value]):
 
     def handled_offsets(self) -> list[TopicPartition]:
         """What a transaction takes as this consumer's progress: everything that was handed over."""
-        handled = {**self.uncommitted, **last_offsets(self.messages[: self.begun])}
+        handled = {**self.uncommitted, **last_offsets(self.messages[self.settled : self.begun])}
         return [TopicPartition(t, n, o) for (t, n), o in handled.items() if (t, n) not in self.gone]
 
     def confirmed(self) -> None:
-        """A transaction has committed the progress."""
-        self.messages = self.messages[self.begun :] if self.begun < len(self.messages) else []
-        self.begun = 0
+        """What `handled_offsets` gave is committed."""
+        self.settled = self.begun
         self.uncommitted.clear()
 
     def rewind(self) -> None:
         """Goes back to what is committed: what came since then comes again."""
         assignment = self.raw.assignment()
-        self.messages, self.begun = [], 0
+        self.messages, self.begun, self.settled = [], 0, 0
         self.uncommitted.clear()
         if not assignment:
             return
@@ -324,7 +343,7 @@ class Consumer(Generic[Value]):
             self.raw.commit(offsets=offsets, asynchronous=False)
         except KafkaException as error:
             raise translated(error, f"committing for group {self.group}") from error
-        self.uncommitted.clear()
+        self.confirmed()
 
     # -- positions
 

@@ -8,7 +8,10 @@ class PatternError(ValueError):
 
 
 def compile_pattern(pattern: str) -> re.Pattern[str]:
-    """Matches the topics that the pattern names, with `fullmatch`. Raises PatternError."""
+    """Matches the topics that the pattern names, with `fullmatch`. Raises PatternError.
+
+    Only what POSIX's extended expressions have too: Kafka's C client reads it as well.
+    """
     if not pattern:
         raise PatternError("a topic pattern is empty; use '#' for every topic")
     expression = ""
@@ -17,11 +20,11 @@ def compile_pattern(pattern: str) -> re.Pattern[str]:
     for position, word in enumerate(words):
         if word == "#":
             if not is_start:
-                expression += r"(?:\.[^.]+)*"
+                expression += r"(\.[^.]+)*"
             elif position == len(words) - 1:
-                expression += r"(?:[^.]+(?:\.[^.]+)*)?"
+                expression += r"([^.]+(\.[^.]+)*)?"
             else:
-                expression += r"(?:[^.]+\.)*"  # what follows is still at the start
+                expression += r"([^.]+\.)*"  # what follows is still at the start
             continue
         if "#" in word or ("*" in word and word != "*") or not word:
             raise PatternError(f"in {pattern!r}, * and # stand for whole words, and no word is empty")

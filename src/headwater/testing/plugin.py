@@ -1,1 +1,84 @@
-"""The pytest plugin."""
+"""The pytest plugin: a fresh broker for a test that asks for one, and a transcript of all traffic when it fails.
+
+Fixtures: `broker` (a TestBroker), `topic` (named after the test), `producer` and `consumer` (of that topic), and their
+async faces `async_producer` and `async_consumer`. A project's own fixtures of these names come first.
+"""
+
+import re
+from collections.abc import Generator, Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from headwater.client.consumer import AsyncConsumer, Consumer
+    from headwater.client.producer import AsyncProducer, Producer
+    from headwater.testing.broker import TestBroker
+    from headwater.testing.topics import Topic
+
+NAME_LENGTH_MAX = 200
+
+
+@pytest.fixture
+def broker() -> "Iterator[TestBroker]":
+    """A broker of its own for this test, in memory."""
+    from headwater.testing.broker import TestBroker  # a run that asks for no broker imports none
+
+    broker = TestBroker()
+    broker.start()
+    try:
+        yield broker
+    finally:
+        broker.close()
+
+
+@pytest.fixture
+def topic(broker: "TestBroker", request: pytest.FixtureRequest) -> "Topic":
+    """A topic with one partition, named after the test."""
+    return broker.topic(re.sub(r"[^\w.-]", "-", request.node.name)[:NAME_LENGTH_MAX])
+
+
+@pytest.fixture
+def producer(broker: "TestBroker") -> "Iterator[Producer[Any]]":
+    """A producer that knows the broker."""
+    from headwater.client.producer import Producer
+
+    with Producer[Any](broker) as producer:
+        yield producer
+
+
+@pytest.fixture
+def consumer(broker: "TestBroker", topic: "Topic") -> "Iterator[Consumer[Any]]":
+    """A consumer of `topic`, in a group of its own, which stops when nothing comes for ten seconds."""
+    from headwater.client.consumer import Consumer
+
+    with Consumer[Any](broker, topic.name, group=f"{topic.name}-group", idle_timeout_ms=10_000) as consumer:
+        yield consumer
+
+
+@pytest.fixture
+def async_producer(producer: "Producer[Any]") -> "AsyncProducer[Any]":
+    """The async face of `producer`."""
+    from headwater.client.producer import AsyncProducer
+
+    return AsyncProducer(producer)
+
+
+@pytest.fixture
+def async_consumer(consumer: "Consumer[Any]") -> "Iterator[AsyncConsumer[Any]]":
+    """The async face of `consumer`."""
+    from headwater.client.consumer import AsyncConsumer
+
+    face = AsyncConsumer(consumer)
+    yield face
+    face.executor.shutdown()
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, None]:
+    """Adds the transcript of a failed test's broker to its report."""
+    outcome = yield
+    report = outcome.get_result()
+    broker: Any = getattr(item, "funcargs", {}).get("broker")
+    if report.when == "call" and report.failed and hasattr(broker, "report"):
+        report.sections.append(("headwater: all traffic", broker.report()))

@@ -1,0 +1,135 @@
+"""A real broker for a test: in memory, in this process, with a clock that can be moved and faults on demand."""
+
+import errno
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, cast
+
+from headwater.broker.core import BrokerCore
+from headwater.broker.embedded import Broker, BrokerError, ThreadRunner
+from headwater.broker.listeners import read_listeners
+from headwater.broker.server import Server
+from headwater.broker.settings import Settings
+from headwater.effects.clock import MovableClock, unwatch_moves, watch_moves
+from headwater.effects.entropy import SystemEntropy
+from headwater.effects.memory_files import MemoryFiles
+from headwater.testing.faults import FaultyServer, Network
+from headwater.testing.topics import Topic
+from headwater.testing.transcript import Transcript, stored_events
+
+MEMORY_BYTES_MAX = 256 << 20
+QUICK = {
+    # A test has few groups: fewer partitions to make and to load.
+    "offsets.topic.num.partitions": 1,
+    "transaction.state.log.num.partitions": 1,
+}
+
+
+class TestRunner(ThreadRunner):
+    """Runs the broker on the files, the clock and the network of its test."""
+
+    __test__ = False
+
+    def open(self) -> BrokerCore:
+        broker = cast("TestBroker", self.broker)
+        return BrokerCore(broker.settings, broker.files, broker.clock, SystemEntropy(), directory="data")
+
+    def make_server(self, core: BrokerCore) -> Server:
+        broker = cast("TestBroker", self.broker)
+        return FaultyServer(core, broker.network, broker.transcript)
+
+
+class TestBroker(Broker):
+    """A broker of its own for a test. What it has survives `kill` and `restart`.
+
+    `clock.advance(ms)` moves retention, sessions, transactions and schedules at once; `network` drops and delays;
+    `disk_full()` refuses writes; `transcript` is what clients asked for.
+    """
+
+    __test__ = False  # pytest collects classes by this name
+
+    def __init__(
+        self, *, settings: Mapping[str, object] | None = None, memory_bytes_max: int = MEMORY_BYTES_MAX
+    ) -> None:
+        super().__init__(settings={**QUICK, **(settings or {})}, memory_bytes_max=memory_bytes_max)
+        self.files = MemoryFiles(memory_bytes_max)
+        self.clock = MovableClock()
+        self.network = Network()
+        self.transcript = Transcript()
+        self.topics: dict[str, Topic] = {}
+        watch_moves(self.clock, self.clock_moved)
+
+    def make_runner(self) -> ThreadRunner:
+        return TestRunner(self)
+
+    @property
+    def running(self) -> TestRunner:
+        if not isinstance(self.runner, TestRunner):
+            raise BrokerError("the broker is not started")
+        return self.runner
+
+    def clock_moved(self) -> None:
+        if self.runner is not None:
+            self.running.call(lambda server: server.run_timers())
+
+    def topic(self, name: str, partitions: int = 1, **configs: object) -> Topic:
+        """A topic to send to and to expect from; made if it is not there. `retention_ms=1000` sets retention.ms."""
+        if name not in self.topics:
+            self.topics[name] = Topic(self, name)
+            self.topics[name].create(partitions, {key.replace("_", "."): value for key, value in configs.items()})
+        return self.topics[name]
+
+    # -- faults
+
+    def kill(self) -> None:
+        """Ends it as SIGKILL does: nothing is answered or closed any more. `start` brings it back on the same address."""
+        runner = self.running
+        addresses = ",".join(f"{name}://{address}" for name, address in runner.addresses.items())
+
+        def die(server: Server) -> None:
+            server.core.is_failed = True
+            server.abort_clients()
+
+        runner.call(die)
+        self.runner = None
+        runner.stop()
+        self.settings = Settings.from_pairs({**self.pairs, "listeners": addresses})
+        self.listeners = read_listeners(self.settings)
+
+    def restart(self) -> None:
+        """`kill` and `start`."""
+        self.kill()
+        self.start()
+
+    @contextmanager
+    def disk_full(self) -> Iterator[None]:
+        """Within the block there is no room: writes are refused, reads go on."""
+        self.files.fault = lambda call, path: errno.ENOSPC if call == "write" else None
+        try:
+            yield
+        finally:
+            self.files.fault = None
+
+    # -- what there is
+
+    def events(self, topic: str | None = None) -> list[Any]:
+        """What is stored, as events in the order of partitions and offsets: of one topic, or of all but the internal."""
+        return self.running.call(lambda server: stored_events(server.core, topic))
+
+    def report(self) -> str:
+        """All traffic and all stored events, as text for a failed test."""
+        lines = [f"{len(self.transcript.lines)} requests:", *self.transcript.lines]
+        if self.runner is not None:
+            lines += ["", "stored:", *(f"  {event!r}" for event in self.events())]
+        return "\n".join(lines)
+
+    def stop(self) -> None:
+        for topic in self.topics.values():
+            topic.close()
+        self.topics.clear()
+        super().stop()
+
+    def close(self) -> None:
+        """Stops, and lets go of the clock."""
+        self.stop()
+        unwatch_moves(self.clock, self.clock_moved)

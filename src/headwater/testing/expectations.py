@@ -1,0 +1,92 @@
+"""What a test says should happen.
+
+event = expect(topic).to_receive(value={"id": 42}, within_ms=2000)
+expect(paid).to_be_caused_by(ordered)
+"""
+
+from collections.abc import Callable
+from typing import Any, overload
+
+from headwater.events.event import Event
+from headwater.testing.topics import Topic
+
+WITHIN_MS = 5000.0
+ANYTHING: Any = object()
+
+
+class TopicExpectation:
+    """What should arrive in a topic. An event that met one expectation does not meet another."""
+
+    def __init__(self, topic: Topic) -> None:
+        self.topic = topic
+
+    def to_receive(
+        self,
+        value: Any = ANYTHING,
+        *,
+        key: Any = ANYTHING,
+        where: Callable[[Event[Any]], bool] | None = None,
+        within_ms: float = WITHIN_MS,
+    ) -> Event[Any]:
+        """The first event, from the topic's beginning, that is like this. Raises AssertionError with all that came."""
+        topic = self.topic
+        matched: list[Event[Any]] = []
+        looked_at = 0
+
+        def found() -> bool:
+            nonlocal looked_at
+            new = topic.received[looked_at:]
+            looked_at = len(topic.received)
+            matched.extend(event for event in new if is_like(event, value, key, where))
+            return bool(matched)
+
+        if not topic.receive_until(found, within_ms):
+            wanted = "an event" if value is ANYTHING else repr(value)
+            came = "".join(f"\n  {event!r}" for event in topic.received) or " nothing"
+            raise AssertionError(f"{topic.name} did not receive {wanted} within {within_ms:g} ms; it received:{came}")
+        topic.received.remove(matched[0])
+        return matched[0]
+
+    def to_receive_nothing(self, *, within_ms: float) -> None:
+        """No event that no expectation has met comes within this time. Raises AssertionError."""
+        topic = self.topic
+        if topic.receive_until(lambda: bool(topic.received), within_ms):
+            raise AssertionError(f"{topic.name} received {topic.received[0]!r}")
+
+
+class EventExpectation:
+    """What should be true of an event."""
+
+    def __init__(self, event: Event[Any]) -> None:
+        self.event = event
+
+    def to_be_caused_by(self, cause: Event[Any]) -> None:
+        """It was published while `cause` was handled. Raises AssertionError."""
+        if self.event.causation_id != cause.id:
+            raise AssertionError(
+                f"{self.event!r} was caused by {self.event.causation_id}, not by {cause.id}: {cause!r}"
+            )
+
+    def to_follow_from(self, first: Event[Any]) -> None:
+        """It belongs to the chain of events that `first` belongs to. Raises AssertionError."""
+        if self.event.correlation_id != first.correlation_id:
+            raise AssertionError(
+                f"{self.event!r} belongs to {self.event.correlation_id}, not to {first.correlation_id}: {first!r}"
+            )
+
+
+def is_like(event: Event[Any], value: Any, key: Any, where: Callable[[Event[Any]], bool] | None) -> bool:
+    return (
+        (value is ANYTHING or event.value == value)
+        and (key is ANYTHING or event.key == key)
+        and (where is None or where(event))
+    )
+
+
+@overload
+def expect(subject: Topic) -> TopicExpectation: ...
+@overload
+def expect(subject: Event[Any]) -> EventExpectation: ...
+def expect(subject: Topic | Event[Any]) -> TopicExpectation | EventExpectation:
+    """What should happen in a topic, or be true of an event."""
+    return TopicExpectation(subject) if isinstance(subject, Topic) else EventExpectation(subject)

@@ -1,0 +1,71 @@
+"""What went over the wire and what is stored: for the one who has to find out why a test failed."""
+
+from collections import deque
+from typing import Any
+
+from headwater.broker.core import BrokerCore
+from headwater.events.event import Event
+from headwater.events.serializers import ANY, serializer_of
+from headwater.protocol.records import batches, records
+
+LINES_MAX = 2000
+EVENTS_MAX = 1000
+READ_BYTES = 1 << 20
+
+
+class Transcript:
+    """The last requests, oldest first; repetitions in a row are counted."""
+
+    def __init__(self) -> None:
+        self.entries: deque[list[Any]] = deque(maxlen=LINES_MAX)
+
+    def note(self, client: str, api: str, size: int) -> None:
+        if self.entries and self.entries[-1][:2] == [client, api]:
+            self.entries[-1][2] += 1
+            self.entries[-1][3] += size
+        else:
+            self.entries.append([client, api, 1, size])
+
+    @property
+    def lines(self) -> list[str]:
+        return [f"  {client} {api} × {number}, {size} bytes" for client, api, number, size in self.entries]
+
+    @property
+    def apis(self) -> list[str]:
+        """Kafka's names of the requests, in order."""
+        return [api for _, api, _, _ in self.entries]
+
+
+def stored_events(core: BrokerCore, topic: str | None) -> list[Event[Any]]:
+    """In the broker's thread: the first events of one topic, or of all that are not internal."""
+    found: list[Event[Any]] = []
+    for known in list(core.metadata.topics.values()):
+        if known.name != topic and (topic is not None or known.name.startswith("__")):
+            continue
+        for partition in range(known.partitions):
+            log = core.log(known, partition)
+            offset = log.start_offset
+            while offset < log.end_offset and len(found) < EVENTS_MAX:
+                data = log.read(offset, READ_BYTES, at_least_one=True)
+                for header, batch in batches(data):
+                    offset = header.next_offset
+                    if not header.is_control:
+                        found += [as_event(known.name, partition, record) for record in records(header, batch)]
+                if not data:
+                    break
+    return found
+
+
+def as_event(topic: str, partition: int, record: Any) -> Event[Any]:
+    pairs = list(record.headers)
+    return Event.from_record(
+        topic,
+        partition,
+        record.offset,
+        record.timestamp,
+        record.key,
+        record.value,
+        lambda: pairs,
+        ANY,
+        serializer_of(str),
+    )
