@@ -22,7 +22,7 @@ from headwater.client.positions import Partition
 from headwater.client.threads import in_thread
 
 Result = TypeVar("Result")
-CALL_TIMEOUT_S = 30.0
+CALL_TIMEOUT_MS = 30_000.0
 
 
 class TopicDescription(NamedTuple):
@@ -43,9 +43,12 @@ class GroupDescription(NamedTuple):
 
 
 class Admin:
-    """Administers a broker: `hw.Broker`, or an address of Headwater or Kafka. Every method raises ClientError."""
+    """Administers a broker: `hw.Broker`, or an address of Headwater or Kafka. Every method raises ClientError, after `timeout_ms` at last."""
 
-    def __init__(self, broker: BrokerLike, *, settings: Settings | None = None) -> None:
+    def __init__(
+        self, broker: BrokerLike, *, timeout_ms: float = CALL_TIMEOUT_MS, settings: Settings | None = None
+    ) -> None:
+        self.timeout_s = timeout_ms / 1000
         self.raw = made(AdminClient, merged(broker, {"client.id": "headwater"}, settings), "the admin client")
 
     def wait(self, futures: Mapping[Any, Any], what: str) -> None:
@@ -54,7 +57,7 @@ class Admin:
 
     def result(self, future: Any, what: str) -> Any:
         try:
-            return future.result(CALL_TIMEOUT_S)
+            return future.result(self.timeout_s)
         except KafkaException as error:
             raise translated(error, what) from error
 
@@ -93,7 +96,7 @@ class Admin:
     def topics(self) -> dict[str, TopicDescription]:
         """All topics, by name; those of the broker itself included."""
         try:
-            found = self.raw.list_topics(timeout=CALL_TIMEOUT_S).topics
+            found = self.raw.list_topics(timeout=self.timeout_s).topics
         except KafkaException as error:
             raise translated(error, "listing topics") from error
         return {

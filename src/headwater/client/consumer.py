@@ -111,7 +111,8 @@ class Consumer(Generic[Value]):
         self.settled = 0  # and of how many the position is committed
         self.polled_ms = self.clock.steady_ms()
         self.gone: set[tuple[str, int]] = set()  # revoked while the batch is being handled
-        self.uncommitted: dict[tuple[str, int], int] = {}  # handled, for a manual commit or a transaction
+        self.handled: dict[tuple[str, int], int] = {}  # the position behind what is handled
+        self.uncommitted: dict[tuple[str, int], int] = {}  # the same, for a manual commit or a transaction
         self.is_closed = False
         self.stopping = threading.Event()
         self.raw = made(RawConsumer, merged_settings, "the consumer")
@@ -152,6 +153,7 @@ class Consumer(Generic[Value]):
     def leave(self, partitions: list[TopicPartition]) -> None:
         for p in partitions:
             self.gone.add((p.topic, p.partition))
+            self.handled.pop((p.topic, p.partition), None)
             self.uncommitted.pop((p.topic, p.partition), None)
 
     def tell(self, which: int, partitions: list[TopicPartition]) -> None:
@@ -165,7 +167,10 @@ class Consumer(Generic[Value]):
         """The next messages, after everything before counts as handled. Raises ClientError."""
         self.check_open()
         self.confirm_batch()
-        messages: list[Message] = self.raw.consume(number_max, timeout_s)
+        try:
+            messages: list[Message] = self.raw.consume(number_max, timeout_s)
+        except KafkaException as error:
+            raise translated(error, f"reading {', '.join(self.topics)}") from error
         self.polled_ms = self.clock.steady_ms()
         # A list and not a generator: this is paid for every message.
         if messages and any([message.error() is not None for message in messages]):  # noqa: C419
@@ -292,6 +297,7 @@ class Consumer(Generic[Value]):
     def take_handled(self, handled: dict[tuple[str, int], int]) -> None:
         for place in self.gone:
             handled.pop(place, None)
+        self.handled.update(handled)
         self.uncommitted.update(handled)
         if self.commits_by_itself:
             self.store(handled)
@@ -321,6 +327,7 @@ class Consumer(Generic[Value]):
         """Goes back to what is committed: what came since then comes again."""
         assignment = self.raw.assignment()
         self.messages, self.begun, self.settled = [], 0, 0
+        self.handled.clear()
         self.uncommitted.clear()
         if not assignment:
             return
@@ -387,7 +394,7 @@ class Consumer(Generic[Value]):
 
     def lag(self) -> dict[Partition, int]:
         """How many events each assigned partition has that are not handled yet."""
-        handled = {(p.topic, p.partition): p.offset for p in self.handled_offsets()}
+        handled = {**self.handled, **last_offsets(self.messages[: self.begun])}
         try:
             places = self.raw.committed(self.raw.assignment(), CALL_TIMEOUT_S)
             return {

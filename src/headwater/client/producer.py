@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Self, TypeVar, cast
 from confluent_kafka import KafkaException
 from confluent_kafka import Producer as RawProducer
 
-from headwater.client.connections import BrokerLike, Settings, made, merged
+from headwater.client.connections import BrokerLike, Settings, made, merged, note_error
 from headwater.client.deliveries import BatchDelivery, Delivery, Pending, Waker
 from headwater.client.errors import (
     ClientError,
@@ -94,7 +94,13 @@ class Producer(Generic[Value]):
     def poll(self) -> None:
         """In its own thread: serves librdkafka's reports."""
         while not self.is_closed:
-            if self.raw.poll(POLL_S):
+            try:
+                served = self.raw.poll(POLL_S)
+            except KafkaException as error:
+                # A fatal error, such as being fenced: the next call that needs it raises it.
+                note_error(error.args[0])
+                served = 1
+            if served:
                 self.after_reports()
 
     def after_reports(self) -> None:

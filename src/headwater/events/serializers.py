@@ -1,8 +1,8 @@
 """Values and keys as bytes, and back.
 
 A serializer is any object with `encode`, `decode` and a `content_type`; the schema registry's have the same form. Which
-one a type gets: `bytes` and `str` are written as they are, `int` in decimal digits (as keys are), everything else is
-JSON: what msgspec reads and writes (dataclasses, `msgspec.Struct`, TypedDict, dict, list …) and pydantic's models.
+one a type gets: `bytes` and `str` are written as they are, everything else is JSON (a number's is its digits): what
+msgspec reads and writes (dataclasses, `msgspec.Struct`, TypedDict, dict, list …) and pydantic's models.
 """
 
 from typing import Any, Generic, Protocol, TypeVar
@@ -60,21 +60,6 @@ class TextSerializer:
             return data.decode()
         except UnicodeDecodeError as error:
             raise DeserializationError(f"{topic}: not UTF-8 text: {error}; read it with value=bytes") from error
-
-
-class IntegerSerializer:
-    """Decimal digits."""
-
-    content_type: str | None = TEXT_TYPE
-
-    def encode(self, value: int, topic: str) -> bytes:
-        return b"%d" % value
-
-    def decode(self, data: bytes, topic: str, headers: Headers) -> int:
-        try:
-            return int(data)
-        except ValueError as error:
-            raise DeserializationError(f"{topic}: {data[:40]!r} is not a number") from error
 
 
 class JsonSerializer(Generic[Value]):
@@ -138,7 +123,7 @@ class AnySerializer:
 
 
 ANY = AnySerializer()
-known: dict[Any, Any] = {bytes: BytesSerializer(), str: TextSerializer(), int: IntegerSerializer()}
+known: dict[Any, Any] = {bytes: BytesSerializer(), str: TextSerializer()}
 KNOWN_MAX = 4096  # types made at run time must not fill the memory
 
 

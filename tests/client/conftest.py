@@ -1,0 +1,20 @@
+"""The same tests on a Headwater broker and, in the interop suite, on a real Kafka (tests/interop/test_client_on_kafka.py)."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from headwater.testing import TestBroker
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    """A broker for a module's tests; each test has topics and groups of its own."""
+    with TestBroker() as broker:
+        yield broker.address
+
+
+@pytest.fixture
+def name(request: pytest.FixtureRequest) -> str:
+    """A name for this test's topic and group."""
+    return request.node.name.replace("[", "-").replace("]", "")

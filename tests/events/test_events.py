@@ -1,0 +1,223 @@
+"""Events, headers, serializers, CloudEvents and what events inherit from each other."""
+
+import dataclasses
+from typing import Any
+
+import msgspec
+import pydantic
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headwater.events import DeserializationError, Event, Headers, SerializationError, current_event, handling
+from headwater.events.cloudevents import (
+    CloudEventError,
+    attributes_of,
+    stamp,
+    to_binary,
+    to_structured,
+)
+from headwater.events.headers import header_pairs
+from headwater.events.serializers import ANY, CONTENT_TYPE, as_serializer, serializer_of
+
+
+@dataclasses.dataclass
+class Order:
+    id: int
+    total: float
+
+
+class Payment(msgspec.Struct):
+    order: int
+
+
+class Parcel(pydantic.BaseModel):
+    order: int
+    weight: float = 1.0
+
+
+def from_log(raw: bytes | None, headers: Any = (), kind: Any = None, key: bytes | None = None) -> Event[Any]:
+    pairs = header_pairs(headers)
+    return Event.from_record("orders", 2, 7, 1000, key, raw, lambda: pairs, as_serializer(kind), serializer_of(str))
+
+
+# -- headers
+
+
+def test_headers_keep_order_and_repetitions() -> None:
+    headers = Headers([("a", "1"), ("b", b"\xff"), ("a", "2"), ("n", None)])
+    assert headers["a"] == "2"
+    assert headers.all("a") == ["1", "2"]
+    assert headers.raw("b") == b"\xff"
+    assert headers.get("n") is None
+    assert headers.get("none", "x") == "x"
+    assert [name for name, _ in headers] == ["a", "b", "a", "n"]
+    assert "b" in headers
+    assert "c" not in headers
+
+
+def test_headers_that_are_no_text_say_how_to_get_their_bytes() -> None:
+    with pytest.raises(DeserializationError, match=r"headers.raw\('b'\)"):
+        Headers({"b": b"\xff"}).get("b")
+    with pytest.raises(KeyError):
+        Headers()["missing"]
+    with pytest.raises(SerializationError, match="int"):
+        Headers([("n", 1)])  # type: ignore[list-item]
+
+
+# -- serializers
+
+
+@pytest.mark.parametrize(
+    "value",
+    [b"\x00\xff", "grün", 42, {"a": [1, None]}, [1, 2], Order(1, 2.5), Payment(3), Parcel(order=4), True, 1.5],
+    ids=repr,
+)
+def test_every_kind_of_value_goes_there_and_back(value: Any) -> None:
+    serializer = serializer_of(type(value))
+    assert serializer.decode(serializer.encode(value, "t"), "t", Headers()) == value
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.text(), st.lists, max_leaves=20))
+def test_json_values_are_what_they_were(value: Any) -> None:
+    serializer = serializer_of(object)
+    assert serializer.decode(serializer.encode(value, "t"), "t", Headers()) == value
+
+
+@pytest.mark.parametrize(
+    ("kind", "data"), [(Order, b'{"id": "x"}'), (Payment, b"{"), (Parcel, b"{}"), (str, b"\xff"), (int, b"x")]
+)
+def test_bytes_of_another_kind_are_a_named_error(kind: Any, data: bytes) -> None:
+    with pytest.raises(DeserializationError, match="orders"):
+        _ = from_log(data, kind=kind).value
+
+
+def test_without_a_type_the_content_type_decides() -> None:
+    assert from_log(b'{"a":1}', {CONTENT_TYPE: "application/json"}).value == {"a": 1}
+    assert from_log(b'{"a":1}', {CONTENT_TYPE: "application/vnd.x+json; charset=utf-8"}).value == {"a": 1}
+    assert from_log(b"abc", {CONTENT_TYPE: "text/plain"}).value == "abc"
+    assert from_log(b"abc").value == b"abc"
+    assert from_log(None).value is None
+    assert ANY.encode(None, "t") is None
+
+
+def test_what_cannot_be_json_is_a_named_error() -> None:
+    with pytest.raises(SerializationError, match="object"):
+        serializer_of(object).encode(object(), "orders")
+
+
+def test_a_serializer_of_ones_own_is_taken_as_it_is() -> None:
+    class Upper:
+        content_type = "text/upper"
+
+        def encode(self, value: str, topic: str) -> bytes:
+            return value.upper().encode()
+
+        def decode(self, data: bytes, topic: str, headers: Headers) -> str:
+            return data.decode().lower()
+
+    assert from_log(b"ABC", kind=Upper()).value == "abc"
+
+
+# -- the event
+
+
+def test_an_event_decodes_on_first_use_only() -> None:
+    reads = []
+
+    class Counting:
+        content_type = None
+
+        def encode(self, value: Any, topic: str) -> bytes:
+            raise NotImplementedError
+
+        def decode(self, data: bytes, topic: str, headers: Headers) -> Any:
+            reads.append(data)
+            return data
+
+    event = from_log(b"x", kind=Counting(), key=b"k")
+    assert (event.topic, event.partition, event.offset, event.timestamp) == ("orders", 2, 7, 1000)
+    assert reads == []
+    assert event.value is event.raw
+    assert event.value == b"x"
+    assert reads == [b"x"]
+    assert event.key == "k"
+
+
+def test_an_event_without_an_id_is_named_by_its_place() -> None:
+    event = from_log(b"x")
+    assert event.id == "orders/2/7"
+    assert event.correlation_id == "orders/2/7"
+    assert event.causation_id is None
+    first, second = Event("a", 1), Event("a", 1)
+    assert first.id == first.id != second.id
+
+
+def test_a_representation_never_raises() -> None:
+    assert "b'{'" in repr(from_log(b"{", kind=Order))
+
+
+# -- CloudEvents
+
+
+def test_stamping_makes_a_cloud_event_and_leaves_what_is_given() -> None:
+    pairs = header_pairs({"ce_type": "mine", "origin": "web"})
+    event_id = stamp("orders", Order(1, 2.0), pairs)
+    attributes = attributes_of(Headers(pairs), b"{}")
+    assert attributes == {
+        "id": event_id,
+        "specversion": "1.0",
+        "source": "headwater",
+        "type": "mine",
+        "correlationid": event_id,
+    }
+    assert Headers(pairs)[CONTENT_TYPE] == "application/json"
+
+
+def test_what_is_published_while_an_event_is_handled_is_caused_by_it() -> None:
+    cause = from_log(b"x", {"ce_id": "a", "ce_correlationid": "first", "ce_traceparent": "00-1-2-01"})
+    pairs: list[tuple[str, bytes | None]] = []
+    with handling(cause):
+        assert current_event() is cause
+        stamp("paid", {"a": 1}, pairs)
+    assert current_event() is None
+    effect = from_log(b"{}", pairs)
+    assert (effect.causation_id, effect.correlation_id, effect.traceparent) == ("a", "first", "00-1-2-01")
+    assert effect.type == "paid"
+
+
+ATTRIBUTES = {"specversion": "1.0", "id": "1", "source": "/shop", "type": "ordered", "correlationid": "c"}
+
+
+@pytest.mark.parametrize(
+    ("data", "content_type", "expected"),
+    [
+        (b'{"id":1,"total":2.0}', "application/json", {"id": 1, "total": 2.0}),
+        (b"\x00\xff", "application/octet-stream", b"\x00\xff"),
+        (b"hello", "text/plain", "hello"),
+    ],
+)
+def test_both_modes_say_the_same(data: bytes, content_type: str, expected: Any) -> None:
+    for raw, headers in (to_binary(ATTRIBUTES, data, content_type), to_structured(ATTRIBUTES, data, content_type)):
+        event = from_log(raw, headers)
+        assert event.value == expected
+        assert (event.id, event.source, event.type, event.correlation_id) == ("1", "/shop", "ordered", "c")
+
+
+def test_a_structured_event_is_read_as_its_type() -> None:
+    raw, headers = to_structured(ATTRIBUTES, b'{"id":1,"total":2.0}')
+    assert from_log(raw, headers, Order).value == Order(1, 2.0)
+
+
+def test_what_only_claims_to_be_a_cloud_event_is_a_named_error() -> None:
+    with pytest.raises(CloudEventError, match="source"):
+        to_structured({"specversion": "1.0", "id": "1", "type": "t"}, None)
+    with pytest.raises(CloudEventError):
+        to_binary({}, None)
+    structured = {CONTENT_TYPE: "application/cloudevents+json"}
+    with pytest.raises(CloudEventError, match="lacks"):
+        _ = from_log(b'{"specversion":"1.0"}', structured).value
+    with pytest.raises(CloudEventError, match="JSON"):
+        _ = from_log(b"specversion", structured).value
+    with pytest.raises(CloudEventError, match="base64"):
+        _ = from_log(b'{"specversion":"1.0","id":"1","source":"s","type":"t","data_base64":"*"}', structured).value

@@ -1,0 +1,260 @@
+"""Signals: who is called, in which order, and what happens when observers come, go, fail or die."""
+
+import asyncio
+import gc
+import logging
+from typing import Any
+
+import pytest
+
+from headwater.observe import EmitError, NoLoopError, OnError, Signal
+
+
+class Subject:
+    price_changed = Signal[str, float]()
+
+
+class Watcher:
+    def __init__(self) -> None:
+        self.seen: list[Any] = []
+
+    def saw(self, item: str, price: float) -> None:
+        self.seen.append((item, price))
+
+
+def test_observers_are_called_by_priority_then_in_order() -> None:
+    signal, calls = Signal[int](), []
+    signal.connect(lambda n: calls.append(("a", n)))
+    signal.connect(lambda n: calls.append(("b", n)), priority=5)
+    signal.connect(lambda n: calls.append(("c", n)))
+    signal.emit(1)
+    assert calls == [("b", 1), ("a", 1), ("c", 1)]
+    assert len(signal) == 3
+
+
+def test_a_decorator_connects_and_leaves_the_function() -> None:
+    signal, seen = Signal[int](), []
+
+    @signal.connect
+    def plain(n: int) -> None:
+        seen.append(n)
+
+    @signal.connect(when=lambda n: n > 1)
+    def big(n: int) -> None:
+        seen.append(n * 10)
+
+    signal.emit(1)
+    signal.emit(2)
+    assert seen == [1, 2, 20]
+
+
+def test_every_instance_has_a_signal_of_its_own() -> None:
+    one, two, watcher = Subject(), Subject(), Watcher()
+    one.price_changed.connect(watcher.saw)
+    two.price_changed.emit("gold", 1.0)
+    one.price_changed.emit("gold", 2.0)
+    assert watcher.seen == [("gold", 2.0)]
+    assert one.price_changed is one.price_changed
+    assert Subject.price_changed.name == "Subject.price_changed"
+
+
+def test_a_bound_method_is_held_weakly_and_a_lambda_strongly() -> None:
+    signal, watcher, seen = Signal[str, float](), Watcher(), []
+    signal.connect(watcher.saw)
+    signal.connect(lambda item, price: seen.append(item))
+    signal.emit("a", 1.0)
+    del watcher
+    gc.collect()
+    assert len(signal) == 1
+    signal.emit("b", 1.0)
+    assert seen == ["a", "b"]
+
+
+def test_disconnecting_by_observer_by_connection_and_all() -> None:
+    signal, watcher = Signal[str, float](), Watcher()
+    signal.connect(watcher.saw)
+    signal.disconnect(watcher.saw)
+    with signal.connect(watcher.saw) as connection:
+        signal.emit("a", 1.0)
+        assert connection.is_connected
+    assert not connection.is_connected
+    signal.emit("b", 1.0)
+    assert watcher.seen == [("a", 1.0)]
+    signal.connect(watcher.saw)
+    signal.disconnect()
+    assert len(signal) == 0
+    signal.disconnect(watcher.saw)  # nothing happens
+
+
+def test_who_goes_during_an_emit_is_not_called_and_who_comes_is_called_from_the_next() -> None:
+    signal, calls = Signal[[]](), []
+
+    def last() -> None:
+        calls.append("last")
+
+    def first() -> None:
+        calls.append("first")
+        signal.disconnect(last)
+        signal.connect(lambda: calls.append("new"))
+
+    signal.connect(first, once=True)
+    signal.connect(lambda: calls.append("middle"))
+    signal.connect(last)
+    signal.emit()
+    assert calls == ["first", "middle"]
+    signal.emit()
+    assert calls == ["first", "middle", "middle", "new"]
+
+
+def test_a_plain_observer_that_disconnects_another_during_an_emit() -> None:
+    signal, calls = Signal[[]](), []
+
+    def second() -> None:
+        calls.append(2)
+
+    def first() -> None:
+        calls.append(1)
+        signal.disconnect(second)
+
+    signal.connect(first)
+    signal.connect(second)
+    signal.emit()
+    assert calls == [1]
+
+
+def test_once_is_once_even_when_it_emits_again() -> None:
+    signal, calls = Signal[int](), []
+
+    def again(n: int) -> None:
+        calls.append(n)
+        signal.emit(n + 1)
+
+    signal.connect(again, once=True)
+    signal.emit(1)
+    assert calls == [1]
+
+
+def fails(*args: object) -> None:
+    raise ValueError("no")
+
+
+def test_a_failing_observer_keeps_no_other_from_its_call() -> None:
+    signal, calls = Signal[int](), []
+    signal.connect(fails)
+    signal.connect(calls.append)
+    signal.connect(fails)
+    with pytest.raises(EmitError, match="1 more") as caught:
+        signal.emit(1)
+    assert calls == [1]
+    assert [type(error) for _, error in caught.value.errors] == [ValueError, ValueError]
+
+
+def test_the_other_policies(caplog: pytest.LogCaptureFixture) -> None:
+    stops, calls = Signal[int](on_error=OnError.STOP), []
+    stops.connect(fails)
+    stops.connect(calls.append)
+    with pytest.raises(ValueError, match="no"):
+        stops.emit(1)
+    assert calls == []
+    logs = Signal[int]("prices", on_error="log")
+    logs.connect(fails)
+    logs.connect(calls.append)
+    with caplog.at_level(logging.ERROR):
+        logs.emit(2)
+    assert calls == [2]
+    assert "prices" in caplog.text
+
+
+def test_blocked_signals_and_blocked_observers() -> None:
+    signal, calls, others = Signal[int](), [], []
+    connection = signal.connect(calls.append)
+    signal.connect(others.append)
+    with signal.blocked():
+        signal.emit(1)
+    with connection.blocked():
+        signal.emit(2)
+    signal.emit(3)
+    assert calls == [3]
+    assert others == [2, 3]
+
+
+def test_batched_emits_come_at_the_end_without_repetitions() -> None:
+    signal, calls = Signal[int](), []
+    signal.connect(calls.append)
+    with signal.batched():
+        for n in (1, 1, 2, 1):
+            signal.emit(n)
+        assert calls == []
+    assert calls == [1, 2, 1]
+    with signal.batched(lambda kept: kept[-1:]):
+        signal.emit(5)
+        signal.emit(6)
+    assert calls == [1, 2, 1, 6]
+
+
+def test_a_batch_whose_block_raises_emits_nothing() -> None:
+    signal, calls = Signal[int](), []
+    signal.connect(calls.append)
+
+    def block() -> None:
+        with signal.batched():
+            signal.emit(1)
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        block()
+    signal.emit(2)
+    assert calls == [2]
+
+
+def test_async_observers_run_side_by_side_and_are_waited_for() -> None:
+    signal, order = Signal[int](on_error="collect"), []
+
+    async def main() -> None:
+        met = asyncio.Barrier(2)
+
+        async def one(n: int) -> None:
+            await met.wait()
+            order.append(n)
+
+        async def two(n: int) -> None:
+            await met.wait()
+            order.append(n)
+            raise ValueError("late")
+
+        signal.connect(one)
+        signal.connect(two)
+        signal.connect(lambda n: order.insert(0, "sync"))
+        with pytest.raises(EmitError, match="late"):
+            await signal.emit_async(7)
+
+    asyncio.run(main())
+    assert order == ["sync", 7, 7]
+
+
+def test_an_async_observer_becomes_a_task_or_a_named_error(caplog: pytest.LogCaptureFixture) -> None:
+    signal, seen = Signal[int](), []
+
+    async def observer(n: int) -> None:
+        seen.append(n)
+        raise ValueError("logged")
+
+    signal.connect(observer)
+    with pytest.raises(EmitError) as caught:
+        signal.emit(1)
+    assert isinstance(caught.value.errors[0][1], NoLoopError)
+
+    async def main() -> None:
+        signal.emit(2)
+        assert seen == []
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+    asyncio.run(main())
+    assert seen == [2]
+    assert "logged" in caplog.text
+
+
+def test_what_is_not_callable_is_refused() -> None:
+    with pytest.raises(TypeError, match="callable"):
+        Signal[int]().connect(3)  # type: ignore[call-overload]
