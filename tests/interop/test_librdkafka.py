@@ -14,7 +14,7 @@ import pytest
 
 from tests.certificates import make_certificate, make_suite_files
 
-from .conftest import HERE, need, run
+from .conftest import HERE, KAFKA_SH, need, run
 from .exceptions import read_exceptions
 from .servers import HeadwaterServer, running_server
 from .test_franz_go import PASSWORD, USER, create_user
@@ -85,7 +85,7 @@ OPTIONS = {
 @pytest.fixture(scope="module")
 def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the suite, built."""
-    for tool in ("npm", "g++", "make"):
+    for tool in ("npm", "g++", "make", "javac"):
         need(tool)
     folder = tmp_path_factory.mktemp("librdkafka")
     run(["npm", "pack", "--silent", PACKAGE], cwd=folder)
@@ -101,6 +101,8 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ["make", "-j2", "-C", "tests", "build"],
     ):
         run(command, cwd=source, timeout_s=BUILD_TIMEOUT_S)
+    java = source / "tests" / "java"
+    run(["javac", "-classpath", run([KAFKA_SH, "jars"]).strip(), *java.glob("*.java")], cwd=java)
     return source / "tests"
 
 

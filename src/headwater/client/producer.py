@@ -12,7 +12,7 @@ that it has an id and knows what caused it; `stamp=False` sends it bare.
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import asynccontextmanager, contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Self, TypeVar, cast
@@ -32,7 +32,7 @@ from headwater.client.errors import (
 from headwater.client.threads import in_thread
 from headwater.client.transactions import abort, begin, commit, initialize
 from headwater.events.cloudevents import DEFAULT_SOURCE, stamp
-from headwater.events.headers import HeadersLike, header_pairs
+from headwater.events.headers import HeadersLike, Pairs, header_pairs
 from headwater.events.serializers import as_serializer, serializer_of
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class Producer(Generic[Value]):
     ) -> None:
         defaults = dict(DEFAULTS) if transactional_id is None else {**DEFAULTS, "transactional.id": transactional_id}
         self.raw = made(RawProducer, merged(broker, defaults, settings), "the producer")
-        self.value_serializer = as_serializer(value)
+        self.encode_value = as_serializer(value).encode
         self.key_serializer = None if key is None else as_serializer(key)
         self.source, self.stamps = source, stamp
         self.transactional_id = transactional_id
@@ -129,27 +129,28 @@ class Producer(Generic[Value]):
         a thread that runs an event loop it raises ProducerQueueFullError. Raises SerializationError and ClientError.
         """
         delivery = Delivery(self.waker, topic)
-        self.put(topic, value, key, headers, partition, timestamp, delivery.report)
+        self.enqueue(topic, value, key, header_pairs(headers), partition, timestamp, delivery.report)
         return delivery
 
-    def put(
+    def enqueue(
         self,
         topic: str,
         value: Any,
         key: object,
-        headers: HeadersLike | None,
+        pairs: Pairs,
         partition: int,
         timestamp: int,
         report: Callable[..., None],
     ) -> None:
-        pairs = header_pairs(headers)
+        """Hands one record to librdkafka; `pairs` becomes its own list when records are stamped."""
         if self.stamps:
             stamp(topic, value, pairs, self.source)
-        data = None if value is None else self.value_serializer.encode(value, topic)
-        arguments = (topic, data, self.encoded_key(key, topic), partition, report, timestamp, pairs)
+        data = None if value is None else self.encode_value(value, topic)
+        raw_key = key if key is None or isinstance(key, bytes) else self.encoded_key(key, topic)
         while True:
             try:
-                produce(self.raw, *arguments)
+                # By position, which is cheaper: topic, value, key, partition, on_delivery, timestamp, headers.
+                self.raw.produce(topic, data, raw_key, partition, report, None, timestamp, pairs)
             except BufferError:
                 self.wait_for_room()
             except KafkaException as error:
@@ -157,9 +158,7 @@ class Producer(Generic[Value]):
             else:
                 return
 
-    def encoded_key(self, key: object, topic: str) -> bytes | None:
-        if key is None or isinstance(key, bytes):
-            return key
+    def encoded_key(self, key: object, topic: str) -> bytes:
         serializer = self.key_serializer or serializer_of(type(key))
         encoded: bytes = serializer.encode(key, topic)
         return encoded
@@ -193,12 +192,13 @@ class Producer(Generic[Value]):
         batch.sent_all(number)
         return batch
 
-    def put_of_batch(self, topic: str, value: Any, key: Any, headers: Any, batch: BatchDelivery) -> None:
+    def put_of_batch(self, topic: str, value: Any, key: Any, headers: Pairs, batch: BatchDelivery) -> None:
         if isinstance(value, Outgoing):
             own = [*headers, *header_pairs(value.headers)]
-            self.put(topic, value.value, value.key, own, value.partition, value.timestamp, batch.report)
+            self.enqueue(topic, value.value, value.key, own, value.partition, value.timestamp, batch.report)
         else:
-            self.put(topic, value, None if key is None else key(value), headers, -1, 0, batch.report)
+            own = list(headers) if self.stamps else headers
+            self.enqueue(topic, value, None if key is None else key(value), own, -1, 0, batch.report)
 
     def flush(self, timeout_ms: float = FLUSH_TIMEOUT_MS) -> None:
         """Returns when everything that was sent is delivered, or has failed. Raises ClientTimeoutError."""
@@ -350,16 +350,3 @@ class AsyncProducer(Generic[Value]):
             await asyncio.to_thread(producer.abort_transaction, source)
             raise
         await asyncio.to_thread(producer.commit_transaction, source)
-
-
-def produce(
-    raw: RawProducer,
-    topic: str,
-    value: bytes | None,
-    key: bytes | None,
-    partition: int,
-    report: Callable[..., None],
-    timestamp: int,
-    headers: "list[tuple[str, bytes | None]] | Mapping[str, bytes]",
-) -> None:
-    raw.produce(topic, value, key, partition, report, None, timestamp, headers)
