@@ -17,10 +17,11 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequenc
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, Self
 
 from confluent_kafka import Consumer as RawConsumer
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
+from typing_extensions import TypeVar
 
 from headwater.client.batches import Batch, last_offsets
 from headwater.client.connections import BrokerLike, Settings, made, merged
@@ -32,9 +33,9 @@ from headwater.effects.clock import Clock, SystemClock
 from headwater.events.context import current
 from headwater.events.event import Event
 from headwater.events.fates import Fate, Stop
-from headwater.events.serializers import as_serializer
+from headwater.events.serializers import Serializer, as_serializer
 
-Value = TypeVar("Value")
+Value = TypeVar("Value", default=Any)
 OnPartitions = Callable[[list[Partition]], object]
 BATCH_MAX = 500
 POLL_S = 0.1
@@ -67,7 +68,7 @@ class Consumer(Generic[Value]):
         topics: str | Sequence[str],
         *,
         group: str,
-        value: type[Value] | Any = None,
+        value: type[Value] | Serializer[Value] | None = None,
         key: Any = str,
         start: str = "earliest",
         commit: str = "auto",

@@ -15,10 +15,11 @@ import threading
 from collections.abc import Callable, Iterable
 from contextlib import asynccontextmanager, contextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Self, cast
 
 from confluent_kafka import KafkaException
 from confluent_kafka import Producer as RawProducer
+from typing_extensions import TypeVar
 
 from headwater.client.connections import BrokerLike, Settings, made, merged, note_error
 from headwater.client.deliveries import BatchDelivery, Delivery, Pending, Waker
@@ -33,14 +34,14 @@ from headwater.client.threads import in_thread
 from headwater.client.transactions import abort, begin, commit, initialize
 from headwater.events.cloudevents import DEFAULT_SOURCE, stamp
 from headwater.events.headers import HeadersLike, Pairs, header_pairs
-from headwater.events.serializers import as_serializer, serializer_of
+from headwater.events.serializers import Serializer, as_serializer, serializer_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
     from headwater.client.consumer import AsyncConsumer, Consumer
 
-Value = TypeVar("Value")
+Value = TypeVar("Value", default=Any)
 POLL_S = 0.1
 FLUSH_TIMEOUT_MS = 60_000.0
 TRANSACTION_TIMEOUT_MS = 60_000.0
@@ -69,7 +70,7 @@ class Producer(Generic[Value]):
         self,
         broker: BrokerLike,
         *,
-        value: Any = None,
+        value: type[Value] | Serializer[Value] | None = None,
         key: Any = None,
         source: str = DEFAULT_SOURCE,
         stamp: bool = True,

@@ -26,7 +26,7 @@ from headwater.observe.errors import EmitError, NoLoopError
 logger = logging.getLogger(__name__)
 
 Args = TypeVarTuple("Args")
-Observer = TypeVar("Observer", bound=Callable[..., object])
+Result = TypeVar("Result")
 Call: TypeAlias = tuple[Callable[[], object] | None, Callable[..., object]]
 """A weak reference to the object of a bound method (None for others), and what to call."""
 
@@ -139,7 +139,7 @@ class Signal(Generic[*Args]):
     @overload
     def connect(
         self,
-        observer: Observer,
+        observer: Callable[[*Args], object],
         *,
         priority: int = 0,
         once: bool = False,
@@ -148,7 +148,7 @@ class Signal(Generic[*Args]):
     @overload
     def connect(
         self, *, priority: int = 0, once: bool = False, when: Callable[[*Args], bool] | None = None
-    ) -> "Callable[[Observer], Observer]": ...
+    ) -> Callable[[Callable[[*Args], Result]], Callable[[*Args], Result]]: ...
     def connect(
         self,
         observer: Any = None,
@@ -163,7 +163,7 @@ class Signal(Generic[*Args]):
         """
         if observer is None:
 
-            def decorate(function: Observer) -> Observer:
+            def decorate(function: Callable[[*Args], Result]) -> Callable[[*Args], Result]:
                 self.add(function, priority, once, when)
                 return function
 

@@ -1,0 +1,47 @@
+"""Uses that a strict type checker must refuse, one a line, each with the code of its error. Never run."""
+# mypy: warn-unused-ignores=False
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import headwater as hw
+
+
+@dataclass
+class Order:
+    id: int
+
+
+price_changed = hw.Signal[str, float]()
+bus = hw.Bus()
+broker = hw.Broker()
+
+
+def takes_one(item: str) -> None: ...
+
+
+price_changed.emit("gold")  # refused: call-arg
+price_changed.emit("gold", "2010.5")  # refused: arg-type
+price_changed.connect(takes_one)  # refused: arg-type
+price_changed.connect(print, priority="high")  # refused: call-overload
+bus.subscribe("orders", overflow=3)  # refused: call-overload
+bus.subscribe("orders", takes_one)  # refused: arg-type
+hw.Producer[Order](broker).send("orders", "not an order")  # refused: arg-type
+hw.Producer[Order](broker).send("orders", Order(1), heders={})  # refused: call-arg
+hw.Consumer(broker, "orders", value=Order)  # refused: call-arg
+for event in hw.Consumer(broker, "orders", group="billing", value=Order):
+    print(event.value.total)  # refused: attr-defined
+    event.topic = 3  # refused: assignment
+
+
+async def wrong() -> None:
+    async with hw.Producer[Order](broker) as producer:
+        producer.send("orders", Order(1)).offset.upper()  # refused: attr-defined
+        await producer.flush("soon")  # refused: arg-type
+    async with hw.Admin(broker) as admin:
+        print((await admin.topics())["orders"].partition)  # refused: attr-defined
+        await admin.create_topic(3)  # refused: arg-type
+    await bus.publish("orders", 1, delay="5 minutes")  # refused: arg-type
+
+
+handler: Callable[[int], None] = price_changed.emit  # refused: assignment
