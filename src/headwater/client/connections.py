@@ -34,7 +34,13 @@ def address_of(broker: BrokerLike) -> str:
 
 def merged(broker: BrokerLike, defaults: Settings, settings: Settings | None) -> dict[str, Any]:
     """librdkafka's settings: the caller's come last and win."""
-    return {"bootstrap.servers": address_of(broker), "error_cb": note_error, **defaults, **(settings or {})}
+    common = {
+        "bootstrap.servers": address_of(broker),
+        "error_cb": note_error,
+        # It also waits this long before it connects to a broker that it has just heard of. Doubled with each failure.
+        "reconnect.backoff.ms": 10,
+    }
+    return {**common, **defaults, **(settings or {})}
 
 
 def note_error(error: KafkaError) -> None:

@@ -19,12 +19,12 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, Generic, Self
 
+from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka import Consumer as RawConsumer
-from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 from typing_extensions import TypeVar
 
 from headwater.client.batches import Batch, last_offsets
-from headwater.client.connections import BrokerLike, Settings, made, merged
+from headwater.client.connections import BrokerLike, Settings, made, merged, note_error
 from headwater.client.errors import ConsumerClosedError, client_error, translated
 from headwater.client.handling import Handling
 from headwater.client.positions import Partition, as_partitions, positions_at, watermarks
@@ -99,7 +99,7 @@ class Consumer(Generic[Value]):
         self.broker, self.group, self.settings = broker, group, settings
         self.topics = [topics] if isinstance(topics, str) else list(topics)
         self.serializer, self.key_serializer = as_serializer(value), as_serializer(key)
-        self.starts_at_end = merged_settings["auto.offset.reset"] == "latest"
+        self.start = {"earliest": OFFSET_BEGINNING, "latest": OFFSET_END}.get(merged_settings["auto.offset.reset"])
         strategies = str(merged_settings.get("partition.assignment.strategy", ""))
         self.is_incremental = merged_settings["group.protocol"] == "consumer" or "cooperative" in strategies
         self.commits_by_itself = bool(merged_settings["enable.auto.commit"])
@@ -126,20 +126,29 @@ class Consumer(Generic[Value]):
 
     def assigned(self, raw: RawConsumer, partitions: list[TopicPartition]) -> None:
         self.gone.difference_update((p.topic, p.partition) for p in partitions)
-        if self.starts_at_end:
-            self.assign_at_end(partitions)
+        if self.commits_by_itself and self.start is not None:
+            self.assign_from(raw, partitions, self.start)
         self.tell(0, partitions)
 
-    def assign_at_end(self, partitions: list[TopicPartition]) -> None:
-        """Where there is no position, the end as it is now: what comes after this call is read."""
-        places = self.raw.committed(partitions, CALL_TIMEOUT_S)
-        for place in places:
-            if place.offset < 0:
-                _, place.offset = self.raw.get_watermark_offsets(place, CALL_TIMEOUT_S)
+    def assign_from(self, raw: RawConsumer, partitions: list[TopicPartition], start: int) -> None:
+        """Where the group has no position, it begins at `start` as it is now.
+
+        librdkafka would find out by itself, a tenth of a second later, and "latest" would then be later too. Only for
+        positions that no transaction commits: what a transaction is about to commit does not show yet.
+        """
+        try:
+            places = raw.committed(partitions, CALL_TIMEOUT_S)
+            for place in places:
+                if place.offset < 0:
+                    low_and_high = raw.get_watermark_offsets(place, CALL_TIMEOUT_S) if start == OFFSET_END else (start,)
+                    place.offset = low_and_high[-1]
+        except KafkaException as error:
+            note_error(error.args[0])  # then as librdkafka does it
+            return
         if self.is_incremental:
-            self.raw.incremental_assign(places)
+            raw.incremental_assign(places)
         else:
-            self.raw.assign(places)
+            raw.assign(places)
 
     def revoked(self, raw: RawConsumer, partitions: list[TopicPartition]) -> None:
         if self.commits_by_itself:
@@ -169,7 +178,7 @@ class Consumer(Generic[Value]):
         self.check_open()
         self.confirm_batch()
         try:
-            messages: list[Message] = self.raw.consume(number_max, timeout_s)
+            messages = self.poll(number_max, timeout_s)
         except KafkaException as error:
             raise translated(error, f"reading {', '.join(self.topics)}") from error
         self.polled_ms = self.clock.steady_ms()
@@ -178,6 +187,14 @@ class Consumer(Generic[Value]):
             messages = self.without_errors(messages)
         self.messages, self.begun, self.settled = messages, 0, 0
         return messages
+
+    def poll(self, number_max: int, timeout_s: float) -> list[Message]:
+        """Waits for one message and takes what is there with it: librdkafka's `consume` would wait until it has all."""
+        first = self.raw.poll(timeout_s)
+        if first is None:
+            return []
+        more: list[Message] = self.raw.consume(number_max - 1, 0) if number_max > 1 else []
+        return [first, *more]
 
     def without_errors(self, messages: list[Message]) -> list[Message]:
         for message in messages:

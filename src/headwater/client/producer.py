@@ -216,8 +216,8 @@ class Producer(Generic[Value]):
         try:
             self.flush(timeout_ms)
         finally:
+            # Its thread sees that within a moment, and librdkafka ends with it; there is nothing left to wait for.
             self.is_closed = True
-            self.thread.join()
 
     # -- transactions
 

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Any, cast
 
 from headwater.broker.core import BrokerCore
+from headwater.broker.dispatch import served
 from headwater.broker.embedded import Broker, BrokerError, ThreadRunner
 from headwater.broker.listeners import read_listeners
 from headwater.broker.server import Server
@@ -13,6 +14,7 @@ from headwater.broker.settings import Settings
 from headwater.effects.clock import MovableClock, unwatch_moves, watch_moves
 from headwater.effects.entropy import SystemEntropy
 from headwater.effects.memory_files import MemoryFiles
+from headwater.protocol.apis import ApiKey
 from headwater.testing.faults import FaultyServer, Network
 from headwater.testing.topics import Topic
 from headwater.testing.transcript import Transcript, stored_events
@@ -23,6 +25,29 @@ QUICK = {
     "offsets.topic.num.partitions": 1,
     "transaction.state.log.num.partitions": 1,
 }
+
+
+USUAL = (
+    ApiKey.API_VERSIONS,
+    ApiKey.METADATA,
+    ApiKey.CREATE_TOPICS,
+    ApiKey.PRODUCE,
+    ApiKey.FIND_COORDINATOR,
+    ApiKey.JOIN_GROUP,
+    ApiKey.SYNC_GROUP,
+    ApiKey.HEARTBEAT,
+    ApiKey.OFFSET_FETCH,
+    ApiKey.OFFSET_COMMIT,
+    ApiKey.LIST_OFFSETS,
+    ApiKey.FETCH,
+    ApiKey.LEAVE_GROUP,
+)
+
+
+def prepare() -> None:
+    """Imports what nearly every test uses, which the broker would import with the first request of each kind."""
+    for key in USUAL:
+        served(key)
 
 
 class TestRunner(ThreadRunner):

@@ -40,10 +40,11 @@ def topic(broker: "TestBroker", request: pytest.FixtureRequest) -> "Topic":
 
 @pytest.fixture
 def producer(broker: "TestBroker") -> "Iterator[Producer[Any]]":
-    """A producer that knows the broker."""
+    """A producer that knows the broker; it is quick to start rather than idempotent."""
     from headwater.client.producer import Producer
+    from headwater.testing.topics import QUICK_PRODUCER
 
-    with Producer[Any](broker) as producer:
+    with Producer[Any](broker, settings=QUICK_PRODUCER) as producer:
         yield producer
 
 
@@ -72,6 +73,14 @@ def async_consumer(consumer: "Consumer[Any]") -> "Iterator[AsyncConsumer[Any]]":
     face = AsyncConsumer(consumer)
     yield face
     face.executor.shutdown()
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Imports the broker now if any test asks for one, so that the first of them does not wait for that."""
+    if any("broker" in getattr(item, "fixturenames", ()) for item in session.items):
+        from headwater.testing.broker import prepare
+
+        prepare()
 
 
 @pytest.hookimpl(hookwrapper=True)

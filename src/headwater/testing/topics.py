@@ -14,6 +14,9 @@ from headwater.events.event import Event
 from headwater.events.headers import HeadersLike
 
 DELIVERY_TIMEOUT_MS = 10_000.0
+# An idempotent producer of librdkafka's asks for its producer id once every half a second: the first record can take that
+# long. This one keeps the order too, and only a broker that dies between append and answer makes a record come twice.
+QUICK_PRODUCER = {"enable.idempotence": False, "max.in.flight.requests.per.connection": 1}
 
 
 class Topic:
@@ -33,7 +36,7 @@ class Topic:
     def send(self, value: Any, *, key: object = None, headers: HeadersLike | None = None) -> Delivery:
         """Sends, and returns when the broker has it."""
         if self.producer is None:
-            self.producer = Producer(self.broker)
+            self.producer = Producer(self.broker, settings=QUICK_PRODUCER)
         return self.producer.send(self.name, value, key=key, headers=headers).result(DELIVERY_TIMEOUT_MS)
 
     def receive_until(self, is_enough: Callable[[], bool], within_ms: float) -> bool:
