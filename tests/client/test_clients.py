@@ -169,6 +169,42 @@ def test_only_what_was_handled_is_committed(address: str, orders: str) -> None:
         assert [event.offset for event in events.take(4, WAIT_MS)] == [6, 7, 8, 9]
 
 
+def test_an_iteration_goes_on_where_the_last_one_ended(address: str, orders: str) -> None:
+    send_numbers(address, orders, 10)
+    with hw.Producer(address) as producer:
+        producer.send_batch(orders, [hw.Outgoing(n, partition=1) for n in range(10, 20)]).result(WAIT_MS)
+    seen: list[int] = []
+    with consumer(address, orders) as events:
+        for number in (1, 4):
+            for event in events:
+                seen.append(event.value)
+                if len(seen) >= number:
+                    break
+        seen += [event.value for event in events.take(3, WAIT_MS)]
+        for batch in events.batches(2):
+            seen += batch.values
+            if len(seen) >= 12:
+                break
+        while len(seen) < 20:
+            seen += [event.value for event in events.take(1, WAIT_MS)]
+    assert sorted(seen) == list(range(20))
+
+
+def test_a_seek_leaves_the_other_partitions_alone(address: str, orders: str) -> None:
+    with hw.Producer(address) as producer:
+        records = [hw.Outgoing(n, partition=n % 2) for n in range(20)]
+        producer.send_batch(orders, records).result(WAIT_MS)
+    seen: list[tuple[int, int]] = []
+    with consumer(address, orders) as events:
+        for event in events:
+            seen.append((event.partition, event.offset))
+            if len(seen) == 5:
+                events.seek(orders, 0, 0)
+            if len(seen) >= 20 and {(p, o) for p, o in seen} == {(p, o) for p in (0, 1) for o in range(10)}:
+                break
+    assert [offset for partition, offset in seen if partition == 1] == list(range(10))
+
+
 def test_a_manual_commit_takes_the_event_that_is_being_handled(address: str, orders: str) -> None:
     send_numbers(address, orders, 5)
     with consumer(address, orders, commit="manual") as events:
@@ -421,6 +457,23 @@ def test_a_batch_says_how_many_records_failed(orders: str) -> None:
             batch.result(WAIT_MS)
         assert batch.failed == 3
         assert "3 of the 3" in caught.value.__notes__[0]
+
+
+def test_a_failed_record_that_nobody_looked_at_is_raised_at_the_end(orders: str) -> None:
+    settings = {"message.timeout.ms": 20, "enable.idempotence": False}
+    producer = hw.Producer("127.0.0.1:1", settings=settings)
+    producer.send(orders, 1)
+    producer.send(orders, 2)
+    with pytest.raises(ClientTimeoutError, match=orders):
+        producer.close()
+
+    def fail_otherwise() -> None:
+        with hw.Producer("127.0.0.1:1", settings=settings) as producer:
+            producer.send(orders, 1)
+            raise KeyError
+
+    with pytest.raises(KeyError):  # what the block raised is not hidden
+        fail_otherwise()
 
 
 async def test_a_full_queue_is_named_on_a_loop_and_waited_for_in_a_batch(address: str, orders: str) -> None:

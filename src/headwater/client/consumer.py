@@ -25,7 +25,7 @@ from typing_extensions import TypeVar
 
 from headwater.client.batches import Batch, last_offsets
 from headwater.client.connections import BrokerLike, Settings, made, merged, note_error
-from headwater.client.errors import ConsumerClosedError, client_error, translated
+from headwater.client.errors import ClientError, ConsumerClosedError, client_error, translated
 from headwater.client.handling import Handling
 from headwater.client.positions import Partition, as_partitions, positions_at, watermarks
 from headwater.client.threads import in_thread
@@ -57,8 +57,8 @@ class Consumer(Generic[Value]):
     """Reads topics (names, or regular expressions that begin with ^) as a member of `group`.
 
     `value` and `key` are types or serializers: without `value`, the `content-type` header decides; keys are text.
-    A group without a position begins at `start`, "earliest" or "latest". `commit` is "auto" or "manual". `protocol` is "classic", or "consumer" for KIP-848's. `idle_timeout_ms` ends an
-    iteration when nothing has come for so long. `on_assigned`, `on_revoked` and `on_lost` get lists of Partition.
+    A group without a position begins at `start`, "earliest" or "latest". `commit` is "auto" or "manual". `protocol` is
+    "classic", or "consumer" for KIP-848's. `idle_timeout_ms` ends an iteration when nothing has come for so long. `on_assigned`, `on_revoked` and `on_lost` get lists of Partition.
     `settings` are librdkafka's and win. Raises ConfigurationError.
     """
 
@@ -111,7 +111,10 @@ class Consumer(Generic[Value]):
         self.begun = 0  # how many of its events were handed over
         self.settled = 0  # and of how many the position is committed
         self.polled_ms = self.clock.steady_ms()
-        self.gone: set[tuple[str, int]] = set()  # revoked while the batch is being handled
+        self.ahead: list[Message] = []  # taken from librdkafka and not handed over yet
+        self.is_polling = False
+        self.gone: set[tuple[str, int]] = set()  # revoked since the batch was taken
+        self.error: ClientError | None = None  # behind messages that are yet to be handed over
         self.handled: dict[tuple[str, int], int] = {}  # the position behind what is handled
         self.uncommitted: dict[tuple[str, int], int] = {}  # the same, for a manual commit or a transaction
         self.is_closed = False
@@ -125,7 +128,9 @@ class Consumer(Generic[Value]):
     # -- rebalances; librdkafka calls within a poll
 
     def assigned(self, raw: RawConsumer, partitions: list[TopicPartition]) -> None:
-        self.gone.difference_update((p.topic, p.partition) for p in partitions)
+        if self.is_polling:
+            # What comes from now on is this consumer's. A batch that is being handled stays void: it comes again.
+            self.gone.difference_update((p.topic, p.partition) for p in partitions)
         if self.commits_by_itself and self.start is not None:
             self.assign_from(raw, partitions, self.start)
         self.tell(0, partitions)
@@ -165,6 +170,11 @@ class Consumer(Generic[Value]):
             self.gone.add((p.topic, p.partition))
             self.handled.pop((p.topic, p.partition), None)
             self.uncommitted.pop((p.topic, p.partition), None)
+        self.forget_ahead(partitions)
+
+    def forget_ahead(self, partitions: Iterable[TopicPartition]) -> None:
+        places = {(p.topic, p.partition) for p in partitions}
+        self.ahead = [m for m in self.ahead if (m.topic(), m.partition()) not in places]
 
     def tell(self, which: int, partitions: list[TopicPartition]) -> None:
         callback = self.callbacks[which]
@@ -177,15 +187,29 @@ class Consumer(Generic[Value]):
         """The next messages, after everything before counts as handled. Raises ClientError."""
         self.check_open()
         self.confirm_batch()
+        if self.ahead:
+            messages, self.ahead = self.ahead[:number_max], self.ahead[number_max:]
+        elif self.error is not None:
+            error, self.error = self.error, None
+            raise error
+        else:
+            messages = self.fetch_new(number_max, timeout_s)
+        self.messages, self.begun, self.settled = messages, 0, 0
+        return messages
+
+    def fetch_new(self, number_max: int, timeout_s: float) -> list[Message]:
+        self.gone.clear()
+        self.is_polling = True
         try:
             messages = self.poll(number_max, timeout_s)
         except KafkaException as error:
             raise translated(error, f"reading {', '.join(self.topics)}") from error
-        self.polled_ms = self.clock.steady_ms()
+        finally:
+            self.is_polling = False
+            self.polled_ms = self.clock.steady_ms()
         # A list and not a generator: this is paid for every message.
         if messages and any([message.error() is not None for message in messages]):  # noqa: C419
             messages = self.without_errors(messages)
-        self.messages, self.begun, self.settled = messages, 0, 0
         return messages
 
     def poll(self, number_max: int, timeout_s: float) -> list[Message]:
@@ -197,13 +221,17 @@ class Consumer(Generic[Value]):
         return [first, *more]
 
     def without_errors(self, messages: list[Message]) -> list[Message]:
+        """The messages; an error that does not pass by itself is raised when they are handed over."""
         for message in messages:
             error = message.error()
-            if error is not None and error.code() not in PASSING and not error.retriable():
-                if error.code() == KafkaError._PARTITION_EOF:
-                    continue
-                raise client_error(error, f"reading {', '.join(self.topics)}")
-        return [message for message in messages if message.error() is None]
+            passes = error is None or error.code() in PASSING or error.retriable()
+            if not passes and error.code() != KafkaError._PARTITION_EOF:
+                self.error = client_error(error, f"reading {', '.join(self.topics)}")
+        messages = [message for message in messages if message.error() is None]
+        if not messages and self.error is not None:
+            error, self.error = self.error, None
+            raise error
+        return messages
 
     def event(self, message: Message) -> Event[Value]:
         return Event.from_record(
@@ -302,10 +330,12 @@ class Consumer(Generic[Value]):
     # -- what is handled
 
     def confirm_batch(self) -> None:
-        """Everything that was handed over counts as handled."""
+        """Everything that was handed over counts as handled; the rest of the batch is handed over next."""
         if self.begun:
             handled = last_offsets(self.messages[self.settled : self.begun])
+            self.ahead = self.messages[self.begun :] + self.ahead
             self.begun, self.settled, self.messages = 0, 0, []
+            self.forget_ahead([TopicPartition(*place) for place in self.gone])
             self.take_handled(handled)
 
     def part_handled(self) -> dict[tuple[str, int], int]:
@@ -344,7 +374,7 @@ class Consumer(Generic[Value]):
     def rewind(self) -> None:
         """Goes back to what is committed: what came since then comes again."""
         assignment = self.raw.assignment()
-        self.messages, self.begun, self.settled = [], 0, 0
+        self.messages, self.ahead, self.begun, self.settled = [], [], 0, 0
         self.handled.clear()
         self.uncommitted.clear()
         if not assignment:
@@ -378,24 +408,23 @@ class Consumer(Generic[Value]):
 
     def seek(self, topic: str, partition: int, offset: int) -> None:
         """Reads on from an offset; -2 is the beginning and -1 the end. Raises NotAssignedError."""
-        self.forget_batch()
+        place = TopicPartition(topic, partition, offset)
+        self.confirm_batch()
+        self.forget_ahead([place])
         try:
-            self.raw.seek(TopicPartition(topic, partition, offset))
+            self.raw.seek(place)
         except KafkaException as error:
             raise translated(error, f"seeking in {topic} [{partition}]") from error
 
     def seek_to_time(self, moment: datetime) -> None:
         """Every assigned partition reads on from the first event at or after a time; at its end where there is none."""
-        self.forget_batch()
+        self.confirm_batch()
+        self.ahead = []
         try:
             for place in positions_at(self.raw, self.raw.assignment(), moment, CALL_TIMEOUT_S):
                 self.raw.seek(place)
         except KafkaException as error:
             raise translated(error, f"seeking to {moment}") from error
-
-    def forget_batch(self) -> None:
-        self.confirm_batch()
-        self.messages = []
 
     def pause(self, partitions: Iterable[Partition] | None = None) -> None:
         """Nothing is read from these partitions, or from all, until `resume`."""

@@ -5,7 +5,9 @@ woken once a call, not once a record.
 """
 
 import asyncio
+import logging
 import threading
+from collections import deque
 from collections.abc import Generator
 from typing import Any, NoReturn
 
@@ -13,12 +15,19 @@ from confluent_kafka import KafkaError, Message
 
 from headwater.client.errors import ClientError, ClientTimeoutError, DeliveryError, client_error
 
+logger = logging.getLogger(__name__)
+FAILED_MAX = 1000
+
 
 class Waker:
-    """Collects, during one call of librdkafka's, who is to be woken; then wakes each loop once."""
+    """Collects, during one call of librdkafka's, who is to be woken; then wakes each loop once.
+
+    Also keeps the last deliveries that have failed, for those that nobody looks at.
+    """
 
     def __init__(self) -> None:
         self.futures: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
+        self.failed: deque[Delivery | BatchDelivery] = deque(maxlen=FAILED_MAX)
 
     def add(self, future: asyncio.Future[None]) -> None:
         self.futures.setdefault(future.get_loop(), []).append(future)
@@ -28,6 +37,15 @@ class Waker:
         for loop, waiting in futures.items():
             if not loop.is_closed():
                 loop.call_soon_threadsafe(complete, waiting)
+
+    def raise_unseen(self) -> None:
+        """Raises the error of the first failed delivery that nobody has seen, if there is one."""
+        unseen = [delivery for delivery in self.failed if not delivery.is_seen]
+        self.failed.clear()
+        if unseen:
+            if len(unseen) > 1:
+                logger.error("%d deliveries failed, the first is raised", len(unseen))
+            unseen[0].result(0)
 
 
 def complete(futures: list[asyncio.Future[None]]) -> None:
@@ -39,11 +57,11 @@ def complete(futures: list[asyncio.Future[None]]) -> None:
 class Pending:
     """Something that will be done, in a thread of its own. `wait` blocks, `await` does not."""
 
-    __slots__ = ("event", "future", "is_done", "waker")
+    __slots__ = ("event", "future", "is_done", "is_seen", "waker")
 
     def __init__(self, waker: Waker) -> None:
         self.waker = waker
-        self.is_done = False
+        self.is_done = self.is_seen = False
         self.future: asyncio.Future[None] | None = None
         self.event: threading.Event | None = None
 
@@ -84,6 +102,8 @@ class Delivery(Pending):
     def report(self, error: KafkaError | None, message: Message) -> None:
         """librdkafka's delivery report."""
         self.error, self.message = error, message
+        if error is not None:
+            self.waker.failed.append(self)
         self.mark_done()
 
     @property
@@ -110,6 +130,7 @@ class Delivery(Pending):
         """Returns when the broker has it. Raises DeliveryError or another ClientError, and ClientTimeoutError."""
         if not self.wait_done(timeout_ms):
             raise ClientTimeoutError(f"a record for {self.topic} is not delivered after {timeout_ms:g} ms")
+        self.is_seen = True
         if self.error is not None:
             raise delivery_error(self.error, self.topic)
         return self
@@ -140,7 +161,9 @@ class BatchDelivery(Pending):
             self.delivered += 1
         else:
             self.failed += 1
-            self.first_error = self.first_error or error
+            if self.first_error is None:
+                self.first_error = error
+                self.waker.failed.append(self)
         if self.is_complete and self.delivered + self.failed == self.size:
             self.mark_done()
 
@@ -160,6 +183,7 @@ class BatchDelivery(Pending):
         """Returns when the broker has all. Raises the first record's ClientError, and ClientTimeoutError."""
         if not self.wait_done(timeout_ms):
             raise ClientTimeoutError(f"a batch for {self.topic} is not delivered after {timeout_ms:g} ms")
+        self.is_seen = True
         if self.first_error is not None:
             self.raise_first()
         return self

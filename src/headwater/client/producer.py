@@ -13,7 +13,7 @@ that it has an id and knows what caused it; `stamp=False` sends it bare.
 import asyncio
 import threading
 from collections.abc import Callable, Iterable
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Self, cast
 
@@ -85,7 +85,6 @@ class Producer(Generic[Value]):
         self.transactional_id = transactional_id
         self.is_initialized = self.is_in_transaction = False
         self.waker = Waker()
-        self.failures: list[ClientError] = []
         self.progress = threading.Condition()
         self.loops_waiting: list[Pending] = []
         self.is_closed = False
@@ -105,12 +104,12 @@ class Producer(Generic[Value]):
                 self.after_reports()
 
     def after_reports(self) -> None:
-        for pending in self.loops_waiting:
-            pending.mark_done()
-        self.loops_waiting = []
-        self.waker.wake()
         with self.progress:
+            waiting, self.loops_waiting = self.loops_waiting, []
             self.progress.notify_all()
+        for pending in waiting:
+            pending.mark_done()
+        self.waker.wake()
 
     # -- sending
 
@@ -202,15 +201,21 @@ class Producer(Generic[Value]):
             self.enqueue(topic, value, None if key is None else key(value), own, -1, 0, batch.report)
 
     def flush(self, timeout_ms: float = FLUSH_TIMEOUT_MS) -> None:
-        """Returns when everything that was sent is delivered, or has failed. Raises ClientTimeoutError."""
+        """Returns when everything that was sent is delivered. Raises ClientTimeoutError.
+
+        Where records have failed whose Delivery nobody looked at, it raises the first one's error: nothing is lost
+        silently.
+        """
         # The polling thread serves the reports; here only the wait, with linger left out.
         left = self.raw.flush(timeout_ms / 1000)
         self.after_reports()
         if left:
             raise ClientTimeoutError(f"{left} records are not delivered after {timeout_ms:g} ms")
+        if self.transactional_id is None:  # else the end of the transaction has told
+            self.waker.raise_unseen()
 
     def close(self, timeout_ms: float = FLUSH_TIMEOUT_MS) -> None:
-        """Flushes and ends. Raises ClientTimeoutError when records are left; nothing happens the second time."""
+        """Flushes and ends, and raises as `flush` does; nothing happens the second time."""
         if self.is_closed:
             return
         try:
@@ -264,7 +269,8 @@ class Producer(Generic[Value]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        with suppress(ClientError) if kind is not None else nullcontext():
+            self.close()
 
     async def __aenter__(self) -> "AsyncProducer[Value]":
         return AsyncProducer(self)
@@ -272,7 +278,7 @@ class Producer(Generic[Value]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await asyncio.to_thread(self.close)
+        await asyncio.to_thread(self.__exit__, kind, error, trace)
 
     def __len__(self) -> int:
         """How many records are on their way."""
@@ -326,10 +332,12 @@ class AsyncProducer(Generic[Value]):
         return await batch
 
     async def room(self) -> None:
-        """Returns when something was delivered."""
+        """Returns when something was delivered, or after a moment, since that may have been just before."""
         pending = Pending(self.blocking.waker)
-        self.blocking.loops_waiting.append(pending)
-        await pending.done()
+        with self.blocking.progress:
+            self.blocking.loops_waiting.append(pending)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(pending.done(), POLL_S)
 
     async def run(self, function: Callable[[], Any]) -> Any:
         return await asyncio.to_thread(function)

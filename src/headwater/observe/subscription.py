@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from headwater.events.context import current
 from headwater.events.event import Event
 from headwater.events.fates import DeadLetter, Fate, Stop, delays_ms, error_headers, last_fate
-from headwater.observe.errors import QueueFullError
+from headwater.observe.errors import ObserveError, QueueFullError
 from headwater.observe.patterns import compile_pattern
 
 if TYPE_CHECKING:
@@ -231,15 +231,21 @@ class Subscription:
         match last_fate(self.on_error):
             case DeadLetter() as letter:
                 headers = [*event.headers, *error_headers(error, event.topic, event.partition, event.offset)]
-                await self.bus.publish(letter.topic_for(event.topic), event.value, key=event.key, headers=headers)
+                try:
+                    await self.bus.publish(letter.topic_for(event.topic), event.value, key=event.key, headers=headers)
+                except ObserveError as refused:
+                    self.stop_with(event, refused)
             case Stop():
-                self.error = error
-                logger.error("%r stops: %s failed", self, event, exc_info=error)
-                self.cancel()
+                self.stop_with(event, error)
             case _:
                 logger.error("%r failed on %s", self, event, exc_info=error)
 
     # -- the end
+
+    def stop_with(self, event: Event[Any], error: Exception) -> None:
+        self.error = error
+        logger.error("%r stops: %r failed", self, event, exc_info=error)
+        self.cancel()
 
     def cancel(self) -> None:
         """Ends it; what is queued is not handed over any more."""
