@@ -74,7 +74,7 @@ class Bench:
         return self.number / (time.perf_counter() - start_s)
 
     async def produce_headwater(self) -> float:
-        async with hw.Producer[bytes](self.address, value=bytes, stamp=False) as producer:
+        async with hw.Producer[bytes](self.address, value=bytes, cloudevents="none") as producer:
             start_s = time.perf_counter()
             for _ in range(self.number // BATCH):
                 await producer.send_batch("hw", [VALUE] * BATCH, headers=HEADERS)
@@ -106,7 +106,9 @@ class Bench:
         return 1e6 * (time.perf_counter() - start_s) / number
 
     async def single_headwater(self, number: int = 2000) -> float:
-        async with hw.Producer[bytes](self.address, value=bytes, stamp=False, settings={"linger.ms": 0}) as producer:
+        async with hw.Producer[bytes](
+            self.address, value=bytes, cloudevents="none", settings={"linger.ms": 0}
+        ) as producer:
             start_s = 0.0
             for n in range(number + 100):
                 if n == 100:

@@ -84,7 +84,7 @@ def test_events_of_a_key_keep_their_order(address: str, orders: str) -> None:
 
 
 def test_a_batch_brings_each_records_own_headers(address: str, orders: str) -> None:
-    with hw.Producer(address, stamp=False) as producer:
+    with hw.Producer(address, cloudevents="none") as producer:
         records = [hw.Outgoing(b"a", key=b"k", headers={"own": "1"}, partition=1), b"b"]
         producer.send_batch(orders, records, headers={"all": "x"}).result(WAIT_MS)
     with consumer(address, orders, value=bytes) as events:
@@ -118,6 +118,18 @@ def test_a_tombstone_is_none(address: str, orders: str) -> None:
         (event,) = events.take(1, WAIT_MS)
     assert event.value is None
     assert event.key == "gone"
+
+
+def test_structured_cloud_events_are_read_as_any_other(address: str, orders: str) -> None:
+    with hw.Producer(address, cloudevents="structured", source="/shop") as producer:
+        producer.send(orders, Order(3), key="k", headers={"own": "1"}).result(WAIT_MS)
+        producer.send(orders, b"\x00\xff", key="k").result(WAIT_MS)
+    with consumer(address, orders, value=Order) as events:
+        event, _ = events.take(2, WAIT_MS)
+    assert event.headers["content-type"].startswith("application/cloudevents+json")
+    assert (event.value, event.type, event.source, event.headers["own"]) == (Order(3), "Order", "/shop", "1")
+    with consumer(address, orders, group=f"{orders}-raw") as events:
+        assert events.take(2, WAIT_MS)[1].value == b"\x00\xff"
 
 
 def test_an_event_says_what_caused_it_across_processes(address: str, orders: str) -> None:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+import headwater
+from headwater import testing
 from headwater.broker.dispatch import SERVED
 from headwater.broker.settings import own_defaults
 from headwater.cli.up import parser
@@ -40,6 +42,12 @@ def test_every_setting_is_documented() -> None:
     text = (ROOT / "docs" / "reference" / "settings.md").read_text()
     missing = [key for key in own_defaults() if f"`{key}`" not in text]
     assert missing == []
+
+
+def test_every_public_name_is_documented() -> None:
+    text = (ROOT / "docs" / "reference" / "python-api.md").read_text()
+    names = [name for name in (*headwater.__all__, *testing.__all__) if not name.startswith("__")]
+    assert [name for name in names if f"`{name}`" not in text] == []
 
 
 def test_commands_in_the_readme_exist() -> None:

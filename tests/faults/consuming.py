@@ -19,7 +19,7 @@ def handle(events: "hw.Consumer[Any]", path: str) -> None:
 
 
 def copy(events: "hw.Consumer[Any]", address: str, topic: str, worker: str) -> None:
-    with hw.Producer(address, transactional_id=f"{topic}-{worker}", stamp=False) as producer:
+    with hw.Producer(address, transactional_id=f"{topic}-{worker}", cloudevents="none") as producer:
         for batch in events.batches(20):
             with producer.transaction(events):
                 for event in batch:

@@ -51,7 +51,7 @@ class Workers:
 def kill_while_they_work(workers: Workers, address: str, topic: str, kills: int, seed: int) -> None:
     """Sends events all the while, some before each kill, the last after the last one."""
     random, sent = Random(seed), 0
-    with hw.Producer(address, stamp=False) as producer:
+    with hw.Producer(address, cloudevents="none") as producer:
         for number in range(kills + 1):
             until = EVENTS * (number + 1) // (kills + 1)
             for n in range(sent, until):

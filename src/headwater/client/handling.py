@@ -85,7 +85,9 @@ class Handling:
                 for name, value in (self.consumer.settings or {}).items()
                 if name.startswith(("security.", "sasl.", "ssl.", "client.", "socket.", "broker."))
             }
-            self.letters = Producer(self.consumer.broker, value=BytesSerializer(), stamp=False, settings=settings)
+            self.letters = Producer(
+                self.consumer.broker, value=BytesSerializer(), cloudevents="none", settings=settings
+            )
         headers = [*event.headers, *error_headers(error, event.topic, event.partition, event.offset)]
         self.letters.send(topic, event.raw, key=event.raw_key, headers=headers).result()
         logger.warning("%r failed and is in %s: %s", event, topic, error)

@@ -7,7 +7,7 @@
         delivery = await producer.send("orders", order, key=order.id)
 
 `send` only queues: librdkafka sends in batches, from a thread of its own. Every record is a CloudEvent (binary mode), so
-that it has an id and knows what caused it; `stamp=False` sends it bare.
+that it has an id and knows what caused it; `cloudevents` chooses structured mode, or none.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Iterable
 from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Self, cast
+from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, Self, cast
 
 from confluent_kafka import KafkaException
 from confluent_kafka import Producer as RawProducer
@@ -32,7 +32,7 @@ from headwater.client.errors import (
 )
 from headwater.client.threads import in_thread
 from headwater.client.transactions import abort, begin, commit, initialize
-from headwater.events.cloudevents import DEFAULT_SOURCE, stamp
+from headwater.events.cloudevents import DEFAULT_SOURCE, stamp, structured
 from headwater.events.headers import HeadersLike, Pairs, header_pairs
 from headwater.events.serializers import Serializer, as_serializer, serializer_of
 
@@ -61,8 +61,8 @@ class Outgoing(NamedTuple):
 class Producer(Generic[Value]):
     """Sends records to a broker: `hw.Broker`, or an address of Headwater or Kafka.
 
-    `value` and `key` are types or serializers; without them each value is written by its own type. With a
-    `transactional_id` everything is sent in transactions. `settings` are librdkafka's and win over the defaults here
+    `value` and `key` are types or serializers; without them each value is written by its own type. `cloudevents`
+    is how records are CloudEvents. With a `transactional_id` everything is sent in transactions. `settings` are librdkafka's and win over the defaults here
     (idempotent, acks=all, linger 1 ms). Raises ConfigurationError.
     """
 
@@ -73,15 +73,17 @@ class Producer(Generic[Value]):
         value: type[Value] | Serializer[Value] | None = None,
         key: Any = None,
         source: str = DEFAULT_SOURCE,
-        stamp: bool = True,
+        cloudevents: Literal["binary", "structured", "none"] = "binary",
         transactional_id: str | None = None,
         settings: Settings | None = None,
     ) -> None:
         defaults = dict(DEFAULTS) if transactional_id is None else {**DEFAULTS, "transactional.id": transactional_id}
         self.raw = made(RawProducer, merged(broker, defaults, settings), "the producer")
-        self.encode_value = as_serializer(value).encode
+        serializer = as_serializer(value)
+        self.encode_value, self.content_type = serializer.encode, serializer.content_type
         self.key_serializer = None if key is None else as_serializer(key)
-        self.source, self.stamps = source, stamp
+        self.source = source
+        self.stamps, self.is_structured = cloudevents != "none", cloudevents == "structured"
         self.transactional_id = transactional_id
         self.is_initialized = self.is_in_transaction = False
         self.waker = Waker()
@@ -144,8 +146,10 @@ class Producer(Generic[Value]):
     ) -> None:
         """Hands one record to librdkafka; `pairs` becomes its own list when records are stamped."""
         if self.stamps:
-            stamp(topic, value, pairs, self.source)
+            stamp(topic, value, pairs, self.source, self.content_type)
         data = None if value is None else self.encode_value(value, topic)
+        if self.is_structured and data is not None:
+            data, pairs = structured(pairs, data)
         raw_key = key if key is None or isinstance(key, bytes) else self.encoded_key(key, topic)
         while True:
             try:

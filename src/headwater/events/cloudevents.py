@@ -6,6 +6,7 @@ extensions. The record's key is the `partitionkey` extension; a null value is an
 
 import base64
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import msgspec
@@ -71,10 +72,25 @@ def is_json(content_type: str) -> bool:
     return kind.endswith(("/json", "+json"))
 
 
-def stamp(topic: str, value: object, headers: Pairs, source: str = DEFAULT_SOURCE) -> str:
-    """Makes a CloudEvent in binary mode of what is about to be published, and returns its id.
+@lru_cache(maxsize=1024)
+def constant_pairs(type_text: str, content_type: str | None, source: str) -> Pairs:
+    """The headers that every event of a kind has."""
+    texts = [
+        ("ce_specversion", SPEC_VERSION),
+        ("ce_source", source),
+        ("ce_type", type_text),
+        (CONTENT_TYPE, content_type),
+    ]
+    return [(name, text.encode()) for name, text in texts if text is not None]
 
-    What the headers already say is left as it is. The cause is the event that is being handled here.
+
+def stamp(
+    topic: str, value: object, headers: Pairs, source: str = DEFAULT_SOURCE, content_type: str | None = None
+) -> None:
+    """Makes a CloudEvent in binary mode of what is about to be published.
+
+    What the headers already say is left as it is. The cause is the event that is being handled here. `content_type` None
+    is that of the value's own type.
     """
     given = {name for name, _ in headers}
     if "ce_id" in given:
@@ -82,18 +98,14 @@ def stamp(topic: str, value: object, headers: Pairs, source: str = DEFAULT_SOURC
     else:
         event_id = ids.new()
         headers.append(("ce_id", event_id.encode()))
+    kind = None if value is None else content_type or content_type_of(value)
     correlation_id, causation_id, traceparent = cause_for(event_id)
-    pairs = [
-        ("ce_specversion", SPEC_VERSION),
-        ("ce_source", source),
-        ("ce_type", type_name(value) or topic),
-        ("ce_correlationid", correlation_id),
-        ("ce_causationid", causation_id),
-        ("ce_traceparent", traceparent),
-        (CONTENT_TYPE, None if value is None else content_type_of(value)),
-    ]
-    headers.extend([(name, text.encode()) for name, text in pairs if text is not None and name not in given])
-    return event_id
+    pairs = [*constant_pairs(type_name(value) or topic, kind, source), ("ce_correlationid", correlation_id.encode())]
+    if causation_id is not None:
+        pairs.append(("ce_causationid", causation_id.encode()))
+    if traceparent is not None:
+        pairs.append(("ce_traceparent", traceparent.encode()))
+    headers.extend([pair for pair in pairs if pair[0] not in given] if given else pairs)
 
 
 def type_name(value: object) -> str | None:
@@ -117,6 +129,15 @@ def to_structured(
         else:
             body["data_base64"] = base64.b64encode(data).decode()
     return msgspec.json.encode(body), [(CONTENT_TYPE, STRUCTURED_JSON_TYPE.encode())]
+
+
+def structured(pairs: Pairs, data: bytes | None) -> tuple[bytes, Pairs]:
+    """What `stamp` has made, in structured mode; headers that are no attributes stay headers."""
+    attributes = {name[len(PREFIX) :]: (text or b"").decode() for name, text in pairs if name.startswith(PREFIX)}
+    content_type = next((text.decode() for name, text in pairs if name == CONTENT_TYPE and text), JSON_TYPE)
+    others = [pair for pair in pairs if not pair[0].startswith(PREFIX) and pair[0] != CONTENT_TYPE]
+    value, headers = to_structured(attributes, data, content_type)
+    return value, [*others, *headers]
 
 
 def to_binary(
