@@ -265,6 +265,20 @@ def test_a_handler_that_fails_stops_and_the_event_comes_again(address: str, orde
     assert calls == [0, 1, 1, 2]
 
 
+@pytest.mark.parametrize("failing", [0, 2])
+def test_after_an_error_the_same_consumer_begins_with_the_event_that_failed(
+    address: str, orders: str, failing: int
+) -> None:
+    send_numbers(address, orders, 4)
+    handler, calls = failing_on(failing)
+    with consumer(address, orders, idle_timeout_ms=1000) as events:
+        with pytest.raises(ValueError, match=str(failing)):
+            events.handle(handler)
+        events.handle(lambda event: calls.append(event.offset))
+    assert calls == [*range(failing + 1), *range(failing, 4)]
+    assert committed(address, f"{orders}-group") == 4
+
+
 async def test_an_async_handler_is_awaited_and_can_be_skipped(address: str, orders: str) -> None:
     send_numbers(address, orders, 3)
     handler, calls = failing_on(1)

@@ -15,6 +15,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Generic, Self
@@ -113,6 +114,7 @@ class Consumer(Generic[Value]):
         self.polled_ms = self.clock.steady_ms()
         self.ahead: list[Message] = []  # taken from librdkafka and not handed over yet
         self.is_polling = False
+        self.is_given_back = False  # the event behind the `begun` ones: its handler raised
         self.gone: set[tuple[str, int]] = set()  # revoked since the batch was taken
         self.error: ClientError | None = None  # behind messages that are yet to be handed over
         self.handled: dict[tuple[str, int], int] = {}  # the position behind what is handled
@@ -324,23 +326,37 @@ class Consumer(Generic[Value]):
         """Calls `handler` with every event until `stop` or `idle_timeout_ms`. What it raises has the fate `on_error`."""
         with Handling(self, on_error) as handling:
             for event in self:
-                handling.run(handler, event)
+                with self.giving_back():
+                    handling.run(handler, event)
             self.confirm_batch()
+
+    @contextmanager
+    def giving_back(self) -> Iterator[None]:
+        """Where the block raises, the event that is being handled counts as not handed over: it comes again."""
+        try:
+            yield
+        except BaseException:
+            if self.begun:
+                self.begun -= 1
+                self.is_given_back = True
+            raise
 
     # -- what is handled
 
     def confirm_batch(self) -> None:
         """Everything that was handed over counts as handled; the rest of the batch is handed over next."""
-        if self.begun:
+        if self.messages:
             handled = last_offsets(self.messages[self.settled : self.begun])
             self.ahead = self.messages[self.begun :] + self.ahead
             self.begun, self.settled, self.messages = 0, 0, []
+            self.is_given_back = False
             self.forget_ahead([TopicPartition(*place) for place in self.gone])
             self.take_handled(handled)
 
     def part_handled(self) -> dict[tuple[str, int], int]:
         """What is handled of the batch, but for the event that is being handled."""
-        return last_offsets(self.messages[self.settled : max(0, self.begun - 1)])
+        end = self.begun if self.is_given_back else self.begun - 1
+        return last_offsets(self.messages[self.settled : max(0, end)])
 
     def take_handled(self, handled: dict[tuple[str, int], int]) -> None:
         for place in self.gone:
@@ -540,7 +556,8 @@ class AsyncConsumer(Generic[Value]):
         handling = Handling(self.blocking, on_error)
         try:
             async for event in self:
-                await handling.run_async(handler, event)
+                with self.blocking.giving_back():
+                    await handling.run_async(handler, event)
             await self.run(self.blocking.confirm_batch)
         finally:
             await self.run(handling.close)

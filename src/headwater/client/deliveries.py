@@ -28,12 +28,15 @@ class Waker:
     def __init__(self) -> None:
         self.futures: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
         self.failed: deque[Delivery | BatchDelivery] = deque(maxlen=FAILED_MAX)
+        self.lock = threading.Lock()  # reports are served by the producer's thread and by who flushes
 
     def add(self, future: asyncio.Future[None]) -> None:
-        self.futures.setdefault(future.get_loop(), []).append(future)
+        with self.lock:
+            self.futures.setdefault(future.get_loop(), []).append(future)
 
     def wake(self) -> None:
-        futures, self.futures = self.futures, {}
+        with self.lock:
+            futures, self.futures = self.futures, {}
         for loop, waiting in futures.items():
             if not loop.is_closed():
                 loop.call_soon_threadsafe(complete, waiting)
