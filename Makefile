@@ -9,7 +9,7 @@ LISTEN ?= 127.0.0.1:9092
 UV_VERSION := 0.13.9
 
 .DEFAULT_GOAL := help
-.PHONY: help up test lint interop interop-full interop-tools faults fuzz package bench clean
+.PHONY: help up test lint interop interop-full interop-tools faults fuzz package bench bench-python clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,6 +59,11 @@ package: $(READY) ## builds the wheel and starts the broker from it in an empty 
 
 bench: $(READY) ## Headwater beside Apache Kafka, as ratios (needs Java and Maven; about 15 minutes)
 	$(BIN)/python -m benchmarks.run
+
+bench-python: $(READY) ## the Python API beside confluent-kafka, aiokafka, psygnal and blinker
+	$(BIN)/python -m benchmarks.client
+	$(BIN)/python -m benchmarks.in_process
+	$(BIN)/python -m benchmarks.first_message
 
 clean: ## removes what these targets made, but no data
 	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
