@@ -16,8 +16,8 @@ from confluent_kafka.admin import (
     OffsetSpec,
 )
 
-from headwater.client.connections import BrokerLike, Settings, made, merged
-from headwater.client.errors import TopicExistsError, UnknownTopicError, translated
+from headwater.client.connections import BrokerLike, Notes, Settings, made, merged
+from headwater.client.errors import ClientError, TopicExistsError, UnknownTopicError, client_error
 from headwater.client.positions import Partition
 from headwater.client.threads import in_thread
 
@@ -49,7 +49,9 @@ class Admin:
         self, broker: BrokerLike, *, timeout_ms: float = CALL_TIMEOUT_MS, settings: Settings | None = None
     ) -> None:
         self.timeout_s = timeout_ms / 1000
-        self.raw = made(AdminClient, merged(broker, {"client.id": "headwater"}, settings), "the admin client")
+        self.notes = Notes()
+        own = merged(broker, {"client.id": "headwater"}, settings, self.notes)
+        self.raw = made(AdminClient, own, "the admin client")
 
     def wait(self, futures: Mapping[Any, Any], what: str) -> None:
         for future in futures.values():
@@ -59,7 +61,11 @@ class Admin:
         try:
             return future.result(self.timeout_s)
         except KafkaException as error:
-            raise translated(error, what) from error
+            raise self.explained(error, what) from error
+
+    def explained(self, error: KafkaException, what: str) -> ClientError:
+        self.raw.poll(0)  # what librdkafka has to tell of the connection comes only so
+        return client_error(self.notes.cause_of(error.args[0]), what)
 
     # -- topics
 
@@ -98,7 +104,7 @@ class Admin:
         try:
             found = self.raw.list_topics(timeout=self.timeout_s).topics
         except KafkaException as error:
-            raise translated(error, "listing topics") from error
+            raise self.explained(error, "listing topics") from error
         return {
             name: TopicDescription(
                 name,

@@ -10,6 +10,9 @@ from headwater.client.errors import ConfigurationError, translated
 
 logger = logging.getLogger("headwater.client")
 Made = TypeVar("Made")
+NO_ANSWER = frozenset(
+    {KafkaError._TIMED_OUT, KafkaError._MSG_TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN}
+)
 
 
 class HasAddress(Protocol):
@@ -32,20 +35,31 @@ def address_of(broker: BrokerLike) -> str:
     return broker.address
 
 
-def merged(broker: BrokerLike, defaults: Settings, settings: Settings | None) -> dict[str, Any]:
+class Notes:
+    """What librdkafka says outside of calls. It goes on trying; but why nobody is let in is worth more than a timeout."""
+
+    def __init__(self) -> None:
+        self.refusal: KafkaError | None = None
+
+    def __call__(self, error: KafkaError) -> None:
+        if error.code() in (KafkaError._AUTHENTICATION, KafkaError._SSL):
+            self.refusal = error
+        logger.log(logging.ERROR if error.fatal() else logging.DEBUG, "%s", error)
+
+    def cause_of(self, error: KafkaError) -> KafkaError:
+        """The refusal behind a broker that does not answer, or the error itself."""
+        return self.refusal if self.refusal is not None and error.code() in NO_ANSWER else error
+
+
+def merged(broker: BrokerLike, defaults: Settings, settings: Settings | None, notes: Notes) -> dict[str, Any]:
     """librdkafka's settings: the caller's come last and win."""
     common = {
         "bootstrap.servers": address_of(broker),
-        "error_cb": note_error,
+        "error_cb": notes,
         # It also waits this long before it connects to a broker that it has just heard of. Doubled with each failure.
         "reconnect.backoff.ms": 10,
     }
     return {**common, **defaults, **(settings or {})}
-
-
-def note_error(error: KafkaError) -> None:
-    """librdkafka's errors outside of a call are for information: it goes on trying."""
-    logger.log(logging.ERROR if error.fatal() else logging.DEBUG, "%s", error)
 
 
 def made(make: type[Made], settings: dict[str, Any], what: str) -> Made:

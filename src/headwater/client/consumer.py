@@ -25,7 +25,7 @@ from confluent_kafka import Consumer as RawConsumer
 from typing_extensions import TypeVar
 
 from headwater.client.batches import Batch, last_offsets
-from headwater.client.connections import BrokerLike, Settings, made, merged, note_error
+from headwater.client.connections import BrokerLike, Notes, Settings, made, merged
 from headwater.client.errors import ClientError, ConsumerClosedError, client_error, translated
 from headwater.client.handling import Handling
 from headwater.client.positions import Partition, as_partitions, positions_at, watermarks
@@ -96,7 +96,8 @@ class Consumer(Generic[Value]):
         }
         if instance_id is not None:
             own["group.instance.id"] = instance_id
-        merged_settings = merged(broker, own, settings)
+        self.notes = Notes()
+        merged_settings = merged(broker, own, settings, self.notes)
         self.broker, self.group, self.settings = broker, group, settings
         self.topics = [topics] if isinstance(topics, str) else list(topics)
         self.serializer, self.key_serializer = as_serializer(value), as_serializer(key)
@@ -150,7 +151,7 @@ class Consumer(Generic[Value]):
                     low_and_high = raw.get_watermark_offsets(place, CALL_TIMEOUT_S) if start == OFFSET_END else (start,)
                     place.offset = low_and_high[-1]
         except KafkaException as error:
-            note_error(error.args[0])  # then as librdkafka does it
+            self.notes(error.args[0])  # then as librdkafka does it
             return
         if self.is_incremental:
             raw.incremental_assign(places)
@@ -212,6 +213,9 @@ class Consumer(Generic[Value]):
         # A list and not a generator: this is paid for every message.
         if messages and any([message.error() is not None for message in messages]):  # noqa: C419
             messages = self.without_errors(messages)
+        if not messages and self.notes.refusal is not None:
+            refusal, self.notes.refusal = self.notes.refusal, None
+            raise client_error(refusal, f"reading {', '.join(self.topics)}")
         return messages
 
     def poll(self, number_max: int, timeout_s: float) -> list[Message]:

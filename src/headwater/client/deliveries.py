@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 from confluent_kafka import KafkaError, Message
 
+from headwater.client.connections import Notes
 from headwater.client.errors import ClientError, ClientTimeoutError, DeliveryError, client_error
 
 logger = logging.getLogger(__name__)
@@ -25,7 +26,8 @@ class Waker:
     Also keeps the last deliveries that have failed, for those that nobody looks at.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, notes: Notes) -> None:
+        self.notes = notes
         self.futures: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
         self.failed: deque[Delivery | BatchDelivery] = deque(maxlen=FAILED_MAX)
         self.lock = threading.Lock()  # reports are served by the producer's thread and by who flushes
@@ -106,6 +108,7 @@ class Delivery(Pending):
         """librdkafka's delivery report."""
         self.error, self.message = error, message
         if error is not None:
+            self.error = self.waker.notes.cause_of(error)
             self.waker.failed.append(self)
         self.mark_done()
 
@@ -165,7 +168,7 @@ class BatchDelivery(Pending):
         else:
             self.failed += 1
             if self.first_error is None:
-                self.first_error = error
+                self.first_error = self.waker.notes.cause_of(error)
                 self.waker.failed.append(self)
         if self.is_complete and self.delivered + self.failed == self.size:
             self.mark_done()

@@ -21,7 +21,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka import Producer as RawProducer
 from typing_extensions import TypeVar
 
-from headwater.client.connections import BrokerLike, Settings, made, merged, note_error
+from headwater.client.connections import BrokerLike, Notes, Settings, made, merged
 from headwater.client.deliveries import BatchDelivery, Delivery, Pending, Waker
 from headwater.client.errors import (
     ClientError,
@@ -78,7 +78,8 @@ class Producer(Generic[Value]):
         settings: Settings | None = None,
     ) -> None:
         defaults = dict(DEFAULTS) if transactional_id is None else {**DEFAULTS, "transactional.id": transactional_id}
-        self.raw = made(RawProducer, merged(broker, defaults, settings), "the producer")
+        self.notes = Notes()
+        self.raw = made(RawProducer, merged(broker, defaults, settings, self.notes), "the producer")
         serializer = as_serializer(value)
         self.encode_value, self.content_type = serializer.encode, serializer.content_type
         self.key_serializer = None if key is None else as_serializer(key)
@@ -86,7 +87,7 @@ class Producer(Generic[Value]):
         self.stamps, self.is_structured = cloudevents != "none", cloudevents == "structured"
         self.transactional_id = transactional_id
         self.is_initialized = self.is_in_transaction = False
-        self.waker = Waker()
+        self.waker = Waker(self.notes)
         self.progress = threading.Condition()
         self.loops_waiting: list[Pending] = []
         self.is_closed = False
@@ -100,7 +101,7 @@ class Producer(Generic[Value]):
                 served = self.raw.poll(POLL_S)
             except KafkaException as error:
                 # A fatal error, such as being fenced: the next call that needs it raises it.
-                note_error(error.args[0])
+                self.notes(error.args[0])
                 served = 1
             if served:
                 self.after_reports()

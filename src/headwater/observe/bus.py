@@ -34,6 +34,7 @@ AnyHandler = TypeVar("AnyHandler", bound=Callable[..., object])
 
 QUEUE_SIZE_MAX = 1000
 TOPICS_CACHED_MAX = 10_000
+SEEN_MAX = 100_000
 SKIP = Skip()
 UNKNOWN: Any = object()
 
@@ -51,12 +52,14 @@ class EventStore(Protocol):
 
 
 class Seen:
-    """What a watched pattern has got so far."""
+    """What a watched pattern has got so far: the last SEEN_MAX events."""
 
     def __init__(self) -> None:
         self.events: list[Event[Any]] = []
 
     def note(self, event: Event[Any]) -> bool:
+        if len(self.events) >= SEEN_MAX:
+            del self.events[0]
         self.events.append(event)
         return False
 
