@@ -43,6 +43,11 @@ class Waker:
             if not loop.is_closed():
                 loop.call_soon_threadsafe(complete, waiting)
 
+    def late(self, what: str) -> ClientError:
+        """Why something is not delivered yet: the broker's refusal, where there is one."""
+        refusal = self.notes.refusal
+        return ClientTimeoutError(what) if refusal is None else client_error(refusal, what)
+
     def raise_unseen(self) -> None:
         """Raises the error of the first failed delivery that nobody has seen, if there is one."""
         unseen = [delivery for delivery in self.failed if not delivery.is_seen]
@@ -135,7 +140,7 @@ class Delivery(Pending):
     def result(self, timeout_ms: float | None = None) -> "Delivery":
         """Returns when the broker has it. Raises DeliveryError or another ClientError, and ClientTimeoutError."""
         if not self.wait_done(timeout_ms):
-            raise ClientTimeoutError(f"a record for {self.topic} is not delivered after {timeout_ms:g} ms")
+            raise self.waker.late(f"a record for {self.topic} is not delivered after {timeout_ms:g} ms")
         self.is_seen = True
         if self.error is not None:
             raise delivery_error(self.error, self.topic)
@@ -188,7 +193,7 @@ class BatchDelivery(Pending):
     def result(self, timeout_ms: float | None = None) -> "BatchDelivery":
         """Returns when the broker has all. Raises the first record's ClientError, and ClientTimeoutError."""
         if not self.wait_done(timeout_ms):
-            raise ClientTimeoutError(f"a batch for {self.topic} is not delivered after {timeout_ms:g} ms")
+            raise self.waker.late(f"a batch for {self.topic} is not delivered after {timeout_ms:g} ms")
         self.is_seen = True
         if self.first_error is not None:
             self.raise_first()

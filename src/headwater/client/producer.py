@@ -25,7 +25,6 @@ from headwater.client.connections import BrokerLike, Notes, Settings, made, merg
 from headwater.client.deliveries import BatchDelivery, Delivery, Pending, Waker
 from headwater.client.errors import (
     ClientError,
-    ClientTimeoutError,
     DeliveryError,
     ProducerQueueFullError,
     translated,
@@ -215,7 +214,7 @@ class Producer(Generic[Value]):
         left = self.raw.flush(timeout_ms / 1000)
         self.after_reports()
         if left:
-            raise ClientTimeoutError(f"{left} records are not delivered after {timeout_ms:g} ms")
+            raise self.waker.late(f"{left} records are not delivered after {timeout_ms:g} ms")
         if self.transactional_id is None:  # else the end of the transaction has told
             self.waker.raise_unseen()
 
