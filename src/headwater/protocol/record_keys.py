@@ -4,10 +4,14 @@ A long key is represented by 16 bytes of its hash, marked by a length that no sh
 """
 
 import hashlib
+import struct
 
 from headwater.protocol.varint import read_varint
 
 KEY_BYTES_MAX = 16
+RUN_RECORDS_MIN = 16
+RETRY_RECORDS = 64
+HIGH_BITS = bytes(byte >> 7 for byte in range(256))
 
 
 def short_key(key: bytes) -> bytes:
@@ -18,13 +22,22 @@ def short_key(key: bytes) -> bytes:
 def consecutive_keys(data: bytes, count: int) -> list[bytes | None]:
     """What stands for the key of each record in a batch whose records have all offsets; None for a record without one.
 
-    The hot loop of the first pass: no calls, and the offset's delta is known, so it is not read.
+    The hot loop of the first pass: no calls, and the offset's delta is known, so it is not read. Records that lie alike,
+    one behind the other, are taken together.
     """
     keys: list[bytes | None] = []
     append = keys.append
     position = 0
-    for deltas_bytes, numbers in ((1, min(count, 64)), (2, min(count, 8192) - 64), (5, count - 8192)):
-        for _ in range(numbers):
+    for deltas_bytes, begin, end in ((1, 0, 64), (2, 64, 8192), (5, 8192, count)):
+        number, next_try = begin, begin
+        while number < min(count, end):
+            if number >= next_try:
+                run, position = alike_keys(data, position, deltas_bytes, min(count, end) - number)
+                keys += run
+                number += len(run)
+                next_try = number + (0 if len(run) >= RUN_RECORDS_MIN else RETRY_RECORDS)
+                continue
+            number += 1
             first = data[position]
             if first < 0x80:
                 at, position = position + 2, position + 1 + (first >> 1)
@@ -51,6 +64,36 @@ def consecutive_keys(data: bytes, count: int) -> list[bytes | None]:
             else:
                 append(short_key(data[at + 1 : at + 1 + (size >> 1)]))
     return keys
+
+
+def alike_keys(data: bytes, position: int, deltas_bytes: int, count: int) -> tuple[list[bytes], int]:
+    """The keys of the records from `position` on that lie like the first, `count` at most, and where the next one begins.
+
+    Alike: of one size, with a timestamp delta of as many bytes, and a key of one length, which is short. What must be
+    equal is compared in columns, a slice for all records, and the keys are cut out by one call.
+    """
+    first = data[position]
+    prefix = 1 if first < 0x80 else 2
+    if count < RUN_RECORDS_MIN or (prefix == 2 and data[position + 1] >= 0x80) or deltas_bytes > 2:
+        return [], position
+    size = prefix + ((first & 0x7F | (data[position + 1] << 7 if prefix == 2 else 0)) >> 1)
+    count = min(count, (len(data) - position) // size)
+    timestamp_at = at = position + prefix + 1
+    while data[at] >= 0x80:
+        at += 1
+    key_size_at = at + 1 + deltas_bytes
+    key_size = data[key_size_at]
+    key_at = key_size_at + 1 - position
+    if key_size & 1 or key_size > 2 * KEY_BYTES_MAX or key_at + (key_size >> 1) > size:
+        return [], position
+    for column_at in (*range(position, position + prefix), key_size_at, *range(timestamp_at, at + 1)):
+        column = data[column_at : column_at + size * count : size][:count]
+        if timestamp_at <= column_at <= at:
+            column = column.translate(HIGH_BITS)
+        count = len(column) - len(column.lstrip(column[:1]))
+    cut = struct.Struct(f"{key_at}x{key_size >> 1}s{size - key_at - (key_size >> 1)}x")
+    end = position + size * count
+    return [key for (key,) in cut.iter_unpack(memoryview(data)[position:end])], end
 
 
 def split_record(data: bytes, position: int) -> tuple[int, bytes | None, int, int]:
