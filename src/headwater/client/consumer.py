@@ -40,6 +40,7 @@ Value = TypeVar("Value", default=Any)
 OnPartitions = Callable[[list[Partition]], object]
 BATCH_MAX = 500
 POLL_S = 0.1
+STORE_INTERVAL_MS = 50.0  # much shorter than librdkafka commits
 KEEP_ALIVE_SHARE = 0.4  # of max.poll.interval.ms
 CALL_TIMEOUT_S = 30.0
 PASSING = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT})
@@ -119,6 +120,8 @@ class Consumer(Generic[Value]):
         self.gone: set[tuple[str, int]] = set()  # revoked since the batch was taken
         self.error: ClientError | None = None  # behind messages that are yet to be handed over
         self.handled: dict[tuple[str, int], int] = {}  # the position behind what is handled
+        self.unstored: dict[tuple[str, int], int] = {}  # the same, where librdkafka is yet to be told
+        self.stored_ms = self.polled_ms
         self.uncommitted: dict[tuple[str, int], int] = {}  # the same, for a manual commit or a transaction
         self.is_closed = False
         self.stopping = threading.Event()
@@ -160,7 +163,7 @@ class Consumer(Generic[Value]):
 
     def revoked(self, raw: RawConsumer, partitions: list[TopicPartition]) -> None:
         if self.commits_by_itself:
-            self.store(self.part_handled())
+            self.store({**self.unstored, **self.part_handled()})
         self.leave(partitions)
         self.tell(1, partitions)
 
@@ -172,6 +175,7 @@ class Consumer(Generic[Value]):
         for p in partitions:
             self.gone.add((p.topic, p.partition))
             self.handled.pop((p.topic, p.partition), None)
+            self.unstored.pop((p.topic, p.partition), None)
             self.uncommitted.pop((p.topic, p.partition), None)
         self.forget_ahead(partitions)
 
@@ -219,12 +223,12 @@ class Consumer(Generic[Value]):
         return messages
 
     def poll(self, number_max: int, timeout_s: float) -> list[Message]:
-        """Waits for one message and takes what is there with it: librdkafka's `consume` would wait until it has all."""
+        """Takes what is there, or waits for one message: librdkafka's `consume` alone would wait until it has all."""
+        ready: list[Message] = self.raw.consume(number_max, 0)
+        if ready:
+            return ready
         first = self.raw.poll(timeout_s)
-        if first is None:
-            return []
-        more: list[Message] = self.raw.consume(number_max - 1, 0) if number_max > 1 else []
-        return [first, *more]
+        return [] if first is None else [first]
 
     def without_errors(self, messages: list[Message]) -> list[Message]:
         """The messages; an error that does not pass by itself is raised when they are handed over."""
@@ -368,11 +372,14 @@ class Consumer(Generic[Value]):
         self.handled.update(handled)
         self.uncommitted.update(handled)
         if self.commits_by_itself:
-            self.store(handled)
+            self.unstored.update(handled)
             self.uncommitted.clear()
+            if self.polled_ms - self.stored_ms >= STORE_INTERVAL_MS:
+                self.store(self.unstored)
 
     def store(self, handled: dict[tuple[str, int], int]) -> None:
-        """Hands positions to librdkafka, which commits them."""
+        """Hands positions to librdkafka, which commits them now and then, and when partitions are given up."""
+        self.unstored, self.stored_ms = {}, self.polled_ms
         offsets = [TopicPartition(topic, number, offset) for (topic, number), offset in handled.items()]
         if offsets:
             try:
@@ -383,7 +390,7 @@ class Consumer(Generic[Value]):
 
     def handled_offsets(self) -> list[TopicPartition]:
         """What a transaction takes as this consumer's progress: everything that was handed over."""
-        handled = {**self.uncommitted, **last_offsets(self.messages[self.settled : self.begun])}
+        handled = {**self.unstored, **self.uncommitted, **last_offsets(self.messages[self.settled : self.begun])}
         return [TopicPartition(t, n, o) for (t, n), o in handled.items() if (t, n) not in self.gone]
 
     def confirmed(self) -> None:
@@ -396,6 +403,7 @@ class Consumer(Generic[Value]):
         assignment = self.raw.assignment()
         self.messages, self.ahead, self.begun, self.settled = [], [], 0, 0
         self.handled.clear()
+        self.unstored.clear()
         self.uncommitted.clear()
         if not assignment:
             return
@@ -485,6 +493,8 @@ class Consumer(Generic[Value]):
         self.stopping.set()
         if self.begun:
             self.take_handled(self.part_handled())
+        if self.commits_by_itself:
+            self.store(self.unstored)
         self.raw.close()
 
     def __enter__(self) -> Self:
