@@ -25,11 +25,11 @@ class Batch(Sequence[Event[Value]], Generic[Value]):
 
     @property
     def raw_values(self) -> list[bytes | None]:
-        return [message.value() for message in self.messages]
+        return list(map(Message.value, self.messages))
 
     @property
     def raw_keys(self) -> list[bytes | None]:
-        return [message.key() for message in self.messages]
+        return list(map(Message.key, self.messages))
 
     def __iter__(self) -> Iterator[Event[Value]]:
         return map(self.make, self.messages)
