@@ -19,8 +19,6 @@ from tests.interop.servers import HeadwaterServer, running_server
 KILLS = int(os.environ.get("TEST_KILLS", "200"))
 PARTITIONS = 3
 IN_QUEUE_MAX = 20_000
-
-
 LONG_LIFE_S = 2.0
 
 
