@@ -55,10 +55,7 @@ class Bridge:
         if event.headers.get(BRIDGE_HEADER) is not None:
             return
         assert self.sender is not None
-        headers = [(name, value) for name, value in event.headers if not name.startswith("ce_")]
-        headers += [(f"ce_{name}", text.encode()) for name, text in event.attributes.items()]
-        headers += [("ce_id", event.id.encode())] if "id" not in event.attributes else []
-        headers.append((BRIDGE_HEADER, self.id.encode()))
+        headers = event.identified_headers().with_added(BRIDGE_HEADER, self.id)
         await self.sender.send(event.topic, event.value, key=event.key, headers=headers)
 
     async def receive(self, consumer: AsyncConsumer[Any]) -> None:

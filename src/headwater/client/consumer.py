@@ -60,8 +60,8 @@ class Consumer(Generic[Value]):
 
     `value` and `key` are types or serializers: without `value`, the `content-type` header decides; keys are text.
     A group without a position begins at `start`, "earliest" or "latest". `commit` is "auto" or "manual". `protocol` is
-    "classic", or "consumer" for KIP-848's. `idle_timeout_ms` ends an iteration when nothing has come for so long. `on_assigned`, `on_revoked` and `on_lost` get lists of Partition.
-    `settings` are librdkafka's and win. Raises ConfigurationError.
+    "classic", or "consumer" for KIP-848's. `idle_timeout_ms` ends an iteration when nothing has come for so long.
+    `on_assigned`, `on_revoked` and `on_lost` get lists of Partition. `settings` are librdkafka's and win. Raises ConfigurationError.
     """
 
     def __init__(
@@ -255,15 +255,20 @@ class Consumer(Generic[Value]):
             self.key_serializer,
         )
 
-    def __iter__(self) -> Iterator[Event[Value]]:
+    def taken(self, number_max: int) -> Iterator[list[Message]]:
+        """Messages as they come, until `stop`, or until nothing has come for `idle_timeout_ms`."""
         idle_since_ms = self.clock.steady_ms()
+        while not self.stopping.is_set():
+            messages = self.fetch(number_max, POLL_S)
+            if messages:
+                yield messages
+                idle_since_ms = self.clock.steady_ms()
+            elif self.is_idle_since(idle_since_ms):
+                return
+
+    def __iter__(self) -> Iterator[Event[Value]]:
         try:
-            while not self.stopping.is_set():
-                messages = self.fetch(self.batch_max, POLL_S)
-                if not messages:
-                    if self.is_idle_since(idle_since_ms):
-                        return
-                    continue
+            for messages in self.taken(self.batch_max):
                 for message in messages:
                     if not self.hand_over(message):
                         continue
@@ -274,7 +279,6 @@ class Consumer(Generic[Value]):
                         self.keep_alive()
                     if self.messages is not messages or self.stopping.is_set():
                         break  # a seek, a rewind or a stop: what is left of the batch is void
-                idle_since_ms = self.clock.steady_ms()
         finally:
             current.set(None)
 
@@ -288,15 +292,9 @@ class Consumer(Generic[Value]):
 
     def batches(self, number_max: int = BATCH_MAX) -> Iterator[Batch[Value]]:
         """Events in batches as they come, `number_max` at most in each; a batch counts as handled with the next one."""
-        idle_since_ms = self.clock.steady_ms()
-        while not self.stopping.is_set():
-            messages = self.fetch(number_max, POLL_S)
-            if messages:
-                self.begun = len(messages)
-                yield Batch(messages, self.event)
-                idle_since_ms = self.clock.steady_ms()
-            elif self.is_idle_since(idle_since_ms):
-                return
+        for messages in self.taken(number_max):
+            self.begun = len(messages)
+            yield Batch(messages, self.event)
 
     def take(self, number: int, timeout_ms: float = 10_000.0) -> list[Event[Value]]:
         """The next `number` events, or fewer when no more come in time. They count as handled."""
@@ -357,7 +355,8 @@ class Consumer(Generic[Value]):
             self.ahead = self.messages[self.begun :] + self.ahead
             self.begun, self.settled, self.messages = 0, 0, []
             self.is_given_back = False
-            self.forget_ahead([TopicPartition(*place) for place in self.gone])
+            if self.gone:
+                self.forget_ahead([TopicPartition(*place) for place in self.gone])
             self.take_handled(handled)
 
     def part_handled(self) -> dict[tuple[str, int], int]:
@@ -527,16 +526,22 @@ class AsyncConsumer(Generic[Value]):
     async def run(self, function: Callable[[], Any]) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self.executor, function)
 
-    async def __aiter__(self) -> AsyncIterator[Event[Value]]:
+    async def taken(self, number_max: int) -> AsyncIterator[list[Message]]:
+        """As Consumer.taken."""
         consumer = self.blocking
         idle_since_ms = consumer.clock.steady_ms()
+        while not consumer.stopping.is_set():
+            messages = await self.run(lambda: consumer.fetch(number_max, POLL_S))
+            if messages:
+                yield messages
+                idle_since_ms = consumer.clock.steady_ms()
+            elif consumer.is_idle_since(idle_since_ms):
+                return
+
+    async def __aiter__(self) -> AsyncIterator[Event[Value]]:
+        consumer = self.blocking
         try:
-            while not consumer.stopping.is_set():
-                messages = await self.run(lambda: consumer.fetch(consumer.batch_max, POLL_S))
-                if not messages:
-                    if consumer.is_idle_since(idle_since_ms):
-                        return
-                    continue
+            async for messages in self.taken(consumer.batch_max):
                 for message in messages:
                     if not consumer.hand_over(message):
                         continue
@@ -547,22 +552,14 @@ class AsyncConsumer(Generic[Value]):
                         await self.run(consumer.keep_alive)
                     if consumer.messages is not messages or consumer.stopping.is_set():
                         break
-                idle_since_ms = consumer.clock.steady_ms()
         finally:
             current.set(None)
 
     async def batches(self, number_max: int = BATCH_MAX) -> AsyncIterator[Batch[Value]]:
         """As Consumer.batches."""
-        consumer = self.blocking
-        idle_since_ms = consumer.clock.steady_ms()
-        while not consumer.stopping.is_set():
-            messages = await self.run(lambda: consumer.fetch(number_max, POLL_S))
-            if messages:
-                consumer.begun = len(messages)
-                yield Batch(messages, consumer.event)
-                idle_since_ms = consumer.clock.steady_ms()
-            elif consumer.is_idle_since(idle_since_ms):
-                return
+        async for messages in self.taken(number_max):
+            self.blocking.begun = len(messages)
+            yield Batch(messages, self.blocking.event)
 
     async def handle(self, handler: Callable[[Event[Value]], Any], *, on_error: Fate = STOP) -> None:
         """As Consumer.handle, with an async handler or one that is not."""

@@ -60,9 +60,9 @@ class Outgoing(NamedTuple):
 class Producer(Generic[Value]):
     """Sends records to a broker: `hw.Broker`, or an address of Headwater or Kafka.
 
-    `value` and `key` are types or serializers; without them each value is written by its own type. `cloudevents`
-    is how records are CloudEvents. With a `transactional_id` everything is sent in transactions. `settings` are librdkafka's and win over the defaults here
-    (idempotent, acks=all, linger 1 ms). Raises ConfigurationError.
+    `value` and `key` are types or serializers; without them each value is written by its own type. `cloudevents` is how
+    records are CloudEvents. With a `transactional_id` everything is sent in transactions. `settings` are librdkafka's and
+    win over the defaults here (idempotent, acks=all, linger 1 ms). Raises ConfigurationError.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Producer(Generic[Value]):
         self.source = source
         self.stamps, self.is_structured = cloudevents != "none", cloudevents == "structured"
         self.transactional_id = transactional_id
-        self.is_initialized = self.is_in_transaction = False
+        self.is_initialized = False
         self.waker = Waker(self.notes)
         self.progress = threading.Condition()
         self.loops_waiting: list[Pending] = []

@@ -8,7 +8,6 @@ from headwater.client.connections import BrokerLike, Settings
 from headwater.client.consumer import Consumer
 from headwater.client.producer import AsyncProducer, Producer
 from headwater.events.event import Event
-from headwater.events.headers import Headers
 
 TOPIC_HEADER = "hw_topic"
 
@@ -27,13 +26,13 @@ class TopicStore:
 
     async def append(self, event: Event[Any]) -> None:
         """Returns when the broker has it. Raises ClientError."""
-        headers = Headers([*event.headers, (TOPIC_HEADER, event.topic), *id_headers(event)])
+        headers = event.identified_headers().with_added(TOPIC_HEADER, event.topic)
         await self.sender.send(self.topic, event.value, key=event.key, headers=headers, timestamp=event.timestamp)
 
     async def read(self) -> AsyncIterator[Event[Any]]:
         """Every event that is kept, oldest first, with the topic that it had on the bus."""
-        with Admin(self.broker, settings=self.settings) as admin:
-            ends = admin.end_offsets(self.topic)
+        async with Admin(self.broker, settings=self.settings) as admin:
+            ends = await admin.end_offsets(self.topic)
         left = sum(ends.values())
         if left == 0:
             return
@@ -50,9 +49,3 @@ class TopicStore:
     async def close(self) -> None:
         """Delivers what is on its way."""
         await self.sender.close()
-
-
-def id_headers(event: Event[Any]) -> list[tuple[str, str]]:
-    attributes = {"id": event.id, **event.attributes}
-    given = {name for name, _ in event.headers}
-    return [(f"ce_{name}", text) for name, text in attributes.items() if f"ce_{name}" not in given]

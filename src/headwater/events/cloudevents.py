@@ -46,10 +46,14 @@ def envelope(raw: bytes) -> dict[str, Any]:
         found = msgspec.json.decode(raw, type=dict[str, Any])
     except msgspec.MsgspecError as error:
         raise CloudEventError(f"a structured CloudEvent is not a JSON object: {error}") from error
-    missing = [name for name in REQUIRED if name not in found]
-    if missing:
-        raise CloudEventError(f"a structured CloudEvent lacks {', '.join(missing)}")
+    check_required(found)
     return found
+
+
+def check_required(attributes: Mapping[str, Any]) -> None:
+    missing = [name for name in REQUIRED if name not in attributes]
+    if missing:
+        raise CloudEventError(f"a CloudEvent lacks {', '.join(missing)}")
 
 
 def structured_data(raw: bytes) -> tuple[bytes, str]:
@@ -118,9 +122,7 @@ def to_structured(
     attributes: Mapping[str, str], data: bytes | None, content_type: str = JSON_TYPE
 ) -> tuple[bytes, Pairs]:
     """A record in structured mode: its value and headers. Raises CloudEventError for a missing attribute."""
-    missing = [name for name in REQUIRED if name not in attributes]
-    if missing:
-        raise CloudEventError(f"a CloudEvent needs {', '.join(missing)}")
+    check_required(attributes)
     body: dict[str, Any] = dict(attributes)
     if data is not None:
         body["datacontenttype"] = content_type
@@ -144,9 +146,7 @@ def to_binary(
     attributes: Mapping[str, str], data: bytes | None, content_type: str = JSON_TYPE
 ) -> tuple[bytes | None, Pairs]:
     """A record in binary mode: its value and headers. Raises CloudEventError for a missing attribute."""
-    missing = [name for name in REQUIRED if name not in attributes]
-    if missing:
-        raise CloudEventError(f"a CloudEvent needs {', '.join(missing)}")
+    check_required(attributes)
     headers: Pairs = [(PREFIX + name, text.encode()) for name, text in attributes.items() if name != "datacontenttype"]
     if data is not None:
         headers.append((CONTENT_TYPE, content_type.encode()))

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar, cast
 
-from headwater.events.cloudevents import STRUCTURED_TYPE, Attributes, attributes_of, structured_data
+from headwater.events.cloudevents import PREFIX, STRUCTURED_TYPE, Attributes, attributes_of, structured_data
 from headwater.events.context import ids
 from headwater.events.headers import Headers, HeadersLike, Pairs
 from headwater.events.serializers import ANY, CONTENT_TYPE, BytesSerializer, Serializer
@@ -58,7 +58,7 @@ class Event(Generic[Value]):
         self.raw: bytes | None = None
         self.raw_key: bytes | None = None
         self._value, self._key = value, key
-        self._headers: Headers | None = Headers(headers)
+        self._headers: Headers | None = Headers(headers) if headers else NO_HEADERS
         self._attributes: Attributes | None = None
         self._read_headers: Callable[[], Pairs | None] | None = None
         self._serializer: Serializer[Value] = ANY
@@ -168,6 +168,12 @@ class Event(Generic[Value]):
         if parent.traceparent is not None:
             inherited["traceparent"] = parent.traceparent
         self._attributes = inherited | own
+
+    def identified_headers(self) -> Headers:
+        """Its headers, and as headers whatever attributes are not among them: so it stays the same event elsewhere."""
+        attributes = {"id": self.id, **self.attributes}
+        missing = [(PREFIX + name, text) for name, text in attributes.items() if PREFIX + name not in self.headers]
+        return Headers([*self.headers, *missing])
 
     def with_value(self, value: Any, topic: str | None = None) -> "Event[Any]":
         """The same event with another value, and topic."""
