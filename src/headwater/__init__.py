@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from headwater.broker.embedded import Broker, BrokerError
     from headwater.client.admin import Admin, AsyncAdmin
+    from headwater.client.async_consumer import AsyncConsumer
     from headwater.client.batches import Batch
     from headwater.client.bridge import bridge
-    from headwater.client.consumer import AsyncConsumer, Consumer
+    from headwater.client.consumer import Consumer
     from headwater.client.deliveries import BatchDelivery, Delivery
     from headwater.client.errors import ClientError
     from headwater.client.positions import Partition
@@ -44,7 +45,8 @@ MODULES = {
     "headwater.client.admin": ("Admin", "AsyncAdmin"),
     "headwater.client.batches": ("Batch",),
     "headwater.client.bridge": ("bridge",),
-    "headwater.client.consumer": ("AsyncConsumer", "Consumer"),
+    "headwater.client.async_consumer": ("AsyncConsumer",),
+    "headwater.client.consumer": ("Consumer",),
     "headwater.client.deliveries": ("BatchDelivery", "Delivery"),
     "headwater.client.errors": ("ClientError",),
     "headwater.client.positions": ("Partition",),

@@ -14,7 +14,6 @@ from headwater.client.errors import (
     ClientTimeoutError,
     ConfigurationError,
     ConsumerClosedError,
-    ProducerFencedError,
     RecordTooLargeError,
     TopicExistsError,
     UnknownTopicError,
@@ -291,59 +290,6 @@ async def test_an_async_handler_is_awaited_and_can_be_skipped(address: str, orde
         await events.handle(handle, on_error=hw.Skip())
     assert calls == [0, 1, 2]
     assert committed(address, f"{orders}-group") == 3
-
-
-# -- transactions
-
-
-def test_a_transaction_takes_the_consumers_progress_with_it(address: str, orders: str) -> None:
-    send_numbers(address, orders, 6)
-    out = f"{orders}-out"
-    with hw.Admin(address) as admin:
-        admin.create_topic(out)
-    failed = False
-    with (
-        hw.Producer(address, transactional_id=out) as producer,
-        consumer(address, orders, commit="manual") as events,
-    ):
-        while True:
-            try:
-                for event in events:
-                    with producer.transaction(events):
-                        producer.send(out, event.value)
-                        if event.offset == 3 and not failed:
-                            failed = True
-                            raise ValueError("once")
-                    if event.offset == 5:
-                        break
-                break
-            except ValueError:
-                continue
-    assert committed(address, f"{orders}-group") == 6
-    with consumer(address, out, settings={"isolation.level": "read_committed"}) as events:
-        assert [event.value for event in events.take(6, WAIT_MS)] == list(range(6))
-
-
-async def test_an_async_transaction(address: str, orders: str) -> None:
-    async with hw.Producer(address, transactional_id=orders) as producer:
-        with pytest.raises(KeyError):  # noqa: PT012
-            async with producer.transaction():
-                producer.send(orders, "aborted", partition=0)
-                raise KeyError
-        async with producer.transaction():
-            producer.send(orders, "committed", partition=0)
-    with consumer(address, orders) as events:
-        assert [event.value for event in events.take(1, WAIT_MS)] == ["committed"]
-
-
-def test_the_older_of_two_producers_is_fenced(address: str, orders: str) -> None:
-    with hw.Producer(address, transactional_id=orders) as old, hw.Producer(address, transactional_id=orders) as new:
-        with old.transaction():
-            old.send(orders, 1)
-        with new.transaction():
-            new.send(orders, 2)
-        with pytest.raises(ProducerFencedError, match="own"), old.transaction():
-            old.send(orders, 3)
 
 
 # -- positions, groups, admin

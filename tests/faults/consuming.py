@@ -9,7 +9,12 @@ from typing import Any
 
 import headwater as hw
 
-SETTINGS = {"session.timeout.ms": 1000, "heartbeat.interval.ms": 200, "auto.commit.interval.ms": 100}
+SESSION_TIMEOUT_S = 1.0
+SETTINGS = {
+    "session.timeout.ms": int(SESSION_TIMEOUT_S * 1000),
+    "heartbeat.interval.ms": 200,
+    "auto.commit.interval.ms": 100,
+}
 
 
 def handle(events: "hw.Consumer[Any]", path: str) -> None:

@@ -67,3 +67,8 @@ def last_offsets(messages: Sequence[Message]) -> dict[tuple[str, int], int]:
         middle = (first + last) // 2
         stretches += [(first, middle), (middle + 1, last)]
     return found
+
+
+def first_offsets(messages: Sequence[Message]) -> dict[tuple[str, int], int]:
+    """The position of the first message of each partition."""
+    return {(message.topic(), message.partition()): message.offset() for message in reversed(messages)}

@@ -5,8 +5,9 @@ import contextlib
 from types import TracebackType
 from typing import Any, Self
 
+from headwater.client.async_consumer import AsyncConsumer
 from headwater.client.connections import BrokerLike, Settings
-from headwater.client.consumer import AsyncConsumer, Consumer
+from headwater.client.consumer import Consumer
 from headwater.client.producer import AsyncProducer, Producer
 from headwater.events.context import handling, ids
 from headwater.events.event import Event

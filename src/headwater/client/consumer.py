@@ -11,30 +11,46 @@ again. `handle(function, on_error=...)` gives such events another fate: retry, a
 Events come in batches from librdkafka, so a call, a thread hop or a commit is paid for a batch and not for each event.
 """
 
-import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Generic, Self
+from typing import TYPE_CHECKING, Any, Generic, Self
 
-from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    OFFSET_END,
+    OFFSET_STORED,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicPartition,
+)
 from confluent_kafka import Consumer as RawConsumer
 from typing_extensions import TypeVar
 
-from headwater.client.batches import Batch, last_offsets
+from headwater.client.batches import Batch, first_offsets, last_offsets
 from headwater.client.connections import BrokerLike, Notes, Settings, made, merged
 from headwater.client.errors import ClientError, ConsumerClosedError, client_error, translated
 from headwater.client.handling import Handling
-from headwater.client.positions import Partition, as_partitions, positions_at, watermarks
-from headwater.client.threads import in_thread
+from headwater.client.positions import (
+    Partition,
+    as_partitions,
+    committed,
+    committed_or_start,
+    lags,
+    positions_at,
+    seek,
+)
 from headwater.effects.clock import Clock, SystemClock
 from headwater.events.context import current
 from headwater.events.event import Event
 from headwater.events.fates import Fate, Stop
 from headwater.events.serializers import Serializer, as_serializer
+
+if TYPE_CHECKING:
+    from headwater.client.async_consumer import AsyncConsumer
 
 Value = TypeVar("Value", default=Any)
 OnPartitions = Callable[[list[Partition]], object]
@@ -43,6 +59,8 @@ POLL_S = 0.1
 STORE_INTERVAL_MS = 50.0  # much shorter than librdkafka commits
 KEEP_ALIVE_SHARE = 0.4  # of max.poll.interval.ms
 CALL_TIMEOUT_S = 30.0
+SETTLE_TIMEOUT_S = 0.1
+SETTLE_TIMEOUT_S_MAX = 0.5
 PASSING = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT})
 DEFAULTS: dict[str, Any] = {
     "client.id": "headwater",
@@ -118,6 +136,11 @@ class Consumer(Generic[Value]):
         self.is_polling = False
         self.is_given_back = False  # the event behind the `begun` ones: its handler raised
         self.gone: set[tuple[str, int]] = set()  # revoked since the batch was taken
+        self.returned: set[tuple[str, int]] = set()  # revoked and assigned again in one poll
+        self.unsettled: list[tuple[str, int]] = []  # nothing is handed over before it is known where the group is
+        self.settle_ms, self.settle_timeout_s = self.polled_ms, SETTLE_TIMEOUT_S
+        self.firsts: dict[tuple[str, int], int] = {}  # where a group began that does not begin at the beginning
+        self.is_progress_lost = False  # what was handed over and not committed went with its partition
         self.error: ClientError | None = None  # behind messages that are yet to be handed over
         self.handled: dict[tuple[str, int], int] = {}  # the position behind what is handled
         self.unstored: dict[tuple[str, int], int] = {}  # the same, where librdkafka is yet to be told
@@ -136,26 +159,25 @@ class Consumer(Generic[Value]):
     def assigned(self, raw: RawConsumer, partitions: list[TopicPartition]) -> None:
         if self.is_polling:
             # What comes from now on is this consumer's. A batch that is being handled stays void: it comes again.
-            self.gone.difference_update((p.topic, p.partition) for p in partitions)
-        if self.commits_by_itself and self.start is not None:
+            places = {(p.topic, p.partition) for p in partitions}
+            self.returned |= self.gone & places
+            self.gone -= places
+        if self.start is not None:
             self.assign_from(raw, partitions, self.start)
         self.tell(0, partitions)
 
     def assign_from(self, raw: RawConsumer, partitions: list[TopicPartition], start: int) -> None:
         """Where the group has no position, it begins at `start` as it is now.
 
-        librdkafka would find out by itself, a tenth of a second later, and "latest" would then be later too. Only for
-        positions that no transaction commits: what a transaction is about to commit does not show yet.
+        librdkafka would find out by itself, a tenth of a second later, and "latest" would then be later too. And while a
+        transaction is about to commit a position, it waits a second and then begins at the start: copies twice.
         """
         try:
-            places = raw.committed(partitions, CALL_TIMEOUT_S)
-            for place in places:
-                if place.offset < 0:
-                    low_and_high = raw.get_watermark_offsets(place, CALL_TIMEOUT_S) if start == OFFSET_END else (start,)
-                    place.offset = low_and_high[-1]
+            places = committed_or_start(raw, partitions, start, SETTLE_TIMEOUT_S_MAX)
         except KafkaException as error:
-            self.notes(error.args[0])  # then as librdkafka does it
-            return
+            self.notes(error.args[0])
+            places = [TopicPartition(p.topic, p.partition, OFFSET_END) for p in partitions]
+            self.unsettled += [(p.topic, p.partition) for p in partitions]
         if self.is_incremental:
             raw.incremental_assign(places)
         else:
@@ -172,11 +194,15 @@ class Consumer(Generic[Value]):
         self.tell(2, partitions)
 
     def leave(self, partitions: list[TopicPartition]) -> None:
-        for p in partitions:
-            self.gone.add((p.topic, p.partition))
-            self.handled.pop((p.topic, p.partition), None)
-            self.unstored.pop((p.topic, p.partition), None)
-            self.uncommitted.pop((p.topic, p.partition), None)
+        open_places = self.uncommitted.keys() | last_offsets(self.messages[self.settled : self.begun]).keys()
+        for place in ((p.topic, p.partition) for p in partitions):
+            self.gone.add(place)
+            self.is_progress_lost |= place in open_places
+            self.handled.pop(place, None)
+            self.unstored.pop(place, None)
+            self.uncommitted.pop(place, None)
+            self.firsts.pop(place, None)
+            self.settled_at(place)
         self.forget_ahead(partitions)
 
     def forget_ahead(self, partitions: Iterable[TopicPartition]) -> None:
@@ -206,8 +232,11 @@ class Consumer(Generic[Value]):
 
     def fetch_new(self, number_max: int, timeout_s: float) -> list[Message]:
         self.gone.clear()
+        self.returned.clear()
         self.is_polling = True
         try:
+            if self.unsettled:
+                self.settle()
             messages = self.poll(number_max, timeout_s)
         except KafkaException as error:
             raise translated(error, f"reading {', '.join(self.topics)}") from error
@@ -216,6 +245,8 @@ class Consumer(Generic[Value]):
             self.polled_ms = self.clock.steady_ms()
         if any(map(Message.error, messages)):  # the cheapest form: it is paid for every message
             messages = self.without_errors(messages)
+        if self.unsettled or not self.commits_by_itself:
+            messages = self.settled_ones(messages)
         if not messages and self.notes.refusal is not None:
             refusal, self.notes.refusal = self.notes.refusal, None
             raise client_error(refusal, f"reading {', '.join(self.topics)}")
@@ -225,9 +256,58 @@ class Consumer(Generic[Value]):
         """Takes what is there, or waits for one message: librdkafka's `consume` alone would wait until it has all."""
         ready: list[Message] = self.raw.consume(number_max, 0)
         if ready:
-            return ready
+            return self.owned(ready) if self.gone or self.returned else ready
         first = self.raw.poll(timeout_s)
         return [] if first is None else [first]
+
+    def owned(self, messages: list[Message]) -> list[Message]:
+        """Those of partitions that were not given up in the midst of the call that took them.
+
+        Of a partition that was given up and came back some may be old and some new: all of them come again.
+        """
+        self.unsettled += self.returned
+        void = self.gone | self.returned
+        return [message for message in messages if (message.topic(), message.partition()) not in void]
+
+    def settled_ones(self, messages: list[Message]) -> list[Message]:
+        if self.start != OFFSET_BEGINNING:
+            self.firsts = {**first_offsets(messages), **self.firsts}
+        if not self.unsettled:
+            return messages
+        return [message for message in messages if (message.topic(), message.partition()) not in self.unsettled]
+
+    def settle(self) -> None:
+        """Goes to where the group is, where that is not sure. Raises KafkaException.
+
+        A transaction that is about to commit a position holds up the answer, for all that are asked for together. Other
+        partitions' events do not wait for it: a third of the time is spent here at most.
+        """
+        if self.clock.steady_ms() < self.settle_ms or self.go_to_committed(self.unsettled):
+            return
+        while len(self.unsettled) > 1 and self.go_to_committed(self.unsettled[:1]):
+            pass
+        self.unsettled = self.unsettled[1:] + self.unsettled[:1]  # the next time begins with another
+        self.settle_ms = self.clock.steady_ms() + 4 * self.settle_timeout_s * 1000
+        self.settle_timeout_s = min(2 * self.settle_timeout_s, SETTLE_TIMEOUT_S_MAX)
+
+    def go_to_committed(self, partitions: list[tuple[str, int]]) -> bool:
+        """Whether it is known where the group is in these partitions, and this consumer now is there."""
+        found = committed(self.raw, [TopicPartition(*place) for place in partitions], self.settle_timeout_s)
+        for place in found:
+            key = (place.topic, place.partition)
+            if place.offset < 0:
+                # Without a first one nothing has come yet, and there is nothing to go back to.
+                place.offset = (
+                    OFFSET_BEGINNING if self.start == OFFSET_BEGINNING else self.firsts.get(key, OFFSET_STORED)
+                )
+            if place.offset != OFFSET_STORED and not seek(self.raw, place):
+                return False
+            self.settled_at(key)
+        return bool(found)
+
+    def settled_at(self, place: tuple[str, int]) -> None:
+        if place in self.unsettled:
+            self.unsettled.remove(place)
 
     def without_errors(self, messages: list[Message]) -> list[Message]:
         """The messages; an error that does not pass by itself is raised when they are handed over."""
@@ -394,25 +474,18 @@ class Consumer(Generic[Value]):
     def confirmed(self) -> None:
         """What `handled_offsets` gave is committed."""
         self.settled = self.begun
+        self.is_progress_lost = False
         self.uncommitted.clear()
 
     def rewind(self) -> None:
         """Goes back to what is committed: what came since then comes again."""
-        assignment = self.raw.assignment()
         self.messages, self.ahead, self.begun, self.settled = [], [], 0, 0
+        self.is_given_back = self.is_progress_lost = False
         self.handled.clear()
         self.unstored.clear()
         self.uncommitted.clear()
-        if not assignment:
-            return
-        try:
-            for place in self.raw.committed(assignment, CALL_TIMEOUT_S):
-                if place.offset < 0:
-                    low, _ = self.raw.get_watermark_offsets(place, CALL_TIMEOUT_S)
-                    place.offset = low
-                self.raw.seek(place)
-        except KafkaException as error:
-            raise translated(error, "going back to what is committed") from error
+        self.unsettled = [(p.topic, p.partition) for p in self.raw.assignment()]
+        self.settle_ms, self.settle_timeout_s = self.clock.steady_ms(), SETTLE_TIMEOUT_S
 
     def commit(self) -> None:
         """Commits what is handled, the event that is being handled included. Raises ClientError."""
@@ -437,6 +510,7 @@ class Consumer(Generic[Value]):
         place = TopicPartition(topic, partition, offset)
         self.confirm_batch()
         self.forget_ahead([place])
+        self.settled_at((topic, partition))
         try:
             self.raw.seek(place)
         except KafkaException as error:
@@ -445,7 +519,7 @@ class Consumer(Generic[Value]):
     def seek_to_time(self, moment: datetime) -> None:
         """Every assigned partition reads on from the first event at or after a time; at its end where there is none."""
         self.confirm_batch()
-        self.ahead = []
+        self.ahead, self.unsettled = [], []
         try:
             for place in positions_at(self.raw, self.raw.assignment(), moment, CALL_TIMEOUT_S):
                 self.raw.seek(place)
@@ -467,13 +541,8 @@ class Consumer(Generic[Value]):
 
     def lag(self) -> dict[Partition, int]:
         """How many events each assigned partition has that are not handled yet."""
-        handled = {**self.handled, **last_offsets(self.messages[: self.begun])}
         try:
-            places = self.raw.committed(self.raw.assignment(), CALL_TIMEOUT_S)
-            return {
-                Partition(p.topic, p.partition): max(0, high - max(low, handled.get((p.topic, p.partition), p.offset)))
-                for p, low, high in watermarks(self.raw, places, CALL_TIMEOUT_S)
-            }
+            return lags(self.raw, {**self.handled, **last_offsets(self.messages[: self.begun])}, CALL_TIMEOUT_S)
         except KafkaException as error:
             raise translated(error, f"asking for the lag of group {self.group}") from error
 
@@ -506,6 +575,8 @@ class Consumer(Generic[Value]):
         self.close()
 
     async def __aenter__(self) -> "AsyncConsumer[Value]":
+        from headwater.client.async_consumer import AsyncConsumer  # which is made of this class's methods
+
         self.face = AsyncConsumer(self)
         return self.face
 
@@ -514,73 +585,3 @@ class Consumer(Generic[Value]):
     ) -> None:
         await self.face.run(lambda: self.__exit__(kind, error, trace))
         self.face.executor.shutdown(wait=False)
-
-
-class AsyncConsumer(Generic[Value]):
-    """What `async with hw.Consumer(...)` gives: the same consumer; its calls run in a thread of its own, one at a time."""
-
-    def __init__(self, blocking: Consumer[Value]) -> None:
-        self.blocking = blocking
-        self.executor = ThreadPoolExecutor(1, "headwater-consumer")
-
-    async def run(self, function: Callable[[], Any]) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self.executor, function)
-
-    async def taken(self, number_max: int) -> AsyncIterator[list[Message]]:
-        """As Consumer.taken."""
-        consumer = self.blocking
-        idle_since_ms = consumer.clock.steady_ms()
-        while not consumer.stopping.is_set():
-            messages = await self.run(lambda: consumer.fetch(number_max, POLL_S))
-            if messages:
-                yield messages
-                idle_since_ms = consumer.clock.steady_ms()
-            elif consumer.is_idle_since(idle_since_ms):
-                return
-
-    async def __aiter__(self) -> AsyncIterator[Event[Value]]:
-        consumer = self.blocking
-        try:
-            async for messages in self.taken(consumer.batch_max):
-                for message in messages:
-                    if not consumer.hand_over(message):
-                        continue
-                    event = consumer.event(message)
-                    current.set(event)
-                    yield event
-                    if consumer.clock.steady_ms() - consumer.polled_ms > consumer.keep_alive_ms:
-                        await self.run(consumer.keep_alive)
-                    if consumer.messages is not messages or consumer.stopping.is_set():
-                        break
-        finally:
-            current.set(None)
-
-    async def batches(self, number_max: int = BATCH_MAX) -> AsyncIterator[Batch[Value]]:
-        """As Consumer.batches."""
-        async for messages in self.taken(number_max):
-            self.blocking.begun = len(messages)
-            yield Batch(messages, self.blocking.event)
-
-    async def handle(self, handler: Callable[[Event[Value]], Any], *, on_error: Fate = STOP) -> None:
-        """As Consumer.handle, with an async handler or one that is not."""
-        handling = Handling(self.blocking, on_error)
-        try:
-            async for event in self:
-                with self.blocking.giving_back():
-                    await handling.run_async(handler, event)
-            await self.run(self.blocking.confirm_batch)
-        finally:
-            await self.run(handling.close)
-
-    def stop(self) -> None:
-        """As Consumer.stop."""
-        self.blocking.stop()
-
-    take = in_thread(Consumer.take)
-    commit = in_thread(Consumer.commit)
-    seek = in_thread(Consumer.seek)
-    seek_to_time = in_thread(Consumer.seek_to_time)
-    pause = in_thread(Consumer.pause)
-    resume = in_thread(Consumer.resume)
-    assignment = in_thread(Consumer.assignment)
-    lag = in_thread(Consumer.lag)

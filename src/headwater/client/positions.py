@@ -1,11 +1,11 @@
 """Places in topics."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import NamedTuple
 
+from confluent_kafka import OFFSET_END, KafkaError, KafkaException, TopicPartition
 from confluent_kafka import Consumer as RawConsumer
-from confluent_kafka import TopicPartition
 
 
 class Partition(NamedTuple):
@@ -31,10 +31,49 @@ def positions_at(
     return found
 
 
-def watermarks(
-    raw: RawConsumer, places: Iterable[TopicPartition], timeout_s: float
-) -> Iterator[tuple[TopicPartition, int, int]]:
-    """Each partition with its first offset and the one behind its last."""
-    for place in places:
+def committed_or_start(
+    raw: RawConsumer, places: list[TopicPartition], start: int, timeout_s: float
+) -> list[TopicPartition]:
+    """Where the group is, or begins now: at OFFSET_BEGINNING or OFFSET_END. Raises KafkaException."""
+    found: list[TopicPartition] = raw.committed(places, timeout_s)
+    for place in found:
+        if place.error is not None:
+            raise KafkaException(place.error)
+        if place.offset < 0:
+            place.offset = raw.get_watermark_offsets(place, timeout_s)[1] if start == OFFSET_END else start
+    return found
+
+
+def committed(raw: RawConsumer, places: list[TopicPartition], timeout_s: float) -> list[TopicPartition]:
+    """Where the group is, or nothing where that is not known in time. Raises KafkaException."""
+    try:
+        found: list[TopicPartition] = raw.committed(places, timeout_s) if places else []
+        for place in found:
+            if place.error is not None:
+                raise KafkaException(place.error)
+    except KafkaException as error:
+        if error.args[0].code() in (KafkaError._TIMED_OUT, KafkaError.UNSTABLE_OFFSET_COMMIT):
+            return []
+        raise
+    return found
+
+
+def seek(raw: RawConsumer, place: TopicPartition) -> bool:
+    """Whether it could be done: not where librdkafka has yet to begin with the partition. Raises KafkaException."""
+    try:
+        raw.seek(place)
+    except KafkaException as error:
+        if error.args[0].code() == KafkaError._STATE:
+            return False
+        raise
+    return True
+
+
+def lags(raw: RawConsumer, handled: Mapping[tuple[str, int], int], timeout_s: float) -> dict[Partition, int]:
+    """How many records lie behind what is handled, or else committed, in each assigned partition. Raises KafkaException."""
+    found = {}
+    for place in raw.committed(raw.assignment(), timeout_s):
         low, high = raw.get_watermark_offsets(place, timeout_s)
-        yield place, low, high
+        partition = Partition(place.topic, place.partition)
+        found[partition] = max(0, high - max(low, handled.get(partition, place.offset)))
+    return found

@@ -25,6 +25,7 @@ from headwater.client.connections import BrokerLike, Notes, Settings, made, merg
 from headwater.client.deliveries import BatchDelivery, Delivery, Pending, Waker
 from headwater.client.errors import (
     ClientError,
+    ConfigurationError,
     DeliveryError,
     ProducerQueueFullError,
     translated,
@@ -38,7 +39,8 @@ from headwater.events.serializers import Serializer, as_serializer, serializer_o
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-    from headwater.client.consumer import AsyncConsumer, Consumer
+    from headwater.client.async_consumer import AsyncConsumer
+    from headwater.client.consumer import Consumer
 
 Value = TypeVar("Value", default=Any)
 POLL_S = 0.1
@@ -237,7 +239,7 @@ class Producer(Generic[Value]):
         With the `consumer` whose events are processed, its progress is part of the transaction: exactly once. Raises
         TransactionAbortedError, ProducerFencedError, and what the block raised.
         """
-        self.begin_transaction()
+        self.begin_transaction(consumer)
         try:
             yield self
         except BaseException:
@@ -245,12 +247,18 @@ class Producer(Generic[Value]):
             raise
         self.commit_transaction(consumer)
 
-    def begin_transaction(self) -> None:
-        if self.transactional_id is None:
-            raise ClientError("this producer has no transactional id; give it transactional_id=")
-        if not self.is_initialized:
+    def initialize(self) -> None:
+        """Registers the transactional id, and ends what its last user left open: others wait for that. Raises ClientError."""
+        if self.transactional_id is not None and not self.is_initialized:
             initialize(self.raw, TRANSACTION_TIMEOUT_MS)
             self.is_initialized = True
+
+    def begin_transaction(self, consumer: "Consumer[Any] | None") -> None:
+        if self.transactional_id is None:
+            raise ClientError("this producer has no transactional id; give it transactional_id=")
+        if consumer is not None and consumer.commits_by_itself:
+            raise ConfigurationError("only a transaction may commit its consumer's progress: give it commit='manual'")
+        self.initialize()
         begin(self.raw)
 
     def commit_transaction(self, consumer: "Consumer[Any] | None") -> None:
@@ -268,6 +276,11 @@ class Producer(Generic[Value]):
     # -- as a context manager
 
     def __enter__(self) -> Self:
+        try:
+            self.initialize()
+        except ClientError:
+            self.close()
+            raise
         return self
 
     def __exit__(
@@ -277,6 +290,7 @@ class Producer(Generic[Value]):
             self.close()
 
     async def __aenter__(self) -> "AsyncProducer[Value]":
+        await asyncio.to_thread(self.__enter__)
         return AsyncProducer(self)
 
     async def __aexit__(
@@ -356,7 +370,7 @@ class AsyncProducer(Generic[Value]):
         """As Producer.transaction."""
         producer = self.blocking
         source = cast("Consumer[Any] | None", getattr(consumer, "blocking", consumer))
-        await asyncio.to_thread(producer.begin_transaction)
+        await asyncio.to_thread(producer.begin_transaction, source)
         try:
             yield self
         except BaseException:

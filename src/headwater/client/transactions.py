@@ -1,6 +1,7 @@
 """The steps of a transaction over librdkafka, with its three kinds of errors told apart (KIP-98, KIP-447, KIP-890)."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import KafkaException
@@ -52,10 +53,7 @@ def commit(raw: RawProducer, consumer: "Consumer[Any] | None", timeout_ms: float
     what = "committing a transaction"
     try:
         if consumer is not None:
-            offsets = consumer.handled_offsets()
-            if offsets:
-                metadata = consumer.raw.consumer_group_metadata()
-                attempt(lambda: raw.send_offsets_to_transaction(offsets, metadata, timeout_ms / 1000), what)
+            add_progress(raw, consumer, timeout_ms)
         attempt(lambda: raw.commit_transaction(timeout_ms / 1000), what)
     except KafkaException as error:
         cause = error.args[0]
@@ -67,6 +65,23 @@ def commit(raw: RawProducer, consumer: "Consumer[Any] | None", timeout_ms: float
         raise translated(error, what) from error
     if consumer is not None:
         consumer.confirmed()
+
+
+def add_progress(raw: RawProducer, consumer: "Consumer[Any]", timeout_ms: float) -> None:
+    """Puts the consumer's progress into the transaction. Raises KafkaException, and TransactionAbortedError when done so.
+
+    Metadata of a consumer that has lost its membership names no member, and the broker then lets any progress pass
+    (KIP-447 keeps older clients working so). So membership is looked at here, after the metadata was taken: it does not
+    come back without a poll.
+    """
+    offsets = consumer.handled_offsets()
+    metadata = consumer.raw.consumer_group_metadata()
+    if consumer.is_progress_lost or (offsets and not consumer.raw.memberid()):
+        abort(raw, consumer, timeout_ms)
+        raise TransactionAbortedError("committing a transaction: partitions of its consumer went to another member")
+    if offsets:
+        step = partial(raw.send_offsets_to_transaction, offsets, metadata, timeout_ms / 1000)
+        attempt(step, "adding the consumer's progress to a transaction")
 
 
 def abort(raw: RawProducer, consumer: "Consumer[Any] | None", timeout_ms: float) -> None:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from headwater.client.consumer import AsyncConsumer, Consumer
+    from headwater.client.async_consumer import AsyncConsumer
+    from headwater.client.consumer import Consumer
     from headwater.client.producer import AsyncProducer, Producer
     from headwater.testing.broker import TestBroker
     from headwater.testing.topics import Topic
@@ -68,7 +69,7 @@ def async_producer(producer: "Producer[Any]") -> "AsyncProducer[Any]":
 @pytest.fixture
 def async_consumer(consumer: "Consumer[Any]") -> "Iterator[AsyncConsumer[Any]]":
     """The async face of `consumer`."""
-    from headwater.client.consumer import AsyncConsumer
+    from headwater.client.async_consumer import AsyncConsumer
 
     face = AsyncConsumer(consumer)
     yield face

@@ -1,0 +1,89 @@
+"""The consumer for `async with` and `async for`."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Generic
+
+from confluent_kafka import Message
+from typing_extensions import TypeVar
+
+from headwater.client.batches import Batch
+from headwater.client.consumer import BATCH_MAX, POLL_S, STOP, Consumer
+from headwater.client.handling import Handling
+from headwater.client.threads import in_thread
+from headwater.events.context import current
+from headwater.events.event import Event
+from headwater.events.fates import Fate
+
+Value = TypeVar("Value", default=Any)
+
+
+class AsyncConsumer(Generic[Value]):
+    """What `async with hw.Consumer(...)` gives: the same consumer; its calls run in a thread of its own, one at a time."""
+
+    def __init__(self, blocking: Consumer[Value]) -> None:
+        self.blocking = blocking
+        self.executor = ThreadPoolExecutor(1, "headwater-consumer")
+
+    async def run(self, function: Callable[[], Any]) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self.executor, function)
+
+    async def taken(self, number_max: int) -> AsyncIterator[list[Message]]:
+        """As Consumer.taken."""
+        consumer = self.blocking
+        idle_since_ms = consumer.clock.steady_ms()
+        while not consumer.stopping.is_set():
+            messages = await self.run(lambda: consumer.fetch(number_max, POLL_S))
+            if messages:
+                yield messages
+                idle_since_ms = consumer.clock.steady_ms()
+            elif consumer.is_idle_since(idle_since_ms):
+                return
+
+    async def __aiter__(self) -> AsyncIterator[Event[Value]]:
+        consumer = self.blocking
+        try:
+            async for messages in self.taken(consumer.batch_max):
+                for message in messages:
+                    if not consumer.hand_over(message):
+                        continue
+                    event = consumer.event(message)
+                    current.set(event)
+                    yield event
+                    if consumer.clock.steady_ms() - consumer.polled_ms > consumer.keep_alive_ms:
+                        await self.run(consumer.keep_alive)
+                    if consumer.messages is not messages or consumer.stopping.is_set():
+                        break
+        finally:
+            current.set(None)
+
+    async def batches(self, number_max: int = BATCH_MAX) -> AsyncIterator[Batch[Value]]:
+        """As Consumer.batches."""
+        async for messages in self.taken(number_max):
+            self.blocking.begun = len(messages)
+            yield Batch(messages, self.blocking.event)
+
+    async def handle(self, handler: Callable[[Event[Value]], Any], *, on_error: Fate = STOP) -> None:
+        """As Consumer.handle, with an async handler or one that is not."""
+        handling = Handling(self.blocking, on_error)
+        try:
+            async for event in self:
+                with self.blocking.giving_back():
+                    await handling.run_async(handler, event)
+            await self.run(self.blocking.confirm_batch)
+        finally:
+            await self.run(handling.close)
+
+    def stop(self) -> None:
+        """As Consumer.stop."""
+        self.blocking.stop()
+
+    take = in_thread(Consumer.take)
+    commit = in_thread(Consumer.commit)
+    seek = in_thread(Consumer.seek)
+    seek_to_time = in_thread(Consumer.seek_to_time)
+    pause = in_thread(Consumer.pause)
+    resume = in_thread(Consumer.resume)
+    assignment = in_thread(Consumer.assignment)
+    lag = in_thread(Consumer.lag)
