@@ -65,6 +65,9 @@ class Harness:
 
     def open(self) -> BrokerCore:
         settings = Settings.from_pairs(self.pairs)
+        self.connection = Connection(
+            "/test", principal=self.connection.principal
+        )  # the one before died with its broker
         return BrokerCore(settings, self.files, self.clock, SeededEntropy(7), directory="data")
 
     def restart(self) -> None:

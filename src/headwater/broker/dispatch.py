@@ -17,7 +17,7 @@ from headwater.effects.waits import Deferred
 from headwater.protocol.apis import APIS, Api, ApiKey
 from headwater.protocol.compiled import decode
 from headwater.protocol.errors import ProtocolError, UnsupportedVersionError
-from headwater.protocol.frames import read_request_header, response_frame
+from headwater.protocol.frames import LENGTH_BYTES, read_request_header, response_frame
 from headwater.security.acls import ANONYMOUS
 from headwater.security.sasl import Exchange
 
@@ -80,7 +80,31 @@ SERVED: tuple[ApiKey, ...] = (
 ADVERTISED_LOW = {ApiKey.PRODUCE: 0}
 BEFORE_AUTHENTICATION = frozenset({ApiKey.API_VERSIONS, ApiKey.SASL_HANDSHAKE, ApiKey.SASL_AUTHENTICATE})
 UNAUTHENTICATED = ""
+CORRELATION_ID = slice(4, 8)  # in a request without its length, and in a response with it
 SERVED_KEYS = frozenset(int(key) for key in SERVED)
+
+
+class Repeatable(NamedTuple):
+    """A handler's answer that the same request gets again for as long as `holds` says so and has done what it asks for.
+
+    Members send the same heartbeat every few seconds, thousands of them a second to a broker that is idle else.
+    """
+
+    message: Any
+    holds: Callable[[], bool]
+
+
+class Repeat(NamedTuple):
+    """A connection's last request that was Repeatable, and its answer, both around their correlation id."""
+
+    size: int
+    api: bytes
+    rest: bytes
+    holds: Callable[[], bool]
+    answer: bytes
+
+    def answer_to(self, frame: Buffer) -> list[Buffer]:
+        return [self.answer[:LENGTH_BYTES], frame[CORRELATION_ID], self.answer[CORRELATION_ID.stop :]]
 
 
 @dataclass(slots=True, eq=False)
@@ -95,6 +119,7 @@ class Connection:
     is_raw_sasl: bool = False  # after SaslHandshake 0 the exchange comes in bare frames
     must_close: bool = False  # after what is being answered
     waits: set[FetchWait] = field(default_factory=set)
+    repeat: Repeat | None = None
 
     @property
     def address(self) -> str:
@@ -178,6 +203,10 @@ def dispatch(core: BrokerCore, connection: Connection, frame: Buffer) -> list[Bu
     """
     if connection.is_raw_sasl:
         return raw_sasl_answer(core, connection, frame)
+    repeat = connection.repeat
+    if repeat is not None and len(frame) == repeat.size and is_repeated(repeat, connection, frame):
+        core.statistics.requests[int.from_bytes(repeat.api[:2])] += 1
+        return repeat.answer_to(frame)
     header = read_request_header(frame)
     key, version = header.api_key, header.api_version
     if key not in SERVED_KEYS:
@@ -205,4 +234,18 @@ def dispatch(core: BrokerCore, connection: Connection, frame: Buffer) -> list[Bu
             )
         )
         return framed
+    if isinstance(answer, Repeatable):
+        buffers = response_frame(api, version, header.correlation_id, answer.message)
+        api_bytes, rest = bytes(frame[: CORRELATION_ID.start]), bytes(frame[CORRELATION_ID.stop :])
+        connection.repeat = Repeat(len(frame), api_bytes, rest, answer.holds, b"".join(buffers))
+        return buffers
     return response_frame(api, version, header.correlation_id, answer)
+
+
+def is_repeated(repeat: Repeat, connection: Connection, frame: Buffer) -> bool:
+    return (
+        frame[CORRELATION_ID.stop :] == repeat.rest
+        and frame[: CORRELATION_ID.start] == repeat.api
+        and not connection.is_restricted
+        and repeat.holds()
+    )

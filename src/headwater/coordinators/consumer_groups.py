@@ -116,15 +116,6 @@ class ConsumerGroups:
 
     def heartbeat(self, request: Heartbeat) -> HeartbeatAnswer | Deferred:
         """Answers with a HeartbeatAnswer."""
-        group = self.groups.get(request.group_id)
-        if group is not None:
-            member = group.members.get(request.member_id)
-            if member is not None and self.has_nothing_new(group, member, request):
-                limits = self.configs_of(group.group_id)
-                self.start_session(group, member, limits.session_timeout_ms)
-                return HeartbeatAnswer(
-                    ErrorCode.NONE, None, member.member_id, member.epoch, limits.heartbeat_interval_ms
-                )
         try:
             check(request, self.limits.assignors)
             if request.epoch in (LEAVE_EPOCH, LEAVE_STATIC_EPOCH):
@@ -134,8 +125,18 @@ class ConsumerGroups:
         except GroupError as error:
             return HeartbeatAnswer(error.code, error.message)
 
+    def prolonged(self, request: Heartbeat) -> HeartbeatAnswer | None:
+        """The answer to a heartbeat that only says that its member lives, where there is nothing to tell it."""
+        group = self.groups.get(request.group_id)
+        member = None if group is None else group.members.get(request.member_id)
+        if group is None or member is None or not self.has_nothing_new(group, member, request):
+            return None
+        limits = self.configs_of(group.group_id)
+        self.start_session(group, member, limits.session_timeout_ms)
+        return HeartbeatAnswer(ErrorCode.NONE, None, member.member_id, member.epoch, limits.heartbeat_interval_ms)
+
     def has_nothing_new(self, group: ConsumerGroup, member: ConsumerMember, request: Heartbeat) -> bool:
-        """Whether a heartbeat only says that its member lives, and there is nothing to tell it: nearly all of them."""
+        """Nearly all of them."""
         return (
             request.epoch == member.epoch == group.target_epoch == group.epoch
             and member.state is MemberState.STABLE

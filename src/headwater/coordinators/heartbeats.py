@@ -45,8 +45,14 @@ class Heartbeat(NamedTuple):
     @property
     def says_nothing(self) -> bool:
         """Whether it brings nothing but that its member lives."""
-        said = (self.topics, self.expression, self.assignor, self.owned, self.rack_id)
-        return all(value is None for value in said) and self.rebalance_timeout_ms < 0
+        return (
+            self.topics is None
+            and self.expression is None
+            and self.assignor is None
+            and self.owned is None
+            and self.rack_id is None
+            and self.rebalance_timeout_ms < 0
+        )
 
     @property
     def is_full(self) -> bool:

@@ -6,7 +6,7 @@ which RE2 reads and which finds only topics that the client may describe.
 
 from headwater.broker.authorization import may_group, may_topic
 from headwater.broker.core import BrokerCore
-from headwater.broker.dispatch import Request
+from headwater.broker.dispatch import Repeatable, Request
 from headwater.broker.features import GROUP_VERSION
 from headwater.coordinators.consumer_group import JOIN_EPOCH, Assignment
 from headwater.coordinators.heartbeats import Heartbeat, HeartbeatAnswer
@@ -21,12 +21,10 @@ from headwater.security.acls import Operation
 CLIENT_MAKES_ID_VERSION = 1
 
 
-def handle(core: BrokerCore, request: Request) -> ConsumerGroupHeartbeatResponse | Deferred:
+def handle(core: BrokerCore, request: Request) -> ConsumerGroupHeartbeatResponse | Repeatable | Deferred:
     body: ConsumerGroupHeartbeatRequest = request.body
-    if not core.metadata.features.get(GROUP_VERSION):
-        return ConsumerGroupHeartbeatResponse(error_code=ErrorCode.UNSUPPORTED_VERSION)
-    if not may_group(core, request, Operation.READ, body.group_id):
-        return ConsumerGroupHeartbeatResponse(error_code=ErrorCode.GROUP_AUTHORIZATION_FAILED)
+    if (error := refusal(core, request)) is not ErrorCode.NONE:
+        return ConsumerGroupHeartbeatResponse(error_code=error)
     names = body.subscribed_topic_names
     if names and not all(may_topic(core, request, Operation.DESCRIBE, name) for name in names):
         return ConsumerGroupHeartbeatResponse(error_code=ErrorCode.TOPIC_AUTHORIZATION_FAILED)
@@ -36,28 +34,44 @@ def handle(core: BrokerCore, request: Request) -> ConsumerGroupHeartbeatResponse
             message = "MemberId can't be empty."
             return ConsumerGroupHeartbeatResponse(error_code=ErrorCode.INVALID_REQUEST, error_message=message)
         member_id = core.groups.membership.new_uuid()
-    answer = core.groups.consumer_heartbeat(
-        Heartbeat(
-            body.group_id,
-            member_id,
-            body.member_epoch,
-            body.instance_id,
-            body.rack_id,
-            body.rebalance_timeout_ms,
-            None if names is None else frozenset(names),
-            body.subscribed_topic_regex,
-            body.server_assignor,
-            owned(body),
-            request.client_id or "",
-            request.connection.client_host,
-            lambda name: may_topic(core, request, Operation.DESCRIBE, name),
-        )
+    heartbeat = Heartbeat(
+        body.group_id,
+        member_id,
+        body.member_epoch,
+        body.instance_id,
+        body.rack_id,
+        body.rebalance_timeout_ms,
+        None if names is None else frozenset(names),
+        body.subscribed_topic_regex,
+        body.server_assignor,
+        owned(body),
+        request.client_id or "",
+        request.connection.client_host,
+        lambda name: may_topic(core, request, Operation.DESCRIBE, name),
     )
+    prolonged = core.groups.consumers.prolonged(heartbeat)
+    if prolonged is not None:
+        return Repeatable(
+            response(prolonged),
+            lambda: (
+                refusal(core, request) is ErrorCode.NONE and core.groups.consumers.prolonged(heartbeat) == prolonged
+            ),
+        )
+    answer = core.groups.consumer_heartbeat(heartbeat)
     if isinstance(answer, HeartbeatAnswer):
         return response(answer)
     deferred = Deferred()
     answer.when_done(lambda done: deferred.complete(response(done)))
     return deferred
+
+
+def refusal(core: BrokerCore, request: Request) -> ErrorCode:
+    """Why the client may not take part in the group."""
+    if not core.metadata.features.get(GROUP_VERSION):
+        return ErrorCode.UNSUPPORTED_VERSION
+    if not may_group(core, request, Operation.READ, request.body.group_id):
+        return ErrorCode.GROUP_AUTHORIZATION_FAILED
+    return ErrorCode.NONE
 
 
 def owned(body: ConsumerGroupHeartbeatRequest) -> Assignment | None:

@@ -2,16 +2,22 @@
 
 from headwater.broker.authorization import may_group
 from headwater.broker.core import BrokerCore
-from headwater.broker.dispatch import Request
+from headwater.broker.dispatch import Repeatable, Request
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.heartbeat import HeartbeatRequest, HeartbeatResponse
 from headwater.security.acls import Operation
 
 
-def handle(core: BrokerCore, request: Request) -> HeartbeatResponse:
+def handle(core: BrokerCore, request: Request) -> HeartbeatResponse | Repeatable:
+    error = beat(core, request)
+    answer = HeartbeatResponse(error_code=error)
+    if error:
+        return answer
+    return Repeatable(answer, lambda: beat(core, request) == ErrorCode.NONE)
+
+
+def beat(core: BrokerCore, request: Request) -> ErrorCode:
     body: HeartbeatRequest = request.body
     if not may_group(core, request, Operation.READ, body.group_id):
-        return HeartbeatResponse(error_code=ErrorCode.GROUP_AUTHORIZATION_FAILED)
-    groups = core.groups
-    error = groups.heartbeat(body.group_id, body.generation_id, body.member_id, body.group_instance_id)
-    return HeartbeatResponse(error_code=error)
+        return ErrorCode.GROUP_AUTHORIZATION_FAILED
+    return core.groups.heartbeat(body.group_id, body.generation_id, body.member_id, body.group_instance_id)
