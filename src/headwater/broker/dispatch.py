@@ -17,7 +17,7 @@ from headwater.effects.waits import Deferred
 from headwater.protocol.apis import APIS, Api, ApiKey
 from headwater.protocol.compiled import decode
 from headwater.protocol.errors import ProtocolError, UnsupportedVersionError
-from headwater.protocol.frames import LENGTH_BYTES, read_request_header, response_frame
+from headwater.protocol.frames import read_request_header, response_frame
 from headwater.security.acls import ANONYMOUS
 from headwater.security.sasl import Exchange
 
@@ -101,10 +101,11 @@ class Repeat(NamedTuple):
     api: bytes
     rest: bytes
     holds: Callable[[], bool]
-    answer: bytes
+    answer: tuple[bytes, bytes]
 
     def answer_to(self, frame: Buffer) -> list[Buffer]:
-        return [self.answer[:LENGTH_BYTES], frame[CORRELATION_ID], self.answer[CORRELATION_ID.stop :]]
+        before, behind = self.answer
+        return [b"".join((before, frame[CORRELATION_ID], behind))]
 
 
 @dataclass(slots=True, eq=False)
@@ -236,10 +237,14 @@ def dispatch(core: BrokerCore, connection: Connection, frame: Buffer) -> list[Bu
         return framed
     if isinstance(answer, Repeatable):
         buffers = response_frame(api, version, header.correlation_id, answer.message)
-        api_bytes, rest = bytes(frame[: CORRELATION_ID.start]), bytes(frame[CORRELATION_ID.stop :])
-        connection.repeat = Repeat(len(frame), api_bytes, rest, answer.holds, b"".join(buffers))
+        connection.repeat = repeat_of(frame, answer.holds, b"".join(buffers))
         return buffers
     return response_frame(api, version, header.correlation_id, answer)
+
+
+def repeat_of(frame: Buffer, holds: Callable[[], bool], answer: bytes) -> Repeat:
+    start, end = CORRELATION_ID.start, CORRELATION_ID.stop
+    return Repeat(len(frame), bytes(frame[:start]), bytes(frame[end:]), holds, (answer[:start], answer[end:]))
 
 
 def is_repeated(repeat: Repeat, connection: Connection, frame: Buffer) -> bool:

@@ -41,6 +41,7 @@ REQUESTS_UNDER_WAY_MAX = 256
 WRITE_BUFFER_BYTES_HIGH = 4 << 20
 JOURNAL_WAITING_BYTES_MAX = 64 << 20
 JOIN_BYTES_MAX = 32 * 1024
+SMALLEST_FRAME_BYTES = LENGTH_BYTES + REQUEST_HEADER_BYTES_MIN
 SWEEP_S = 30.0
 FLUSH_ON_STOP_S = 5.0
 
@@ -129,10 +130,7 @@ class ClientProtocol(asyncio.BufferedProtocol):
             self.tail += self.server.receive_buffer[:size]
             self.take_tail()
         else:
-            data = self.server.receive_buffer[:size]
-            position = self.take_frames(data)
-            if position < size and self.frame is None and not self.closing:
-                self.tail = bytearray(data[position:])
+            self.take_received(size)
         if self.turn_bytes > TURN_BYTES_MAX:
             self.pause("turn")
             self.server.loop.call_soon(self.next_turn)
@@ -148,6 +146,18 @@ class ClientProtocol(asyncio.BufferedProtocol):
         self.resume("write")
 
     # -- frames
+
+    def take_received(self, size: int) -> None:
+        """Handles what lies in the common buffer: nearly always one whole frame."""
+        data = self.server.receive_buffer
+        if size >= SMALLEST_FRAME_BYTES and not self.pauses and not self.closing:
+            (length,) = unpack_length(data, 0)
+            if length == size - LENGTH_BYTES and length <= self.server.core.settings.socket_request_max_bytes:
+                self.handle(bytearray(data[LENGTH_BYTES:size]))
+                return
+        position = self.take_frames(data[:size])
+        if position < size and self.frame is None and not self.closing:
+            self.tail = bytearray(data[position:size])
 
     def take_tail(self) -> None:
         """Handles what has been kept back, as far as it is whole."""
@@ -259,7 +269,9 @@ class ClientProtocol(asyncio.BufferedProtocol):
     def write(self, buffers: list[Buffer]) -> None:
         if self.transport is None or self.closing:
             return
-        if sum(map(len, buffers)) <= JOIN_BYTES_MAX:
+        if len(buffers) == 1:
+            self.transport.write(buffers[0])
+        elif sum(map(len, buffers)) <= JOIN_BYTES_MAX:
             self.transport.write(b"".join(buffers))
         else:
             self.transport.writelines(buffers)
@@ -402,7 +414,7 @@ class Server:
 
     def after_event(self) -> None:
         """To be called whenever the core may have something to write or a new deadline."""
-        if self.syncing is None:
+        if self.syncing is None and self.core.store.journal.waiting_bytes:
             self.write_next()
         heap = self.core.timers.heap
         if heap and (self.timer is None or heap[0][0] < self.timer_deadline_ms):

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import NamedTuple
 
-from confluent_kafka import OFFSET_END, KafkaError, KafkaException, TopicPartition
 from confluent_kafka import Consumer as RawConsumer
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 
 class Partition(NamedTuple):
@@ -36,12 +36,14 @@ def committed_or_start(
 ) -> list[TopicPartition]:
     """Where the group is, or begins now: at OFFSET_BEGINNING or OFFSET_END. Raises KafkaException."""
     found: list[TopicPartition] = raw.committed(places, timeout_s)
-    for place in found:
+    # Asked for at once, so that all begin at once: librdkafka would ask for each, and then wait half a second for the
+    # records of the first that is answered before it fetches those of the others. ListOffsets takes both as timestamps.
+    new = [TopicPartition(place.topic, place.partition, start) for place in found if place.offset < 0]
+    starts: list[TopicPartition] = raw.offsets_for_times(new, timeout_s) if new else []
+    for place in (*found, *starts):
         if place.error is not None:
             raise KafkaException(place.error)
-        if place.offset < 0:
-            place.offset = raw.get_watermark_offsets(place, timeout_s)[1] if start == OFFSET_END else start
-    return found
+    return [place for place in found if place.offset >= 0] + starts
 
 
 def committed(raw: RawConsumer, places: list[TopicPartition], timeout_s: float) -> list[TopicPartition]:

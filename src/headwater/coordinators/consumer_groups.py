@@ -126,26 +126,37 @@ class ConsumerGroups:
             return HeartbeatAnswer(error.code, error.message)
 
     def prolonged(self, request: Heartbeat) -> HeartbeatAnswer | None:
-        """The answer to a heartbeat that only says that its member lives, where there is nothing to tell it."""
+        """The answer to a heartbeat that only says that its member lives, where there is nothing to tell it: most of them."""
         group = self.groups.get(request.group_id)
         member = None if group is None else group.members.get(request.member_id)
-        if group is None or member is None or not self.has_nothing_new(group, member, request):
+        if (
+            member is None
+            or not request.says_nothing
+            or request.instance_id != member.instance_id
+            or (request.client_id, request.client_host) != (member.client_id, member.client_host)
+        ):
             return None
-        limits = self.configs_of(group.group_id)
-        self.start_session(group, member, limits.session_timeout_ms)
-        return HeartbeatAnswer(ErrorCode.NONE, None, member.member_id, member.epoch, limits.heartbeat_interval_ms)
+        interval_ms = self.prolong(request.group_id, member.member_id, request.epoch)
+        if interval_ms is None:
+            return None
+        return HeartbeatAnswer(ErrorCode.NONE, None, member.member_id, member.epoch, interval_ms)
 
-    def has_nothing_new(self, group: ConsumerGroup, member: ConsumerMember, request: Heartbeat) -> bool:
-        """Nearly all of them."""
-        return (
-            request.epoch == member.epoch == group.target_epoch == group.epoch
-            and member.state is MemberState.STABLE
-            and request.says_nothing
-            and request.instance_id == member.instance_id
-            and (request.client_id, request.client_host) == (member.client_id, member.client_host)
-            and group.seen_version == self.topics.topics_version
-            and member.classic is None
-        )
+    def prolong(self, group_id: str, member_id: str, epoch: int) -> int | None:
+        """A known member lives. Returns when it should say so again, or None where there is more to tell it."""
+        group = self.groups.get(group_id)
+        member = None if group is None else group.members.get(member_id)
+        if (
+            group is None
+            or member is None
+            or not epoch == member.epoch == group.target_epoch == group.epoch
+            or member.state is not MemberState.STABLE
+            or group.seen_version != self.topics.topics_version
+            or member.classic is not None
+        ):
+            return None
+        limits = self.configs_of(group_id)
+        self.start_session(group, member, limits.session_timeout_ms)
+        return limits.heartbeat_interval_ms
 
     def group_for(self, request: Heartbeat) -> ConsumerGroup:
         group = self.groups.get(request.group_id)

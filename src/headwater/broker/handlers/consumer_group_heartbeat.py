@@ -4,6 +4,8 @@ In version 0 the broker makes the member id, from 1 the client does; from 1 a su
 which RE2 reads and which finds only topics that the client may describe.
 """
 
+from functools import partial
+
 from headwater.broker.authorization import may_group, may_topic
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Repeatable, Request
@@ -51,18 +53,22 @@ def handle(core: BrokerCore, request: Request) -> ConsumerGroupHeartbeatResponse
     )
     prolonged = core.groups.consumers.prolonged(heartbeat)
     if prolonged is not None:
-        return Repeatable(
-            response(prolonged),
-            lambda: (
-                refusal(core, request) is ErrorCode.NONE and core.groups.consumers.prolonged(heartbeat) == prolonged
-            ),
-        )
+        return Repeatable(response(prolonged), partial(still_holds, core, request, prolonged.heartbeat_interval_ms))
     answer = core.groups.consumer_heartbeat(heartbeat)
     if isinstance(answer, HeartbeatAnswer):
         return response(answer)
     deferred = Deferred()
     answer.when_done(lambda done: deferred.complete(response(done)))
     return deferred
+
+
+def still_holds(core: BrokerCore, request: Request, interval_ms: int) -> bool:
+    """Whether a heartbeat that was answered with nothing but `interval_ms` gets that again."""
+    body: ConsumerGroupHeartbeatRequest = request.body
+    return (
+        refusal(core, request) is ErrorCode.NONE
+        and core.groups.consumers.prolong(body.group_id, body.member_id, body.member_epoch) == interval_ms
+    )
 
 
 def refusal(core: BrokerCore, request: Request) -> ErrorCode:
