@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+import headwater as hw
 from headwater.testing import TestBroker
 
 
@@ -18,3 +19,11 @@ def address() -> Iterator[str]:
 def name(request: pytest.FixtureRequest) -> str:
     """A name for this test's topic and group."""
     return request.node.name.replace("[", "-").replace("]", "")
+
+
+@pytest.fixture
+def orders(address: str, name: str) -> str:
+    """A topic with two partitions."""
+    with hw.Admin(address) as admin:
+        admin.create_topic(name, 2)
+    return name

@@ -28,14 +28,6 @@ class Order:
     total: float = 1.0
 
 
-@pytest.fixture
-def orders(address: str, name: str) -> str:
-    """A topic with two partitions."""
-    with hw.Admin(address) as admin:
-        admin.create_topic(name, 2)
-    return name
-
-
 def consumer(address: str, topic: str, **more: Any) -> hw.Consumer[Any]:
     return hw.Consumer(address, topic, **{"group": f"{topic}-group", "idle_timeout_ms": WAIT_MS, **more})
 

@@ -14,9 +14,7 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 import headwater as hw
 from headwater.client.errors import AuthorizationError, ConfigurationError, ProducerFencedError, TransactionAbortedError
 from headwater.client.transactions import add_progress, commit
-from tests.client.test_clients import WAIT_MS, committed, consumer, orders, send_numbers
-
-__all__ = ["orders"]
+from tests.client.test_clients import WAIT_MS, committed, consumer, send_numbers
 
 
 @pytest.fixture

@@ -59,8 +59,13 @@ POLL_S = 0.1
 STORE_INTERVAL_MS = 50.0  # much shorter than librdkafka commits
 KEEP_ALIVE_SHARE = 0.4  # of max.poll.interval.ms
 CALL_TIMEOUT_S = 30.0
+ASSIGN_TIMEOUT_S = 0.5
 SETTLE_TIMEOUT_S = 0.1
-SETTLE_TIMEOUT_S_MAX = 0.5
+SETTLE_TIMEOUT_S_MAX = 4.0
+STARTS = {  # by every name that librdkafka knows
+    **dict.fromkeys(("earliest", "beginning", "smallest"), OFFSET_BEGINNING),
+    **dict.fromkeys(("latest", "end", "largest"), OFFSET_END),
+}
 PASSING = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT})
 DEFAULTS: dict[str, Any] = {
     "client.id": "headwater",
@@ -120,7 +125,7 @@ class Consumer(Generic[Value]):
         self.broker, self.group, self.settings = broker, group, settings
         self.topics = [topics] if isinstance(topics, str) else list(topics)
         self.serializer, self.key_serializer = as_serializer(value), as_serializer(key)
-        self.start = {"earliest": OFFSET_BEGINNING, "latest": OFFSET_END}.get(merged_settings["auto.offset.reset"])
+        self.start = STARTS.get(merged_settings["auto.offset.reset"])
         strategies = str(merged_settings.get("partition.assignment.strategy", ""))
         self.is_incremental = merged_settings["group.protocol"] == "consumer" or "cooperative" in strategies
         self.commits_by_itself = bool(merged_settings["enable.auto.commit"])
@@ -173,7 +178,7 @@ class Consumer(Generic[Value]):
         transaction is about to commit a position, it waits a second and then begins at the start: copies twice.
         """
         try:
-            places = committed_or_start(raw, partitions, start, SETTLE_TIMEOUT_S_MAX)
+            places = committed_or_start(raw, partitions, start, ASSIGN_TIMEOUT_S)
         except KafkaException as error:
             self.notes(error.args[0])
             places = [TopicPartition(p.topic, p.partition, OFFSET_END) for p in partitions]
@@ -280,14 +285,14 @@ class Consumer(Generic[Value]):
         """Goes to where the group is, where that is not sure. Raises KafkaException.
 
         A transaction that is about to commit a position holds up the answer, for all that are asked for together. Other
-        partitions' events do not wait for it: a third of the time is spent here at most.
+        partitions' events do not wait for it: half of the time is spent here at most.
         """
         if self.clock.steady_ms() < self.settle_ms or self.go_to_committed(self.unsettled):
             return
         while len(self.unsettled) > 1 and self.go_to_committed(self.unsettled[:1]):
             pass
         self.unsettled = self.unsettled[1:] + self.unsettled[:1]  # the next time begins with another
-        self.settle_ms = self.clock.steady_ms() + 4 * self.settle_timeout_s * 1000
+        self.settle_ms = self.clock.steady_ms() + 2 * self.settle_timeout_s * 1000
         self.settle_timeout_s = min(2 * self.settle_timeout_s, SETTLE_TIMEOUT_S_MAX)
 
     def go_to_committed(self, partitions: list[tuple[str, int]]) -> bool:
