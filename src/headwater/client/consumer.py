@@ -182,7 +182,7 @@ class Consumer(Generic[Value]):
         except KafkaException as error:
             self.notes(error.args[0])
             places = [TopicPartition(p.topic, p.partition, OFFSET_END) for p in partitions]
-            self.unsettled += [(p.topic, p.partition) for p in partitions]
+            self.unsettle((p.topic, p.partition) for p in partitions)
         if self.is_incremental:
             raw.incremental_assign(places)
         else:
@@ -270,7 +270,7 @@ class Consumer(Generic[Value]):
 
         Of a partition that was given up and came back some may be old and some new: all of them come again.
         """
-        self.unsettled += self.returned
+        self.unsettle(self.returned)
         void = self.gone | self.returned
         return [message for message in messages if (message.topic(), message.partition()) not in void]
 
@@ -309,6 +309,9 @@ class Consumer(Generic[Value]):
                 return False
             self.settled_at(key)
         return bool(found)
+
+    def unsettle(self, places: Iterable[tuple[str, int]]) -> None:
+        self.unsettled += [place for place in places if place not in self.unsettled]
 
     def settled_at(self, place: tuple[str, int]) -> None:
         if place in self.unsettled:
