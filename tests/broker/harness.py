@@ -65,9 +65,8 @@ class Harness:
 
     def open(self) -> BrokerCore:
         settings = Settings.from_pairs(self.pairs)
-        self.connection = Connection(
-            "/test", principal=self.connection.principal
-        )  # the one before died with its broker
+        # The one before died with its broker.
+        self.connection = Connection("/test", principal=self.connection.principal)
         return BrokerCore(settings, self.files, self.clock, SeededEntropy(7), directory="data")
 
     def restart(self) -> None:

@@ -107,6 +107,12 @@ def copy(producer: hw.Producer[Any], copies: str, events: hw.Consumer[Any], numb
     return len(batch)
 
 
+def copy_all(producer: hw.Producer[Any], copies: str, events: hw.Consumer[Any], number: int) -> None:
+    """Copies the next `number` events, in as many transactions as it takes."""
+    while number:
+        number -= copy(producer, copies, events, number)
+
+
 def test_a_consumer_that_commits_by_itself_is_refused(producer: hw.Producer[Any], address: str, orders: str) -> None:
     with (
         consumer(address, orders) as events,
@@ -130,9 +136,7 @@ def test_partitions_that_go_during_a_transaction_abort_it(
                 while not revoked.is_set():
                     second_member.take(1, 10)
                     first_member.take(1, 10)
-        left = 10
-        while left:
-            left -= copy(producer, copies, first_member, left)
+        copy_all(producer, copies, first_member, 10)
     assert copied(address, copies, 10) == list(range(10))
 
 
@@ -169,9 +173,7 @@ def test_messages_from_before_a_rebalance_in_the_same_call_come_again(
         rebalanced: list[int] = []
         assert copy(producer, copies, events, 1) == 1
         raw = RawWith(events, consume=consume)
-        left = 9
-        while left:
-            left -= copy(producer, copies, events, left)
+        copy_all(producer, copies, events, 9)
         assert rebalanced
     assert copied(address, copies, 10) == list(range(10))
 

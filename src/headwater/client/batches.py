@@ -1,6 +1,6 @@
 """Events as librdkafka hands them over: many in one call."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, Generic, TypeVar, overload
 
 from confluent_kafka import Message
@@ -67,6 +67,11 @@ def last_offsets(messages: Sequence[Message]) -> dict[tuple[str, int], int]:
         middle = (first + last) // 2
         stretches += [(first, middle), (middle + 1, last)]
     return found
+
+
+def outside(messages: Sequence[Message], places: Collection[tuple[str, int]]) -> list[Message]:
+    """The messages of other partitions than these."""
+    return [message for message in messages if (message.topic(), message.partition()) not in places]
 
 
 def first_offsets(messages: Sequence[Message]) -> dict[tuple[str, int], int]:

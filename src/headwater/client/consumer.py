@@ -30,7 +30,7 @@ from confluent_kafka import (
 from confluent_kafka import Consumer as RawConsumer
 from typing_extensions import TypeVar
 
-from headwater.client.batches import Batch, first_offsets, last_offsets
+from headwater.client.batches import Batch, first_offsets, last_offsets, outside
 from headwater.client.connections import BrokerLike, Notes, Settings, made, merged
 from headwater.client.errors import ClientError, ConsumerClosedError, client_error, translated
 from headwater.client.handling import Handling
@@ -200,19 +200,16 @@ class Consumer(Generic[Value]):
 
     def leave(self, partitions: list[TopicPartition]) -> None:
         open_places = self.uncommitted.keys() | last_offsets(self.messages[self.settled : self.begun]).keys()
-        for place in ((p.topic, p.partition) for p in partitions):
-            self.gone.add(place)
+        places = {(p.topic, p.partition) for p in partitions}
+        self.gone |= places
+        self.ahead = outside(self.ahead, places)
+        for place in places:
             self.is_progress_lost |= place in open_places
             self.handled.pop(place, None)
             self.unstored.pop(place, None)
             self.uncommitted.pop(place, None)
             self.firsts.pop(place, None)
             self.settled_at(place)
-        self.forget_ahead(partitions)
-
-    def forget_ahead(self, partitions: Iterable[TopicPartition]) -> None:
-        places = {(p.topic, p.partition) for p in partitions}
-        self.ahead = [m for m in self.ahead if (m.topic(), m.partition()) not in places]
 
     def tell(self, which: int, partitions: list[TopicPartition]) -> None:
         callback = self.callbacks[which]
@@ -271,15 +268,12 @@ class Consumer(Generic[Value]):
         Of a partition that was given up and came back some may be old and some new: all of them come again.
         """
         self.unsettle(self.returned)
-        void = self.gone | self.returned
-        return [message for message in messages if (message.topic(), message.partition()) not in void]
+        return outside(messages, self.gone | self.returned)
 
     def settled_ones(self, messages: list[Message]) -> list[Message]:
         if self.start != OFFSET_BEGINNING:
             self.firsts = {**first_offsets(messages), **self.firsts}
-        if not self.unsettled:
-            return messages
-        return [message for message in messages if (message.topic(), message.partition()) not in self.unsettled]
+        return outside(messages, self.unsettled) if self.unsettled else messages
 
     def settle(self) -> None:
         """Goes to where the group is, where that is not sure. Raises KafkaException.
@@ -444,7 +438,7 @@ class Consumer(Generic[Value]):
             self.begun, self.settled, self.messages = 0, 0, []
             self.is_given_back = False
             if self.gone:
-                self.forget_ahead([TopicPartition(*place) for place in self.gone])
+                self.ahead = outside(self.ahead, self.gone)
             self.take_handled(handled)
 
     def part_handled(self) -> dict[tuple[str, int], int]:
@@ -517,7 +511,7 @@ class Consumer(Generic[Value]):
         """Reads on from an offset; -2 is the beginning and -1 the end. Raises NotAssignedError."""
         place = TopicPartition(topic, partition, offset)
         self.confirm_batch()
-        self.forget_ahead([place])
+        self.ahead = outside(self.ahead, {(topic, partition)})
         self.settled_at((topic, partition))
         try:
             self.raw.seek(place)

@@ -40,9 +40,7 @@ def committed_or_start(
     # records of the first that is answered before it fetches those of the others. ListOffsets takes both as timestamps.
     new = [TopicPartition(place.topic, place.partition, start) for place in found if place.offset < 0]
     starts: list[TopicPartition] = raw.offsets_for_times(new, timeout_s) if new else []
-    for place in (*found, *starts):
-        if place.error is not None:
-            raise KafkaException(place.error)
+    raise_error_of([*found, *starts])
     return [place for place in found if place.offset >= 0] + starts
 
 
@@ -50,14 +48,19 @@ def committed(raw: RawConsumer, places: list[TopicPartition], timeout_s: float) 
     """Where the group is, or nothing where that is not known in time. Raises KafkaException."""
     try:
         found: list[TopicPartition] = raw.committed(places, timeout_s) if places else []
-        for place in found:
-            if place.error is not None:
-                raise KafkaException(place.error)
+        raise_error_of(found)
     except KafkaException as error:
         if error.args[0].code() in (KafkaError._TIMED_OUT, KafkaError.UNSTABLE_OFFSET_COMMIT):
             return []
         raise
     return found
+
+
+def raise_error_of(places: list[TopicPartition]) -> None:
+    """Raises the first partition's error, as a KafkaException, where one has one."""
+    for place in places:
+        if place.error is not None:
+            raise KafkaException(place.error)
 
 
 def seek(raw: RawConsumer, place: TopicPartition) -> bool:
