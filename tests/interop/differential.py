@@ -47,6 +47,13 @@ LEFT_OUT = frozenset(
         "session_id",
     }
 )
+TRIES_MAX = 20_000
+# While a coordinator loads; a Kafka that makes its topic says NOT_COORDINATOR.
+NOT_YET = {
+    ErrorCode.COORDINATOR_LOAD_IN_PROGRESS,
+    ErrorCode.COORDINATOR_NOT_AVAILABLE,
+    ErrorCode.NOT_COORDINATOR,
+}
 NAMED = {"producer_id": "producer", "member_id": "member", "leader": "member", "topic_id": "topic"}
 
 
@@ -71,41 +78,35 @@ class Side:
         self.versions = {row.api_key: (row.min_version, row.max_version) for row in answer.api_keys}
         self.step = ""
 
+    def ask_until(self, done: Callable[[Any], bool], key: ApiKey, version: int, body: Any) -> Any:
+        """The first answer that is as wanted: a new Kafka, and one that ends a transaction, need a moment."""
+        for _ in range(TRIES_MAX):
+            answer = self.wire.call(key, version, body)
+            if done(answer):
+                return answer
+        raise AssertionError(f"{key.name} is still answered with {answer}")
+
     def wait_for_coordinators(self) -> None:
         """Returns when groups and transactions can be used: a new Kafka makes their topics first."""
-        m = message(ApiKey.FIND_COORDINATOR)
+        key, m = ApiKey.FIND_COORDINATOR, message(ApiKey.FIND_COORDINATOR)
         for kind, name in ((0, "g"), (0, "h"), (1, "tx"), (0, "c"), (0, "tg")):
-            for _ in range(2000):
-                if self.wire.call(ApiKey.FIND_COORDINATOR, 3, m(name, kind)).error_code == 0:
-                    break
-            else:
-                raise AssertionError(f"{name} has no coordinator")
-        m = message(ApiKey.DELETE_GROUPS)
+            self.ask_until(lambda answer: answer.error_code == ErrorCode.NONE, key, 3, m(name, kind))
+        key, m = ApiKey.DELETE_GROUPS, message(ApiKey.DELETE_GROUPS)
         for group in ("g", "none", "c", "tg"):
-            for _ in range(2000):  # while Kafka loads it: COORDINATOR_LOAD_IN_PROGRESS, then NOT_COORDINATOR
-                if self.wire.call(ApiKey.DELETE_GROUPS, 2, m([group])).results[0].error_code not in (14, 15, 16):
-                    break
-
-        m = message(ApiKey.DESCRIBE_TRANSACTIONS)
-        for _ in range(2000):
-            if self.wire.call(ApiKey.DESCRIBE_TRANSACTIONS, 0, m(["tx"])).transaction_states[0].error_code == 105:
-                break
-        m = message(ApiKey.INIT_PRODUCER_ID)
-        for _ in range(20_000):  # while it fetches its first block of producer ids
-            if self.wire.call(ApiKey.INIT_PRODUCER_ID, 4, m(None, 60_000)).error_code == 0:
-                break
+            self.ask_until(lambda answer: answer.results[0].error_code not in NOT_YET, key, 2, m([group]))
+        key, m = ApiKey.DESCRIBE_TRANSACTIONS, message(ApiKey.DESCRIBE_TRANSACTIONS)
+        self.ask_until(lambda answer: answer.transaction_states[0].error_code not in NOT_YET, key, 0, m(["tx"]))
+        key, m = ApiKey.INIT_PRODUCER_ID, message(ApiKey.INIT_PRODUCER_ID)  # it fetches its first block of producer ids
+        self.ask_until(lambda answer: answer.error_code == ErrorCode.NONE, key, 4, m(None, 60_000))
 
     def topic(self, name: str) -> None:
         """Creates a topic and remembers its id."""
         self.wire.create_topic(name, 2)
-        for _ in range(20_000):
-            wanted = MetadataRequest([MetadataRequest.MetadataRequestTopic(name=name)], False)
-            found = self.wire.call(ApiKey.METADATA, 12, wanted).topics[0]
-            if found.error_code == 0 and len(found.partitions) == 2:
-                self.names.setdefault("topic", {})[found.topic_id] = name
-                self.known[name] = found.topic_id
-                return
-        raise AssertionError(f"{name} does not come into being")
+        wanted = MetadataRequest([MetadataRequest.MetadataRequestTopic(name=name)], False)
+        answer = self.ask_until(lambda a: is_there(a.topics[0]), ApiKey.METADATA, 12, wanted)
+        topic_id = answer.topics[0].topic_id
+        self.names.setdefault("topic", {})[topic_id] = name
+        self.known[name] = topic_id
 
     def named(self, kind: str, value: Any) -> Any:
         """A stable name for an id that the broker made up; the same for the same."""
@@ -137,6 +138,14 @@ class Side:
         ]
 
 
+def is_there(topic: Any) -> bool:
+    return topic.error_code == ErrorCode.NONE and len(topic.partitions) == 2
+
+
+def has_ended(answer: Any) -> bool:
+    return getattr(answer, "error_code", 0) != ErrorCode.CONCURRENT_TRANSACTIONS
+
+
 def run_step(step: Step, sides: tuple[Side, Side]) -> Iterator[tuple[int, Any, Any]]:
     """(version, answer of the first, answer of the second) in every version that both have."""
     low = max(side.versions[step.key][0] for side in sides)
@@ -145,11 +154,8 @@ def run_step(step: Step, sides: tuple[Side, Side]) -> Iterator[tuple[int, Any, A
     for version in step.versions or range(low, high + 1):
         answers = []
         for side in sides:
-            answer = side.wire.call(step.key, version, step.make(side))
-            for _ in range(2000):  # Kafka answers EndTxn before the transaction has ended; Headwater does not
-                if getattr(answer, "error_code", 0) != ErrorCode.CONCURRENT_TRANSACTIONS:
-                    break
-                answer = side.wire.call(step.key, version, step.make(side))
+            # Kafka answers EndTxn before the transaction has ended; Headwater does not.
+            answer = side.ask_until(has_ended, step.key, version, step.make(side))
             if step.remember is not None:
                 step.remember(side, answer)
             answers.append(side.plain(answer))
@@ -511,6 +517,8 @@ def transaction_steps() -> list[Step]:
         Step("offsets the new way", offsets, commit_offsets(), (5,)),
         Step("fetch unstable offsets", stable, fetch_stable, (7,)),
         Step("commit offsets the new way", ApiKey.END_TXN, end(True), (5,), take),
+        # Answered once the commit before it has ended, in Kafka too: only then are its offsets stable.
+        Step("commit no offsets the new way", ApiKey.END_TXN, end(True), (5,), take),
         Step("fetch stable offsets", stable, fetch_stable, (7,)),
     ]
     return steps
