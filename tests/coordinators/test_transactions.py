@@ -134,6 +134,7 @@ def test_each_transaction_has_an_epoch_of_its_own() -> None:
     assert producer.send_end(commit=False).message.error_code == ErrorCode.INVALID_TXN_STATE
     assert producer.produce("t", b"of the first") == ErrorCode.INVALID_PRODUCER_EPOCH
     producer.took(ended)
+    assert producer.end(commit=True) == ErrorCode.INVALID_TXN_STATE  # there is nothing to commit
     assert producer.end(commit=False) == 0  # there is nothing to abort, and it is allowed
     assert producer.end(commit=True) == ErrorCode.INVALID_TXN_STATE
 

@@ -517,7 +517,7 @@ def transaction_steps() -> list[Step]:
         Step("offsets the new way", offsets, commit_offsets(), (5,)),
         Step("fetch unstable offsets", stable, fetch_stable, (7,)),
         Step("commit offsets the new way", ApiKey.END_TXN, end(True), (5,), take),
-        # Answered once the commit before it has ended, in Kafka too: only then are its offsets stable.
+        # Answered when the commit before it has ended, in Kafka too: only then are its offsets stable.
         Step("commit no offsets the new way", ApiKey.END_TXN, end(True), (5,), take),
         Step("fetch stable offsets", stable, fetch_stable, (7,)),
     ]

@@ -271,7 +271,7 @@ class TransactionCoordinator:
         if known.producer_epoch != epoch:
             return ProducerAnswer(ErrorCode.PRODUCER_FENCED)
         if known.state is not TransactionState.ONGOING and not (bumps and not commit and not known.state.is_prepared):
-            return self.end_without_transaction(known, commit=commit)
+            return self.end_without_transaction(known, commit=commit, bumps=bumps)
         next_id = NO_PRODUCER_ID
         deferred = Deferred()
 
@@ -307,9 +307,10 @@ class TransactionCoordinator:
             return ProducerAnswer(ErrorCode.CONCURRENT_TRANSACTIONS)
         return ProducerAnswer(ErrorCode.NONE, known.producer_id, known.producer_epoch)
 
-    def end_without_transaction(self, known: Transaction, *, commit: bool) -> ProducerAnswer:
+    def end_without_transaction(self, known: Transaction, *, commit: bool, bumps: bool) -> ProducerAnswer:
+        """The answer where nothing is open. A client whose every end bumps the epoch has no reason to end twice."""
         match known.state, commit:
-            case (TransactionState.COMPLETE_COMMIT, True) | (TransactionState.COMPLETE_ABORT, False):
+            case (TransactionState.COMPLETE_COMMIT, True) | (TransactionState.COMPLETE_ABORT, False) if not bumps:
                 return ProducerAnswer(ErrorCode.NONE, known.producer_id, known.producer_epoch)
             case (TransactionState.PREPARE_COMMIT, True) | (TransactionState.PREPARE_ABORT, False):
                 return ProducerAnswer(ErrorCode.CONCURRENT_TRANSACTIONS)
