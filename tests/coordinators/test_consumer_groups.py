@@ -194,6 +194,33 @@ def test_epochs_fence() -> None:
     assert a.send(-3).error_code == ErrorCode.INVALID_REQUEST
 
 
+def test_another_assignor_waits_for_the_next_epoch() -> None:
+    broker = new_broker()
+    a = Member(broker, "a")
+    a.join()
+    first = a.epoch
+    a.joining["server_assignor"] = "range"
+    assert a.join().member_epoch == first
+    Member(broker, "b").join()
+    a.beat()
+    assert describe(broker).assignor_name == "range"
+
+
+def test_a_member_is_described_with_what_it_has_not_given_back_yet() -> None:
+    broker = new_broker()
+    a, b = Member(broker, "a"), Member(broker, "b")
+    a.join()
+    b.join()
+    assert a.beat().error_code == 0
+    assert len(a.partitions()) == 3
+    members = {m.member_id: m for m in describe(broker).members}
+    assert members["a"].assignment.topic_partitions[0].partitions == list(range(6))
+    assert members["a"].subscribed_topic_regex == ""
+    a.beat()
+    members = {m.member_id: m for m in describe(broker).members}
+    assert members["a"].assignment.topic_partitions[0].partitions == a.partitions()
+
+
 def test_static_members_come_back_to_what_they_had() -> None:
     broker = new_broker()
     a = Member(broker, "a", instance_id="one")
@@ -204,6 +231,7 @@ def test_static_members_come_back_to_what_they_had() -> None:
     had, epoch = a.partitions(), a.epoch
     early = Member(broker, "a2", instance_id="one")
     assert early.join().error_code == ErrorCode.UNRELEASED_INSTANCE_ID
+    assert Member(broker, "a", instance_id="one").join().error_code == ErrorCode.UNRELEASED_INSTANCE_ID
     assert a.leave(-2).member_epoch == -2
     broker.advance(10_000)
     back = Member(broker, "a2", instance_id="one")
@@ -231,23 +259,45 @@ def test_regular_expressions_find_topics_as_they_come_and_go() -> None:
     assert member.beat().error_code == 0
 
 
-def test_only_members_of_the_current_epoch_commit() -> None:
+def commit(broker: Harness, member_id: str, epoch: int, partition: int = 0, version: int = 9) -> int:
+    """The error code."""
+    offset = OffsetCommitRequest.OffsetCommitRequestPartition(partition, 5)
+    topic = OffsetCommitRequest.OffsetCommitRequestTopic(name="t", partitions=[offset])
+    answer = broker.call(ApiKey.OFFSET_COMMIT, version, OffsetCommitRequest(GROUP, epoch, member_id, topics=[topic]))
+    return int(answer.topics[0].partitions[0].error_code)
+
+
+def test_only_members_commit() -> None:
     broker = new_broker()
     a = Member(broker, "a")
+    assert commit(broker, "a", 1) == ErrorCode.GROUP_ID_NOT_FOUND
     a.join()
-
-    def commit(member_id: str, epoch: int) -> int:
-        partition = OffsetCommitRequest.OffsetCommitRequestPartition(0, 5)
-        topic = OffsetCommitRequest.OffsetCommitRequestTopic(name="t", partitions=[partition])
-        answer = broker.call(ApiKey.OFFSET_COMMIT, 9, OffsetCommitRequest(GROUP, epoch, member_id, topics=[topic]))
-        return int(answer.topics[0].partitions[0].error_code)
-
-    assert commit("a", a.epoch) == 0
-    assert commit("a", a.epoch - 1) == ErrorCode.STALE_MEMBER_EPOCH
-    assert commit("nobody", a.epoch) == ErrorCode.UNKNOWN_MEMBER_ID
-    assert commit("", -1) == ErrorCode.UNKNOWN_MEMBER_ID
+    assert commit(broker, "a", a.epoch) == 0
+    assert commit(broker, "a", a.epoch, version=8) == ErrorCode.UNSUPPORTED_VERSION
+    assert commit(broker, "a", a.epoch - 1) == ErrorCode.STALE_MEMBER_EPOCH
+    assert commit(broker, "a", a.epoch + 1) == ErrorCode.STALE_MEMBER_EPOCH
+    assert commit(broker, "nobody", a.epoch) == ErrorCode.UNKNOWN_MEMBER_ID
+    assert commit(broker, "", -1) == ErrorCode.UNKNOWN_MEMBER_ID
     a.leave()
-    assert commit("", -1) == 0
+    assert commit(broker, "", -1) == 0
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_an_older_epoch_commits_what_it_has_had_since(restarts: bool) -> None:
+    broker = new_broker()
+    a, b = Member(broker, "a"), Member(broker, "b")
+    a.join()
+    first = a.epoch
+    b.join()
+    settle(a, b)
+    assert a.epoch > first
+    if restarts:
+        broker.kill()
+    kept, given_up = a.partitions()[0], b.partitions()[0]
+    assert commit(broker, "a", first, kept) == 0
+    assert commit(broker, "a", first, given_up) == ErrorCode.STALE_MEMBER_EPOCH
+    assert commit(broker, "a", first - 1, kept) == ErrorCode.STALE_MEMBER_EPOCH
+    assert commit(broker, "b", first, given_up) == ErrorCode.STALE_MEMBER_EPOCH  # it came with a later one
 
 
 def test_groups_are_listed_described_and_deleted_by_their_type() -> None:
@@ -278,9 +328,7 @@ def test_empty_groups_go_with_their_last_offset() -> None:
     broker = new_broker(**{"offsets.retention.minutes": 1, "offsets.retention.check.interval.ms": 10_000})
     a = Member(broker, "a")
     a.join()
-    partition = OffsetCommitRequest.OffsetCommitRequestPartition(0, 5)
-    topic = OffsetCommitRequest.OffsetCommitRequestTopic(name="t", partitions=[partition])
-    broker.call(ApiKey.OFFSET_COMMIT, 9, OffsetCommitRequest(GROUP, a.epoch, "a", topics=[topic]))
+    assert commit(broker, "a", a.epoch) == 0
     for _ in range(20):
         broker.advance(5_000)
         a.beat()

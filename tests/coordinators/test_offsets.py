@@ -42,10 +42,11 @@ def broker_with_topic(**pairs: object) -> Harness:
 
 
 def test_kafkas_hash_finds_the_partition() -> None:
-    # The values of Java's "…".hashCode(), masked, modulo 50.
+    # The values of Java's "…".hashCode(), without their sign, modulo 50.
     assert partition_for("test", 50) == 3556498 % 50
     assert partition_for("", 50) == 0
-    assert partition_for("a-much-longer-group-name", 50) == partition_for("a-much-longer-group-name", 50)
+    assert partition_for("Hello World", 50) == 862545276 % 50  # its hash is negative
+    assert partition_for("polygenelubricants", 50) == 0  # the smallest of all: Java cannot take its sign away
     assert partition_for("g", 50) == 103 % 50
 
 
@@ -68,6 +69,14 @@ def test_nobody_sees_an_offset_that_is_not_on_disk() -> None:
     assert not pending.is_done
     broker.sync()
     assert committed(broker).committed_offset == 2
+
+
+def test_who_may_commit_to_a_group_without_members() -> None:
+    broker = broker_with_topic()
+    assert error_of(commit(broker, 1, generation=1, member="stranger")) == ErrorCode.ILLEGAL_GENERATION
+    assert error_of(commit(broker, 1)) == 0
+    assert error_of(commit(broker, 1, generation=1, member="stranger")) == ErrorCode.UNKNOWN_MEMBER_ID
+    assert error_of(commit(broker, 2, member="stranger")) == 0
 
 
 def test_who_may_commit() -> None:

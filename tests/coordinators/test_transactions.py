@@ -139,6 +139,41 @@ def test_each_transaction_has_an_epoch_of_its_own() -> None:
     assert producer.end(commit=True) == ErrorCode.INVALID_TXN_STATE
 
 
+def test_who_names_its_epoch_goes_on_with_the_one_after_it() -> None:
+    broker = new_broker()
+    producer = new_producer(broker)
+    begin(producer, b"lost")
+    request = InitProducerIdRequest("tx", 60_000, producer.producer_id, producer.epoch)
+    answer = broker.call(ApiKey.INIT_PRODUCER_ID, 4, request)
+    assert (answer.error_code, answer.producer_epoch) == (0, producer.epoch + 1)
+    producer.took(answer)
+    begin(producer, b"kept")
+    assert producer.end(commit=True) == 0
+    assert committed_values(broker, "t") == [b"kept"]
+
+
+@pytest.mark.parametrize(
+    ("version", "sequence", "error"),
+    [
+        (1, 5, ErrorCode.INVALID_TXN_STATE),  # it is looked at first whether the partition is in the transaction
+        (2, 5, ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER),  # an epoch of its own begins with 0
+        (2, 0, ErrorCode.NONE),
+    ],
+)
+def test_the_first_batch_of_a_transaction(version: int, sequence: int, error: ErrorCode) -> None:
+    broker = new_broker()
+    producer = new_producer(broker, version)
+    producer.sequences["t", 0] = sequence
+    assert producer.produce("t", b"first") == error
+
+
+def test_a_fenced_producer_commits_no_offsets() -> None:
+    broker = new_broker()
+    old = new_producer(broker)
+    new_producer(broker)
+    assert old.commit_offset("g", "t", 5) == ErrorCode.INVALID_PRODUCER_EPOCH
+
+
 def test_epochs_that_are_used_up_bring_a_new_producer_id() -> None:
     broker = new_broker()
     producer = new_producer(broker)

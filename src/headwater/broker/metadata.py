@@ -175,6 +175,14 @@ class Metadata:
         assignments: Mapping[int, list[int]] | None = None,
     ) -> list[Any]:
         """Raises MetadataError."""
+        self.check_new_topic(name, own_configs)
+        self.check_partitions(partitions)
+        records = [new_record(2, name=name, topic_id=topic_id)]
+        records += self.config_records(name, own_configs)
+        return records + self.partition_records(topic_id, range(partitions), leader_epoch, replication, assignments)
+
+    def check_new_topic(self, name: str, own_configs: Mapping[str, str | None]) -> None:
+        """Raises MetadataError for a name or a configuration that no new topic can have."""
         check_topic_name(name)
         if name in self.topics:
             raise MetadataError(ErrorCode.TOPIC_ALREADY_EXISTS, f"Topic '{name}' already exists.")
@@ -182,11 +190,7 @@ class Metadata:
         if clash is not None:
             message = f"Topic '{name}' collides with existing topic: {clash}"
             raise MetadataError(ErrorCode.INVALID_TOPIC_EXCEPTION, message)
-        self.check_partitions(partitions)
         self.check_configs(own_configs)
-        records = [new_record(2, name=name, topic_id=topic_id)]
-        records += self.config_records(name, own_configs)
-        return records + self.partition_records(topic_id, range(partitions), leader_epoch, replication, assignments)
 
     def colliding_topic(self, name: str) -> str | None:
         """A topic whose metric name would be the same: '.' and '_' are one there (Topic.hasCollision)."""
@@ -267,10 +271,10 @@ class Metadata:
     def change_configs(self, name: str, changes: Mapping[str, str | None]) -> list[Any]:
         """Sets configurations of a topic, or removes those whose value is None. Raises MetadataError."""
         topic = self.topics.get(name)
-        if topic is None:
-            raise MetadataError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"The topic '{name}' does not exist.")
-        after: dict[str, str | None] = {**topic.configs, **changes}
+        after: dict[str, str | None] = {**(topic.configs if topic is not None else {}), **changes}
         self.check_configs({key: value for key, value in after.items() if value is not None or key not in changes})
+        if topic is None:  # what cannot be is told first, as Kafka does
+            raise MetadataError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"The topic '{name}' does not exist.")
         return self.config_records(name, changes)
 
     def allocate_producer_ids(self) -> list[Any]:

@@ -14,6 +14,7 @@ from confluent_kafka.admin import (
 
 from headwater.cli.errors import CommandError
 from headwater.cli.options import DEFAULT_BOOTSTRAP, Bootstrap, Client, Output, OutputOption, admin, show, wait
+from headwater.security import acls
 
 app = typer.Typer(no_args_is_help=True)
 KINDS = {
@@ -56,6 +57,14 @@ def read_operation(text: str) -> AclOperation:
     return AclOperation[name]
 
 
+def check_operation(operation: AclOperation, kind: ResourceType, resource: str) -> None:
+    """Raises CommandError for an operation that there is not on such a resource: brokers take it, and it says nothing."""
+    possible = acls.OPERATIONS[acls.ResourceType(kind.value)]
+    if operation is not AclOperation.ALL and acls.Operation(operation.value) not in possible:
+        known = ", ".join(sorted(one.name.lower() for one in possible if one.name in AclOperation.__members__))
+        raise CommandError(f"{operation.name.lower()} says nothing of {resource}; there are all, {known}")
+
+
 @app.command(help="Allow, or with --deny forbid, operations.")
 def add(
     principal: Principal,
@@ -68,10 +77,10 @@ def add(
 ) -> None:
     permission = AclPermissionType.DENY if deny else AclPermissionType.ALLOW
     kind, name, pattern = read_resource(resource)
-    entries = [
-        AclBinding(kind, name, pattern, principal, host, read_operation(operation), permission)
-        for operation in operations
-    ]
+    wanted = [read_operation(operation) for operation in operations]
+    for operation in wanted:
+        check_operation(operation, kind, resource)
+    entries = [AclBinding(kind, name, pattern, principal, host, operation, permission) for operation in wanted]
     kafka = admin(bootstrap, client)
     for future in kafka.create_acls(entries).values():
         wait(future)

@@ -60,7 +60,11 @@ class ResolvedExpression(NamedTuple):
 
 @dataclass(slots=True, frozen=True)
 class ConsumerMember:
-    """A member; changed by making the next one. Times are ms."""
+    """A member; changed by making the next one. Times are ms.
+
+    `assigned_at` has the epoch at which each partition that is assigned or being given up came to it: who has not heard
+    of later epochs may still commit it.
+    """
 
     member_id: str
     instance_id: str | None = None
@@ -77,14 +81,19 @@ class ConsumerMember:
     state: MemberState = MemberState.STABLE
     assigned: Assignment = field(default_factory=dict)
     revoking: Assignment = field(default_factory=dict)
+    assigned_at: Mapping[tuple[bytes, int], int] = field(default_factory=dict)
 
     @property
     def has_left_for_now(self) -> bool:
         """A static member that will come back under another member id."""
         return self.epoch == LEAVE_STATIC_EPOCH
 
+    def since(self) -> dict[tuple[bytes, int], int]:
+        """What is assigned, and the epoch at which each of it came."""
+        return {key: self.assigned_at.get(key, self.epoch) for key in keys_of(self.assigned)}
+
     def at_epoch(self, epoch: int) -> "ConsumerMember":
-        return self if epoch == self.epoch else replace(self, epoch=epoch, previous_epoch=self.epoch)
+        return replace(self, epoch=epoch, previous_epoch=self.epoch)
 
 
 @dataclass(slots=True, eq=False)
@@ -123,9 +132,7 @@ class ConsumerGroup:
         if self.epoch > self.target_epoch:
             return ConsumerGroupState.ASSIGNING
         is_settled = all(
-            member.state is MemberState.STABLE and member.epoch == self.target_epoch
-            for member in self.members.values()
-            if not member.has_left_for_now
+            member.state is MemberState.STABLE and member.epoch == self.target_epoch for member in self.members.values()
         )
         return ConsumerGroupState.STABLE if is_settled else ConsumerGroupState.RECONCILING
 
@@ -182,16 +189,15 @@ class ConsumerGroup:
         """The member's next step; `owned` is what it says that it has, None when it does not say."""
         match member.state:
             case MemberState.STABLE:
-                return member if member.epoch == self.target_epoch else self.next_step(member, member.epoch, owned)
+                return member if member.epoch == self.target_epoch else self.next_step(member, owned)
             case MemberState.UNREVOKED_PARTITIONS:
                 if owned is None or overlaps(owned, member.revoking):
                     return member
-                # It has given up what it should: so the epoch after its own begins for it.
-                return self.next_step(member, member.epoch + 1, owned)
+                return self.next_step(member, owned)
             case MemberState.UNRELEASED_PARTITIONS:
-                return self.next_step(member, member.epoch, owned)
+                return self.next_step(member, owned)
 
-    def next_step(self, member: ConsumerMember, epoch: int, owned: Assignment | None) -> ConsumerMember:
+    def next_step(self, member: ConsumerMember, owned: Assignment | None) -> ConsumerMember:
         target = self.targets.get(member.member_id, {})
         kept: dict[bytes, frozenset[int]] = {}
         revoking: dict[bytes, frozenset[int]] = {}
@@ -209,17 +215,27 @@ class ConsumerGroup:
                     where[topic_id] = parts
         if revoking and (owned is None or overlaps(owned, revoking)):
             return replace(
-                member.at_epoch(epoch), state=MemberState.UNREVOKED_PARTITIONS, assigned=kept, revoking=revoking
+                member.at_epoch(member.epoch), state=MemberState.UNREVOKED_PARTITIONS, assigned=kept, revoking=revoking
             )
         state = MemberState.UNRELEASED_PARTITIONS if has_unreleased else MemberState.STABLE
-        return replace(member.at_epoch(self.target_epoch), state=state, assigned=union(kept, added), revoking={})
+        since = member.since()
+        assigned_at = {key: since[key] for key in keys_of(kept)} | dict.fromkeys(keys_of(added), self.target_epoch)
+        return replace(
+            member.at_epoch(self.target_epoch),
+            state=state,
+            assigned=union(kept, added),
+            revoking={},
+            assigned_at=assigned_at,
+        )
+
+
+def keys_of(assignment: Assignment) -> Iterable[tuple[bytes, int]]:
+    return ((topic_id, partition) for topic_id, partitions in assignment.items() for partition in partitions)
 
 
 def owned_keys(member: ConsumerMember) -> Iterable[tuple[bytes, int]]:
-    for assignment in (member.assigned, member.revoking):
-        for topic_id, partitions in assignment.items():
-            for partition in partitions:
-                yield topic_id, partition
+    yield from keys_of(member.assigned)
+    yield from keys_of(member.revoking)
 
 
 def overlaps(one: Assignment, other: Assignment) -> bool:

@@ -25,6 +25,7 @@ from headwater.coordinators.consumer_group import (
 )
 from headwater.coordinators.group_records import StateRecord
 from headwater.coordinators.heartbeats import GroupError, Heartbeat, HeartbeatAnswer, check, check_epoch, subscribed
+from headwater.coordinators.offsets import TopicPartition
 from headwater.effects.buffers import Buffer
 from headwater.effects.clock import Clock
 from headwater.effects.waits import Deferred, Timers
@@ -196,11 +197,8 @@ class ConsumerGroups:
         updated = subscribed(known, request)
         if is_new or updated != known:
             change.emit(written.member_record(group.group_id, updated))
-        needs_epoch = is_new or (updated.topics, updated.expression, updated.assignor) != (
-            known.topics,
-            known.expression,
-            known.assignor,
-        )
+        # Another assignor alone waits for the next epoch, as in Kafka.
+        needs_epoch = is_new or (updated.topics, updated.expression) != (known.topics, known.expression)
         if needs_epoch or group.seen_version != self.topics.topics_version:
             self.resolve(change, request)
         return self.settle(change, updated.member_id, request, needs_epoch=needs_epoch, known=known)
@@ -213,7 +211,7 @@ class ConsumerGroups:
         member = self.reconcile(change, member_id, request.owned)
         limits = self.configs_of(group.group_id)
         self.start_session(group, member, limits.session_timeout_ms)
-        shows = request.epoch == JOIN_EPOCH or request.is_full or member.assigned != known.assigned
+        shows = request.epoch == JOIN_EPOCH or request.is_full or member.since() != known.since()
         return HeartbeatAnswer(
             ErrorCode.NONE,
             None,
@@ -277,12 +275,14 @@ class ConsumerGroups:
             if current_id != request.member_id:
                 raise GroupError(ErrorCode.FENCED_INSTANCE_ID, f"Instance id {instance_id} is another member's.")
             return group.members[current_id]
-        if current_id is None or current_id == request.member_id:
+        if current_id is None:
             return group.members.get(request.member_id)
         current = group.members[current_id]
         if not current.has_left_for_now and current.classic is None:
             message = f"Static member {current_id} with instance id {instance_id} was not released."
             raise GroupError(ErrorCode.UNRELEASED_INSTANCE_ID, message)
+        if current_id == request.member_id:
+            return current
         return self.replace_static(change, current, request.member_id)
 
     def replace_static(self, change: Change, current: ConsumerMember, member_id: str) -> ConsumerMember:
@@ -497,10 +497,40 @@ class ConsumerGroups:
 
     # -- for commits and fetches
 
-    def check_commit(self, group: ConsumerGroup, member_id: str, epoch: int) -> ErrorCode:
-        """Whether a client may commit, or fetch, with this member and epoch (-1: none)."""
+    def check_commit(
+        self,
+        group: ConsumerGroup,
+        member_id: str,
+        epoch: int,
+        partitions: Iterable[TopicPartition],
+        *,
+        knows_epochs: bool,
+    ) -> ErrorCode:
+        """Whether a client may commit these partitions with this member and epoch (-1: none).
+
+        A member that has not heard of its newest epoch may commit what it has had since an older one (KIP-1251).
+        `knows_epochs`: the request is of a version that clients of KIP-848 speak.
+        """
         if epoch < 0 and not group.members:
             return ErrorCode.NONE
+        member = group.members.get(member_id)
+        if member is not None and member.classic is None and not knows_epochs:
+            return ErrorCode.UNSUPPORTED_VERSION
+        if member is not None and epoch < member.epoch and self.had_since(member, epoch, partitions):
+            return ErrorCode.NONE
+        return self.check_member(group, member_id, epoch)
+
+    def had_since(self, member: ConsumerMember, epoch: int, partitions: Iterable[TopicPartition]) -> bool:
+        """Whether all of them came to the member at that epoch or before."""
+        for name, partition in partitions:
+            found = self.topics.find_topic(name)
+            at = None if found is None else member.assigned_at.get((found[0], partition))
+            if at is None or at > epoch:
+                return False
+        return True
+
+    def check_member(self, group: ConsumerGroup, member_id: str, epoch: int) -> ErrorCode:
+        """Whether the group has this member, at this epoch."""
         member = group.members.get(member_id)
         if member is None:
             return ErrorCode.UNKNOWN_MEMBER_ID

@@ -92,12 +92,15 @@ def target_record(group_id: str, member_id: str, target: Assignment) -> StateRec
 def current_record(group_id: str, member: ConsumerMember) -> StateRecord:
     """What a member has and what it is giving up."""
     topic = value_class(CURRENT).TopicPartitions
+
+    def topics(assignment: Assignment) -> list[Any]:
+        return [
+            topic(topic_id, sorted(parts), [member.assigned_at.get((topic_id, p), member.epoch) for p in sorted(parts)])
+            for topic_id, parts in sorted(assignment.items())
+        ]
+
     value = value_class(CURRENT)(
-        member.epoch,
-        member.previous_epoch,
-        member.state,
-        [topic(topic_id, sorted(parts), None) for topic_id, parts in sorted(member.assigned.items())],
-        [topic(topic_id, sorted(parts), None) for topic_id, parts in sorted(member.revoking.items())],
+        member.epoch, member.previous_epoch, member.state, topics(member.assigned), topics(member.revoking)
     )
     return record(key_class(CURRENT)(group_id, member.member_id), value)
 
@@ -216,12 +219,25 @@ def replay_current(group: ConsumerGroup, member_id: str, value: Buffer | None) -
     if value is None:
         none = ConsumerMember(member_id)
         epoch, previous, state = none.epoch, none.previous_epoch, none.state
-        assigned, revoking = none.assigned, none.revoking
+        assigned, revoking, assigned_at = none.assigned, none.revoking, none.assigned_at
     else:
         message = read_value(CURRENT, value)
         epoch, previous, state = message.member_epoch, message.previous_member_epoch, MemberState(message.state)
         assigned = read_assignment(message.assigned_partitions)
         revoking = read_assignment(message.partitions_pending_revocation)
+        assigned_at = {
+            (topic.topic_id, partition): at
+            for topic in (*message.assigned_partitions, *message.partitions_pending_revocation)
+            for partition, at in zip(topic.partitions, topic.assignment_epochs or (), strict=False)
+        }
     group.set_member(
-        replace(known, epoch=epoch, previous_epoch=previous, state=state, assigned=assigned, revoking=revoking)
+        replace(
+            known,
+            epoch=epoch,
+            previous_epoch=previous,
+            state=state,
+            assigned=assigned,
+            revoking=revoking,
+            assigned_at=assigned_at,
+        )
     )

@@ -42,14 +42,17 @@ from headwater.effects.waits import Deferred, Timers
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.stored_group_metadata import GroupMetadataKey
 
+INT32_MIN = -(1 << 31)
+
 
 def partition_for(group_id: str, partitions: int) -> int:
-    """The partition of `__consumer_offsets` that keeps a group: Java's String.hashCode, as Kafka does it."""
+    """The partition of `__consumer_offsets` that keeps a group: Java's String.hashCode without its sign, as in Kafka."""
     hash_ = 0
     units = group_id.encode("utf-16-be")
     for i in range(0, len(units), 2):
         hash_ = (31 * hash_ + int.from_bytes(units[i : i + 2], "big")) & 0xFFFFFFFF
-    return (hash_ & 0x7FFFFFFF) % partitions
+    signed = hash_ - (1 << 32) if hash_ >> 31 else hash_
+    return 0 if signed == INT32_MIN else abs(signed) % partitions
 
 
 class GroupCoordinator:
@@ -136,22 +139,39 @@ class GroupCoordinator:
     # -- offsets
 
     def check_commit(
-        self, group_id: str, generation: int, member_id: str, instance_id: str | None, *, in_transaction: bool = False
+        self,
+        group_id: str,
+        generation: int,
+        member_id: str,
+        instance_id: str | None,
+        partitions: Iterable[TopicPartition],
+        *,
+        in_transaction: bool = False,
+        knows_epochs: bool = True,
     ) -> ErrorCode:
-        """Whether this member, or a client without a group, may commit now.
+        """Whether this member, or a client without a group, may commit these partitions now.
 
         Within a transaction the producer is fenced by its epoch, so that one that names no member may commit (KIP-447).
+        `knows_epochs`: the request is of a version that clients of KIP-848 speak.
         """
         consumers = self.consumers.groups.get(group_id)
         if consumers is not None:
             is_outside = in_transaction and generation < 0 and not member_id
-            return ErrorCode.NONE if is_outside else self.consumers.check_commit(consumers, member_id, generation)
+            if is_outside:
+                return ErrorCode.NONE
+            return self.consumers.check_commit(consumers, member_id, generation, partitions, knows_epochs=knows_epochs)
         group = self.groups.get(group_id)
+        if group is None and generation < 0:
+            return ErrorCode.NONE
+        if group is None and self.offsets.knows(group_id):  # one that only has offsets has no members
+            return ErrorCode.UNKNOWN_MEMBER_ID
         if group is None:
-            return ErrorCode.NONE if generation < 0 else ErrorCode.ILLEGAL_GENERATION
+            has_name = knows_epochs and not in_transaction
+            return ErrorCode.GROUP_ID_NOT_FOUND if has_name else ErrorCode.ILLEGAL_GENERATION
+        if generation < 0 and group.state is GroupState.EMPTY:
+            return ErrorCode.NONE
         if generation < 0 and not member_id and instance_id is None:
-            is_allowed = in_transaction or group.state is GroupState.EMPTY
-            return ErrorCode.NONE if is_allowed else ErrorCode.UNKNOWN_MEMBER_ID
+            return ErrorCode.NONE if in_transaction else ErrorCode.UNKNOWN_MEMBER_ID
         member, error = self.membership.find_member(group, member_id, instance_id)
         if member is None:
             return error

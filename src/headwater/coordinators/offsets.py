@@ -94,6 +94,10 @@ class Offsets:
         """The committed offset; -1 where there is none."""
         return self.groups.get(group_id, {}).get((topic, partition), CommittedOffset(-1))
 
+    def knows(self, group_id: str) -> bool:
+        """Whether a group has offsets, or gets some when a transaction commits."""
+        return group_id in self.groups or any(group_id == g for kept in self.pending.values() for g, _ in kept)
+
     def of_group(self, group_id: str) -> dict[TopicPartition, CommittedOffset]:
         return self.groups.get(group_id, {})
 

@@ -149,14 +149,13 @@ class TransactionCoordinator:
         if known.state.is_prepared:
             return ProducerAnswer(ErrorCode.CONCURRENT_TRANSACTIONS)
         if known.state is TransactionState.ONGOING:
-            return self.abort_and_init(known, timeout_ms)
-        if producer_id != NO_PRODUCER_ID and epoch == known.last_epoch and epoch != known.producer_epoch and not is_new:
-            # The answer to the same request was lost.
-            return ProducerAnswer(ErrorCode.NONE, known.producer_id, known.producer_epoch)
+            return self.abort_and_init(known, timeout_ms, producer_id, epoch)
         now_ms = self.clock.wall_ms()
         if known.is_epoch_exhausted:
             new_id, _ = self.broker.next_producer_id()
             after = replace(known, producer_id=new_id, producer_epoch=0, previous_producer_id=known.producer_id)
+        elif producer_id != NO_PRODUCER_ID and epoch == known.last_epoch and epoch != known.producer_epoch:
+            after = known  # the answer to the same request was lost, or its transaction had to be aborted first
         else:
             after = replace(known, producer_epoch=known.producer_epoch + 1)
         after = replace(
@@ -175,33 +174,38 @@ class TransactionCoordinator:
             return epoch in (known.producer_epoch, known.last_epoch)
         return producer_id == known.previous_producer_id and epoch >= EPOCH_MAX - 1
 
-    def abort_and_init(self, known: Transaction, timeout_ms: int) -> Deferred:
-        """Fences the older instance, aborts what it left open, then gives out the next epoch."""
+    def abort_and_init(self, known: Transaction, timeout_ms: int, producer_id: int, epoch: int) -> Deferred:
+        """Fences the older instance, aborts what it left open, then gives out the next epoch.
+
+        A client that named what it has goes on with the epoch that the fence has made.
+        """
         deferred = Deferred()
 
         def ended(error: ErrorCode) -> None:
             if error is not ErrorCode.NONE:
                 deferred.complete(ProducerAnswer(error))
                 return
-            answer = self.init(known.transactional_id, timeout_ms)
+            answer = self.init(known.transactional_id, timeout_ms, producer_id, epoch)
             if isinstance(answer, Deferred):
                 answer.when_done(deferred.complete)
             else:
                 deferred.complete(answer)
 
-        self.fence(known, ended)
+        self.fence(known, ended, last_epoch=epoch)
         return deferred
 
-    def fence(self, transaction: Transaction, ended: Callable[[ErrorCode], None]) -> None:
+    def fence(
+        self, transaction: Transaction, ended: Callable[[ErrorCode], None], *, last_epoch: int = NO_EPOCH
+    ) -> None:
         """Aborts an open transaction on behalf of the broker. Raises OSError.
 
-        The markers carry a newer epoch: whatever the old instance sends from now on is refused.
+        The markers carry a newer epoch: whatever the old instance sends from now on is refused. `last_epoch` is that of
+        the client that asked for it, if it named one.
         """
         prepared = transaction.prepared(
             commit=False, now_ms=self.clock.wall_ms(), bump_epoch=True, next_producer_id=NO_PRODUCER_ID
         )
-        # The client must not take this epoch for the one that ending its transaction gives.
-        self.end_prepared(replace(prepared, last_epoch=NO_EPOCH), ended)
+        self.end_prepared(replace(prepared, last_epoch=last_epoch), ended)
 
     def answer(self, group: int, answer: ProducerAnswer) -> Deferred:
         deferred = Deferred()

@@ -88,11 +88,14 @@ class ProducerStates:
         self.ongoing: dict[int, int] = {}  # producer id to the first offset of its open transaction, oldest first
         self.ended: deque[tuple[int, int]] = deque()  # (first offset, marker's offset) of those not yet durable
 
-    def check(self, header: BatchHeader) -> tuple[Verdict, KeptBatch | None]:
-        """Whether a batch with a producer id may be appended; for a duplicate, the batch as it was first appended."""
+    def check(self, header: BatchHeader, *, bumps: bool = False) -> tuple[Verdict, KeptBatch | None]:
+        """Whether a batch with a producer id may be appended; for a duplicate, the batch as it was first appended.
+
+        `bumps`: its producer has an epoch a transaction (KIP-890), and so begins with sequence 0 where it is not known.
+        """
         entry = self.entries.get(header.producer_id)
         if entry is None:
-            return Verdict.APPEND, None
+            return (Verdict.OUT_OF_ORDER if bumps and header.base_sequence else Verdict.APPEND), None
         if header.producer_epoch < entry.epoch:
             return Verdict.FENCED, None
         if header.producer_epoch > entry.epoch:
@@ -130,6 +133,9 @@ class ProducerStates:
         return entry
 
     # -- transactions
+
+    def is_in_transaction(self, producer_id: int, epoch: int) -> bool:
+        return producer_id in self.ongoing and self.entries[producer_id].epoch == epoch
 
     def check_marker(self, producer_id: int, epoch: int, coordinator_epoch: int) -> None:
         """Raises FencedMarkerError for a marker that comes too late to be written."""

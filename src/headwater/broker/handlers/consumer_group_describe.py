@@ -62,11 +62,18 @@ def describe_member(
         member.client_id,
         member.client_host,
         sorted(member.topics),
-        member.expression,
-        described_assignment(core, member.assigned),
+        member.expression or "",
+        described_assignment(core, held(member)),
         described_assignment(core, group.targets.get(member.member_id, {})),
         CONSUMER if member.classic is None else CLASSIC,
     )
+
+
+def held(member: ConsumerMember) -> Assignment:
+    """What the member has, or has not given back yet."""
+    topics = member.assigned.keys() | member.revoking.keys()
+    nothing: frozenset[int] = frozenset()
+    return {t: member.assigned.get(t, nothing) | member.revoking.get(t, nothing) for t in topics}
 
 
 def described_assignment(core: BrokerCore, assignment: Assignment) -> ConsumerGroupDescribeResponse.Assignment:

@@ -72,8 +72,6 @@ def read_acl(creation: Creation) -> Acl:
         raise InvalidAclError(f"Invalid patternType {acl.pattern_type.name}")
     if acl.operation in (Operation.UNKNOWN, Operation.ANY):
         raise InvalidAclError(f"Invalid operation {acl.operation.name}")
-    if acl.operation is not Operation.ALL and acl.operation not in OPERATIONS[acl.resource_type]:
-        raise InvalidAclError(f"Invalid operation {acl.operation.name} on {acl.resource_type.name}")
     if acl.permission not in (Permission.ALLOW, Permission.DENY):
         raise InvalidAclError(f"Invalid permissionType {acl.permission.name}")
     if acl.resource_type is ResourceType.CLUSTER and acl.name != CLUSTER_NAME:

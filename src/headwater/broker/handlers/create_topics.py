@@ -48,9 +48,11 @@ def create(
     core: BrokerCore, wanted: CreateTopicsRequest.CreatableTopic, result: TopicResult, validate_only: bool
 ) -> int:
     """Creates a topic and fills its result; returns the journal's group. Raises MetadataError and OSError."""
+    own = {config.name: config.value for config in wanted.configs}
+    # Of several reasons to refuse a topic these are told, as in Kafka.
+    core.metadata.check_new_topic(wanted.name, own)
     partitions = partition_count(core, wanted)
     replication = replication_factor(core, wanted)
-    own = {config.name: config.value for config in wanted.configs}
     if validate_only:
         topic_id = random_uuid(core.entropy)
         core.metadata.create_topic(wanted.name, topic_id, partitions, own, core.store.leader_epoch, replication)

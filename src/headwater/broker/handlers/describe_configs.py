@@ -103,7 +103,7 @@ def group_entries(core: BrokerCore, group_id: str) -> Iterable[Entry]:
         name = entry["name"]
         of_broker = f"group.{name}"  # the broker's configuration that gives the default, where there is one
         default_name = of_broker if of_broker in broker_types() else name
-        synonyms = [Synonym(default_name, entry["default"], ConfigSource.DEFAULT)]
-        if name in own:
-            synonyms.insert(0, Synonym(name, own[name], ConfigSource.GROUP))
+        synonyms = [Synonym(name, own[name], ConfigSource.GROUP)] if name in own else []
+        synonyms += [Synonym(of_broker, layer[of_broker], s) for layer, s in core.config_layers if of_broker in layer]
+        synonyms.append(Synonym(default_name, entry["default"], ConfigSource.DEFAULT))
         yield Entry(name, synonyms[0].value, False, synonyms[0].source, False, synonyms, entry["type"])

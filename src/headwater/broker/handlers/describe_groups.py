@@ -47,7 +47,7 @@ def describe(core: BrokerCore, group_id: str, version: int) -> DescribedGroup:
             member.client_id,
             member.client_host,
             member.metadata(protocol) if state is GroupState.STABLE else b"",
-            member.assignment if state is GroupState.STABLE else b"",
+            member.assignment,
         )
         for member in group.members.values()
     ]

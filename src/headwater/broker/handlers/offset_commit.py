@@ -12,7 +12,7 @@ from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.offset_commit import OffsetCommitRequest, OffsetCommitResponse
 from headwater.security.acls import Operation
 
-TOPIC_ID_VERSION = 10
+EPOCH_VERSION, TOPIC_ID_VERSION = 9, 10
 Errors = dict[TopicPartition, ErrorCode]
 
 
@@ -24,7 +24,7 @@ def handle(core: BrokerCore, request: Request) -> OffsetCommitResponse | Deferre
         return response(body, names, {}, ErrorCode.GROUP_AUTHORIZATION_FAILED, by_id)
     expire = core.clock.wall_ms() + body.retention_time_ms if body.retention_time_ms >= 0 else -1
     errors, commits = sorted_out(core, request, names, expire)
-    error = check(core, body, request.api_version) if commits else ErrorCode.NONE
+    error = check(core, body, commits, request.api_version) if commits else ErrorCode.NONE
     if error is not ErrorCode.NONE:
         return response(body, names, errors, error, by_id)
     answer = core.groups.commit(body.group_id, commits)
@@ -35,13 +35,10 @@ def handle(core: BrokerCore, request: Request) -> OffsetCommitResponse | Deferre
     return deferred
 
 
-def check(core: BrokerCore, body: OffsetCommitRequest, version: int) -> ErrorCode:
-    generation, member_id = body.generation_id_or_member_epoch, body.member_id
-    error = core.groups.check_commit(body.group_id, generation, member_id, body.group_instance_id)
-    # Before version 9 a client does not know these errors by their newer names.
-    if error is ErrorCode.GROUP_ID_NOT_FOUND and version < 9:
-        return ErrorCode.ILLEGAL_GENERATION
-    return error
+def check(core: BrokerCore, body: OffsetCommitRequest, commits: list[Commit], version: int) -> ErrorCode:
+    who = (body.generation_id_or_member_epoch, body.member_id, body.group_instance_id)
+    partitions = [(commit.topic, commit.partition) for commit in commits]
+    return core.groups.check_commit(body.group_id, *who, partitions, knows_epochs=version >= EPOCH_VERSION)
 
 
 def topic_names(core: BrokerCore, topics: Iterable[Any], by_id: bool) -> list[str | None]:

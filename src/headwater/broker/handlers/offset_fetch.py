@@ -58,14 +58,10 @@ def fetch_group(
         return GroupResponse(wanted.group_id, error_code=ErrorCode.GROUP_AUTHORIZATION_FAILED)
     offsets = core.groups.offsets
     consumers = core.groups.consumers.groups.get(wanted.group_id)
-    if wanted.member_id is not None and wanted.member_epoch >= 0:
-        if consumers is not None:
-            error = core.groups.consumers.check_commit(consumers, wanted.member_id, wanted.member_epoch)
-            if error is not ErrorCode.NONE:
-                return GroupResponse(wanted.group_id, error_code=error)
-        group = core.groups.groups.get(wanted.group_id)
-        if group is not None and wanted.member_id not in group.members:
-            return GroupResponse(wanted.group_id, error_code=ErrorCode.UNKNOWN_MEMBER_ID)
+    if consumers is not None and (wanted.member_id is not None or wanted.member_epoch >= 0):
+        error = core.groups.consumers.check_member(consumers, wanted.member_id or "", wanted.member_epoch)
+        if error is not ErrorCode.NONE:
+            return GroupResponse(wanted.group_id, error_code=error)
     response = GroupResponse(wanted.group_id)
     if wanted.topics is None:
         topics: dict[str, TopicResponse] = {}

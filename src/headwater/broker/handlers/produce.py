@@ -95,7 +95,10 @@ def append(
     header = checked(log, batch, core.clock.wall_ms())
     header, batch = recompressed(log.config, header, batch)
     if header.producer_id >= 0:
-        verdict, first = log.producers.check(header)
+        if header.is_transactional:
+            join_transaction(core, request, log, header)
+        bumps = header.is_transactional and request.api_version >= ADDS_VERSION
+        verdict, first = log.producers.check(header, bumps=bumps)
         if verdict is Verdict.DUPLICATE and first is not None:
             base_offset = first.last_offset - first.offset_delta
             # The first copy may still be on its way to the disk: its answer waits as long.
@@ -105,9 +108,7 @@ def append(
             raise RefusedError(ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER, log_start_offset=log.start_offset)
         if verdict is Verdict.FENCED:
             raise RefusedError(ErrorCode.INVALID_PRODUCER_EPOCH, log_start_offset=log.start_offset)
-        if header.is_transactional:
-            join_transaction(core, request, log, header)
-        elif header.producer_id in log.producers.ongoing:
+        if not header.is_transactional and header.producer_id in log.producers.ongoing:
             raise RefusedError(ErrorCode.INVALID_TXN_STATE, "a transaction is open, and the batch is not part of one")
     append_time = -1
     if log.config.log_append_time:
@@ -132,7 +133,7 @@ def append(
 def join_transaction(core: BrokerCore, request: Request, log: Log, header: BatchHeader) -> None:
     """Takes the partition into the batch's transaction, or checks that it is in. Raises RefusedError."""
     partition = (log.topic, log.partition)
-    if header.producer_id in log.producers.ongoing:
+    if log.producers.is_in_transaction(header.producer_id, header.producer_epoch):
         return  # it was checked for the transaction's first batch here
     body: ProduceRequest = request.body
     producer = (body.transactional_id or "", header.producer_id, header.producer_epoch)

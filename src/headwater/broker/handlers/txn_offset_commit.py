@@ -35,6 +35,7 @@ def handle(core: BrokerCore, request: Request) -> TxnOffsetCommitResponse | Defe
             body.generation_id_or_member_epoch,
             body.member_id,
             body.group_instance_id,
+            [(commit.topic, commit.partition) for commit in commits],
             in_transaction=True,
         )
     if error is not ErrorCode.NONE or not commits:
@@ -60,8 +61,9 @@ def take_into_transaction(core: BrokerCore, request: Request) -> ErrorCode:
     except (MetadataError, OSError):
         return ErrorCode.COORDINATOR_NOT_AVAILABLE
     if request.api_version >= ADDS_VERSION:
-        return core.transactions.add(*producer, [partition], EPOCH_PER_TRANSACTION)[0]
-    error = core.transactions.verify(*producer, partition)
+        error, _ = core.transactions.add(*producer, [partition], EPOCH_PER_TRANSACTION)
+    else:
+        error = core.transactions.verify(*producer, partition)
     match error:
         case ErrorCode.TRANSACTION_ABORTABLE if request.api_version < ABORTABLE_VERSION:
             return ErrorCode.INVALID_TXN_STATE
