@@ -19,6 +19,7 @@ SAME_SETTINGS = {
     "auto.create.topics.enable": "false",
     "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
     "super.users": "User:ANONYMOUS",
+    "group.consumer.assignment.interval.ms": "0",  # Headwater makes a new assignment at once, whatever this says
 }
 
 
