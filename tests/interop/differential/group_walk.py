@@ -1,5 +1,6 @@
 """Three clients in one group: of the classic protocol, and of KIP-848."""
 
+from collections.abc import Callable
 from typing import Any
 
 from headwater.protocol.apis import ApiKey
@@ -122,10 +123,6 @@ class ClassicGroupWalk(GroupWalk):
         instance = STATIC.get(client) if version >= 5 else None
         return m(self.group, TIMEOUT_MS, TIMEOUT_MS, member_id, instance, "consumer", protocols)
 
-    def state(self, side: Side) -> Any:
-        key = ApiKey.DESCRIBE_GROUPS
-        return side.wire.call(key, 5, message(key)([self.group])).groups[0]
-
     def send_join(self, side: Side, client: str, version: int, metadata: bytes) -> None:
         side.wire_of(client).send(ApiKey.JOIN_GROUP, version, self.join_body(side, client, version, metadata))
 
@@ -135,66 +132,55 @@ class ClassicGroupWalk(GroupWalk):
             self.took(side, client, answer.member_id, answer.generation_id)
         return answer
 
+    def ask_to_join(self, side: Side, client: str, version: int, metadata: bytes) -> None:
+        """Of a client that the group does not know: a dynamic member is given its id first."""
+        self.took(side, client, "", -1)
+        if client not in STATIC:
+            self.send_join(side, client, version, metadata)
+            self.receive_join(side, client, version)
+        self.send_join(side, client, version, metadata)
+
+    def wait_for_group(self, side: Side, is_so: Callable[[Any], bool]) -> None:
+        key = ApiKey.DESCRIBE_GROUPS
+        side.ask_until(lambda answer: is_so(answer.groups[0]), key, 5, message(key)([self.group]))
+
     def rebalance(self) -> Step:
-        """Brings members together: new ones ask to join, then the present ones; a new protocol metadata makes them all."""
+        """Brings members together: new ones ask to join, then the present ones; new metadata makes them all join."""
         self.rebalances += 1
         metadata = b"%d" % self.rebalances
         (version,) = self.version(5, 9)
         new = [c for c in CLIENTS if c not in self.members and self.random.random() < 0.6]
         present = sorted(self.members)
-        everyone = [*new, *present]
         self.members.update(new)
-
-        def perform(side: Side) -> Any:
-            answers: dict[str, Any] = {}
-            for client in new:
-                self.took(side, client, "", -1)
-            rest = list(new)
-            waiting: list[str] = []
-            if not present and rest:
-                first = rest.pop(0)
-                if first not in STATIC:
-                    self.send_join(side, first, version, metadata)
-                    self.receive_join(side, first, version)
-                self.send_join(side, first, version, metadata)
-                answers[first] = self.receive_join(side, first, version)
-                present_now = [first]
-            else:
-                present_now = present
-            count = len(self.state(side).members)
-            for client in rest:
-                if client not in STATIC:
-                    self.send_join(side, client, version, metadata)
-                    self.receive_join(side, client, version)
-                self.send_join(side, client, version, metadata)
-                waiting.append(client)
-                count += 1
-                side.ask_until(
-                    lambda a, n=count: len(a.groups[0].members) == n,
-                    ApiKey.DESCRIBE_GROUPS,
-                    5,
-                    message(ApiKey.DESCRIBE_GROUPS)([self.group]),
-                )
-            if rest or present:
-                for client in present_now:
-                    self.send_join(side, client, version, metadata + b"!")
-                    waiting.append(client)
-                    if client is not present_now[-1]:
-                        side.ask_until(
-                            lambda a: a.groups[0].group_state == "PreparingRebalance",
-                            ApiKey.DESCRIBE_GROUPS,
-                            5,
-                            message(ApiKey.DESCRIBE_GROUPS)([self.group]),
-                        )
-                for client in waiting:
-                    answers[client] = self.receive_join(side, client, version)
-            leader = next((c for c in everyone if answers[c].leader == answers[c].member_id), None)
-            order = sorted(everyone, key=lambda c: c != leader)
-            synced = [self.sync_as(side, c, is_leader=c == leader) for c in order]
-            return [answers[c] for c in everyone] + sorted(synced, key=lambda a: a.assignment)
-
         name = f"rebalance with {new} new, {present} there (version {version})"
-        return Step(name, ApiKey.JOIN_GROUP, lambda side: None, (version,), perform=perform)
+        return Step(
+            name,
+            ApiKey.JOIN_GROUP,
+            lambda side: None,
+            (version,),
+            perform=lambda side: self.bring_together(side, new, present, version, metadata),
+        )
+
+    def bring_together(self, side: Side, new: list[str], present: list[str], version: int, metadata: bytes) -> Any:
+        """The answers to everybody's last JoinGroup and SyncGroup."""
+        joined: dict[str, Any] = {}
+        there, coming = list(present), list(new)
+        if coming and not there:  # the first of all has a generation of its own
+            there = [coming.pop(0)]
+            self.ask_to_join(side, there[0], version, metadata)
+            joined[there[0]] = self.receive_join(side, there[0], version)
+        for number, client in enumerate(coming, len(there) + 1):
+            self.ask_to_join(side, client, version, metadata)
+            self.wait_for_group(side, lambda group, number=number: len(group.members) == number)
+        if coming or present:
+            for client in there:
+                self.send_join(side, client, version, metadata + b"!")
+                if client != there[-1]:
+                    self.wait_for_group(side, lambda group: group.group_state == "PreparingRebalance")
+            joined |= {client: self.receive_join(side, client, version) for client in (*coming, *there)}
+        leader = next((c for c in joined if joined[c].leader == joined[c].member_id), None)
+        synced = {c: self.sync_as(side, c, is_leader=c == leader) for c in sorted(joined, key=lambda c: c != leader)}
+        return [answers[client] for answers in (joined, synced) for client in sorted(joined)]
 
     def sync_as(self, side: Side, client: str, *, is_leader: bool) -> Any:
         m = message(ApiKey.SYNC_GROUP)
