@@ -90,7 +90,11 @@ class ConsumerMember:
 
     def since(self) -> dict[tuple[bytes, int], int]:
         """What is assigned, and the epoch at which each of it came."""
-        return {key: self.assigned_at.get(key, self.epoch) for key in keys_of(self.assigned)}
+        return {key: self.came_at(key) for key in keys_of(self.assigned)}
+
+    def came_at(self, key: tuple[bytes, int]) -> int:
+        """The epoch at which a partition came; records of older versions do not tell it."""
+        return self.assigned_at.get(key, self.epoch)
 
     def at_epoch(self, epoch: int) -> "ConsumerMember":
         return replace(self, epoch=epoch, previous_epoch=self.epoch)

@@ -25,7 +25,7 @@ from headwater.coordinators.consumer_group import (
 )
 from headwater.coordinators.group_records import StateRecord
 from headwater.coordinators.heartbeats import GroupError, Heartbeat, HeartbeatAnswer, check, check_epoch, subscribed
-from headwater.coordinators.offsets import TopicPartition
+from headwater.coordinators.offsets import Commit
 from headwater.effects.buffers import Buffer
 from headwater.effects.clock import Clock
 from headwater.effects.waits import Deferred, Timers
@@ -502,11 +502,11 @@ class ConsumerGroups:
         group: ConsumerGroup,
         member_id: str,
         epoch: int,
-        partitions: Iterable[TopicPartition],
+        commits: Iterable[Commit],
         *,
         knows_epochs: bool,
     ) -> ErrorCode:
-        """Whether a client may commit these partitions with this member and epoch (-1: none).
+        """Whether a client may commit these with this member and epoch (-1: none).
 
         A member that has not heard of its newest epoch may commit what it has had since an older one (KIP-1251).
         `knows_epochs`: the request is of a version that clients of KIP-848 speak.
@@ -516,15 +516,15 @@ class ConsumerGroups:
         member = group.members.get(member_id)
         if member is not None and member.classic is None and not knows_epochs:
             return ErrorCode.UNSUPPORTED_VERSION
-        if member is not None and epoch < member.epoch and self.had_since(member, epoch, partitions):
+        if member is not None and epoch < member.epoch and self.had_since(member, epoch, commits):
             return ErrorCode.NONE
         return self.check_member(group, member_id, epoch)
 
-    def had_since(self, member: ConsumerMember, epoch: int, partitions: Iterable[TopicPartition]) -> bool:
-        """Whether all of them came to the member at that epoch or before."""
-        for name, partition in partitions:
-            found = self.topics.find_topic(name)
-            at = None if found is None else member.assigned_at.get((found[0], partition))
+    def had_since(self, member: ConsumerMember, epoch: int, commits: Iterable[Commit]) -> bool:
+        """Whether all of these partitions came to the member at that epoch or before."""
+        for commit in commits:
+            found = self.topics.find_topic(commit.topic)
+            at = None if found is None else member.assigned_at.get((found[0], commit.partition))
             if at is None or at > epoch:
                 return False
         return True

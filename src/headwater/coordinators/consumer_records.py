@@ -95,7 +95,7 @@ def current_record(group_id: str, member: ConsumerMember) -> StateRecord:
 
     def topics(assignment: Assignment) -> list[Any]:
         return [
-            topic(topic_id, sorted(parts), [member.assigned_at.get((topic_id, p), member.epoch) for p in sorted(parts)])
+            topic(topic_id, sorted(parts), [member.came_at((topic_id, p)) for p in sorted(parts)])
             for topic_id, parts in sorted(assignment.items())
         ]
 

@@ -144,28 +144,27 @@ class GroupCoordinator:
         generation: int,
         member_id: str,
         instance_id: str | None,
-        partitions: Iterable[TopicPartition],
+        commits: Iterable[Commit],
         *,
         in_transaction: bool = False,
         knows_epochs: bool = True,
     ) -> ErrorCode:
-        """Whether this member, or a client without a group, may commit these partitions now.
+        """Whether this member, or a client without a group, may commit these now.
 
         Within a transaction the producer is fenced by its epoch, so that one that names no member may commit (KIP-447).
         `knows_epochs`: the request is of a version that clients of KIP-848 speak.
         """
         consumers = self.consumers.groups.get(group_id)
         if consumers is not None:
-            is_outside = in_transaction and generation < 0 and not member_id
-            if is_outside:
+            if in_transaction and generation < 0 and not member_id:
                 return ErrorCode.NONE
-            return self.consumers.check_commit(consumers, member_id, generation, partitions, knows_epochs=knows_epochs)
+            return self.consumers.check_commit(consumers, member_id, generation, commits, knows_epochs=knows_epochs)
         group = self.groups.get(group_id)
-        if group is None and generation < 0:
-            return ErrorCode.NONE
-        if group is None and self.offsets.knows(group_id):  # one that only has offsets has no members
-            return ErrorCode.UNKNOWN_MEMBER_ID
         if group is None:
+            if generation < 0:
+                return ErrorCode.NONE
+            if self.offsets.knows(group_id):  # one that only has offsets has no members
+                return ErrorCode.UNKNOWN_MEMBER_ID
             has_name = knows_epochs and not in_transaction
             return ErrorCode.GROUP_ID_NOT_FOUND if has_name else ErrorCode.ILLEGAL_GENERATION
         if generation < 0 and group.state is GroupState.EMPTY:

@@ -3,7 +3,7 @@
 from headwater.broker.authorization import authorized_operations, may_group, may_topic
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
-from headwater.coordinators.consumer_group import Assignment, ConsumerGroup, ConsumerMember
+from headwater.coordinators.consumer_group import Assignment, ConsumerGroup, ConsumerMember, union
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.consumer_group_describe import (
     ConsumerGroupDescribeRequest,
@@ -63,17 +63,10 @@ def describe_member(
         member.client_host,
         sorted(member.topics),
         member.expression or "",
-        described_assignment(core, held(member)),
+        described_assignment(core, union(member.assigned, member.revoking)),  # what it has not given back yet
         described_assignment(core, group.targets.get(member.member_id, {})),
         CONSUMER if member.classic is None else CLASSIC,
     )
-
-
-def held(member: ConsumerMember) -> Assignment:
-    """What the member has, or has not given back yet."""
-    topics = member.assigned.keys() | member.revoking.keys()
-    nothing: frozenset[int] = frozenset()
-    return {t: member.assigned.get(t, nothing) | member.revoking.get(t, nothing) for t in topics}
 
 
 def described_assignment(core: BrokerCore, assignment: Assignment) -> ConsumerGroupDescribeResponse.Assignment:

@@ -24,7 +24,11 @@ def handle(core: BrokerCore, request: Request) -> OffsetCommitResponse | Deferre
         return response(body, names, {}, ErrorCode.GROUP_AUTHORIZATION_FAILED, by_id)
     expire = core.clock.wall_ms() + body.retention_time_ms if body.retention_time_ms >= 0 else -1
     errors, commits = sorted_out(core, request, names, expire)
-    error = check(core, body, commits, request.api_version) if commits else ErrorCode.NONE
+    who = (body.generation_id_or_member_epoch, body.member_id, body.group_instance_id)
+    knows_epochs = request.api_version >= EPOCH_VERSION
+    error = ErrorCode.NONE
+    if commits:
+        error = core.groups.check_commit(body.group_id, *who, commits, knows_epochs=knows_epochs)
     if error is not ErrorCode.NONE:
         return response(body, names, errors, error, by_id)
     answer = core.groups.commit(body.group_id, commits)
@@ -33,12 +37,6 @@ def handle(core: BrokerCore, request: Request) -> OffsetCommitResponse | Deferre
     deferred = Deferred()
     answer.when_done(lambda done: deferred.complete(response(body, names, {**errors, **done}, ErrorCode.NONE, by_id)))
     return deferred
-
-
-def check(core: BrokerCore, body: OffsetCommitRequest, commits: list[Commit], version: int) -> ErrorCode:
-    who = (body.generation_id_or_member_epoch, body.member_id, body.group_instance_id)
-    partitions = [(commit.topic, commit.partition) for commit in commits]
-    return core.groups.check_commit(body.group_id, *who, partitions, knows_epochs=version >= EPOCH_VERSION)
 
 
 def topic_names(core: BrokerCore, topics: Iterable[Any], by_id: bool) -> list[str | None]:

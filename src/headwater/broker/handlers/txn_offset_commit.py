@@ -35,7 +35,7 @@ def handle(core: BrokerCore, request: Request) -> TxnOffsetCommitResponse | Defe
             body.generation_id_or_member_epoch,
             body.member_id,
             body.group_instance_id,
-            [(commit.topic, commit.partition) for commit in commits],
+            commits,
             in_transaction=True,
         )
     if error is not ErrorCode.NONE or not commits:
