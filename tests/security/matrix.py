@@ -3,6 +3,7 @@
 The same table drives the broker's core here and, in tests/interop, a real Apache Kafka beside Headwater.
 """
 
+from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from importlib import import_module
 from typing import Any, NamedTuple
@@ -45,20 +46,23 @@ def message(key: ApiKey) -> Any:
     return getattr(import_module(f"headwater.protocol.messages.{api.module}"), api.name + "Request")
 
 
-def refusals(answer: Any) -> set[int]:
-    """The authorization errors that are anywhere in an answer."""
-    found: set[int] = set()
+def error_codes(answer: Any) -> Iterator[int]:
+    """All that are anywhere in an answer."""
     if isinstance(answer, list):
         for element in answer:
-            found |= refusals(element)
+            yield from error_codes(element)
     elif is_dataclass(answer):
         for field in fields(answer):
             value = getattr(answer, field.name)
-            if field.name.endswith("error_code") and value in REFUSALS:
-                found.add(value)
+            if field.name.endswith("error_code"):
+                yield value
             else:
-                found |= refusals(value)
-    return found
+                yield from error_codes(value)
+
+
+def refusals(answer: Any) -> set[int]:
+    """The authorization errors that are anywhere in an answer."""
+    return {code for code in error_codes(answer) if code in REFUSALS}
 
 
 def on(kind: ResourceType, operation: Operation) -> Need:

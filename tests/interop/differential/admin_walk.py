@@ -45,6 +45,7 @@ class AdminWalk(Walk):
     def __init__(self, seed: str) -> None:
         super().__init__(seed)
         self.markers = 0
+        self.topics = ()
 
     def settle(self, side: Side) -> None:
         """A broker learns of changes in their order: when it knows a topic that was made after them it knows them."""
@@ -62,7 +63,7 @@ class AdminWalk(Walk):
             return {name: self.compared(value) for name, value in answer.items() if name != "topic_id"}
         return [self.compared(item) for item in answer] if isinstance(answer, list) else answer
 
-    def topic(self) -> str:
+    def some_topic(self) -> str:
         return f"{self.random.choice('pq')}-{self.name}"
 
     # -- topics and configurations
@@ -74,7 +75,7 @@ class AdminWalk(Walk):
         return [(name, self.random.choice(CONFIGS[name]))]
 
     def create_topic(self) -> Step:
-        name, count, replicas = self.topic(), self.often(self.random.randint(1, 3), 0, -1), self.often(1, -1, 2)
+        name, count, replicas = self.some_topic(), self.often(self.random.randint(1, 3), 0, -1), self.often(1, -1, 2)
         found, only_checks = self.some_configs(), self.often(False, True)
         m = message(ApiKey.CREATE_TOPICS)
         configs = [m.CreatableTopicConfig(*pair) for pair in found]
@@ -83,18 +84,18 @@ class AdminWalk(Walk):
         return step(text, ApiKey.CREATE_TOPICS, self.version(5, 7), make)
 
     def delete_topic(self) -> Step:
-        name, key = self.topic(), ApiKey.DELETE_TOPICS
+        name, key = self.some_topic(), ApiKey.DELETE_TOPICS
         return step(f"delete {name}", key, self.version(1, 5), same(key, topic_names=[name], timeout_ms=5000))
 
     def create_partitions(self) -> Step:
-        name, count, only_checks = self.topic(), self.random.randint(0, 5), self.often(False, True)
+        name, count, only_checks = self.some_topic(), self.random.randint(0, 5), self.often(False, True)
         key, m = ApiKey.CREATE_PARTITIONS, message(ApiKey.CREATE_PARTITIONS)
         make = same(key, [m.CreatePartitionsTopic(name, count, None)], 5000, only_checks)
         return step(f"{count} partitions for {name}, validate only {only_checks}", key, self.version(0, 3), make)
 
     def alter_config(self) -> Step:
         topic, name, operation = (
-            self.topic(),
+            self.some_topic(),
             self.random.choice(list(CONFIGS)),
             self.often(SET, DELETE, APPEND, SUBTRACT),
         )
@@ -108,11 +109,11 @@ class AdminWalk(Walk):
     def describe_configs(self) -> Step:
         key, m = ApiKey.DESCRIBE_CONFIGS, message(ApiKey.DESCRIBE_CONFIGS)
         names = [name for name in CONFIGS if name != "min.insync.replicas"]  # see differential.txt
-        wanted = m.DescribeConfigsResource(2, self.topic(), names)
+        wanted = m.DescribeConfigsResource(2, self.some_topic(), names)
         return step("describe configs", key, self.version(1, 4), same(key, [wanted], True))
 
     def describe_topics(self) -> Step:
-        name = self.topic()
+        name = self.some_topic()
         wanted = MetadataRequest([MetadataRequest.MetadataRequestTopic(name=name)], False)
         return step(f"describe {name}", ApiKey.METADATA, self.version(4, 13), lambda side: wanted)
 

@@ -19,11 +19,6 @@ TIMEOUT_MS = 60_000
 class GroupWalk(Walk):
     """What both protocols have: offsets, and what is to be seen of a group."""
 
-    def __init__(self, seed: str) -> None:
-        super().__init__(seed)
-        self.topic, self.group = f"topic-{seed}", f"group-{seed}"
-        self.topics: tuple[str, ...] = (self.topic,)
-
     def client(self) -> str:
         return self.random.choice(CLIENTS)
 

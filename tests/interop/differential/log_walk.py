@@ -4,10 +4,10 @@ from typing import Any
 
 from headwater.protocol.apis import ApiKey
 from headwater.protocol.records import Record, build_batch
-from tests.security.matrix import message
+from tests.security.matrix import error_codes, message
 
 from .requests import fetch, produce, same
-from .side import Side, Step, error_codes
+from .side import Side, Step
 from .walks import Walk, step
 
 START_MS = 1_795_000_000_000
@@ -26,11 +26,6 @@ class LogWalk(Walk):
         "ask_for_epoch": 1,
         "describe_producers": 1,
     }
-
-    def __init__(self, seed: str) -> None:
-        super().__init__(seed)
-        self.topic = f"topic-{seed}"
-        self.topics = (self.topic,)
 
     def records(self) -> list[Record]:
         count = self.random.randint(1, 4)

@@ -55,40 +55,17 @@ def record_steps() -> list[Step]:
         Step("produce to no topic", key, produce("none", batch(b"1")), tuple(range(3, 13))),
         Step("produce with odd acks", key, produce("t", batch(b"1"), acks=5), good),
         Step("produce corrupt", key, produce("t", batch(b"1")[:-1] + b"\xff"), good),
-        Step(
-            "produce a first sequence",
-            key,
-            produce("t", batch(b"i", producer_id=900, producer_epoch=0, base_sequence=0)),
-            (9,),
-        ),
-        Step(
-            "produce it again", key, produce("t", batch(b"i", producer_id=900, producer_epoch=0, base_sequence=0)), good
-        ),
-        Step(
-            "produce with a gap",
-            key,
-            produce("t", batch(b"i", producer_id=900, producer_epoch=0, base_sequence=5)),
-            good,
-        ),
-        Step(
-            "produce a newer epoch",
-            key,
-            produce("t", batch(b"j", producer_id=900, producer_epoch=2, base_sequence=0)),
-            (9,),
-        ),
-        Step(
-            "produce an older epoch",
-            key,
-            produce("t", batch(b"k", producer_id=900, producer_epoch=1, base_sequence=0)),
-            good,
-        ),
-        Step(
-            "produce a newer epoch's gap",
-            key,
-            produce("t", batch(b"l", producer_id=900, producer_epoch=3, base_sequence=4)),
-            good,
-        ),
     ]
+    for name, value, epoch, sequence, versions in (
+        ("produce a first sequence", b"i", 0, 0, (9,)),
+        ("produce it again", b"i", 0, 0, good),
+        ("produce with a gap", b"i", 0, 5, good),
+        ("produce a newer epoch", b"j", 2, 0, (9,)),
+        ("produce an older epoch", b"k", 1, 0, good),
+        ("produce a newer epoch's gap", b"l", 3, 4, good),
+    ):
+        data = batch(value, producer_id=900, producer_epoch=epoch, base_sequence=sequence)
+        steps.append(Step(name, key, produce("t", data), versions))
     key = ApiKey.FETCH
     steps += [
         Step(f"fetch from {offset}", key, fetch("t", offset), tuple(range(4, 18))) for offset in (0, 5, 22, 500, -1)

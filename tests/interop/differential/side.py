@@ -14,7 +14,7 @@ from headwater.protocol.messages.api_versions import ApiVersionsRequest
 from headwater.protocol.messages.metadata import MetadataRequest
 from headwater.protocol.records import batches, records
 from tests.broker.wire import Wire
-from tests.security.matrix import message
+from tests.security.matrix import error_codes, message
 
 # Words for people, times, addresses, and what a broker makes up.
 LEFT_OUT = frozenset(
@@ -83,7 +83,6 @@ class Side:
         self.names: dict[str, dict[Any, str]] = {}
         answer = self.wire.call(ApiKey.API_VERSIONS, 3, ApiVersionsRequest("differential", "1"))
         self.versions = {row.api_key: (row.min_version, row.max_version) for row in answer.api_keys}
-        self.step = ""
 
     def wire_of(self, client: str) -> Wire:
         """A client's own connection, for requests that are answered later."""
@@ -164,20 +163,6 @@ class Side:
 
 def is_there(topic: Any, partitions: int) -> bool:
     return topic.error_code == ErrorCode.NONE and len(topic.partitions) == partitions
-
-
-def error_codes(answer: Any) -> Iterator[int]:
-    """All that are anywhere in an answer."""
-    if isinstance(answer, list):
-        for element in answer:
-            yield from error_codes(element)
-    elif is_dataclass(answer):
-        for field in fields(answer):
-            value = getattr(answer, field.name)
-            if field.name == "error_code":
-                yield value
-            else:
-                yield from error_codes(value)
 
 
 def has_ended(answer: Any) -> bool:

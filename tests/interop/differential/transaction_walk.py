@@ -4,10 +4,10 @@ from typing import Any
 
 from headwater.protocol.apis import ApiKey
 from headwater.protocol.error_codes import ErrorCode
-from tests.security.matrix import message
+from tests.security.matrix import error_codes, message
 
 from .requests import batch, fetch, produce, same
-from .side import Side, Step, error_codes
+from .side import Side, Step
 from .walks import Walk, step
 
 NOBODY = (424_242, 0)  # the id and epoch of a client that has not asked for them
@@ -33,8 +33,7 @@ class TransactionWalk(Walk):
 
     def __init__(self, seed: str) -> None:
         super().__init__(seed)
-        self.topic, self.group, self.id = f"topic-{seed}", f"group-{seed}", f"tx-{seed}"
-        self.topics = (self.topic,)
+        self.id = f"tx-{seed}"
 
     def settle(self, side: Side) -> None:
         describe = ApiKey.DESCRIBE_TRANSACTIONS

@@ -16,7 +16,6 @@ from .side import Side, Step
 class Walk:
     """One sequence, about names of its own."""
 
-    topics: tuple[str, ...] = ()
     partitions = 2  # of each topic
     share = 1.0  # of the walks that are taken: some take longer
     # A method that makes a step, and how often it is drawn.
@@ -26,6 +25,8 @@ class Walk:
         self.name = seed
         self.random = random.Random(seed)
         self.drawn = ""
+        self.topic, self.group = f"topic-{seed}", f"group-{seed}"
+        self.topics: tuple[str, ...] = (self.topic,)  # that are there when it begins
 
     def next_step(self) -> Step:
         (self.drawn,) = self.random.choices(list(self.weights), list(self.weights.values()))
