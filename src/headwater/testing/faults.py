@@ -3,8 +3,9 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from headwater.broker.client_protocol import ClientProtocol
 from headwater.broker.core import BrokerCore
-from headwater.broker.server import ClientProtocol, Server
+from headwater.broker.server import Server
 from headwater.protocol.apis import APIS
 from headwater.protocol.frames import read_request_header
 from headwater.testing.transcript import Transcript
