@@ -169,7 +169,7 @@ def bad_batches() -> dict[str, tuple[bytes, ErrorCode]]:
         "half a batch": (bytes(good[:70]), ErrorCode.CORRUPT_MESSAGE),
         "a control batch": (changed(21, ">h", 0x20), ErrorCode.INVALID_RECORD),
         "an unknown compression": (changed(21, ">h", 6), ErrorCode.INVALID_RECORD),
-        "a transaction without a producer": (changed(21, ">h", 0x10), ErrorCode.INVALID_RECORD),
+        "a transaction without an id": (changed(21, ">h", 0x10), ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED),
         "nothing": (b"", ErrorCode.INVALID_RECORD),
     }
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from headwater.protocol.apis import APIS, ApiKey
 from headwater.protocol.error_codes import ErrorCode
-from headwater.protocol.records import Record, build_batch
+from headwater.protocol.records import TRANSACTIONAL, Record, build_batch
 from headwater.security.acls import CLUSTER_NAME, Operation, ResourceType
 
 TOPIC, GROUP, CLUSTER, TRANSACTION = (
@@ -177,6 +177,11 @@ def group_rows(row: Any) -> None:
 def transaction_rows(row: Any) -> None:
     op = Operation
     write = on(TRANSACTION, op.WRITE)
+    m = message(ApiKey.PRODUCE)
+    added = batch(attributes=TRANSACTIONAL, producer_id=1, producer_epoch=0, base_sequence=0)
+    produce = m("tx", -1, 1000, [m.TopicProduceData(name="t", partition_data=[m.PartitionProduceData(0, added)])])
+    row(ApiKey.PRODUCE, 9, produce, on(TOPIC, op.WRITE), write, name="Produce in a transaction")
+    row(ApiKey.PRODUCE, 9, produce, write, on(TOPIC, op.WRITE), name="Produce in a transaction, of a topic")
     m = message(ApiKey.INIT_PRODUCER_ID)
     row(ApiKey.INIT_PRODUCER_ID, 4, m("tx", 10_000), write)
     row(

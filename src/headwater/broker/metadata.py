@@ -184,6 +184,8 @@ class Metadata:
     def check_new_topic(self, name: str, own_configs: Mapping[str, str | None]) -> None:
         """Raises MetadataError for a name or a configuration that no new topic can have."""
         check_topic_name(name)
+        if name == METADATA_TOPIC:  # a topic of that name would have the metadata log's own directory
+            raise MetadataError(ErrorCode.TOPIC_AUTHORIZATION_FAILED, f"{METADATA_TOPIC} is the broker's own log")
         if name in self.topics:
             raise MetadataError(ErrorCode.TOPIC_ALREADY_EXISTS, f"Topic '{name}' already exists.")
         clash = self.colliding_topic(name)

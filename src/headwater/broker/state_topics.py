@@ -144,8 +144,9 @@ class StateTopics:
         """Brings the coordinators' states back; both must exist, empty."""
         core = self.core
         for log in self.existing_logs(TRANSACTIONS_TOPIC):
-            for _, record in self.read_records(log):
-                core.transactions.replay(record.key, record.value)
+            for header, record in self.read_records(log):
+                if not header.is_control:  # an administrator may have written a marker there
+                    core.transactions.replay(record.key, record.value)
         for log in self.existing_logs(OFFSETS_TOPIC):
             for header, record in self.read_records(log):
                 if header.is_control:

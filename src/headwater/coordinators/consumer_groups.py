@@ -26,6 +26,7 @@ from headwater.coordinators.consumer_group import (
 from headwater.coordinators.group_records import StateRecord
 from headwater.coordinators.heartbeats import GroupError, Heartbeat, HeartbeatAnswer, check, check_epoch, subscribed
 from headwater.coordinators.offsets import Commit
+from headwater.coordinators.patterns import client_pattern
 from headwater.effects.buffers import Buffer
 from headwater.effects.clock import Clock
 from headwater.effects.waits import Deferred, Timers
@@ -308,12 +309,10 @@ class ConsumerGroups:
         for expression in [e for e in group.expressions if e not in wanted]:
             change.emit(written.expression_record(group.group_id, expression, None))
         for expression in sorted(wanted):
-            import re2  # on first use: most groups name their topics
-
             known = group.expressions.get(expression)
             if known is not None and known.version == self.topics.topics_version:
                 continue
-            pattern = re2.compile(expression)
+            pattern = client_pattern(expression)
             names = (name for name in self.topics.topic_names() if pattern.fullmatch(name))
             found = frozenset(name for name in names if request.may_see(name))
             if known is None or known.topics != found:

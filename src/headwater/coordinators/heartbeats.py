@@ -11,9 +11,8 @@ from headwater.coordinators.consumer_group import (
     ConsumerMember,
     is_part_of,
 )
+from headwater.coordinators.patterns import PatternError, client_pattern
 from headwater.protocol.error_codes import ErrorCode
-
-EXPRESSION_CHARACTERS_MAX = 4096
 
 
 class GroupError(Exception):
@@ -111,16 +110,10 @@ def join_problem(request: Heartbeat) -> str | None:
 
 
 def check_expression(expression: str) -> None:
-    """Raises GroupError for what RE2 cannot read. RE2 takes linear time, whatever a client sends."""
-    if len(expression) > EXPRESSION_CHARACTERS_MAX:
-        raise GroupError(ErrorCode.INVALID_REGULAR_EXPRESSION, "The regular expression is too long.")
-    import re2
-
-    options = re2.Options()
-    options.log_errors = False
+    """Raises GroupError for what RE2 cannot read."""
     try:
-        re2.compile(expression, options)
-    except re2.error as error:
+        client_pattern(expression)
+    except PatternError as error:
         message = f"SubscribedTopicRegex `{expression}` is not a valid regular expression: {error}."
         raise GroupError(ErrorCode.INVALID_REGULAR_EXPRESSION, message) from error
 

@@ -77,6 +77,7 @@ class TransactionCoordinator:
         self.timeout_ms_max = timeout_ms_max
         self.expiration_ms = expiration_ms
         self.transactions: dict[str, Transaction] = {}
+        self.owners: dict[int, str] = {}  # producer id to the transactional id that has it
         self.ending: dict[str, list[Callable[[ErrorCode], None]]] = {}  # who waits for a transaction's end
 
     # -- state
@@ -87,14 +88,26 @@ class TransactionCoordinator:
             return
         transactional_id = read_transaction_key(key)
         if value is None:
-            self.transactions.pop(transactional_id, None)
+            self.forget(transactional_id)
         else:
-            self.transactions[transactional_id] = read_transaction(transactional_id, value)
+            self.install(read_transaction(transactional_id, value))
+
+    def install(self, transaction: Transaction) -> None:
+        known = self.transactions.get(transaction.transactional_id)
+        if known is not None and known.producer_id != transaction.producer_id:
+            self.owners.pop(known.producer_id, None)
+        self.transactions[transaction.transactional_id] = transaction
+        self.owners[transaction.producer_id] = transaction.transactional_id
+
+    def forget(self, transactional_id: str) -> None:
+        known = self.transactions.pop(transactional_id, None)
+        if known is not None:
+            self.owners.pop(known.producer_id, None)
 
     def change(self, transaction: Transaction) -> int:
         """Appends a state and takes it; returns the journal's group. Raises OSError; then nothing has changed."""
         group = self.broker.append_transaction(transaction.transactional_id, transaction_record(transaction))
-        self.transactions[transaction.transactional_id] = transaction
+        self.install(transaction)
         return group
 
     def started(self) -> None:
@@ -111,10 +124,9 @@ class TransactionCoordinator:
 
     def of_producer(self, producer_id: int, epoch: int) -> Transaction | None:
         """The transactional id of a producer, if that is its current epoch."""
-        for transaction in self.transactions.values():
-            if transaction.producer_id == producer_id and transaction.producer_epoch == epoch:
-                return transaction
-        return None
+        owner = self.owners.get(producer_id)
+        transaction = None if owner is None else self.transactions[owner]
+        return transaction if transaction is not None and transaction.producer_epoch == epoch else None
 
     # -- InitProducerId
 
@@ -376,4 +388,4 @@ class TransactionCoordinator:
             is_idle = transaction.state is TransactionState.EMPTY or transaction.state.is_complete
             if is_idle and transaction.updated_ms < before_ms:
                 self.broker.append_transaction(transactional_id, StateRecord(transaction_key(transactional_id), None))
-                del self.transactions[transactional_id]
+                self.forget(transactional_id)

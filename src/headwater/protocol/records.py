@@ -35,6 +35,7 @@ from headwater.protocol.varint import read_varint, varint
 HEADER = struct.Struct(">qiibIhiqqqhii")
 HEADER_BYTES = HEADER.size
 LOG_OVERHEAD = 12  # base offset and batch length: what the length does not count
+MAGIC, MAGIC_AT = 2, 16
 ATTRIBUTES_AT = 21
 RUN_RECORDS_MIN = 16
 RETRY_RECORDS = 64

@@ -71,10 +71,10 @@ def verify(
 
 
 def refusal(core: BrokerCore, request: Request, name: str, number: int) -> ErrorCode:
-    """Why a partition cannot be part of a transaction."""
-    if not may_topic(core, request, Operation.WRITE, name):
-        return ErrorCode.TOPIC_AUTHORIZATION_FAILED
+    """Why a partition cannot be part of a transaction. The broker's own topics can only be by TxnOffsetCommit."""
     topic = core.metadata.topics.get(name)
+    if (topic is not None and topic.is_internal) or not may_topic(core, request, Operation.WRITE, name):
+        return ErrorCode.TOPIC_AUTHORIZATION_FAILED
     is_known = topic is not None and 0 <= number < topic.partitions
     return ErrorCode.NONE if is_known else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
 

@@ -1,16 +1,16 @@
-"""ListTransactions, 0 to 2: transactional ids by state and producer, from 1 by how long they are open, from 2 by a pattern."""
+"""ListTransactions, 0 to 2: transactional ids by state and producer, from 1 by how long they are open, from 2 by a pattern.
 
-import re
+Only what the client may describe is compared with its filters; the pattern is RE2's, as Kafka's is.
+"""
 
 from headwater.broker.authorization import may_transaction
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
+from headwater.coordinators.patterns import PatternError, client_pattern
 from headwater.coordinators.transaction import STATE_LABELS, Transaction, TransactionState
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.list_transactions import ListTransactionsRequest, ListTransactionsResponse
 from headwater.security.acls import Operation
-
-PATTERN_CHARACTERS_MAX = 1000
 
 
 def handle(core: BrokerCore, request: Request) -> ListTransactionsResponse:
@@ -19,17 +19,21 @@ def handle(core: BrokerCore, request: Request) -> ListTransactionsResponse:
     response = ListTransactionsResponse(unknown_state_filters=unknown)
     if body.state_filters and len(unknown) == len(body.state_filters):
         return response
-    try:
-        pattern = compiled(body.transactional_id_pattern)
-    except re.error:
-        response.error_code = ErrorCode.INVALID_REGULAR_EXPRESSION
-        return response
+    pattern = None
+    if body.transactional_id_pattern:
+        try:
+            pattern = client_pattern(body.transactional_id_pattern)
+        except PatternError:
+            response.error_code = ErrorCode.INVALID_REGULAR_EXPRESSION
+            return response
     now_ms = core.clock.wall_ms()
+    states, producer_ids = frozenset(body.state_filters), frozenset(body.producer_id_filters)
     for transactional_id, known in core.transactions.transactions.items():
         if (
-            is_wanted(body, known, now_ms)
+            may_transaction(core, request, Operation.DESCRIBE, transactional_id)
+            and is_wanted(known, states, producer_ids)
+            and is_open_for(known, body.duration_filter, now_ms)
             and (pattern is None or pattern.fullmatch(transactional_id))
-            and may_transaction(core, request, Operation.DESCRIBE, transactional_id)
         ):
             response.transaction_states.append(
                 ListTransactionsResponse.TransactionState(transactional_id, known.producer_id, known.state.label)
@@ -37,21 +41,12 @@ def handle(core: BrokerCore, request: Request) -> ListTransactionsResponse:
     return response
 
 
-def compiled(pattern: str | None) -> re.Pattern[str] | None:
-    """Raises re.error for what is no pattern, or too long for one."""
-    if not pattern:
-        return None
-    if len(pattern) > PATTERN_CHARACTERS_MAX:
-        raise re.error("the pattern is too long")
-    return re.compile(pattern)
-
-
-def is_wanted(body: ListTransactionsRequest, known: Transaction, now_ms: int) -> bool:
+def is_wanted(known: Transaction, states: frozenset[str], producer_ids: frozenset[int]) -> bool:
     if known.state is TransactionState.DEAD:
         return False
-    if body.state_filters and known.state.label not in body.state_filters:
-        return False
-    if body.producer_id_filters and known.producer_id not in body.producer_id_filters:
-        return False
-    is_long = known.started_ms >= 0 and now_ms - known.started_ms > body.duration_filter
-    return body.duration_filter < 0 or is_long
+    return (not states or known.state.label in states) and (not producer_ids or known.producer_id in producer_ids)
+
+
+def is_open_for(known: Transaction, duration_ms: int, now_ms: int) -> bool:
+    """Whether the transaction has been open for longer than that; a negative duration asks for all."""
+    return duration_ms < 0 or (known.started_ms >= 0 and now_ms - known.started_ms > duration_ms)

@@ -6,6 +6,11 @@ OUT_OF_ORDER_SEQUENCE_NUMBER, an old epoch INVALID_PRODUCER_EPOCH. A batch stays
 
 Transactions (KIP-98, KIP-890): a batch's partition must be in its producer's transaction. From 12 the batch takes it in by
 itself: the coordinator's record goes through the same journal, before the batch.
+
+A producer id is no secret: every batch that a consumer reads has it. So a batch with the id of a transactional producer is
+taken only from a client that may WRITE to that transactional id, and one of a transaction only in a request that names it
+(CVE-2018-17196). Else a stranger could add to the transaction, or use up its sequence numbers: the producer's own batch
+would then be taken for one sent again, acknowledged, and lost.
 """
 
 from headwater.broker.authorization import may_topic, may_transaction
@@ -17,12 +22,13 @@ from headwater.effects.waits import Deferred
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.errors import ProtocolError
 from headwater.protocol.messages.produce import ProduceRequest, ProduceResponse
-from headwater.protocol.records import BatchHeader, set_append_time
+from headwater.protocol.records import ATTRIBUTES_AT, MAGIC, MAGIC_AT, TRANSACTIONAL, BatchHeader, set_append_time
 from headwater.security.acls import Operation
 from headwater.storage.log import Log
 from headwater.storage.producers import Verdict
 
 TOPIC_ID_VERSION, ADDS_VERSION, ABORTABLE_VERSION = 13, 12, 11
+TRANSACTIONAL_AT = ATTRIBUTES_AT + 1  # the attributes' low byte
 PartitionResponse = ProduceResponse.PartitionProduceResponse
 
 
@@ -30,7 +36,7 @@ def handle(core: BrokerCore, request: Request) -> ProduceResponse | Deferred | N
     body: ProduceRequest = request.body
     if body.acks not in (-1, 0, 1):
         return refuse_all(body, ErrorCode.INVALID_REQUIRED_ACKS)
-    if body.transactional_id is not None and not may_transaction(core, request, Operation.WRITE, body.transactional_id):
+    if not may_write_transaction(core, request):
         return refuse_all(body, ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED)
     last_group = 0
     responses = []
@@ -57,6 +63,19 @@ def handle(core: BrokerCore, request: Request) -> ProduceResponse | Deferred | N
     if body.acks == 1 or last_group == 0:
         return response
     return core.answer_when_durable(last_group, response)
+
+
+def may_write_transaction(core: BrokerCore, request: Request) -> bool:
+    """Whether the request names no transaction, in its body or in a batch, or one that the client may write to."""
+    body: ProduceRequest = request.body
+    if body.transactional_id is not None:
+        return may_transaction(core, request, Operation.WRITE, body.transactional_id)
+    return not any(
+        len(batch) > TRANSACTIONAL_AT and batch[TRANSACTIONAL_AT] & TRANSACTIONAL and batch[MAGIC_AT] == MAGIC
+        for topic_data in body.topic_data
+        for data in topic_data.partition_data
+        if (batch := data.records)
+    )
 
 
 def refuse_all(body: ProduceRequest, code: ErrorCode) -> ProduceResponse:
@@ -93,6 +112,8 @@ def append(
     if not batch:
         raise RefusedError(ErrorCode.INVALID_RECORD, "a produce request must have one batch for each partition")
     header = checked(log, batch, core.clock.wall_ms())
+    if header.producer_id >= 0:
+        check_owner(core, request, header)
     header, batch = recompressed(log.config, header, batch)
     if header.producer_id >= 0:
         if header.is_transactional:
@@ -128,6 +149,19 @@ def append(
     statistics.produced_records += header.records_count
     statistics.produced_bytes += len(batch)
     return PartitionResponse(data.index, 0, base_offset, append_time, log.start_offset), group
+
+
+def check_owner(core: BrokerCore, request: Request, header: BatchHeader) -> None:
+    """Raises RefusedError for a batch with the producer id of somebody else's transactional id (CVE-2018-17196)."""
+    owner = core.transactions.owners.get(header.producer_id)
+    if owner is None or owner == request.body.transactional_id:
+        return  # the transactional id that is named was checked for the whole request
+    if not may_transaction(core, request, Operation.WRITE, owner):
+        reason = "the producer id belongs to another transactional id"
+        raise RefusedError(ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED, reason)
+    if header.is_transactional:
+        reason = "the producer id is not the one of the transactional id"
+        raise RefusedError(ErrorCode.INVALID_PRODUCER_ID_MAPPING, reason)
 
 
 def join_transaction(core: BrokerCore, request: Request, log: Log, header: BatchHeader) -> None:

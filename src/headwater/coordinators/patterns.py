@@ -1,0 +1,37 @@
+"""Regular expressions that clients send: read by RE2, which takes linear time whatever the pattern (docs/decisions/0007).
+
+Nothing that comes from a client may be compiled by `re`: a few characters can take it longer than the broker lives.
+"""
+
+from typing import Protocol
+
+CHARACTERS_MAX = 4096
+MEMORY_BYTES_MAX = 1 << 20
+
+
+class PatternError(ValueError):
+    """A text that RE2 cannot read, or that is too long or too large for a pattern."""
+
+
+class Pattern(Protocol):
+    """A compiled expression."""
+
+    def fullmatch(self, text: str) -> object:
+        """Something true where the whole text matches."""
+        ...
+
+
+def client_pattern(expression: str) -> Pattern:
+    """A client's expression, ready to match. Raises PatternError."""
+    if len(expression) > CHARACTERS_MAX:
+        raise PatternError(f"it is longer than {CHARACTERS_MAX} characters")
+    import re2  # on first use: most brokers never see a pattern
+
+    options = re2.Options()
+    options.log_errors = False
+    options.max_mem = MEMORY_BYTES_MAX
+    try:
+        compiled: Pattern = re2.compile(expression, options)
+    except (re2.error, UnicodeError) as error:
+        raise PatternError(str(error)) from error
+    return compiled
