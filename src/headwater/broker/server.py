@@ -12,9 +12,10 @@ from headwater.broker.cluster import Endpoint
 from headwater.broker.core import BrokerCore
 from headwater.broker.listeners import Listener
 from headwater.broker.syncer import Syncer
+from headwater.effects.files import is_shortage
 from headwater.security.tls import TlsError, TlsFiles
-from headwater.storage.journal import Group, is_disk_full
-from headwater.storage.store import Checkpoint
+from headwater.storage.checkpoint import Checkpoint
+from headwater.storage.journal import Group
 
 logger = logging.getLogger(__name__)
 
@@ -218,8 +219,8 @@ class Server:
             self.core.statistics.checkpoints += 1
             self.core.compact()
             self.after_event()
-        elif isinstance(error, OSError) and is_disk_full(error):
-            logger.error("the disk is full: no checkpoint; writes are refused until there is room")
+        elif isinstance(error, OSError) and is_shortage(error):
+            logger.error("no checkpoint, it is tried again later: %s", error)
             self.core.store.undo_checkpoint(checkpoint)
         elif isinstance(error, OSError):
             self.fail(error)

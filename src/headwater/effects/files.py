@@ -1,8 +1,9 @@
 """Files, as the core sees them: positioned reads and writes, explicit syncs, and OSError for what fails.
 
 A write is in the page cache when it returns and on disk when `sync` returns. A created, renamed or removed name is
-durable when `sync_directory` of its directory returns. Nothing here retries a failed sync: the caller must not go on
-as if it had succeeded.
+durable when `sync_directory` of its directory returns. Nothing here retries a failed sync, and it is a `SyncError`: the
+caller must not go on as if it had succeeded, and asking again proves nothing, because Linux may have dropped what it
+could not write (https://wiki.postgresql.org/wiki/Fsync_Errors).
 """
 
 import errno
@@ -10,13 +11,31 @@ import fcntl
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from headwater.effects.buffers import Buffer
 
 LOCK_POLL_S = 0.01
+FILE_MODE = 0o600  # users' data and their password hashes: for the broker's own user only
+DIRECTORY_MODE = 0o700
 IOV_MAX = 1024  # buffers that one pwritev takes on Linux
+
+
+SHORTAGES = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE))
+
+
+class SyncError(OSError):
+    """A sync has failed: what was written before may be lost even if a later sync succeeds."""
+
+
+def is_shortage(error: OSError) -> bool:
+    """Whether the system had no room or no descriptor: what failed can be done again when it has."""
+    return error.errno in SHORTAGES and not isinstance(error, SyncError)
+
+
+def is_out_of_descriptors(error: OSError) -> bool:
+    return error.errno in (errno.EMFILE, errno.ENFILE)
 
 
 class File(Protocol):
@@ -31,7 +50,7 @@ class File(Protocol):
         ...
 
     def sync(self) -> None:
-        """Returns when the content is on disk (fdatasync)."""
+        """Returns when the content is on disk (fdatasync). Raises SyncError."""
         ...
 
     def truncate(self, size: int) -> None:
@@ -63,7 +82,10 @@ class Files(Protocol):
         ...
 
     def sync_path(self, path: str) -> None:
-        """As `File.sync`, for a file that another thread may be writing; FileNotFoundError when it is gone."""
+        """As `File.sync`, for a file that another thread may be writing; FileNotFoundError when it is gone.
+
+        Raises SyncError when the sync fails, and another OSError when the file cannot be opened.
+        """
         ...
 
     def exists(self, path: str) -> bool: ...
@@ -127,7 +149,7 @@ class DiskFile:
             position += size
 
     def sync(self) -> None:
-        os.fdatasync(self.pool.descriptor(self))
+        sync_descriptor(os.fdatasync, self.pool.descriptor(self), self.path)
 
     def truncate(self, size: int) -> None:
         os.ftruncate(self.pool.descriptor(self), size)
@@ -141,6 +163,13 @@ class DiskFile:
     @property
     def descriptor(self) -> int:
         return self.pool.descriptor(self)
+
+
+def sync_descriptor(sync: Callable[[int], None], descriptor: int, path: str) -> None:
+    try:
+        sync(descriptor)
+    except OSError as error:
+        raise SyncError(error.errno, error.strerror, path) from error
 
 
 def write_rest(descriptor: int, rest: memoryview, position: int) -> None:
@@ -168,9 +197,19 @@ class DescriptorPool:
         if descriptor is not None:
             self.open.move_to_end(file)
             return descriptor
-        descriptor = os.open(file.path, os.O_RDWR | os.O_CLOEXEC)
+        descriptor = self.open_descriptor(file.path, os.O_RDWR)
         self.adopt(file, descriptor)
         return descriptor
+
+    def open_descriptor(self, path: str, flags: int) -> int:
+        """A new descriptor; where the process has none left, one of the pool's is closed for it."""
+        while True:
+            try:
+                return os.open(path, flags | os.O_CLOEXEC, FILE_MODE)
+            except OSError as error:
+                if not is_out_of_descriptors(error) or not self.open:
+                    raise
+                os.close(self.open.popitem(last=False)[1])
 
     def adopt(self, file: DiskFile, descriptor: int) -> None:
         """Takes an open descriptor in."""
@@ -207,7 +246,7 @@ class DiskLock:
     """An flock on a file; the kernel gives it back when the process ends, however it ends."""
 
     def __init__(self, path: str, wait_ms: int = 0) -> None:
-        self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
         deadline = time.monotonic() + wait_ms / 1000
         while True:
             try:
@@ -234,17 +273,17 @@ class DiskFiles:
         self.pool = DescriptorPool(descriptors_max)
 
     def open(self, path: str, *, create: bool = False, pinned: bool = False) -> DiskFile:
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0), 0o644)
-        if pinned:
-            return DiskFile(PinnedDescriptor(descriptor), path)
+        flags = os.O_RDWR | (os.O_CREAT if create else 0)
+        if pinned:  # perhaps in another thread than the pool's
+            return DiskFile(PinnedDescriptor(os.open(path, flags | os.O_CLOEXEC, FILE_MODE)), path)
         file = DiskFile(self.pool, path)
-        self.pool.adopt(file, descriptor)
+        self.pool.adopt(file, self.pool.open_descriptor(path, flags))
         return file
 
     def sync_path(self, path: str) -> None:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         try:
-            os.fdatasync(descriptor)
+            sync_descriptor(os.fdatasync, descriptor, path)
         finally:
             os.close(descriptor)
 
@@ -269,7 +308,7 @@ class DiskFiles:
     def sync_directory(self, path: str) -> None:
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            os.fsync(descriptor)
+            sync_descriptor(os.fsync, descriptor, path)
         finally:
             os.close(descriptor)
 
@@ -290,9 +329,9 @@ def read_file(files: Files, path: str) -> bytes:
 
 
 def replace_file(files: Files, path: str, content: bytes, *, sync: bool = True) -> None:
-    """Puts a whole small file in place, so that a crash leaves the old or the new one."""
+    """Puts a whole small file in place, so that a crash leaves the old or the new one. Any thread may do it."""
     temporary = path + ".tmp"
-    file = files.open(temporary, create=True)
+    file = files.open(temporary, create=True, pinned=True)
     try:
         file.truncate(0)
         file.write([content], 0)

@@ -13,6 +13,7 @@ from random import Random
 from typing import TypeAlias
 
 from headwater.effects.buffers import Buffer
+from headwater.effects.files import SyncError
 
 SECTOR_BYTES = 512
 Fault: TypeAlias = Callable[[str, str], int | None]
@@ -177,7 +178,8 @@ class MemoryFiles:
         if self.fault is not None:
             number = self.fault(call, path)
             if number is not None:
-                raise OSError(number, os.strerror(number), path)
+                kind = SyncError if call in ("sync", "sync_directory") else OSError
+                raise kind(number, os.strerror(number), path)
 
     def take_space(self, size: int) -> None:
         if size > self.free_bytes:

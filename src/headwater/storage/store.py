@@ -13,13 +13,13 @@ another.
 import logging
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import cast
 
 from headwater.effects.clock import Clock
 from headwater.effects.entropy import Entropy, random_uuid
 from headwater.effects.files import Files, Lock, remove_tree, replace_file
 from headwater.protocol.records import BatchHeader, read_header
+from headwater.storage.checkpoint import Checkpoint
 from headwater.storage.checkpoints import (
     CLEAN_OFFSETS,
     CLEAN_SHUTDOWN,
@@ -35,8 +35,7 @@ from headwater.storage.checkpoints import (
 from headwater.storage.config import LogConfig
 from headwater.storage.errors import DirectoryInUseError, FormatError, StorageError
 from headwater.storage.journal import Group, Journal, JournalEntry, JournalFile, is_disk_full
-from headwater.storage.log import Log, LogMark, remove_old_snapshots
-from headwater.storage.segment import Segment
+from headwater.storage.log import Log, LogMark
 from headwater.storage.swaps import CLEANING_DIRECTORY
 
 logger = logging.getLogger(__name__)
@@ -46,55 +45,6 @@ DELETED_SUFFIX = "-delete"
 CLEANER_LOCK = ".cleaner.lock"
 CLEANER_WAIT_MS = 10_000  # more than one step of a compaction takes on a slow disk
 DISK_FORMAT = "1"  # of the journal; segments are in Kafka's own format
-
-
-@dataclass(slots=True)
-class Checkpoint:
-    """The work of making logs durable by themselves. `run` may be called in another thread."""
-
-    files: Files
-    directory: str
-    recovery_points: dict[tuple[bytes, int], int]
-    writes: list[tuple[str, int, bytes]] = field(default_factory=list)  # index entries
-    snapshots: list[tuple[str, bytes]] = field(default_factory=list)
-    paths: list[str] = field(default_factory=list)
-    directories: list[str] = field(default_factory=list)
-    advanced: list[tuple[Log, int, set[Segment]]] = field(default_factory=list)
-    full_file: JournalFile | None = None
-
-    def run(self) -> None:
-        """Raises OSError; then nothing may be taken as synced."""
-        try:
-            self.write_aids()
-        except OSError as error:
-            if not is_disk_full(error):  # they only save work at the next start
-                raise
-        for path in self.paths:
-            try:
-                self.files.sync_path(path)
-            except FileNotFoundError:  # removed by retention meanwhile
-                continue
-        for directory in self.directories:
-            try:
-                self.files.sync_directory(directory)
-            except FileNotFoundError:
-                continue
-        if self.directories:
-            self.files.sync_directory(self.directory)
-        write_offsets(self.files, f"{self.directory}/{RECOVERY_POINTS}", self.recovery_points)
-
-    def write_aids(self) -> None:
-        """Writes index entries and producer snapshots, which recovery could do without."""
-        for path, position, data in self.writes:
-            file = self.files.open(path, create=True, pinned=True)
-            try:
-                file.truncate(position)
-                file.write((data,), position)
-            finally:
-                file.close()
-        for path, content in self.snapshots:
-            replace_file(self.files, path, content, sync=False)
-            remove_old_snapshots(self.files, path.rpartition("/")[0])
 
 
 class LogStore:
@@ -118,7 +68,7 @@ class LogStore:
         self.leader_epoch = 0
         self.logs: dict[tuple[bytes, int], Log] = {}
         self.dirty: set[Log] = set()
-        self.checkpointing = False
+        self.running_checkpoint: Checkpoint | None = None
         self.wants_checkpoint = False  # compaction waits for one
         self.checkpoint_is_blocked = False  # the disk had no room for the last one
         self.is_recovering = True  # until the journal has been replayed
@@ -224,6 +174,8 @@ class LogStore:
 
     def delete_log(self, topic: str, topic_id: bytes, partition: int) -> None:
         """Forgets a partition and removes its directory."""
+        if self.running_checkpoint is not None:
+            self.running_checkpoint.leave_out(f"{self.directory}/{topic}-{partition}")
         log = self.logs.pop((topic_id, partition), None)
         if log is not None:
             self.dirty.discard(log)
@@ -283,6 +235,8 @@ class LogStore:
         logger.warning("the disk is full: syncing logs instead of the journal")
         for mark, value in group.marks.items():
             log, end = cast(Log, mark), cast(LogMark, value)
+            if self.logs.get((log.topic_id, log.partition)) is not log:
+                continue  # deleted meanwhile
             for segment in log.segments:
                 if end.segment is not None and segment.base_offset <= end.segment.base_offset:
                     self.files.sync_path(segment.path + ".log")
@@ -324,10 +278,14 @@ class LogStore:
         is_wanted = self.wants_checkpoint or self.journal.full_file is not None
         return is_wanted and not self.checkpointing and not self.checkpoint_is_blocked
 
+    @property
+    def checkpointing(self) -> bool:
+        return self.running_checkpoint is not None
+
     def begin_checkpoint(self) -> Checkpoint:
         """What has to be synced for all that was appended until now. One at a time; `finish_checkpoint` ends it."""
-        self.checkpointing, self.wants_checkpoint = True, False
         checkpoint = Checkpoint(self.files, self.directory, dict(self.recovery_points))
+        self.running_checkpoint, self.wants_checkpoint = checkpoint, False
         for log in self.dirty:
             for segment in log.unsynced_segments:
                 checkpoint.paths.append(segment.path + ".log")
@@ -339,6 +297,7 @@ class LogStore:
             if log.segments:
                 checkpoint.writes += log.segments[-1].index_writes()
             if log.names_unsynced:
+                checkpoint.paths.append(f"{log.directory}/partition.metadata")
                 checkpoint.directories.append(log.directory)
             checkpoint.advanced.append((log, log.end_offset, log.unsynced_segments))
             log.unsynced_segments, log.names_unsynced = set(), False
@@ -349,7 +308,7 @@ class LogStore:
 
     def finish_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Takes a checkpoint that has run."""
-        self.checkpointing = self.checkpoint_is_blocked = False
+        self.running_checkpoint, self.checkpoint_is_blocked = None, False
         if checkpoint.full_file is not None:
             checkpoint.full_file.retire()
         for log, offset, _ in checkpoint.advanced:
@@ -363,8 +322,8 @@ class LogStore:
                 logger.error("%s: segments below the log start offset stay for now: %s", log.directory, error)
 
     def undo_checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Takes back a checkpoint for which the disk had no room. The next is due with the regular ones."""
-        self.checkpointing, self.checkpoint_is_blocked = False, True
+        """Takes back a checkpoint for which there was no room or no descriptor. The next is due with the regular ones."""
+        self.running_checkpoint, self.checkpoint_is_blocked = None, True
         for log, _, segments in checkpoint.advanced:
             log.unsynced_segments |= segments
             for segment in segments:

@@ -1,0 +1,88 @@
+"""A checkpoint: the work that makes logs durable by themselves, so that the journal that covers them is free again.
+
+It runs in a thread of its own, beside the owner's, which goes on appending, rolling and deleting. What it syncs it names
+by path: a file that is gone was removed by retention or with its topic, and needs no sync. What it writes are aids, which
+only save the next start some work: none of them is worth the broker's end. An aid must never land in the directory of a
+new topic with a deleted one's name, where it would be believed; so a deletion says `leave_out` before the name is free.
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+
+from headwater.effects.files import Files, replace_file
+from headwater.storage.checkpoints import RECOVERY_POINTS, write_offsets
+from headwater.storage.journal import JournalFile
+from headwater.storage.log import Log, remove_old_snapshots
+from headwater.storage.segment import Segment
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Checkpoint:
+    """See the module's text. `run` may be called in another thread, and so may `leave_out` while it runs."""
+
+    files: Files
+    directory: str
+    recovery_points: dict[tuple[bytes, int], int]
+    writes: list[tuple[str, int, bytes]] = field(default_factory=list)  # index entries
+    snapshots: list[tuple[str, bytes]] = field(default_factory=list)
+    paths: list[str] = field(default_factory=list)
+    directories: list[str] = field(default_factory=list)
+    advanced: list[tuple[Log, int, set[Segment]]] = field(default_factory=list)
+    full_file: JournalFile | None = None
+    gone: set[str] = field(default_factory=set)  # directories of logs that were deleted meanwhile
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def run(self) -> None:
+        """Raises OSError; then nothing may be taken as synced."""
+        self.write_aids()
+        for path in self.paths:
+            try:
+                self.files.sync_path(path)
+            except FileNotFoundError:  # removed by retention or with its topic meanwhile
+                continue
+        for directory in self.directories:
+            try:
+                self.files.sync_directory(directory)
+            except FileNotFoundError:
+                continue
+        if self.directories:
+            self.files.sync_directory(self.directory)
+        write_offsets(self.files, f"{self.directory}/{RECOVERY_POINTS}", self.recovery_points)
+
+    def leave_out(self, directory: str) -> None:
+        """No aid is written into this directory any more; one that is being written is finished first."""
+        with self.lock:
+            self.gone.add(directory)
+
+    def write_aids(self) -> None:
+        """Writes index entries and producer snapshots. One that cannot be written is left out, and said so."""
+        for path, position, data in self.writes:
+            self.write_aid(path, partial(self.write_index, path, position, data))
+        for path, content in self.snapshots:
+            self.write_aid(path, partial(self.write_snapshot, path, content))
+
+    def write_aid(self, path: str, write: Callable[[], None]) -> None:
+        with self.lock:
+            if path.rpartition("/")[0] in self.gone:
+                return
+            try:
+                write()
+            except OSError as error:
+                logger.warning("%s is not written, the next start has to do without: %s", path, error.strerror)
+
+    def write_index(self, path: str, position: int, data: bytes) -> None:
+        file = self.files.open(path, create=True, pinned=True)
+        try:
+            file.truncate(position)
+            file.write((data,), position)
+        finally:
+            file.close()
+
+    def write_snapshot(self, path: str, content: bytes) -> None:
+        replace_file(self.files, path, content, sync=False)
+        remove_old_snapshots(self.files, path.rpartition("/")[0])

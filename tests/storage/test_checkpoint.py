@@ -1,0 +1,114 @@
+"""Checkpoints beside what goes on meanwhile, and with faults."""
+
+import errno
+from random import Random
+
+import pytest
+
+from headwater.effects.files import SyncError, is_shortage
+from headwater.effects.memory_files import MemoryFiles
+from headwater.protocol.records import Record, build_batch, read_header
+from headwater.storage.config import LogConfig
+from tests.storage.test_log import TOPIC_ID, Store, filled
+
+
+class Fault:
+    """Fails the named call on paths that end so."""
+
+    def __init__(self, call: str, path_end: str, number: int) -> None:
+        self.call, self.path_end, self.number = call, path_end, number
+        self.hits = 0
+
+    def __call__(self, call: str, path: str) -> int | None:
+        if call != self.call or not path.endswith(self.path_end):
+            return None
+        self.hits += 1
+        return self.number
+
+
+def idempotent(store: Store, sequence: int) -> None:
+    batch = build_batch([Record(None, b"v", (), 1)], producer_id=5, producer_epoch=0, base_sequence=sequence)
+    store.store.append(store.log, batch, read_header(batch))
+    store.store.flush()
+
+
+def test_a_topic_that_is_deleted_while_a_checkpoint_runs() -> None:
+    store = filled(8)
+    idempotent(store, 0)
+    checkpoint = store.store.begin_checkpoint()
+    store.store.delete_log("t", TOPIC_ID, 0)
+    checkpoint.run()
+    store.store.finish_checkpoint(checkpoint)
+    assert not store.files.exists("data/t-0")
+
+
+def test_no_aid_of_a_deleted_topic_lands_in_a_new_one_of_its_name() -> None:
+    store = filled(8)
+    idempotent(store, 0)
+    end = store.log.end_offset
+    checkpoint = store.store.begin_checkpoint()
+    store.store.delete_log("t", TOPIC_ID, 0)
+    store.log = store.store.open_log("t", b"u" * 16, 0, LogConfig())
+    store.append()
+    before = store.files.list_directory("data/t-0")
+    checkpoint.run()
+    store.store.finish_checkpoint(checkpoint)
+    assert store.files.list_directory("data/t-0") == before
+    assert f"{end:020d}.snapshot" not in before
+    assert store.offsets() == [0]
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC, errno.EMFILE, errno.EACCES])
+@pytest.mark.parametrize("path_end", [".index", ".snapshot.tmp"])
+def test_an_aid_that_cannot_be_written_is_left_out(
+    number: int, path_end: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = filled(8)
+    idempotent(store, 0)
+    fault = store.files.fault = Fault("open", path_end, number)
+    store.store.checkpoint()
+    assert fault.hits
+    assert "has to do without" in caplog.text
+    store.files.fault = None
+    store.reopen(clean=False)
+    assert store.offsets() == list(range(25))
+
+
+@pytest.mark.parametrize("path_end", [".log", "-checkpoint.tmp"])
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
+def test_a_checkpoint_without_descriptors_is_undone_and_made_again(number: int, path_end: str) -> None:
+    store = filled(8)
+    store.files.fault = Fault("open", path_end, number)
+    checkpoint = store.store.begin_checkpoint()
+    with pytest.raises(OSError, match="open files") as caught:
+        checkpoint.run()
+    assert is_shortage(caught.value)
+    store.store.undo_checkpoint(checkpoint)
+    store.files.fault = None
+    again = store.store.begin_checkpoint()
+    assert set(checkpoint.paths) <= set(again.paths)  # nothing that was not synced is forgotten
+    assert set(checkpoint.directories) <= set(again.directories)
+    again.run()
+    store.store.finish_checkpoint(again)
+    assert store.log.recovery_point == store.log.end_offset
+
+
+def test_an_undone_checkpoint_does_not_make_a_power_cut_lose_anything() -> None:
+    """The journal is retired after the second checkpoint: only what that one synced is left."""
+    for seed in range(10):
+        store = filled(8, files=MemoryFiles(crashable=True))
+        store.store.undo_checkpoint(store.store.begin_checkpoint())
+        store.store.checkpoint()
+        store.store.journal.retire_all()
+        store.files.crash(Random(seed))
+        store.open()
+        assert store.offsets() == list(range(24)), seed
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
+def test_a_failed_sync_is_final_whatever_its_errno(number: int) -> None:
+    store = filled(8)
+    store.files.fault = Fault("sync", ".log", number)
+    with pytest.raises(SyncError) as caught:
+        store.store.checkpoint()
+    assert not is_shortage(caught.value)
