@@ -9,6 +9,10 @@ from fnmatch import fnmatchcase
 
 import pytest
 
+from headwater.protocol.apis import ApiKey
+from headwater.protocol.messages.api_versions import ApiVersionsRequest
+from headwater.protocol.messages.find_coordinator import FindCoordinatorRequest
+
 from .differential.admin_walk import AdminWalk
 from .differential.group_walk import ClassicGroupWalk, ConsumerGroupWalk
 from .differential.log_walk import LogWalk
@@ -66,6 +70,22 @@ def test_answers_are_kafkas(sides: tuple[Side, Side]) -> None:
     assert found == []
     assert compared >= COMPARISONS_MIN
     assert used == set(expected)  # the list says nothing that is not so
+
+
+@pytest.mark.parametrize("version", [3, 4, 5])
+def test_features_that_begin_at_zero_are_told_as_kafka_does(sides: tuple[Side, Side], version: int) -> None:
+    ask, told = ApiVersionsRequest("differential", "1"), []
+    for side in sides:
+        features = side.wire.call(ApiKey.API_VERSIONS, version, ask).supported_features
+        told.append({feature.min_version == 0 for feature in features})
+    assert told[0] == told[1]
+
+
+@pytest.mark.parametrize("version", [1, 2, 3])
+def test_a_single_coordinator_comes_with_kafkas_message(sides: tuple[Side, Side], version: int) -> None:
+    ask = FindCoordinatorRequest("g", 0)
+    one, other = (side.wire.call(ApiKey.FIND_COORDINATOR, version, ask).error_message for side in sides)
+    assert one == other == "NONE"
 
 
 @pytest.mark.timeout(600)

@@ -2,7 +2,8 @@
 
 A version that is not known is answered in version 0 with UNSUPPORTED_VERSION and the supported range, so that the client
 can come down (KIP-511). 5 may name the cluster and node that the client expects (KIP-1242). The finalized
-features (KIP-584) tell clients which protocols to speak.
+features (KIP-584) tell clients which protocols to speak. Below 4 the supported features whose lowest level is 0 are left
+out: kafka-clients 3.3 to 3.7 refuse a range that begins there (KAFKA-17011).
 """
 
 import re
@@ -13,6 +14,7 @@ from headwater.broker.features import SUPPORTED_FEATURES
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.api_versions import ApiVersionsRequest, ApiVersionsResponse
 
+ZERO_LEVEL_VERSION = 4
 SOFTWARE_NAME = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])?")
 
 
@@ -28,6 +30,8 @@ def handle(core: BrokerCore, request: Request) -> ApiVersionsResponse:
         return ApiVersionsResponse(error_code=ErrorCode.REBOOTSTRAP_REQUIRED)
     response = supported(ErrorCode.NONE)
     for name, (low, high) in SUPPORTED_FEATURES.items():
+        if low == 0 and request.api_version < ZERO_LEVEL_VERSION:
+            continue
         response.supported_features.append(ApiVersionsResponse.SupportedFeatureKey(name, low, high))
     for name, level in core.metadata.features.items():
         if level:

@@ -1,7 +1,8 @@
 """FindCoordinator, 0 to 6: this broker coordinates everything; from 4 on for several keys at once (KIP-699).
 
 Creates `__consumer_offsets` when a group is first asked for and `__transaction_state` with the first transactional id.
-Key type 2 (share groups) is not served.
+A single answer (up to 3) always has a message, "NONE" where nothing is wrong, as in Kafka. Key type 2 (share groups) is not
+served.
 """
 
 from headwater.broker.authorization import may_group, may_transaction
@@ -26,7 +27,7 @@ def handle(core: BrokerCore, request: Request) -> FindCoordinatorResponse:
     found = find(core, request, body.key_type, body.key)
     return FindCoordinatorResponse(
         error_code=found.error_code,
-        error_message=found.error_message,
+        error_message=found.error_message or ErrorCode(found.error_code).name,
         node_id=found.node_id,
         host=found.host,
         port=found.port,
