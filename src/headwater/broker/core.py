@@ -212,6 +212,11 @@ class BrokerCore:
                     logger.error("%s: an open transaction cannot be seen to: %s", log.directory, error)
         return log
 
+    def open_log(self, name: str, partition: int) -> Log | None:
+        """The log of a partition that has been used since the start; only such a log has what is not durable yet."""
+        topic = self.metadata.topics.get(name)
+        return self.store.logs.get((topic.topic_id, partition)) if topic is not None else None
+
     def config_changed(self, topic: Topic) -> None:
         """Lets the topic's open logs follow a change of its configuration."""
         self.topic_log_configs.pop(topic.topic_id, None)

@@ -146,6 +146,7 @@ class FetchReader:
         self.max_bytes = min(max_bytes, core.settings.fetch_max_bytes)
         self.by_id = by_id
         self.committed = committed
+        self.is_behind = False  # what was acknowledged before the request is not all in the last reading
 
     def find_log(self, target: FetchTarget) -> tuple[Log | None, ErrorCode]:
         metadata = self.core.metadata
@@ -164,6 +165,7 @@ class FetchReader:
     def read(self) -> tuple[list[tuple[FetchTarget, FetchResponse.PartitionData]], int, bool]:
         """What each partition has now, the bytes in all, and whether a partition has an error."""
         results, total, has_error = [], 0, False
+        self.is_behind = False
         for target in self.targets:
             data = self.read_partition(target, self.max_bytes - total, at_least_one=total == 0)
             size = len(data.records or b"")
@@ -191,8 +193,8 @@ class FetchReader:
             if epoch < target.last_fetched_epoch or end < target.fetch_offset:
                 data.diverging_epoch = FetchResponse.EpochEndOffset(epoch, end)
                 return data
+        size = min(target.max_bytes, max(size_left, 0))
         if target.fetch_offset < (last_stable_offset if self.committed else high_watermark):
-            size = min(target.max_bytes, max(size_left, 0))
             if self.committed:
                 data.records, aborted = log.read_committed(target.fetch_offset, size, at_least_one=at_least_one)
                 data.aborted_transactions = [
@@ -200,6 +202,8 @@ class FetchReader:
                 ]
             else:
                 data.records = log.read(target.fetch_offset, size, at_least_one=at_least_one)
+        if log.promised_offset > high_watermark and len(data.records or b"") < size:
+            self.is_behind = True
         return data
 
 
@@ -229,7 +233,7 @@ class FetchWait:
         self.watched = reader.logs()
         for _, log in self.watched:
             core.fetch_waits.setdefault(log, set()).add(self)
-        self.timer = core.timers.call_later(max_wait_ms, self.finish)
+        self.timer = core.timers.call_later(max_wait_ms, self.time_out)
 
     def check(self) -> None:
         """A log that is read here has grown."""
@@ -239,6 +243,12 @@ class FetchWait:
             if total >= self.min_bytes:
                 self.finish()
                 return
+
+    def time_out(self) -> None:
+        """Answers, but not before what was acknowledged with acks=1 can be read."""
+        awaited = (log for _, log in self.watched if log.promised_offset > log.high_watermark)
+        group = max(map(self.core.store.group_of_end, awaited), default=0)
+        self.core.when_durable(group, self.finish)
 
     def finish(self) -> None:
         """Answers with what there is."""

@@ -216,6 +216,11 @@ class Journal:
         return group
 
     @property
+    def newest_group(self) -> int:
+        """The newest group that has content: when it is durable, so is all that was appended until now."""
+        return self.pending.number if self.pending.buffers else self.pending.number - 1
+
+    @property
     def full_file(self) -> JournalFile | None:
         """The file that was left when the other one began: to be retired after a checkpoint of what it holds."""
         other = self.files[1 - self.current]

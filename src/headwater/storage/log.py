@@ -86,6 +86,7 @@ class Log:
         self.start_offset = 0
         self.end_offset = 0
         self.durable = LogMark(0, None, 0)
+        self.promised_offset = 0  # where the last batch ends that was acknowledged before it was durable
         self.stable = LogMark(-1, None, 0)  # where the first open transaction was found last
         self.recovery_point = 0
         self.loaded_end_offset = 0  # where the segments on disk ended at the start

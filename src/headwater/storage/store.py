@@ -222,6 +222,10 @@ class LogStore:
             return base_offset, 0
         return base_offset, self.journal.append(log, log.mark(), log.topic_id, log.partition, base_offset, batch)
 
+    def group_of_end(self, log: Log) -> int:
+        """The group of the journal that makes the log durable to its end; 0 where it is."""
+        return self.journal.newest_group if log.end_offset > log.high_watermark else 0
+
     def write_group(self, group: Group) -> JournalFile | None:
         """Writes a group into the journal; returns the file to be synced, or None when it is durable already.
 

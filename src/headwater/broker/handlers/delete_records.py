@@ -1,8 +1,16 @@
-"""DeleteRecords, 0 to 2: moves a partition's log start offset up; -1 is the high watermark (KIP-107)."""
+"""DeleteRecords, 0 to 2: moves a partition's log start offset up; -1 is the high watermark (KIP-107).
+
+An offset that is written and not yet durable is waited for, as is -1 (`visibility.py`): a client that has an answer with
+acks=1 can delete its records. What takes longer than the request's timeout is answered with REQUEST_TIMED_OUT.
+"""
+
+from collections.abc import Iterator
 
 from headwater.broker.authorization import may_topic
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
+from headwater.broker.visibility import answer_when_visible
+from headwater.effects.waits import Deferred
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.delete_records import DeleteRecordsRequest, DeleteRecordsResponse
 from headwater.security.acls import Operation
@@ -10,14 +18,36 @@ from headwater.storage.log import Log
 
 PartitionResult = DeleteRecordsResponse.DeleteRecordsPartitionResult
 INVALID_LOW_WATERMARK = -1
+HIGH_WATERMARK = -1
 
 
-def handle(core: BrokerCore, request: Request) -> DeleteRecordsResponse:
+def handle(core: BrokerCore, request: Request) -> DeleteRecordsResponse | Deferred:
+    return answer_when_visible(
+        core,
+        awaited(core, request),
+        request.body.timeout_ms,
+        lambda: delete(core, request, is_late=False),
+        lambda: delete(core, request, is_late=True),
+    )
+
+
+def awaited(core: BrokerCore, request: Request) -> Iterator[Log]:
+    """The logs in which an offset is asked for that readers do not see yet."""
+    for topic in request.body.topics:
+        for wanted in topic.partitions:
+            log = core.open_log(topic.name, wanted.partition_index)
+            if log is not None and (wanted.offset == HIGH_WATERMARK or wanted.offset > log.high_watermark):
+                yield log
+
+
+def delete(core: BrokerCore, request: Request, *, is_late: bool) -> DeleteRecordsResponse:
     body: DeleteRecordsRequest = request.body
     starts: dict[Log, int] = {}
     response = DeleteRecordsResponse()
     for topic in body.topics:
-        results = [check(core, request, topic.name, partition, starts) for partition in topic.partitions]
+        results = [
+            check(core, request, topic.name, partition, starts, is_late=is_late) for partition in topic.partitions
+        ]
         response.topics.append(DeleteRecordsResponse.DeleteRecordsTopicResult(topic.name, results))
     if starts:
         try:
@@ -35,6 +65,8 @@ def check(
     name: str,
     wanted: DeleteRecordsRequest.DeleteRecordsPartition,
     starts: dict[Log, int],
+    *,
+    is_late: bool,
 ) -> PartitionResult:
     number = wanted.partition_index
     if not may_topic(core, request, Operation.DELETE, name):
@@ -47,9 +79,12 @@ def check(
     log = core.log(topic, number)
     if not log.config.delete:
         return PartitionResult(number, INVALID_LOW_WATERMARK, ErrorCode.POLICY_VIOLATION)
-    offset = log.high_watermark if wanted.offset == -1 else wanted.offset
-    if not 0 <= offset <= log.high_watermark:
+    end = log.end_offset if is_late else log.high_watermark
+    offset = end if wanted.offset == HIGH_WATERMARK else wanted.offset
+    if not 0 <= offset <= end:
         return PartitionResult(number, INVALID_LOW_WATERMARK, ErrorCode.OFFSET_OUT_OF_RANGE)
+    if offset > log.high_watermark:
+        return PartitionResult(number, INVALID_LOW_WATERMARK, ErrorCode.REQUEST_TIMED_OUT)
     if offset > log.start_offset:
         starts[log] = offset
     return PartitionResult(number, max(offset, log.start_offset))

@@ -2,7 +2,8 @@
 
 Sessions (KIP-227), topic ids from 13 (KIP-516), fenced epochs, diverging epochs. A byte limit never stops progress: the
 first batch of a response is whole however large. Isolation level 1 (read_committed) ends at the last stable offset and
-names the aborted transactions, whose records the client leaves out. Not here: followers' fetches (one node).
+names the aborted transactions, whose records the client leaves out. A fetch that reaches the end of what is durable while
+more was acknowledged (acks=1) is answered when that is durable. Not here: followers' fetches (one node).
 """
 
 from collections import OrderedDict
@@ -22,6 +23,7 @@ from headwater.broker.fetching import (
     requested_targets,
     update_session,
 )
+from headwater.broker.visibility import WAIT_MS_MAX, answer_when_visible
 from headwater.effects.waits import Deferred
 from headwater.protocol.messages.fetch import FetchRequest, FetchResponse
 from headwater.security.acls import Operation
@@ -56,14 +58,17 @@ def handle(core: BrokerCore, request: Request) -> FetchResponse | Deferred:
     )
     results, total, has_error = reader.read()
     must_answer = total >= body.min_bytes or has_error or body.max_wait_ms <= 0 or not targets
-    if must_answer:
+    if must_answer and not reader.is_behind:
         return response(core, session, is_incremental, results, total)
-    wait = FetchWait(core, request.connection.waits, reader, body.min_bytes, body.max_wait_ms)
 
     def respond() -> FetchResponse:
         results, total, _ = reader.read()
         return response(core, session, is_incremental, results, total)
 
+    if must_answer:
+        logs = [log for _, log in reader.logs()]
+        return answer_when_visible(core, logs, WAIT_MS_MAX, respond, respond)
+    wait = FetchWait(core, request.connection.waits, reader, body.min_bytes, body.max_wait_ms)
     wait.respond = respond
     return wait.deferred
 

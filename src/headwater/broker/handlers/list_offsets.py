@@ -3,15 +3,23 @@
 -1 latest (the high watermark, or the last stable offset for read_committed), -2 earliest, -3 the record with the greatest timestamp (KIP-734), -4 earliest local
 (KIP-405: the earliest, as nothing is tiered), -5 latest tiered (none), -6 earliest pending upload (none). Else the first
 record at or after the timestamp.
+
+All but the earliest offsets wait until what the log had when the request came is durable, and so visible: a client that
+has an answer with acks=1 finds its records (`visibility.py`).
 """
+
+from collections.abc import Callable, Iterator
 
 from headwater.broker.authorization import may_topic
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
+from headwater.broker.visibility import WAIT_MS_MAX, answer_when_visible
+from headwater.effects.waits import Deferred
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.errors import ProtocolError
 from headwater.protocol.messages.list_offsets import ListOffsetsRequest, ListOffsetsResponse
 from headwater.security.acls import Operation
+from headwater.storage.log import Log
 
 LATEST, EARLIEST, MAX_TIMESTAMP, EARLIEST_LOCAL, LATEST_TIERED, EARLIEST_PENDING_UPLOAD = -1, -2, -3, -4, -5, -6
 # The lowest version in which each special timestamp has its meaning.
@@ -23,17 +31,46 @@ SPECIAL_SINCE = {
     LATEST_TIERED: 9,
     EARLIEST_PENDING_UPLOAD: 11,
 }
+INDEPENDENT_OF_END = frozenset({EARLIEST, EARLIEST_LOCAL, LATEST_TIERED, EARLIEST_PENDING_UPLOAD})
+ENDS = INDEPENDENT_OF_END | {LATEST}
+TIMEOUT_VERSION = 10
 READ_COMMITTED = 1
 PartitionResponse = ListOffsetsResponse.ListOffsetsPartitionResponse
+WantedPartition = ListOffsetsRequest.ListOffsetsPartition
 
 
-def handle(core: BrokerCore, request: Request) -> ListOffsetsResponse:
+def handle(core: BrokerCore, request: Request) -> ListOffsetsResponse | Deferred:
     body: ListOffsetsRequest = request.body
-    committed = body.isolation_level == READ_COMMITTED
+    has_timeout = request.api_version >= TIMEOUT_VERSION and body.timeout_ms > 0
+
+    def answer() -> ListOffsetsResponse:
+        return respond(core, request, lambda name, wanted: find(core, request, name, wanted))
+
+    def timed_out() -> ListOffsetsResponse:
+        failed = ErrorCode.REQUEST_TIMED_OUT
+        return respond(core, request, lambda name, wanted: PartitionResponse(wanted.partition_index, failed))
+
+    timeout_ms = body.timeout_ms if has_timeout else WAIT_MS_MAX
+    return answer_when_visible(core, awaited(core, request), timeout_ms, answer, timed_out)
+
+
+def awaited(core: BrokerCore, request: Request) -> Iterator[Log]:
+    """The logs whose end matters to the answer."""
+    for topic in request.body.topics:
+        for wanted in topic.partitions:
+            log = core.open_log(topic.name, wanted.partition_index)
+            if log is not None and wanted.timestamp not in INDEPENDENT_OF_END:
+                yield log
+
+
+def respond(
+    core: BrokerCore, request: Request, find_offset: Callable[[str, WantedPartition], PartitionResponse]
+) -> ListOffsetsResponse:
+    body: ListOffsetsRequest = request.body
     response = ListOffsetsResponse()
     for topic in body.topics:
         if may_topic(core, request, Operation.DESCRIBE, topic.name):
-            found = [find(core, request.api_version, topic.name, p, committed=committed) for p in topic.partitions]
+            found = [find_offset(topic.name, p) for p in topic.partitions]
         else:
             failed = ErrorCode.TOPIC_AUTHORIZATION_FAILED
             found = [PartitionResponse(p.partition_index, failed) for p in topic.partitions]
@@ -41,20 +78,20 @@ def handle(core: BrokerCore, request: Request) -> ListOffsetsResponse:
     return response
 
 
-def find(
-    core: BrokerCore, version: int, name: str, wanted: ListOffsetsRequest.ListOffsetsPartition, *, committed: bool
-) -> PartitionResponse:
+def find(core: BrokerCore, request: Request, name: str, wanted: WantedPartition) -> PartitionResponse:
     number = wanted.partition_index
     timestamp = wanted.timestamp
-    if timestamp < 0 and version < SPECIAL_SINCE.get(timestamp, 99):
+    committed = request.body.isolation_level == READ_COMMITTED
+    if timestamp < 0 and request.api_version < SPECIAL_SINCE.get(timestamp, 99):
         return PartitionResponse(number, ErrorCode.UNSUPPORTED_VERSION)
-    log, error = core.find_log(core.metadata.topics.get(name), number, wanted.current_leader_epoch)
-    if log is None:
-        return PartitionResponse(number, error)
     try:
+        log, error = core.find_log(core.metadata.topics.get(name), number, wanted.current_leader_epoch)
+        if log is None:
+            return PartitionResponse(number, error)
+        end = log.last_stable_offset if committed else log.high_watermark
         match timestamp:
             case -1:
-                found, offset = -1, log.last_stable_offset if committed else log.high_watermark
+                found, offset = -1, end
             case -2 | -4:
                 found, offset = -1, log.start_offset
             case -5 | -6:
@@ -63,8 +100,8 @@ def find(
                 found, offset = log.max_timestamp()
             case _:
                 found, offset = log.offset_for_timestamp(timestamp)
-                if committed and offset >= log.last_stable_offset:
-                    found = offset = -1
+        if timestamp not in ENDS and offset >= end:
+            found = offset = -1
     except (OSError, ProtocolError):
         return PartitionResponse(number, ErrorCode.KAFKA_STORAGE_ERROR)
     leader_epoch = log.leader_epoch if offset >= 0 else -1

@@ -115,6 +115,7 @@ def append(
     if header.producer_id >= 0:
         check_owner(core, request, header)
     header, batch = recompressed(log.config, header, batch)
+    is_promised = request.body.acks != -1
     if header.producer_id >= 0:
         if header.is_transactional:
             join_transaction(core, request, log, header)
@@ -123,7 +124,9 @@ def append(
         if verdict is Verdict.DUPLICATE and first is not None:
             base_offset = first.last_offset - first.offset_delta
             # The first copy may still be on its way to the disk: its answer waits as long.
-            group = core.store.journal.pending.number if log.high_watermark <= first.last_offset else 0
+            group = core.store.journal.newest_group if log.high_watermark <= first.last_offset else 0
+            if group and is_promised:
+                log.promised_offset = max(log.promised_offset, first.last_offset + 1)
             return PartitionResponse(data.index, 0, base_offset, first.timestamp, log.start_offset), group
         if verdict is Verdict.OUT_OF_ORDER:
             raise RefusedError(ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER, log_start_offset=log.start_offset)
@@ -144,6 +147,8 @@ def append(
         ) from error
     if group == 0:
         core.log_grew(log)
+    elif is_promised:
+        log.promised_offset = log.end_offset
     statistics = core.statistics
     statistics.produced_batches += 1
     statistics.produced_records += header.records_count

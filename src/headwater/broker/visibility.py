@@ -1,0 +1,42 @@
+"""A client sees what it was told is written, as in a Kafka of one node.
+
+With acks=1 the answer comes from the page cache, and readers see only what the journal has synced: a moment lies between
+the two. Requests that ask where a log ends, or that fetch up to its end, wait for that moment: until what the log had
+when they came is durable. It is one sync of the journal, two at most.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+from headwater.broker.core import BrokerCore
+from headwater.effects.waits import Deferred
+from headwater.storage.log import Log
+
+Answer = TypeVar("Answer")
+WAIT_MS_MAX = 30_000  # a journal that takes longer than this has a sick disk
+
+
+def answer_when_visible(
+    core: BrokerCore,
+    logs: Iterable[Log],
+    timeout_ms: float,
+    answer: Callable[[], Answer],
+    timed_out: Callable[[], Answer],
+) -> Answer | Deferred:
+    """The answer, given when all that the logs have now is visible; at once where it is.
+
+    `timed_out` answers when that takes longer than the timeout, or than WAIT_MS_MAX.
+    """
+    group = max((core.store.group_of_end(log) for log in logs), default=0)
+    if group == 0:
+        return answer()
+    deferred = Deferred()
+    timer = core.timers.call_later(min(timeout_ms, WAIT_MS_MAX), lambda: deferred.complete(timed_out()))
+
+    def visible() -> None:
+        timer.cancel()
+        if not deferred.done:
+            deferred.complete(answer())
+
+    core.when_durable(group, visible)
+    return deferred
