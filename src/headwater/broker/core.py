@@ -192,17 +192,24 @@ class BrokerCore:
         """The log of a partition, or why a client cannot have it; an epoch of -1 is not checked (KIP-320)."""
         if topic is None or not 0 <= partition < topic.partitions:
             return None, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
-        log = self.log(topic, partition)
+        try:
+            log = self.log(topic, partition)
+        except OSError:
+            return None, ErrorCode.KAFKA_STORAGE_ERROR
         if leader_epoch < 0 or leader_epoch == log.leader_epoch:
             return log, ErrorCode.NONE
         is_old = leader_epoch < log.leader_epoch
         return None, ErrorCode.FENCED_LEADER_EPOCH if is_old else ErrorCode.UNKNOWN_LEADER_EPOCH
 
     def log(self, topic: Topic, partition: int) -> Log:
-        """The log of a partition that exists."""
+        """The log of a partition that exists. Raises OSError where its files cannot be read."""
         log = self.store.logs.get((topic.topic_id, partition))
         if log is None:
-            log = self.store.open_log(topic.name, topic.topic_id, partition, self.log_config(topic))
+            try:
+                log = self.store.open_log(topic.name, topic.topic_id, partition, self.log_config(topic))
+            except OSError as error:
+                logger.error("%s-%d cannot be opened: %s", topic.name, partition, error)
+                raise
             if log.producers.ongoing and self.are_coordinators_loaded:
                 try:
                     self.state_topics.end_hanging(log)

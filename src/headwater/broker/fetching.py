@@ -178,6 +178,14 @@ class FetchReader:
         log, error = self.find_log(target)
         if log is None:
             return error_data(target.partition, error)
+        try:
+            return self.read_log(log, target, size_left, at_least_one=at_least_one)
+        except OSError:  # damaged, or on a failing disk: the other partitions are served
+            return error_data(target.partition, ErrorCode.KAFKA_STORAGE_ERROR)
+
+    def read_log(
+        self, log: Log, target: FetchTarget, size_left: int, *, at_least_one: bool
+    ) -> FetchResponse.PartitionData:
         if not log.start_offset <= target.fetch_offset <= log.end_offset:
             return out_of_range(target.partition)
         high_watermark, last_stable_offset = log.high_watermark, log.last_stable_offset
@@ -239,7 +247,10 @@ class FetchWait:
         """A log that is read here has grown."""
         committed, total = self.reader.committed, 0
         for target, log in self.watched:
-            total += log.bytes_between(target.fetch_offset, committed=committed)
+            try:
+                total += log.bytes_between(target.fetch_offset, committed=committed)
+            except OSError:  # the answer says so
+                total = self.min_bytes
             if total >= self.min_bytes:
                 self.finish()
                 return

@@ -131,7 +131,7 @@ class Cleaning:
         self.ends = [*job.bases[1:], job.end]
 
     def steps(self) -> Iterator[None]:
-        """Raises OSError and CorruptBatchError; the log is then as it was."""
+        """Raises OSError and ProtocolError; the log is then as it was."""
         if self.files.exists(self.folder):
             remove_tree(self.files, self.folder)
         self.files.make_directory(self.folder)

@@ -1,5 +1,7 @@
 """What can go wrong with what is stored."""
 
+import errno
+
 
 class StorageError(Exception):
     """The data directory, or a log in it, cannot be used; the message says which and what to do."""
@@ -11,6 +13,18 @@ class DirectoryInUseError(StorageError):
 
 class FormatError(StorageError):
     """The data directory is not a data directory, or was written by a newer version."""
+
+
+class DamagedLogError(StorageError, OSError):
+    """Bytes of a log are not what was written, or are missing; the message names the file or the offsets.
+
+    It is an OSError as what a failing disk says (EIO) is: where one log cannot be read or written, its partition is
+    answered with KAFKA_STORAGE_ERROR, and all that is sound is served.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.errno = errno.EIO
 
 
 class OffsetOutOfRangeError(Exception):

@@ -23,7 +23,6 @@ from headwater.protocol.records import (
     marker_of,
     patch_base_offset,
     patch_leader_epoch,
-    records,
 )
 from headwater.storage.checkpoints import lines_content, read_lines, write_topic_id
 from headwater.storage.config import LogConfig
@@ -480,7 +479,7 @@ class Log:
         if found is None:
             return TimestampOffset(-1, -1)
         header, position = found
-        for record in records(header, best.read_batch(header, position)):
+        for record in best.records(header, position):
             if record.timestamp == best.max_timestamp:
                 return TimestampOffset(record.timestamp, record.offset)
         return TimestampOffset(best.max_timestamp, best.max_timestamp_offset)

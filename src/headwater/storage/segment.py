@@ -5,17 +5,19 @@ from collections.abc import Iterator
 
 from headwater.effects.buffers import Buffer
 from headwater.effects.files import File, Files
+from headwater.protocol.errors import ProtocolError
 from headwater.protocol.records import (
     HEADER,
     HEADER_BYTES,
     LOG_OVERHEAD,
     BatchHeader,
-    CorruptBatchError,
+    Record,
     check_batch,
     read_header,
     records,
 )
 from headwater.storage.config import LogConfig
+from headwater.storage.errors import DamagedLogError
 from headwater.storage.index import ABORTED_ENTRY, ABORTED_VERSION, OffsetIndex, TimeIndex, TransactionIndex, load_file
 from headwater.storage.producers import AbortedTransaction
 
@@ -25,6 +27,11 @@ SEGMENT_SUFFIXES = (".log", ".index", ".timeindex", ".txnindex")
 RELATIVE_OFFSET_MAX = 2**31 - 1
 SCAN_BYTES = 4096 + HEADER_BYTES
 RECOVERY_CHUNK_BYTES = 1 << 20
+
+
+def can_be_batch(header: BatchHeader, room: int) -> bool:
+    """Whether a header's format and length can be those of a batch in the next `room` bytes."""
+    return header.magic == 2 and HEADER_BYTES <= header.length + LOG_OVERHEAD <= room
 
 
 def segment_name(base_offset: int) -> str:
@@ -44,6 +51,7 @@ class Segment:
         "first_timestamp",
         "index",
         "index_loaded",
+        "is_damaged",
         "max_timestamp",
         "max_timestamp_offset",
         "path",
@@ -66,6 +74,7 @@ class Segment:
         self.max_timestamp_offset = -1
         self.first_timestamp = -1
         self.index_loaded = create
+        self.is_damaged = False  # something unreadable was found in it
         self.aborted: TransactionIndex | None = TransactionIndex() if create else None  # None: not loaded yet
         self.aborted_changed = False  # since the last checkpoint
 
@@ -143,25 +152,39 @@ class Segment:
         at = position - chunk_at
         if at < 0 or at + HEADER_BYTES > len(chunk):
             chunk, chunk_at, at = self.file.read(SCAN_BYTES, position), position, 0
+            if len(chunk) < HEADER_BYTES:
+                raise self.damaged_at(position)
         return read_header(chunk, at), chunk, chunk_at
 
     def locate(self, offset: int, limit: int) -> tuple[BatchHeader, int] | None:
-        """The batch that holds `offset`, or the first one behind it, and its position; None if it starts at `limit`."""
+        """The batch that holds `offset`, or the first one behind it, and its position; None if it starts at `limit`.
+
+        Raises DamagedLogError, as everything does that meets bytes on its way which are no batch.
+        """
         position = self.floor_position(offset, limit)
         chunk: Buffer = b""
         chunk_at = 0
         while position < limit:
             header, chunk, chunk_at = self.header_at(position, chunk, chunk_at)
+            size = self.checked_size(header, position, limit)
             if header.base_offset + header.last_offset_delta >= offset:
                 return header, position
-            position += self.checked_size(header, position, limit)
+            position += size
         return None
 
     def checked_size(self, header: BatchHeader, position: int, limit: int) -> int:
         size = header.length + LOG_OVERHEAD
-        if header.magic != 2 or size < HEADER_BYTES or position + size > limit:
-            raise CorruptBatchError(f"{self.path}.log is damaged at position {position}")
+        if not can_be_batch(header, limit - position):
+            raise self.damaged_at(position)
         return size
+
+    def damaged_at(self, position: int) -> DamagedLogError:
+        """The error to raise where there is no sound batch; the first one is logged."""
+        error = DamagedLogError(f"{self.path}.log is damaged at byte {position}: restore it from a copy")
+        if not self.is_damaged:
+            self.is_damaged = True
+            logger.error("%s; what cannot be read is answered with KAFKA_STORAGE_ERROR", error)
+        return error
 
     def floor_position(self, offset: int, limit: int) -> int:
         """Where to start looking for `offset`. An index that does not tell the truth is built anew."""
@@ -201,13 +224,14 @@ class Segment:
         self.size = size
 
     def scan(self, position: int, limit: int) -> Iterator[tuple[BatchHeader, int]]:
-        """Each batch's header and position from `position` on; raises CorruptBatchError where one cannot be."""
+        """Each batch's header and position from `position` on; raises DamagedLogError where there is none."""
         chunk: Buffer = b""
         chunk_at = 0
         while position < limit:
             header, chunk, chunk_at = self.header_at(position, chunk, chunk_at)
+            size = self.checked_size(header, position, limit)
             yield header, position
-            position += self.checked_size(header, position, limit)
+            position += size
 
     def read(self, position: int, size: int) -> bytes:
         return self.file.read(size, position)
@@ -225,10 +249,17 @@ class Segment:
         for header, position in self.scan(found[1], limit):
             if header.max_timestamp < timestamp or header.last_offset < start_offset:
                 continue
-            for record in records(header, self.read_batch(header, position)):
+            for record in self.records(header, position):
                 if record.timestamp >= timestamp and record.offset >= start_offset:
                     return record.timestamp, record.offset
         return None
+
+    def records(self, header: BatchHeader, position: int) -> Iterator[Record]:
+        """The records of a batch. Raises DamagedLogError where they cannot be read."""
+        try:
+            yield from records(header, self.read_batch(header, position))
+        except ProtocolError as error:
+            raise self.damaged_at(position) from error
 
     def load_indexes(self) -> None:
         """Takes the index files; what is missing or unsound is built anew from the log."""
@@ -273,12 +304,14 @@ class Segment:
                 chunk, chunk_at, at = self.file.read(RECOVERY_CHUNK_BYTES, self.size), self.size, 0
             try:
                 header = read_header(chunk, at)
-                size = self.checked_size(header, self.size, total)
+                size = header.size_bytes
+                if not can_be_batch(header, total - self.size):
+                    break
                 if header.base_offset >= checked_below:
                     if at + size > len(chunk):
                         chunk, chunk_at, at = self.file.read(max(size, RECOVERY_CHUNK_BYTES), self.size), self.size, 0
                     check_batch(memoryview(chunk)[: at + size], at)
-            except CorruptBatchError:
+            except ProtocolError:
                 break
             if header.base_offset < max(expected, self.base_offset) or header.last_offset_delta < 0:
                 break

@@ -76,7 +76,9 @@ def check(
         return PartitionResult(number, INVALID_LOW_WATERMARK, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
     if topic.is_internal:
         return PartitionResult(number, INVALID_LOW_WATERMARK, ErrorCode.INVALID_TOPIC_EXCEPTION)
-    log = core.log(topic, number)
+    log, error = core.find_log(topic, number)
+    if log is None:
+        return PartitionResult(number, INVALID_LOW_WATERMARK, error)
     if not log.config.delete:
         return PartitionResult(number, INVALID_LOW_WATERMARK, ErrorCode.POLICY_VIOLATION)
     end = log.end_offset if is_late else log.high_watermark

@@ -25,10 +25,12 @@ def handle(core: BrokerCore, request: Request) -> DescribeLogDirsResponse:
         topic = core.metadata.topics.get(name)
         if topic is None:
             continue
-        sizes = [
-            (number, core.log(topic, number).size_bytes) for number in partitions if 0 <= number < topic.partitions
+        logs = [(number, core.find_log(topic, number)[0]) for number in partitions]
+        entries = [
+            DescribeLogDirsResponse.DescribeLogDirsPartition(number, log.size_bytes)
+            for number, log in logs
+            if log is not None
         ]
-        entries = [DescribeLogDirsResponse.DescribeLogDirsPartition(number, size) for number, size in sizes]
         if entries:
             result.topics.append(DescribeLogDirsResponse.DescribeLogDirsTopic(name, entries))
     if isinstance(core.store.files, DiskFiles):

@@ -16,7 +16,6 @@ from headwater.broker.dispatch import Request
 from headwater.broker.visibility import WAIT_MS_MAX, answer_when_visible
 from headwater.effects.waits import Deferred
 from headwater.protocol.error_codes import ErrorCode
-from headwater.protocol.errors import ProtocolError
 from headwater.protocol.messages.list_offsets import ListOffsetsRequest, ListOffsetsResponse
 from headwater.security.acls import Operation
 from headwater.storage.log import Log
@@ -102,7 +101,7 @@ def find(core: BrokerCore, request: Request, name: str, wanted: WantedPartition)
                 found, offset = log.offset_for_timestamp(timestamp)
         if timestamp not in ENDS and offset >= end:
             found = offset = -1
-    except (OSError, ProtocolError):
+    except OSError:
         return PartitionResponse(number, ErrorCode.KAFKA_STORAGE_ERROR)
     leader_epoch = log.leader_epoch if offset >= 0 else -1
     return PartitionResponse(number, 0, found, offset, leader_epoch)

@@ -107,7 +107,9 @@ def append(
         raise RefusedError(ErrorCode.UNKNOWN_TOPIC_ID if missing_id else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
     if topic.is_internal:
         raise RefusedError(ErrorCode.INVALID_TOPIC_EXCEPTION, f"{topic.name} is written by the broker only")
-    log = core.log(topic, data.index)
+    log, error_code = core.find_log(topic, data.index)
+    if log is None:
+        raise RefusedError(error_code, "the partition's files cannot be read")
     batch = data.records
     if not batch:
         raise RefusedError(ErrorCode.INVALID_RECORD, "a produce request must have one batch for each partition")
@@ -143,7 +145,7 @@ def append(
         base_offset, group = core.store.append(log, memoryview(batch), header)
     except OSError as error:
         raise RefusedError(
-            ErrorCode.KAFKA_STORAGE_ERROR, f"the batch could not be written: {error.strerror}"
+            ErrorCode.KAFKA_STORAGE_ERROR, f"the batch could not be written: {error.strerror or error}"
         ) from error
     if group == 0:
         core.log_grew(log)

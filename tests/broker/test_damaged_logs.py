@@ -1,0 +1,144 @@
+"""A log that cannot be read costs its own partition only: it answers KAFKA_STORAGE_ERROR, and all others are served."""
+
+import errno
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from headwater.protocol.apis import ApiKey
+from headwater.protocol.error_codes import ErrorCode
+from headwater.protocol.messages.delete_records import DeleteRecordsRequest
+from headwater.protocol.messages.describe_log_dirs import DescribeLogDirsRequest
+from headwater.protocol.messages.fetch import FetchRequest
+from headwater.protocol.messages.list_offsets import ListOffsetsRequest
+from headwater.protocol.messages.offset_for_leader_epoch import OffsetForLeaderEpochRequest
+from headwater.protocol.messages.produce import ProduceRequest
+from headwater.protocol.records import Record, build_batch
+from tests.broker.harness import Harness
+
+LENGTH_AT, MAGIC_AT = 8, 16
+EARLIER, LATER = 1_700_000_000_000, 1_700_000_001_000
+
+
+def harness(*, restarted: bool = True) -> Harness:
+    """A broker whose topic `t` has two partitions of two batches each; it has been stopped and started again."""
+    broker = Harness()
+    broker.create_topic("t", 2)
+    for partition in (0, 1):
+        broker.produce("t", b"first", partition=partition)
+        broker.clock.advance(1000)
+        broker.produce("t", b"second", partition=partition)
+    if restarted:
+        broker.restart()
+    return broker
+
+
+def overwrite(broker: Harness, position: int, content: bytes) -> None:
+    """Damages the first partition's file while its log is open."""
+    broker.core.log(broker.core.metadata.topics["t"], 0)
+    broker.files.open("data/t-0/00000000000000000000.log").write([content], position)
+
+
+def flip_length(broker: Harness) -> None:
+    overwrite(broker, LENGTH_AT, b"\x7f\0\0\0")
+
+
+def flip_magic(broker: Harness) -> None:
+    overwrite(broker, MAGIC_AT, b"\x09")
+
+
+def failing_disk(broker: Harness) -> None:
+    def fault(call: str, path: str) -> int | None:
+        return errno.EIO if "t-0" in path and call in ("read", "open", "list", "write") else None
+
+    broker.files.fault = fault
+
+
+DAMAGES: list[Callable[[Harness], None]] = [flip_length, flip_magic, failing_disk]
+
+
+def fetched(broker: Harness, isolation_level: int = 0, **more: Any) -> dict[int, tuple[int, bool]]:
+    """One Fetch of both partitions: {partition: (error code, whether there are records)}."""
+    partitions = [FetchRequest.FetchPartition(n, fetch_offset=0, partition_max_bytes=1 << 20) for n in (0, 1)]
+    request = FetchRequest(
+        topics=[FetchRequest.FetchTopic(topic="t", partitions=partitions)],
+        max_bytes=1 << 20,
+        session_epoch=-1,
+        isolation_level=isolation_level,
+        **more,
+    )
+    answer = broker.call(ApiKey.FETCH, 12, request)
+    return {p.partition_index: (p.error_code, bool(p.records)) for p in answer.responses[0].partitions}
+
+
+@pytest.mark.parametrize("isolation_level", [0, 1])
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_fetch_reads_the_sound_partitions(damage: Callable[[Harness], None], isolation_level: int) -> None:
+    broker = harness()
+    damage(broker)
+    assert fetched(broker, isolation_level) == {0: (ErrorCode.KAFKA_STORAGE_ERROR, False), 1: (0, True)}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_look_ups_by_time_answer_for_the_sound_partitions(damage: Callable[[Harness], None]) -> None:
+    broker = harness()
+    damage(broker)
+    for timestamp in (EARLIER, -3):
+        partitions = [ListOffsetsRequest.ListOffsetsPartition(n, -1, timestamp) for n in (0, 1)]
+        request = ListOffsetsRequest(topics=[ListOffsetsRequest.ListOffsetsTopic("t", partitions)])
+        answer = broker.call(ApiKey.LIST_OFFSETS, 8, request)
+        codes = [p.error_code for p in answer.topics[0].partitions]
+        assert codes == [ErrorCode.KAFKA_STORAGE_ERROR, 0], timestamp
+
+
+def test_a_log_that_cannot_be_opened_refuses_every_request_and_only_its_own() -> None:
+    broker = harness()
+    failing_disk(broker)
+    now = broker.clock.wall_ms()
+    data = [ProduceRequest.PartitionProduceData(n, bytes(build_batch([Record(b"k", b"v", (), now)]))) for n in (0, 1)]
+    produce = ProduceRequest(None, -1, 1000, [ProduceRequest.TopicProduceData(name="t", partition_data=data)])
+    answer = broker.call(ApiKey.PRODUCE, 9, produce)
+    expected = [ErrorCode.KAFKA_STORAGE_ERROR, 0]
+    assert [p.error_code for p in answer.responses[0].partition_responses] == expected
+    ends = [OffsetForLeaderEpochRequest.OffsetForLeaderPartition(n, -1, 0) for n in (0, 1)]
+    epochs = OffsetForLeaderEpochRequest(topics=[OffsetForLeaderEpochRequest.OffsetForLeaderTopic("t", ends)])
+    answer = broker.call(ApiKey.OFFSET_FOR_LEADER_EPOCH, 3, epochs)
+    assert [p.error_code for p in answer.topics[0].partitions] == expected
+    wanted = [DeleteRecordsRequest.DeleteRecordsPartition(n, 1) for n in (0, 1)]
+    delete = DeleteRecordsRequest([DeleteRecordsRequest.DeleteRecordsTopic("t", wanted)], 1000)
+    answer = broker.call(ApiKey.DELETE_RECORDS, 2, delete)
+    assert [p.error_code for p in answer.topics[0].partitions] == expected
+    answer = broker.call(ApiKey.DESCRIBE_LOG_DIRS, 1, DescribeLogDirsRequest(topics=None))
+    assert {p.partition_index for t in answer.results[0].topics if t.name == "t" for p in t.partitions} == {1}
+
+
+def test_a_waiting_fetch_of_a_damaged_log_is_answered_when_another_grows() -> None:
+    broker = harness()
+    broker.produce("t", b"open", partition=0, producer_id=5, producer_epoch=0, base_sequence=0)
+    partitions = [FetchRequest.FetchPartition(n, fetch_offset=3 - n, partition_max_bytes=1 << 20) for n in (0, 1)]
+    request = FetchRequest(
+        topics=[FetchRequest.FetchTopic(topic="t", partitions=partitions)],
+        max_wait_ms=10_000,
+        min_bytes=1,
+        max_bytes=1 << 20,
+        session_epoch=-1,
+    )
+    pending = broker.send(ApiKey.FETCH, 12, request)
+    assert not pending.is_done
+    failing_disk(broker)
+    broker.produce("t", b"third", partition=1)
+    answer = {p.partition_index: p for p in pending.message.responses[0].partitions}
+    assert answer[1].records
+
+
+def test_damage_is_named_once_with_its_file(caplog: pytest.LogCaptureFixture) -> None:
+    broker = harness()
+    flip_length(broker)
+    with caplog.at_level(logging.ERROR):
+        for _ in range(3):
+            fetched(broker)
+    errors = [r.getMessage() for r in caplog.records if r.levelno >= logging.ERROR]
+    assert len(errors) == 1
+    assert "data/t-0/00000000000000000000.log is damaged at byte 0" in errors[0]
