@@ -35,6 +35,7 @@ lint: $(READY) ## format, lint, types, layout, generated files
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python codegen/generate.py --check
+	$(BIN)/python codegen/settings_tables.py --check
 
 interop-tools: ## installs kcat and rapidjson where the system's packages can be had (Java, Maven, Go, npm must be there)
 	@{ command -v kcat && test -e /usr/include/rapidjson/rapidjson.h; } >/dev/null || { [ "$$(id -u)" = 0 ] && \

@@ -11,9 +11,11 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from headwater.broker.cluster import PROTOCOLS, Endpoint
-from headwater.broker.settings import Settings, SettingsError
+from headwater.broker.definitions import shown
+from headwater.broker.settings import Settings, SettingsError, problems, split_listener_key
+from headwater.security.cipher_suites import VERSIONS
 from headwater.security.sasl import MECHANISMS
-from headwater.security.tls import CLIENT_AUTH, TlsError, TlsFiles, mapping_rules
+from headwater.security.tls import TlsError, TlsFiles, mapping_rules
 
 if TYPE_CHECKING:
     from headwater.broker.server import Server
@@ -40,48 +42,107 @@ class Listener(NamedTuple):
         return Endpoint(self.name, self.protocol, node_id)
 
 
+def read_configuration(pairs: Mapping[str, str]) -> tuple[Settings, list[Listener]]:
+    """Settings and listeners; raises SettingsError with all that is wrong with either."""
+    found = problems(pairs)
+    settings = Settings.parsed({key: text for key, text in pairs.items() if key not in found})
+    listeners, others = examine_listeners(settings)
+    of_listeners = {"listeners", "advertised.listeners", "listener.security.protocol.map"} & set(found)
+    if found or others:
+        raise SettingsError(*found.values(), *([] if of_listeners else others))
+    return settings, listeners
+
+
 def read_listeners(settings: Settings) -> list[Listener]:
-    """Raises SettingsError."""
-    check_mechanisms(settings)
-    protocols = protocol_map(settings.listener_security_protocol_map)
-    told_addresses = split_addresses(settings.advertised_listeners, "advertised.listeners")
-    advertised = {name: (host, port) for name, host, port in told_addresses}
-    listeners = []
-    for name, host, port in split_addresses(settings.listeners, "listeners"):
-        if name.startswith("CONTROLLER"):
-            continue
-        protocol = protocols.get(name)
-        if protocol not in PROTOCOLS:
-            raise SettingsError(
-                f"listeners: {name} has no security protocol; listener.security.protocol.map must give it one of "
-                f"{', '.join(PROTOCOLS)}"
-            )
-        told = advertised.pop(name, None)
-        given = listener_settings(name, settings.given)
-        tls = read_tls(name, given) if protocol.endswith("SSL") else None
-        if told is None and host in WILDCARDS:
-            raise SettingsError(
-                f"listening on all addresses ({host or '*'}) needs --advertise HOST:PORT, which clients can reach"
-            )
-        check_exposure(settings, name, protocol, host, given)
-        try:
-            rules = mapping_rules(given.get("ssl.principal.mapping.rules", "DEFAULT"))
-        except TlsError as error:
-            raise SettingsError(str(error)) from error
-        listeners.append(Listener(name, protocol, host or "0.0.0.0", port, told, tls, rules))
-    if not listeners:
-        raise SettingsError("listeners: there must be one for clients")
-    if len({listener.name for listener in listeners}) != len(listeners):
-        raise SettingsError("listeners: each must have a name of its own")
-    if advertised:
-        raise SettingsError(f"advertised.listeners: {', '.join(advertised)} is not among listeners")
+    """Raises SettingsError with all that is wrong with them."""
+    listeners, found = examine_listeners(settings)
+    if found:
+        raise SettingsError(*found)
     return listeners
 
 
-def check_mechanisms(settings: Settings) -> None:
-    for mechanism in settings.sasl_mechanisms():
+def examine_listeners(settings: Settings) -> tuple[list[Listener], list[str]]:
+    """The listeners that can be served, and what is wrong with them and with the others, on one line each."""
+    try:
+        protocols = protocol_map(settings.listener_security_protocol_map)
+        addresses = split_addresses(settings.listeners, "listeners")
+        advertised = split_addresses(settings.advertised_listeners, "advertised.listeners")
+    except SettingsError as error:
+        return [], list(error.problems)
+    of_controller = controller_names(settings)
+    names = [name for name, _, _ in addresses if name not in of_controller]
+    told = {name: (host, port) for name, host, port in advertised if name not in of_controller}
+    listeners: list[Listener] = []
+    found: list[str] = []
+    for name, host, port in addresses:
+        if name in of_controller:
+            continue
+        try:
+            listeners.append(read_listener(settings, (name, host, port), protocols.get(name), told.get(name)))
+        except SettingsError as error:
+            found += error.problems
+    if not names:
+        found.append("listeners: there must be one for clients")
+    if len(set(names)) != len(names):
+        found.append("listeners: each must have a name of its own")
+    unknown = [name for name in told if name not in names]
+    if unknown:
+        found.append(f"advertised.listeners: {', '.join(unknown)} is not among listeners")
+    return listeners, found + strangers(settings, {*names, *of_controller})
+
+
+def strangers(settings: Settings, names: set[str]) -> list[str]:
+    """Settings for listeners that there are none of: a slip of the pen there would leave a listener open."""
+    known = {name.lower() for name in names}
+    return [
+        f"{key}: {listener} is not among listeners"
+        for key in settings.given
+        if (listener := split_listener_key(key)[0]) and listener not in known
+    ]
+
+
+def controller_names(settings: Settings) -> set[str]:
+    """The listeners that only a cluster's controllers use; they are not listened on here."""
+    named = settings.given.get("controller.listener.names", "CONTROLLER")
+    return {name.strip().upper() for name in named.split(",")}
+
+
+def read_listener(
+    settings: Settings, address: tuple[str, str, int], protocol: str | None, told: tuple[str, int] | None
+) -> Listener:
+    """Raises SettingsError."""
+    name, host, port = address
+    if protocol not in PROTOCOLS:
+        raise SettingsError(
+            f"listeners: {name} has no security protocol; listener.security.protocol.map must give it one of "
+            f"{', '.join(PROTOCOLS)}"
+        )
+    given = listener_settings(name, settings.given)
+    if told is None and host in WILDCARDS:
+        raise SettingsError(
+            f"listener {name} on all addresses ({host or '*'}) needs --advertise HOST:PORT, which clients can reach"
+        )
+    check_exposure(settings, name, protocol, host, given)
+    check_mechanisms(settings, name, protocol)
+    tls = read_tls(name, given) if protocol.endswith("SSL") else None
+    try:
+        rules = mapping_rules(given.get("ssl.principal.mapping.rules", "DEFAULT"))
+    except TlsError as error:
+        raise SettingsError(str(error)) from error
+    return Listener(name, protocol, host or "0.0.0.0", port, told, tls, rules)
+
+
+def check_mechanisms(settings: Settings, name: str, protocol: str) -> None:
+    """Raises SettingsError for mechanisms that are not served, and for none where clients must log in."""
+    mechanisms = settings.sasl_mechanisms(name)
+    for mechanism in mechanisms:
         if mechanism not in MECHANISMS:
-            raise SettingsError(f"sasl.enabled.mechanisms: {mechanism} is not served; {', '.join(MECHANISMS)} are")
+            raise SettingsError(
+                f"sasl.enabled.mechanisms of listener {name}: {shown(mechanism)} is not served; "
+                f"{', '.join(MECHANISMS)} are"
+            )
+    if protocol.startswith("SASL") and not mechanisms:
+        raise SettingsError(f"sasl.enabled.mechanisms of listener {name}: without one nobody could log in")
 
 
 def protocol_map(text: str) -> dict[str, str]:
@@ -133,26 +194,43 @@ def read_tls(name: str, given: Mapping[str, str]) -> TlsFiles:
             f"listener {name} needs ssl.keystore.location, a PEM file with its certificate chain and private key"
         )
     client_auth = given.get("ssl.client.auth", "none").lower()
-    if client_auth not in CLIENT_AUTH:
-        raise SettingsError(f"ssl.client.auth must be none, requested or required, not {client_auth!r}")
     authorities = given.get("ssl.truststore.location")
     if client_auth != "none" and authorities is None:
-        raise SettingsError("ssl.client.auth needs ssl.truststore.location, a PEM file of the authorities to trust")
+        raise SettingsError(
+            f"listener {name}: ssl.client.auth needs ssl.truststore.location, a PEM file of the authorities to trust"
+        )
+    versions = split_items(given.get("ssl.enabled.protocols", "")) or tuple(VERSIONS)
+    suites = split_items(given.get("ssl.cipher.suites", ""))
     try:
-        return TlsFiles(location, None, given.get("ssl.key.password"), authorities, client_auth)
+        return TlsFiles(
+            location, None, given.get("ssl.key.password"), authorities, client_auth, versions=versions, suites=suites
+        )
     except TlsError as error:
         raise SettingsError(f"listener {name}: {error}") from error
 
 
+def split_items(text: str) -> tuple[str, ...]:
+    return tuple(item.strip() for item in text.split(",") if item.strip())
+
+
 def check_exposure(settings: Settings, name: str, protocol: str, host: str, given: Mapping[str, str]) -> None:
-    """Raises SettingsError for an address that strangers can reach, unless it is encrypted and they must say who they are."""
+    """Raises SettingsError for an address that strangers can reach, unless it is encrypted and they must log in."""
     has_mutual_tls = protocol == "SSL" and given.get("ssl.client.auth", "").lower() == "required"
     if settings.headwater_insecure or is_loopback(host) or protocol == "SASL_SSL" or has_mutual_tls:
         return
     raise SettingsError(
-        f"listener {name} on {host or 'all addresses'} would let anyone in: use SASL_SSL, or SSL with "
-        "ssl.client.auth=required, or say --insecure"
+        f"listener {name} on {host or 'all addresses'} would let anyone in who can reach it: use SASL_SSL, or SSL with "
+        "ssl.client.auth=required, or an address of the loopback, or say --insecure"
     )
+
+
+def check_metrics_exposure(settings: Settings, host: str) -> None:
+    """Raises SettingsError for a metrics port that strangers can reach: it is neither encrypted nor asks who they are."""
+    if not (settings.headwater_insecure or is_loopback(host)):
+        raise SettingsError(
+            f"--metrics on {host or 'all addresses'} would show anyone what this broker does: use an address of the "
+            "loopback, or say --insecure"
+        )
 
 
 def is_loopback(host: str) -> bool:

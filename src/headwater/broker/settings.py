@@ -1,31 +1,44 @@
 """The broker's settings, under Kafka's names.
 
 They come, later ones over earlier ones, from `server.properties`, from variables (`HEADWATER_LOG_RETENTION_HOURS` is
-`log.retention.hours`) and from `--set key=value`. A key that Kafka does not know either is an error that names it. One
-that Kafka knows and that has no meaning here (replication, controllers, tiered storage) is taken, described as set, and
-otherwise without effect.
+`log.retention.hours`; two underscores are one) and from `--set key=value`. Every value is checked before the start, as
+Kafka checks it, and all that is wrong is reported at once. `setting_classes.py` says what each of Kafka's keys does here.
 """
 
 import difflib
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache
-from importlib.resources import files
 from typing import Any
 
+from headwater.broker.definitions import (
+    INT_MAX,
+    ConfigError,
+    ConfigType,
+    Definition,
+    definitions,
+    shown,
+)
+from headwater.broker.setting_classes import AUTHORIZERS, LISTENER_SETTINGS, refusal
+
 ENVIRONMENT_PREFIX = "HEADWATER_"
-NOT_SETTINGS = frozenset({"HEADWATER_BOOTSTRAP_SERVER"})  # an option of the other commands
+LISTENER_PREFIX = "listener.name."
+# Options of the other commands.
+NOT_SETTINGS = frozenset({"HEADWATER_BOOTSTRAP_SERVER", "HEADWATER_PASSWORD"})
 HOUR_MS = 3_600_000
 
 
 class SettingsError(ValueError):
-    """A setting that is unknown or has a value that it cannot have; the message names it."""
+    """Settings that are unknown or have values that they cannot have; each of `problems` names one, on one line."""
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
 
 
 @dataclass(slots=True)
 class Settings:
-    """The settings that have an effect. A field's name is Kafka's key with underscores for dots."""
+    """The settings that have a field of their own. A field's name is Kafka's key with underscores for dots."""
 
     node_id: int = 1
     listeners: str = "PLAINTEXT://127.0.0.1:9092"
@@ -50,6 +63,7 @@ class Settings:
     message_max_bytes: int = 1_048_588
     fetch_max_bytes: int = 57_671_680
     max_incremental_fetch_session_cache_slots: int = 1000
+    max_request_partition_size_limit: int = 2000
     log_retention_check_interval_ms: int = 300_000
     log_flush_offset_checkpoint_interval_ms: int = 60_000
     log_cleaner_enable: bool = True
@@ -88,31 +102,33 @@ class Settings:
     headwater_open_files_max: int = 0
     given: dict[str, str] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        check_settings(self)
-
     @classmethod
     def from_pairs(cls, pairs: Mapping[str, str]) -> "Settings":
-        """Settings from Kafka's keys; raises SettingsError for an unknown key or a wrong value."""
+        """Settings from Kafka's keys; raises SettingsError with every key that is unknown or has a wrong value."""
+        found = problems(pairs)
+        if found:
+            raise SettingsError(*found.values())
+        return cls.parsed(pairs)
+
+    @classmethod
+    def parsed(cls, pairs: Mapping[str, str]) -> "Settings":
+        """Settings from pairs in which `problems` found none."""
         values: dict[str, Any] = {}
-        for key, text in pairs.items():
-            default = own_defaults().get(key)
-            if default is None:
-                check_known(key)
-                continue
-            values[key.replace(".", "_")] = parse_value(key, text, default)
+        for key, text in with_synonyms(pairs).items():
+            if key in own_defaults():
+                value = setting_definition(key).parse(text)
+                values[key.replace(".", "_")] = ",".join(value) if isinstance(value, list) else value
         return cls(**values, given=dict(pairs))
 
-    def sasl_mechanisms(self) -> list[str]:
-        return [name.strip() for name in self.sasl_enabled_mechanisms.split(",") if name.strip()]
+    def sasl_mechanisms(self, listener: str = "") -> list[str]:
+        """The mechanisms of a listener: its own, or those of all."""
+        own = self.given.get(f"{LISTENER_PREFIX}{listener.lower()}.sasl.enabled.mechanisms")
+        text = self.sasl_enabled_mechanisms if own is None else own
+        return [name.strip() for name in text.split(",") if name.strip()]
 
     def described(self) -> dict[str, str]:
         """The keys that have an effect, with their values as text."""
         return {key: value_text(getattr(self, key.replace(".", "_"))) for key in own_defaults()}
-
-
-def value_text(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 @cache
@@ -120,83 +136,192 @@ def own_defaults() -> dict[str, Any]:
     return {f.name.replace("_", "."): f.default for f in fields(Settings) if f.name != "given"}
 
 
+def whole(name: str, default: int, low: int, high: int = INT_MAX) -> Definition:
+    return Definition(name, ConfigType.LONG, str(default), low, high)
+
+
+# Keys that Kafka's ConfigDefs do not have: Headwater's own, and those of Kafka's authorizer.
+OWN_DEFINITIONS = {
+    d.name: d
+    for d in (
+        Definition("super.users", ConfigType.STRING, ""),
+        Definition("allow.everyone.if.no.acl.found", ConfigType.BOOLEAN, "false"),
+        Definition("replication.factor.clamp", ConfigType.BOOLEAN, "false"),
+        Definition("headwater.insecure", ConfigType.BOOLEAN, "false"),
+        Definition("headwater.durability", ConfigType.STRING, "journal", values=("journal", "page-cache")),
+        whole("headwater.nodes", 1, 1, 1000),
+        whole("headwater.journal.file.bytes", 128 << 20, 1 << 16),
+        whole("headwater.open.files.max", 0, 0),
+    )
+}
+# Where Headwater needs a narrower range than Kafka: the lowest value that works. Intervals of nothing would spin.
+LOWEST = {
+    "node.id": 0,
+    "socket.request.max.bytes": 1024,
+    "queued.max.request.bytes": 1 << 20,
+    "max.connections": 1,
+    "default.replication.factor": 1,
+    "group.max.size": 1,
+    "log.cleaner.backoff.ms": 1,
+    "log.flush.offset.checkpoint.interval.ms": 1,
+    "log.cleaner.dedupe.buffer.size": 1 << 20,
+    "log.cleaner.threads": 1,
+    "log.roll.ms": 1,
+    "log.roll.jitter.ms": 0,
+}
+# Pairs of which the first must not be greater than the second.
+ORDERED = (
+    ("group.min.session.timeout.ms", "group.max.session.timeout.ms"),
+    ("socket.request.max.bytes", "queued.max.request.bytes"),
+    *(
+        (f"group.{kind}.{first}{what}", f"group.{kind}.{second}{what}")
+        for kind in ("consumer", "share", "streams")
+        for what in ("session.timeout.ms", "heartbeat.interval.ms", "assignment.interval.ms")
+        for first, second in (("min.", ""), ("", "max."))
+    ),
+)
+RETENTION_KEYS = ("log.retention.ms", "log.retention.minutes", "log.retention.hours")
+SECRET_ENDINGS = ("password", "secret", "passphrase", "jaas.config")
+
+
 @cache
-def kafka_configs() -> dict[str, Any]:
-    """What Kafka knows of its configurations: lists of entries for `topic`, `broker` and `group`."""
-    return dict(json.loads(files("headwater.broker").joinpath("data/configs.json").read_text()))
+def setting_definition(key: str) -> Definition:
+    """How a setting is checked. Raises KeyError for one that neither Kafka nor Headwater has."""
+    found = OWN_DEFINITIONS.get(key) or definitions("broker")[key]
+    if key in own_defaults() and not isinstance(own_defaults()[key], str):
+        found = found._replace(default=value_text(own_defaults()[key]))
+    return found._replace(low=LOWEST[key]) if key in LOWEST else found
 
 
 @cache
 def broker_keys() -> frozenset[str]:
     """Every key that may be set."""
-    hours = {"log.retention.hours", "log.retention.minutes", "log.retention.ms"}
-    rolls = {"log.roll.hours", "log.roll.ms", "log.roll.jitter.hours", "log.roll.jitter.ms", "broker.rack"}
-    known = {entry["name"] for entry in kafka_configs()["broker"]}
-    return frozenset(known | hours | rolls | set(own_defaults()))
+    return frozenset(definitions("broker")) | frozenset(OWN_DEFINITIONS)
 
 
-def check_known(key: str) -> None:
-    _, _, own = key.removeprefix("listener.name.").partition(".")
-    known = own if key.startswith("listener.name.") else key
-    if known not in broker_keys():
+def split_listener_key(key: str) -> tuple[str, str]:
+    """(listener, key) of `listener.name.LISTENER.key`; ("", key) of one for all."""
+    if not key.startswith(LISTENER_PREFIX):
+        return "", key
+    name, _, own = key.removeprefix(LISTENER_PREFIX).partition(".")
+    return name, own
+
+
+def is_secret(key: str) -> bool:
+    """Whether a setting's value must not be shown, whatever listener it is for."""
+    _, own = split_listener_key(key)
+    entry = definitions("broker").get(own)
+    return (entry is not None and entry.is_sensitive) or own.endswith(SECRET_ENDINGS)
+
+
+def with_synonyms(pairs: Mapping[str, str]) -> dict[str, str]:
+    """The pairs with `broker.id` as `node.id` and `log.dir` as `log.dirs`, which count where both are given."""
+    merged = dict(pairs)
+    for old, new in (("broker.id", "node.id"), ("log.dir", "log.dirs")):
+        if old in merged and new not in merged:
+            merged[new] = merged[old]
+    return merged
+
+
+def problems(pairs: Mapping[str, str]) -> dict[str, str]:
+    """What is wrong with each key, on one line each; empty where nothing is."""
+    found = {}
+    for key, text in pairs.items():
+        try:
+            check_setting(key, text)
+        except (SettingsError, ConfigError) as error:
+            found[key] = str(error)
+    sound = {key: text for key, text in pairs.items() if key not in found}
+    found.update(contradictions(sound))
+    return found
+
+
+def check_setting(key: str, text: str) -> None:
+    """Raises SettingsError or ConfigError for a key that is unknown, a wrong value, or one that cannot be served."""
+    listener, own = split_listener_key(key)
+    if own not in broker_keys():
         near = difflib.get_close_matches(key, broker_keys(), 1)
         hint = f"; did you mean {near[0]}?" if near else ""
-        raise SettingsError(f"unknown setting {key}{hint}")
-
-
-def parse_value(key: str, text: str, default: object) -> object:
-    text = text.strip()
-    if isinstance(default, bool):
-        if text.lower() not in ("true", "false"):
-            raise SettingsError(f"{key} must be true or false, not {text!r}")
-        return text.lower() == "true"
-    if isinstance(default, int):
-        try:
-            return int(text)
-        except ValueError:
-            raise SettingsError(f"{key} must be a whole number, not {text!r}") from None
-    return text
-
-
-def check_settings(settings: Settings) -> None:
-    if settings.headwater_durability not in ("journal", "page-cache"):
+        raise SettingsError(f"unknown setting {shown(key)}{hint}")
+    if listener and own not in LISTENER_SETTINGS:
         raise SettingsError(
-            f"headwater.durability must be journal or page-cache, not {settings.headwater_durability!r}"
+            f"{key}: {own} cannot be set for one listener here; set it for all, without {LISTENER_PREFIX}…"
         )
-    assignors = {name.strip() for name in settings.group_consumer_assignors.split(",")}
-    if not assignors or not assignors <= {"uniform", "range"}:
-        raise SettingsError("group.consumer.assignors must be uniform, range or both")
-    if settings.group_consumer_migration_policy not in ("disabled", "upgrade", "downgrade", "bidirectional"):
-        raise SettingsError(
-            "group.consumer.migration.policy must be disabled, upgrade, downgrade or bidirectional, not "
-            f"{settings.group_consumer_migration_policy!r}"
+    setting_definition(own).parse(text)
+    reason = refusal(own, text, setting_definition(own))
+    if reason is not None:
+        raise SettingsError(f"{key}: {reason}")
+
+
+def contradictions(pairs: Mapping[str, str]) -> dict[str, str]:
+    """What is wrong with sound values beside each other, and what Kafka checks beyond its ConfigDefs."""
+    found: dict[str, str] = {}
+
+    def value(key: str) -> Any:
+        definition = setting_definition(key)
+        return definition.parse(pairs.get(key, definition.default or ""))
+
+    for lesser, greater in ORDERED:
+        if (lesser in pairs or greater in pairs) and value(lesser) > value(greater):
+            key = lesser if lesser in pairs else greater
+            found[key] = f"{lesser} ({value(lesser)}) must not be greater than {greater} ({value(greater)})"
+    for key in RETENTION_KEYS:
+        if key in pairs and value(key) == 0:
+            found[key] = f"{key} must be -1 (for ever) or at least 1, not 0"
+    if {"broker.id", "node.id"} <= set(pairs) and value("broker.id") != value("node.id"):
+        found["broker.id"] = "node.id and broker.id must be the same; broker.id is deprecated"
+    if "broker.id" in pairs and value("broker.id") < 0:
+        found["broker.id"] = f"broker.id must be at least 0, not {value('broker.id')}"
+    for key in ("log.dirs", "log.dir"):
+        if key in pairs and len(value(key)) > 1:
+            found[key] = f"{key}: one directory is served, not {len(value(key))}"
+    if "authorizer.class.name" in pairs and value("authorizer.class.name") not in AUTHORIZERS:
+        found["authorizer.class.name"] = (
+            f"authorizer.class.name: only Kafka's own authorizer is served ({AUTHORIZERS[1]}), not "
+            f"{shown(value('authorizer.class.name'))}"
         )
-    for name, low in (
-        ("num_partitions", 1),
-        ("socket_request_max_bytes", 1024),
-        ("queued_max_request_bytes", 1 << 20),
-        ("headwater_journal_file_bytes", 1 << 16),
-        ("offsets_topic_num_partitions", 1),
-        ("transaction_state_log_num_partitions", 1),
-        ("transaction_max_timeout_ms", 1),
-        ("node_id", 0),
-        ("fetch_max_bytes", 1024),
-        ("max_connections", 1),
-        ("headwater_nodes", 1),
-        ("default_replication_factor", 1),
-        ("group_consumer_session_timeout_ms", 1),
-        ("group_consumer_heartbeat_interval_ms", 1),
-        ("group_consumer_max_size", 1),
-        ("group_max_size", 1),
-    ):
-        if getattr(settings, name) < low:
-            raise SettingsError(f"{name.replace('_', '.')} must be at least {low}, not {getattr(settings, name)}")
+    idle_ms, delay_ms = value("connections.max.idle.ms"), value("connection.failed.authentication.delay.ms")
+    if 0 <= idle_ms <= delay_ms:
+        found["connections.max.idle.ms"] = (
+            f"connections.max.idle.ms ({idle_ms}) must be greater than connection.failed.authentication.delay.ms "
+            f"({delay_ms}), or negative for no limit"
+        )
+    found.update(assignor_problem(pairs))
+    return found | lost_flushes(pairs)
+
+
+def assignor_problem(pairs: Mapping[str, str]) -> dict[str, str]:
+    key = "group.consumer.assignors"
+    names = {name.strip() for name in pairs.get(key, "uniform").split(",")}
+    return {} if names <= {"uniform", "range"} else {key: f"{key} must be uniform, range or both"}
+
+
+def lost_flushes(pairs: Mapping[str, str]) -> dict[str, str]:
+    """Flushes that are asked for are made by the journal; without it nothing would make them."""
+    if pairs.get("headwater.durability", "").strip() != "page-cache":
+        return {}
+    keys = ("log.flush.interval.messages", "log.flush.interval.ms")
+    return {
+        key: f"{key} cannot be served with headwater.durability=page-cache; the journal syncs every write"
+        for key in keys
+        if key in pairs and not setting_definition(key).is_default(pairs[key])
+    }
+
+
+def value_text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def environment_key(name: str) -> str:
+    """HEADWATER_NUM_PARTITIONS as `num.partitions`; two underscores stand for one."""
+    parts = name.removeprefix(ENVIRONMENT_PREFIX).lower().split("__")
+    return "_".join(part.replace("_", ".") for part in parts)
 
 
 def environment_pairs(environment: Mapping[str, str]) -> dict[str, str]:
     """The settings among environment variables."""
     return {
-        name.removeprefix(ENVIRONMENT_PREFIX).lower().replace("_", "."): value
+        environment_key(name): value
         for name, value in environment.items()
         if name.startswith(ENVIRONMENT_PREFIX) and name not in NOT_SETTINGS
     }

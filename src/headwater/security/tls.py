@@ -1,12 +1,19 @@
-"""TLS for listeners: certificates in PEM files, read again when they change, and the principal of a client's certificate."""
+"""TLS for listeners: certificates in PEM files, read again when they change, and the principal of a client's certificate.
+
+Every reading makes a new context, and takes the place of the one before only if all of it is sound: a certificate whose
+key is not there yet changes nothing. Connections keep the context that they began with; new ones get the latest, so an
+authority that was taken out of the file is not trusted by any handshake from then on, nor by a resumed session.
+"""
 
 import os
 import re
 import ssl
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from headwater.security.acls import ANONYMOUS
+from headwater.security.cipher_suites import VERSIONS, restrict
+from headwater.security.cipher_suites import TlsError as TlsError
 
 CLIENT_AUTH = {"none": ssl.CERT_NONE, "requested": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
 # How names of X.500 attributes are written in a distinguished name (RFC 2253); others keep OpenSSL's name.
@@ -25,12 +32,17 @@ SHORT_NAMES = {
 RULE = re.compile(r"\s*(?:(DEFAULT)|RULE:((?:\\.|[^\\/])*)/((?:\\.|[^\\/])*)/([LU]?))\s*(?:,|$)")
 
 
-class TlsError(ValueError):
-    """A certificate, key or rule that cannot be used; the message names it and says what to do."""
+class ReloadedContext(ssl.SSLContext):
+    """What a listening socket is given once: each connection begins with the context that is in force at that time."""
+
+    current: ssl.SSLContext
+
+    def wrap_bio(self, *arguments: Any, **options: Any) -> ssl.SSLObject:
+        return self.current.wrap_bio(*arguments, **options)
 
 
 class TlsFiles:
-    """The files of one listener, and the context that is made of them."""
+    """The files of one listener, and the context that is made of them. Raises TlsError."""
 
     def __init__(
         self,
@@ -39,21 +51,26 @@ class TlsFiles:
         password: str | None = None,
         authorities: str | None = None,
         client_auth: str = "none",
+        *,
+        versions: Sequence[str] = tuple(VERSIONS),
+        suites: Sequence[str] = (),
     ) -> None:
         self.certificate, self.key, self.password = certificate, key, password
-        self.authorities = authorities
-        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self.context.minimum_version = ssl.TLSVersion.TLSv1_2
-        self.context.verify_mode = CLIENT_AUTH[client_auth]
+        self.authorities, self.client_auth = authorities, client_auth
+        self.versions, self.suites = versions, suites
+        self.context = ReloadedContext(ssl.PROTOCOL_TLS_SERVER)
         self.stamp = self.current_stamp()
-        self.load()
+        self.context.current = self.new_context()
 
-    def load(self) -> None:
-        """Reads the files. Raises TlsError; then what was loaded before stays in force."""
+    def new_context(self) -> ssl.SSLContext:
+        """A context of the files as they are now. Raises TlsError."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        restrict(context, self.versions, self.suites)
+        context.verify_mode = CLIENT_AUTH[self.client_auth]
         try:
-            self.context.load_cert_chain(self.certificate, self.key, self.password or (lambda: ""))
+            context.load_cert_chain(self.certificate, self.key, self.password or (lambda: ""))
             if self.authorities is not None:
-                self.context.load_verify_locations(self.authorities)
+                context.load_verify_locations(self.authorities)
         except (OSError, ssl.SSLError) as error:
             names = ", ".join(name for name in (self.certificate, self.key, self.authorities) if name)
             reason = error.strerror if not isinstance(error, ssl.SSLError) else error.reason or error
@@ -61,18 +78,19 @@ class TlsFiles:
                 f"TLS: {names} cannot be used: {reason}; PEM files with the certificate chain and its private key "
                 "are needed"
             ) from error
+        return context
 
     def current_stamp(self) -> tuple[Any, ...]:
         """What changes when a file does."""
         return tuple(stamp_of(path) for path in (self.certificate, self.key, self.authorities) if path)
 
     def reload_if_changed(self) -> bool:
-        """Takes changed files for the connections that come from now on. Raises TlsError."""
+        """Applies changed files to the connections that come from now on. Raises TlsError; then nothing has changed."""
         stamp = self.current_stamp()
         if stamp == self.stamp:
             return False
         self.stamp = stamp
-        self.load()
+        self.context.current = self.new_context()
         return True
 
 

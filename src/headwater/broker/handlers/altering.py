@@ -5,8 +5,8 @@ from typing import Any, TypeAlias
 
 from headwater.broker import dynamic_configs
 from headwater.broker.authorization import config_refusal
-from headwater.broker.configs import ConfigError
 from headwater.broker.core import BrokerCore
+from headwater.broker.definitions import ConfigError
 from headwater.broker.dispatch import Request
 from headwater.broker.metadata import MetadataError
 from headwater.effects.waits import Deferred

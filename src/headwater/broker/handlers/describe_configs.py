@@ -7,11 +7,12 @@ from collections.abc import Iterable
 
 from headwater.broker import configs
 from headwater.broker.authorization import config_refusal
-from headwater.broker.configs import ConfigSource, ConfigType
+from headwater.broker.configs import ConfigSource
 from headwater.broker.core import BrokerCore
+from headwater.broker.definitions import ConfigType, kafka_configs
 from headwater.broker.dispatch import Request
 from headwater.broker.dynamic_configs import broker_types, described_settings, dynamic_keys
-from headwater.broker.settings import kafka_configs
+from headwater.broker.settings import is_secret
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.describe_configs import DescribeConfigsRequest, DescribeConfigsResponse
 from headwater.security.acls import Operation
@@ -73,7 +74,7 @@ def topic_entries(core: BrokerCore, own: dict[str, str]) -> Iterable[Entry]:
 def broker_entries(core: BrokerCore) -> Iterable[Entry]:
     """What was set at run time, then what was given, then what has an effect here, then Kafka's default."""
     own = described_settings(core)
-    known = {entry["name"]: entry for entry in kafka_configs()["broker"]}
+    known = {entry["name"]: entry for entry in kafka_configs()["broker"] if "since" not in entry}
     dynamic = dynamic_keys()
     for name in sorted({*known, *own, *(key for layer, _ in core.config_layers for key in layer)}):
         entry = known.get(name, {"type": ConfigType.STRING, "default": own.get(name), "sensitive": False})
@@ -82,7 +83,7 @@ def broker_entries(core: BrokerCore) -> Iterable[Entry]:
         if default is not None or not synonyms:
             synonyms.append(Synonym(name, default, ConfigSource.DEFAULT))
         value, source = synonyms[0].value, synonyms[0].source
-        is_sensitive = entry["sensitive"] or name.endswith("password")
+        is_sensitive = is_secret(name)
         if is_sensitive:
             value, synonyms = None, []
         yield Entry(name, value, name not in dynamic, source, is_sensitive, synonyms, entry["type"])

@@ -11,7 +11,6 @@ from headwater.protocol.messages.describe_topic_partitions import (
 )
 from headwater.security.acls import Operation, ResourceType
 
-PARTITIONS_MAX = 2000
 TopicResponse = DescribeTopicPartitionsResponse.DescribeTopicPartitionsResponseTopic
 PartitionResponse = DescribeTopicPartitionsResponse.DescribeTopicPartitionsResponsePartition
 
@@ -20,7 +19,7 @@ def handle(core: BrokerCore, request: Request) -> DescribeTopicPartitionsRespons
     body: DescribeTopicPartitionsRequest = request.body
     names = sorted({topic.name for topic in body.topics} or core.metadata.topics)
     cursor = body.cursor
-    left = max(1, min(body.response_partition_limit, PARTITIONS_MAX))
+    left = max(1, min(body.response_partition_limit, core.settings.max_request_partition_size_limit))
     response = DescribeTopicPartitionsResponse()
     for name in names:
         if cursor is not None and name < cursor.topic_name:

@@ -4,8 +4,10 @@ topic, a broker or a group (KIP-339).
 
 from headwater.broker import configs
 from headwater.broker.core import BrokerCore
+from headwater.broker.definitions import ConfigType, definitions, parse_as, shown
 from headwater.broker.dispatch import Request
-from headwater.broker.handlers.altering import TOPIC, Changes, alter_all, present
+from headwater.broker.dynamic_configs import merged
+from headwater.broker.handlers.altering import BROKER, TOPIC, Changes, alter_all, present
 from headwater.broker.metadata import MetadataError
 from headwater.effects.waits import Deferred
 from headwater.protocol.error_codes import ErrorCode
@@ -49,12 +51,17 @@ def wanted_changes(core: BrokerCore, resource: IncrementalAlterConfigsRequest.Al
 def changed_list(
     core: BrokerCore, own: dict[str, str], config: IncrementalAlterConfigsRequest.AlterableConfig, kind: int
 ) -> str:
-    entry = configs.topic_entries().get(config.name) if kind == TOPIC else None
-    if entry is None or entry["type"] != configs.ConfigType.LIST:
-        message = f"Can't {'append' if config.config_operation == APPEND else 'subtract'} to key {config.name}"
+    scope = {TOPIC: "topic", BROKER: "broker"}.get(kind)
+    entry = definitions(scope).get(config.name) if scope is not None else None
+    if entry is None or entry.type != ConfigType.LIST:
+        message = f"Can't {'append' if config.config_operation == APPEND else 'subtract'} to key {shown(config.name)}"
         raise MetadataError(ErrorCode.INVALID_CONFIG, f"{message} because its type is not LIST.")
-    current = configs.parse(config.name, configs.effective(config.name, own, core.config_layers).value)
-    items = configs.parse(config.name, config.value or "")
+    if scope == "topic":
+        text = configs.effective(config.name, own, core.config_layers).value
+    else:
+        text = own.get(config.name, merged(core.config_layers).get(config.name, entry.default or ""))
+    current = parse_as(ConfigType.LIST, config.name, text)
+    items = parse_as(ConfigType.LIST, config.name, config.value or "")
     if config.config_operation == APPEND:
         return ",".join([*current, *(item for item in items if item not in current)])
     return ",".join(item for item in current if item not in items)

@@ -14,7 +14,7 @@ NONCE_BYTES = 18
 def handle(core: BrokerCore, request: Request) -> SaslHandshakeResponse:
     body: SaslHandshakeRequest = request.body
     connection = request.connection
-    enabled = core.settings.sasl_mechanisms()
+    enabled = core.settings.sasl_mechanisms(connection.endpoint.listener)
     if not connection.endpoint.has_sasl:
         return SaslHandshakeResponse(ErrorCode.ILLEGAL_SASL_STATE, [])
     if body.mechanism not in enabled:

@@ -1,0 +1,53 @@
+"""Writes the tables of settings without effect and of refused ones into docs/reference/settings.md.
+
+`--check` changes nothing and fails where the document differs from `broker/setting_classes.py`.
+"""
+
+import sys
+from pathlib import Path
+
+from headwater.broker.setting_classes import REFUSED, WITHOUT_EFFECT
+
+DOCUMENT = Path(__file__).parents[1] / "docs" / "reference" / "settings.md"
+MARK = "<!-- from here on written by codegen/settings_tables.py -->\n"
+
+
+def named(keys: tuple[str, ...]) -> str:
+    return ", ".join(f"`{key}*`" if key.endswith(".") else f"`{key}`" for key in keys)
+
+
+def tables() -> str:
+    lines = [
+        "",
+        "## Accepted without effect",
+        "",
+        "The broker names those that are set in a line when it starts. `*` stands for every key that begins so.",
+        "",
+        "| because | keys |",
+        "|---|---|",
+        *(f"| {reason} | {named(keys)} |" for reason, keys in WITHOUT_EFFECT.items()),
+        "",
+        "## Refused",
+        "",
+        "The broker does not start with them, unless the value is Kafka's default or asks for what is so anyway.",
+        "",
+        "| keys | because |",
+        "|---|---|",
+        *(f"| {named(refusal.keys)} | {refusal.reason} |" for refusal in REFUSED),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> int:
+    text = DOCUMENT.read_text()
+    wanted = text[: text.index(MARK) + len(MARK)] + tables()
+    if "--check" not in sys.argv:
+        DOCUMENT.write_text(wanted)
+    elif wanted != text:
+        print(f"{DOCUMENT.name} differs from setting_classes.py; run codegen/settings_tables.py", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,166 @@
+"""What Kafka knows of its configurations, and how a value is checked: type, range, allowed values.
+
+The data are Kafka's own (`data/configs.json`, read from its ConfigDefs), so a value is accepted here if Kafka accepts it.
+Settings that only Headwater has are defined beside them. A number is what Java reads as one: ASCII digits with a sign,
+no underscores.
+"""
+
+import json
+import math
+import re
+from enum import IntEnum
+from functools import cache
+from importlib.resources import files
+from typing import Any, NamedTuple
+
+SHORT_MAX = 2**15 - 1
+INT_MAX = 2**31 - 1
+LONG_MAX = 2**63 - 1
+WHOLE_NUMBER = re.compile(r"[+-]?[0-9]{1,20}", re.ASCII)
+NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,4})?", re.ASCII)
+SHOWN_CHARACTERS_MAX = 100
+
+
+class ConfigError(ValueError):
+    """A configuration that is unknown or has a value that it cannot have: INVALID_CONFIG."""
+
+
+class ConfigType(IntEnum):
+    """As DescribeConfigs numbers them."""
+
+    UNKNOWN = 0
+    BOOLEAN = 1
+    STRING = 2
+    INT = 3
+    SHORT = 4
+    LONG = 5
+    DOUBLE = 6
+    LIST = 7
+    CLASS = 8
+    PASSWORD = 9
+
+
+BOUNDS = {ConfigType.INT: INT_MAX, ConfigType.SHORT: SHORT_MAX, ConfigType.LONG: LONG_MAX}
+
+
+class Definition(NamedTuple):
+    """One configuration. `low` and `high` include themselves; `also` is allowed beside them."""
+
+    name: str
+    type: ConfigType
+    default: str | None = None
+    low: float | None = None
+    high: float | None = None
+    also: int | None = None
+    values: tuple[str, ...] = ()
+    is_case_ignored: bool = False
+    is_strict_list: bool = False
+    must_not_be_empty: bool = False
+    is_sensitive: bool = False
+    is_dynamic: bool = False
+
+    def parse(self, text: str) -> Any:
+        """The value; raises ConfigError for one that Kafka refuses."""
+        value = parse_as(self.type, self.name, text)
+        if self.type == ConfigType.LIST:
+            self.check_list(value)
+        elif isinstance(value, str):
+            self.check_text(value)
+        elif not isinstance(value, bool) and value != self.also:
+            self.check_range(value)
+        return value
+
+    def check_range(self, value: float) -> None:
+        what = f"Invalid value {value} for configuration {self.name}"
+        if self.low is not None and value < self.low:
+            raise ConfigError(f"{what}: Value must be at least {self.low}")
+        if self.high is not None and value > self.high:
+            raise ConfigError(f"{what}: Value must be no more than {self.high}")
+
+    def check_text(self, value: str) -> None:
+        allowed = {v.upper() for v in self.values} if self.is_case_ignored else set(self.values)
+        if self.values and (value.upper() if self.is_case_ignored else value) not in allowed:
+            raise ConfigError(
+                f"Invalid value {shown(value)} for configuration {self.name}: "
+                f"String must be one of: {', '.join(self.values)}"
+            )
+        if self.must_not_be_empty and not value:
+            raise ConfigError(f"Invalid value  for configuration {self.name}: String must be non-empty")
+
+    def check_list(self, items: list[str]) -> None:
+        if self.must_not_be_empty and not items:
+            raise ConfigError(f"Configuration '{self.name}' must not be empty.")
+        if self.is_strict_list and "" in items:
+            raise ConfigError(f"Configuration '{self.name}' values must not be empty.")
+        for item in items:
+            if self.values and item not in self.values:
+                raise ConfigError(
+                    f"Invalid value {shown(item)} for configuration {self.name}: "
+                    f"String must be one of: {', '.join(self.values)}"
+                )
+
+    def is_default(self, text: str) -> bool:
+        """Whether a valid value only says what is so without it."""
+        if self.default is None:
+            return not text.strip()
+        return bool(parse_as(self.type, self.name, text) == parse_as(self.type, self.name, self.default))
+
+
+def shown(text: str) -> str:
+    """A wrong value for an error message: of bounded length, on one line."""
+    text = text if text.isprintable() else ascii(text)
+    return text if len(text) <= SHOWN_CHARACTERS_MAX else text[:SHOWN_CHARACTERS_MAX] + "…"
+
+
+def parse_as(type_: int, name: str, text: str) -> Any:
+    """A value of that type; raises ConfigError. A list is without its repeated items."""
+    text = text.strip()
+    if type_ == ConfigType.BOOLEAN:
+        if text.lower() not in ("true", "false"):
+            raise ConfigError(
+                f"Invalid value {shown(text)} for configuration {name}: Expected value to be either true or false"
+            )
+        return text.lower() == "true"
+    if type_ in BOUNDS:
+        bound = BOUNDS[ConfigType(type_)]
+        if WHOLE_NUMBER.fullmatch(text) and -bound - 1 <= int(text) <= bound:
+            return int(text)
+    elif type_ == ConfigType.DOUBLE:
+        if NUMBER.fullmatch(text) and math.isfinite(float(text)):
+            return float(text)
+    elif type_ == ConfigType.LIST:
+        return list(dict.fromkeys(item.strip() for item in text.split(","))) if text else []
+    else:
+        return text
+    kind = ConfigType(type_).name
+    raise ConfigError(f"Invalid value {shown(text)} for configuration {name}: Not a number of type {kind}")
+
+
+@cache
+def kafka_configs() -> dict[str, Any]:
+    """What Kafka knows of its configurations: lists of entries for `topic`, `broker` and `group`."""
+    return dict(json.loads(files("headwater.broker").joinpath("data/configs.json").read_text()))
+
+
+@cache
+def definitions(scope: str) -> dict[str, Definition]:
+    """Kafka's definitions for `topic`, `broker` or `group`, by name."""
+    return {entry["name"]: definition_of(entry) for entry in kafka_configs()[scope]}
+
+
+def definition_of(entry: dict[str, Any]) -> Definition:
+    low, high = entry.get("range", (None, None))
+    return Definition(
+        entry["name"],
+        ConfigType(entry["type"]),
+        entry["default"],
+        low,
+        high,
+        entry.get("or"),
+        tuple(entry.get("values", ())),
+        entry.get("any_case", False),
+        entry.get("is_strict", False),
+        entry.get("not_empty", False),
+        entry.get("sensitive", False),
+        entry.get("dynamic", False),
+    )

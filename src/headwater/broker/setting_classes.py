@@ -1,0 +1,310 @@
+"""What each of Kafka's broker settings does here. Every one is in exactly one of three classes.
+
+Honoured: it does what it does in Kafka. Without effect: accepted and described, and named in a line at the start; the
+reason says why nothing is lost. Refused: the broker does not start with it, because to ignore it would be a surprise for
+security or durability. A setting that only asks for what is so anyway is never refused.
+
+`docs/reference/settings.md` has these tables too; a test compares them, and goes through all keys of Kafka 4.4.
+"""
+
+from collections.abc import Callable
+from enum import Enum
+from typing import NamedTuple
+
+from headwater.broker.definitions import Definition
+
+AUTHORIZERS = (
+    "",
+    "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+    "kafka.security.authorizer.AclAuthorizer",
+)
+# What may be set for one listener too, as `listener.name.NAME.key`.
+LISTENER_SETTINGS = frozenset(
+    {
+        "sasl.enabled.mechanisms",
+        "ssl.cipher.suites",
+        "ssl.client.auth",
+        "ssl.enabled.protocols",
+        "ssl.key.password",
+        "ssl.keystore.location",
+        "ssl.keystore.type",
+        "ssl.principal.mapping.rules",
+        "ssl.truststore.location",
+        "ssl.truststore.type",
+    }
+)
+# What has no field in Settings: other names of fields, and the defaults of topics.
+HONOURED = LISTENER_SETTINGS | {
+    "broker.id",
+    "controller.listener.names",
+    "log.cleaner.delete.retention.ms",
+    "log.cleaner.max.compaction.lag.ms",
+    "log.cleaner.min.cleanable.ratio",
+    "log.cleaner.min.compaction.lag.ms",
+    "log.cleanup.policy",
+    "log.dir",
+    "log.index.interval.bytes",
+    "log.index.size.max.bytes",
+    "log.message.timestamp.after.max.ms",
+    "log.message.timestamp.before.max.ms",
+    "log.message.timestamp.type",
+    "log.retention.bytes",
+    "log.retention.hours",
+    "log.retention.minutes",
+    "log.retention.ms",
+    "log.roll.hours",
+    "log.roll.ms",
+    "log.segment.bytes",
+    "compression.type",
+}
+# Reason: keys, or beginnings of keys, which end with a dot.
+WITHOUT_EFFECT: dict[str, tuple[str, ...]] = {
+    "there is one broker: nothing is replicated, elected or moved": (
+        "add.partitions.to.txn.retry.",
+        "alter.log.dirs.replication.quota.",
+        "auto.leader.rebalance.enable",
+        "broker.heartbeat.interval.ms",
+        "broker.session.timeout.ms",
+        "controlled.shutdown.enable",
+        "controller.performance.",
+        "controller.quorum.",
+        "controller.socket.timeout.ms",
+        "early.start.listeners",
+        "initial.broker.registration.timeout.ms",
+        "inter.broker.listener.name",
+        "internal.metadata.",
+        "leader.imbalance.check.interval.seconds",
+        "log.dir.failure.timeout.ms",
+        "metadata.log.max.",
+        "metadata.log.segment.",
+        "metadata.max.",
+        "min.insync.replicas",
+        "num.replica.",
+        "offsets.topic.replication.factor",
+        "replica.fetch.",
+        "replica.high.watermark.checkpoint.interval.ms",
+        "replica.lag.time.max.ms",
+        "replica.socket.",
+        "replication.quota.",
+        "request.timeout.ms",
+        "sasl.mechanism.controller.protocol",
+        "sasl.mechanism.inter.broker.protocol",
+        "security.inter.broker.protocol",
+        "server.max.startup.time.ms",
+        "socket.connection.setup.timeout.",
+        "ssl.endpoint.identification.algorithm",
+        "transaction.state.log.min.isr",
+        "transaction.state.log.replication.factor",
+        "unclean.leader.election.",
+    ),
+    "one thread serves all requests, and memory is bounded by queued.max.request.bytes": (
+        "background.threads",
+        "delete.records.purgatory.purge.interval.requests",
+        "fetch.purgatory.purge.interval.requests",
+        "group.coordinator.append.linger.ms",
+        "group.coordinator.background.threads",
+        "group.coordinator.cached.buffer.max.bytes",
+        "group.coordinator.threads",
+        "num.io.threads",
+        "num.network.threads",
+        "num.recovery.threads.per.data.dir",
+        "offsets.commit.timeout.ms",
+        "offsets.load.buffer.size",
+        "producer.purgatory.purge.interval.requests",
+        "queued.max.requests",
+        "transaction.state.log.load.buffer.size",
+    ),
+    "one process compacts one log at a time, at low priority": (
+        "log.cleaner.io.",
+        "log.cleaner.threads",
+    ),
+    "the journal syncs every write before it is acknowledged": (
+        "log.flush.interval.messages",
+        "log.flush.interval.ms",
+        "log.flush.scheduler.interval.ms",
+        "log.flush.start.offset.checkpoint.interval.ms",
+    ),
+    "files grow as they are written, roll at their time and are removed at once": (
+        "log.initial.task.delay.ms",
+        "log.preallocate",
+        "log.roll.jitter.hours",
+        "log.roll.jitter.ms",
+        "log.segment.delete.delay.ms",
+    ),
+    "the libraries' own levels and formats are used": (
+        "compression.gzip.level",
+        "compression.lz4.level",
+        "compression.zstd.level",
+        "offsets.topic.compression.codec",
+    ),
+    "the system sizes the buffers of sockets": (
+        "socket.listen.backlog.size",
+        "socket.receive.buffer.bytes",
+        "socket.send.buffer.bytes",
+    ),
+    "a new target assignment is made at once": (
+        "group.consumer.assignment.interval.ms",
+        "group.consumer.assignor.offload.enable",
+        "group.consumer.max.assignment.interval.ms",
+        "group.consumer.min.assignment.interval.ms",
+        "group.consumer.regex.refresh.interval.ms",
+    ),
+    "there are no share groups and no streams groups": (
+        "errors.deadletterqueue.",
+        "group.share.",
+        "group.streams.",
+        "share.coordinator.",
+        "share.fetch.",
+    ),
+    "there is no tiered storage": (
+        "follower.fetch.last.tiered.offset.enable",
+        "log.local.retention.",
+        "log.remote.copy.lag.",
+        "remote.fetch.",
+        "remote.list.",
+        "remote.log.index.",
+        "remote.log.manager.",
+        "remote.log.metadata.",
+        "remote.log.reader.",
+        "remote.log.storage.manager.",
+    ),
+    "there are no quotas, whose windows these are": (
+        "controller.quota.",
+        "quota.window.",
+    ),
+    "metrics are Prometheus's (--metrics); clients' telemetry is not offered": (
+        "kafka.metrics.polling.interval.secs",
+        "metrics.",
+        "telemetry.max.bytes",
+    ),
+    "there are no delegation tokens": (
+        "delegation.token.expiry.",
+        "delegation.token.max.lifetime.ms",
+    ),
+    "a certificate that changes on disk may have another subject": (
+        "ssl.allow.dn.changes",
+        "ssl.allow.san.changes",
+    ),
+    "partitions are always verified": ("transaction.partition.verification.enable",),
+}
+
+
+def items(text: str) -> list[str]:
+    return [item.strip() for item in text.split(",") if item.strip()]
+
+
+class Refusal(NamedTuple):
+    """Keys that are refused, or beginnings of keys, which end with a dot; `allows` says which values are fine all the same."""
+
+    reason: str
+    keys: tuple[str, ...]
+    allows: Callable[[str], bool] = lambda text: False
+
+
+REFUSED = (
+    Refusal(
+        "no Java class can be loaded here; leave it out",
+        (
+            "alter.config.policy.class.name",
+            "client.quota.callback.class",
+            "create.topic.policy.class.name",
+            "kafka.metrics.reporters",
+            "metric.reporters",
+            "principal.builder.class",
+            "replica.selector.class",
+            "sasl.client.callback.handler.class",
+            "sasl.server.callback.handler.class",
+            "security.providers",
+            "ssl.engine.factory.class",
+            "ssl.keymanager.algorithm",
+            "ssl.provider",
+            "ssl.secure.random.implementation",
+            "ssl.trustmanager.algorithm",
+        ),
+    ),
+    Refusal("values are not fetched from elsewhere; use variables or a file of its own", ("config.providers",)),
+    Refusal(
+        "users are kept in the broker, not in a JAAS configuration; `headwater user create NAME` makes one",
+        ("sasl.jaas.config",),
+    ),
+    Refusal(
+        "only PLAIN and SCRAM are served, no Kerberos and no OAuth",
+        ("sasl.kerberos.", "sasl.login.", "sasl.oauthbearer."),
+    ),
+    Refusal(
+        "a certificate and its key come from PEM files: ssl.keystore.location and ssl.truststore.location",
+        ("ssl.keystore.certificate.chain", "ssl.keystore.key", "ssl.truststore.certificates"),
+    ),
+    Refusal(
+        "a PEM file has no password but that of its key: ssl.key.password",
+        ("ssl.keystore.password", "ssl.truststore.password"),
+    ),
+    Refusal(
+        "ssl.enabled.protocols says which versions are served",
+        ("ssl.protocol",),
+        lambda text: text.strip() in ("TLS", "TLSv1.2"),
+    ),
+    Refusal("there are no delegation tokens", ("delegation.token.secret.key",)),
+    Refusal("there is no tiered storage", ("remote.log.storage.system.enable",)),
+    Refusal("two-phase commit is not served", ("transaction.two.phase.commit.enable",)),
+    Refusal("no unstable version is served", ("unstable.api.versions.enable", "unstable.feature.versions.enable")),
+    Refusal("the metadata live in log.dirs", ("metadata.log.dir",)),
+    Refusal("there is one directory, which cannot be cordoned", ("cordoned.log.dirs",)),
+    Refusal(
+        "this process is a broker and its own controller", ("process.roles",), lambda text: "broker" in items(text)
+    ),
+    Refusal(
+        "classic groups and those of KIP-848 are always served",
+        ("group.coordinator.rebalance.protocols",),
+        lambda text: {"classic", "consumer"} <= set(items(text)),
+    ),
+    Refusal(
+        "the rate of new connections is not limited; max.connections is a limit", ("max.connection.creation.rate",)
+    ),
+    Refusal(
+        "the limit for one address is not served; max.connections is a limit",
+        ("max.connections.per.ip", "max.connections.per.ip.overrides"),
+    ),
+    Refusal("a refused login is answered at once", ("connection.failed.authentication.delay.ms",)),
+    Refusal(
+        "what is received before a login is bounded by 64 KiB, which cannot be lowered",
+        ("sasl.server.max.receive.size",),
+        lambda text: int(text) >= 64 << 10,
+    ),
+    Refusal("a batch is unpacked up to 256 MiB, which cannot be changed", ("max.decompressed.message.bytes",)),
+)
+
+
+class SettingClass(Enum):
+    """What becomes of a setting."""
+
+    HONOURED = "honoured"
+    WITHOUT_EFFECT = "without effect"
+    REFUSED = "refused"
+
+
+def matches(key: str, keys: tuple[str, ...]) -> bool:
+    return any(key == each or (each.endswith(".") and key.startswith(each)) for each in keys)
+
+
+def reason_without_effect(key: str) -> str | None:
+    return next((reason for reason, keys in WITHOUT_EFFECT.items() if matches(key, keys)), None)
+
+
+def refusal(key: str, text: str, definition: Definition) -> str | None:
+    """Why a valid value is refused; None where it is not, or asks for what is so anyway."""
+    found = next((each for each in REFUSED if matches(key, each.keys)), None)
+    if found is None or definition.is_default(text) or found.allows(text):
+        return None
+    return found.reason
+
+
+def classes_of(key: str, own_keys: frozenset[str]) -> list[SettingClass]:
+    """The classes of one of Kafka's keys; `own_keys` are those that have a field. A test holds it to exactly one."""
+    found = []
+    if key in own_keys or key in HONOURED:
+        found.append(SettingClass.HONOURED)
+    if reason_without_effect(key) is not None:
+        found.append(SettingClass.WITHOUT_EFFECT)
+    found += [SettingClass.REFUSED for each in REFUSED if matches(key, each.keys)]
+    return found

@@ -1,0 +1,185 @@
+"""What AlterConfigs may change while the broker runs, and what becomes of what an earlier version stored."""
+
+import logging
+
+import pytest
+
+from headwater.broker import dynamic_configs
+from headwater.broker.configs import ConfigSource
+from headwater.protocol.apis import ApiKey
+from headwater.protocol.error_codes import ErrorCode
+from headwater.protocol.messages.alter_configs import AlterConfigsRequest
+from headwater.protocol.messages.create_topics import CreateTopicsRequest
+from headwater.protocol.messages.incremental_alter_configs import IncrementalAlterConfigsRequest
+
+from .harness import Harness
+
+TOPIC, BROKER, GROUP = 2, 4, 32
+SET, DELETE, APPEND, SUBTRACT = range(4)
+
+
+def alter(broker: Harness, kind: int, resource: str, name: str, value: str | None, operation: int = SET) -> int:
+    m = IncrementalAlterConfigsRequest
+    wanted = m.AlterConfigsResource(kind, resource, [m.AlterableConfig(name, operation, value)])
+    return int(broker.call(ApiKey.INCREMENTAL_ALTER_CONFIGS, 1, m([wanted])).responses[0].error_code)
+
+
+def replace(broker: Harness, kind: int, resource: str, **pairs: str) -> int:
+    m = AlterConfigsRequest
+    named = [m.AlterableConfig(name.replace("_", "."), value) for name, value in pairs.items()]
+    return int(
+        broker.call(ApiKey.ALTER_CONFIGS, 2, m([m.AlterConfigsResource(kind, resource, named)])).responses[0].error_code
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("sasl.enabled.mechanisms", "x"),
+        ("sasl.enabled.mechanisms", "PLAIN"),
+        ("listener.name.sasl_ssl.sasl.enabled.mechanisms", "x"),
+        ("sasl.jaas.config", "org.example.JndiLoginModule required;"),
+        ("listeners", "PLAINTEXT://0.0.0.0:1"),
+        ("listener.security.protocol.map", "SASL_SSL:PLAINTEXT"),
+        ("ssl.keystore.location", "/nowhere"),
+        ("listener.name.ssl.ssl.keystore.location", "/nowhere"),
+        ("ssl.client.auth", "none"),
+        ("principal.builder.class", "org.example.Builder"),
+        ("config.providers", "file"),
+        ("super.users", "User:mallory"),
+        ("authorizer.class.name", ""),
+        ("num.partitions", "3"),
+        ("no.such.key", "1"),
+    ],
+)
+@pytest.mark.parametrize("resource", ["", "1"])
+def test_nothing_that_decides_who_may_connect_changes_at_run_time(resource: str, name: str, value: str) -> None:
+    broker = Harness()
+    assert alter(broker, BROKER, resource, name, value) == ErrorCode.INVALID_REQUEST
+    assert replace(broker, BROKER, resource, **{name: value}) == ErrorCode.INVALID_REQUEST
+    assert broker.core.metadata.broker_configs.get(resource, {}) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("log.retention.ms", "soon"),
+        ("log.retention.ms", "0"),
+        ("log.segment.bytes", "1"),
+        ("log.cleanup.policy", "bogus"),
+        ("log.cleaner.dedupe.buffer.size", "1"),
+        ("max.connections", "0"),
+        ("num.io.threads", "0"),
+        ("compression.type", "GZIP"),
+    ],
+)
+def test_a_wrong_value_is_refused(name: str, value: str) -> None:
+    broker = Harness()
+    assert alter(broker, BROKER, "", name, value) == ErrorCode.INVALID_REQUEST
+    broker.create_topic("t")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("retention.ms", "1_000"), ("cleanup.policy", "delete,bogus"), ("segment.bytes", "1k")]
+)
+def test_a_wrong_value_of_a_topic_is_refused(name: str, value: str) -> None:
+    broker = Harness()
+    broker.create_topic("t")
+    assert alter(broker, TOPIC, "t", name, value) == ErrorCode.INVALID_CONFIG
+    assert replace(broker, TOPIC, "t", **{name: value}) == ErrorCode.INVALID_CONFIG
+    m = CreateTopicsRequest
+    wanted = m.CreatableTopic("u", 1, 1, configs=[m.CreatableTopicConfig(name, value)])
+    assert broker.call(ApiKey.CREATE_TOPICS, 7, m([wanted])).topics[0].error_code == ErrorCode.INVALID_CONFIG
+
+
+def test_a_compaction_lag_range_must_not_be_empty() -> None:
+    broker = Harness()
+    broker.create_topic("t", min_compaction_lag_ms="100")
+    assert alter(broker, TOPIC, "t", "max.compaction.lag.ms", "99") == ErrorCode.INVALID_CONFIG
+    assert alter(broker, TOPIC, "t", "max.compaction.lag.ms", "100") == 0
+
+
+@pytest.mark.parametrize("value", ["-1", "x", "0"])
+def test_a_wrong_value_of_a_group_is_refused(value: str) -> None:
+    assert alter(Harness(), GROUP, "g", "consumer.session.timeout.ms", value) == ErrorCode.INVALID_CONFIG
+
+
+def test_what_has_no_effect_here_may_change_as_in_kafka() -> None:
+    assert alter(Harness(), BROKER, "", "num.io.threads", "16") == 0
+
+
+def test_lists_of_the_broker_are_added_to() -> None:
+    broker = Harness()
+    assert alter(broker, BROKER, "", "log.cleanup.policy", "compact", APPEND) == 0
+    assert broker.core.metadata.broker_configs[""]["log.cleanup.policy"] == "delete,compact"
+    assert alter(broker, BROKER, "", "log.cleanup.policy", "delete", SUBTRACT) == 0
+    assert broker.core.metadata.broker_configs[""]["log.cleanup.policy"] == "compact"
+    assert alter(broker, BROKER, "", "log.retention.ms", "1", APPEND) == ErrorCode.INVALID_CONFIG
+
+
+def test_what_an_earlier_version_stored_is_named_and_ignored(caplog: pytest.LogCaptureFixture) -> None:
+    broker = Harness(**{"log.retention.hours": "5"})
+    stored = {"sasl.enabled.mechanisms": "x", "log.retention.ms": "soon", "log.segment.bytes": "2097152"}
+    broker.core.append_metadata(broker.core.metadata.config_records("", dict(stored), BROKER))
+    broker.sync()
+    with caplog.at_level(logging.WARNING):
+        broker.restart()
+    assert "sasl.enabled.mechanisms can only be set before the start" in caplog.text
+    assert "log.retention.ms" in caplog.text
+    assert broker.core.settings.sasl_mechanisms() == ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
+    broker.create_topic("t")
+    config = broker.core.log_config(broker.core.metadata.topics["t"])
+    assert (config.retention_ms, config.segment_bytes) == (5 * 3_600_000, 2097152)
+    # What is stored can be removed, and what is sound can be changed beside it.
+    assert alter(broker, BROKER, "", "log.segment.bytes", "1048576") == 0
+    assert alter(broker, BROKER, "", "sasl.enabled.mechanisms", None, DELETE) == 0
+    assert "sasl.enabled.mechanisms" not in broker.core.metadata.broker_configs[""]
+
+
+def test_stored_values_that_contradict_this_start_are_ignored(caplog: pytest.LogCaptureFixture) -> None:
+    broker = Harness()
+    assert alter(broker, BROKER, "", "log.flush.interval.messages", "1") == 0
+    broker.core.close()
+    broker.pairs["headwater.durability"] = "page-cache"
+    with caplog.at_level(logging.WARNING):
+        broker.core = broker.open()
+    assert "headwater.durability=page-cache" in caplog.text
+    assert [source for _, source in broker.core.config_layers] == [ConfigSource.STATIC_BROKER]
+
+
+def test_every_dynamic_key_takes_effect_at_once_or_has_none() -> None:
+    """Those that are honoured are read when they are used; the list changes only with a look at where that is."""
+    honoured = {
+        name
+        for name in dynamic_configs.dynamic_keys()
+        if not any(
+            name in keys or name.startswith(tuple(k for k in keys if k.endswith("."))) for keys in without_effect()
+        )
+    }
+    assert honoured == {
+        "compression.type",
+        "log.cleaner.dedupe.buffer.size",
+        "log.cleaner.delete.retention.ms",
+        "log.cleaner.max.compaction.lag.ms",
+        "log.cleaner.min.cleanable.ratio",
+        "log.cleaner.min.compaction.lag.ms",
+        "log.cleanup.policy",
+        "log.index.interval.bytes",
+        "log.index.size.max.bytes",
+        "log.message.timestamp.after.max.ms",
+        "log.message.timestamp.before.max.ms",
+        "log.message.timestamp.type",
+        "log.retention.bytes",
+        "log.retention.ms",
+        "log.roll.ms",
+        "log.segment.bytes",
+        "max.connections",
+        "message.max.bytes",
+        "producer.id.expiration.ms",
+    }
+
+
+def without_effect() -> list[tuple[str, ...]]:
+    from headwater.broker.setting_classes import WITHOUT_EFFECT
+
+    return list(WITHOUT_EFFECT.values())
