@@ -19,6 +19,7 @@ from headwater.broker.metadata import (
     METADATA_TOPIC,
     METADATA_TOPIC_ID,
     OFFSETS_TOPIC,
+    REMOVE_TOPIC,
     TRANSACTIONS_TOPIC,
     Metadata,
     Topic,
@@ -36,6 +37,7 @@ from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.records import Record
 from headwater.security.acls import Acls
 from headwater.storage.config import LogConfig
+from headwater.storage.errors import StorageError
 from headwater.storage.journal import Group
 from headwater.storage.log import Log
 from headwater.storage.store import LogStore
@@ -112,18 +114,37 @@ class BrokerCore:
     # -- start
 
     def load_metadata(self) -> Log:
-        """Brings the metadata back, then every log that the journal speaks of."""
-        log = self.store.open_log(METADATA_TOPIC, METADATA_TOPIC_ID, 0, METADATA_CONFIG)
-        self.store.recover_log(log)
+        """Brings the metadata back, then every log that the journal speaks of.
+
+        Raises StorageError where the metadata is damaged or incomplete: then nothing in the directory is touched.
+        """
+        store, metadata = self.store, self.metadata
+        log = store.open_log(METADATA_TOPIC, METADATA_TOPIC_ID, 0, METADATA_CONFIG)
+        synced = store.recovery_points.get((METADATA_TOPIC_ID, 0), 0)
+        if synced and (not log.on_disk or log.end_offset < synced):
+            end = log.end_offset if log.on_disk else 0
+            raise StorageError(
+                f"{log.directory} ends at offset {end}, but was on disk up to offset {synced}: a part of it is missing; "
+                "restore this directory from a copy"
+            )
+        store.recover_log(log)
+        deleted = set()
         for _, record in self.state_topics.read_records(log):
             if record.value is not None:
-                self.metadata.replay(decode_record(record.value))
-        self.store.leader_epoch = max(0, self.metadata.broker_epoch + (0 if self.store.was_clean else 1))
-        log.leader_epoch = self.store.leader_epoch
-        self.store.remove_strays(self.is_known_partition)
-        self.store.recover(self.find_partition)
-        if not self.store.was_clean:
-            self.append_metadata(self.metadata.register_broker(random_uuid(self.entropy)))
+                change = decode_record(record.value)
+                if change.RECORD_TYPE == REMOVE_TOPIC:
+                    deleted.add(change.topic_id)
+                metadata.replay(change)
+        if not log.end_offset and store.directories.has_logs(besides=METADATA_TOPIC):
+            raise StorageError(
+                f"{log.directory} is empty, but there are logs beside it: restore this directory from a copy"
+            )
+        store.leader_epoch = max(0, metadata.broker_epoch + (0 if store.was_clean else 1))
+        log.leader_epoch = store.leader_epoch
+        store.directories.sort(self.is_known_partition, deleted, set(metadata.by_id))
+        store.recover(self.find_partition)
+        if not store.was_clean:
+            self.append_metadata(metadata.register_broker(random_uuid(self.entropy)))
         return log
 
     def is_known_partition(self, topic: str, partition: int) -> bool:

@@ -20,19 +20,22 @@ from headwater.coordinators.transaction import EPOCH_PER_TRANSACTION, Transactio
 from headwater.coordinators.transactions import TransactionCoordinator
 from headwater.effects.waits import Deferred
 from headwater.protocol.error_codes import ErrorCode
+from headwater.protocol.errors import ProtocolError
 from headwater.protocol.records import (
     CONTROL,
     TRANSACTIONAL,
     BatchHeader,
+    CorruptBatchError,
     Record,
     batches,
     build_batch,
+    check_batch,
     control_record,
     read_header,
     read_marker,
     records,
 )
-from headwater.storage.errors import StorageError
+from headwater.storage.errors import DamagedLogError, StorageError
 from headwater.storage.log import Log
 from headwater.storage.producers import FencedMarkerError
 
@@ -167,16 +170,29 @@ class StateTopics:
                 yield core.log(topic, partition)
 
     def read_records(self, log: Log) -> Iterable[tuple[BatchHeader, Record]]:
-        """Every record of a log of ours, decoded, with the header of its batch."""
+        """Every record of a log of ours, decoded, with the header of its batch.
+
+        Each batch is checked by its CRC, and that it follows the one before: state that is read from damaged bytes would
+        decide what is kept and what is not. Raises StorageError with the log's name and the offset.
+        """
         offset = log.start_offset
         self.lengths[log] = log.end_offset - offset
         while offset < log.end_offset:
-            data = log.read(offset, READ_BYTES, at_least_one=True)
-            if not data:
-                raise StorageError(f"{log.directory} cannot be read at offset {offset}")
-            for header, batch in batches(data):
-                yield from ((header, record) for record in records(header, batch) if record.offset >= offset)
-                offset = header.next_offset
+            try:
+                following = offset
+                for header, batch in batches(log.read(offset, READ_BYTES, at_least_one=True)):
+                    check_batch(batch)
+                    if not header.base_offset <= following <= header.last_offset:
+                        raise CorruptBatchError(f"a batch of the offsets {header.base_offset} to {header.last_offset}")
+                    yield from ((header, record) for record in records(header, batch) if record.offset >= offset)
+                    following = header.next_offset
+                if following == offset:
+                    raise CorruptBatchError("there is no whole batch")
+            except (ProtocolError, DamagedLogError) as error:
+                raise StorageError(
+                    f"{log.directory} is damaged at offset {following}: {error}; restore this directory from a copy"
+                ) from error
+            offset = following
 
     # -- appending
 

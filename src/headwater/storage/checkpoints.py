@@ -2,11 +2,13 @@
 
 *-offset-checkpoint         version 0, number of lines, then "topic partition offset" a line
 leader-epoch-checkpoint     version 0, number of lines, then "epoch start-offset" a line
-partition.metadata          version: 0, topic_id: the id in URL-safe base64
+partition.metadata          version: 0, topic_id: the id in URL-safe base64, crc32c: of the two lines before, in hexadecimal
 meta.properties             version=1, cluster.id, node.id, directory.id
 """
 
 import base64
+
+from crc32c import crc32c
 
 from headwater.effects.files import Files, read_file, replace_file, write_file
 from headwater.storage.errors import FormatError
@@ -15,6 +17,8 @@ RECOVERY_POINTS = "recovery-point-by-topic-id-checkpoint"
 CLEAN_OFFSETS = "cleaner-offset-by-topic-id-checkpoint"
 LOG_STARTS = "log-start-by-topic-id-checkpoint"
 CLEAN_SHUTDOWN = ".kafka_cleanshutdown"
+PARTITION_METADATA = "partition.metadata"
+CHECKSUM_KEY = "crc32c"
 
 
 def uuid_text(value: bytes) -> str:
@@ -63,19 +67,27 @@ def write_offsets(files: Files, path: str, offsets: dict[tuple[bytes, int], int]
     replace_file(files, path, lines_content(lines))
 
 
-def read_topic_id(files: Files, directory: str) -> bytes | None:
-    """The topic id in a log directory's `partition.metadata`; None when there is none or it is damaged."""
+def read_topic_id(files: Files, directory: str) -> tuple[bytes | None, bool]:
+    """The topic id in a log directory's `partition.metadata`, and whether a checksum vouches for it.
+
+    None when there is no such file, or it is damaged. Files that an earlier version or Kafka wrote have no checksum.
+    """
     try:
-        text = read_file(files, f"{directory}/partition.metadata").decode()
-        fields = dict(line.split(": ", 1) for line in text.splitlines())
-        return uuid_bytes(fields["topic_id"])
+        text = read_file(files, f"{directory}/{PARTITION_METADATA}").decode()
+        content, separator, checksum = text.partition(f"\n{CHECKSUM_KEY}: ")
+        if separator and int(checksum, 16) != crc32c(content.encode()):
+            return None, False
+        fields = dict(line.split(": ", 1) for line in content.splitlines())
+        return uuid_bytes(fields["topic_id"]), bool(separator)
     except (FileNotFoundError, ValueError, KeyError):
-        return None
+        return None, False
 
 
 def write_topic_id(files: Files, directory: str, topic_id: bytes) -> None:
-    content = f"version: 0\ntopic_id: {uuid_text(topic_id)}".encode()
-    write_file(files, f"{directory}/partition.metadata", content)
+    """As Kafka does, and a third line that its reader does not look at. Raises OSError."""
+    content = f"version: 0\ntopic_id: {uuid_text(topic_id)}"
+    summed = f"{content}\n{CHECKSUM_KEY}: {crc32c(content.encode()):08x}"
+    write_file(files, f"{directory}/{PARTITION_METADATA}", summed.encode())
 
 
 def read_properties(content: str) -> dict[str, str]:

@@ -11,13 +11,13 @@ another.
 """
 
 import logging
-import re
 from collections.abc import Callable
 from typing import cast
 
 from headwater.effects.clock import Clock
 from headwater.effects.entropy import Entropy, random_uuid
 from headwater.effects.files import Files, Lock, remove_tree, replace_file
+from headwater.protocol.errors import ProtocolError
 from headwater.protocol.records import BatchHeader, read_header
 from headwater.storage.checkpoint import Checkpoint
 from headwater.storage.checkpoints import (
@@ -27,21 +27,18 @@ from headwater.storage.checkpoints import (
     RECOVERY_POINTS,
     read_meta,
     read_offsets,
-    read_topic_id,
     uuid_text,
     write_meta,
     write_offsets,
 )
 from headwater.storage.config import LogConfig
-from headwater.storage.errors import DirectoryInUseError, FormatError, StorageError
+from headwater.storage.directories import LogDirectories
+from headwater.storage.errors import DamagedLogError, DirectoryInUseError, FormatError, StorageError
 from headwater.storage.journal import Group, Journal, JournalEntry, JournalFile, is_disk_full
 from headwater.storage.log import Log, LogMark
-from headwater.storage.swaps import CLEANING_DIRECTORY
 
 logger = logging.getLogger(__name__)
 
-LOG_DIRECTORY = re.compile(r"(?P<topic>.+)-(?P<partition>\d+)")
-DELETED_SUFFIX = "-delete"
 CLEANER_LOCK = ".cleaner.lock"
 CLEANER_WAIT_MS = 10_000  # more than one step of a compaction takes on a slow disk
 DISK_FORMAT = "1"  # of the journal; segments are in Kafka's own format
@@ -67,6 +64,7 @@ class LogStore:
         self.use_journal = use_journal
         self.leader_epoch = 0
         self.logs: dict[tuple[bytes, int], Log] = {}
+        self.damaged: dict[tuple[bytes, int], DamagedLogError] = {}
         self.dirty: set[Log] = set()
         self.running_checkpoint: Checkpoint | None = None
         self.wants_checkpoint = False  # compaction waits for one
@@ -84,7 +82,7 @@ class LogStore:
             self.recovery_points = read_offsets(files, f"{directory}/{RECOVERY_POINTS}")
             self.log_starts = read_offsets(files, f"{directory}/{LOG_STARTS}")
             self.clean_offsets = read_offsets(files, f"{directory}/{CLEAN_OFFSETS}")
-            self.directories = self.find_directories()
+            self.directories = LogDirectories(files, directory, clock)
             nonce = int.from_bytes(entropy.bytes(4), "big")
             self.journal = Journal(files, f"{directory}/journal", journal_file_bytes, nonce)
             for path in (f"{directory}/journal", directory, directory.rpartition("/")[0] or "."):
@@ -114,8 +112,7 @@ class LogStore:
         """The cluster's id and this directory's, from `meta.properties`; new ones in a new directory."""
         meta = read_meta(self.files, self.directory)
         if meta is None:
-            others = [n for n in self.files.list_directory(self.directory) if n not in (".lock", "meta.properties.tmp")]
-            if any(LOG_DIRECTORY.fullmatch(name) for name in others):
+            if LogDirectories(self.files, self.directory, self.clock).has_logs():
                 raise FormatError(
                     f"{self.directory} has logs but no meta.properties; restore it or choose another directory"
                 )
@@ -134,42 +131,49 @@ class LogStore:
             )
         return meta["cluster.id"], meta["directory.id"].encode()
 
-    def find_directories(self) -> set[tuple[str, int]]:
-        found = set()
-        for name in self.files.list_directory(self.directory):
-            if name.endswith(DELETED_SUFFIX):
-                self.remove_log_folder(f"{self.directory}/{name}")
-            elif match := LOG_DIRECTORY.fullmatch(name):
-                found.add((match["topic"], int(match["partition"])))
-        return found
-
     # -- logs
 
     def open_log(self, topic: str, topic_id: bytes, partition: int, config: LogConfig) -> Log:
-        """The log of a partition; what is on disk of it is loaded and checked now."""
+        """The log of a partition; what is on disk of it is loaded and checked now.
+
+        Raises OSError, and DamagedLogError where its files are not what was written; then it stays out of use until the
+        next start, and nothing of it is removed.
+        """
         log = self.logs.get((topic_id, partition))
         if log is not None:
             return log
-        path = f"{self.directory}/{topic}-{partition}"
+        if (topic_id, partition) in self.damaged:
+            raise self.damaged[topic_id, partition]
+        try:
+            log = self.load_log(topic, topic_id, partition, config)
+        except DamagedLogError as error:
+            self.damaged[topic_id, partition] = error
+            raise
+        self.logs[topic_id, partition] = log
+        return log
+
+    def load_log(self, topic: str, topic_id: bytes, partition: int, config: LogConfig) -> Log:
+        path = self.directories.path(topic, partition)
         recovery_point = self.recovery_points.get((topic_id, partition), 0)
         start_offset = self.log_starts.get((topic_id, partition), 0)
         log = Log(self.files, path, topic, topic_id, partition, config, self.leader_epoch)
-        if (topic, partition) in self.directories:
-            found = read_topic_id(self.files, path)
-            if found is not None and found != topic_id:
-                logger.warning("%s belongs to a deleted topic of the same name: removing it", path)
-                self.remove_directory(topic, partition)
-            else:
+        try:
+            if self.directories.claim(topic, topic_id, partition, recovery_point):
                 log.load(recovery_point, start_offset)
                 if log.end_offset != recovery_point:
                     self.dirty.add(log)
                     if not self.is_recovering:
                         self.sync_logs([log])
-        if not log.on_disk:
-            log.end_offset, log.start_offset = recovery_point, start_offset
-        if not self.is_recovering:
-            log.finish_recovery()
-        self.logs[topic_id, partition] = log
+            if not log.on_disk:
+                log.end_offset, log.start_offset = recovery_point, start_offset
+            if not self.is_recovering:
+                log.finish_recovery()
+        except BaseException as error:
+            self.dirty.discard(log)
+            log.close()
+            if isinstance(error, ProtocolError):
+                raise DamagedLogError(f"{path} is damaged: {error}") from error
+            raise
         return log
 
     def delete_log(self, topic: str, topic_id: bytes, partition: int) -> None:
@@ -181,26 +185,12 @@ class LogStore:
             self.dirty.discard(log)
             log.close()
             if log.on_disk:
-                self.directories.add((topic, partition))
+                self.directories.add(topic, partition)
+        self.damaged.pop((topic_id, partition), None)
         self.recovery_points.pop((topic_id, partition), None)
         self.log_starts.pop((topic_id, partition), None)
         self.clean_offsets.pop((topic_id, partition), None)
-        self.remove_directory(topic, partition)
-
-    def remove_directory(self, topic: str, partition: int) -> None:
-        """Moves the directory aside, so that a new topic of the name can begin, and removes it."""
-        if (topic, partition) not in self.directories:
-            return
-        self.directories.discard((topic, partition))
-        path = f"{self.directory}/{topic}-{partition}"
-        moved = f"{self.directory}/{partition}.{self.clock.wall_ms():x}-{topic[:120]}{DELETED_SUFFIX}"
-        if self.files.exists(path):
-            self.files.rename(path, moved)  # from here on a compaction that is under way finds no place to write to
-            self.remove_log_folder(moved)
-
-    def remove_log_folder(self, path: str) -> None:
-        self.remove_folder(f"{path}/{CLEANING_DIRECTORY}")
-        remove_tree(self.files, path)
+        self.directories.remove(topic, partition)
 
     def remove_folder(self, path: str) -> None:
         """Removes a folder of temporary files; nothing happens where there is none. Raises OSError."""
@@ -404,12 +394,6 @@ class LogStore:
         log.append_recovered(entry.batch, header._replace(base_offset=entry.base_offset))
         self.dirty.add(log)
         return True
-
-    def remove_strays(self, is_known: Callable[[str, int], bool]) -> None:
-        """Removes the directories of partitions that are no more."""
-        for topic, partition in [key for key in self.directories if not is_known(*key)]:
-            logger.info("removing %s-%d: its topic was deleted", topic, partition)
-            self.remove_directory(topic, partition)
 
     # -- log start offsets and retention
 

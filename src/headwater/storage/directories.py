@@ -1,0 +1,228 @@
+"""Which directories below the data directory are logs of ours, and what becomes of the others.
+
+    TOPIC-PARTITION                 a log, of the topic whose id its `partition.metadata` names
+    PARTITION.HEX-TOPIC-delete      a log whose topic's deletion is durable: being removed, and removed at the next start
+    TOPIC-PARTITION.HEX-stray       a log that belongs to no topic that there is: kept, for somebody to look at
+
+Only what is known to be a deleted topic's is removed: its deletion is on record, or we gave it its name when it was.
+Everything else that looks like a log is a stray, and is moved aside: the metadata, or `partition.metadata`, may be what
+is damaged, not the log (Kafka does so since 3.7, KAFKA-15489 and KIP-858). What does not look like a log was never ours
+and is left alone; a topic that needs its name cannot have that partition until it is moved away.
+"""
+
+import logging
+import re
+from collections.abc import Callable
+
+from headwater.effects.clock import Clock
+from headwater.effects.files import Files, remove_tree
+from headwater.storage.checkpoints import PARTITION_METADATA, read_topic_id, uuid_text, write_topic_id
+from headwater.storage.errors import DamagedLogError
+from headwater.storage.swaps import CLEANING_DIRECTORY
+
+logger = logging.getLogger(__name__)
+
+NAME_BYTES_MAX = 255
+DELETED_TOPIC_MAX = 120  # of its name
+LOG_DIRECTORY = re.compile(r"(?P<topic>.+)-(?P<partition>0|[1-9][0-9]*)")
+DELETED_SUFFIX, STRAY_SUFFIX = "-delete", "-stray"
+DELETED_DIRECTORY = re.compile(r"[0-9]+\.[0-9a-f]+-.+-delete")
+SEGMENT_FILE = re.compile(r"[0-9]{20}\.log")
+LOG_CONTENT = re.compile(
+    r"[0-9]{20}\.(log|index|timeindex|txnindex|snapshot)(\.swap|\.tmp|\.deleted)?"
+    r"|leader-epoch-checkpoint(\.tmp)?|partition\.metadata(\.tmp)?|\.cleaning|[0-9]{20}\.rescued"
+)
+
+
+class LogDirectories:
+    """See the module's text. Holds the names of the logs that are on disk, as (topic, partition)."""
+
+    def __init__(self, files: Files, directory: str, clock: Clock) -> None:
+        self.files = files
+        self.directory = directory
+        self.clock = clock
+        self.names: set[tuple[str, int]] = set()
+        self.deleted: list[str] = []
+        self.deleted_ids: set[bytes] = set()  # topics whose deletion is on record
+        self.foreign: set[tuple[str, int]] = set()
+        self.undeleted: set[tuple[str, int]] = set()  # of deleted topics: moving them aside has failed
+        for name in files.list_directory(directory):
+            if DELETED_DIRECTORY.fullmatch(name):
+                self.deleted.append(name)
+            elif match := LOG_DIRECTORY.fullmatch(name):
+                self.names.add((match["topic"], int(match["partition"])))
+
+    def __contains__(self, key: tuple[str, int]) -> bool:
+        return key in self.names
+
+    def path(self, topic: str, partition: int) -> str:
+        return f"{self.directory}/{topic}-{partition}"
+
+    def content(self, path: str) -> list[str] | None:
+        """The names in a directory; None where there is none, or something that is not one."""
+        try:
+            return self.files.list_directory(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def looks_like_log(self, path: str) -> bool:
+        return any(name == PARTITION_METADATA or SEGMENT_FILE.fullmatch(name) for name in self.content(path) or ())
+
+    def is_foreign(self, path: str) -> bool:
+        """Whether we cannot have made it: something without a log in it, but with other things."""
+        content = self.content(path)
+        return content is None or (
+            not self.looks_like_log(path) and any(not LOG_CONTENT.fullmatch(name) for name in content)
+        )
+
+    def has_logs(self, *, besides: str = "") -> bool:
+        """Whether anything here looks like a log, of another topic than `besides`."""
+        return any(self.looks_like_log(self.path(*key)) for key in self.names if key[0] != besides)
+
+    # -- at the start
+
+    def sort(self, is_known: Callable[[str, int], bool], deleted_ids: set[bytes], ids: set[bytes]) -> None:
+        """Removes what is left of deleted topics, and moves strays aside. `ids` are those of the topics that there are."""
+        self.deleted_ids = deleted_ids
+        for name in self.deleted:
+            self.remove_deleted(f"{self.directory}/{name}", ids)
+        for topic, partition in sorted(key for key in self.names if not is_known(*key)):
+            path = self.path(topic, partition)
+            if self.is_foreign(path):
+                self.leave(topic, partition)
+                continue
+            if not self.content(path):
+                self.names.discard((topic, partition))
+                continue
+            try:
+                if read_topic_id(self.files, path)[0] in deleted_ids:
+                    logger.info("removing %s: its topic was deleted", path)
+                    self.remove(topic, partition)
+                else:
+                    self.set_aside(topic, partition, "it belongs to no topic that the metadata knows")
+            except OSError as error:
+                logger.error("%s belongs to no topic, and cannot be moved aside: %s", path, error)
+                self.leave(topic, partition)
+
+    def remove_deleted(self, path: str, ids: set[bytes]) -> None:
+        names = self.content(path)
+        if names is None:
+            return
+        if any(not LOG_CONTENT.fullmatch(name) for name in names):
+            logger.warning("%s holds files that are not a log's: it is left as it is", path)
+        elif read_topic_id(self.files, path)[0] in ids:
+            logger.warning("%s belongs to a topic that exists: it is left as it is", path)
+        else:
+            self.remove_content(path)
+
+    # -- a log's own
+
+    def claim(self, topic: str, topic_id: bytes, partition: int, recovery_point: int) -> bool:
+        """Whether the directory of this name is there and this topic's; what is another's is moved out of the way.
+
+        With a recovery point above 0 a checkpoint has synced this very directory. So an id there that is not ours, in a
+        file without a checksum, is damage to that file. Raises DamagedLogError where the name is taken by what is no log
+        of ours, and OSError.
+        """
+        key, path = (topic, partition), self.path(topic, partition)
+        if key in self.foreign:
+            raise DamagedLogError(f"{path} is no log of this broker: move it away, then the partition can be used")
+        if key not in self.names:
+            return False
+        if key in self.undeleted:
+            self.remove(topic, partition)
+            return False
+        if self.is_foreign(path):
+            self.leave(topic, partition)
+            return self.claim(topic, topic_id, partition, recovery_point)
+        found, is_summed = read_topic_id(self.files, path)
+        if found == topic_id:
+            return True
+        if found is None or (recovery_point > 0 and not is_summed):
+            level = logging.WARNING if recovery_point > 0 else logging.INFO  # a power cut may have left it empty
+            logger.log(level, "%s/%s is damaged: writing it again", path, PARTITION_METADATA)
+            write_topic_id(self.files, path, topic_id)
+            return True
+        if found in self.deleted_ids:
+            logger.info("removing %s: it belongs to a deleted topic of the same name", path)
+            self.remove(topic, partition)
+        else:
+            self.set_aside(topic, partition, f"it belongs to another topic, of the id {uuid_text(found)}")
+        return False
+
+    def leave(self, topic: str, partition: int) -> None:
+        """What has this name is not ours: nothing is done with it."""
+        self.names.discard((topic, partition))
+        self.foreign.add((topic, partition))
+
+    def add(self, topic: str, partition: int) -> None:
+        """A log has made its directory."""
+        self.names.add((topic, partition))
+
+    def set_aside(self, topic: str, partition: int, reason: str) -> None:
+        """Moves a log's directory out of the way, and keeps it. Raises OSError."""
+        path = self.path(topic, partition)
+        moved = self.move(topic, partition, self.stray_name)
+        logger.warning(
+            "%s is a stray log: %s. It is kept as %s: look at it, and remove it when it is not needed",
+            path,
+            reason,
+            moved,
+        )
+
+    def remove(self, topic: str, partition: int) -> None:
+        """Moves a deleted topic's directory aside, so that a new topic of the name can begin, and removes it.
+
+        Raises OSError where it cannot be moved; then the next `claim` of the name tries again. What cannot be removed
+        after that is removed by the next start.
+        """
+        key = (topic, partition)
+        if key not in self.names:
+            return
+        if self.is_foreign(self.path(topic, partition)):
+            self.leave(topic, partition)
+            return
+        self.undeleted.add(key)
+        # From here on a compaction that is under way finds no place to write to.
+        moved = self.move(topic, partition, self.deleted_name)
+        if not moved:
+            return
+        try:
+            self.remove_content(moved)
+        except OSError as error:
+            logger.error("%s cannot be removed, the next start tries again: %s", moved, error)
+
+    @staticmethod
+    def stray_name(topic: str, partition: int, stamp: int) -> str:
+        tail = f".{stamp:x}{STRAY_SUFFIX}"
+        return f"{topic}-{partition}"[: NAME_BYTES_MAX - len(tail)] + tail
+
+    @staticmethod
+    def deleted_name(topic: str, partition: int, stamp: int) -> str:
+        return f"{partition}.{stamp:x}-{topic[:DELETED_TOPIC_MAX]}{DELETED_SUFFIX}"
+
+    def move(self, topic: str, partition: int, new_name: Callable[[str, int, int], str]) -> str:
+        """Renames a directory; returns its new path, "" where there was none. Raises OSError."""
+        path, moved, stamp = self.path(topic, partition), "", self.clock.wall_ms()
+        if self.files.exists(path):
+            while not moved or self.files.exists(moved):
+                moved = f"{self.directory}/{new_name(topic, partition, stamp)}"
+                stamp += 1
+            self.files.rename(path, moved)
+        self.names.discard((topic, partition))
+        self.undeleted.discard((topic, partition))
+        return moved
+
+    def remove_content(self, path: str) -> None:
+        """Removes a log's files, and its directory where nothing else is in it. Raises OSError."""
+        names = self.files.list_directory(path)
+        if CLEANING_DIRECTORY in names:
+            remove_tree(self.files, f"{path}/{CLEANING_DIRECTORY}")
+        others = [name for name in names if not LOG_CONTENT.fullmatch(name)]
+        for name in names:
+            if name != CLEANING_DIRECTORY and name not in others:
+                self.files.remove(f"{path}/{name}")
+        if others:
+            logger.warning("%s is kept for the files in it that are not a log's: %s", path, ", ".join(others[:3]))
+        else:
+            self.files.remove(path)

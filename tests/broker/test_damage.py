@@ -1,0 +1,269 @@
+"""Damage in the data directory: it is named, it is not served, and nobody's data is removed for it."""
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from headwater.effects.files import read_file
+from headwater.effects.memory_files import MemoryFiles
+from headwater.protocol.apis import ApiKey
+from headwater.protocol.messages.delete_topics import DeleteTopicsRequest
+from headwater.protocol.messages.offset_commit import OffsetCommitRequest
+from headwater.storage.checkpoints import PARTITION_METADATA, read_topic_id
+from headwater.storage.errors import FormatError, StorageError
+from tests.broker.harness import Harness
+
+METADATA_LOG = "data/__cluster_metadata-0/00000000000000000000.log"
+
+
+def commit_offset(broker: Harness) -> None:
+    partition = OffsetCommitRequest.OffsetCommitRequestPartition(0, 1)
+    topic = OffsetCommitRequest.OffsetCommitRequestTopic(name="orders", partitions=[partition])
+    broker.call(ApiKey.OFFSET_COMMIT, 8, OffsetCommitRequest("group", topics=[topic]))
+
+
+def delete_topic(broker: Harness, name: str) -> None:
+    answer = broker.call(ApiKey.DELETE_TOPICS, 5, DeleteTopicsRequest(topic_names=[name]))
+    assert answer.responses[0].error_code == 0
+
+
+def written_broker(*, clean: bool = True) -> Harness:
+    """A broker that has been stopped, with a topic, a record and a group's offset."""
+    broker = Harness(**{"offsets.topic.num.partitions": 1})
+    broker.create_topic("orders")
+    broker.produce("orders", b"1")
+    commit_offset(broker)
+    broker.core.close() if clean else broker.core.store.abandon()
+    return broker
+
+
+def write(files: MemoryFiles, path: str, content: bytes) -> None:
+    file = files.open(path, create=True)
+    file.truncate(0)
+    file.write([content], 0)
+
+
+def flip(files: MemoryFiles, path: str, position: int, bit: int = 1) -> None:
+    content = bytearray(read_file(files, path))
+    content[position] ^= bit
+    write(files, path, bytes(content))
+
+
+def tree(files: MemoryFiles, path: str = "data") -> dict[str, bytes]:
+    """All logs below a directory, with their content."""
+
+    def entries(path: str) -> Iterator[tuple[str, bytes]]:
+        for name in files.list_directory(path):
+            try:
+                yield f"{path}/{name}", read_file(files, f"{path}/{name}")
+            except FileNotFoundError:
+                yield from entries(f"{path}/{name}")
+
+    return {path: content for path, content in entries(path) if path.endswith(".log")}
+
+
+class TestStateTopics:
+    """Metadata, groups and transactions decide what is kept: the broker does not start on damaged ones."""
+
+    @pytest.mark.parametrize("log", [METADATA_LOG, "data/__consumer_offsets-0/00000000000000000000.log"])
+    def test_any_flipped_bit_stops_the_start_with_a_name_and_an_offset(self, log: str) -> None:
+        broker = written_broker()
+        size = len(read_file(broker.files, log))
+        for position in range(size):
+            if not is_in_records(broker.files, log, position):
+                continue
+            flip(broker.files, log, position)
+            before = tree(broker.files)
+            try:
+                broker.open().store.abandon()
+            except StorageError as error:
+                assert log.rpartition("/")[0] in str(error)
+                assert "\n" not in str(error)
+            else:
+                raise AssertionError(position)
+            finally:
+                broker.files.locks.clear()
+            after = tree(broker.files)
+            assert {path: after[path] for path in before} == before
+            flip(broker.files, log, position)
+            broker.files.open("data/.kafka_cleanshutdown", create=True)
+        assert broker.open().metadata.topics["orders"]
+
+    @pytest.mark.parametrize("clean", [True, False])
+    def test_metadata_that_is_cut_at_any_length(self, clean: bool) -> None:
+        broker = written_broker()
+        whole = read_file(broker.files, METADATA_LOG)
+        before = tree(broker.files)
+        if not clean:
+            broker.files.remove("data/.kafka_cleanshutdown")
+        for size in range(len(whole)):
+            write(broker.files, METADATA_LOG, whole[:size])
+            with pytest.raises(StorageError, match="__cluster_metadata-0"):
+                broker.open()
+            assert tree(broker.files).keys() == before.keys()
+            if clean:
+                broker.files.open("data/.kafka_cleanshutdown", create=True)
+        write(broker.files, METADATA_LOG, whole)
+        broker.core = broker.open()
+        assert [r.value for r in broker.read_all("orders")] == [b"1"]
+
+    @pytest.mark.parametrize("with_checkpoint", [True, False])
+    def test_metadata_that_is_gone(self, with_checkpoint: bool) -> None:
+        broker = written_broker()
+        for name in broker.files.list_directory("data/__cluster_metadata-0"):
+            broker.files.remove(f"data/__cluster_metadata-0/{name}")
+        broker.files.remove("data/__cluster_metadata-0")
+        if not with_checkpoint:
+            broker.files.remove("data/recovery-point-by-topic-id-checkpoint")
+        before = tree(broker.files)
+        with pytest.raises(StorageError, match="__cluster_metadata-0"):
+            broker.open()
+        assert tree(broker.files) == before
+
+
+def is_in_records(files: MemoryFiles, log: str, position: int) -> bool:
+    content, at = read_file(files, log), 0
+    while not 0 <= position - at < (size := 12 + int.from_bytes(content[at + 8 : at + 12], "big")):
+        at += size
+    return position - at >= 61
+
+
+class TestPartitionMetadata:
+    @pytest.mark.parametrize("name", ["orders-0", "__consumer_offsets-0", "__cluster_metadata-0"])
+    @pytest.mark.parametrize("is_summed", [True, False])
+    def test_any_flipped_bit_leaves_the_log_in_use(self, name: str, is_summed: bool) -> None:
+        broker = written_broker()
+        path = f"data/{name}/{PARTITION_METADATA}"
+        whole = read_file(broker.files, path)
+        whole = whole if is_summed else whole[: whole.rindex(b"\n")]
+        for position in range(len(whole)):
+            for bit in (1, 4, 32):
+                write(broker.files, path, whole)
+                flip(broker.files, path, position, bit)
+                broker.core = broker.open()
+                assert [r.value for r in broker.read_all("orders")] == [b"1"], (position, bit)
+                assert broker.core.groups.offsets
+                broker.core.close()
+
+    @pytest.mark.parametrize("content", [None, b"", b"version: 0\n", b"\xff\xff"])
+    def test_a_missing_or_torn_file_is_written_again(self, content: bytes | None) -> None:
+        broker = written_broker()
+        path = f"data/orders-0/{PARTITION_METADATA}"
+        broker.files.remove(path)
+        if content is not None:
+            write(broker.files, path, content)
+        broker.core = broker.open()
+        assert [r.value for r in broker.read_all("orders")] == [b"1"]
+        topic_id = broker.core.metadata.topics["orders"].topic_id
+        assert read_topic_id(broker.files, "data/orders-0") == (topic_id, True)
+
+
+class TestStrays:
+    def test_a_log_that_the_metadata_does_not_know_is_kept(self, caplog: pytest.LogCaptureFixture) -> None:
+        broker, other = written_broker(), written_broker()
+        for name in other.files.list_directory("data/orders-0"):
+            broker.files.make_directory("data/unknown-0")
+            write(broker.files, f"data/unknown-0/{name}", read_file(other.files, f"data/orders-0/{name}"))
+        with caplog.at_level(logging.WARNING):
+            broker.core = broker.open()
+        (stray,) = [name for name in broker.files.list_directory("data") if name.endswith("-stray")]
+        assert stray.startswith("unknown-0.")
+        assert "data/unknown-0 is a stray log" in caplog.text
+        assert stray in caplog.text
+        assert broker.files.list_directory(f"data/{stray}") == other.files.list_directory("data/orders-0")
+        broker.restart()
+        assert broker.files.exists(f"data/{stray}")
+
+    def test_another_topics_log_under_a_topics_name_is_kept(self, caplog: pytest.LogCaptureFixture) -> None:
+        """Two directories were swapped by hand."""
+        broker = written_broker()
+        broker.core = broker.open()
+        broker.create_topic("other")
+        broker.produce("other", b"2")
+        broker.core.close()
+        broker.files.rename("data/orders-0", "data/x")
+        broker.files.rename("data/other-0", "data/orders-0")
+        broker.files.rename("data/x", "data/other-0")
+        before = sorted(tree(broker.files).values())
+        broker.core = broker.open()
+        broker.core.find_log(broker.core.metadata.topics["orders"], 0)
+        assert "belongs to another topic" in caplog.text
+        assert sorted(tree(broker.files).values()) == before
+
+    def test_what_is_no_log_is_left_alone(self) -> None:
+        files = MemoryFiles()
+        kept = (
+            "photos-delete/1.log",
+            "backup-of-orders-1/a.log",
+            "3.1f-x-delete/b.log",
+            "2024-7/c.log",
+            "report-3.log",
+        )
+        for path in kept:
+            files.make_directory(f"data/{path.rpartition('/')[0]}")
+            write(files, f"data/{path}", b"mine")
+        write(files, "data/notes-2024", b"mine")
+        broker = Harness(files)
+        broker.create_topic("backup-of-orders", 2)
+        assert broker.produce("backup-of-orders", b"1", partition=0).error_code == 0
+        with pytest.raises(StorageError, match="backup-of-orders-1 is no log of this broker"):
+            broker.core.log(broker.core.metadata.topics["backup-of-orders"], 1)
+        broker.restart()
+        delete_topic(broker, "backup-of-orders")
+        broker.restart()
+        for path in kept:
+            assert read_file(files, f"data/{path}") == b"mine"
+        assert read_file(files, "data/notes-2024") == b"mine"
+
+    def test_logs_without_their_directorys_own_file_are_not_a_new_directory(self) -> None:
+        broker = written_broker()
+        broker.files.remove("data/meta.properties")
+        before = tree(broker.files)
+        with pytest.raises(FormatError, match="has logs"):
+            broker.open()
+        assert tree(broker.files) == before
+
+    def test_a_deleted_topics_log_is_removed_though_a_crash_came_before(self) -> None:
+        """The deletion is on record, and the directory bears the topic's id: that is no stray."""
+        broker = written_broker(clean=False)
+        broker.core = broker.open()
+        kept = {
+            name: read_file(broker.files, f"data/orders-0/{name}")
+            for name in broker.files.list_directory("data/orders-0")
+        }
+        delete_topic(broker, "orders")
+        broker.core.store.abandon()
+        broker.files.make_directory("data/orders-0")
+        for name, content in kept.items():
+            write(broker.files, f"data/orders-0/{name}", content)
+        broker.core = broker.open()
+        assert not [n for n in broker.files.list_directory("data") if n.startswith("orders-0") or n.endswith("-delete")]
+
+    def test_a_deleted_topics_log_is_not_taken_for_the_new_ones(self) -> None:
+        broker = written_broker(clean=False)
+        broker.core = broker.open()
+        kept = {
+            name: read_file(broker.files, f"data/orders-0/{name}")
+            for name in broker.files.list_directory("data/orders-0")
+        }
+        delete_topic(broker, "orders")
+        broker.create_topic("orders")
+        broker.core.store.abandon()
+        broker.files.make_directory("data/orders-0")
+        for name, content in kept.items():
+            write(broker.files, f"data/orders-0/{name}", content)
+        broker.core = broker.open()
+        assert broker.read_all("orders") == []
+        assert not [n for n in broker.files.list_directory("data") if n.endswith(("-stray", "-delete"))]
+
+    def test_files_of_others_in_a_deleted_topics_directory_are_kept(self, caplog: pytest.LogCaptureFixture) -> None:
+        broker = written_broker()
+        broker.core = broker.open()
+        write(broker.files, "data/orders-0/notes.txt", b"mine")
+        delete_topic(broker, "orders")
+        (left,) = [name for name in broker.files.list_directory("data") if name.endswith("-delete")]
+        assert broker.files.list_directory(f"data/{left}") == ["notes.txt"]
+        assert "notes.txt" in caplog.text
+        broker.restart()
+        assert broker.files.list_directory(f"data/{left}") == ["notes.txt"]
