@@ -13,7 +13,7 @@ from tests.cli.test_commands import headwater
 def test_the_first_super_user_is_made_while_the_broker_is_stopped(tmp_path: Path) -> None:
     data = tmp_path / "data"
     assert "no password" in headwater("user", "create", "admin", "--data", data, status=1)
-    headwater("user", "create", "admin", "--data", data, stdin="secret\n")
+    headwater("user", "create", "admin", "--super-user", "--data", data, stdin="secret\n")
     settings = {"listeners": "SASL_PLAINTEXT://127.0.0.1:0"}
     with hw.Broker(data, settings=settings) as broker:
         assert "in use" in headwater("user", "create", "x", "--data", data, stdin="x\n", status=1)

@@ -50,7 +50,7 @@ def secured(tmp_path: Path) -> Iterator[HeadwaterServer]:
 
 
 def create_user(data: Path) -> None:
-    command = [sys.executable, "-m", "headwater", "user", "create", USER, "--data", str(data)]
+    command = [sys.executable, "-m", "headwater", "user", "create", USER, "--super-user", "--data", str(data)]
     subprocess.run(command, input=PASSWORD + "\n", text=True, check=True, timeout=60)
 
 

@@ -103,7 +103,7 @@ class BrokerCore:
             self.groups = self.state_topics.new_groups()
             self.transactions = self.state_topics.new_transactions()
             self.metadata_log = self.load_metadata()
-            dynamic_configs.warn_of_unsound(self)
+            dynamic_configs.warn_of_unserved(self)
             dynamic_configs.apply(self)
             self.load_coordinators()
         except BaseException:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from headwater.broker.configs import ConfigSource, Layers
 from headwater.broker.definitions import ConfigError, ConfigType, definitions, shown
 from headwater.broker.setting_classes import LISTENER_SETTINGS, SettingClass, classes_of
-from headwater.broker.settings import Settings, own_defaults, problems
+from headwater.broker.settings import Settings, own_defaults, problems, without_effect
 
 if TYPE_CHECKING:
     from headwater.broker.core import BrokerCore
@@ -77,8 +77,10 @@ def stored_problem(key: str, text: str) -> str | None:
     return problems({key: text}).get(key)
 
 
-def warn_of_unsound(core: "BrokerCore") -> None:
-    """Names, once at the start, what is stored and cannot be served."""
+def warn_of_unserved(core: "BrokerCore") -> None:
+    """Names, once at the start, what is set without effect, and what is stored and cannot be served."""
+    for reason, keys in without_effect(core.given).items():
+        logger.warning("set without effect: %s (%s)", ", ".join(keys), reason)
     for stored in core.metadata.broker_configs.values():
         for key, text in stored.items():
             problem = stored_problem(key, text)

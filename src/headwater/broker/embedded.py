@@ -18,10 +18,11 @@ from typing import Self, TypeVar
 
 from headwater.broker.cluster import PLAINTEXT
 from headwater.broker.core import BrokerCore
-from headwater.broker.listeners import read_listeners, start_listeners
+from headwater.broker.listeners import read_configuration, start_listeners
+from headwater.broker.properties_file import write_properties
 from headwater.broker.running import event_loop, open_core
 from headwater.broker.server import Server
-from headwater.broker.settings import Settings, SettingsError
+from headwater.broker.settings import SettingsError, value_text
 from headwater.effects.clock import SystemClock
 from headwater.effects.entropy import SystemEntropy
 from headwater.effects.memory_files import MemoryFiles
@@ -58,14 +59,13 @@ class Broker:
         memory_bytes_max: int = MEMORY_BYTES_MAX,
         in_child_process: bool = False,
     ) -> None:
-        pairs = {"group.initial.rebalance.delay.ms": "0", **{k: str(v) for k, v in (settings or {}).items()}}
+        pairs = {"group.initial.rebalance.delay.ms": "0", **{k: value_text(v) for k, v in (settings or {}).items()}}
         if in_child_process and directory is None:
             raise SettingsError("a broker in a child process needs a directory")
         if directory is None:
             pairs.setdefault("headwater.journal.file.bytes", str(MEMORY_JOURNAL_FILE_BYTES))
         pairs.setdefault("listeners", f"PLAINTEXT://{host}:{port}")
-        self.settings = Settings.from_pairs(pairs)
-        self.listeners = read_listeners(self.settings)
+        self.settings, self.listeners = read_configuration(pairs)
         self.pairs = pairs
         self.directory = None if directory is None else os.fspath(directory)
         self.memory_bytes_max = memory_bytes_max
@@ -218,18 +218,31 @@ def named_address(text: str) -> tuple[str, str]:
 
 
 class ChildRunner:
-    """A broker in a process of its own, which ends with this one."""
+    """A broker in a process of its own, which ends with this one.
+
+    Its settings go through a pipe: a command line can be read by every user of the machine.
+    """
 
     def __init__(self, broker: Broker) -> None:
         command = [sys.executable, "-m", "headwater", "up", "--data", str(Path(broker.directory or "").absolute())]
-        command += ["--end-with-stdin"]
-        for key, value in broker.pairs.items():
-            command += ["--set", f"{key}={value}"]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        settings_end, own_end = os.pipe()
+        command += ["--end-with-stdin", "--without-environment", "--config", f"/dev/fd/{settings_end}"]
+        try:
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, pass_fds=(settings_end,)
+            )
+        except BaseException:
+            os.close(own_end)
+            raise
+        finally:
+            os.close(settings_end)
+        with contextlib.suppress(BrokenPipeError), os.fdopen(own_end, "w") as pipe:  # a process that fails says why
+            pipe.write(write_properties(broker.pairs))
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line.startswith("Headwater is ready"):
-            self.process.wait(START_TIMEOUT_S)
+            with self.process:  # closes the pipes
+                self.process.wait(START_TIMEOUT_S)
             raise BrokerError(f"the broker's process did not start: {line.strip() or 'see its message above'}")
         self.addresses = dict(map(named_address, line[line.index(" on ") + 4 : line.index(", data in")].split(", ")))
 

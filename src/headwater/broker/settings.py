@@ -19,7 +19,7 @@ from headwater.broker.definitions import (
     definitions,
     shown,
 )
-from headwater.broker.setting_classes import AUTHORIZERS, LISTENER_SETTINGS, refusal
+from headwater.broker.setting_classes import AUTHORIZERS, LISTENER_SETTINGS, reason_without_effect, refusal
 
 ENVIRONMENT_PREFIX = "HEADWATER_"
 LISTENER_PREFIX = "listener.name."
@@ -253,6 +253,16 @@ def check_setting(key: str, text: str) -> None:
         raise SettingsError(f"{key}: {reason}")
 
 
+def without_effect(pairs: Mapping[str, str]) -> dict[str, list[str]]:
+    """The keys that are set to something else than Kafka's default and do nothing here, by the reason."""
+    found: dict[str, list[str]] = {}
+    for key, text in pairs.items():
+        reason = reason_without_effect(key)
+        if reason is not None and not setting_definition(key).is_default(text):
+            found.setdefault(reason, []).append(key)
+    return found
+
+
 def contradictions(pairs: Mapping[str, str]) -> dict[str, str]:
     """What is wrong with sound values beside each other, and what Kafka checks beyond its ConfigDefs."""
     found: dict[str, str] = {}
@@ -316,6 +326,11 @@ def environment_key(name: str) -> str:
     """HEADWATER_NUM_PARTITIONS as `num.partitions`; two underscores stand for one."""
     parts = name.removeprefix(ENVIRONMENT_PREFIX).lower().split("__")
     return "_".join(part.replace("_", ".") for part in parts)
+
+
+def environment_variable(key: str) -> str:
+    """The variable that sets a key."""
+    return ENVIRONMENT_PREFIX + key.replace("_", "__").replace(".", "_").upper()
 
 
 def environment_pairs(environment: Mapping[str, str]) -> dict[str, str]:

@@ -16,11 +16,25 @@ from typing import NoReturn
 
 from headwater.broker.cluster import PLAINTEXT
 from headwater.broker.core import BrokerCore
-from headwater.broker.listeners import Listener, ListenError, host_and_port, read_listeners, start_listeners
+from headwater.broker.listeners import (
+    Listener,
+    ListenError,
+    check_metrics_exposure,
+    host_and_port,
+    read_configuration,
+    start_listeners,
+)
+from headwater.broker.properties_file import read_properties
 from headwater.broker.running import event_loop, open_core
 from headwater.broker.server import Server
-from headwater.broker.settings import Settings, SettingsError, assignment_pairs, environment_pairs
-from headwater.storage.checkpoints import read_properties
+from headwater.broker.settings import (
+    Settings,
+    SettingsError,
+    assignment_pairs,
+    environment_pairs,
+    environment_variable,
+    is_secret,
+)
 from headwater.storage.errors import StorageError
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -48,25 +62,46 @@ def parser() -> Parser:
         choices=("journal", "page-cache"),
         help="journal: acks=all is on disk when answered (default); page-cache: as Kafka's own default",
     )
-    up.add_argument("--config", metavar="FILE", help="a server.properties of Kafka's")
-    up.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="one of Kafka's settings")
+    up.add_argument("--config", metavar="FILE", help="a Kafka server.properties file")
+    up.add_argument(
+        "--set", metavar="KEY=VALUE", action="append", default=[], help="one of Kafka's settings; not for secrets"
+    )
     up.add_argument("--metrics", metavar="HOST:PORT", help="serves /metrics and /healthz there (default: off)")
     up.add_argument("--log-level", choices=LOG_LEVELS, default="warning")
     up.add_argument("--end-with-stdin", action="store_true", help="ends when standard input is closed")
+    up.add_argument("--without-environment", action="store_true", help="takes no settings from HEADWATER_ variables")
     return up
 
 
-def read_settings(arguments: argparse.Namespace) -> Settings:
-    """Settings from file, environment and options, later ones first. Raises SettingsError."""
-    pairs: dict[str, str] = {}
-    if arguments.config:
-        try:
-            pairs.update(read_properties(Path(arguments.config).read_text()))
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not text"
-            raise SettingsError(f"cannot read {arguments.config}: {reason}") from error
-    pairs.update(environment_pairs(os.environ))
-    pairs.update(assignment_pairs(arguments.set))
+def read_file(path: str) -> dict[str, str]:
+    """The settings in a properties file. Raises SettingsError."""
+    try:
+        return read_properties(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise SettingsError(f"cannot read {path}: {reason}") from error
+
+
+def read_assignments(words: list[str]) -> dict[str, str]:
+    """The settings of `--set`. Raises SettingsError for a secret: every user of the machine can read a command line."""
+    pairs = assignment_pairs(words)
+    secrets = [
+        f"--set {key}=… shows a secret to every user of this machine; put it into a file (--config FILE) or into the "
+        f"variable {environment_variable(key)}"
+        for key in pairs
+        if is_secret(key)
+    ]
+    if secrets:
+        raise SettingsError(*secrets)
+    return pairs
+
+
+def read_pairs(arguments: argparse.Namespace) -> dict[str, str]:
+    """Settings from file, environment and options, later ones over earlier ones. Raises SettingsError."""
+    pairs = read_file(arguments.config) if arguments.config else {}
+    if not arguments.without_environment:
+        pairs.update(environment_pairs(os.environ))
+    pairs.update(read_assignments(arguments.set))
     if arguments.data:
         pairs["log.dirs"] = arguments.data
     if arguments.durability:
@@ -77,9 +112,9 @@ def read_settings(arguments: argparse.Namespace) -> Settings:
         pairs["advertised.listeners"] = ",".join(arguments.advertise)
     if arguments.insecure:
         pairs["headwater.insecure"] = "true"
-    if arguments.nodes:
+    if arguments.nodes is not None:
         pairs["headwater.nodes"] = str(arguments.nodes)
-    return Settings.from_pairs(pairs)
+    return pairs
 
 
 def milliseconds_since_start() -> int:
@@ -144,12 +179,14 @@ def main(words: list[str]) -> int:
     )
 
     try:
-        settings = read_settings(arguments)
-        listeners = read_listeners(settings)
+        settings, listeners = read_configuration(read_pairs(arguments))
+        if arguments.metrics:
+            check_metrics_exposure(settings, host_and_port(arguments.metrics, "--metrics")[0])
         with event_loop() as loop:
             loop.run_until_complete(serve(settings, listeners, arguments))
     except SettingsError as error:
-        print(f"headwater up: {error}", file=sys.stderr)
+        for problem in error.problems:
+            print(f"headwater up: {problem}", file=sys.stderr)
         return 2
     except (StorageError, ListenError) as error:
         print(f"headwater up: {error}", file=sys.stderr)

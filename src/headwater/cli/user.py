@@ -1,4 +1,8 @@
-"""`headwater user`: who may log in with SASL. Passwords come from standard input and are kept salted."""
+"""`headwater user`: who may log in with SASL.
+
+A password comes from a prompt, standard input, a file or a variable, never from the command line, which every user of
+the machine can read. The broker keeps it salted.
+"""
 
 import getpass
 import os
@@ -20,30 +24,59 @@ from headwater.cli.options import DEFAULT_BOOTSTRAP, Bootstrap, Client, Output, 
 app = typer.Typer(no_args_is_help=True)
 MECHANISMS = (ScramMechanism.SCRAM_SHA_256, ScramMechanism.SCRAM_SHA_512)
 ITERATIONS = 4096
+PASSWORD_VARIABLE = "HEADWATER_PASSWORD"
 SALT_BYTES = 24
 Name = Annotated[str, typer.Argument(metavar="USER")]
 
 
-def read_password() -> str:
-    """From standard input, or asked for at a terminal. Raises CommandError."""
-    password = getpass.getpass("Password: ") if sys.stdin.isatty() else sys.stdin.readline().rstrip("\r\n")
+def read_password(path: Path | None, *, from_stdin: bool) -> str:
+    """From a file, the variable, or standard input; at a terminal it is asked for twice. Raises CommandError."""
+    if path is not None and from_stdin:
+        raise CommandError("--password-file and --password-stdin exclude each other")
+    if path is not None:
+        password = first_line_of(path)
+    elif not from_stdin and PASSWORD_VARIABLE in os.environ:
+        password = os.environ[PASSWORD_VARIABLE]
+    elif from_stdin or not sys.stdin.isatty():
+        password = sys.stdin.readline().rstrip("\r\n")
+    else:
+        password = getpass.getpass("Password: ")
+        if getpass.getpass("Again: ") != password:
+            raise CommandError("the two passwords differ; nothing was changed")
     if not password:
-        raise CommandError("no password; give it on standard input: echo secret | headwater user create …")
+        raise CommandError(
+            f"no password; give it on standard input, or with --password-file FILE, or in {PASSWORD_VARIABLE}"
+        )
     return password
 
 
-@app.command(help="Create a user, or give one a new password (from standard input).")
+def first_line_of(path: Path) -> str:
+    """Raises CommandError."""
+    try:
+        return path.read_text(encoding="utf-8").partition("\n")[0].rstrip("\r")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise CommandError(f"{path} cannot be read: {reason}") from error
+
+
+@app.command(help="Create a user, or give one a new password, which is asked for.")
 def create(
     name: Name,
     data: Annotated[
         Path | None,
         typer.Option(help="Write it into this data directory while the broker is stopped: for the first super user."),
     ] = None,
-    super_user: Annotated[bool, typer.Option("--super/--no-super", help="With --data: it may do everything.")] = True,
+    super_user: Annotated[bool, typer.Option("--super-user", help="With --data: it may do everything.")] = False,
+    password_file: Annotated[Path | None, typer.Option(help="Read the password from this file's first line.")] = None,
+    password_stdin: Annotated[
+        bool, typer.Option("--password-stdin", help="Read the password from standard input.")
+    ] = False,
     bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
     client: Client = None,
 ) -> None:
-    password = read_password()
+    if super_user and data is None:
+        raise CommandError("--super-user needs --data DIR: a super user is made while the broker is stopped")
+    password = read_password(password_file, from_stdin=password_stdin)
     if data is not None:
         create_in(data, name, password, super_user=super_user)
         return
