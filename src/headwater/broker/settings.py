@@ -100,7 +100,7 @@ class Settings:
     headwater_durability: str = "journal"
     headwater_journal_file_bytes: int = 128 << 20
     headwater_open_files_max: int = 0
-    given: dict[str, str] = field(default_factory=dict)
+    given: dict[str, str] = field(default_factory=dict, repr=False)  # it may have secrets
 
     @classmethod
     def from_pairs(cls, pairs: Mapping[str, str]) -> "Settings":

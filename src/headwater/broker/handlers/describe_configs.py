@@ -92,10 +92,10 @@ def broker_entries(core: BrokerCore) -> Iterable[Entry]:
 def default_entries(core: BrokerCore) -> Iterable[Entry]:
     """What was set at run time for all nodes."""
     types, source = broker_types(), ConfigSource.DYNAMIC_DEFAULT_BROKER
-    for name, value in core.metadata.broker_configs.get("", {}).items():
-        yield Entry(
-            name, value, False, source, False, [Synonym(name, value, source)], types.get(name, ConfigType.STRING)
-        )
+    for name, stored in core.metadata.broker_configs.get("", {}).items():
+        is_sensitive, kind = is_secret(name), types.get(name, ConfigType.STRING)
+        value, synonyms = (None, []) if is_sensitive else (stored, [Synonym(name, stored, source)])
+        yield Entry(name, value, False, source, is_sensitive, synonyms, kind)
 
 
 def group_entries(core: BrokerCore, group_id: str) -> Iterable[Entry]:
