@@ -5,9 +5,11 @@ next group, writes that group where it likes and tells when it is on disk, and c
 the test broker is this broker on an in-memory disk and a clock that is moved by hand.
 """
 
+import contextlib
 import logging
+import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -32,12 +34,12 @@ from headwater.broker.statistics import Statistics
 from headwater.effects.clock import Clock
 from headwater.effects.entropy import Entropy, random_uuid
 from headwater.effects.files import Files
-from headwater.effects.waits import Deferred, Timers
+from headwater.effects.waits import Deferred, Timers, call_all
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.records import Record
 from headwater.security.acls import Acls
 from headwater.storage.config import LogConfig
-from headwater.storage.errors import StorageError
+from headwater.storage.errors import DamagedLogError, StorageError
 from headwater.storage.journal import Group
 from headwater.storage.log import Log
 from headwater.storage.store import LogStore
@@ -271,13 +273,19 @@ class BrokerCore:
         return deferred
 
     def group_synced(self, group: Group) -> None:
-        """The shell has synced a group: what waited for it goes on."""
+        """The shell has synced a group: what waited for it goes on.
+
+        Of what waits all is called, whatever another raises; that comes at the end, as an ExceptionGroup.
+        """
         for log in self.store.group_synced(group):
             if log in self.fetch_waits:
                 self.wake_fetches(log)
+        call_all(self.callbacks_until(group.number))
+
+    def callbacks_until(self, group: int) -> Iterator[Callable[[], None]]:
         waits = self.durable_waits
-        while waits and waits[0][0] <= group.number:
-            waits.popleft()[1]()
+        while waits and waits[0][0] <= group:
+            yield waits.popleft()[1]
 
     def wake_fetches(self, log: Log) -> None:
         for wait in list(self.fetch_waits.get(log, ())):
@@ -357,7 +365,15 @@ class BrokerCore:
 
     def remove_topic_data(self, topic: Topic) -> None:
         for partition in range(topic.partitions):
-            self.store.delete_log(topic.name, topic.topic_id, partition)
+            try:
+                self.store.delete_log(topic.name, topic.topic_id, partition)
+            except OSError as error:
+                logger.error(
+                    "%s-%d is deleted, but its data cannot be removed, the next start tries again: %s",
+                    topic.name,
+                    partition,
+                    error,
+                )
 
     def next_producer_id(self) -> tuple[int, int]:
         """A producer id that nobody has, and the journal's group that makes it so. Raises OSError."""
@@ -387,11 +403,11 @@ class BrokerCore:
 
     def repeat(self, interval_ms: int, chore: Callable[[], object]) -> None:
         def run() -> None:
+            self.timers.call_later(interval_ms, run)
             try:
                 chore()
             except OSError as error:
                 logger.error("%s: %s", chore.__name__, error)
-            self.timers.call_later(interval_ms, run)
 
         self.timers.call_later(interval_ms, run)
 
@@ -399,7 +415,8 @@ class BrokerCore:
         for topic in list(self.metadata.topics.values()):
             for partition in range(topic.partitions):
                 if (topic.name, partition) in self.store.directories:
-                    self.log(topic, partition)
+                    with contextlib.suppress(DamagedLogError):  # it was named when it was found
+                        self.log(topic, partition)
         removed = self.store.apply_retention()
         if removed:
             logger.info("retention removed %d segments", removed)
@@ -447,6 +464,7 @@ class BrokerCore:
             for wait in list(waits):
                 wait.finish()
         self.store.flush()
-        while self.durable_waits:
-            self.durable_waits.popleft()[1]()
-        self.store.close()
+        try:
+            call_all(self.callbacks_until(sys.maxsize))
+        finally:
+            self.store.close()

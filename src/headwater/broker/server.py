@@ -166,7 +166,10 @@ class Server:
 
     def take_written(self, group: Group) -> None:
         self.core.statistics.journal_syncs += 1
-        self.core.group_synced(group)
+        try:
+            self.core.group_synced(group)
+        except Exception:
+            logger.exception("what waited for the journal has failed")
         if self.waiting_for_journal and self.core.store.journal.waiting_bytes <= JOURNAL_WAITING_BYTES_MAX // 2:
             clients, self.waiting_for_journal = self.waiting_for_journal, []
             for client in clients:
@@ -242,7 +245,10 @@ class Server:
 
     def run_timers(self) -> None:
         self.timer = None
-        self.core.timers.run_due()
+        try:
+            self.core.timers.run_due()
+        except Exception:
+            logger.exception("what was due has failed")
         self.checkpoint_if_needed()
         self.after_event()
 

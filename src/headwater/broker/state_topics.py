@@ -389,6 +389,10 @@ class StateTopics:
         self.core.when_durable(group, lambda: self.drop_before(log, start))
 
     def drop_before(self, log: Log, offset: int) -> None:
-        if log.segments and log.segments[-1].base_offset < offset:
-            log.roll()
-        self.core.store.advance_start({log: offset})
+        """Begins the log at `offset`, as soon as the disk lets it; until then it is longer than it needs to be."""
+        try:
+            if log.segments and log.segments[-1].base_offset < offset:
+                log.roll()
+            self.core.store.advance_start({log: offset})
+        except OSError as error:
+            logger.error("%s cannot be shortened for now: %s", log.directory, error)

@@ -16,6 +16,7 @@ Sources: TransactionCoordinator.java, KIP-98, KIP-360 (epochs), KIP-890 (an epoc
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple, Protocol
 
 from headwater.coordinators.group_records import StateRecord
@@ -34,7 +35,7 @@ from headwater.coordinators.transaction import (
 )
 from headwater.effects.buffers import Buffer
 from headwater.effects.clock import Clock
-from headwater.effects.waits import Deferred
+from headwater.effects.waits import Deferred, call_all
 from headwater.protocol.error_codes import ErrorCode
 
 logger = logging.getLogger(__name__)
@@ -370,16 +371,17 @@ class TransactionCoordinator:
     def abort_overdue(self) -> None:
         """Aborts what has been open for longer than its timeout, and goes on with what could not be ended."""
         now_ms = self.clock.wall_ms()
-        for transaction in list(self.transactions.values()):
-            if transaction.state.is_prepared and transaction.transactional_id not in self.ending:
-                self.ending[transaction.transactional_id] = []
-                self.carry_out(transaction)
-            elif (
-                transaction.state is TransactionState.ONGOING
-                and transaction.started_ms + transaction.timeout_ms < now_ms
-            ):
-                logger.info("transaction %s is aborted: its time is up", transaction.transactional_id)
-                self.fence(transaction, lambda error: None)
+        call_all(partial(self.end_overdue, transaction, now_ms) for transaction in list(self.transactions.values()))
+
+    def end_overdue(self, transaction: Transaction, now_ms: int) -> None:
+        if transaction.state.is_prepared and transaction.transactional_id not in self.ending:
+            self.ending[transaction.transactional_id] = []
+            self.carry_out(transaction)
+        elif (
+            transaction.state is TransactionState.ONGOING and transaction.started_ms + transaction.timeout_ms < now_ms
+        ):
+            logger.info("transaction %s is aborted: its time is up", transaction.transactional_id)
+            self.fence(transaction, lambda error: None)
 
     def remove_expired(self) -> None:
         """Forgets ids that nobody has used for transactional.id.expiration.ms. Raises OSError."""

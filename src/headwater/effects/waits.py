@@ -5,13 +5,25 @@ it: the journal's next group, a timer, a log that grows, a group that has all it
 """
 
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import count
 from typing import Any
 
 from headwater.effects.clock import Clock
 
 CANCELLED_MAX = 1024
+
+
+def call_all(callbacks: Iterable[Callable[[], object]]) -> None:
+    """Calls each of them, whatever the others raise; raises what they raised at the end, as an ExceptionGroup."""
+    errors = []
+    for callback in callbacks:
+        try:
+            callback()
+        except Exception as error:  # noqa: BLE001 - raised below, when nobody is kept from what is due
+            errors.append(error)
+    if errors:
+        raise ExceptionGroup("callbacks have failed", errors)
 
 
 class Deferred:
@@ -49,6 +61,11 @@ class Timer:
         self.deadline_ms = deadline_ms
         self.callback: Callable[[], None] | None = callback
 
+    def run(self) -> None:
+        callback, self.callback = self.callback, None
+        if callback is not None:
+            callback()
+
     def cancel(self) -> None:
         if self.callback is not None:
             self.callback = None
@@ -84,12 +101,12 @@ class Timers:
         return self.heap[0][0] if self.heap else None
 
     def run_due(self) -> None:
-        """Calls everything whose moment has come. What that schedules anew waits for the next call."""
+        """Calls everything whose moment has come. What that schedules again waits for the next call.
+
+        One that raises keeps no other from being called: what was raised comes at the end, as an ExceptionGroup.
+        """
         now = self.clock.steady_ms()
         due = []
         while self.heap and self.heap[0][0] <= now:
             due.append(heapq.heappop(self.heap)[2])
-        for timer in due:
-            callback, timer.callback = timer.callback, None
-            if callback is not None:
-                callback()
+        call_all(timer.run for timer in due)

@@ -68,8 +68,10 @@ class Scheduler:
             self.handle = self.loop.call_later(delay_s, self.run)
 
     def run(self) -> None:
-        self.timers.run_due()
-        self.arm()
+        try:
+            self.timers.run_due()
+        finally:
+            self.arm()
 
     async def sleep(self, delay_ms: float) -> None:
         """As asyncio.sleep, on this clock."""

@@ -36,6 +36,7 @@ from headwater.storage.directories import LogDirectories
 from headwater.storage.errors import DamagedLogError, DirectoryInUseError, FormatError, StorageError
 from headwater.storage.journal import Group, Journal, JournalEntry, JournalFile, is_disk_full
 from headwater.storage.log import Log, LogMark
+from headwater.storage.rescued import RescuedBatches
 
 logger = logging.getLogger(__name__)
 
@@ -85,6 +86,7 @@ class LogStore:
             self.directories = LogDirectories(files, directory, clock)
             nonce = int.from_bytes(entropy.bytes(4), "big")
             self.journal = Journal(files, f"{directory}/journal", journal_file_bytes, nonce)
+            self.rescued = RescuedBatches(files, f"{directory}/journal")
             for path in (f"{directory}/journal", directory, directory.rpartition("/")[0] or "."):
                 files.sync_directory(path)
         except BaseException:
@@ -147,10 +149,22 @@ class LogStore:
         try:
             log = self.load_log(topic, topic_id, partition, config)
         except DamagedLogError as error:
-            self.damaged[topic_id, partition] = error
+            self.put_out_of_use(topic_id, partition, error)
             raise
         self.logs[topic_id, partition] = log
         return log
+
+    def put_out_of_use(self, topic_id: bytes, partition: int, error: DamagedLogError) -> None:
+        """Opens a damaged log no more in this life. What was appended to it so far goes to disk. Raises OSError."""
+        if (topic_id, partition) in self.damaged:
+            return
+        logger.error("%s. The partition is out of use until the next start, all others are served", error)
+        self.damaged[topic_id, partition] = error
+        log = self.logs.pop((topic_id, partition), None)
+        if log is not None:
+            self.sync_logs([log])
+            self.dirty.discard(log)
+            log.close()
 
     def load_log(self, topic: str, topic_id: bytes, partition: int, config: LogConfig) -> Log:
         path = self.directories.path(topic, partition)
@@ -162,10 +176,11 @@ class LogStore:
                 log.load(recovery_point, start_offset)
                 if log.end_offset != recovery_point:
                     self.dirty.add(log)
-                    if not self.is_recovering:
-                        self.sync_logs([log])
             if not log.on_disk:
                 log.end_offset, log.start_offset = recovery_point, start_offset
+            self.take_rescued(log)
+            if log in self.dirty and not self.is_recovering:
+                self.sync_logs([log])
             if not self.is_recovering:
                 log.finish_recovery()
         except BaseException as error:
@@ -175,6 +190,16 @@ class LogStore:
                 raise DamagedLogError(f"{path} is damaged: {error}") from error
             raise
         return log
+
+    def take_rescued(self, log: Log) -> None:
+        """Appends what an earlier start kept for this log. What a checkpoint has covered meanwhile is removed."""
+        key = log.topic_id, log.partition
+        end = 0
+        for entry in self.rescued.entries(key):
+            self.replay_entry(log, entry)
+            end = entry.base_offset + 1
+        if key in self.rescued.keys and end <= log.recovery_point:
+            self.rescued.discard(key)
 
     def delete_log(self, topic: str, topic_id: bytes, partition: int) -> None:
         """Forgets a partition and removes its directory."""
@@ -187,6 +212,7 @@ class LogStore:
             if log.on_disk:
                 self.directories.add(topic, partition)
         self.damaged.pop((topic_id, partition), None)
+        self.rescued.discard((topic_id, partition))
         self.recovery_points.pop((topic_id, partition), None)
         self.log_starts.pop((topic_id, partition), None)
         self.clean_offsets.pop((topic_id, partition), None)
@@ -310,10 +336,7 @@ class LogStore:
                 continue
             log.recovery_point = offset
             self.recovery_points[log.topic_id, log.partition] = offset
-            try:
-                log.remove_before_start()
-            except OSError as error:
-                logger.error("%s: segments below the log start offset stay for now: %s", log.directory, error)
+            self.remove_before_start(log)
 
     def undo_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Takes back a checkpoint for which there was no room or no descriptor. The next is due with the regular ones."""
@@ -343,22 +366,29 @@ class LogStore:
     def recover(self, find: Callable[[bytes, int], tuple[str, LogConfig] | None]) -> None:
         """Brings all logs to where the journal says they were; `find` tells a topic id's name and configuration.
 
-        The journal goes on in a free file; what the other one holds is needed until the next checkpoint. Raises
-        StorageError where the journal and a log contradict.
+        The journal goes on in a free file; what the other one holds is needed until the next checkpoint. A log that is
+        damaged, or that the journal contradicts, is out of use; what the journal has for it is kept (`rescued.py`).
         """
         for offsets in (self.recovery_points, self.log_starts, self.clean_offsets):
             for key in [key for key in offsets if find(*key) is None]:
                 del offsets[key]
         replayed = 0
         ends: dict[Log, int] = {}
+        not_taken = []
         for entry in self.journal.recovered():
             known = find(entry.topic_id, entry.partition)
             if known is None:
                 continue
             topic, config = known
-            log = self.open_log(topic, entry.topic_id, entry.partition, config)
-            replayed += self.replay_entry(log, entry)
+            try:
+                log = self.open_log(topic, entry.topic_id, entry.partition, config)
+                replayed += self.replay_entry(log, entry)
+            except DamagedLogError as error:
+                self.put_out_of_use(entry.topic_id, entry.partition, error)
+                not_taken.append(entry)
+                continue
             ends[log] = entry.base_offset + read_header(entry.batch).last_offset_delta + 1
+        self.rescued.keep(not_taken)
         # Batches that were written and never acknowledged are kept, and from now on visible: so they must be on disk.
         self.sync_logs([log for log in self.dirty if log.loaded_end_offset > max(ends.get(log, 0), log.recovery_point)])
         for log in self.logs.values():
@@ -387,7 +417,7 @@ class LogStore:
             return False
         header = read_header(entry.batch)
         if entry.base_offset > log.end_offset:
-            raise StorageError(
+            raise DamagedLogError(
                 f"{log.directory} ends at offset {log.end_offset} but the journal goes on at {entry.base_offset}: "
                 "segments are missing; restore the directory from a copy"
             )
@@ -399,18 +429,41 @@ class LogStore:
 
     def advance_start(self, starts: dict[Log, int]) -> int:
         """Moves log start offsets up, durably, and removes the segments below; returns how many were removed."""
+        before = {log: log.start_offset for log in starts}
+        self.move_starts(starts)
+        try:
+            write_offsets(self.files, f"{self.directory}/{LOG_STARTS}", self.log_starts)
+        except OSError:
+            self.move_starts(before)
+            raise
+        return sum(self.remove_before_start(log) for log in starts)
+
+    def move_starts(self, starts: dict[Log, int]) -> None:
         for log, offset in starts.items():
             log.start_offset = offset
             self.log_starts[log.topic_id, log.partition] = offset
-        write_offsets(self.files, f"{self.directory}/{LOG_STARTS}", self.log_starts)
-        return sum(log.remove_before_start() for log in starts)
+
+    def remove_before_start(self, log: Log) -> int:
+        """Removes the segments below a log's start; returns how many. What cannot be removed stays for now."""
+        try:
+            return log.remove_before_start()
+        except OSError as error:
+            logger.error("%s: segments below the log start offset stay for now: %s", log.directory, error)
+            return 0
 
     def apply_retention(self) -> int:
-        """Removes what the logs' configurations let go; returns the number of segments."""
+        """Removes what the logs' configurations let go; returns the number of segments.
+
+        A log that cannot be read keeps what it has, and does not keep others from theirs.
+        """
         now_ms = self.clock.wall_ms()
         starts = {}
         for log in self.logs.values():
-            offset = log.expired_offset(now_ms)
+            try:
+                offset = log.expired_offset(now_ms)
+            except (OSError, ProtocolError) as error:
+                logger.error("%s: retention leaves it as it is: %s", log.directory, error)
+                continue
             if offset > log.start_offset:
                 starts[log] = offset
         return self.advance_start(starts) if starts else 0

@@ -1,0 +1,70 @@
+"""Acknowledged batches of a damaged log, kept out of the journal that is about to be written over.
+
+A log that cannot be opened at the start takes nothing from the journal. What the journal holds for it goes into a file
+beside the journal, and into the log as soon as a start finds that sound again, as after it was restored from a copy.
+
+    journal/TOPICID-PARTITION.rescued    the batches, each with its offsets, one after the other
+"""
+
+import logging
+import re
+from collections.abc import Iterator
+
+from headwater.effects.files import Files, read_file
+from headwater.protocol.errors import ProtocolError
+from headwater.protocol.records import batches, check_batch, patch_base_offset
+from headwater.storage.checkpoints import uuid_bytes, uuid_text
+from headwater.storage.journal import JournalEntry
+
+logger = logging.getLogger(__name__)
+
+RESCUED_FILE = re.compile(r"(?P<topic_id>.{22})-(?P<partition>[0-9]+)\.rescued")
+
+
+class RescuedBatches:
+    """See the module's text. `directory` is the journal's."""
+
+    def __init__(self, files: Files, directory: str) -> None:
+        self.files = files
+        self.directory = directory
+        self.keys: set[tuple[bytes, int]] = set()
+        for name in files.list_directory(directory):
+            if match := RESCUED_FILE.fullmatch(name):
+                self.keys.add((uuid_bytes(match["topic_id"]), int(match["partition"])))
+
+    def path(self, key: tuple[bytes, int]) -> str:
+        return f"{self.directory}/{uuid_text(key[0])}-{key[1]}.rescued"
+
+    def keep(self, entries: list[JournalEntry]) -> None:
+        """Puts them on disk. Raises OSError."""
+        for entry in entries:
+            key = entry.topic_id, entry.partition
+            self.keys.add(key)
+            batch = bytearray(entry.batch)
+            patch_base_offset(batch, 0, entry.base_offset)
+            file = self.files.open(self.path(key), create=True)
+            try:
+                file.write([batch], file.size())
+            finally:
+                file.close()
+        for path in {self.path((entry.topic_id, entry.partition)) for entry in entries}:
+            self.files.sync_path(path)
+        if entries:
+            self.files.sync_directory(self.directory)
+
+    def entries(self, key: tuple[bytes, int]) -> Iterator[JournalEntry]:
+        """What was kept of a log, in order, as far as it is sound."""
+        if key not in self.keys:
+            return
+        try:
+            for header, batch in batches(read_file(self.files, self.path(key))):
+                check_batch(batch)
+                yield JournalEntry(*key, header.base_offset, batch)
+        except ProtocolError as error:
+            logger.error("%s is damaged, what follows in it is lost: %s", self.path(key), error)
+
+    def discard(self, key: tuple[bytes, int]) -> None:
+        """Removes what was kept of a log. Raises OSError."""
+        if key in self.keys:
+            self.files.remove(self.path(key))
+            self.keys.discard(key)
