@@ -8,6 +8,7 @@ import pytest
 from headwater.effects.files import read_file
 from headwater.effects.memory_files import MemoryFiles
 from headwater.protocol.apis import ApiKey
+from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.delete_topics import DeleteTopicsRequest
 from headwater.protocol.messages.offset_commit import OffsetCommitRequest
 from headwater.storage.checkpoints import PARTITION_METADATA, read_topic_id
@@ -267,3 +268,81 @@ class TestStrays:
         assert "notes.txt" in caplog.text
         broker.restart()
         assert broker.files.list_directory(f"data/{left}") == ["notes.txt"]
+
+
+class TestOneDamagedLog:
+    """It stops nothing but itself."""
+
+    LOG = "data/orders-0/00000000000000000000.log"
+
+    def two_topics(self) -> Harness:
+        """A broker that was killed; both topics have records in their logs and later ones in the journal only."""
+        broker = Harness()
+        for name in ("orders", "other"):
+            broker.create_topic(name)
+            broker.produce(name, b"1")
+        broker.core.store.checkpoint()
+        broker.core.store.journal.retire_all()
+        broker.core.store.journal.start()
+        for name in ("orders", "other"):
+            broker.produce(name, b"2")
+        broker.core.store.abandon()
+        return broker
+
+    def break_log(self, broker: Harness) -> bytes:
+        """Cuts the log within what a checkpoint has synced; returns it as it was."""
+        whole = read_file(broker.files, self.LOG)
+        write(broker.files, self.LOG, whole[:20])
+        return whole
+
+    def test_all_else_is_served_after_an_unclean_stop(self, caplog: pytest.LogCaptureFixture) -> None:
+        broker = self.two_topics()
+        whole = self.break_log(broker)
+        broker.core = broker.open()
+        assert [r.value for r in broker.read_all("other")] == [b"1", b"2"]
+        assert broker.produce("orders", b"x").error_code == ErrorCode.KAFKA_STORAGE_ERROR
+        assert broker.fetch("orders").error_code == ErrorCode.KAFKA_STORAGE_ERROR
+        assert broker.produce("other", b"3").error_code == 0
+        (line,) = [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR]
+        assert "orders-0" in line
+        # What the journal had for it comes into it when it has been mended.
+        broker.core.store.checkpoint()
+        broker.restart()
+        broker.core.close()
+        write(broker.files, self.LOG, whole[: len(whole) // 2])
+        broker.core = broker.open()
+        assert [r.value for r in broker.read_all("orders")] == [b"1", b"2"]
+        assert broker.produce("orders", b"3").base_offset == 2
+        broker.kill()
+        assert [r.value for r in broker.read_all("orders")] == [b"1", b"2", b"3"]
+        broker.restart()
+        assert [r.value for r in broker.read_all("orders")] == [b"1", b"2", b"3"]
+        broker.restart()
+        broker.read_all("orders")
+        assert not [name for name in broker.files.list_directory("data/journal") if name.endswith(".rescued")]
+
+    def test_what_was_rescued_goes_with_its_topic(self) -> None:
+        broker = self.two_topics()
+        self.break_log(broker)
+        broker.core = broker.open()
+        assert [name for name in broker.files.list_directory("data/journal") if name.endswith(".rescued")]
+        delete_topic(broker, "orders")
+        assert not [name for name in broker.files.list_directory("data/journal") if name.endswith(".rescued")]
+
+    def test_retention_goes_on_for_the_others(self, caplog: pytest.LogCaptureFixture) -> None:
+        broker = Harness()
+        for name in ("orders", "other"):
+            broker.create_topic(name, retention_ms="1000", segment_bytes=str(1 << 20))
+            for _ in range(5):
+                broker.produce(name, bytes(600_000))
+        for topic in broker.core.metadata.topics.values():  # their first segments' indexes leave the memory
+            broker.core.log(topic, 0).max_timestamp()
+        flip(broker.files, self.LOG, 8, 0x40)  # the length of a batch in a sealed segment
+        for suffix in (".index", ".timeindex"):
+            broker.files.remove(self.LOG.replace(".log", suffix))
+        topic = broker.core.metadata.topics["other"]
+        for end in (5, 6):  # the chore comes again
+            broker.advance(broker.core.settings.log_retention_check_interval_ms + 10_000)
+            assert broker.core.log(topic, 0).start_offset == end
+            broker.produce("other", b"1")
+        assert "data/orders-0: retention leaves it as it is" in caplog.text

@@ -231,6 +231,8 @@ class BrokerCore:
         if log is None:
             try:
                 log = self.store.open_log(topic.name, topic.topic_id, partition, self.log_config(topic))
+            except DamagedLogError:
+                raise  # it was named when it was found
             except OSError as error:
                 logger.error("%s-%d cannot be opened: %s", topic.name, partition, error)
                 raise

@@ -377,9 +377,7 @@ class TransactionCoordinator:
         if transaction.state.is_prepared and transaction.transactional_id not in self.ending:
             self.ending[transaction.transactional_id] = []
             self.carry_out(transaction)
-        elif (
-            transaction.state is TransactionState.ONGOING and transaction.started_ms + transaction.timeout_ms < now_ms
-        ):
+        elif transaction.state is TransactionState.ONGOING and transaction.started_ms + transaction.timeout_ms < now_ms:
             logger.info("transaction %s is aborted: its time is up", transaction.transactional_id)
             self.fence(transaction, lambda error: None)
 

@@ -53,7 +53,7 @@ class RescuedBatches:
             self.files.sync_directory(self.directory)
 
     def entries(self, key: tuple[bytes, int]) -> Iterator[JournalEntry]:
-        """What was kept of a log, in order, as far as it is sound."""
+        """What was kept of a log, in order, as far as it is sound. A damaged file is kept."""
         if key not in self.keys:
             return
         try:
@@ -61,7 +61,8 @@ class RescuedBatches:
                 check_batch(batch)
                 yield JournalEntry(*key, header.base_offset, batch)
         except ProtocolError as error:
-            logger.error("%s is damaged, what follows in it is lost: %s", self.path(key), error)
+            logger.error("%s is damaged, what follows in it is not taken: %s", self.path(key), error)
+            self.keys.discard(key)
 
     def discard(self, key: tuple[bytes, int]) -> None:
         """Removes what was kept of a log. Raises OSError."""

@@ -33,7 +33,7 @@ from headwater.storage.checkpoints import (
 )
 from headwater.storage.config import LogConfig
 from headwater.storage.directories import LogDirectories
-from headwater.storage.errors import DamagedLogError, DirectoryInUseError, FormatError, StorageError
+from headwater.storage.errors import DamagedLogError, DirectoryInUseError, FormatError
 from headwater.storage.journal import Group, Journal, JournalEntry, JournalFile, is_disk_full
 from headwater.storage.log import Log, LogMark
 from headwater.storage.rescued import RescuedBatches
@@ -198,7 +198,7 @@ class LogStore:
         for entry in self.rescued.entries(key):
             self.replay_entry(log, entry)
             end = entry.base_offset + 1
-        if key in self.rescued.keys and end <= log.recovery_point:
+        if end and end <= log.recovery_point:
             self.rescued.discard(key)
 
     def delete_log(self, topic: str, topic_id: bytes, partition: int) -> None:

@@ -1,0 +1,115 @@
+"""What the broker does by itself goes on, whatever fails once."""
+
+import errno
+
+import pytest
+
+from headwater.protocol.apis import ApiKey
+from headwater.protocol.messages.delete_topics import DeleteTopicsRequest
+from tests.broker.harness import Harness
+from tests.storage.test_checkpoint import Fault
+
+
+def delete(broker: Harness, name: str) -> int:
+    answer = broker.call(ApiKey.DELETE_TOPICS, 5, DeleteTopicsRequest(topic_names=[name]))
+    return int(answer.responses[0].error_code)
+
+
+@pytest.mark.parametrize("error", [ValueError("broken"), OSError(errno.EIO, "broken")])
+def test_a_chore_that_raises_comes_again(error: Exception) -> None:
+    broker = Harness()
+    calls = 0
+
+    def chore() -> None:
+        nonlocal calls
+        calls += 1
+        raise error
+
+    broker.core.repeat(1000, chore)
+    for n in range(1, 4):
+        broker.clock.advance(1000)
+        if isinstance(error, OSError):
+            broker.core.timers.run_due()
+        else:
+            with pytest.raises(ExceptionGroup):
+                broker.core.timers.run_due()
+        assert calls == n
+
+
+def test_one_that_waits_for_the_journal_keeps_no_other_from_its_answer() -> None:
+    broker = Harness()
+    broker.create_topic("t")
+    broker.hold_syncs = True
+    answers = []
+
+    def fail() -> None:
+        raise ValueError("broken")
+
+    group = broker.core.create_topic("u", 1, {})
+    broker.core.when_durable(group, fail)
+    broker.core.when_durable(group, lambda: answers.append("u"))
+    with pytest.raises(ExceptionGroup):
+        broker.sync()
+    assert answers == ["u"]
+
+
+class TestDeletedTopics:
+    """A deletion that the disk gets in the way of."""
+
+    @pytest.mark.parametrize("call", ["rename", "remove"])
+    @pytest.mark.parametrize("number", [errno.EIO, errno.EACCES])
+    def test_is_answered_and_its_old_records_never_come_back(
+        self, call: str, number: int, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        broker = Harness()
+        broker.create_topic("t")
+        broker.produce("t", b"old", b"old")
+        broker.core.store.checkpoint()
+        broker.files.fault = lambda found, path: number if found == call and "t-" in path else None
+        assert delete(broker, "t") == 0
+        assert "t-" in caplog.text
+        broker.files.fault = None
+        broker.create_topic("t")
+        assert broker.produce("t", b"new").base_offset == 0
+        assert [r.value for r in broker.read_all("t")] == [b"new"]
+        broker.kill()
+        assert [r.value for r in broker.read_all("t")] == [b"new"]
+        assert not [n for n in broker.files.list_directory("data") if n.endswith(("-delete", "-stray"))]
+
+    def test_a_partition_whose_old_directory_cannot_be_moved_is_refused(self) -> None:
+        broker = Harness()
+        broker.create_topic("t")
+        broker.produce("t", b"old")
+        broker.files.fault = Fault("rename", "data/t-0", errno.EIO)
+        assert delete(broker, "t") == 0
+        broker.create_topic("t")
+        assert broker.produce("t", b"new").error_code != 0
+        broker.files.fault = None
+        assert broker.produce("t", b"new").base_offset == 0
+        assert [r.value for r in broker.read_all("t")] == [b"new"]
+
+    def test_after_a_restart_too(self) -> None:
+        broker = Harness()
+        broker.create_topic("t")
+        broker.produce("t", b"old")
+        broker.files.fault = Fault("rename", "data/t-0", errno.EIO)
+        assert delete(broker, "t") == 0
+        broker.create_topic("t")
+        broker.files.fault = None
+        broker.kill()
+        assert broker.produce("t", b"new").base_offset == 0
+        assert [r.value for r in broker.read_all("t")] == [b"new"]
+
+    def test_the_data_goes_only_when_the_deletion_is_durable(self) -> None:
+        """M21: until then a crash must bring the topic back, with its records."""
+        broker = Harness()
+        broker.create_topic("t")
+        broker.produce("t", b"1")
+        broker.core.store.checkpoint()
+        broker.hold_syncs = True
+        pending = broker.send(ApiKey.DELETE_TOPICS, 5, DeleteTopicsRequest(topic_names=["t"]))
+        assert not pending.is_done
+        assert broker.files.exists("data/t-0/00000000000000000000.log")
+        broker.sync()
+        assert pending.is_done
+        assert not broker.files.exists("data/t-0")
