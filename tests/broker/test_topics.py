@@ -86,6 +86,17 @@ def test_topics_survive_restarts(clean: bool) -> None:
     assert broker.read_all("b") == []
 
 
+@pytest.mark.parametrize("name", ["__consumer_offsets", "__transaction_state"])
+def test_topics_of_the_coordinators_are_neither_deleted_nor_repartitioned(name: str) -> None:
+    broker = Harness()
+    broker.create_topic(name, 3)
+    more = CreatePartitionsRequest([CreatePartitionsRequest.CreatePartitionsTopic(name, 5, None)])
+    assert broker.call(ApiKey.CREATE_PARTITIONS, 3, more).results[0].error_code == ErrorCode.INVALID_TOPIC_EXCEPTION
+    answer = broker.call(ApiKey.DELETE_TOPICS, 5, DeleteTopicsRequest(topic_names=[name]))
+    assert answer.responses[0].error_code == ErrorCode.INVALID_TOPIC_EXCEPTION
+    assert broker.core.metadata.topics[name].partitions == 3
+
+
 def described(broker: Harness, kind: int, name: str) -> dict[str, tuple[str | None, int]]:
     resource = DescribeConfigsRequest.DescribeConfigsResource(kind, name, None)
     answer = broker.call(ApiKey.DESCRIBE_CONFIGS, 4, DescribeConfigsRequest([resource], True))

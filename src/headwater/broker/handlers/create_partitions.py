@@ -1,4 +1,8 @@
-"""CreatePartitions, 0 to 3: more partitions for a topic; answers when they are on disk."""
+"""CreatePartitions, 0 to 3: more partitions for a topic; answers when they are on disk.
+
+The topics in which the coordinators keep their state keep their number: a group's or a transaction's partition is found
+by it, so its newer records would be in another partition than its older ones.
+"""
 
 from collections import Counter
 
@@ -27,6 +31,10 @@ def handle(core: BrokerCore, request: Request) -> CreatePartitionsResponse | Def
             if not may_topic(core, request, Operation.ALTER, wanted.name):
                 raise MetadataError(ErrorCode.TOPIC_AUTHORIZATION_FAILED, "Authorization failed.")
             topic = core.metadata.topics.get(wanted.name)
+            if topic is not None and topic.is_internal:
+                raise MetadataError(
+                    ErrorCode.INVALID_TOPIC_EXCEPTION, f"{topic.name} is internal and keeps its partitions."
+                )
             first = topic.partitions if topic is not None else 0
             given = {first + n: a.broker_ids for n, a in enumerate(wanted.assignments or ())}
             changes = core.metadata.add_partitions(wanted.name, wanted.count, core.store.leader_epoch, given)

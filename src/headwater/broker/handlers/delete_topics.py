@@ -1,4 +1,7 @@
-"""DeleteTopics, 1 to 6: by name or, from 6, by id; answers when the deletion is on disk. The data goes after that."""
+"""DeleteTopics, 1 to 6: by name or, from 6, by id; answers when the deletion is on disk. The data goes after that.
+
+The topics in which the coordinators keep their state are not deleted: every group's offsets would go with them.
+"""
 
 from headwater.broker.authorization import may_topic
 from headwater.broker.core import BrokerCore
@@ -30,6 +33,10 @@ def handle(core: BrokerCore, request: Request) -> DeleteTopicsResponse | Deferre
             result.error_code = ErrorCode.TOPIC_AUTHORIZATION_FAILED
             continue
         result.name, result.topic_id = topic.name, topic.topic_id
+        if topic.is_internal:
+            result.error_code = ErrorCode.INVALID_TOPIC_EXCEPTION
+            result.error_message = f"{topic.name} is internal: the coordinators keep their state in it"
+            continue
         try:
             last_group = max(last_group, core.delete_topic(topic))
         except OSError as failure:
