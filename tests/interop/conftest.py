@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -80,26 +81,37 @@ def clients_classpath(tmp_path_factory: pytest.TempPathFactory) -> str:
     return f"{target}:{target}/lib/*"
 
 
-@pytest.fixture(scope="module")
-def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+@contextmanager
+def running_kafka(directory: Path, settings: dict[str, str]) -> Iterator[str]:
     """The address of a fresh one-node Kafka."""
     need("java")
     need("mvn")
     run([KAFKA_SH, "jars"])
-    directory = tmp_path_factory.mktemp("kafka")
-    (directory / "extra").write_text("".join(f"{key}={value}\n" for key, value in SAME_SETTINGS.items()))
+    (directory / "extra").write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
     port = free_port()
     environment = {**os.environ, "EXTRA": str(directory / "extra")}
     command = [str(KAFKA_SH), "start", str(port), str(directory / "data")]
     started = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=True)
     process_id = int(started.stdout.split()[0])
-    yield f"127.0.0.1:{port}"
-    os.kill(process_id, signal.SIGKILL)
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        os.kill(process_id, signal.SIGKILL)
+
+
+def set_options(settings: dict[str, str]) -> list[str]:
+    """The same settings as options of `headwater up`."""
+    return [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
+
+
+@pytest.fixture(scope="module")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with running_kafka(tmp_path_factory.mktemp("kafka"), SAME_SETTINGS) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
 def headwater(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HeadwaterServer]:
     """Headwater, to be compared with `kafka`: with the same settings."""
-    options = [word for key, value in SAME_SETTINGS.items() for word in ("--set", f"{key}={value}")]
-    with running_server(tmp_path_factory.mktemp("headwater"), *options) as server:
+    with running_server(tmp_path_factory.mktemp("headwater"), *set_options(SAME_SETTINGS)) as server:
         yield server
