@@ -30,7 +30,7 @@ Alterable = IncrementalAlterConfigsRequest.AlterableConfig
         (Creatable("..", 1, 1), ErrorCode.INVALID_TOPIC_EXCEPTION),
         (Creatable("x" * 250, 1, 1), ErrorCode.INVALID_TOPIC_EXCEPTION),
         (Creatable("x", 0, 1), ErrorCode.INVALID_PARTITIONS),
-        (Creatable("x", 30_000, 1), ErrorCode.INVALID_PARTITIONS),
+        (Creatable("x", 10_001, 1), ErrorCode.POLICY_VIOLATION),
         (Creatable("x", 1, 3), ErrorCode.INVALID_REPLICATION_FACTOR),
         (Creatable("x", 1, 0), ErrorCode.INVALID_REPLICATION_FACTOR),
         (Creatable("x", 1, 1, configs=[Config("nope", "1")]), ErrorCode.INVALID_CONFIG),

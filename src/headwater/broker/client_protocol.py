@@ -220,13 +220,8 @@ class ClientProtocol(asyncio.BufferedProtocol):
         """Dispatches one request and takes care of its answer."""
         try:
             answer = dispatch(self.server.core, self.connection, frame)
-        except ProtocolError as error:
-            self.fail(str(error))
-            return
-        except Exception:
-            # The last line of defence: a defect of ours ends this connection, not the broker.
-            logger.exception("a request from %s could not be handled", self.connection.client_host)
-            self.close()
+        except Exception as error:  # noqa: BLE001 - it ends the connection
+            self.request_failed(error)
             return
         if answer is None:
             return
@@ -240,12 +235,31 @@ class ClientProtocol(asyncio.BufferedProtocol):
             self.slots.append(slot)
         else:
             self.write(answer)
+        if self.connection.work is not None:
+            self.pause("work")
+            self.connection.work.when_done(self.work_done)
         if self.connection.must_close and not self.slots:
             self.close()
         if len(self.slots) >= REQUESTS_UNDER_WAY_MAX:
             self.pause("requests")
         if self.server.core.store.journal.waiting_bytes > JOURNAL_WAITING_BYTES_MAX:
             self.server.wait_for_journal(self)
+
+    def work_done(self, error: Exception | None) -> None:
+        """What the connection asked for is done, and its next request may be handled."""
+        self.connection.work = None
+        if error is None:
+            self.server.loop.call_soon(self.resume, "work")
+        else:
+            self.request_failed(error)
+
+    def request_failed(self, error: Exception) -> None:
+        if isinstance(error, ProtocolError):
+            self.fail(str(error))
+            return
+        # The last line of defence: a defect of ours ends this connection, not the broker.
+        logger.error("a request from %s could not be handled", self.connection.client_host, exc_info=error)
+        self.close()
 
     # -- answers
 

@@ -35,6 +35,7 @@ from headwater.effects.clock import Clock
 from headwater.effects.entropy import Entropy, random_uuid
 from headwater.effects.files import Files
 from headwater.effects.waits import Deferred, Timers, call_all
+from headwater.effects.work import WorkQueue
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.records import Record
 from headwater.security.acls import Acls
@@ -79,8 +80,10 @@ class BrokerCore:
         for node_id in self.cluster.node_ids:
             self.cluster.advertise(PLAINTEXT, node_id, host, port)
         self.timers = Timers(clock)
+        self.work = WorkQueue(clock, self.timers)
         self.statistics = Statistics()
         self.durable_waits: deque[tuple[int, Callable[[], None]]] = deque()
+        self.synced_group = 0  # the journal's last group that is on disk
         self.fetch_waits: dict[Log, set[FetchWait]] = {}
         self.sessions = FetchSessions(clock, entropy, settings.max_incremental_fetch_session_cache_slots)
         self.topic_log_configs: dict[bytes, LogConfig] = {}
@@ -262,8 +265,8 @@ class BrokerCore:
     # -- appending
 
     def when_durable(self, group: int, callback: Callable[[], None]) -> None:
-        """Calls back when that group of the journal is on disk; at once for group 0."""
-        if group == 0:
+        """Calls back when that group of the journal is on disk; at once for group 0, or where it is there already."""
+        if group <= self.synced_group:
             callback()
         else:
             self.durable_waits.append((group, callback))
@@ -282,6 +285,7 @@ class BrokerCore:
         for log in self.store.group_synced(group):
             if log in self.fetch_waits:
                 self.wake_fetches(log)
+        self.synced_group = group.number
         call_all(self.callbacks_until(group.number))
 
     def callbacks_until(self, group: int) -> Iterator[Callable[[], None]]:

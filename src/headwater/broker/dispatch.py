@@ -7,6 +7,7 @@ first request.
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import import_module
+from types import GeneratorType
 from typing import Any, NamedTuple
 
 from headwater.broker.cluster import PLAIN_ENDPOINT, Endpoint
@@ -14,10 +15,11 @@ from headwater.broker.core import BrokerCore
 from headwater.broker.fetching import FetchWait
 from headwater.effects.buffers import Buffer
 from headwater.effects.waits import Deferred
+from headwater.effects.work import Steps, Work
 from headwater.protocol.apis import APIS, Api, ApiKey
 from headwater.protocol.compiled import decode
 from headwater.protocol.errors import ProtocolError, UnsupportedVersionError
-from headwater.protocol.frames import read_request_header, response_frame
+from headwater.protocol.frames import read_request_header, response_frame, response_frame_in_steps
 from headwater.security.acls import ANONYMOUS
 from headwater.security.sasl import Exchange
 
@@ -80,6 +82,9 @@ SERVED: tuple[ApiKey, ...] = (
 ADVERTISED_LOW = {ApiKey.PRODUCE: 0}
 BEFORE_AUTHENTICATION = frozenset({ApiKey.API_VERSIONS, ApiKey.SASL_HANDSHAKE, ApiKey.SASL_AUTHENTICATE})
 UNAUTHENTICATED = ""
+# All array elements and tagged fields of one request: five times as many partitions as a broker has, and no more than are
+# decoded in some 50 ms.
+REQUEST_ELEMENTS_MAX = 100_000
 CORRELATION_ID = slice(4, 8)  # in a request without its length, and in a response with it
 SERVED_KEYS = frozenset(int(key) for key in SERVED)
 
@@ -121,6 +126,7 @@ class Connection:
     must_close: bool = False  # after what is being answered
     waits: set[FetchWait] = field(default_factory=set)
     repeat: Repeat | None = None
+    work: Work | None = None  # what is under way; nothing else of the connection is handled until it is done
 
     @property
     def address(self) -> str:
@@ -131,6 +137,8 @@ class Connection:
         """Nobody is there any more to be answered."""
         for wait in list(self.waits):
             wait.stop()
+        if self.work is not None:
+            self.work.cancel()
 
 
 @dataclass(slots=True)
@@ -222,24 +230,57 @@ def dispatch(core: BrokerCore, connection: Connection, frame: Buffer) -> list[Bu
         unsupported = import_module("headwater.broker.handlers.api_versions").unsupported_version()
         return response_frame(api, 0, header.correlation_id, unsupported)
     # Bytes behind the body are ignored, as Kafka does: librdkafka leaves some behind its Metadata request.
-    body, _ = decode(entry.request_class, version, frame, header.body_at)
+    body, _ = decode(entry.request_class, version, frame, header.body_at, REQUEST_ELEMENTS_MAX)
     core.statistics.requests[key] += 1
     answer = entry.handle(core, Request(key, version, header.client_id, connection, body))
     if answer is None:
         return None
+    if isinstance(answer, GeneratorType):
+        return in_slices(core, connection, framed_in_steps(api, version, header.correlation_id, answer))
     if isinstance(answer, Deferred):
-        framed = Deferred()
-        answer.when_done(
-            lambda message: framed.complete(
-                None if message is None else response_frame(api, version, header.correlation_id, message)
-            )
-        )
-        return framed
+        return framed(api, version, header.correlation_id, answer)
     if isinstance(answer, Repeatable):
         buffers = response_frame(api, version, header.correlation_id, answer.message)
         connection.repeat = repeat_of(frame, answer.holds, b"".join(buffers))
         return buffers
     return response_frame(api, version, header.correlation_id, answer)
+
+
+def framed(api: Api, version: int, correlation_id: int, answer: Deferred) -> Deferred:
+    """The response's buffers, when the answer is there."""
+    deferred = Deferred()
+    answer.when_done(
+        lambda message: deferred.complete(
+            None if message is None else response_frame(api, version, correlation_id, message)
+        )
+    )
+    return deferred
+
+
+def framed_in_steps(
+    api: Api, version: int, correlation_id: int, steps: Steps[Any]
+) -> Steps[list[Buffer] | Deferred | None]:
+    """The work of a request and of its response."""
+    answer = yield from steps
+    if answer is None:
+        return None
+    if isinstance(answer, Deferred):
+        return framed(api, version, correlation_id, answer)
+    return (yield from response_frame_in_steps(api, version, correlation_id, answer))
+
+
+def in_slices(
+    core: BrokerCore, connection: Connection, steps: Steps[list[Buffer] | Deferred | None]
+) -> list[Buffer] | Deferred | None:
+    """The response, if the work is done in one slice; else the connection has work under way.
+
+    Until that is done nothing more of the connection may be handled: requests are served in the order in which they come.
+    """
+    result = core.work.begin(steps)
+    if not isinstance(result, Work):
+        return result
+    connection.work = result
+    return result.deferred
 
 
 def repeat_of(frame: Buffer, holds: Callable[[], bool], answer: bytes) -> Repeat:

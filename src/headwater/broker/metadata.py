@@ -8,6 +8,7 @@ and what one decision appends is one batch: it is there whole or not at all.
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -27,6 +28,9 @@ OFFSETS_TOPIC = "__consumer_offsets"
 TRANSACTIONS_TOPIC = "__transaction_state"
 INTERNAL_TOPICS = frozenset({OFFSETS_TOPIC, TRANSACTIONS_TOPIC, "__share_group_state"})
 PARTITIONS_MAX = 20_000
+# What one request may change, and what is said to one that would change more, as in Kafka (MAX_RECORDS_PER_USER_OP).
+CHANGES_PER_REQUEST_MAX = 10_000
+TOO_MANY_CHANGES = "Unable to perform excessively large batch operation."
 PRODUCER_ID_BLOCK = 1000
 TOPIC_NAME = re.compile(r"[a-zA-Z0-9._-]{1,249}")
 TOPIC_RESOURCE = 2
@@ -58,6 +62,7 @@ class MetadataError(Exception):
         self.message = message
 
 
+@cache
 def record_class(record_type: int) -> tuple[Any, int]:
     """The class of a metadata record and the version in which it is written."""
     module, name, version = RECORD_MODULES[record_type]
@@ -122,6 +127,11 @@ def check_topic_name(name: str) -> None:
         raise MetadataError(ErrorCode.INVALID_TOPIC_EXCEPTION, f"Topic name is invalid: {reason}")
 
 
+def metric_name(name: str) -> str:
+    """What a topic's metrics are called."""
+    return name.replace(".", "_")
+
+
 class Metadata:
     """The state, its decisions and its replay."""
 
@@ -130,6 +140,8 @@ class Metadata:
         self.node_id = cluster.node_ids[0]
         self.topics: dict[str, Topic] = {}
         self.by_id: dict[bytes, Topic] = {}
+        self.metric_names: dict[str, str] = {}  # what a topic's metrics are called, to the topic's name
+        self.partitions_total = 0
         self.next_producer_id = 0
         self.broker_epoch = -1
         self.broker_configs: dict[str, dict[str, str]] = {}  # by node id as text; "" is for all
@@ -197,17 +209,14 @@ class Metadata:
 
     def colliding_topic(self, name: str) -> str | None:
         """A topic whose metric name would be the same: '.' and '_' are one there (Topic.hasCollision)."""
-        if "." not in name and "_" not in name:
-            return None
-        wanted = name.replace(".", "_")
-        return next((other for other in self.topics if other.replace(".", "_") == wanted), None)
+        return self.metric_names.get(metric_name(name))
 
     def check_partitions(self, added: int) -> None:
         if added <= 0:
             raise MetadataError(ErrorCode.INVALID_PARTITIONS, "Number of partitions must be larger than 0.")
-        total = sum(topic.partitions for topic in self.topics.values())
-        if total + added > PARTITIONS_MAX:
-            message = f"{total + added} partitions are more than this broker takes ({PARTITIONS_MAX})"
+        total = self.partitions_total + added
+        if total > PARTITIONS_MAX:
+            message = f"{total} partitions are more than this broker takes ({PARTITIONS_MAX})"
             raise MetadataError(ErrorCode.INVALID_PARTITIONS, message)
 
     def check_configs(self, own_configs: Mapping[str, str | None]) -> None:
@@ -328,9 +337,11 @@ class Metadata:
             case 2:
                 topic = Topic(record.name, record.topic_id)
                 self.topics[topic.name] = self.by_id[topic.topic_id] = topic
+                self.metric_names[metric_name(topic.name)] = topic.name
             case 3:
                 topic = self.by_id[record.topic_id]
-                topic.partitions = max(topic.partitions, record.partition_id + 1)
+                before, topic.partitions = topic.partitions, max(topic.partitions, record.partition_id + 1)
+                self.partitions_total += topic.partitions - before
                 topic.replication = max(1, len(record.replicas))
                 usual = self.cluster.replicas(record.topic_id, record.partition_id, topic.replication)
                 if record.replicas != usual and set(record.replicas) <= set(self.cluster.node_ids):
@@ -351,6 +362,8 @@ class Metadata:
             case 9:
                 topic = self.by_id.pop(record.topic_id)
                 del self.topics[topic.name]
+                del self.metric_names[metric_name(topic.name)]
+                self.partitions_total -= topic.partitions
             case 15:
                 self.next_producer_id = record.next_producer_id
 

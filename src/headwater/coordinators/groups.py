@@ -273,6 +273,10 @@ class GroupCoordinator:
         """Every group that has members or offsets."""
         return sorted({*self.groups, *self.consumers.groups, *self.offsets.groups})
 
+    def is_known(self, group_id: str) -> bool:
+        """Whether the group has members or offsets."""
+        return group_id in self.groups or group_id in self.consumers.groups or group_id in self.offsets.groups
+
     def state_of(self, group_id: str) -> GroupState | ConsumerGroupState:
         """The state of a group; one that only has offsets is empty."""
         consumers = self.consumers.groups.get(group_id)

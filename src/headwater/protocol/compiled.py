@@ -7,8 +7,10 @@ The functions are Python source built from the message's schema. What makes them
 - A `records` field is never copied: decoding gives a memoryview into the frame, encoding appends the buffer itself.
 - Zero bytes that never vary (an empty tagged section) are a pad byte in the format.
 
-What keeps them safe: a length is compared with the bytes that are left before anything is made from it, so memory and
-time are bounded by the size of the frame; a null or negative length where none may be is refused.
+What keeps them safe: a length is compared with the bytes that are left before anything is made from it; a null or negative
+length where none may be is refused, and a string that is longer than Kafka allows. An element of one byte can become an
+object of a hundred: so a message may be given a number of elements that it may have, in all its arrays and tagged
+sections, and neither time nor memory is then more than that allows.
 
 To see the source: `python -m headwater.protocol.compiled Fetch request 16`.
 """
@@ -19,14 +21,19 @@ from functools import cache
 from typing import Any
 
 from headwater.effects.buffers import Buffer
+from headwater.effects.work import Steps
 from headwater.protocol.errors import ProtocolError
 from headwater.protocol.reference import default_of, in_version
 from headwater.protocol.schema import ZERO_UUID, Field, type_formats
 from headwater.protocol.varint import read_uvarint, uvarint
 
-Decoder = Callable[[Buffer, int, int], tuple[Any, int]]
+Decoder = Callable[[Buffer, int, int, int], tuple[Any, int]]
 Encoder = Callable[[Any, Callable[[Buffer], None]], None]
+StepEncoder = Callable[[Any, Callable[[Buffer], None]], Steps[None]]
 
+STRING_BYTES_MAX = 0x7FFF  # in every version, as in Kafka
+TAGS_MAX = 100_000  # unknown ones in one section; what a request may have in all is less
+ELEMENTS_UNLIMITED = 1 << 62
 SMALL_UVARINTS = tuple(bytes((n,)) for n in range(128))
 
 
@@ -38,11 +45,21 @@ def unexpected_null() -> ProtocolError:
     return ProtocolError("null where a value must be")
 
 
+def too_many() -> ProtocolError:
+    return ProtocolError("the message has more elements than are allowed")
+
+
+def too_long() -> ProtocolError:
+    return ProtocolError(f"a string is longer than {STRING_BYTES_MAX} bytes")
+
+
 def skip_tagged(buffer: Buffer, position: int, end: int) -> int:
     """The position behind a tagged section of which no tag is known."""
     count, position = read_uvarint(buffer, position)
     if count > end - position:
         raise too_short()
+    if count > TAGS_MAX:
+        raise too_many()
     for _ in range(count):
         _, position = read_uvarint(buffer, position)
         size, position = read_uvarint(buffer, position)
@@ -81,7 +98,7 @@ class Source:
 
 
 class DecoderSource(Source):
-    """Writes `decode(buf, p, end)`."""
+    """Writes `decode(buf, p, end, left)`; `left` is how many elements the message may still have."""
 
     def __init__(self, root: Any, version: int, names: dict[str, Any]) -> None:
         super().__init__(root, version, names)
@@ -134,6 +151,8 @@ class DecoderSource(Source):
             n = self.length(nullable, "h" if type_ == "string" else "i", self.flexible and not field.fixed_length)
             self.line(f"e = p + {n}")
             self.line("if e > end: raise too_short()")
+            if type_ == "string" and self.flexible and not field.fixed_length:
+                self.line(f"if {n} > {STRING_BYTES_MAX}: raise too_long()")
             slice_ = {"string": "str(buf[p:e], 'utf-8')", "bytes": "bytes(buf[p:e])", "records": "memoryview(buf)[p:e]"}
             if nullable:
                 self.line(f"if {n} < 0: {target} = None")
@@ -157,6 +176,7 @@ class DecoderSource(Source):
         format_ = type_formats.get(field.element)
         size = struct.calcsize(">" + format_) if format_ else 1
         self.line(f"if {n} * {size} > end - p: raise too_short()")
+        self.count(n)
         if format_:
             self.line(f"{target} = None if {n} < 0 else list(unpack_from(f'>' + {n} * '{format_}', buf, p))")
             self.line(f"if {n} > 0: p += {n} * {size}")
@@ -169,6 +189,11 @@ class DecoderSource(Source):
         self.flush()
         self.line(f"{target}.append({element})")
         self.indent -= 1
+
+    def count(self, n: str) -> None:
+        """Takes `n` elements out of those that are left."""
+        self.line(f"left -= {n}")
+        self.line("if left < 0: raise too_many()")
 
     def struct(self, class_: Any, target: str) -> None:
         values = []
@@ -194,7 +219,12 @@ class DecoderSource(Source):
         known = [(i, f) for i, f in enumerate(class_.SCHEMA) if f.tag >= 0 and in_version(f, self.version)]
         if not known:
             self.line("t = buf[p]; p += 1")
-            self.line("if t: p = skip_tagged(buf, p - 1, end)")
+            self.line("if t:")
+            self.indent += 1
+            self.line("t, _ = read_uvarint(buf, p - 1)")
+            self.count("t")
+            self.line("p = skip_tagged(buf, p - 1, end)")
+            self.indent -= 1
             return
         for index, field in known:
             target = self.name("v")
@@ -203,6 +233,7 @@ class DecoderSource(Source):
         count, tag, stop = self.name("n"), self.name("t"), self.name("e")
         self.line(f"{count}, p = read_uvarint(buf, p)")
         self.line(f"if {count} > end - p: raise too_short()")
+        self.count(count)
         self.line(f"for _ in range({count}):")
         self.indent += 1
         self.line(f"{tag}, p = read_uvarint(buf, p)")
@@ -224,10 +255,13 @@ class DecoderSource(Source):
 
 
 class EncoderSource(Source):
-    """Writes `encode(m, w)`, where `w` takes one buffer after the other."""
+    """Writes `encode(m, w)`, where `w` takes one buffer after the other. `in_steps`: as a generator, which yields after
+    each element of an array of structs or strings.
+    """
 
-    def __init__(self, root: Any, version: int, names: dict[str, Any]) -> None:
+    def __init__(self, root: Any, version: int, names: dict[str, Any], *, in_steps: bool) -> None:
         super().__init__(root, version, names)
+        self.in_steps = in_steps
         self.format = ""
         self.values: list[str] = []
         self.sink = "w"
@@ -322,6 +356,8 @@ class EncoderSource(Source):
         self.indent += 1
         self.value(field, field.element, element)
         self.flush()
+        if self.in_steps:
+            self.line("yield")
         self.indent -= 1
 
     def struct(self, class_: Any, value: str) -> None:
@@ -371,14 +407,16 @@ def decoder_source(class_: Any, version: int, names: dict[str, Any]) -> str:
     source.struct(class_, "m")
     source.line("if p > end: raise too_short()")
     source.line("return m, p")
-    return source.text("def decode(buf, p, end):")
+    return source.text("def decode(buf, p, end, left):")
 
 
-def encoder_source(class_: Any, version: int, names: dict[str, Any]) -> str:
-    source = EncoderSource(class_, version, names)
+def encoder_source(class_: Any, version: int, names: dict[str, Any], *, in_steps: bool = False) -> str:
+    source = EncoderSource(class_, version, names, in_steps=in_steps)
     source.struct(class_, "m")
     source.flush()
     source.line("return")
+    if in_steps:
+        source.line("yield")  # a generator, even where there is no array
     return source.text("def encode(m, w):")
 
 
@@ -386,6 +424,8 @@ def base_names() -> dict[str, Any]:
     return {
         "read_uvarint": read_uvarint,
         "skip_tagged": skip_tagged,
+        "too_long": too_long,
+        "too_many": too_many,
         "too_short": too_short,
         "unexpected_null": unexpected_null,
         "unpack_from": struct.unpack_from,
@@ -411,10 +451,21 @@ def encoder(class_: type, version: int) -> Encoder:
     return names["encode"]  # type: ignore[no-any-return]
 
 
-def decode(class_: Any, version: int, buffer: Buffer, position: int = 0) -> tuple[Any, int]:
-    """The message at `position` and the position behind it; raises ProtocolError."""
+@cache
+def step_encoder(class_: type, version: int) -> StepEncoder:
+    """As `encoder`, with a yield after each element of an array."""
+    names = base_names()
+    source = encoder_source(class_, version, names, in_steps=True)
+    exec(compile(source, f"<encode {class_.__name__} {version} in steps>", "exec"), names)
+    return names["encode"]  # type: ignore[no-any-return]
+
+
+def decode(
+    class_: Any, version: int, buffer: Buffer, position: int = 0, elements_max: int = ELEMENTS_UNLIMITED
+) -> tuple[Any, int]:
+    """The message at `position` and the position behind it. Raises ProtocolError, also for more elements than allowed."""
     try:
-        return decoder(class_, version)(buffer, position, len(buffer))
+        return decoder(class_, version)(buffer, position, len(buffer), elements_max)
     except (struct.error, IndexError, ValueError) as error:
         raise ProtocolError(f"{class_.__name__} version {version}: {error}") from error
 
@@ -424,6 +475,15 @@ def encode_parts(message: Any, version: int, parts: list[Buffer]) -> None:
     try:
         message_class: type = type(message)
         encoder(message_class, version)(message, parts.append)
+    except (struct.error, AttributeError, TypeError) as error:
+        raise ProtocolError(f"{type(message).__name__} version {version}: {error}") from error
+
+
+def encode_parts_in_steps(message: Any, version: int, parts: list[Buffer]) -> Steps[None]:
+    """As `encode_parts`, in steps: for what may be large."""
+    try:
+        message_class: type = type(message)
+        yield from step_encoder(message_class, version)(message, parts.append)
     except (struct.error, AttributeError, TypeError) as error:
         raise ProtocolError(f"{type(message).__name__} version {version}: {error}") from error
 

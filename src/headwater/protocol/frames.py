@@ -9,8 +9,9 @@ import struct
 from typing import Any, NamedTuple
 
 from headwater.effects.buffers import Buffer
+from headwater.effects.work import Steps
 from headwater.protocol.apis import APIS, Api
-from headwater.protocol.compiled import encode_parts, skip_tagged
+from headwater.protocol.compiled import encode_parts, encode_parts_in_steps, skip_tagged
 from headwater.protocol.errors import ProtocolError, UnsupportedVersionError
 
 LENGTH_BYTES = 4
@@ -66,6 +67,18 @@ def response_frame(api: Api, version: int, correlation_id: int, message: Any) ->
     """A whole response as buffers to be written one after the other, records uncopied."""
     parts: list[Buffer] = [b""]
     encode_parts(message, version, parts)
+    return with_header(api, version, correlation_id, parts)
+
+
+def response_frame_in_steps(api: Api, version: int, correlation_id: int, message: Any) -> Steps[list[Buffer]]:
+    """As `response_frame`, in steps, and in one buffer: there may be many small ones."""
+    parts: list[Buffer] = [b""]
+    yield from encode_parts_in_steps(message, version, parts)
+    return [b"".join(with_header(api, version, correlation_id, parts))]
+
+
+def with_header(api: Api, version: int, correlation_id: int, parts: list[Buffer]) -> list[Buffer]:
+    """The response's buffers, of which the first was kept free for the length and header."""
     size = sum(map(len, parts))
     if response_header_version(api, version) == 0:
         parts[0] = pack_response_0(size + 4, correlation_id)

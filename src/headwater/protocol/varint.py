@@ -3,6 +3,7 @@
 from headwater.effects.buffers import Buffer
 
 VARINT_BYTES_MAX = 10
+ONE_BYTE = tuple(bytes((n,)) for n in range(128))
 
 
 class VarintError(ValueError):
@@ -39,7 +40,7 @@ def read_varint(buffer: Buffer, position: int) -> tuple[int, int]:
 def uvarint(value: int) -> bytes:
     """`value` (not negative) as bytes."""
     if value < 0x80:
-        return bytes((value,))
+        return ONE_BYTE[value]
     out = bytearray()
     while value >= 0x80:
         out.append(value & 0x7F | 0x80)

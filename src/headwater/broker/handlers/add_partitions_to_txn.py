@@ -8,6 +8,7 @@ from headwater.broker.authorization import may_cluster, may_topic, may_transacti
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
 from headwater.effects.waits import Deferred
+from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.add_partitions_to_txn import AddPartitionsToTxnRequest, AddPartitionsToTxnResponse
 from headwater.security.acls import Operation
@@ -18,7 +19,7 @@ TopicResult = AddPartitionsToTxnResponse.AddPartitionsToTxnTopicResult
 PartitionResult = AddPartitionsToTxnResponse.AddPartitionsToTxnPartitionResult
 
 
-def handle(core: BrokerCore, request: Request) -> AddPartitionsToTxnResponse | Deferred:
+def handle(core: BrokerCore, request: Request) -> Steps[AddPartitionsToTxnResponse | Deferred]:
     body: AddPartitionsToTxnRequest = request.body
     if request.api_version < BATCHED_VERSION:
         wanted = Wanted(
@@ -27,13 +28,13 @@ def handle(core: BrokerCore, request: Request) -> AddPartitionsToTxnResponse | D
             body.v3_and_below_producer_epoch,
             topics=body.v3_and_below_topics,
         )
-        results, group = add(core, request, wanted)
+        results, group = yield from add(core, request, wanted)
         return core.answer_when_durable(group, AddPartitionsToTxnResponse(results_by_topic_v3_and_below=results))
     if not may_cluster(core, request, Operation.CLUSTER_ACTION):
         return AddPartitionsToTxnResponse(error_code=ErrorCode.CLUSTER_AUTHORIZATION_FAILED)
     response, last_group = AddPartitionsToTxnResponse(), 0
     for wanted in body.transactions:
-        results, group = add(core, request, wanted)
+        results, group = yield from add(core, request, wanted)
         last_group = max(last_group, group)
         response.results_by_transaction.append(
             AddPartitionsToTxnResponse.AddPartitionsToTxnResult(wanted.transactional_id, results)
@@ -41,15 +42,19 @@ def handle(core: BrokerCore, request: Request) -> AddPartitionsToTxnResponse | D
     return core.answer_when_durable(last_group, response)
 
 
-def add(core: BrokerCore, request: Request, wanted: Wanted) -> tuple[list[TopicResult], int]:
+def add(core: BrokerCore, request: Request, wanted: Wanted) -> Steps[tuple[list[TopicResult], int]]:
     """A result for each partition, and the journal's group that makes it so."""
     if not may_transaction(core, request, Operation.WRITE, wanted.transactional_id):
         return results_of(wanted, {}, ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED), 0
-    partitions = [(topic.name, number) for topic in wanted.topics for number in topic.partitions]
+    partitions = list(dict.fromkeys((topic.name, number) for topic in wanted.topics for number in topic.partitions))
+    yield
     if wanted.verify_only:
         return results_of(wanted, verify(core, request, wanted, partitions), ErrorCode.NONE), 0
-    refusals = {key: refusal(core, request, *key) for key in partitions}
-    errors = {key: error for key, error in refusals.items() if error}
+    errors = {}
+    for key in partitions:
+        yield
+        if error := refusal(core, request, *key):
+            errors[key] = error
     if errors:
         return results_of(wanted, errors, ErrorCode.OPERATION_NOT_ATTEMPTED), 0
     error, group = core.transactions.add(wanted.transactional_id, wanted.producer_id, wanted.producer_epoch, partitions)

@@ -6,10 +6,11 @@ from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
 from headwater.broker.handlers.altering import Changes, alter_all, present
 from headwater.effects.waits import Deferred
+from headwater.effects.work import Steps
 from headwater.protocol.messages.alter_configs import AlterConfigsRequest, AlterConfigsResponse
 
 
-def handle(core: BrokerCore, request: Request) -> Deferred:
+def handle(core: BrokerCore, request: Request) -> Steps[Deferred]:
     return alter_all(core, request, AlterConfigsResponse(), wanted_changes)
 
 

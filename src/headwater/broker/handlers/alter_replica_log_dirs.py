@@ -5,6 +5,7 @@ import os
 from headwater.broker.authorization import may_cluster
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
+from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.alter_replica_log_dirs import (
     AlterReplicaLogDirsRequest,
@@ -16,24 +17,24 @@ PartitionResult = AlterReplicaLogDirsResponse.AlterReplicaLogDirPartitionResult
 TopicResult = AlterReplicaLogDirsResponse.AlterReplicaLogDirTopicResult
 
 
-def handle(core: BrokerCore, request: Request) -> AlterReplicaLogDirsResponse:
+def handle(core: BrokerCore, request: Request) -> Steps[AlterReplicaLogDirsResponse]:
     body: AlterReplicaLogDirsRequest = request.body
     is_allowed = may_cluster(core, request, Operation.ALTER)
     results: dict[str, TopicResult] = {}
     for directory in body.dirs:
+        is_ours = os.path.abspath(directory.path) == os.path.abspath(core.store.directory)
         for topic in directory.topics:
             result = results.setdefault(topic.name, TopicResult(topic.name))
             for number in topic.partitions:
+                yield
                 error = ErrorCode.CLUSTER_AUTHORIZATION_FAILED
                 if is_allowed:
-                    error = check(core, directory.path, topic.name, number)
+                    error = check(core, topic.name, number) if is_ours else ErrorCode.LOG_DIR_NOT_FOUND
                 result.partitions.append(PartitionResult(number, error))
     return AlterReplicaLogDirsResponse(results=list(results.values()))
 
 
-def check(core: BrokerCore, path: str, name: str, number: int) -> ErrorCode:
-    if os.path.abspath(path) != os.path.abspath(core.store.directory):
-        return ErrorCode.LOG_DIR_NOT_FOUND
+def check(core: BrokerCore, name: str, number: int) -> ErrorCode:
     topic = core.metadata.topics.get(name)
     is_known = topic is not None and 0 <= number < topic.partitions
     return ErrorCode.NONE if is_known else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION

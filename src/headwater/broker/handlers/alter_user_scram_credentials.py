@@ -5,8 +5,9 @@ from typing import Any
 from headwater.broker.authorization import may_cluster
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
-from headwater.broker.metadata import new_record
+from headwater.broker.metadata import CHANGES_PER_REQUEST_MAX, new_record
 from headwater.effects.waits import Deferred
+from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.alter_user_scram_credentials import (
     AlterUserScramCredentialsRequest,
@@ -27,16 +28,19 @@ class RefusedChangeError(Exception):
         self.code = code
 
 
-def handle(core: BrokerCore, request: Request) -> AlterUserScramCredentialsResponse | Deferred:
+def handle(core: BrokerCore, request: Request) -> Steps[AlterUserScramCredentialsResponse | Deferred]:
     body: AlterUserScramCredentialsRequest = request.body
-    changes: list[Any] = [*body.deletions, *body.upsertions]
-    names = list(dict.fromkeys(change.name for change in changes))
+    changes: dict[str, list[Any]] = {}
+    every: list[Any] = [*body.deletions, *body.upsertions]
+    for change in every:
+        changes.setdefault(change.name, []).append(change)
+    names = list(changes)
     if not may_cluster(core, request, Operation.ALTER):
         return failed(names, ErrorCode.CLUSTER_AUTHORIZATION_FAILED)
     response, records = AlterUserScramCredentialsResponse(), []
-    for name in names:
+    for name, own in changes.items():
+        yield
         try:
-            own = [change for change in changes if change.name == name]
             if len({change.mechanism for change in own}) != len(own):
                 message = "A user credential cannot be altered twice in the same request"
                 raise RefusedChangeError(ErrorCode.DUPLICATE_RESOURCE, message)
@@ -44,6 +48,8 @@ def handle(core: BrokerCore, request: Request) -> AlterUserScramCredentialsRespo
             response.results.append(Result(name, 0, None))
         except RefusedChangeError as error:
             response.results.append(Result(name, error.code, str(error)))
+    if len(records) > CHANGES_PER_REQUEST_MAX:
+        return failed(names, ErrorCode.POLICY_VIOLATION)
     return core.append_and_answer(records, response, failed(names, ErrorCode.KAFKA_STORAGE_ERROR))
 
 

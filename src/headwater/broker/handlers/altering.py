@@ -1,5 +1,6 @@
 """What AlterConfigs and IncrementalAlterConfigs share: changes are checked, appended, and put in force."""
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -10,6 +11,7 @@ from headwater.broker.definitions import ConfigError
 from headwater.broker.dispatch import Request
 from headwater.broker.metadata import MetadataError
 from headwater.effects.waits import Deferred
+from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
 from headwater.security.acls import Operation
 
@@ -19,10 +21,12 @@ Changes: TypeAlias = dict[str, str | None]
 
 def alter_all(
     core: BrokerCore, request: Request, response: Any, changes_of: Callable[[BrokerCore, Any], Changes]
-) -> Deferred:
+) -> Steps[Deferred]:
     """Answers either request: `changes_of` tells what a resource asks for, and may raise MetadataError."""
     body, last_group = request.body, 0
+    times = Counter((resource.resource_type, resource.resource_name) for resource in body.resources)
     for resource in body.resources:
+        yield
         kind, name = resource.resource_type, resource.resource_name
         result = response.AlterConfigsResourceResponse(0, None, kind, name)
         response.responses.append(result)
@@ -30,6 +34,8 @@ def alter_all(
         if result.error_code:
             continue
         try:
+            if times[kind, name] > 1:
+                raise MetadataError(ErrorCode.INVALID_REQUEST, "Each resource must appear at most once.")
             changes = changes_of(core, resource)
             last_group = max(last_group, alter(core, kind, name, changes, validate_only=body.validate_only))
         except MetadataError as error:

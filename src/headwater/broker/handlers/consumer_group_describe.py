@@ -4,6 +4,7 @@ from headwater.broker.authorization import authorized_operations, may_group, may
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
 from headwater.coordinators.consumer_group import Assignment, ConsumerGroup, ConsumerMember, union
+from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.consumer_group_describe import (
     ConsumerGroupDescribeRequest,
@@ -15,10 +16,11 @@ DescribedGroup = ConsumerGroupDescribeResponse.DescribedGroup
 CLASSIC, CONSUMER = 0, 1  # member types
 
 
-def handle(core: BrokerCore, request: Request) -> ConsumerGroupDescribeResponse:
+def handle(core: BrokerCore, request: Request) -> Steps[ConsumerGroupDescribeResponse]:
     body: ConsumerGroupDescribeRequest = request.body
     response = ConsumerGroupDescribeResponse()
-    for group_id in body.group_ids:
+    for group_id in dict.fromkeys(body.group_ids):
+        yield
         described = describe(core, request, group_id)
         if body.include_authorized_operations and described.error_code == 0:
             described.authorized_operations = authorized_operations(core, request, ResourceType.GROUP, group_id)
@@ -33,7 +35,7 @@ def describe(core: BrokerCore, request: Request, group_id: str) -> DescribedGrou
         return DescribedGroup(ErrorCode.INVALID_GROUP_ID, None, group_id)
     group = core.groups.consumers.groups.get(group_id)
     if group is None:
-        is_classic = group_id in core.groups.group_ids()
+        is_classic = core.groups.is_known(group_id)
         problem = "is not a consumer group" if is_classic else "not found"
         return DescribedGroup(ErrorCode.GROUP_ID_NOT_FOUND, f"Group {group_id} {problem}.", group_id)
     if not all(may_topic(core, request, Operation.DESCRIBE, name) for name in group.subscribed_topics()):

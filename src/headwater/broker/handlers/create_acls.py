@@ -4,8 +4,10 @@ from headwater.broker.authorization import may_cluster
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
 from headwater.broker.handlers.describe_acls import NO_AUTHORIZER
+from headwater.broker.metadata import CHANGES_PER_REQUEST_MAX, TOO_MANY_CHANGES
 from headwater.effects.entropy import random_uuid
 from headwater.effects.waits import Deferred
+from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.create_acls import CreateAclsRequest, CreateAclsResponse
 from headwater.security.acls import (
@@ -26,29 +28,33 @@ class InvalidAclError(Exception):
     """An entry that cannot be; the message says why."""
 
 
-def handle(core: BrokerCore, request: Request) -> CreateAclsResponse | Deferred:
+def handle(core: BrokerCore, request: Request) -> Steps[CreateAclsResponse | Deferred]:
     body: CreateAclsRequest = request.body
-    if core.acls is None:
-        return CreateAclsResponse(results=[Result(ErrorCode.SECURITY_DISABLED, NO_AUTHORIZER) for _ in body.creations])
+    acls = core.acls
+    if acls is None:
+        return failed(body, ErrorCode.SECURITY_DISABLED, NO_AUTHORIZER)
     if not may_cluster(core, request, Operation.ALTER):
-        failed = [Result(ErrorCode.CLUSTER_AUTHORIZATION_FAILED, None) for _ in body.creations]
-        return CreateAclsResponse(results=failed)
+        return failed(body, ErrorCode.CLUSTER_AUTHORIZATION_FAILED, None)
     results, changes, added = [], [], set()
     for creation in body.creations:
+        yield
         try:
             acl = read_acl(creation)
         except InvalidAclError as error:
             results.append(Result(ErrorCode.INVALID_REQUEST, str(error)))
             continue
         results.append(Result(0, None))
-        if acl not in core.acls and acl not in added:
+        if acl not in acls and acl not in added:
             added.add(acl)
             changes.append(core.metadata.acl_record(random_uuid(core.entropy), acl))
-    return core.append_and_answer(changes, CreateAclsResponse(results=results), failed_answer(body))
+    if len(changes) > CHANGES_PER_REQUEST_MAX:
+        return failed(body, ErrorCode.POLICY_VIOLATION, TOO_MANY_CHANGES)
+    not_written = failed(body, ErrorCode.KAFKA_STORAGE_ERROR, None)
+    return core.append_and_answer(changes, CreateAclsResponse(results=results), not_written)
 
 
-def failed_answer(body: CreateAclsRequest) -> CreateAclsResponse:
-    return CreateAclsResponse(results=[Result(ErrorCode.KAFKA_STORAGE_ERROR, None) for _ in body.creations])
+def failed(body: CreateAclsRequest, code: ErrorCode, message: str | None) -> CreateAclsResponse:
+    return CreateAclsResponse(results=[Result(code, message) for _ in body.creations])
 
 
 def read_acl(creation: Creation) -> Acl:

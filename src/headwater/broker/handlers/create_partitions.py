@@ -12,17 +12,19 @@ from headwater.broker.dispatch import Request
 from headwater.broker.handlers.create_topics import check_replicas
 from headwater.broker.metadata import MetadataError
 from headwater.effects.waits import Deferred
+from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.create_partitions import CreatePartitionsRequest, CreatePartitionsResponse
 from headwater.security.acls import Operation
 
 
-def handle(core: BrokerCore, request: Request) -> CreatePartitionsResponse | Deferred:
+def handle(core: BrokerCore, request: Request) -> Steps[Deferred]:
     body: CreatePartitionsRequest = request.body
     times = Counter(topic.name for topic in body.topics)
     response = CreatePartitionsResponse()
     last_group = 0
     for wanted in body.topics:
+        yield
         result = CreatePartitionsResponse.CreatePartitionsTopicResult(wanted.name)
         response.results.append(result)
         try:

@@ -13,19 +13,24 @@ from headwater.broker.dispatch import Request
 from headwater.broker.metadata import MetadataError, Topic
 from headwater.effects.entropy import random_uuid
 from headwater.effects.waits import Deferred
+from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.create_topics import CreateTopicsRequest, CreateTopicsResponse
 from headwater.security.acls import Operation
 
+PARTITIONS_PER_REQUEST_MAX = 10_000  # as in Kafka: ReplicationControlManager.MAX_PARTITIONS_PER_BATCH
 TopicResult = CreateTopicsResponse.CreatableTopicResult
 
 
-def handle(core: BrokerCore, request: Request) -> CreateTopicsResponse | Deferred:
+def handle(core: BrokerCore, request: Request) -> Steps[CreateTopicsResponse | Deferred]:
     body: CreateTopicsRequest = request.body
     times = Counter(topic.name for topic in body.topics)
     response = CreateTopicsResponse()
     last_group = 0
+    if sum(named_partitions(core, wanted) for wanted in body.topics) > PARTITIONS_PER_REQUEST_MAX:
+        return refuse_all(body)
     for wanted in body.topics:
+        yield
         result = TopicResult(wanted.name, error_message=None)
         response.topics.append(result)
         try:
@@ -42,6 +47,19 @@ def handle(core: BrokerCore, request: Request) -> CreateTopicsResponse | Deferre
         except OSError as error:
             result.error_code, result.error_message = ErrorCode.KAFKA_STORAGE_ERROR, str(error)
     return core.answer_when_durable(last_group, response)
+
+
+def named_partitions(core: BrokerCore, wanted: CreateTopicsRequest.CreatableTopic) -> int:
+    return len(wanted.assignments) or (
+        core.settings.num_partitions if wanted.num_partitions == -1 else max(0, wanted.num_partitions)
+    )
+
+
+def refuse_all(body: CreateTopicsRequest) -> CreateTopicsResponse:
+    code, message = ErrorCode.POLICY_VIOLATION, "Excessively large number of partitions per request."
+    return CreateTopicsResponse(
+        topics=[TopicResult(wanted.name, error_code=code, error_message=message) for wanted in body.topics]
+    )
 
 
 def create(

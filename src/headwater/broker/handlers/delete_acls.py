@@ -4,8 +4,9 @@ from headwater.broker.authorization import may_cluster
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
 from headwater.broker.handlers.describe_acls import NO_AUTHORIZER, UNKNOWN_ELEMENT, read_filter
-from headwater.broker.metadata import new_record
+from headwater.broker.metadata import CHANGES_PER_REQUEST_MAX, TOO_MANY_CHANGES, new_record
 from headwater.effects.waits import Deferred
+from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.delete_acls import DeleteAclsRequest, DeleteAclsResponse
 from headwater.security.acls import Operation
@@ -14,21 +15,27 @@ FilterResult = DeleteAclsResponse.DeleteAclsFilterResult
 REMOVE_ACL = 19
 
 
-def handle(core: BrokerCore, request: Request) -> DeleteAclsResponse | Deferred:
+def handle(core: BrokerCore, request: Request) -> Steps[DeleteAclsResponse | Deferred]:
     body: DeleteAclsRequest = request.body
-    if core.acls is None:
+    acls = core.acls
+    if acls is None:
         return failed(body, ErrorCode.SECURITY_DISABLED, NO_AUTHORIZER)
     if not may_cluster(core, request, Operation.ALTER):
         return failed(body, ErrorCode.CLUSTER_AUTHORIZATION_FAILED, None)
-    response, removed = DeleteAclsResponse(), {}
+    response, removed, found_count = DeleteAclsResponse(), {}, 0
     for wanted in body.filters:
+        yield
         acl_filter = read_filter(wanted)
         if acl_filter is None:
             response.filter_results.append(FilterResult(ErrorCode.INVALID_REQUEST, UNKNOWN_ELEMENT))
             continue
         result = FilterResult(0, None)
         response.filter_results.append(result)
-        for acl_id, acl in core.acls.find(acl_filter):
+        found = acls.find(acl_filter)
+        found_count += len(found)
+        if found_count > CHANGES_PER_REQUEST_MAX:
+            return failed(body, ErrorCode.POLICY_VIOLATION, TOO_MANY_CHANGES)
+        for acl_id, acl in found:
             removed[acl_id] = new_record(REMOVE_ACL, id=acl_id)
             result.matching_acls.append(
                 DeleteAclsResponse.DeleteAclsMatchingAcl(

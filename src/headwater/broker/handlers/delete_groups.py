@@ -6,15 +6,17 @@ from headwater.broker.authorization import may_group
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
 from headwater.effects.waits import Deferred
+from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.delete_groups import DeleteGroupsRequest, DeleteGroupsResponse
 from headwater.security.acls import Operation
 
 
-def handle(core: BrokerCore, request: Request) -> DeleteGroupsResponse | Deferred:
+def handle(core: BrokerCore, request: Request) -> Steps[DeleteGroupsResponse | Deferred]:
     body: DeleteGroupsRequest = request.body
     answers: dict[str, ErrorCode | Deferred] = {}
-    for group_id in body.groups_names:
+    for group_id in dict.fromkeys(body.groups_names):
+        yield
         is_allowed = may_group(core, request, Operation.DELETE, group_id)
         answers[group_id] = core.groups.delete_group(group_id) if is_allowed else ErrorCode.GROUP_AUTHORIZATION_FAILED
     results = {group_id: answer for group_id, answer in answers.items() if isinstance(answer, ErrorCode)}

@@ -8,6 +8,7 @@ from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
 from headwater.broker.metadata import Topic
 from headwater.effects.waits import Deferred
+from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.delete_topics import DeleteTopicsRequest, DeleteTopicsResponse
 from headwater.protocol.schema import ZERO_UUID
@@ -16,12 +17,13 @@ from headwater.security.acls import Operation
 TopicResult = DeleteTopicsResponse.DeletableTopicResult
 
 
-def handle(core: BrokerCore, request: Request) -> DeleteTopicsResponse | Deferred:
+def handle(core: BrokerCore, request: Request) -> Steps[Deferred]:
     body: DeleteTopicsRequest = request.body
     response = DeleteTopicsResponse()
     last_group = 0
     wanted = [(state.name, state.topic_id) for state in body.topics] or [(name, ZERO_UUID) for name in body.topic_names]
     for name, topic_id in wanted:
+        yield
         result = TopicResult(name, topic_id)
         response.responses.append(result)
         topic, error = find(core, name, topic_id)

@@ -13,6 +13,7 @@ from headwater.broker.definitions import ConfigType, kafka_configs
 from headwater.broker.dispatch import Request
 from headwater.broker.dynamic_configs import broker_types, described_settings, dynamic_keys
 from headwater.broker.settings import is_secret
+from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.describe_configs import DescribeConfigsRequest, DescribeConfigsResponse
 from headwater.security.acls import Operation
@@ -23,17 +24,19 @@ Synonym = DescribeConfigsResponse.DescribeConfigsSynonym
 Result = DescribeConfigsResponse.DescribeConfigsResult
 
 
-def handle(core: BrokerCore, request: Request) -> DescribeConfigsResponse:
+def handle(core: BrokerCore, request: Request) -> Steps[DescribeConfigsResponse]:
     body: DescribeConfigsRequest = request.body
     response = DescribeConfigsResponse()
-    for resource in body.resources:
+    resources = {(resource.resource_type, resource.resource_name): resource for resource in body.resources}
+    for resource in resources.values():
+        yield
         refused = config_refusal(core, request, Operation.DESCRIBE_CONFIGS, resource)
         if refused:
             response.results.append(Result(refused, None, resource.resource_type, resource.resource_name))
             continue
         result = describe(core, resource)
-        keys = resource.configuration_keys
-        if keys is not None:
+        if resource.configuration_keys is not None:
+            keys = frozenset(resource.configuration_keys)
             result.configs = [entry for entry in result.configs if entry.name in keys]
         for entry in result.configs:
             if not body.include_synonyms:

@@ -4,6 +4,7 @@ from headwater.broker.authorization import authorized_operations, may_group
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
 from headwater.coordinators.group import GroupState
+from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.describe_groups import DescribeGroupsRequest, DescribeGroupsResponse
 from headwater.security.acls import Operation, ResourceType
@@ -12,10 +13,11 @@ DescribedGroup = DescribeGroupsResponse.DescribedGroup
 NOT_FOUND_VERSION = 6
 
 
-def handle(core: BrokerCore, request: Request) -> DescribeGroupsResponse:
+def handle(core: BrokerCore, request: Request) -> Steps[DescribeGroupsResponse]:
     body: DescribeGroupsRequest = request.body
     response = DescribeGroupsResponse()
-    for group_id in body.groups:
+    for group_id in dict.fromkeys(body.groups):
+        yield
         if not may_group(core, request, Operation.DESCRIBE, group_id):
             response.groups.append(DescribedGroup(ErrorCode.GROUP_AUTHORIZATION_FAILED, None, group_id))
             continue

@@ -6,31 +6,30 @@ import shutil
 from headwater.broker.authorization import may_cluster
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
+from headwater.broker.handlers.describe_producers import partitions_by_topic
 from headwater.effects.files import DiskFiles
+from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.describe_log_dirs import DescribeLogDirsRequest, DescribeLogDirsResponse
 from headwater.security.acls import Operation
 
 
-def handle(core: BrokerCore, request: Request) -> DescribeLogDirsResponse:
+def handle(core: BrokerCore, request: Request) -> Steps[DescribeLogDirsResponse]:
     body: DescribeLogDirsRequest = request.body
     if not may_cluster(core, request, Operation.DESCRIBE):
         return DescribeLogDirsResponse(error_code=ErrorCode.CLUSTER_AUTHORIZATION_FAILED)
     if body.topics is None:
-        wanted = {topic.name: list(range(topic.partitions)) for topic in core.metadata.topics.values()}
+        named = ((topic.name, list(range(topic.partitions))) for topic in core.metadata.topics.values())
     else:
-        wanted = {topic.topic: topic.partitions for topic in body.topics}
+        named = ((topic.topic, topic.partitions) for topic in body.topics)
     result = DescribeLogDirsResponse.DescribeLogDirsResult(log_dir=os.path.abspath(core.store.directory))
-    for name, partitions in wanted.items():
-        topic = core.metadata.topics.get(name)
-        if topic is None:
-            continue
-        logs = [(number, core.find_log(topic, number)[0]) for number in partitions]
-        entries = [
-            DescribeLogDirsResponse.DescribeLogDirsPartition(number, log.size_bytes)
-            for number, log in logs
-            if log is not None
-        ]
+    for name, numbers in partitions_by_topic(named).items():
+        entries = []
+        for number in numbers:
+            yield
+            log, _ = core.find_log(core.metadata.topics.get(name), number)
+            if log is not None:
+                entries.append(DescribeLogDirsResponse.DescribeLogDirsPartition(number, log.size_bytes))
         if entries:
             result.topics.append(DescribeLogDirsResponse.DescribeLogDirsTopic(name, entries))
     if isinstance(core.store.files, DiskFiles):

@@ -1,8 +1,11 @@
 """DescribeProducers, 0: the producers that a partition knows, and where their open transactions begin (KIP-664)."""
 
+from collections.abc import Iterable
+
 from headwater.broker.authorization import may_topic
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
+from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.describe_producers import DescribeProducersRequest, DescribeProducersResponse
 from headwater.security.acls import Operation
@@ -10,16 +13,24 @@ from headwater.security.acls import Operation
 PartitionResponse = DescribeProducersResponse.PartitionResponse
 
 
-def handle(core: BrokerCore, request: Request) -> DescribeProducersResponse:
+def handle(core: BrokerCore, request: Request) -> Steps[DescribeProducersResponse]:
     body: DescribeProducersRequest = request.body
-    return DescribeProducersResponse(
-        topics=[
-            DescribeProducersResponse.TopicResponse(
-                topic.name, [describe(core, request, topic.name, number) for number in topic.partition_indexes]
-            )
-            for topic in body.topics
-        ]
-    )
+    response = DescribeProducersResponse()
+    for name, numbers in partitions_by_topic((topic.name, topic.partition_indexes) for topic in body.topics).items():
+        found = []
+        for number in numbers:
+            found.append(describe(core, request, name, number))
+            yield
+        response.topics.append(DescribeProducersResponse.TopicResponse(name, found))
+    return response
+
+
+def partitions_by_topic(named: Iterable[tuple[str, list[int]]]) -> dict[str, dict[int, None]]:
+    """Each partition once, however often a request names it: the answer may be a thousand times as large as its name."""
+    found: dict[str, dict[int, None]] = {}
+    for name, numbers in named:
+        found.setdefault(name, {}).update(dict.fromkeys(numbers))
+    return found
 
 
 def describe(core: BrokerCore, request: Request, name: str, number: int) -> PartitionResponse:

@@ -4,6 +4,7 @@ from headwater.broker.authorization import authorized_operations, may_topic
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
 from headwater.broker.metadata import Topic
+from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.describe_topic_partitions import (
     DescribeTopicPartitionsRequest,
@@ -15,13 +16,14 @@ TopicResponse = DescribeTopicPartitionsResponse.DescribeTopicPartitionsResponseT
 PartitionResponse = DescribeTopicPartitionsResponse.DescribeTopicPartitionsResponsePartition
 
 
-def handle(core: BrokerCore, request: Request) -> DescribeTopicPartitionsResponse:
+def handle(core: BrokerCore, request: Request) -> Steps[DescribeTopicPartitionsResponse]:
     body: DescribeTopicPartitionsRequest = request.body
     names = sorted({topic.name for topic in body.topics} or core.metadata.topics)
     cursor = body.cursor
     left = max(1, min(body.response_partition_limit, core.settings.max_request_partition_size_limit))
     response = DescribeTopicPartitionsResponse()
     for name in names:
+        yield
         if cursor is not None and name < cursor.topic_name:
             continue
         first = cursor.partition_index if cursor is not None and name == cursor.topic_name else 0

@@ -3,6 +3,7 @@
 from headwater.broker.authorization import may_topic, may_transaction
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
+from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.describe_transactions import (
     DescribeTransactionsRequest,
@@ -13,11 +14,13 @@ from headwater.security.acls import Operation
 Described = DescribeTransactionsResponse.TransactionState
 
 
-def handle(core: BrokerCore, request: Request) -> DescribeTransactionsResponse:
+def handle(core: BrokerCore, request: Request) -> Steps[DescribeTransactionsResponse]:
     body: DescribeTransactionsRequest = request.body
-    return DescribeTransactionsResponse(
-        transaction_states=[describe(core, request, transactional_id) for transactional_id in body.transactional_ids]
-    )
+    response = DescribeTransactionsResponse()
+    for transactional_id in dict.fromkeys(body.transactional_ids):
+        response.transaction_states.append(describe(core, request, transactional_id))
+        yield
+    return response
 
 
 def describe(core: BrokerCore, request: Request, transactional_id: str) -> Described:

@@ -3,6 +3,7 @@
 from headwater.broker.authorization import may_cluster
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
+from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.elect_leaders import ElectLeadersRequest, ElectLeadersResponse
 from headwater.security.acls import Operation
@@ -12,7 +13,7 @@ PartitionResult = ElectLeadersResponse.PartitionResult
 TopicResult = ElectLeadersResponse.ReplicaElectionResult
 
 
-def handle(core: BrokerCore, request: Request) -> ElectLeadersResponse:
+def handle(core: BrokerCore, request: Request) -> Steps[ElectLeadersResponse]:
     body: ElectLeadersRequest = request.body
     wanted = body.topic_partitions
     if not may_cluster(core, request, Operation.ALTER):
@@ -27,9 +28,13 @@ def handle(core: BrokerCore, request: Request) -> ElectLeadersResponse:
     if wanted is None:  # all partitions: those that need no election are not told
         topics = [TopicResult(name) for name in core.metadata.topics]
         return ElectLeadersResponse(replica_election_results=topics)
-    topics = [
-        TopicResult(topic.topic, [elect(core, topic.topic, number) for number in topic.partitions]) for topic in wanted
-    ]
+    topics = []
+    for topic in wanted:
+        results = []
+        for number in topic.partitions:
+            results.append(elect(core, topic.topic, number))
+            yield
+        topics.append(TopicResult(topic.topic, results))
     return ElectLeadersResponse(replica_election_results=topics)
 
 

@@ -10,6 +10,7 @@ from headwater.broker.dynamic_configs import merged
 from headwater.broker.handlers.altering import BROKER, TOPIC, Changes, alter_all, present
 from headwater.broker.metadata import MetadataError
 from headwater.effects.waits import Deferred
+from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.incremental_alter_configs import (
     IncrementalAlterConfigsRequest,
@@ -19,7 +20,7 @@ from headwater.protocol.messages.incremental_alter_configs import (
 SET, DELETE, APPEND, SUBTRACT = 0, 1, 2, 3
 
 
-def handle(core: BrokerCore, request: Request) -> Deferred:
+def handle(core: BrokerCore, request: Request) -> Steps[Deferred]:
     return alter_all(core, request, IncrementalAlterConfigsResponse(), wanted_changes)
 
 

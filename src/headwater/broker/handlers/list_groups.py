@@ -4,19 +4,23 @@ classic and consumer (KIP-848)."""
 from headwater.broker.authorization import may_cluster, may_group
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
+from headwater.effects.work import Steps
 from headwater.protocol.messages.list_groups import ListGroupsRequest, ListGroupsResponse
 from headwater.security.acls import Operation
 
 CLASSIC, CONSUMER = "classic", "consumer"
 
 
-def handle(core: BrokerCore, request: Request) -> ListGroupsResponse:
+def handle(core: BrokerCore, request: Request) -> Steps[ListGroupsResponse]:
     body: ListGroupsRequest = request.body
     states = {state.lower() for state in body.states_filter}
     types = {type_.lower() for type_ in body.types_filter}
     response = ListGroupsResponse()
     sees_all = may_cluster(core, request, Operation.DESCRIBE)
     for group_id in core.groups.group_ids():
+        yield
+        if not core.groups.is_known(group_id):
+            continue  # deleted meanwhile
         state = core.groups.state_of(group_id).value
         is_consumer = group_id in core.groups.consumers.groups
         type_ = CONSUMER if is_consumer else CLASSIC

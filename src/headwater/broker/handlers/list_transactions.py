@@ -8,12 +8,13 @@ from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
 from headwater.coordinators.patterns import PatternError, client_pattern
 from headwater.coordinators.transaction import STATE_LABELS, Transaction, TransactionState
+from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.list_transactions import ListTransactionsRequest, ListTransactionsResponse
 from headwater.security.acls import Operation
 
 
-def handle(core: BrokerCore, request: Request) -> ListTransactionsResponse:
+def handle(core: BrokerCore, request: Request) -> Steps[ListTransactionsResponse]:
     body: ListTransactionsRequest = request.body
     unknown = [name for name in body.state_filters if name not in STATE_LABELS]
     response = ListTransactionsResponse(unknown_state_filters=unknown)
@@ -28,7 +29,8 @@ def handle(core: BrokerCore, request: Request) -> ListTransactionsResponse:
             return response
     now_ms = core.clock.wall_ms()
     states, producer_ids = frozenset(body.state_filters), frozenset(body.producer_id_filters)
-    for transactional_id, known in core.transactions.transactions.items():
+    for transactional_id, known in list(core.transactions.transactions.items()):
+        yield
         if (
             may_transaction(core, request, Operation.DESCRIBE, transactional_id)
             and is_wanted(known, states, producer_ids)

@@ -1,7 +1,7 @@
 """Metadata, 0 to 13: brokers, topics and their partitions; creates a topic that is asked after, where that is allowed.
 
 By name or, from 10, by topic id (KIP-516). A topic that is created here is there when the answer comes: no second
-request is needed.
+request is needed. One that is named twice is answered once, as in Kafka.
 """
 
 import logging
@@ -10,7 +10,7 @@ from headwater.broker.authorization import authorized_operations, may_cluster, m
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
 from headwater.broker.metadata import MetadataError, Topic, check_topic_name
-from headwater.effects.waits import Deferred
+from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.metadata import MetadataRequest, MetadataResponse
 from headwater.protocol.schema import ZERO_UUID
@@ -20,22 +20,26 @@ logger = logging.getLogger(__name__)
 MetadataTopic = MetadataResponse.MetadataResponseTopic
 
 
-def handle(core: BrokerCore, request: Request) -> MetadataResponse | Deferred:
+def handle(core: BrokerCore, request: Request) -> Steps[MetadataResponse]:
     body: MetadataRequest = request.body
     version = request.api_version
     wants_all = body.topics is None or (version == 0 and not body.topics)
+    topics = []
     if wants_all:
-        every = core.metadata.topics.values()
-        seen = [topic for topic in every if may_topic(core, request, Operation.DESCRIBE, topic.name)]
-        topics = [described(core, topic) for topic in seen]
+        for known in list(core.metadata.topics.values()):
+            if may_topic(core, request, Operation.DESCRIBE, known.name):
+                topics.append(described(core, known))
+            yield
     else:
         may_create = core.settings.auto_create_topics_enable and (body.allow_auto_topic_creation or version < 4)
-        topics = [find(core, request, wanted, may_create) for wanted in body.topics or ()]
+        for wanted in {(topic.name, topic.topic_id): topic for topic in body.topics or ()}.values():
+            topics.append(find(core, request, wanted, may_create))
+            yield
     if body.include_topic_authorized_operations:
         for topic in topics:
-            known = topic.name if topic.error_code == 0 else None
-            if known is not None:
-                topic.topic_authorized_operations = authorized_operations(core, request, ResourceType.TOPIC, known)
+            if topic.error_code == 0 and topic.name is not None:
+                topic.topic_authorized_operations = authorized_operations(core, request, ResourceType.TOPIC, topic.name)
+            yield
     response = MetadataResponse(
         brokers=[
             MetadataResponse.MetadataResponseBroker(*node, core.cluster.rack) for node in core.nodes(request.connection)

@@ -8,22 +8,24 @@ from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
 from headwater.coordinators.offsets import Commit, TopicPartition
 from headwater.effects.waits import Deferred
+from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.offset_commit import OffsetCommitRequest, OffsetCommitResponse
 from headwater.security.acls import Operation
 
 EPOCH_VERSION, TOPIC_ID_VERSION = 9, 10
+COMMITS_PER_STEP = 200
 Errors = dict[TopicPartition, ErrorCode]
 
 
-def handle(core: BrokerCore, request: Request) -> OffsetCommitResponse | Deferred:
+def handle(core: BrokerCore, request: Request) -> Steps[OffsetCommitResponse | Deferred]:
     body: OffsetCommitRequest = request.body
     by_id = request.api_version >= TOPIC_ID_VERSION
     names = topic_names(core, body.topics, by_id)
     if not may_group(core, request, Operation.READ, body.group_id):
         return response(body, names, {}, ErrorCode.GROUP_AUTHORIZATION_FAILED, by_id)
     expire = core.clock.wall_ms() + body.retention_time_ms if body.retention_time_ms >= 0 else -1
-    errors, commits = sorted_out(core, request, names, expire)
+    errors, commits = yield from sorted_out(core, request, names, expire)
     who = (body.generation_id_or_member_epoch, body.member_id, body.group_instance_id)
     knows_epochs = request.api_version >= EPOCH_VERSION
     error = ErrorCode.NONE
@@ -31,11 +33,30 @@ def handle(core: BrokerCore, request: Request) -> OffsetCommitResponse | Deferre
         error = core.groups.check_commit(body.group_id, *who, commits, knows_epochs=knows_epochs)
     if error is not ErrorCode.NONE:
         return response(body, names, errors, error, by_id)
-    answer = core.groups.commit(body.group_id, commits)
-    if isinstance(answer, dict):
-        return response(body, names, {**errors, **answer}, ErrorCode.NONE, by_id)
+    last: Deferred | None = None
+    for at in range(0, len(commits), COMMITS_PER_STEP):
+        part = commits[at : at + COMMITS_PER_STEP]
+        if at:  # the member may have lost its place since the step before
+            error = core.groups.check_commit(body.group_id, *who, part, knows_epochs=knows_epochs)
+        if error is not ErrorCode.NONE:
+            errors |= {(commit.topic, commit.partition): error for commit in part}
+            continue
+        answer = core.groups.commit(body.group_id, part)
+        if isinstance(answer, dict):
+            errors |= answer
+        else:
+            answer.when_done(errors.update)
+            last = last if answer.done else answer
+        yield
+    if last is None or last.done:
+        return response(body, names, errors, ErrorCode.NONE, by_id)
     deferred = Deferred()
-    answer.when_done(lambda done: deferred.complete(response(body, names, {**errors, **done}, ErrorCode.NONE, by_id)))
+
+    def written(done: Errors) -> None:
+        errors.update(done)
+        deferred.complete(response(body, names, errors, ErrorCode.NONE, by_id))
+
+    last.when_done(written)  # those before it are on disk by then
     return deferred
 
 
@@ -49,7 +70,7 @@ def topic_names(core: BrokerCore, topics: Iterable[Any], by_id: bool) -> list[st
 
 def sorted_out(
     core: BrokerCore, request: Request, names: list[str | None], expire: int = -1
-) -> tuple[Errors, list[Commit]]:
+) -> Steps[tuple[Errors, list[Commit]]]:
     """What cannot be committed, with its error, and what can; topics with an unknown id are left out of both.
 
     `expire` is the time in ms until which the offsets are kept, -1 for as long as the broker's settings say.
@@ -62,6 +83,7 @@ def sorted_out(
         known = core.metadata.topics.get(name)
         is_allowed = may_topic(core, request, Operation.READ, name)
         for p in topic.partitions:
+            yield
             if not is_allowed:
                 errors[name, p.partition_index] = ErrorCode.TOPIC_AUTHORIZATION_FAILED
             elif known is None or not 0 <= p.partition_index < known.partitions:

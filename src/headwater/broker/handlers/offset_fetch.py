@@ -7,6 +7,7 @@ from headwater.broker.authorization import may_group, may_topic
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
 from headwater.coordinators.group_records import CommittedOffset
+from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.offset_fetch import OffsetFetchRequest, OffsetFetchResponse
 from headwater.protocol.schema import ZERO_UUID
@@ -18,13 +19,14 @@ TopicResponse = OffsetFetchResponse.OffsetFetchResponseTopics
 PartitionResponse = OffsetFetchResponse.OffsetFetchResponsePartitions
 
 
-def handle(core: BrokerCore, request: Request) -> OffsetFetchResponse:
+def handle(core: BrokerCore, request: Request) -> Steps[OffsetFetchResponse]:
     body: OffsetFetchRequest = request.body
     version = request.api_version
     if version >= GROUPS_VERSION:
-        return OffsetFetchResponse(
-            groups=[fetch_group(core, request, group, require_stable=body.require_stable) for group in body.groups]
-        )
+        response = OffsetFetchResponse()
+        for group in {group.group_id: group for group in body.groups}.values():
+            response.groups.append((yield from fetch_group(core, request, group, require_stable=body.require_stable)))
+        return response
     topics = None
     if body.topics is not None:
         topics = [
@@ -32,7 +34,7 @@ def handle(core: BrokerCore, request: Request) -> OffsetFetchResponse:
             for topic in body.topics
         ]
     wanted = OffsetFetchRequest.OffsetFetchRequestGroup(body.group_id, topics=topics)
-    found = fetch_group(core, request, wanted, require_stable=body.require_stable)
+    found = yield from fetch_group(core, request, wanted, require_stable=body.require_stable)
     return OffsetFetchResponse(
         error_code=found.error_code,
         topics=[
@@ -52,8 +54,9 @@ def handle(core: BrokerCore, request: Request) -> OffsetFetchResponse:
 
 def fetch_group(
     core: BrokerCore, request: Request, wanted: OffsetFetchRequest.OffsetFetchRequestGroup, *, require_stable: bool
-) -> GroupResponse:
+) -> Steps[GroupResponse]:
     version = request.api_version
+    yield
     if not may_group(core, request, Operation.DESCRIBE, wanted.group_id):
         return GroupResponse(wanted.group_id, error_code=ErrorCode.GROUP_AUTHORIZATION_FAILED)
     offsets = core.groups.offsets
@@ -65,7 +68,8 @@ def fetch_group(
     response = GroupResponse(wanted.group_id)
     if wanted.topics is None:
         topics: dict[str, TopicResponse] = {}
-        for (name, partition), committed in offsets.of_group(wanted.group_id).items():
+        for (name, partition), committed in list(offsets.of_group(wanted.group_id).items()):
+            yield
             known = core.metadata.topics.get(name)
             if version >= TOPIC_ID_VERSION and known is None:
                 continue
@@ -78,6 +82,7 @@ def fetch_group(
             mark_unstable(core, response)
         return response
     for topic_wanted in wanted.topics:
+        yield
         response.topics.append(fetch_topic(core, request, wanted.group_id, topic_wanted))
     if require_stable:
         mark_unstable(core, response)

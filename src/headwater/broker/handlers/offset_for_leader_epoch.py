@@ -3,6 +3,7 @@
 from headwater.broker.authorization import may_topic
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
+from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.offset_for_leader_epoch import (
     OffsetForLeaderEpochRequest,
@@ -13,16 +14,16 @@ from headwater.security.acls import Operation
 EpochEnd = OffsetForLeaderEpochResponse.EpochEndOffset
 
 
-def handle(core: BrokerCore, request: Request) -> OffsetForLeaderEpochResponse:
+def handle(core: BrokerCore, request: Request) -> Steps[OffsetForLeaderEpochResponse]:
     body: OffsetForLeaderEpochRequest = request.body
-    return OffsetForLeaderEpochResponse(
-        topics=[
-            OffsetForLeaderEpochResponse.OffsetForLeaderTopicResult(
-                topic.topic, [find(core, request, topic.topic, partition) for partition in topic.partitions]
-            )
-            for topic in body.topics
-        ]
-    )
+    response = OffsetForLeaderEpochResponse()
+    for topic in body.topics:
+        found = []
+        for partition in topic.partitions:
+            found.append(find(core, request, topic.topic, partition))
+            yield
+        response.topics.append(OffsetForLeaderEpochResponse.OffsetForLeaderTopicResult(topic.topic, found))
+    return response
 
 
 def find(

@@ -13,12 +13,15 @@ taken only from a client that may WRITE to that transactional id, and one of a t
 would then be taken for one sent again, acknowledged, and lost.
 """
 
+from typing import TypeAlias
+
 from headwater.broker.authorization import may_topic, may_transaction
 from headwater.broker.batches import RefusedError, checked, recompressed
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
 from headwater.coordinators.transaction import EPOCH_PER_TRANSACTION
 from headwater.effects.waits import Deferred
+from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.errors import ProtocolError
 from headwater.protocol.messages.produce import ProduceRequest, ProduceResponse
@@ -30,39 +33,72 @@ from headwater.storage.producers import Verdict
 TOPIC_ID_VERSION, ADDS_VERSION, ABORTABLE_VERSION = 13, 12, 11
 TRANSACTIONAL_AT = ATTRIBUTES_AT + 1  # the attributes' low byte
 PartitionResponse = ProduceResponse.PartitionProduceResponse
+Answer: TypeAlias = ProduceResponse | Deferred | None
 
 
-def handle(core: BrokerCore, request: Request) -> ProduceResponse | Deferred | None:
+def handle(core: BrokerCore, request: Request) -> Answer | Steps[Answer]:
     body: ProduceRequest = request.body
     if body.acks not in (-1, 0, 1):
         return refuse_all(body, ErrorCode.INVALID_REQUIRED_ACKS)
     if not may_write_transaction(core, request):
         return refuse_all(body, ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED)
-    last_group = 0
+    topics = body.topic_data
+    if len(topics) != 1 or len(topics[0].partition_data) != 1:
+        return append_all(core, request)
+    topic_data = topics[0]
+    answer, group = append_or_refuse(core, request, topic_data, topic_data.partition_data[0])
+    responses = [ProduceResponse.TopicProduceResponse(topic_data.topic_id, topic_data.name, [answer])]
+    return answered(core, body, responses, group, has_error=answer.error_code != 0)
+
+
+def append_all(core: BrokerCore, request: Request) -> Steps[Answer]:
+    """Appends the batches of several partitions. The error of one keeps no other back."""
+    body: ProduceRequest = request.body
+    last_group, has_error = 0, False
     responses = []
-    has_error = False
-    by_id = request.api_version >= TOPIC_ID_VERSION
     for topic_data in body.topic_data:
-        partitions = []
+        response = ProduceResponse.TopicProduceResponse(topic_data.topic_id, topic_data.name, [])
+        responses.append(response)
         for data in topic_data.partition_data:
-            try:
-                answer, group = append(core, request, topic_data, data, by_id)
-                last_group = max(last_group, group)
-            except RefusedError as error:
-                has_error = True
-                start = error.log_start_offset
-                answer = PartitionResponse(data.index, error.code, -1, -1, start, error_message=error.message)
-                answer.record_errors = [ProduceResponse.BatchIndexAndErrorMessage(*e) for e in error.record_errors]
-            partitions.append(answer)
-        responses.append(ProduceResponse.TopicProduceResponse(topic_data.topic_id, topic_data.name, partitions))
+            answer, group = append_or_refuse(core, request, topic_data, data)
+            response.partition_responses.append(answer)
+            last_group, has_error = max(last_group, group), has_error or answer.error_code != 0
+            yield
+    return answered(core, body, responses, last_group, has_error=has_error)
+
+
+def answered(
+    core: BrokerCore,
+    body: ProduceRequest,
+    responses: list[ProduceResponse.TopicProduceResponse],
+    group: int,
+    *,
+    has_error: bool,
+) -> Answer:
+    """The answer that acks asks for. Raises ProtocolError for an error where it asks for none."""
     if body.acks == 0:
         if has_error:
             raise ProtocolError("a produce request with acks=0 failed; closing tells its client")
         return None
-    response = ProduceResponse(responses)
-    if body.acks == 1 or last_group == 0:
-        return response
-    return core.answer_when_durable(last_group, response)
+    if body.acks == 1 or group == 0:
+        return ProduceResponse(responses)
+    return core.answer_when_durable(group, ProduceResponse(responses))
+
+
+def append_or_refuse(
+    core: BrokerCore,
+    request: Request,
+    topic_data: ProduceRequest.TopicProduceData,
+    data: ProduceRequest.PartitionProduceData,
+) -> tuple[PartitionResponse, int]:
+    """A partition's answer, and the journal's group that makes it true: 0 where nothing waits for the disk."""
+    try:
+        return append(core, request, topic_data, data, request.api_version >= TOPIC_ID_VERSION)
+    except RefusedError as error:
+        start = error.log_start_offset
+        answer = PartitionResponse(data.index, error.code, -1, -1, start, error_message=error.message)
+        answer.record_errors = [ProduceResponse.BatchIndexAndErrorMessage(*e) for e in error.record_errors]
+        return answer, 0
 
 
 def may_write_transaction(core: BrokerCore, request: Request) -> bool:
@@ -70,12 +106,14 @@ def may_write_transaction(core: BrokerCore, request: Request) -> bool:
     body: ProduceRequest = request.body
     if body.transactional_id is not None:
         return may_transaction(core, request, Operation.WRITE, body.transactional_id)
-    return not any(
-        len(batch) > TRANSACTIONAL_AT and batch[TRANSACTIONAL_AT] & TRANSACTIONAL and batch[MAGIC_AT] == MAGIC
-        for topic_data in body.topic_data
-        for data in topic_data.partition_data
-        if (batch := data.records)
-    )
+    for topic_data in body.topic_data:
+        for data in topic_data.partition_data:
+            batch = data.records
+            if batch is None or len(batch) <= TRANSACTIONAL_AT or batch[MAGIC_AT] != MAGIC:
+                continue
+            if batch[TRANSACTIONAL_AT] & TRANSACTIONAL:
+                return False
+    return True
 
 
 def refuse_all(body: ProduceRequest, code: ErrorCode) -> ProduceResponse:

@@ -7,10 +7,11 @@ transaction by this request itself (KIP-890); from 6 topics go by id (KIP-1319).
 from headwater.broker.authorization import may_group, may_transaction
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
-from headwater.broker.handlers.offset_commit import Errors, sorted_out, topic_names
+from headwater.broker.handlers.offset_commit import COMMITS_PER_STEP, Errors, sorted_out, topic_names
 from headwater.broker.metadata import MetadataError
 from headwater.coordinators.transaction import EPOCH_PER_TRANSACTION
 from headwater.effects.waits import Deferred
+from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.txn_offset_commit import TxnOffsetCommitRequest, TxnOffsetCommitResponse
 from headwater.security.acls import Operation
@@ -20,14 +21,14 @@ PartitionResponse = TxnOffsetCommitResponse.TxnOffsetCommitResponsePartition
 TopicResponse = TxnOffsetCommitResponse.TxnOffsetCommitResponseTopic
 
 
-def handle(core: BrokerCore, request: Request) -> TxnOffsetCommitResponse | Deferred:
+def handle(core: BrokerCore, request: Request) -> Steps[TxnOffsetCommitResponse | Deferred]:
     body: TxnOffsetCommitRequest = request.body
     names = topic_names(core, body.topics, by_id=request.api_version >= TOPIC_ID_VERSION)
     if not may_transaction(core, request, Operation.WRITE, body.transactional_id):
         return response(body, names, {}, ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED)
     if not may_group(core, request, Operation.READ, body.group_id):
         return response(body, names, {}, ErrorCode.GROUP_AUTHORIZATION_FAILED)
-    errors, commits = sorted_out(core, request, names)
+    errors, commits = yield from sorted_out(core, request, names)
     error = take_into_transaction(core, request) if commits else ErrorCode.NONE
     if error is ErrorCode.NONE:
         error = core.groups.check_commit(
@@ -40,15 +41,24 @@ def handle(core: BrokerCore, request: Request) -> TxnOffsetCommitResponse | Defe
         )
     if error is not ErrorCode.NONE or not commits:
         return response(body, names, errors, error)
-    records, commit_errors = core.groups.pending_records(body.group_id, commits)
-    errors |= commit_errors
-    if not records:
+    last: Deferred | None = None
+    for at in range(0, len(commits), COMMITS_PER_STEP):
+        if at and (error := take_into_transaction(core, request)) is not ErrorCode.NONE:
+            return response(body, names, {}, error)  # the transaction has ended since the step before
+        records, commit_errors = core.groups.pending_records(body.group_id, commits[at : at + COMMITS_PER_STEP])
+        errors |= commit_errors
+        if records:
+            appended = core.state_topics.append_pending_offsets(
+                body.group_id, body.producer_id, body.producer_epoch, records
+            )
+            if isinstance(appended, ErrorCode):
+                return response(body, names, {}, appended)
+            last = appended
+        yield
+    if last is None:
         return response(body, names, errors, ErrorCode.NONE)
-    appended = core.state_topics.append_pending_offsets(body.group_id, body.producer_id, body.producer_epoch, records)
-    if isinstance(appended, ErrorCode):
-        return response(body, names, {}, appended)
     deferred = Deferred()
-    appended.when_done(lambda done: deferred.complete(response(body, names, errors, ErrorCode.NONE)))
+    last.when_done(lambda done: deferred.complete(response(body, names, errors, ErrorCode.NONE)))
     return deferred
 
 

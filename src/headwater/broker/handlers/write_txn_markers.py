@@ -7,6 +7,7 @@ from headwater.broker.authorization import may_cluster
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
 from headwater.effects.waits import Deferred
+from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.write_txn_markers import WriteTxnMarkersRequest, WriteTxnMarkersResponse
 from headwater.security.acls import Operation
@@ -18,7 +19,7 @@ TopicResult = WriteTxnMarkersResponse.WritableTxnMarkerTopicResult
 PartitionResult = WriteTxnMarkersResponse.WritableTxnMarkerPartitionResult
 
 
-def handle(core: BrokerCore, request: Request) -> WriteTxnMarkersResponse | Deferred:
+def handle(core: BrokerCore, request: Request) -> Steps[Deferred]:
     body: WriteTxnMarkersRequest = request.body
     is_allowed = may_cluster(core, request, Operation.ALTER) or may_cluster(core, request, Operation.CLUSTER_ACTION)
     response, last_group = WriteTxnMarkersResponse(), 0
@@ -28,6 +29,7 @@ def handle(core: BrokerCore, request: Request) -> WriteTxnMarkersResponse | Defe
         for topic in marker.topics:
             partitions = []
             for number in topic.partition_indexes:
+                yield
                 error, group = ErrorCode.CLUSTER_AUTHORIZATION_FAILED, 0
                 if is_allowed:
                     error, group = write(core, marker, topic.name, number)
