@@ -9,7 +9,7 @@ LISTEN ?= 127.0.0.1:9092
 UV_VERSION := 0.13.9
 
 .DEFAULT_GOAL := help
-.PHONY: help up test lint interop interop-full interop-tools faults fuzz package bench bench-python clean
+.PHONY: help up test lint interop interop-full interop-tools faults fuzz audit package bench bench-python clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ lint: $(READY) ## format, lint, types, layout, generated files
 	$(BIN)/lint-imports
 	$(BIN)/python codegen/generate.py --check
 	$(BIN)/python codegen/settings_tables.py --check
+
+audit: $(READY) ## known vulnerabilities of the packages in uv.lock (asks osv.dev; fails where it cannot)
+	@$(BIN)/python .ci/audit.py
 
 interop-tools: ## installs kcat and rapidjson where the system's packages can be had (Java, Maven, Go, npm must be there)
 	@{ command -v kcat && test -e /usr/include/rapidjson/rapidjson.h; } >/dev/null || { [ "$$(id -u)" = 0 ] && \
