@@ -4,10 +4,12 @@ Receiving. All connections share one receive buffer, so an idle one costs next t
 copied out once and belongs to the request from then on. Only a large frame gets a buffer of its own, which grows with
 what has arrived, never with what its length field claims.
 
-Fairness and limits. A connection that has sent a lot in a row gives way to the others. One that does not read its
-answers, has too many requests under way, or meets a journal that is behind, is not read from until that changes.
+Fairness and limits. A connection that has sent a lot in a row, or made much work, gives way to the others. One that does
+not read its answers, has too many requests under way, waits for a login or for memory, or meets a journal that is behind,
+is not read from until that changes. `memory_budgets.py` says what may lie in memory, `deadlines.py` for how long.
 
 Answers go out in the order of their requests: a request that waits keeps its slot, later answers queue up behind it.
+`backlog.py` holds what the client has not read.
 """
 
 import asyncio
@@ -15,6 +17,7 @@ import logging
 from collections import deque
 from typing import TYPE_CHECKING, cast
 
+from headwater.broker.backlog import SLICE_BYTES, Backlog
 from headwater.broker.cluster import Endpoint
 from headwater.broker.dispatch import UNAUTHENTICATED, Connection, dispatch
 from headwater.broker.listeners import Listener
@@ -29,83 +32,122 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+STRANGER_FRAME_BYTES_MAX = 64 * 1024
 LARGE_FRAME_BYTES = 64 * 1024
-LARGE_FRAME_FIRST_BYTES = 1 << 20
+LARGE_FRAME_FIRST_BYTES = 256 * 1024
 TURN_BYTES_MAX = 1 << 20
+TURN_MS_MAX = 5.0
 REQUESTS_UNDER_WAY_MAX = 256
-WRITE_BUFFER_BYTES_HIGH = 4 << 20
+REQUESTS_OF_NEWCOMER = 8
+WRITE_BUFFER_BYTES_HIGH = 64 * 1024
+READY_BYTES_MAX = 1 << 20
 JOURNAL_WAITING_BYTES_MAX = 64 << 20
 JOIN_BYTES_MAX = 32 * 1024
 SMALLEST_FRAME_BYTES = LENGTH_BYTES + REQUEST_HEADER_BYTES_MIN
 
 
 class Slot:
-    """A place in the order of answers."""
+    """A place in the order of answers. It holds its request until the answer is there, then the answer."""
 
-    __slots__ = ("buffers", "is_ready")
+    __slots__ = ("answer_bytes", "buffers", "is_ready", "request_bytes")
 
-    def __init__(self) -> None:
+    def __init__(self, request_bytes: int) -> None:
         self.buffers: list[Buffer] | None = None
         self.is_ready = False
+        self.request_bytes = request_bytes
+        self.answer_bytes = 0
 
 
 class ClientProtocol(asyncio.BufferedProtocol):
     """One client's connection."""
 
     __slots__ = (
+        "accepted_s",
+        "address",
+        "backlog",
         "closing",
         "connection",
         "endpoint",
         "filled",
         "frame",
+        "frame_bytes_max",
         "frame_size",
+        "is_stranger",
         "last_active_s",
         "listener",
+        "listener_name",
+        "opening",
         "pauses",
+        "ready_bytes",
+        "request_bytes",
+        "requests",
         "server",
         "slots",
         "tail",
+        "tail_bytes",
         "transport",
         "turn_bytes",
     )
 
-    def __init__(self, server: "Server", listener: Listener, endpoint: Endpoint) -> None:
+    def __init__(self, server: "Server", listener: Listener, endpoint: Endpoint, address: str) -> None:
         self.server = server
         self.listener, self.endpoint = listener, endpoint
+        self.address, self.listener_name = address, listener.name
         self.transport: asyncio.Transport | None = None
-        self.connection = Connection("")
+        self.opening: asyncio.Task[None] | None = None  # TLS is under way
+        self.connection = Connection(
+            f"/{address}", endpoint, endpoint.first_principal or UNAUTHENTICATED, answer_room=self.answer_room
+        )
+        self.is_stranger = True
+        self.requests = 0
+        # Requests.
+        self.frame_bytes_max = server.core.settings.socket_request_max_bytes
+        if endpoint.has_sasl:
+            self.connection.is_restricted = True
+            self.frame_bytes_max = STRANGER_FRAME_BYTES_MAX
         self.tail = bytearray()  # the beginning of a small frame, or frames not handled while paused
+        self.tail_bytes = 0  # of it that count on a budget
         self.frame: bytearray | None = None  # a large frame
         self.frame_size = 0
         self.filled = 0
-        self.slots: deque[Slot] = deque()
+        self.request_bytes = 0  # on the budget: the large frame, and requests that wait for their answers
         self.pauses: set[str] = set()
         self.turn_bytes = 0
-        self.last_active_s = 0.0
+        # Answers.
+        self.slots: deque[Slot] = deque()
+        self.ready_bytes = 0  # on the budget: answers behind one that is not there
+        self.backlog = Backlog(self)
+        self.accepted_s = self.last_active_s = server.loop.time()
         self.closing = False
+
+    @property
+    def is_unauthenticated(self) -> bool:
+        """A stranger that has to log in, or to end its TLS handshake, before it may do anything."""
+        return self.is_stranger and (self.endpoint.has_sasl or self.transport is None)
+
+    @property
+    def answer_bytes(self) -> int:
+        """What it holds of the budget for answers."""
+        return self.backlog.written_bytes + self.ready_bytes
 
     # -- asyncio's callbacks
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's own class has no base of asyncio's
-        peer = transport.get_extra_info("peername")
-        self.connection = Connection(
-            f"/{peer[0]}" if peer else "/", self.endpoint, self.endpoint.first_principal or UNAUTHENTICATED
-        )
-        if self.endpoint.has_sasl:
-            self.connection.is_restricted = True
-        elif self.endpoint.has_tls:
+        self.backlog.transport = self.transport
+        self.opening = None
+        if self.closing:
+            self.transport.abort()
+            return
+        if self.endpoint.has_tls and not self.endpoint.has_sasl:
             tls = transport.get_extra_info("ssl_object")
             self.connection.principal = certificate_principal(tls.getpeercert(), self.listener.principal_of)
         self.last_active_s = self.server.loop.time()
         self.transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES_HIGH)
-        self.server.connected(self)
 
     def connection_lost(self, error: Exception | None) -> None:
         self.closing = True
-        self.release_frame()
-        self.tail = bytearray()
-        self.slots.clear()
+        self.release_all()
         self.connection.closed()
         self.server.disconnected(self)
 
@@ -125,18 +167,18 @@ class ClientProtocol(asyncio.BufferedProtocol):
         else:
             self.take_received(size)
         if self.turn_bytes > TURN_BYTES_MAX:
-            self.pause("turn")
-            self.server.loop.call_soon(self.next_turn)
+            self.give_way()
         self.server.after_event()
 
     def eof_received(self) -> bool:
         return False
 
     def pause_writing(self) -> None:
-        self.pause("write")
+        self.backlog.is_full = True
+        self.backlog.choke()
 
     def resume_writing(self) -> None:
-        self.resume("write")
+        self.backlog.room_again()
 
     # -- frames
 
@@ -145,12 +187,13 @@ class ClientProtocol(asyncio.BufferedProtocol):
         data = self.server.receive_buffer
         if size >= SMALLEST_FRAME_BYTES and not self.pauses and not self.closing:
             (length,) = unpack_length(data, 0)
-            if length == size - LENGTH_BYTES and length <= self.server.core.settings.socket_request_max_bytes:
+            if length == size - LENGTH_BYTES and length <= self.frame_bytes_max:
                 self.handle(bytearray(data[LENGTH_BYTES:size]))
                 return
         position = self.take_frames(data[:size])
         if position < size and self.frame is None and not self.closing:
             self.tail = bytearray(data[position:size])
+            self.count_tail()
 
     def take_tail(self) -> None:
         """Handles what has been kept back, as far as it is whole."""
@@ -159,10 +202,13 @@ class ClientProtocol(asyncio.BufferedProtocol):
         position = self.take_frames(memoryview(tail))
         if position < len(tail) and self.frame is None and not self.closing:
             self.tail = tail[position:]
+        self.count_tail()
 
     def take_frames(self, data: memoryview) -> int:
         """Handles the whole frames at the beginning of `data`; returns the position behind what was taken."""
         position, size = 0, len(data)
+        steady_ms = self.server.core.clock.steady_ms
+        turn_ends_ms = steady_ms() + TURN_MS_MAX
         while size - position >= LENGTH_BYTES and not self.pauses and not self.closing:
             (length,) = unpack_length(data, position)
             if not self.is_length_allowed(length):
@@ -171,28 +217,56 @@ class ClientProtocol(asyncio.BufferedProtocol):
             if size - start >= length:
                 self.handle(bytearray(data[start : start + length]))
                 position = start + length
+                if steady_ms() > turn_ends_ms:
+                    self.give_way()
             elif length > LARGE_FRAME_BYTES:
-                self.begin_large(data[start:], length)
-                return size
+                if self.begin_large(data[start:], length):
+                    return size
+                break
             else:
                 break
         return position
 
     def is_length_allowed(self, length: int) -> bool:
-        limit = self.server.core.settings.socket_request_max_bytes
+        limit = self.frame_bytes_max
         if REQUEST_HEADER_BYTES_MIN <= length <= limit or (self.connection.is_raw_sasl and 0 <= length <= limit):
             return True
-        self.fail(f"a frame claims {length} bytes, allowed are {REQUEST_HEADER_BYTES_MIN} to {limit}")
+        when = " before authentication" if self.is_unauthenticated else ""
+        self.fail(f"a frame claims {length} bytes, allowed{when} are {REQUEST_HEADER_BYTES_MIN} to {limit}")
         return False
 
-    def begin_large(self, start: memoryview, length: int) -> None:
-        room = min(length, max(LARGE_FRAME_FIRST_BYTES, 2 * len(start)))
-        if not self.server.reserve(room):
-            self.fail("requests of all connections take more than queued.max.request.bytes")
+    def count_tail(self) -> None:
+        """Puts the tail's present size on the budget, and the connection among those with a part of a frame."""
+        size = len(self.tail)
+        change, self.tail_bytes = size - self.tail_bytes, size
+        requests, partial = self.server.requests, self.server.deadlines.partial
+        if size:
+            if self not in partial:
+                partial[self] = self.last_active_s
+                self.server.deadlines.arm()
+        elif self.frame is None:
+            partial.pop(self, None)
+        if not self.is_unauthenticated:
+            requests.used_bytes += change
             return
+        requests.stranger_bytes += change
+        if requests.are_strangers_over:
+            self.server.deadlines.shed_strangers()
+
+    def begin_large(self, start: memoryview, length: int) -> bool:
+        """Gives a large frame a buffer; False where there is no memory for it now."""
+        if length > self.server.requests.limit_bytes:
+            self.fail(f"a frame of {length} bytes exceeds queued.max.request.bytes")
+            return False
+        room = min(length, max(LARGE_FRAME_FIRST_BYTES, 2 * len(start)))
+        if not self.reserve(room):
+            return False
         self.frame = bytearray(room)
         self.frame_size, self.filled = length, len(start)
         self.frame[: len(start)] = start
+        self.server.deadlines.partial[self] = self.last_active_s
+        self.server.deadlines.arm()
+        return True
 
     def take_large(self, size: int) -> None:
         assert self.frame is not None
@@ -202,46 +276,72 @@ class ClientProtocol(asyncio.BufferedProtocol):
             self.release_frame()
             self.handle(frame)
         elif self.filled == len(self.frame):
-            room = min(self.frame_size, 2 * len(self.frame))
-            if not self.server.reserve(room - len(self.frame)):
-                self.release_frame()
-                self.fail("requests of all connections take more than queued.max.request.bytes")
-                return
+            self.enlarge_frame()
+
+    def enlarge_frame(self) -> None:
+        """Twice the room for a frame whose buffer is full; the connection waits where there is no memory."""
+        assert self.frame is not None
+        room = min(self.frame_size, 2 * len(self.frame))
+        if self.reserve(room - len(self.frame)):
             larger = bytearray(room)
             larger[: self.filled] = self.frame
             self.frame = larger
 
     def release_frame(self) -> None:
         if self.frame is not None:
-            self.server.release(len(self.frame))
+            self.release(len(self.frame))
             self.frame = None
+            self.server.deadlines.partial.pop(self, None)
+
+    def reserve(self, size: int) -> bool:
+        """Memory for a request; otherwise the connection waits for it, or ends where too many wait already."""
+        requests = self.server.requests
+        if requests.has_room(size):
+            requests.used_bytes += size
+            self.request_bytes += size
+            return True
+        if requests.has_overdraft(0):
+            self.wait_for_memory()
+        else:
+            self.fail("requests of all connections take more than queued.max.request.bytes")
+        return False
+
+    def wait_for_memory(self) -> None:
+        if "memory" not in self.pauses and not self.closing:
+            self.pause("memory")
+            self.server.deadlines.wait_for_memory(self)
+
+    def release(self, size: int) -> None:
+        self.request_bytes -= size
+        self.server.requests.used_bytes -= size
+        if self.server.deadlines.hungry:
+            self.server.deadlines.feed_hungry()
 
     def handle(self, frame: bytearray) -> None:
         """Dispatches one request and takes care of its answer."""
+        self.requests += 1
         try:
             answer = dispatch(self.server.core, self.connection, frame)
         except Exception as error:  # noqa: BLE001 - it ends the connection
             self.request_failed(error)
             return
-        if answer is None:
-            return
         if isinstance(answer, Deferred):
-            slot = Slot()
-            self.slots.append(slot)
-            answer.when_done(lambda buffers: self.fill_slot(slot, buffers))
+            self.wait_for(answer, len(frame))
+        elif answer is None:
+            pass
         elif self.slots:
-            slot = Slot()
-            slot.buffers, slot.is_ready = answer, True
+            slot = Slot(0)
             self.slots.append(slot)
+            self.put_ready(slot, answer)
         else:
             self.write(answer)
         if self.connection.work is not None:
             self.pause("work")
             self.connection.work.when_done(self.work_done)
-        if self.connection.must_close and not self.slots:
-            self.close()
-        if len(self.slots) >= REQUESTS_UNDER_WAY_MAX:
-            self.pause("requests")
+        if self.is_stranger:
+            self.recognize()
+        if self.connection.must_close:
+            self.end_soon()
         if self.server.core.store.journal.waiting_bytes > JOURNAL_WAITING_BYTES_MAX:
             self.server.wait_for_journal(self)
 
@@ -261,24 +361,92 @@ class ClientProtocol(asyncio.BufferedProtocol):
         logger.error("a request from %s could not be handled", self.connection.client_host, exc_info=error)
         self.close()
 
+    def recognize(self) -> None:
+        """The client has shown itself: it logged in, or sent a request where that is not needed."""
+        if self.connection.principal == UNAUTHENTICATED or self.closing:
+            return
+        if self.is_unauthenticated:
+            self.server.requests.stranger_bytes -= self.tail_bytes
+            self.server.requests.used_bytes += self.tail_bytes
+        self.is_stranger = False
+        self.frame_bytes_max = self.server.core.settings.socket_request_max_bytes
+        self.server.limits.recognize(self)
+
     # -- answers
 
+    def wait_for(self, answer: Deferred, size: int) -> None:
+        """Keeps a slot for an answer that comes later."""
+        slot = Slot(size)
+        self.slots.append(slot)
+        self.request_bytes += size
+        self.server.requests.used_bytes += size
+        answer.when_done(lambda buffers: self.fill_slot(slot, buffers))
+        if self.connection.is_busy:
+            self.pause("login")
+        if len(self.slots) >= REQUESTS_UNDER_WAY_MAX:
+            self.pause("requests")
+        if not self.server.requests.has_room(0):
+            self.wait_for_memory()
+
     def fill_slot(self, slot: Slot, buffers: list[Buffer] | None) -> None:
-        slot.buffers, slot.is_ready = buffers, True
+        if self.closing:
+            return
+        self.release(slot.request_bytes)
         slots = self.slots
-        while slots and slots[0].is_ready:
-            ready = slots.popleft().buffers
-            if ready is not None:
-                self.write(ready)
-        if "requests" in self.pauses and len(slots) < REQUESTS_UNDER_WAY_MAX // 2:
+        if slots[0] is slot:
+            slots.popleft()
+            if buffers is not None:
+                self.write(buffers)
+            while slots and slots[0].is_ready:
+                self.write_ready(slots.popleft())
+        else:
+            self.put_ready(slot, buffers)
+        if not self.pauses and not self.is_stranger and not self.connection.must_close:
+            return
+        if self.is_stranger:
+            self.recognize()
+        if self.connection.must_close:
+            self.end_soon()
+        if not self.connection.is_busy:
+            self.resume("login")
+        if len(slots) < REQUESTS_UNDER_WAY_MAX // 2:
             self.resume("requests")
+
+    def put_ready(self, slot: Slot, buffers: list[Buffer] | None) -> None:
+        """An answer that has to wait for one before it."""
+        slot.buffers, slot.is_ready = buffers, True
+        if buffers is not None:
+            slot.answer_bytes = sum(map(len, buffers))
+            self.ready_bytes += slot.answer_bytes
+            self.server.count_answers(slot.answer_bytes)
+            if self.ready_bytes > READY_BYTES_MAX:
+                self.pause("answers")
+
+    def write_ready(self, slot: Slot) -> None:
+        self.ready_bytes -= slot.answer_bytes
+        self.server.answers.used_bytes -= slot.answer_bytes
+        if slot.buffers is not None:
+            self.write(slot.buffers)
+        if "answers" in self.pauses and self.ready_bytes <= READY_BYTES_MAX:
+            self.resume("answers")
+
+    def answer_room(self) -> int:
+        """How large the next answer may be, where its handler can choose; 0: it has to wait."""
+        if self.backlog.is_choked or self.ready_bytes > READY_BYTES_MAX:
+            return 0
+        return self.server.answers.room(is_newcomer=self.requests <= REQUESTS_OF_NEWCOMER)
 
     def write(self, buffers: list[Buffer]) -> None:
         if self.transport is None or self.closing:
             return
-        if len(buffers) == 1:
+        size = len(buffers[0]) if len(buffers) == 1 else sum(map(len, buffers))
+        if self.backlog.is_choked:
+            self.backlog.keep(buffers, size)
+        elif size > SLICE_BYTES:
+            self.backlog.send(buffers, size)
+        elif len(buffers) == 1:
             self.transport.write(buffers[0])
-        elif sum(map(len, buffers)) <= JOIN_BYTES_MAX:
+        elif size <= JOIN_BYTES_MAX:
             self.transport.write(b"".join(buffers))
         else:
             self.transport.writelines(buffers)
@@ -298,11 +466,20 @@ class ClientProtocol(asyncio.BufferedProtocol):
         self.pauses.discard(reason)
         if self.pauses or self.closing or self.transport is None:
             return
-        if self.tail:
+        if self.frame is not None:
+            if self.filled == len(self.frame):
+                self.enlarge_frame()
+        elif self.tail:
             self.take_tail()
             self.server.after_event()
         if not self.pauses and not self.closing:
             self.transport.resume_reading()
+
+    def give_way(self) -> None:
+        """Lets the others have a turn."""
+        if "turn" not in self.pauses and not self.closing:
+            self.pause("turn")
+            self.server.loop.call_soon(self.next_turn)
 
     def next_turn(self) -> None:
         self.turn_bytes = 0
@@ -310,13 +487,59 @@ class ClientProtocol(asyncio.BufferedProtocol):
 
     # -- the end
 
+    def end_soon(self) -> None:
+        """Closes when all answers are on their way; no further request is handled."""
+        if self.slots:
+            self.pause("end")
+        else:
+            self.close()
+
     def fail(self, reason: str) -> None:
-        """Closes the connection for what its client sent."""
+        """Closes the connection for what its client sent, or did not send."""
         self.server.core.statistics.protocol_errors += 1
-        logger.warning("connection from %s closed: %s", self.connection.client_host, reason)
-        self.close()
+        self.server.log.warning("connections closed", "connection from %s closed: %s", self.address, reason)
+        if self.backlog.is_choked:
+            self.abort()
+        else:
+            self.close()
+
+    def give_up(self, reason: str) -> None:
+        """Breaks the connection to a client that does not read."""
+        self.server.core.statistics.slow_readers_closed += 1
+        self.server.log.warning("slow readers closed", "connection from %s closed: %s", self.address, reason)
+        self.abort()
 
     def close(self) -> None:
-        if self.transport is not None and not self.closing:
-            self.closing = True
+        """Closes when what is on its way has been sent, or after `deadlines.CLOSING_S`."""
+        if self.closing:
+            return
+        self.backlog.flush()
+        self.closing = True
+        self.release_all()
+        if self.transport is not None:
+            self.server.deadlines.closing[self] = self.server.loop.time()
+            self.server.deadlines.arm()
             self.transport.close()
+        elif self.opening is not None:
+            self.opening.cancel()
+
+    def abort(self) -> None:
+        """Breaks the connection, whatever is on its way."""
+        self.closing = True
+        self.release_all()
+        if self.transport is not None:
+            self.transport.abort()
+        elif self.opening is not None:
+            self.opening.cancel()
+
+    def release_all(self) -> None:
+        """Gives back all memory; nothing is read or handled any more."""
+        self.frame = None
+        self.release(self.request_bytes)
+        self.tail = bytearray()
+        self.count_tail()
+        self.slots.clear()
+        self.server.answers.used_bytes -= self.ready_bytes
+        self.ready_bytes = 0
+        self.backlog.clear()
+        self.server.deadlines.forget(self)

@@ -85,6 +85,7 @@ UNAUTHENTICATED = ""
 # All array elements and tagged fields of one request: five times as many partitions as a broker has, and no more than are
 # decoded in some 50 ms.
 REQUEST_ELEMENTS_MAX = 100_000
+UNLIMITED_BYTES = 2**31 - 1
 CORRELATION_ID = slice(4, 8)  # in a request without its length, and in a response with it
 SERVED_KEYS = frozenset(int(key) for key in SERVED)
 
@@ -124,6 +125,8 @@ class Connection:
     sasl: "SaslState | None" = None
     is_raw_sasl: bool = False  # after SaslHandshake 0 the exchange comes in bare frames
     must_close: bool = False  # after what is being answered
+    is_busy: bool = False  # a login is being checked: no other request is handled meanwhile
+    answer_room: Callable[[], int] = lambda: UNLIMITED_BYTES  # how large the next answer may be; 0: it has to wait
     waits: set[FetchWait] = field(default_factory=set)
     repeat: Repeat | None = None
     work: Work | None = None  # what is under way; nothing else of the connection is handled until it is done

@@ -139,11 +139,13 @@ class FetchReader:
         by_id: bool,
         committed: bool = False,
         may_read: Callable[[str], bool] = lambda name: True,
+        room: Callable[[], int] = lambda: 2**31 - 1,
     ) -> None:
         self.core = core
         self.may_read = may_read
         self.targets = list(targets)
         self.max_bytes = min(max_bytes, core.settings.fetch_max_bytes)
+        self.room = room
         self.by_id = by_id
         self.committed = committed
         self.is_behind = False  # what was acknowledged before the request is not all in the last reading
@@ -163,11 +165,16 @@ class FetchReader:
         return [(target, log) for target, log in found if log is not None]
 
     def read(self) -> tuple[list[tuple[FetchTarget, FetchResponse.PartitionData]], int, bool]:
-        """What each partition has now, the bytes in all, and whether a partition has an error."""
+        """What each partition has now, the bytes in all, and whether a partition has an error.
+
+        Where clients do not read their answers there may be less room than was asked for, or none: then no records.
+        """
         results, total, has_error = [], 0, False
         self.is_behind = False
+        room = self.room()
+        max_bytes = min(self.max_bytes, room)
         for target in self.targets:
-            data = self.read_partition(target, self.max_bytes - total, at_least_one=total == 0)
+            data = self.read_partition(target, max_bytes - total, at_least_one=total == 0 and room > 0)
             size = len(data.records or b"")
             total += size
             has_error = has_error or data.error_code != 0 or data.diverging_epoch is not None

@@ -32,6 +32,12 @@ class BrokerCollector:
             ("headwater_fetched_bytes", "Bytes of batches sent to clients", statistics.fetched_bytes),
             ("headwater_connections_accepted", "Connections accepted", statistics.connections_accepted),
             ("headwater_protocol_errors", "Connections closed for what they sent", statistics.protocol_errors),
+            ("headwater_connections_refused", "Connections closed at once: a limit", statistics.connections_refused),
+            ("headwater_strangers_closed", "Strangers closed in favour of others", statistics.strangers_closed),
+            ("headwater_slow_readers_closed", "Clients closed that did not read", statistics.slow_readers_closed),
+            ("headwater_failed_handshakes", "TLS handshakes that failed", statistics.failed_handshakes),
+            ("headwater_failed_authentication", "Refused logins", statistics.failed_authentications),
+            ("headwater_successful_authentication", "Logins", statistics.successful_authentications),
             ("headwater_journal_syncs", "Syncs of the journal", statistics.journal_syncs),
             ("headwater_checkpoints", "Checkpoints of the logs", statistics.checkpoints),
         ):

@@ -3,16 +3,14 @@
 import asyncio
 import contextlib
 import os
-import resource
 from collections.abc import Iterator
 
+from headwater.broker import descriptors
 from headwater.broker.core import BrokerCore
 from headwater.broker.settings import Settings
 from headwater.effects.clock import SystemClock
 from headwater.effects.entropy import SystemEntropy
 from headwater.effects.files import DiskFiles
-
-DESCRIPTORS_FOR_LOGS_MAX = 8192
 
 
 @contextlib.contextmanager
@@ -34,15 +32,7 @@ def event_loop() -> Iterator[asyncio.AbstractEventLoop]:
         loop.close()
 
 
-def descriptors_for_logs(settings: Settings) -> int:
-    """How many of the process's open files the logs may use: the rest is for connections."""
-    if settings.headwater_open_files_max > 0:
-        return settings.headwater_open_files_max
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return max(64, min(DESCRIPTORS_FOR_LOGS_MAX, soft // 2))
-
-
 def open_core(settings: Settings, directory: str) -> BrokerCore:
     """The core on a directory of the disk. Raises StorageError and OSError."""
-    files = DiskFiles(descriptors_for_logs(settings))
+    files = DiskFiles(descriptors.for_logs(settings))
     return BrokerCore(settings, files, SystemClock(), SystemEntropy(), directory=os.path.abspath(directory))

@@ -6,11 +6,17 @@ import logging
 from concurrent.futures import ThreadPoolExecutor
 from typing import cast
 
+from headwater.broker import descriptors
+from headwater.broker.acceptor import Acceptor, bound_sockets
 from headwater.broker.cleaner_process import CleanerProcess
 from headwater.broker.client_protocol import JOURNAL_WAITING_BYTES_MAX, ClientProtocol
 from headwater.broker.cluster import Endpoint
+from headwater.broker.connection_limits import ConnectionLimits
 from headwater.broker.core import BrokerCore
+from headwater.broker.deadlines import Deadlines
+from headwater.broker.limited_log import LimitedLog
 from headwater.broker.listeners import Listener
+from headwater.broker.memory_budgets import AnswerBudget, RequestBudget
 from headwater.broker.syncer import Syncer
 from headwater.effects.files import is_shortage
 from headwater.security.tls import TlsError, TlsFiles
@@ -35,8 +41,14 @@ class Server:
         self.receive_buffer = memoryview(bytearray(RECEIVE_BUFFER_BYTES))
         self.clients: set[ClientProtocol] = set()
         self.waiting_for_journal: list[ClientProtocol] = []
-        self.frame_bytes = 0
-        self.listening: list[asyncio.Server] = []
+        settings = core.settings
+        places = descriptors.for_connections(settings, has_logs=not inline)
+        self.limits: ConnectionLimits[ClientProtocol] = ConnectionLimits(lambda: core.settings, places)
+        self.requests = RequestBudget(settings.queued_max_request_bytes)
+        self.answers: AnswerBudget[ClientProtocol] = AnswerBudget(settings.headwater_queued_max_answer_bytes)
+        self.deadlines = Deadlines(self)
+        self.log = LimitedLog(logger, lambda: self.loop.time() * 1000)
+        self.acceptors: list[Acceptor] = []
         self.tls_files: list[TlsFiles] = []
         self.timer: asyncio.TimerHandle | None = None
         self.timer_deadline_ms = 0.0
@@ -57,16 +69,13 @@ class Server:
 
     async def listen(self, listener: Listener, endpoint: Endpoint, port: int) -> int:
         """Starts to listen; returns the port. Raises OSError when it is taken."""
-        context = listener.tls.context if listener.tls is not None else None
-        listening = await self.loop.create_server(
-            lambda: self.protocol_class(self, listener, endpoint), listener.host, port, backlog=1024, ssl=context
-        )
-        self.listening.append(listening)
+        acceptor = Acceptor(self, listener, endpoint, await bound_sockets(listener.host, port))
+        self.acceptors.append(acceptor)
         if listener.tls is not None and listener.tls not in self.tls_files:
             self.tls_files.append(listener.tls)
         self.checkpoint_if_needed()  # of what was recovered
         self.after_event()
-        return int(listening.sockets[0].getsockname()[1])
+        return acceptor.port
 
     def reload_certificates(self) -> None:
         """Takes certificates that have changed on disk, for the connections that come from now on."""
@@ -79,31 +88,42 @@ class Server:
 
     # -- connections
 
-    def connected(self, client: ClientProtocol) -> None:
-        statistics = self.core.statistics
-        if len(self.clients) >= self.core.settings.max_connections:
-            client.fail("max.connections is reached")
-            return
+    def admit(self, client: ClientProtocol) -> None:
+        """Gives a connection that was accepted a place. Raises RefusedError."""
+        leaving = self.limits.admit(client)
         self.clients.add(client)
         self.no_clients.clear()
+        statistics = self.core.statistics
         statistics.connections = len(self.clients)
         statistics.connections_accepted += 1
+        self.deadlines.arm()
+        if leaving is not None:
+            statistics.strangers_closed += 1
+            self.log.warning("strangers closed", "connection from %s closed: others need its place", leaving.address)
+            leaving.abort()
+
+    def refused(self, address: str, reason: str) -> None:
+        """A connection was closed as soon as it was accepted."""
+        self.core.statistics.connections_refused += 1
+        self.log.warning("connections refused", "connection from %s refused: %s", address, reason)
+
+    def handshake_failed(self, client: ClientProtocol, error: Exception) -> None:
+        self.core.statistics.failed_handshakes += 1
+        self.log.warning("failed handshakes", "TLS handshake of %s failed: %s", client.address, error)
 
     def disconnected(self, client: ClientProtocol) -> None:
         self.clients.discard(client)
+        self.limits.leave(client)
         if not self.clients:
             self.no_clients.set()
         self.core.statistics.connections = len(self.clients)
 
-    def reserve(self, size: int) -> bool:
-        """Takes memory for a large frame out of the common budget."""
-        if self.frame_bytes + size > self.core.settings.queued_max_request_bytes:
-            return False
-        self.frame_bytes += size
-        return True
-
-    def release(self, size: int) -> None:
-        self.frame_bytes -= size
+    def count_answers(self, size: int) -> None:
+        """An answer lies in memory; where that is too much, clients that do not read are closed."""
+        answers = self.answers
+        answers.used_bytes += size
+        if answers.used_bytes > answers.limit_bytes:
+            self.deadlines.shed_answers()
 
     def wait_for_journal(self, client: ClientProtocol) -> None:
         client.pause("journal")
@@ -187,8 +207,7 @@ class Server:
     def abort_clients(self) -> None:
         """Breaks every connection, whatever is on its way."""
         for client in list(self.clients):
-            if client.transport is not None:
-                client.transport.abort()
+            client.abort()
 
     # -- checkpoints
 
@@ -265,8 +284,8 @@ class Server:
 
     async def stop(self) -> None:
         """Answers what is under way, syncs everything and closes."""
-        for listening in self.listening:
-            listening.close()
+        for acceptor in self.acceptors:
+            acceptor.close()
         self.sweeping.cancel()
         if self.timer is not None:
             self.timer.cancel()

@@ -21,6 +21,7 @@ AUTHORIZERS = (
 # What may be set for one listener too, as `listener.name.NAME.key`.
 LISTENER_SETTINGS = frozenset(
     {
+        "max.connections",
         "sasl.enabled.mechanisms",
         "ssl.cipher.suites",
         "ssl.client.auth",
@@ -261,11 +262,6 @@ REFUSED = (
     Refusal(
         "the rate of new connections is not limited; max.connections is a limit", ("max.connection.creation.rate",)
     ),
-    Refusal(
-        "the limit for one address is not served; max.connections is a limit",
-        ("max.connections.per.ip", "max.connections.per.ip.overrides"),
-    ),
-    Refusal("a refused login is answered at once", ("connection.failed.authentication.delay.ms",)),
     Refusal(
         "what is received before a login is bounded by 64 KiB, which cannot be lowered",
         ("sasl.server.max.receive.size",),

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields
 from functools import cache
 from typing import Any
 
+from headwater.broker.address_limits import OVERRIDES, read_overrides
 from headwater.broker.definitions import (
     INT_MAX,
     ConfigError,
@@ -57,9 +58,15 @@ class Settings:
     delete_topic_enable: bool = True
     broker_rack: str = ""
     socket_request_max_bytes: int = 104_857_600
-    queued_max_request_bytes: int = 512 << 20
+    queued_max_request_bytes: int = 256 << 20
     connections_max_idle_ms: int = 600_000
+    connection_failed_authentication_delay_ms: int = 100
     max_connections: int = 2_147_483_647
+    max_connections_per_ip: int = 2_147_483_647
+    max_connections_per_ip_overrides: str = ""
+    headwater_authentication_timeout_ms: int = 30_000
+    headwater_progress_timeout_ms: int = 60_000
+    headwater_queued_max_answer_bytes: int = 128 << 20
     message_max_bytes: int = 1_048_588
     fetch_max_bytes: int = 57_671_680
     max_incremental_fetch_session_cache_slots: int = 1000
@@ -152,6 +159,9 @@ OWN_DEFINITIONS = {
         whole("headwater.nodes", 1, 1, 1000),
         whole("headwater.journal.file.bytes", 128 << 20, 1 << 16),
         whole("headwater.open.files.max", 0, 0),
+        whole("headwater.authentication.timeout.ms", 30_000, 1),
+        whole("headwater.progress.timeout.ms", 60_000, 1),
+        whole("headwater.queued.max.answer.bytes", 128 << 20, 1 << 20),
     )
 }
 # Where Headwater needs a narrower range than Kafka: the lowest value that works. Intervals of nothing would spin.
@@ -296,8 +306,18 @@ def contradictions(pairs: Mapping[str, str]) -> dict[str, str]:
             f"connections.max.idle.ms ({idle_ms}) must be greater than connection.failed.authentication.delay.ms "
             f"({delay_ms}), or negative for no limit"
         )
+    found.update(address_limit_problem(value("max.connections.per.ip"), value(OVERRIDES)))
     found.update(assignor_problem(pairs))
     return found | lost_flushes(pairs)
+
+
+def address_limit_problem(per_address: int, overrides: str) -> dict[str, str]:
+    key = "max.connections.per.ip"
+    try:
+        read_overrides(overrides)
+    except ConfigError as error:
+        return {OVERRIDES: str(error)}
+    return {} if per_address or overrides else {key: f"{key} can be 0 only if {OVERRIDES} is set"}
 
 
 def assignor_problem(pairs: Mapping[str, str]) -> dict[str, str]:

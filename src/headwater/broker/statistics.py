@@ -15,6 +15,12 @@ class Statistics:
     fetched_bytes: int = 0
     connections: int = 0
     connections_accepted: int = 0
+    connections_refused: int = 0
+    strangers_closed: int = 0
+    slow_readers_closed: int = 0
+    failed_handshakes: int = 0
+    failed_authentications: int = 0
+    successful_authentications: int = 0
     protocol_errors: int = 0
     journal_syncs: int = 0
     checkpoints: int = 0

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from typing import NoReturn
 
+from headwater.broker import descriptors
 from headwater.broker.cluster import PLAINTEXT
 from headwater.broker.core import BrokerCore
 from headwater.broker.listeners import (
@@ -182,6 +183,7 @@ def main(words: list[str]) -> int:
         settings, listeners = read_configuration(read_pairs(arguments))
         if arguments.metrics:
             check_metrics_exposure(settings, host_and_port(arguments.metrics, "--metrics")[0])
+        descriptors.raise_limit()
         with event_loop() as loop:
             loop.run_until_complete(serve(settings, listeners, arguments))
     except SettingsError as error:

@@ -55,6 +55,7 @@ def handle(core: BrokerCore, request: Request) -> FetchResponse | Deferred:
         by_id=request.api_version >= TOPIC_ID_VERSION,
         committed=body.isolation_level == READ_COMMITTED,
         may_read=lambda name: may_topic(core, request, Operation.READ, name),
+        room=request.connection.answer_room,
     )
     results, total, has_error = reader.read()
     must_answer = total >= body.min_bytes or has_error or body.max_wait_ms <= 0 or not targets

@@ -1,0 +1,158 @@
+"""Accepts connections: a place is found for each before anything is spent on it, TLS included.
+
+Where the process can open no more files, one descriptor kept for that accepts the connection and closes it: the client
+knows at once, and the loop does not spin on a socket that stays readable.
+"""
+
+import asyncio
+import contextlib
+import errno
+import logging
+import os
+import socket
+from typing import TYPE_CHECKING
+
+from headwater.broker.address_limits import normalized
+from headwater.broker.cluster import Endpoint
+from headwater.broker.connection_limits import RefusedError
+from headwater.broker.listeners import Listener
+
+if TYPE_CHECKING:
+    from headwater.broker.client_protocol import ClientProtocol
+    from headwater.broker.server import Server
+
+logger = logging.getLogger(__name__)
+
+BACKLOG = 1024
+ACCEPTS_PER_TURN = 64
+TLS_SHUTDOWN_S = 5.0
+# A client that is gone without a word is noticed after four minutes.
+KEEPALIVE = (("TCP_KEEPIDLE", 120), ("TCP_KEEPINTVL", 30), ("TCP_KEEPCNT", 4))
+NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+RETRY_S = 0.2
+
+
+async def bound_sockets(host: str, port: int) -> list[socket.socket]:
+    """Listening sockets on every address of a host; with port 0 all have the first one's. Raises OSError."""
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    sockets: list[socket.socket] = []
+    try:
+        for family, kind, protocol, _, address in dict.fromkeys(found):
+            listening = socket.socket(family, kind, protocol)
+            sockets.append(listening)
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            wanted = port or (sockets[0].getsockname()[1] if len(sockets) > 1 else 0)
+            listening.bind((address[0], wanted, *address[2:]))
+            listening.listen(BACKLOG)
+            listening.setblocking(False)
+    except BaseException:
+        for listening in sockets:
+            listening.close()
+        raise
+    return sockets
+
+
+class Acceptor:
+    """Accepts what comes to the sockets of one listener's node."""
+
+    def __init__(self, server: "Server", listener: Listener, endpoint: Endpoint, sockets: list[socket.socket]) -> None:
+        self.server = server
+        self.loop = server.loop
+        self.listener, self.endpoint = listener, endpoint
+        self.sockets = sockets
+        self.spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        self.opening: set[asyncio.Task[None]] = set()
+        for listening in sockets:
+            self.loop.add_reader(listening.fileno(), self.accept_ready, listening)
+
+    @property
+    def port(self) -> int:
+        return int(self.sockets[0].getsockname()[1])
+
+    def accept_ready(self, listening: socket.socket) -> None:
+        for _ in range(ACCEPTS_PER_TURN):
+            try:
+                accepted, peer = listening.accept()
+            except OSError as error:
+                if error.errno in NO_DESCRIPTORS:
+                    self.accept_none(listening, error)
+                return  # there is none, or the one there was is gone
+            self.accepted(accepted, str(peer[0]))
+
+    def accepted(self, connection: socket.socket, host: str) -> None:
+        try:
+            connection.setblocking(False)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            for name, value in KEEPALIVE:
+                if hasattr(socket, name):
+                    connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+            client = self.server.protocol_class(self.server, self.listener, self.endpoint, normalized(host))
+            self.server.admit(client)
+        except RefusedError as error:
+            connection.close()
+            self.server.refused(host, str(error))
+        except OSError:  # the client is gone already
+            connection.close()
+        else:
+            task = self.loop.create_task(self.open(client, connection))
+            client.opening = task
+            self.opening.add(task)
+            task.add_done_callback(self.opening.discard)
+
+    async def open(self, client: "ClientProtocol", connection: socket.socket) -> None:
+        context = self.listener.tls.context if self.listener.tls is not None else None
+        timeout_s = self.server.core.settings.headwater_authentication_timeout_ms / 1000
+        limits = {"ssl_handshake_timeout": timeout_s, "ssl_shutdown_timeout": TLS_SHUTDOWN_S}
+        try:
+            await self.loop.connect_accepted_socket(
+                lambda: client, connection, ssl=context, **(limits if context is not None else {})
+            )
+        except asyncio.CancelledError:  # it was closed before it was open
+            self.failed(client, connection)
+        except OSError as error:
+            self.failed(client, connection)
+            if context is not None:
+                self.server.handshake_failed(client, error)
+
+    def failed(self, client: "ClientProtocol", connection: socket.socket) -> None:
+        connection.close()
+        client.closing = True
+        self.server.disconnected(client)
+
+    def accept_none(self, listening: socket.socket, error: OSError) -> None:
+        """Accepts the next connection with the spare descriptor, only to close it."""
+        if self.spare >= 0:
+            os.close(self.spare)
+            self.spare = -1
+        with contextlib.suppress(OSError):
+            listening.accept()[0].close()
+        try:
+            self.spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            # Something else took the descriptor: connections wait in the system's queue for a moment.
+            self.loop.remove_reader(listening.fileno())
+            self.loop.call_later(RETRY_S, self.accept_again, listening)
+        self.server.refused("the network", f"{error.strerror} (ulimit -n)")
+
+    def accept_again(self, listening: socket.socket) -> None:
+        if listening.fileno() < 0:
+            return
+        if self.spare < 0:
+            with contextlib.suppress(OSError):
+                self.spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        self.loop.add_reader(listening.fileno(), self.accept_ready, listening)
+
+    def close(self) -> None:
+        for listening in self.sockets:
+            self.loop.remove_reader(listening.fileno())
+            with contextlib.suppress(OSError):
+                listening.shutdown(socket.SHUT_RDWR)  # a process that was forked off may have inherited it
+            listening.close()
+        if self.spare >= 0:
+            os.close(self.spare)
+            self.spare = -1
+        for task in list(self.opening):
+            task.cancel()

@@ -1,0 +1,33 @@
+"""Addresses of clients, and how many connections each may have (`max.connections.per.ip.overrides`)."""
+
+import ipaddress
+
+from headwater.broker.definitions import WHOLE_NUMBER, ConfigError, shown
+
+OVERRIDES = "max.connections.per.ip.overrides"
+
+
+def read_overrides(text: str) -> dict[str, int]:
+    """`address:count,…` by address. Raises ConfigError."""
+    found = {}
+    for part in (part.strip() for part in text.split(",")):
+        if not part:
+            continue
+        address, _, count = part.rpartition(":")
+        try:
+            if WHOLE_NUMBER.fullmatch(count.strip()) is None or int(count) < 0:
+                raise ValueError("no count")
+            found[normalized(address.strip().strip("[]"))] = int(count)
+        except ValueError:
+            raise ConfigError(
+                f"{OVERRIDES}: {shown(part)} is not of the form ADDRESS:COUNT, with an IP address"
+            ) from None
+    return found
+
+
+def normalized(address: str) -> str:
+    """One way to write an address, with IPv4 for what is IPv4. Raises ValueError."""
+    parsed = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is not None:
+        parsed = parsed.ipv4_mapped
+    return str(parsed)

@@ -1,0 +1,130 @@
+"""What one client has been answered and has not read yet.
+
+A large answer is handed to the transport in slices. When the system takes no more, the connection is *choked*: nothing is
+read from it until all is sent, and what it holds counts on the budget for answers. That the system has room again is the
+only sign that a client reads.
+"""
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING
+
+from headwater.effects.buffers import Buffer
+
+if TYPE_CHECKING:
+    from headwater.broker.client_protocol import ClientProtocol
+
+SLICE_BYTES = 1 << 20
+
+
+class Backlog:
+    """The end of a connection at which answers leave. `transport` is there once the connection is open."""
+
+    __slots__ = (
+        "client",
+        "first_sent",
+        "is_choked",
+        "is_full",
+        "outgoing",
+        "progress_s",
+        "transport",
+        "unread_bytes",
+        "written_bytes",
+    )
+
+    def __init__(self, client: "ClientProtocol") -> None:
+        self.client = client
+        self.transport: asyncio.Transport | None = None
+        self.outgoing: deque[Buffer] = deque()  # what the transport does not have yet
+        self.first_sent = 0  # bytes of the first that it has
+        self.written_bytes = 0  # on the budget
+        self.is_choked = self.is_full = False  # answers are not read; the transport takes no more
+        self.unread_bytes = 0
+        self.progress_s = 0.0
+
+    def keep(self, buffers: list[Buffer], size: int) -> None:
+        """Keeps an answer for later."""
+        self.outgoing.extend(buffer for buffer in buffers if len(buffer))
+        self.written_bytes += size
+        self.client.server.count_answers(size)
+
+    def send(self, buffers: list[Buffer], size: int) -> None:
+        """Hands over as much of a large answer as the system takes."""
+        self.keep(buffers, size)
+        self.feed()
+        if self.outgoing or self.is_full:
+            self.choke()
+        else:
+            self.release()
+
+    def feed(self) -> None:
+        """Hands slices to the transport until it is full."""
+        while self.outgoing and not self.is_full and self.transport is not None:
+            self.transport.writelines(self.next_slice())
+
+    def next_slice(self) -> list[Buffer]:
+        found: list[Buffer] = []
+        room = SLICE_BYTES
+        while self.outgoing and room:
+            buffer, start = self.outgoing[0], self.first_sent
+            end = min(len(buffer), start + room)
+            found.append(buffer if end - start == len(buffer) else memoryview(buffer)[start:end])
+            room -= end - start
+            self.first_sent = end
+            if end == len(buffer):
+                self.outgoing.popleft()
+                self.first_sent = 0
+        return found
+
+    def choke(self) -> None:
+        """The client does not read as fast as it asks."""
+        if self.is_choked or self.client.closing or self.transport is None:
+            return
+        self.is_choked = True
+        server = self.client.server
+        self.progress_s = server.loop.time()
+        server.answers.choked[self.client] = self.progress_s
+        if not self.written_bytes:
+            self.written_bytes = self.transport.get_write_buffer_size()
+            server.count_answers(self.written_bytes)
+        self.unread_bytes = self.written_bytes
+        server.deadlines.arm()
+        self.client.pause("write")
+
+    def room_again(self) -> None:
+        """The system has sent what it had."""
+        self.is_full = False
+        if self.is_choked:
+            self.progress_s = self.client.server.loop.time()
+            self.feed()
+            if not self.outgoing and not self.is_full:
+                self.release()
+                self.client.resume("write")
+
+    def measure_progress(self, now_s: float) -> None:
+        """To be called now and then while it is choked."""
+        unread = sum(map(len, self.outgoing)) - self.first_sent
+        if self.transport is not None:
+            unread += self.transport.get_write_buffer_size()
+        if unread < self.unread_bytes:
+            self.progress_s = now_s
+        self.unread_bytes = unread
+
+    def flush(self) -> None:
+        """Hands everything over, because the connection is about to be closed."""
+        if self.outgoing and self.transport is not None:
+            while self.outgoing:
+                self.transport.writelines(self.next_slice())
+
+    def release(self) -> None:
+        """Gives its part of the budget back."""
+        answers = self.client.server.answers
+        answers.used_bytes -= self.written_bytes
+        self.written_bytes = 0
+        self.is_choked = False
+        answers.choked.pop(self.client, None)
+
+    def clear(self) -> None:
+        self.outgoing.clear()
+        self.first_sent = 0
+        self.release()

@@ -1,0 +1,138 @@
+"""How many connections there may be: in all, at one listener, from one address, and of strangers.
+
+A *stranger* is a connection behind which no client has shown itself: where clients authenticate, one that has not done
+so; elsewhere, one that has not sent a request yet. Strangers have at most half of all places, so that they cannot shut
+out the others. Where no place is left, the oldest stranger gives way to the newcomer, so that thousands of idle strangers
+cannot keep anyone from logging in either. A stranger of the last `GRACE_S` stays, because it may be about to log in: then
+the newcomer is refused.
+
+The limits: what the process may open (`descriptors.py`), `max.connections`, `listener.name.NAME.max.connections`,
+`max.connections.per.ip` and `max.connections.per.ip.overrides`. They may change while the broker runs.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Generic, NamedTuple, Protocol, TypeVar
+
+from headwater.broker.address_limits import read_overrides
+from headwater.broker.settings import Settings, split_listener_key
+
+GRACE_S = 0.1
+STRANGERS_MIN = 16  # of few places strangers may have all
+
+
+class Place(Protocol):
+    """What the limits know of a connection."""
+
+    address: str
+    listener_name: str
+    accepted_s: float
+
+
+AnyPlace = TypeVar("AnyPlace", bound=Place)
+
+
+class RefusedError(Exception):
+    """There is no place for a connection; the message names the limit."""
+
+
+class Limits(NamedTuple):
+    """The numbers that follow from settings."""
+
+    total: int
+    strangers: int
+    total_name: str
+    per_address: int
+    overrides: dict[str, int]
+    per_listener: dict[str, int]
+
+    @classmethod
+    def of(cls, settings: Settings, descriptors: int) -> "Limits":
+        total = min(settings.max_connections, descriptors)
+        name = "max.connections" if total == settings.max_connections else "the process's limit of open files"
+        return cls(
+            total,
+            max(total // 2, min(total, STRANGERS_MIN)),
+            name,
+            settings.max_connections_per_ip,
+            read_overrides(settings.max_connections_per_ip_overrides),
+            read_listener_limits(settings),
+        )
+
+
+def read_listener_limits(settings: Settings) -> dict[str, int]:
+    """`listener.name.NAME.max.connections` by the listener's name."""
+    keys = {key: split_listener_key(key) for key in settings.given}
+    return {
+        listener.upper(): int(settings.given[key])
+        for key, (listener, own) in keys.items()
+        if listener and own == "max.connections"
+    }
+
+
+class ConnectionLimits(Generic[AnyPlace]):
+    """The places that are taken."""
+
+    def __init__(self, settings: Callable[[], Settings], descriptors: int) -> None:
+        self.settings = settings
+        self.descriptors = descriptors
+        self.seen: Settings | None = None
+        self.current = Limits(0, 0, "", 0, {}, {})
+        self.places: set[AnyPlace] = set()
+        self.strangers: dict[AnyPlace, None] = {}  # the oldest first
+        self.by_address: Counter[str] = Counter()
+        self.by_listener: Counter[str] = Counter()
+
+    @property
+    def limits(self) -> Limits:
+        settings = self.settings()
+        if settings is not self.seen:
+            self.current = Limits.of(settings, self.descriptors)
+            self.seen = settings
+        return self.current
+
+    def admit(self, newcomer: AnyPlace) -> AnyPlace | None:
+        """Gives a newcomer, who is a stranger, a place; returns the stranger that lost its own for it and has to be closed.
+
+        Raises RefusedError where nobody can go.
+        """
+        limits = self.limits
+        allowed = limits.overrides.get(newcomer.address, limits.per_address)
+        if self.by_address[newcomer.address] >= allowed:
+            raise RefusedError(f"{allowed} connections from {newcomer.address} are open (max.connections.per.ip)")
+        leaving = self.leaving_for(newcomer, limits)
+        self.places.add(newcomer)
+        self.strangers[newcomer] = None
+        self.by_address[newcomer.address] += 1
+        self.by_listener[newcomer.listener_name] += 1
+        if leaving is not None:
+            self.leave(leaving)
+        return leaving
+
+    def leaving_for(self, newcomer: AnyPlace, limits: Limits) -> AnyPlace | None:
+        of_listener = limits.per_listener.get(newcomer.listener_name)
+        is_full = of_listener is not None and self.by_listener[newcomer.listener_name] >= of_listener
+        candidates = (s for s in self.strangers if not is_full or s.listener_name == newcomer.listener_name)
+        if not is_full and len(self.places) < limits.total and len(self.strangers) < limits.strangers:
+            return None
+        oldest = next(candidates, None)
+        if oldest is not None and newcomer.accepted_s - oldest.accepted_s >= GRACE_S:
+            return oldest
+        name = f"listener.name.{newcomer.listener_name.lower()}.max.connections" if is_full else limits.total_name
+        count = self.by_listener[newcomer.listener_name] if is_full else len(self.places)
+        raise RefusedError(f"{count} connections are open, {len(self.strangers)} of them of strangers ({name})")
+
+    def recognize(self, place: AnyPlace) -> None:
+        """A client has shown itself: the connection is no stranger any more."""
+        self.strangers.pop(place, None)
+
+    def leave(self, place: AnyPlace) -> None:
+        """The connection is closed. Nothing happens if it has no place."""
+        if place not in self.places:
+            return
+        self.places.discard(place)
+        self.strangers.pop(place, None)
+        for counter, key in ((self.by_address, place.address), (self.by_listener, place.listener_name)):
+            counter[key] -= 1
+            if not counter[key]:
+                del counter[key]

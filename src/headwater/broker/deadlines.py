@@ -1,0 +1,151 @@
+"""What clients have to do in time: log in, send the rest of a frame, read their answers, go when they are told to.
+
+One timer, which only runs while there is something to wait for. Where memory is short, the deadlines are shorter: those
+that have held it longest without being done make room.
+"""
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from headwater.broker.client_protocol import ClientProtocol
+    from headwater.broker.server import Server
+
+CHECK_S = 0.5
+CLOSING_S = 5.0
+ANSWER_PRESSURE_S = 5.0
+ANSWER_PRESSURE_BYTES_PER_S = 64 * 1024
+REQUEST_PRESSURE_S = 10.0
+
+
+class Deadlines:
+    """`partial`: connections with a part of a frame; `closing`: those whose last answer is on its way; `hungry`: those
+    for whose requests there was no memory; each since when.
+    """
+
+    def __init__(self, server: "Server") -> None:
+        self.server = server
+        self.timer: asyncio.TimerHandle | None = None
+        self.partial: dict[ClientProtocol, float] = {}
+        self.closing: dict[ClientProtocol, float] = {}
+        self.hungry: deque[ClientProtocol] = deque()
+        self.hungry_since_s: float | None = None
+        self.is_feeding = False
+
+    def arm(self) -> None:
+        """To be called when something may become due."""
+        if self.timer is None:
+            self.timer = self.server.loop.call_later(CHECK_S, self.check)
+
+    def stop(self) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
+
+    def forget(self, client: "ClientProtocol") -> None:
+        self.partial.pop(client, None)
+        self.closing.pop(client, None)
+
+    def check(self) -> None:
+        self.timer = None
+        server, now_s = self.server, self.server.loop.time()
+        self.check_logins(now_s)
+        self.check_frames(now_s)
+        self.check_memory(now_s)
+        self.check_answers(now_s)
+        for client in [c for c, since_s in self.closing.items() if now_s - since_s >= CLOSING_S]:
+            client.abort()
+        if server.limits.strangers or self.partial or self.closing or self.hungry or server.answers.choked:
+            self.arm()
+
+    def check_logins(self, now_s: float) -> None:
+        timeout_ms = self.server.core.settings.headwater_authentication_timeout_ms
+        before_s = now_s - timeout_ms / 1000
+        for client in list(self.server.limits.strangers):
+            if client.accepted_s > before_s:
+                break
+            if client.is_unauthenticated:
+                client.fail(f"no login within {timeout_ms} ms (headwater.authentication.timeout.ms)")
+
+    def check_frames(self, now_s: float) -> None:
+        timeout_ms = self.server.core.settings.headwater_progress_timeout_ms
+        before_s = now_s - timeout_ms / 1000
+        for client in [c for c in self.partial if c.last_active_s < before_s and not c.pauses]:
+            client.fail(f"nothing of a frame came for {timeout_ms} ms (headwater.progress.timeout.ms)")
+
+    # -- memory for requests
+
+    def wait_for_memory(self, client: "ClientProtocol") -> None:
+        if self.hungry_since_s is None:
+            self.hungry_since_s = self.server.loop.time()
+        self.hungry.append(client)
+        self.arm()
+
+    def feed_hungry(self) -> None:
+        """Memory has become free: whoever waits for it tries again."""
+        if not self.is_feeding:
+            self.is_feeding = True
+            self.server.loop.call_soon(self.feed)
+
+    def feed(self) -> None:
+        self.is_feeding = False
+        for _ in range(len(self.hungry)):
+            if not self.server.requests.has_room(1):
+                break
+            self.hungry.popleft().resume("memory")
+        if not self.hungry:
+            self.hungry_since_s = None
+
+    def check_memory(self, now_s: float) -> None:
+        """While some wait for memory, the frame that has been under way for longest goes, then whatever holds most."""
+        if not self.hungry or self.hungry_since_s is None:
+            return
+        since_s, client = min(
+            ((since_s, client) for client, since_s in self.partial.items() if client.frame is not None),
+            key=lambda entry: entry[0],
+            default=(now_s, None),
+        )
+        if client is None and now_s - self.hungry_since_s >= REQUEST_PRESSURE_S:
+            client = max(self.server.clients, key=lambda client: client.request_bytes)
+        elif now_s - since_s < REQUEST_PRESSURE_S:
+            client = None
+        if client is not None:
+            client.fail("its requests held memory for long while others waited for it (queued.max.request.bytes)")
+        self.feed_hungry()
+
+    def shed_strangers(self) -> None:
+        """Strangers hold more than their budget: the oldest goes."""
+        for client in list(self.partial):
+            if not self.server.requests.are_strangers_over:
+                return
+            if client.is_unauthenticated:
+                client.fail("strangers' requests hold too much memory")
+
+    # -- memory for answers
+
+    def check_answers(self, now_s: float) -> None:
+        answers = self.server.answers
+        timeout_ms = self.server.core.settings.headwater_progress_timeout_ms
+        for client in list(answers.choked):
+            client.backlog.measure_progress(now_s)
+            if now_s - client.backlog.progress_s >= timeout_ms / 1000:
+                client.give_up(f"it read nothing for {timeout_ms} ms (headwater.progress.timeout.ms)")
+        if answers.is_tight:
+            for client in answers.choked_before(now_s - ANSWER_PRESSURE_S):
+                read_at_least = (now_s - answers.choked[client]) * ANSWER_PRESSURE_BYTES_PER_S
+                if client.backlog.written_bytes - client.backlog.unread_bytes < read_at_least and answers.is_tight:
+                    client.give_up(
+                        "it read slowly while memory for answers was short (headwater.queued.max.answer.bytes)"
+                    )
+
+    def shed_answers(self) -> None:
+        """Answers hold more than their budget: those that have not read for longest go, then those that asked for most."""
+        answers = self.server.answers
+        reason = "it did not read while memory for answers was used up (headwater.queued.max.answer.bytes)"
+        while answers.used_bytes > answers.limit_bytes:
+            client = next(iter(answers.choked), None)
+            if client is None:
+                client = max(self.server.clients, key=lambda client: client.answer_bytes, default=None)
+            if client is None or not client.answer_bytes:
+                return
+            client.give_up(reason)

@@ -1,0 +1,69 @@
+"""Bytes of requests and of answers in flight, over all connections.
+
+Requests. A large frame reserves memory as it arrives, and so does what waits for its answer. `queued.max.request.bytes`
+bounds the sum. A connection for which nothing is left is not read from until there is room; those whose frame has been
+under way for long make room, the oldest first. Strangers have a small budget of their own (CVE-2022-34917).
+
+Answers. What a client does not read lies in memory. Its connection is *choked* from the moment at which the system's
+buffers are full until all is sent, and what it holds counts against `headwater.queued.max.answer.bytes`. A Fetch may have
+an eighth of what is left, so the first slow readers are served generously and no number of them exhausts the budget. A
+newcomer counts on the first half only, so consumers that have been served before keep the rest.
+"""
+
+from typing import Generic, TypeVar
+
+STRANGER_BYTES_MAX = 16 << 20
+OVERDRAFT = 1.25  # how far requests that have arrived already may exceed the budget
+ANSWER_PART = 8
+ANSWER_BYTES_MIN = 64 * 1024
+
+Client = TypeVar("Client")
+
+
+class RequestBudget:
+    """Memory for requests that have not been answered. `limit_bytes` is for clients, strangers have their own."""
+
+    def __init__(self, limit_bytes: int, stranger_limit_bytes: int = STRANGER_BYTES_MAX) -> None:
+        self.limit_bytes = limit_bytes
+        self.stranger_limit_bytes = stranger_limit_bytes
+        self.used_bytes = 0
+        self.stranger_bytes = 0
+
+    def has_room(self, size: int) -> bool:
+        return self.used_bytes + size <= self.limit_bytes
+
+    def has_overdraft(self, size: int) -> bool:
+        return self.used_bytes + size <= self.limit_bytes * OVERDRAFT
+
+    @property
+    def are_strangers_over(self) -> bool:
+        return self.stranger_bytes > self.stranger_limit_bytes
+
+
+class AnswerBudget(Generic[Client]):
+    """Memory for answers that clients have not read."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self.limit_bytes = limit_bytes
+        self.used_bytes = 0
+        self.choked: dict[Client, float] = {}  # since when, the longest choked first
+
+    @property
+    def is_tight(self) -> bool:
+        """Newcomers get little: slow readers have to make room."""
+        return self.used_bytes > self.limit_bytes // 4
+
+    def room(self, *, is_newcomer: bool) -> int:
+        """How many bytes the next answer may have; 0 where it has to wait."""
+        limit = self.limit_bytes // 2 if is_newcomer else self.limit_bytes
+        part = (limit - self.used_bytes) // ANSWER_PART
+        return part if part >= min(ANSWER_BYTES_MIN, self.limit_bytes // (2 * ANSWER_PART)) else 0
+
+    def choked_before(self, moment_s: float) -> list[Client]:
+        """Those that have been choked since before that moment, the longest choked first."""
+        found = []
+        for client, since_s in self.choked.items():
+            if since_s > moment_s:
+                break
+            found.append(client)
+        return found

@@ -1,0 +1,319 @@
+"""Strangers, slow readers and half-open connections on real sockets: others are served, and everything has an end."""
+
+import socket
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import headwater as hw
+from headwater.broker import deadlines
+from headwater.broker.embedded import ThreadRunner
+from headwater.broker.server import Server
+from headwater.protocol.apis import APIS, ApiKey
+from headwater.protocol.frames import request_frame
+from headwater.protocol.messages.api_versions import ApiVersionsRequest
+from headwater.protocol.messages.fetch import FetchRequest
+from headwater.protocol.messages.metadata import MetadataRequest
+from headwater.protocol.records import Record, build_batch
+from tests.certificates import make_certificate
+
+from .wire import Wire
+
+MIB = 1 << 20
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("pki")
+    make_certificate(directory, "broker", make_certificate(directory, "authority"))
+    return directory / "broker.pem"
+
+
+def is_closed(wire: Wire) -> bool:
+    """Waits until the broker closes the connection."""
+    try:
+        while wire.socket.recv(1 << 16):
+            pass
+    except ConnectionError:
+        pass
+    return True
+
+
+def is_served(wire: Wire) -> bool:
+    return bool(wire.call(ApiKey.METADATA, 9, MetadataRequest([])).brokers)
+
+
+def server_of(broker: hw.Broker) -> Server:
+    assert isinstance(broker.runner, ThreadRunner)
+    assert broker.runner.server is not None
+    return broker.runner.server
+
+
+def inspect(broker: hw.Broker, function: Any) -> Any:
+    assert isinstance(broker.runner, ThreadRunner)
+    return broker.runner.call(function)
+
+
+class TestStrangers:
+    @pytest.fixture
+    def broker(self, certificate: Path) -> Iterator[hw.Broker]:
+        settings = {
+            "listeners": "PLAINTEXT://127.0.0.1:0,SASL_PLAINTEXT://127.0.0.1:0,SSL://127.0.0.1:0,SASL_SSL://127.0.0.1:0",
+            "ssl.keystore.location": certificate,
+            "headwater.authentication.timeout.ms": 300,
+        }
+        with hw.Broker(settings=settings) as running:
+            yield running
+
+    @pytest.mark.parametrize("listener", ["SASL_PLAINTEXT", "SSL", "SASL_SSL"])
+    def test_who_does_not_log_in_or_end_the_handshake_is_closed(self, broker: hw.Broker, listener: str) -> None:
+        with Wire(broker.addresses[listener]) as stranger, Wire(broker.address) as other:
+            assert is_closed(stranger)
+            assert is_served(other)
+
+    def test_where_nobody_has_to_log_in_a_client_may_take_its_time(self, broker: hw.Broker) -> None:
+        with Wire(broker.address) as quiet, Wire(broker.addresses["SASL_PLAINTEXT"]) as stranger:
+            assert is_closed(stranger)
+            assert is_served(quiet)
+
+    def test_a_frame_before_the_login_has_at_most_64_kib(self, broker: hw.Broker) -> None:
+        with Wire(broker.addresses["SASL_PLAINTEXT"]) as stranger:
+            stranger.socket.sendall(struct.pack(">ihhi", 65_537, 18, 0, 1))
+            assert is_closed(stranger)
+        largest = request_frame(APIS[18], 0, 1, "x" * 32_000, ApiVersionsRequest())
+        with Wire(broker.addresses["SASL_PLAINTEXT"]) as stranger:
+            stranger.socket.sendall(largest)
+            assert stranger.receive(ApiKey.API_VERSIONS, 0).error_code == 0
+            # A whole frame in one piece is not let through either.
+            stranger.socket.sendall(struct.pack(">ihhi", 70_000, 18, 0, 1) + bytes(69_992))
+            assert is_closed(stranger)
+
+    def test_what_strangers_send_has_a_budget_of_its_own(self, broker: hw.Broker) -> None:
+        def lower(server: Server) -> None:
+            server.requests.stranger_limit_bytes = 100_000
+            server.core.settings.headwater_authentication_timeout_ms = 60_000
+
+        inspect(broker, lower)
+        part = struct.pack(">ihhi", 65_000, 18, 0, 1) + bytes(50_000)
+        first, second, third = (Wire(broker.addresses["SASL_PLAINTEXT"]) for _ in range(3))
+        for each in (first, second, third):
+            each.socket.sendall(part)
+        assert is_closed(first)
+        assert inspect(broker, lambda server: server.requests.stranger_bytes) <= 100_000
+        with Wire(broker.address) as other:
+            assert is_served(other)
+        for each in (first, second, third):
+            each.socket.close()
+
+
+def test_idle_strangers_do_not_keep_clients_out() -> None:
+    with hw.Broker(settings={"max.connections": 40}) as broker:
+        with Wire(broker.address) as before:
+            assert is_served(before)
+            host, _, port = broker.address.rpartition(":")
+            idle = [socket.create_connection((host, int(port))) for _ in range(200)]
+            assert is_served(before)
+            # Newcomers are refused for a moment at most: then the oldest stranger goes for them.
+            while True:
+                try:
+                    with Wire(broker.address) as newcomer:
+                        assert is_served(newcomer)
+                    break
+                except ConnectionError:
+                    continue
+            statistics = server_of(broker).core.statistics
+            assert statistics.connections_refused + statistics.strangers_closed >= 160
+        for each in idle:
+            each.close()
+
+
+def test_connections_of_one_address() -> None:
+    with hw.Broker(settings={"max.connections.per.ip": 2}) as broker:
+        with Wire(broker.address) as first, Wire(broker.address) as second:
+            assert is_served(first)
+            assert is_served(second)
+            with Wire(broker.address) as third:
+                assert is_closed(third)
+        while True:  # until the broker has seen that the first two are gone
+            with Wire(broker.address) as again:
+                try:
+                    assert is_served(again)
+                    break
+                except ConnectionError:
+                    continue
+
+
+def test_without_descriptors_connections_are_closed_and_the_loop_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    with hw.Broker() as broker, Wire(broker.address) as before:
+        assert is_served(before)
+        acceptor = server_of(broker).acceptors[0]
+
+        class Exhausted:
+            """A listening socket in a process that has no descriptor left but the spare one."""
+
+            def __init__(self, listening: socket.socket) -> None:
+                self.listening = listening
+
+            def fileno(self) -> int:
+                return self.listening.fileno()
+
+            def accept(self) -> Any:
+                if acceptor.spare >= 0:
+                    raise OSError(24, "Too many open files")
+                return self.listening.accept()
+
+        def exhaust(server: Server) -> None:
+            listening = acceptor.sockets[0]
+            server.loop.remove_reader(listening.fileno())
+            server.loop.add_reader(listening.fileno(), acceptor.accept_ready, Exhausted(listening))
+
+        def recover(server: Server) -> None:
+            listening = acceptor.sockets[0]
+            server.loop.remove_reader(listening.fileno())
+            server.loop.add_reader(listening.fileno(), acceptor.accept_ready, listening)
+
+        inspect(broker, exhaust)
+        for _ in range(3):
+            with Wire(broker.address) as refused:
+                assert is_closed(refused)
+        assert is_served(before)
+        assert server_of(broker).core.statistics.connections_refused == 3
+        inspect(broker, recover)
+        with Wire(broker.address) as after:
+            assert is_served(after)
+
+
+class TestFrames:
+    def test_half_a_frame_is_not_waited_for_for_ever(self) -> None:
+        settings = {"headwater.progress.timeout.ms": 200}
+        for start in (struct.pack(">ih", 5000, 3), struct.pack(">ihhi", MIB, 3, 9, 1) + bytes(100_000)):
+            with hw.Broker(settings=settings) as broker, Wire(broker.address) as half, Wire(broker.address) as other:
+                half.socket.sendall(start)
+                assert is_closed(half)
+                assert is_served(other)
+                assert inspect(broker, lambda server: server.requests.used_bytes) == 0
+
+    def test_slow_senders_of_large_frames_make_room_for_others(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(deadlines, "REQUEST_PRESSURE_S", 0.2)
+        settings = {"socket.request.max.bytes": MIB, "queued.max.request.bytes": MIB}
+        with hw.Broker(settings=settings) as broker, Wire(broker.address) as other:
+            other.create_topic("t")
+            slow = [Wire(broker.address) for _ in range(4)]
+            for each in slow:
+                each.socket.sendall(struct.pack(">ihhi", MIB, 0, 9, 1) + bytes(300_000))
+            assert is_served(other)
+            assert other.produce("t", 0, build_batch([Record(None, bytes(700_000), (), 1)])) == 0
+            assert is_closed(slow[0])
+            assert inspect(broker, lambda server: server.requests.used_bytes) <= MIB * 1.25
+            for each in slow:
+                each.socket.close()
+
+    def test_memory_is_given_back(self) -> None:
+        with hw.Broker() as broker:
+            for size in (10, 1000, 100_000):
+                with Wire(broker.address) as wire:
+                    wire.socket.sendall(struct.pack(">ihhi", MIB, 0, 9, 1) + bytes(size))
+                with Wire(broker.address) as other:
+                    assert is_served(other)
+            with Wire(broker.address) as other:
+                while inspect(broker, lambda server: server.requests.used_bytes):  # until they are all seen to be gone
+                    assert is_served(other)
+
+
+def fetch_frame(topic: str, size_max: int) -> bytes:
+    partition = FetchRequest.FetchPartition(0, partition_max_bytes=size_max)
+    topics = [FetchRequest.FetchTopic(topic=topic, partitions=[partition])]
+    request = FetchRequest(max_wait_ms=0, min_bytes=1, max_bytes=size_max, topics=topics)
+    return request_frame(APIS[1], 12, 1, "slow", request)
+
+
+class TestSlowReaders:
+    """Connections with small buffers, so that the system takes little of what is not read."""
+
+    def slow(self, broker: hw.Broker) -> Wire:
+        wire = Wire.__new__(Wire)
+        wire.socket = socket.socket()
+        wire.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        wire.socket.settimeout(20)
+        host, _, port = broker.address.rpartition(":")
+        wire.socket.connect((host, int(port)))
+        return wire
+
+    def filled(self, broker: hw.Broker, records: int) -> None:
+        with Wire(broker.address) as wire:
+            wire.create_topic("t")
+            for _ in range(records):
+                assert wire.produce("t", 0, build_batch([Record(None, bytes(900_000), (), 1)])) == 0
+
+    def test_their_answers_have_a_budget_and_others_are_served(self) -> None:
+        with hw.Broker(settings={"headwater.queued.max.answer.bytes": 16 * MIB}) as broker:
+            self.filled(broker, 60)
+            with Wire(broker.address) as reader:
+                for _ in range(10):
+                    assert reader.fetch("t", 0, 0)
+                slow = [self.slow(broker) for _ in range(40)]
+                most = 0
+                for each in slow:
+                    each.socket.sendall(fetch_frame("t", 55 * MIB) * 5)
+                    assert reader.fetch("t", 0, 0)
+                    most = max(most, inspect(broker, lambda server: server.answers.used_bytes))
+                assert MIB < most <= 16 * MIB
+            for each in slow:
+                each.socket.close()
+
+    def test_a_client_that_reads_nothing_is_closed(self) -> None:
+        settings = {"headwater.progress.timeout.ms": 300}
+        with hw.Broker(settings=settings) as broker:
+            self.filled(broker, 12)
+            with self.slow(broker) as slow, Wire(broker.address) as other:
+                slow.socket.sendall(fetch_frame("t", 55 * MIB))
+                while not server_of(broker).core.statistics.slow_readers_closed:
+                    assert is_served(other)
+                assert is_closed(slow)
+                assert inspect(broker, lambda server: server.answers.used_bytes) == 0
+
+    def test_a_client_that_reads_slowly_gets_everything(self) -> None:
+        with hw.Broker() as broker:
+            self.filled(broker, 12)
+            with self.slow(broker) as slow:
+                slow.socket.sendall(fetch_frame("t", 55 * MIB) * 3)
+                for _ in range(3):
+                    answer = slow.receive(ApiKey.FETCH, 12).responses[0].partitions[0]
+                    assert len(answer.records) > 8 * 900_000
+                assert inspect(broker, lambda server: server.answers.used_bytes) == 0
+
+    def test_answers_behind_one_that_waits_count_too(self) -> None:
+        with hw.Broker(settings={"headwater.queued.max.answer.bytes": 16 * MIB}) as broker:
+            self.filled(broker, 12)
+            with Wire(broker.address) as wire:
+                wire.create_topic("empty")
+                partition = FetchRequest.FetchPartition(0, partition_max_bytes=1000)
+                topics = [FetchRequest.FetchTopic(topic="empty", partitions=[partition])]
+                wire.send(
+                    ApiKey.FETCH, 12, FetchRequest(max_wait_ms=60_000, min_bytes=1, max_bytes=1000, topics=topics)
+                )
+                wire.socket.sendall(fetch_frame("t", 55 * MIB) * 50)
+                with Wire(broker.address) as other:
+                    for _ in range(20):
+                        assert is_served(other)
+                    assert inspect(broker, lambda server: server.answers.used_bytes) <= 4 * MIB
+                    assert other.produce("empty", 0, build_batch([Record(None, b"v", (), 1)])) == 0
+                for _ in range(51):
+                    assert wire.receive(ApiKey.FETCH, 12).error_code == 0
+
+
+def test_a_connection_that_ends_does_not_wait_for_a_client_that_does_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deadlines, "CLOSING_S", 0.1)
+    readers = TestSlowReaders()
+    with hw.Broker() as broker:
+        readers.filled(broker, 12)
+        with readers.slow(broker) as slow, Wire(broker.address) as other:
+            slow.socket.sendall(fetch_frame("t", 55 * MIB))
+            while not inspect(broker, lambda server: server.answers.choked):
+                assert is_served(other)
+            inspect(broker, lambda server: [client.close() for client in server.answers.choked.copy()])
+            while inspect(broker, lambda server: len(server.clients)) > 1:
+                assert is_served(other)
