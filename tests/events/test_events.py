@@ -1,7 +1,9 @@
 """Events, headers, serializers, CloudEvents and what events inherit from each other."""
 
 import dataclasses
-from typing import Any
+from datetime import UTC, datetime
+from enum import Enum
+from typing import Any, Literal, NamedTuple, TypedDict
 
 import msgspec
 import pydantic
@@ -216,3 +218,80 @@ def test_what_only_claims_to_be_a_cloud_event_is_a_named_error() -> None:
         _ = from_log(b"specversion", structured).value
     with pytest.raises(CloudEventError, match="base64"):
         _ = from_log(b'{"specversion":"1.0","id":"1","source":"s","type":"t","data_base64":"*"}', structured).value
+
+
+class Label(TypedDict):
+    name: str
+    size: int
+
+
+class Colour(Enum):
+    RED = "red"
+
+
+class Point(NamedTuple):
+    x: int
+
+
+class Tree(msgspec.Struct):
+    name: str
+
+
+class Person(pydantic.BaseModel):
+    name: str
+
+
+GOOD: list[tuple[Any, list[Any]]] = [
+    (Tree, [Tree("oak")]),
+    (Person, [Person(name="Ann")]),
+    (Label, [{"name": "a", "size": 1}]),
+    (list[int], [[], [1], (1, 2)]),
+    (dict[str, int], [{}, {"a": 1}]),
+    (Tree | None, [Tree("oak"), None]),
+    (Colour, [Colour.RED]),
+    (Point, [Point(1)]),
+    (int, [5]),
+    (float, [1.5, 1]),
+    (bool, [True]),
+    (dict, [{"a": 1}]),
+    (datetime, [datetime.now(UTC)]),
+    (Literal["a", "b"], ["a"]),
+    (str, ["text"]),
+    (bytes, [b"bytes"]),
+]
+BAD: list[tuple[Any, str, list[Any]]] = [
+    (Tree, "expected Tree, got (dict|str|Point)", [{"name": "oak"}, "oak", Point(1)]),
+    (Person, "expected Person, got (dict|Tree)", [{"name": "Ann"}, Tree("oak")]),
+    (Label, "expected Label, got (dict|Tree|list)", [{"name": "a"}, {"name": 1, "size": 1}, Tree("oak"), []]),
+    (list[int], r"expected list\[int\], got (list|int)", [["a"], 1]),
+    (Tree | None, "expected .*Tree.* got int", [5]),
+    (Colour, "expected Colour, got str", ["red"]),
+    (Point, "expected Point, got tuple", [(1,)]),
+    (int, "expected int, got (bool|float|dict)", [True, 1.5, {}]),
+    (float, "expected float, got (bool|float|dict)", [True, float("nan"), {}]),
+    (Literal["a", "b"], "got str", ["c"]),
+    (str, "expected str, got int", [1]),
+    (bytes, "expected bytes, got str", ["text"]),
+]
+
+
+@pytest.mark.parametrize(("kind", "values"), GOOD, ids=str)
+def test_values_of_their_type_are_written_and_read(kind: Any, values: list[Any]) -> None:
+    serializer = as_serializer(kind)
+    for value in values:
+        read = serializer.decode(serializer.encode(value, "t"), "t", Headers())
+        assert read == (list(value) if isinstance(value, tuple) and kind == list[int] else value)
+
+
+@pytest.mark.parametrize(("kind", "said", "values"), BAD, ids=str)
+def test_values_of_another_type_are_not_written(kind: Any, said: str, values: list[Any]) -> None:
+    for value in values:
+        with pytest.raises(SerializationError, match=f"t: .*{said}"):
+            as_serializer(kind).encode(value, "t")
+
+
+def test_without_a_type_each_value_is_written_by_its_own() -> None:
+    serializer = as_serializer(None)
+    values = [(True, b"true"), ({"a": [1, None]}, b'{"a":[1,null]}'), (Tree("oak"), b'{"name":"oak"}'), ("a", b"a")]
+    for value, data in values:
+        assert serializer.encode(value, "t") == data

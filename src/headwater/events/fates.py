@@ -38,6 +38,12 @@ class Retry:
     delay_ms_max: float = 60_000.0
     then: LastFate = Stop()
 
+    def __post_init__(self) -> None:
+        if self.attempts < 0 or self.delay_ms < 0 or self.factor < 0 or self.delay_ms_max < 0:
+            raise ValueError(f"{self!r}: attempts, waits and factor are 0 or more")
+        if not isinstance(self.then, LastFate):
+            raise TypeError(f"then= of a Retry is {shown(self.then)}; give Stop(), Skip() or DeadLetter()")
+
     def delays_ms(self) -> Iterator[float]:
         """The wait before each attempt but the first."""
         delay_ms = self.delay_ms
@@ -47,6 +53,17 @@ class Retry:
 
 
 Fate: TypeAlias = Retry | LastFate
+
+
+def checked_fate(fate: object) -> Fate:
+    """What `on_error` names. Raises TypeError: another fate than the one that was meant would lose events."""
+    if not isinstance(fate, Fate):
+        raise TypeError(f"on_error= is {shown(fate)}; give hw.Stop(), hw.Skip(), hw.DeadLetter() or hw.Retry(…)")
+    return fate
+
+
+def shown(fate: object) -> str:
+    return f"the class {fate.__name__}, without parentheses" if isinstance(fate, type) else repr(fate)
 
 
 def delays_ms(fate: Fate) -> Iterator[float]:

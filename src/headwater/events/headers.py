@@ -11,17 +11,29 @@ Pairs: TypeAlias = list[tuple[str, bytes | None]]
 
 
 def header_pairs(headers: HeadersLike | None) -> Pairs:
-    """As Kafka keeps them; text becomes UTF-8. Raises SerializationError for values that are neither text nor bytes."""
+    """As Kafka keeps them; text becomes UTF-8. Raises SerializationError for what is not names with text, bytes or None."""
     if not headers:
         return []
+    given: object = headers
+    if isinstance(given, str | bytes) or not isinstance(given, Iterable):
+        raise SerializationError(f"headers are {type(headers).__name__}; give a dict, or pairs of name and value")
     pairs: Pairs = []
-    for name, value in headers.items() if isinstance(headers, Mapping) else headers:
-        if isinstance(value, str):
-            pairs.append((name, value.encode()))
-        elif value is None or isinstance(value, bytes):
-            pairs.append((name, value))
-        else:
-            raise SerializationError(f"header {name!r} is {type(value).__name__}; give str, bytes or None")
+    for pair in headers.items() if isinstance(headers, Mapping) else headers:
+        try:
+            name, value = pair
+            if not name.isascii():
+                name.encode()  # librdkafka's binding ends the process for a name that is not UTF-8
+            if isinstance(value, str):
+                value = value.encode()
+        except (AttributeError, TypeError, ValueError) as error:
+            raise SerializationError(
+                f"header {pair!r}: give a name as text, and a value as text, bytes or None"
+            ) from error
+        if not isinstance(name, str) or not (value is None or isinstance(value, bytes)):
+            raise SerializationError(
+                f"header {name!r} is {type(value).__name__}; a name is text, and a value is str, bytes or None"
+            )
+        pairs.append((name, value))
     return pairs
 
 

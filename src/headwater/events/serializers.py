@@ -5,7 +5,9 @@ one a type gets: `bytes` and `str` are written as they are, everything else is J
 msgspec reads and writes (dataclasses, `msgspec.Struct`, TypedDict, dict, list …) and pydantic's models.
 """
 
-from typing import Any, Generic, Protocol, TypeVar
+from dataclasses import is_dataclass
+from enum import Enum
+from typing import Any, Generic, Protocol, TypeVar, get_origin
 
 import msgspec
 
@@ -53,7 +55,10 @@ class TextSerializer:
     def encode(self, value: str, topic: str) -> bytes:
         if not isinstance(value, str):
             raise SerializationError(f"{topic}: expected str, got {type(value).__name__}")
-        return value.encode()
+        try:
+            return value.encode()
+        except UnicodeEncodeError as error:
+            raise SerializationError(f"{topic}: text that is not UTF-8: {error}") from error
 
     def decode(self, data: bytes, topic: str, headers: Headers) -> str:
         try:
@@ -63,27 +68,64 @@ class TextSerializer:
 
 
 class JsonSerializer(Generic[Value]):
-    """JSON of one type, by msgspec."""
+    """JSON of one type, by msgspec. What is of another type is not written: no consumer of this type could read it.
+
+    The values of a class (a dataclass, a Struct …) are looked at by their class, which costs next to nothing; its type
+    checker has looked at the fields. Those of other types (TypedDict, `list[int]`, `A | None`, int …) are read back.
+    """
 
     content_type: str | None = JSON_TYPE
 
     def __init__(self, kind: type[Value]) -> None:
         self.kind = kind
+        self.record_class = record_class(kind)
+        self.is_read_back = kind is not ANYTHING and self.record_class is object
         self.write = msgspec.json.Encoder().encode
         self.read = msgspec.json.Decoder(kind).decode
 
     def encode(self, value: Value, topic: str) -> bytes:
+        if not isinstance(value, self.record_class):
+            raise unexpected(topic, self.kind, value)
         try:
-            return self.write(value)
+            data = self.write(value)
         except (TypeError, ValueError, msgspec.MsgspecError) as error:
             raise SerializationError(f"{topic}: {type(value).__name__} cannot be written as JSON: {error}") from error
+        if self.is_read_back:
+            try:
+                self.read(data)
+            except msgspec.MsgspecError as error:
+                raise unexpected(topic, self.kind, value, f": {error}") from error
+        return data
 
     def decode(self, data: bytes, topic: str, headers: Headers) -> Value:
         try:
             return self.read(data)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            name = getattr(self.kind, "__name__", str(self.kind))
-            raise DeserializationError(f"{topic}: not the JSON of {name}: {error}") from error
+            raise DeserializationError(f"{topic}: not the JSON of {name_of(self.kind)}: {error}") from error
+
+
+ANYTHING: Any = Any
+
+
+def record_class(kind: Any) -> type:
+    """The class whose instances a type's values are; object where that says too little."""
+    origin = get_origin(kind) or kind
+    is_record = isinstance(origin, type) and (
+        is_dataclass(origin)
+        or issubclass(origin, msgspec.Struct | Enum)
+        or hasattr(origin, "__attrs_attrs__")
+        or (issubclass(origin, tuple) and hasattr(origin, "_fields"))
+    )
+    return origin if is_record else object
+
+
+def name_of(kind: Any) -> str:
+    name: str = kind.__name__ if isinstance(kind, type) and get_origin(kind) is None else str(kind)
+    return name
+
+
+def unexpected(topic: str, kind: Any, value: object, why: str = "") -> SerializationError:
+    return SerializationError(f"{topic}: expected {name_of(kind)}, got {type(value).__name__}{why}")
 
 
 class PydanticSerializer:
@@ -95,8 +137,13 @@ class PydanticSerializer:
         self.model = model
 
     def encode(self, value: Any, topic: str) -> bytes:
-        encoded: str = value.model_dump_json()
-        return encoded.encode()
+        if not isinstance(value, self.model):
+            raise unexpected(topic, self.model, value)
+        try:
+            encoded: str = value.model_dump_json()
+            return encoded.encode()
+        except ValueError as error:  # pydantic's PydanticSerializationError is one
+            raise SerializationError(f"{topic}: {self.model.__name__} cannot be written as JSON: {error}") from error
 
     def decode(self, data: bytes, topic: str, headers: Headers) -> Any:
         try:
@@ -111,7 +158,7 @@ class AnySerializer:
     content_type: str | None = None
 
     def encode(self, value: Any, topic: str) -> bytes | None:
-        return None if value is None else serializer_of(type(value)).encode(value, topic)
+        return None if value is None else serializer_of_value(value).encode(value, topic)
 
     def decode(self, data: bytes, topic: str, headers: Headers) -> Any:
         content_type = headers.get(CONTENT_TYPE) or ""
@@ -124,6 +171,7 @@ class AnySerializer:
 
 ANY = AnySerializer()
 known: dict[Any, Any] = {bytes: BytesSerializer(), str: TextSerializer()}
+known_of_values: dict[type, Any] = {}
 KNOWN_MAX = 4096  # types made at run time must not fill the memory
 
 
@@ -156,6 +204,18 @@ def make_serializer(kind: Any) -> Any:
         raise SerializationError(f"{kind!r} is no type that can be read or written: {error}") from error
 
 
+def serializer_of_value(value: object) -> Any:
+    """What writes a value by its own type, where there is nothing to compare that with. Raises SerializationError."""
+    kind = type(value)
+    found = known_of_values.get(kind)
+    if found is None:
+        if len(known_of_values) >= KNOWN_MAX:
+            known_of_values.clear()
+        found = serializer_of(kind)
+        found = known_of_values[kind] = serializer_of(object) if isinstance(found, JsonSerializer) else found
+    return found
+
+
 def as_serializer(kind: Any) -> Any:
     """What `value=` and `key=` name: a type, a serializer, or nothing."""
     if kind is None:
@@ -167,6 +227,6 @@ def as_serializer(kind: Any) -> Any:
 
 def content_type_of(value: object) -> str | None:
     """What the `content-type` header of a value says."""
-    serializer: Any = serializer_of(type(value))
+    serializer: Any = serializer_of_value(value)
     kind: str | None = serializer.content_type
     return kind

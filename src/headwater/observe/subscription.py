@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from headwater.events.context import current
 from headwater.events.event import Event
-from headwater.events.fates import DeadLetter, Fate, Stop, delays_ms, error_headers, last_fate
+from headwater.events.fates import DeadLetter, Fate, Stop, checked_fate, delays_ms, error_headers, last_fate
 from headwater.observe.errors import ObserveError, QueueFullError
 from headwater.observe.patterns import compile_pattern
 
@@ -131,7 +131,7 @@ class Subscription:
         self.bus, self.pattern, self.handler = bus, pattern, handler
         self.expression = compile_pattern(pattern)
         self.queue_size_max, self.overflow = queue_size_max, overflow
-        self.when, self.transform, self.on_error = when, transform, on_error
+        self.when, self.transform, self.on_error = when, transform, checked_fate(on_error)
         self.is_async = inspect.iscoroutinefunction(handler)
         self.lanes = [Lane(self) for _ in range(workers)]
         self.delivered = self.failed = self.dropped = 0
