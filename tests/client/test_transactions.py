@@ -13,7 +13,7 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 import headwater as hw
 from headwater.client.errors import AuthorizationError, ConfigurationError, ProducerFencedError, TransactionAbortedError
-from headwater.client.transactions import add_progress, commit
+from headwater.client.transactions import add_progress
 from tests.client.test_clients import WAIT_MS, committed, consumer, send_numbers
 
 
@@ -218,7 +218,7 @@ def test_a_pending_commit_is_waited_for(producer: hw.Producer[Any], address: str
         first.close()
         with consumer(address, orders, commit="manual") as second:
             assert second.take(1, 3000) == []
-            commit(producer.raw, None, WAIT_MS)
+            producer.commit_transaction(None)
             assert [event.value for event in second.take(2, WAIT_MS)] == [2, 3]
         producer.begin_transaction(None)
 

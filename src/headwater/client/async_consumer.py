@@ -10,7 +10,8 @@ from typing_extensions import TypeVar
 
 from headwater.client.batches import Batch
 from headwater.client.consumer import BATCH_MAX, POLL_S, STOP, Consumer
-from headwater.client.handling import Handling
+from headwater.client.handling import Handling, HandlingStoppedError
+from headwater.client.membership import checked_batch_max
 from headwater.client.threads import in_thread
 from headwater.events.context import current
 from headwater.events.event import Event
@@ -32,6 +33,7 @@ class AsyncConsumer(Generic[Value]):
     async def taken(self, number_max: int) -> AsyncIterator[list[Message]]:
         """As Consumer.taken."""
         consumer = self.blocking
+        consumer.check_open()
         idle_since_ms = consumer.clock.steady_ms()
         while not consumer.stopping.is_set():
             messages = await self.run(lambda: consumer.fetch(number_max, POLL_S))
@@ -60,7 +62,7 @@ class AsyncConsumer(Generic[Value]):
 
     async def batches(self, number_max: int = BATCH_MAX) -> AsyncIterator[Batch[Value]]:
         """As Consumer.batches."""
-        async for messages in self.taken(number_max):
+        async for messages in self.taken(checked_batch_max(number_max)):
             self.blocking.begun = len(messages)
             yield Batch(messages, self.blocking.event)
 
@@ -70,10 +72,15 @@ class AsyncConsumer(Generic[Value]):
         try:
             async for event in self:
                 with self.blocking.giving_back():
-                    await handling.run_async(handler, event)
+                    await handling.run_async(handler, event, self.run)
             await self.run(self.blocking.confirm_batch)
+        except HandlingStoppedError:
+            return  # the event comes again
         finally:
             await self.run(handling.close)
+
+    def __repr__(self) -> str:
+        return f"<AsyncConsumer of {self.blocking!r}>"
 
     def stop(self) -> None:
         """As Consumer.stop."""

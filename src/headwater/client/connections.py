@@ -1,15 +1,20 @@
 """To which broker, with which settings: the same for producer, consumer and admin."""
 
 import logging
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException
 
 from headwater.client.errors import ConfigurationError, translated
+from headwater.client.logs import ClientLog, logger
+from headwater.client.names import check_settings, checked_text
 
-logger = logging.getLogger("headwater.client")
 Made = TypeVar("Made")
+LOOK_S = 0.1
+# A host may stand in brackets, as one of IPv6 does; librdkafka's own examples have a protocol before it.
+ADDRESS = re.compile(r"(\w+://)?(\[[^\]]+\]|[^:\s/]+|[0-9a-fA-F]*:[0-9a-fA-F:]*:[0-9a-fA-F]*)(:(?P<port>\d{1,9}))?")
 NO_ANSWER = frozenset(
     {KafkaError._TIMED_OUT, KafkaError._MSG_TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN}
 )
@@ -27,46 +32,74 @@ Settings: TypeAlias = Mapping[str, Any]
 
 
 def address_of(broker: BrokerLike) -> str:
-    """`host:port`, several with commas."""
+    """`host:port`, several with commas. Raises ConfigurationError where it cannot be meant, and what `address` raises."""
+    if hasattr(broker, "address"):
+        return broker.address
     if isinstance(broker, str):
-        return broker
-    if isinstance(broker, Sequence):
-        return ",".join(broker)
-    return broker.address
+        return ",".join(checked_address(address) for address in broker.split(","))
+    given: object = broker
+    if isinstance(given, Sequence) and not isinstance(given, bytes) and given:
+        return ",".join(map(checked_address, given))
+    raise ConfigurationError(f"the broker is {broker!r}; give a hw.Broker, or an address such as '127.0.0.1:9092'")
+
+
+def checked_address(text: object) -> str:
+    """A host, with a port where it is not 9092: librdkafka would go on for ever trying one that cannot be."""
+    address = checked_text("the broker's address", text).strip()
+    found = ADDRESS.fullmatch(address)
+    if found is None or not 0 < int(found["port"] or 9092) < 1 << 16:
+        raise ConfigurationError(
+            f"the broker's address {address!r} is not of the form host:port, such as 127.0.0.1:9092"
+        )
+    return address
 
 
 class Notes:
     """What librdkafka says outside of calls. It goes on trying; but why nobody is let in is worth more than a timeout."""
 
-    def __init__(self) -> None:
+    def __init__(self, log: ClientLog | None = None) -> None:
         self.refusal: KafkaError | None = None
+        self.log = log or ClientLog()
 
     def __call__(self, error: KafkaError) -> None:
         if error.code() in (KafkaError._AUTHENTICATION, KafkaError._SSL):
             self.refusal = error
+        elif error.code() == KafkaError._ALL_BROKERS_DOWN:
+            self.log.broker_is_away()
         logger.log(logging.ERROR if error.fatal() else logging.DEBUG, "%s", error)
 
     def cause_of(self, error: KafkaError) -> KafkaError:
         """The refusal behind a broker that does not answer, or the error itself."""
         return self.refusal if self.refusal is not None and error.code() in NO_ANSWER else error
 
+    def look_for_broker(self, list_topics: Callable[..., object]) -> None:
+        """After the broker was away: asks whether it is back, now and then, so that the log can say so."""
+        if self.log.is_to_look():
+            try:
+                list_topics(timeout=LOOK_S)
+            except KafkaException:
+                return
+            self.log.broker_is_back()
+
 
 def merged(broker: BrokerLike, defaults: Settings, settings: Settings | None, notes: Notes) -> dict[str, Any]:
-    """librdkafka's settings: the caller's come last and win."""
+    """librdkafka's settings: the caller's come last and win. Raises ConfigurationError."""
     common = {
         "bootstrap.servers": address_of(broker),
         "error_cb": notes,
         # It also waits this long before it connects to a broker that it has just heard of. Doubled with each failure.
         "reconnect.backoff.ms": 10,
     }
-    return {**common, **defaults, **(settings or {})}
+    found = {**common, **defaults, **(settings or {})}
+    check_settings(found)
+    return found
 
 
-def made(make: type[Made], settings: dict[str, Any], what: str) -> Made:
+def made(make: type[Made], settings: dict[str, Any], what: str, notes: Notes) -> Made:
     """Makes a client of librdkafka's. Raises ConfigurationError."""
     try:
-        return make(settings, logger=logger)  # type: ignore[call-arg]
+        return make(settings, logger=notes.log)  # type: ignore[call-arg]
     except KafkaException as error:
         raise translated(error, what, ConfigurationError) from error
-    except (TypeError, ValueError) as error:
+    except (AttributeError, TypeError, ValueError) as error:
         raise ConfigurationError(f"{what}: {error}") from error

@@ -13,10 +13,10 @@ Events come in batches from librdkafka, so a call, a thread hop or a commit is p
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Self
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self
 
 from confluent_kafka import (
     OFFSET_BEGINNING,
@@ -31,9 +31,12 @@ from confluent_kafka import Consumer as RawConsumer
 from typing_extensions import TypeVar
 
 from headwater.client.batches import Batch, first_offsets, last_offsets, outside
-from headwater.client.connections import BrokerLike, Notes, Settings, made, merged
-from headwater.client.errors import ClientError, ConsumerClosedError, client_error, translated
-from headwater.client.handling import Handling
+from headwater.client.connections import BrokerLike, Notes, Settings, made
+from headwater.client.errors import ClientError, ConfigurationError, ConsumerClosedError, client_error, translated
+from headwater.client.handling import Handling, HandlingStoppedError
+from headwater.client.membership import Commit, Membership, Protocol, Start, checked_batch_max
+from headwater.client.names import checked_subscription, checked_timeout_ms
+from headwater.client.pauses import Pauses
 from headwater.client.positions import (
     Partition,
     as_partitions,
@@ -57,25 +60,19 @@ OnPartitions = Callable[[list[Partition]], object]
 BATCH_MAX = 500
 POLL_S = 0.1
 STORE_INTERVAL_MS = 50.0  # much shorter than librdkafka commits
-KEEP_ALIVE_SHARE = 0.4  # of max.poll.interval.ms
 CALL_TIMEOUT_S = 30.0
 ASSIGN_TIMEOUT_S = 0.5
 SETTLE_TIMEOUT_S = 0.1
 SETTLE_TIMEOUT_S_MAX = 4.0
-STARTS = {  # by every name that librdkafka knows
-    **dict.fromkeys(("earliest", "beginning", "smallest"), OFFSET_BEGINNING),
-    **dict.fromkeys(("latest", "end", "largest"), OFFSET_END),
-}
 PASSING = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT})
-DEFAULTS: dict[str, Any] = {
-    "client.id": "headwater",
-    "enable.auto.offset.store": False,
-    "allow.auto.create.topics": True,
-    # A topic that is made after its consumer is found soon.
-    "topic.metadata.refresh.interval.ms": 30_000,
-    "max.poll.interval.ms": 300_000,
-}
 STOP = Stop()
+
+
+class Closed:
+    """What stands for librdkafka's consumer when that has ended."""
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise ConsumerClosedError("the consumer is closed")
 
 
 class Consumer(Generic[Value]):
@@ -95,9 +92,9 @@ class Consumer(Generic[Value]):
         group: str,
         value: type[Value] | Serializer[Value] | None = None,
         key: Any = str,
-        start: str = "earliest",
-        commit: str = "auto",
-        protocol: str = "classic",
+        start: Start = "earliest",
+        commit: Commit = "auto",
+        protocol: Protocol = "classic",
         instance_id: str | None = None,
         batch_max: int = BATCH_MAX,
         idle_timeout_ms: float | None = None,
@@ -107,31 +104,26 @@ class Consumer(Generic[Value]):
         settings: Settings | None = None,
         clock: Clock | None = None,
     ) -> None:
-        if commit not in ("auto", "manual"):
-            raise ValueError(f"commit is 'auto' or 'manual', not {commit!r}")
-        if start not in ("earliest", "latest"):
-            raise ValueError(f"start is 'earliest' or 'latest', not {start!r}")
-        own: dict[str, Any] = {
-            **DEFAULTS,
-            "auto.offset.reset": start,
-            "group.id": group,
-            "group.protocol": protocol,
-            "enable.auto.commit": commit == "auto",
-        }
-        if instance_id is not None:
-            own["group.instance.id"] = instance_id
         self.notes = Notes()
-        merged_settings = merged(broker, own, settings, self.notes)
+        self.topics = checked_subscription(topics)
+        member = Membership(
+            broker,
+            group,
+            self.notes,
+            start=start,
+            commit=commit,
+            protocol=protocol,
+            instance_id=instance_id,
+            settings=settings,
+        )
         self.broker, self.group, self.settings = broker, group, settings
-        self.topics = [topics] if isinstance(topics, str) else list(topics)
         self.serializer, self.key_serializer = as_serializer(value), as_serializer(key)
-        self.start = STARTS.get(merged_settings["auto.offset.reset"])
-        strategies = str(merged_settings.get("partition.assignment.strategy", ""))
-        self.is_incremental = merged_settings["group.protocol"] == "consumer" or "cooperative" in strategies
-        self.commits_by_itself = bool(merged_settings["enable.auto.commit"])
-        self.batch_max, self.idle_timeout_ms = batch_max, idle_timeout_ms
+        self.start, self.is_incremental = member.start, member.is_incremental
+        self.commits_by_itself, self.keep_alive_ms = member.commits_by_itself, member.keep_alive_ms
+        self.batch_max, self.idle_timeout_ms = checked_batch_max(batch_max), idle_timeout_ms
+        if idle_timeout_ms is not None:
+            checked_timeout_ms(idle_timeout_ms, "idle_timeout_ms")
         self.clock: Clock = clock or SystemClock()
-        self.keep_alive_ms = float(merged_settings["max.poll.interval.ms"]) * KEEP_ALIVE_SHARE
         self.callbacks = (on_assigned, on_revoked, on_lost)
         self.messages: list[Message] = []  # the batch that is being handled
         self.begun = 0  # how many of its events were handed over
@@ -153,11 +145,16 @@ class Consumer(Generic[Value]):
         self.uncommitted: dict[tuple[str, int], int] = {}  # the same, for a manual commit or a transaction
         self.is_closed = False
         self.stopping = threading.Event()
-        self.raw = made(RawConsumer, merged_settings, "the consumer")
+        self.pauses = Pauses()
+        self.raw: Any = made(RawConsumer, member.settings, "the consumer", self.notes)
         self.subscribe()
 
     def subscribe(self) -> None:
-        self.raw.subscribe(self.topics, on_assign=self.assigned, on_revoke=self.revoked, on_lost=self.lost)
+        try:
+            self.raw.subscribe(self.topics, on_assign=self.assigned, on_revoke=self.revoked, on_lost=self.lost)
+        except KafkaException as error:
+            self.raw.close()
+            raise translated(error, f"subscribing to {', '.join(self.topics)}", ConfigurationError) from error
 
     # -- rebalances; librdkafka calls within a poll
 
@@ -169,6 +166,7 @@ class Consumer(Generic[Value]):
             self.gone -= places
         if self.start is not None:
             self.assign_from(raw, partitions, self.start)
+            self.pauses.pause_again(raw, partitions)
         self.tell(0, partitions)
 
     def assign_from(self, raw: RawConsumer, partitions: list[TopicPartition], start: int) -> None:
@@ -249,6 +247,10 @@ class Consumer(Generic[Value]):
             messages = self.without_errors(messages)
         if self.unsettled or not self.commits_by_itself:
             messages = self.settled_ones(messages)
+        if messages:
+            self.notes.log.broker_is_back()
+        else:
+            self.notes.look_for_broker(self.raw.list_topics)
         if not messages and self.notes.refusal is not None:
             refusal, self.notes.refusal = self.notes.refusal, None
             raise client_error(refusal, f"reading {', '.join(self.topics)}")
@@ -339,6 +341,7 @@ class Consumer(Generic[Value]):
 
     def taken(self, number_max: int) -> Iterator[list[Message]]:
         """Messages as they come, until `stop`, or until nothing has come for `idle_timeout_ms`."""
+        self.check_open()
         idle_since_ms = self.clock.steady_ms()
         while not self.stopping.is_set():
             messages = self.fetch(number_max, POLL_S)
@@ -374,7 +377,7 @@ class Consumer(Generic[Value]):
 
     def batches(self, number_max: int = BATCH_MAX) -> Iterator[Batch[Value]]:
         """Events in batches as they come, `number_max` at most in each; a batch counts as handled with the next one."""
-        for messages in self.taken(number_max):
+        for messages in self.taken(checked_batch_max(number_max)):
             self.begun = len(messages)
             yield Batch(messages, self.event)
 
@@ -392,16 +395,7 @@ class Consumer(Generic[Value]):
     def keep_alive(self) -> None:
         """Tells the group that this consumer lives, though its handler takes long: a poll that brings nothing."""
         self.polled_ms = self.clock.steady_ms()
-        assignment = self.raw.assignment()
-        self.raw.pause(assignment)
-        try:
-            message = self.raw.poll(0)
-        finally:
-            still = {(p.topic, p.partition) for p in self.raw.assignment()}
-            self.raw.resume([p for p in assignment if (p.topic, p.partition) in still])
-        if message is not None and message.error() is None:
-            # It was on its way before the pause: it comes again.
-            self.raw.seek(TopicPartition(message.topic(), message.partition(), message.offset()))
+        self.pauses.poll_nothing(self.raw)
 
     def stop(self) -> None:
         """Ends an iteration after the event that is being handled; from any thread."""
@@ -410,8 +404,11 @@ class Consumer(Generic[Value]):
     # -- handling
 
     def handle(self, handler: Callable[[Event[Value]], object], *, on_error: Fate = STOP) -> None:
-        """Calls `handler` with every event until `stop` or `idle_timeout_ms`. What it raises has the fate `on_error`."""
-        with Handling(self, on_error) as handling:
+        """Calls `handler` with every event until `stop` or `idle_timeout_ms`. What it raises has the fate `on_error`.
+
+        An event that waits for its next attempt when `stop` is called comes again, after a restart or to another member.
+        """
+        with Handling(self, on_error) as handling, suppress(HandlingStoppedError):
             for event in self:
                 with self.giving_back():
                     handling.run(handler, event)
@@ -486,7 +483,7 @@ class Consumer(Generic[Value]):
         self.handled.clear()
         self.unstored.clear()
         self.uncommitted.clear()
-        self.unsettled = [(p.topic, p.partition) for p in self.raw.assignment()]
+        self.unsettled = [] if self.is_closed else [(p.topic, p.partition) for p in self.raw.assignment()]
         self.settle_ms, self.settle_timeout_s = self.clock.steady_ms(), SETTLE_TIMEOUT_S
 
     def commit(self) -> None:
@@ -530,16 +527,10 @@ class Consumer(Generic[Value]):
 
     def pause(self, partitions: Iterable[Partition] | None = None) -> None:
         """Nothing is read from these partitions, or from all, until `resume`."""
-        self.raw.pause(self.places(partitions))
+        self.pauses.pause(self.raw, partitions)
 
     def resume(self, partitions: Iterable[Partition] | None = None) -> None:
-        self.raw.resume(self.places(partitions))
-
-    def places(self, partitions: Iterable[Partition] | None) -> list[TopicPartition]:
-        if partitions is None:
-            assigned: list[TopicPartition] = self.raw.assignment()
-            return assigned
-        return [TopicPartition(p.topic, p.partition) for p in partitions]
+        self.pauses.resume(self.raw, partitions)
 
     def lag(self) -> dict[Partition, int]:
         """How many events each assigned partition has that are not handled yet."""
@@ -564,7 +555,11 @@ class Consumer(Generic[Value]):
             self.take_handled(self.part_handled())
         if self.commits_by_itself:
             self.store(self.unstored)
-        self.raw.close()
+        self.notes.log.is_closed = True
+        try:
+            self.raw.close()
+        finally:
+            self.raw = Closed()
 
     def __enter__(self) -> Self:
         return self
@@ -587,3 +582,6 @@ class Consumer(Generic[Value]):
     ) -> None:
         await self.face.run(lambda: self.__exit__(kind, error, trace))
         self.face.executor.shutdown(wait=False)
+
+    def __repr__(self) -> str:
+        return f"<Consumer of {', '.join(self.topics)} in group {self.group}{', closed' if self.is_closed else ''}>"

@@ -15,9 +15,11 @@ from confluent_kafka import KafkaError, Message
 
 from headwater.client.connections import Notes
 from headwater.client.errors import ClientError, ClientTimeoutError, DeliveryError, client_error
+from headwater.client.names import checked_timeout_ms
 
 logger = logging.getLogger(__name__)
 FAILED_MAX = 1000
+PURGED = frozenset({KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT})
 
 
 class Waker:
@@ -67,35 +69,37 @@ def complete(futures: list[asyncio.Future[None]]) -> None:
 class Pending:
     """Something that will be done, in a thread of its own. `wait` blocks, `await` does not."""
 
-    __slots__ = ("event", "future", "is_done", "is_seen", "waker")
+    __slots__ = ("event", "futures", "is_done", "is_seen", "waker")
 
     def __init__(self, waker: Waker) -> None:
         self.waker = waker
         self.is_done = self.is_seen = False
-        self.future: asyncio.Future[None] | None = None
+        self.futures: tuple[asyncio.Future[None], ...] = ()  # one of each who waits, on whatever loop
         self.event: threading.Event | None = None
 
     def mark_done(self) -> None:
         # First done, then a look for who waits; who waits does it the other way round. So nobody is missed.
         self.is_done = True
-        if self.future is not None:
-            self.waker.add(self.future)
+        for future in self.futures:
+            self.waker.add(future)
         if self.event is not None:
             self.event.set()
 
     def wait_done(self, timeout_ms: float | None) -> bool:
         if not self.is_done:
-            self.event = self.event or threading.Event()
+            with self.waker.lock:  # of two threads that wait, both have the same event
+                event = self.event = self.event or threading.Event()
             if not self.is_done:
-                return self.event.wait(None if timeout_ms is None else timeout_ms / 1000)
+                return event.wait(None if timeout_ms is None else checked_timeout_ms(timeout_ms) / 1000)
         return True
 
     async def done(self) -> None:
         if not self.is_done:
-            if self.future is None or self.future.done():
-                self.future = asyncio.get_running_loop().create_future()
+            future = asyncio.get_running_loop().create_future()
+            with self.waker.lock:
+                self.futures = (*(waiting for waiting in self.futures if not waiting.done()), future)
             if not self.is_done:
-                await self.future
+                await future
 
 
 class Delivery(Pending):
@@ -205,4 +209,6 @@ class BatchDelivery(Pending):
 
 
 def delivery_error(error: KafkaError, topic: str) -> ClientError:
+    if error.code() in PURGED:
+        return DeliveryError(f"a record for {topic} was not delivered: its producer was closed first", error.name())
     return client_error(error, f"a record for {topic} was not delivered", DeliveryError)

@@ -40,7 +40,7 @@ class AuthorizationError(ClientError):
 class UnknownTopicError(ClientError):
     """The topic is not there."""
 
-    advice = "create it: admin.create_topic(name)"
+    advice = "admin.topics() lists those that are there, admin.create_topic(name) makes one"
 
 
 class TopicExistsError(ClientError):
@@ -81,8 +81,12 @@ class UnknownOutcomeError(ClientError):
     advice = "look at the output before you do it again"
 
 
-class ConfigurationError(ClientError):
-    """A setting is unknown or wrong."""
+class ConfigurationError(ClientError, ValueError):
+    """A setting or an argument is unknown or wrong."""
+
+
+class InvalidNameError(ConfigurationError):
+    """A name (of a topic, a group, a client, a transactional id …) that Kafka does not take."""
 
 
 class NotAssignedError(ClientError):
@@ -91,6 +95,18 @@ class NotAssignedError(ClientError):
 
 class ConsumerClosedError(ClientError):
     """The consumer is closed."""
+
+    advice = "use it within its with block, or make a new one"
+
+
+class ProducerClosedError(ClientError):
+    """The producer is closed."""
+
+    advice = "use it within its with block, or make a new one"
+
+
+class TransactionStateError(ClientError):
+    """A call that does not fit in with the state of the producer's transaction."""
 
 
 CLASSES: dict[int, type[ClientError]] = {

@@ -3,12 +3,12 @@
 import asyncio
 import inspect
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from headwater.events.event import Event
-from headwater.events.fates import DeadLetter, Fate, Skip, delays_ms, error_headers, last_fate
+from headwater.events.fates import DeadLetter, Fate, Skip, checked_fate, delays_ms, error_headers, last_fate
 from headwater.events.serializers import BytesSerializer
 
 if TYPE_CHECKING:
@@ -17,13 +17,19 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 KEEP_ALIVE_STEP_MS = 1000.0
+STOP_STEP_MS = 100.0
+Run: TypeAlias = Callable[[Callable[[], Any]], Awaitable[Any]]
+
+
+class HandlingStoppedError(Exception):
+    """The consumer was stopped before the next attempt: the event is not handled, and comes again."""
 
 
 class Handling:
     """Runs a handler for a consumer, with a fate for what it raises."""
 
     def __init__(self, consumer: "Consumer[Any]", on_error: Fate) -> None:
-        self.consumer, self.on_error = consumer, on_error
+        self.consumer, self.on_error = consumer, checked_fate(on_error)
         self.letters: Producer[bytes] | None = None
 
     def run(self, handler: Callable[[Event[Any]], object], event: Event[Any]) -> None:
@@ -41,8 +47,8 @@ class Handling:
                 return
             self.wait(delay_ms)
 
-    async def run_async(self, handler: Callable[[Event[Any]], Any], event: Event[Any]) -> None:
-        """As `run`, without blocking the loop."""
+    async def run_async(self, handler: Callable[[Event[Any]], Any], event: Event[Any], run: Run) -> None:
+        """As `run`, without blocking the loop; `run` calls the consumer in its thread."""
         delays = delays_ms(self.on_error)
         while True:
             try:
@@ -56,15 +62,30 @@ class Handling:
             if (delay_ms := next(delays, None)) is None:
                 await asyncio.to_thread(self.end, event, error)
                 return
-            await asyncio.to_thread(self.wait, delay_ms)
+            await self.wait_async(delay_ms, run)
 
     def wait(self, delay_ms: float) -> None:
-        """Waits for the next attempt, without being taken for dead by the group; ends early when the consumer stops."""
+        """Waits for the next attempt, without being taken for dead by the group. Raises HandlingStoppedError."""
         consumer = self.consumer
-        while delay_ms > 0 and not consumer.stopping.wait(min(delay_ms, KEEP_ALIVE_STEP_MS) / 1000):
+        while delay_ms > 0:
+            if consumer.stopping.wait(min(delay_ms, KEEP_ALIVE_STEP_MS) / 1000):
+                raise HandlingStoppedError
             delay_ms -= KEEP_ALIVE_STEP_MS
-            if consumer.clock.steady_ms() - consumer.polled_ms > consumer.keep_alive_ms:
+            if self.is_keep_alive_due():
                 consumer.keep_alive()
+
+    async def wait_async(self, delay_ms: float, run: Run) -> None:
+        """As `wait`, on the loop: nothing is left behind in a thread where the task is cancelled."""
+        while delay_ms > 0:
+            await asyncio.sleep(min(delay_ms, STOP_STEP_MS) / 1000)
+            if self.consumer.stopping.is_set():
+                raise HandlingStoppedError
+            delay_ms -= STOP_STEP_MS
+            if self.is_keep_alive_due():
+                await run(self.consumer.keep_alive)
+
+    def is_keep_alive_due(self) -> bool:
+        return self.consumer.clock.steady_ms() - self.consumer.polled_ms > self.consumer.keep_alive_ms
 
     def end(self, event: Event[Any], error: Exception) -> None:
         match last_fate(self.on_error):

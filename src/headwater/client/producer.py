@@ -11,13 +11,14 @@ that it has an id and knows what caused it; `cloudevents` chooses structured mod
 """
 
 import asyncio
+import logging
 import threading
 from collections.abc import Callable, Iterable
-from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, Self, cast
+from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, NoReturn, Self, cast, get_args
 
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka import Producer as RawProducer
 from typing_extensions import TypeVar
 
@@ -27,14 +28,17 @@ from headwater.client.errors import (
     ClientError,
     ConfigurationError,
     DeliveryError,
+    ProducerClosedError,
     ProducerQueueFullError,
+    TransactionStateError,
     translated,
 )
+from headwater.client.names import checked_text, checked_timeout_ms, checked_topic
 from headwater.client.threads import in_thread
 from headwater.client.transactions import abort, begin, commit, initialize
 from headwater.events.cloudevents import DEFAULT_SOURCE, stamp, structured
 from headwater.events.headers import HeadersLike, Pairs, header_pairs
-from headwater.events.serializers import Serializer, as_serializer, serializer_of
+from headwater.events.serializers import Serializer, as_serializer, serializer_of_value
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -42,11 +46,22 @@ if TYPE_CHECKING:
     from headwater.client.async_consumer import AsyncConsumer
     from headwater.client.consumer import Consumer
 
+logger = logging.getLogger(__name__)
 Value = TypeVar("Value", default=Any)
+CloudEvents = Literal["binary", "structured", "none"]
 POLL_S = 0.1
 FLUSH_TIMEOUT_MS = 60_000.0
+UNWIND_TIMEOUT_MS = 500.0  # a broker that answers needs less, and an exception must not wait for one that is away
 TRANSACTION_TIMEOUT_MS = 60_000.0
-DEFAULTS = {"client.id": "headwater", "enable.idempotence": True, "linger.ms": 1}
+ABORT_TIMEOUT_MS = 10_000.0
+TOPICS_KNOWN_MAX = 10_000
+DEFAULTS = {
+    "client.id": "headwater",
+    "enable.idempotence": True,
+    "linger.ms": 1,
+    # As Java's producers: a key has the same partition, whoever sends it. librdkafka's own default is CRC32.
+    "partitioner": "murmur2_random",
+}
 
 
 class Outgoing(NamedTuple):
@@ -59,12 +74,31 @@ class Outgoing(NamedTuple):
     timestamp: int = 0
 
 
+def check_place(topic: str, partition: int, timestamp: int) -> None:
+    """Raises ConfigurationError for a partition or time (ms) that no record can have."""
+    if not isinstance(partition, int) or not -1 <= partition < 1 << 31:
+        raise ConfigurationError(f"sending to {topic}: partition is {partition!r}; give 0 or more, or -1 to go by key")
+    if not isinstance(timestamp, int) or not 0 <= timestamp < 1 << 63:
+        raise ConfigurationError(f"sending to {topic}: timestamp is {timestamp!r}; give ms since 1970, or 0 for now")
+
+
+class Closed:
+    """What stands for librdkafka's producer when that has ended."""
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise ProducerClosedError("the producer is closed")
+
+    def __len__(self) -> int:
+        return 0
+
+
 class Producer(Generic[Value]):
     """Sends records to a broker: `hw.Broker`, or an address of Headwater or Kafka.
 
     `value` and `key` are types or serializers; without them each value is written by its own type. `cloudevents` is how
     records are CloudEvents. With a `transactional_id` everything is sent in transactions. `settings` are librdkafka's and
-    win over the defaults here (idempotent, acks=all, linger 1 ms). Raises ConfigurationError.
+    win over the defaults here (idempotent, acks=all, linger 1 ms, keys to partitions by murmur2 as in Java). Raises
+    ConfigurationError.
     """
 
     def __init__(
@@ -74,38 +108,45 @@ class Producer(Generic[Value]):
         value: type[Value] | Serializer[Value] | None = None,
         key: Any = None,
         source: str = DEFAULT_SOURCE,
-        cloudevents: Literal["binary", "structured", "none"] = "binary",
+        cloudevents: CloudEvents = "binary",
         transactional_id: str | None = None,
         settings: Settings | None = None,
     ) -> None:
+        if cloudevents not in get_args(CloudEvents):
+            raise ConfigurationError(f"cloudevents is {cloudevents!r}; give one of {', '.join(get_args(CloudEvents))}")
+        checked_text("source", source)
         defaults = dict(DEFAULTS) if transactional_id is None else {**DEFAULTS, "transactional.id": transactional_id}
         self.notes = Notes()
-        self.raw = made(RawProducer, merged(broker, defaults, settings, self.notes), "the producer")
+        merged_settings = merged(broker, defaults, settings, self.notes)
+        self.address = merged_settings["bootstrap.servers"]
         serializer = as_serializer(value)
         self.encode_value, self.content_type = serializer.encode, serializer.content_type
         self.key_serializer = None if key is None else as_serializer(key)
         self.source = source
         self.stamps, self.is_structured = cloudevents != "none", cloudevents == "structured"
         self.transactional_id = transactional_id
-        self.is_initialized = False
+        self.is_initialized = self.is_in_transaction = False
+        self.topics: set[str] = set()  # whose names are known to be right
         self.waker = Waker(self.notes)
         self.progress = threading.Condition()
         self.loops_waiting: list[Pending] = []
         self.is_closed = False
-        self.thread = threading.Thread(target=self.poll, name="headwater-producer", daemon=True)
+        self.raw: Any = made(RawProducer, merged_settings, "the producer", self.notes)
+        self.thread = threading.Thread(target=self.poll, args=(self.raw,), name="headwater-producer", daemon=True)
         self.thread.start()
 
-    def poll(self) -> None:
-        """In its own thread: serves librdkafka's reports."""
+    def poll(self, raw: RawProducer) -> None:
+        """In its own thread: serves librdkafka's reports. Its connections end with this thread."""
         while not self.is_closed:
             try:
-                served = self.raw.poll(POLL_S)
+                served = raw.poll(POLL_S)
             except KafkaException as error:
                 # A fatal error, such as being fenced: the next call that needs it raises it.
                 self.notes(error.args[0])
                 served = 1
             if served:
                 self.after_reports()
+            self.notes.look_for_broker(raw.list_topics)
 
     def after_reports(self) -> None:
         with self.progress:
@@ -130,7 +171,8 @@ class Producer(Generic[Value]):
         """Queues a record; the Delivery can be waited for with `result()` or `await`.
 
         None as the value makes a tombstone. Records of one key keep their order. Where the queue is full it waits, but in
-        a thread that runs an event loop it raises ProducerQueueFullError. Raises SerializationError and ClientError.
+        a thread that runs an event loop it raises ProducerQueueFullError. Raises SerializationError, ProducerClosedError,
+        InvalidNameError and other ClientErrors.
         """
         delivery = Delivery(self.waker, topic)
         self.enqueue(topic, value, key, header_pairs(headers), partition, timestamp, delivery.report)
@@ -147,12 +189,16 @@ class Producer(Generic[Value]):
         report: Callable[..., None],
     ) -> None:
         """Hands one record to librdkafka; `pairs` becomes its own list when records are stamped."""
+        if topic not in self.topics:
+            self.add_topic(topic)
+        if partition != -1 or timestamp != 0:
+            check_place(topic, partition, timestamp)
         if self.stamps:
             stamp(topic, value, pairs, self.source, self.content_type)
         data = None if value is None else self.encode_value(value, topic)
         if self.is_structured and data is not None:
             data, pairs = structured(pairs, data)
-        raw_key = key if key is None or isinstance(key, bytes) else self.encoded_key(key, topic)
+        raw_key = None if key is None else self.encoded_key(key, topic)
         while True:
             try:
                 # By position, which is cheaper: topic, value, key, partition, on_delivery, timestamp, headers.
@@ -160,12 +206,28 @@ class Producer(Generic[Value]):
             except BufferError:
                 self.wait_for_room()
             except KafkaException as error:
-                raise translated(error, f"sending to {topic}", DeliveryError) from error
+                raise self.refused(error, topic) from error
             else:
                 return
 
+    def add_topic(self, topic: str) -> None:
+        """Looks at a name once: what librdkafka would cut short or send to be refused. Raises InvalidNameError."""
+        if len(self.topics) >= TOPICS_KNOWN_MAX:
+            self.topics.clear()
+        self.topics.add(checked_topic(topic))
+
+    def refused(self, error: KafkaException, topic: str) -> ClientError:
+        if error.args[0].code() == KafkaError._STATE and self.transactional_id is not None:
+            return TransactionStateError(
+                f"sending to {topic}: a producer with a transactional id sends in transactions only;"
+                " wrap it in `with producer.transaction():`"
+            )
+        return translated(error, f"sending to {topic}", DeliveryError)
+
     def encoded_key(self, key: object, topic: str) -> bytes:
-        serializer = self.key_serializer or serializer_of(type(key))
+        if self.key_serializer is None and isinstance(key, bytes):
+            return key
+        serializer = self.key_serializer or serializer_of_value(key)
         encoded: bytes = serializer.encode(key, topic)
         return encoded
 
@@ -213,7 +275,7 @@ class Producer(Generic[Value]):
         silently.
         """
         # The polling thread serves the reports; here only the wait, with linger left out.
-        left = self.raw.flush(timeout_ms / 1000)
+        left = self.raw.flush(checked_timeout_ms(timeout_ms) / 1000)
         self.after_reports()
         if left:
             raise self.waker.late(f"{left} records are not delivered after {timeout_ms:g} ms")
@@ -221,14 +283,37 @@ class Producer(Generic[Value]):
             self.waker.raise_unseen()
 
     def close(self, timeout_ms: float = FLUSH_TIMEOUT_MS) -> None:
-        """Flushes and ends, and raises as `flush` does; nothing happens the second time."""
+        """Flushes and ends, and raises as `flush` does; nothing happens the second time.
+
+        What is not delivered by then never is: its Delivery fails with DeliveryError.
+        """
+        if not self.is_closed:
+            try:
+                self.flush(timeout_ms)
+            finally:
+                self.end()
+
+    def close_unwinding(self, error: BaseException) -> None:
+        """Ends because of an exception, which must not be held back: what is not delivered at once is named in a note."""
         if self.is_closed:
             return
+        left = 0
         try:
-            self.flush(timeout_ms)
+            left = self.raw.flush(UNWIND_TIMEOUT_MS / 1000)
         finally:
-            # Its thread sees that within a moment, and librdkafka ends with it; there is nothing left to wait for.
-            self.is_closed = True
+            self.end()
+        if left:
+            error.add_note(f"{self!r}: {left} records were not delivered, because the block was left by this exception")
+            logger.warning("%r: %d records were not delivered: its block was left by %r", self, left, error)
+
+    def end(self) -> None:
+        """What is on its way fails now. The thread sees within a moment that it is to end, and the connections with it."""
+        self.is_closed = self.notes.log.is_closed = True
+        raw, self.raw = self.raw, Closed()
+        raw.purge()
+        with suppress(KafkaException):  # a fatal error, which was raised where it mattered
+            raw.poll(0)
+        self.after_reports()
 
     # -- transactions
 
@@ -242,8 +327,8 @@ class Producer(Generic[Value]):
         self.begin_transaction(consumer)
         try:
             yield self
-        except BaseException:
-            self.abort_transaction(consumer)
+        except BaseException as error:
+            self.abort_unwinding(consumer, error)
             raise
         self.commit_transaction(consumer)
 
@@ -258,36 +343,57 @@ class Producer(Generic[Value]):
             raise ClientError("this producer has no transactional id; give it transactional_id=")
         if consumer is not None and consumer.commits_by_itself:
             raise ConfigurationError("only a transaction may commit its consumer's progress: give it commit='manual'")
+        if self.is_in_transaction:
+            raise TransactionStateError(
+                "beginning a transaction: this producer has one open already, and has one at a time; end it first, or use a"
+                " second producer with a transactional id of its own"
+            )
         self.initialize()
         begin(self.raw)
+        self.is_in_transaction = True
 
     def commit_transaction(self, consumer: "Consumer[Any] | None") -> None:
         try:
             commit(self.raw, consumer, TRANSACTION_TIMEOUT_MS)
         finally:
+            self.is_in_transaction = False
             self.after_reports()
 
-    def abort_transaction(self, consumer: "Consumer[Any] | None") -> None:
+    def abort_transaction(self, consumer: "Consumer[Any] | None", timeout_ms: float = TRANSACTION_TIMEOUT_MS) -> None:
         try:
-            abort(self.raw, consumer, TRANSACTION_TIMEOUT_MS)
+            abort(self.raw, consumer, timeout_ms)
         finally:
+            self.is_in_transaction = False
             self.after_reports()
+
+    def abort_unwinding(self, consumer: "Consumer[Any] | None", error: BaseException) -> None:
+        """Aborts because of an exception, which is what the caller gets: that this failed is a note of it.
+
+        A transaction that could not be aborted is not visible either: the broker ends it when its time is over.
+        """
+        timeout_ms = ABORT_TIMEOUT_MS if isinstance(error, Exception) else UNWIND_TIMEOUT_MS
+        try:
+            self.abort_transaction(consumer, timeout_ms)
+        except ClientError as failure:
+            error.add_note(f"{self!r}: {failure}; the broker aborts it when transaction.timeout.ms is over")
 
     # -- as a context manager
 
     def __enter__(self) -> Self:
         try:
             self.initialize()
-        except ClientError:
-            self.close()
+        except BaseException as error:
+            self.close_unwinding(error)
             raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with suppress(ClientError) if kind is not None else nullcontext():
+        if error is None:
             self.close()
+        else:
+            self.close_unwinding(error)
 
     async def __aenter__(self) -> "AsyncProducer[Value]":
         await asyncio.to_thread(self.__enter__)
@@ -304,6 +410,10 @@ class Producer(Generic[Value]):
 
     def __bool__(self) -> bool:
         return True
+
+    def __repr__(self) -> str:
+        name = "" if self.transactional_id is None else f" {self.transactional_id}"
+        return f"<Producer{name} to {self.address}{', closed' if self.is_closed else ''}>"
 
 
 class AsyncProducer(Generic[Value]):
@@ -360,6 +470,9 @@ class AsyncProducer(Generic[Value]):
     async def run(self, function: Callable[[], Any]) -> Any:
         return await asyncio.to_thread(function)
 
+    def __repr__(self) -> str:
+        return f"<AsyncProducer of {self.blocking!r}>"
+
     flush = in_thread(Producer.flush)
     close = in_thread(Producer.close)
 
@@ -373,7 +486,7 @@ class AsyncProducer(Generic[Value]):
         await asyncio.to_thread(producer.begin_transaction, source)
         try:
             yield self
-        except BaseException:
-            await asyncio.to_thread(producer.abort_transaction, source)
+        except BaseException as error:
+            await asyncio.to_thread(producer.abort_unwinding, source, error)
             raise
         await asyncio.to_thread(producer.commit_transaction, source)

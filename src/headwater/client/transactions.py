@@ -4,29 +4,40 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka import Producer as RawProducer
 
 from headwater.client.errors import (
     ClientError,
     TransactionAbortedError,
+    TransactionStateError,
     UnknownOutcomeError,
     translated,
 )
+from headwater.effects.clock import SystemClock
 
 if TYPE_CHECKING:
     from headwater.client.consumer import Consumer
 
 ATTEMPTS_MAX = 5
+SLICE_MS = 500.0  # librdkafka waits without a look at signals: so long at most does Ctrl-C wait
 
 
-def attempt(step: Callable[[], Any], what: str) -> None:
-    """Does a step, again where librdkafka says that this helps. Raises KafkaException as it comes, last."""
-    for number in range(ATTEMPTS_MAX):
+def attempt(step: Callable[[float], Any], what: str, timeout_ms: float) -> None:
+    """Does a step, which gets its time in seconds, again where librdkafka says that this helps.
+
+    Raises KafkaException as it comes, last.
+    """
+    clock, attempts = SystemClock(), 0
+    deadline_ms = clock.steady_ms() + timeout_ms
+    while True:
+        left_ms = max(0.0, deadline_ms - clock.steady_ms())
         try:
-            step()
+            step(min(left_ms, SLICE_MS) / 1000)
         except KafkaException as error:
-            if not error.args[0].retriable() or number == ATTEMPTS_MAX - 1:
+            is_resumed = error.args[0].code() == KafkaError._TIMED_OUT and left_ms > 0
+            attempts += not is_resumed
+            if not error.args[0].retriable() or attempts == ATTEMPTS_MAX or left_ms == 0:
                 error.add_note(what)
                 raise
         else:
@@ -36,7 +47,7 @@ def attempt(step: Callable[[], Any], what: str) -> None:
 def initialize(raw: RawProducer, timeout_ms: float) -> None:
     """Registers the transactional id; whoever used it before is fenced."""
     try:
-        attempt(lambda: raw.init_transactions(timeout_ms / 1000), "registering the transactional id")
+        attempt(raw.init_transactions, "registering the transactional id", timeout_ms)
     except KafkaException as error:
         raise translated(error, "registering the transactional id") from error
 
@@ -45,6 +56,9 @@ def begin(raw: RawProducer) -> None:
     try:
         raw.begin_transaction()
     except KafkaException as error:
+        cause = error.args[0]
+        if cause.code() == KafkaError._STATE:
+            raise TransactionStateError(f"beginning a transaction: {cause.str()}", cause.name()) from error
         raise translated(error, "beginning a transaction") from error
 
 
@@ -54,7 +68,7 @@ def commit(raw: RawProducer, consumer: "Consumer[Any] | None", timeout_ms: float
     try:
         if consumer is not None:
             add_progress(raw, consumer, timeout_ms)
-        attempt(lambda: raw.commit_transaction(timeout_ms / 1000), what)
+        attempt(raw.commit_transaction, what, timeout_ms)
     except KafkaException as error:
         cause = error.args[0]
         if cause.txn_requires_abort():
@@ -80,14 +94,15 @@ def add_progress(raw: RawProducer, consumer: "Consumer[Any]", timeout_ms: float)
         abort(raw, consumer, timeout_ms)
         raise TransactionAbortedError("committing a transaction: partitions of its consumer went to another member")
     if offsets:
+        # With its whole time at once: unlike the others, librdkafka does not resume this one, but sends it again.
         step = partial(raw.send_offsets_to_transaction, offsets, metadata, timeout_ms / 1000)
-        attempt(step, "adding the consumer's progress to a transaction")
+        attempt(lambda _: step(), "adding the consumer's progress to a transaction", timeout_ms)
 
 
 def abort(raw: RawProducer, consumer: "Consumer[Any] | None", timeout_ms: float) -> None:
     """Aborts, and takes the consumer back to where the last transaction left it. Raises ClientError."""
     try:
-        attempt(lambda: raw.abort_transaction(timeout_ms / 1000), "aborting a transaction")
+        attempt(raw.abort_transaction, "aborting a transaction", timeout_ms)
     except KafkaException as error:
         if not error.args[0].fatal():
             raise translated(error, "aborting a transaction", ClientError) from error
