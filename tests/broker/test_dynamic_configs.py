@@ -92,6 +92,15 @@ def test_a_wrong_value_of_a_topic_is_refused(name: str, value: str) -> None:
     assert broker.call(ApiKey.CREATE_TOPICS, 7, m([wanted])).topics[0].error_code == ErrorCode.INVALID_CONFIG
 
 
+@pytest.mark.parametrize("name", ["flush.messages", "flush.ms"])
+def test_flushes_are_refused_where_nothing_would_make_them(name: str) -> None:
+    m = CreateTopicsRequest
+    wanted = m([m.CreatableTopic("t", 1, 1, configs=[m.CreatableTopicConfig(name, "1")])])
+    fast = Harness(**{"headwater.durability": "page-cache"})
+    assert fast.call(ApiKey.CREATE_TOPICS, 7, wanted).topics[0].error_code == ErrorCode.INVALID_CONFIG
+    assert Harness().call(ApiKey.CREATE_TOPICS, 7, wanted).topics[0].error_code == 0
+
+
 def test_a_compaction_lag_range_must_not_be_empty() -> None:
     broker = Harness()
     broker.create_topic("t", min_compaction_lag_ms="100")
@@ -104,8 +113,11 @@ def test_a_wrong_value_of_a_group_is_refused(value: str) -> None:
     assert alter(Harness(), GROUP, "g", "consumer.session.timeout.ms", value) == ErrorCode.INVALID_CONFIG
 
 
-def test_what_has_no_effect_here_may_change_as_in_kafka() -> None:
-    assert alter(Harness(), BROKER, "", "num.io.threads", "16") == 0
+@pytest.mark.parametrize(
+    ("name", "value"), [("num.io.threads", "16"), ("sasl.kerberos.min.time.before.relogin", "58000")]
+)
+def test_what_has_no_effect_here_may_change_as_in_kafka(name: str, value: str) -> None:
+    assert alter(Harness(), BROKER, "1", name, value) == 0
 
 
 def test_lists_of_the_broker_are_added_to() -> None:

@@ -94,6 +94,14 @@ def validate(configs: Mapping[str, str | None]) -> None:
         )
 
 
+def refuse_flushes(configs: Mapping[str, str | None]) -> None:
+    """Raises ConfigError for a topic that asks for its writes to be flushed, which only the journal does."""
+    for name in ("flush.messages", "flush.ms"):
+        text = configs.get(name)
+        if text is not None and not definitions("topic")[name].is_default(text):
+            raise ConfigError(f"{name} cannot be served with headwater.durability=page-cache")
+
+
 def in_milliseconds(text: str, factor: int) -> str:
     """A time in another unit; every negative one is -1, without a limit, as Kafka reads it."""
     return str(max(-1, int(text) * factor))

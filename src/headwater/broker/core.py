@@ -103,7 +103,7 @@ class BrokerCore:
             node_id=settings.node_id,
         )
         try:
-            self.metadata = Metadata(self.cluster)
+            self.metadata = Metadata(self.cluster, is_journaled=self.store.use_journal)
             self.state_topics = StateTopics(self)
             self.groups = self.state_topics.new_groups()
             self.transactions = self.state_topics.new_transactions()

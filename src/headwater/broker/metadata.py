@@ -135,8 +135,9 @@ def metric_name(name: str) -> str:
 class Metadata:
     """The state, its decisions and its replay."""
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Cluster, *, is_journaled: bool = True) -> None:
         self.cluster = cluster
+        self.is_journaled = is_journaled
         self.node_id = cluster.node_ids[0]
         self.topics: dict[str, Topic] = {}
         self.by_id: dict[bytes, Topic] = {}
@@ -222,6 +223,8 @@ class Metadata:
     def check_configs(self, own_configs: Mapping[str, str | None]) -> None:
         try:
             configs.validate(own_configs)
+            if not self.is_journaled:
+                configs.refuse_flushes(own_configs)
         except configs.ConfigError as error:
             raise MetadataError(ErrorCode.INVALID_CONFIG, str(error)) from error
 

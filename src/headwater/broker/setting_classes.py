@@ -178,6 +178,14 @@ WITHOUT_EFFECT: dict[str, tuple[str, ...]] = {
         "metrics.",
         "telemetry.max.bytes",
     ),
+    "the broker itself logs in nowhere": (
+        "sasl.kerberos.min.time.before.relogin",
+        "sasl.kerberos.ticket.renew.",
+        "sasl.login.connect.timeout.ms",
+        "sasl.login.read.timeout.ms",
+        "sasl.login.refresh.",
+        "sasl.login.retry.",
+    ),
     "there are no delegation tokens": (
         "delegation.token.expiry.",
         "delegation.token.max.lifetime.ms",
@@ -230,7 +238,14 @@ REFUSED = (
     ),
     Refusal(
         "only PLAIN and SCRAM are served, no Kerberos and no OAuth",
-        ("sasl.kerberos.", "sasl.login.", "sasl.oauthbearer."),
+        (
+            "sasl.kerberos.kinit.cmd",
+            "sasl.kerberos.principal.to.local.rules",
+            "sasl.kerberos.service.name",
+            "sasl.login.callback.handler.class",
+            "sasl.login.class",
+            "sasl.oauthbearer.",
+        ),
     ),
     Refusal(
         "a certificate and its key come from PEM files: ssl.keystore.location and ssl.truststore.location",
