@@ -4,6 +4,9 @@ import pytest
 
 from headwater.broker.dispatch import SERVED
 from headwater.protocol.apis import ApiKey
+from headwater.protocol.error_codes import ErrorCode
+from headwater.protocol.messages.consumer_group_describe import ConsumerGroupDescribeRequest
+from headwater.protocol.messages.consumer_group_heartbeat import ConsumerGroupHeartbeatRequest
 from headwater.protocol.messages.create_acls import CreateAclsRequest
 from headwater.protocol.messages.list_groups import ListGroupsRequest
 from headwater.protocol.messages.list_transactions import ListTransactionsRequest
@@ -61,6 +64,22 @@ def test_who_has_what_it_needs_may_and_nobody_else(row: Row) -> None:
 
 def test_every_served_api_is_in_the_matrix_or_open_to_all() -> None:
     assert {row.key for row in rows()} | OPEN_TO_ALL == set(SERVED)
+
+
+def test_a_group_is_described_only_with_its_topics() -> None:
+    """CVE-2026-41115: without a right to the topics, nothing of members and assignments is told."""
+    broker = secured_broker()
+    joins = ConsumerGroupHeartbeatRequest("g", "m", 0, rebalance_timeout_ms=1000, subscribed_topic_names=["t"])
+    joins.topic_partitions = []
+    assert broker.call(ApiKey.CONSUMER_GROUP_HEARTBEAT, 1, joins).error_code == 0
+    grant(broker, ALICE, (Operation.DESCRIBE, ResourceType.GROUP, "g"))
+    broker.connection.principal = ALICE
+    (group,) = broker.call(ApiKey.CONSUMER_GROUP_DESCRIBE, 1, ConsumerGroupDescribeRequest(["g"])).groups
+    assert (group.error_code, group.members) == (ErrorCode.TOPIC_AUTHORIZATION_FAILED, [])
+    grant(broker, ALICE, (Operation.DESCRIBE, ResourceType.TOPIC, "t"))
+    broker.connection.principal = ALICE
+    (group,) = broker.call(ApiKey.CONSUMER_GROUP_DESCRIBE, 1, ConsumerGroupDescribeRequest(["g"])).groups
+    assert (group.error_code, len(group.members)) == (0, 1)
 
 
 def test_lists_show_what_one_may_describe() -> None:

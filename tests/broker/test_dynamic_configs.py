@@ -186,6 +186,8 @@ def test_every_dynamic_key_takes_effect_at_once_or_has_none() -> None:
         "log.roll.ms",
         "log.segment.bytes",
         "max.connections",
+        "max.connections.per.ip",
+        "max.connections.per.ip.overrides",
         "message.max.bytes",
         "producer.id.expiration.ms",
     }

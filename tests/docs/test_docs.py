@@ -12,7 +12,7 @@ from headwater.broker.settings import own_defaults
 from headwater.cli.up import parser
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PACKAGE = ROOT / "src" / "headwater"
 
 
@@ -42,6 +42,17 @@ def test_every_setting_is_documented() -> None:
     text = (ROOT / "docs" / "reference" / "settings.md").read_text()
     missing = [key for key in own_defaults() if f"`{key}`" not in text]
     assert missing == []
+
+
+def test_security_names_tests_that_exist() -> None:
+    text = (ROOT / "SECURITY.md").read_text()
+    named = re.findall(r"`(tests/[\w/]+\.py)::([\w:]+)`|`…::([\w:]+)`", text)
+    assert len(named) > 10
+    path = ROOT
+    for file, name, again in named:
+        path = ROOT / file if file else path
+        for part in (name or again).split("::"):
+            assert re.search(rf"(def|class) {part}\b", path.read_text()), f"{path.relative_to(ROOT)}::{part}"
 
 
 def test_every_public_name_is_documented() -> None:

@@ -1,7 +1,10 @@
 """What has gone wrong in Kafka about logins, TLS and configuration must not go wrong here. SECURITY.md has the list."""
 
+import base64
+import hashlib
 import hmac
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,7 @@ from headwater.protocol.messages.describe_configs import DescribeConfigsRequest
 from headwater.protocol.messages.incremental_alter_configs import IncrementalAlterConfigsRequest
 from headwater.protocol.messages.sasl_authenticate import SaslAuthenticateRequest
 from headwater.protocol.messages.sasl_handshake import SaslHandshakeRequest
+from headwater.protocol.records import Record, build_batch
 from headwater.security import scram
 from headwater.security.acls import Acl, Acls, Operation, PatternType, Permission, ResourceType
 from headwater.security.sasl import PlainExchange
@@ -75,6 +79,47 @@ def test_secrets_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(AuthenticationError):
         PlainExchange(credentials("alice")).respond(b"\0alice\0guess")
     assert compared
+
+
+# CVE-2018-1288: a client says that it is a replica, and reads what is not durable yet.
+
+
+@pytest.mark.parametrize("replica_id", [0, 1, 7])
+def test_nobody_reads_ahead_as_a_replica(replica_id: int) -> None:
+    broker = Harness()
+    broker.create_topic("t")
+    broker.hold_syncs = True
+    broker.produce_batch("t", build_batch([Record(b"k", b"v", (), 1)]))
+    pending = broker.send(ApiKey.FETCH, 12, broker.fetch_request("t", 0, replica_id=replica_id))
+    partition = pending.message.responses[0].partitions[0]
+    assert (partition.high_watermark, bytes(partition.records or b"")) == (0, b"")
+
+
+# CVE-2024-56128: the nonce of the client's last message is not compared with the server's.
+
+
+def test_the_last_message_has_the_nonce_of_the_first_answer() -> None:
+    mechanism, found = Mechanism.SCRAM_SHA_256, credentials("alice")
+    salted = salt_password(mechanism, SECRET, b"salt", 4096)
+    client_key = hmac.digest(salted, b"Client Key", "sha256")
+    stored_key = hashlib.sha256(client_key).digest()
+
+    def outcome(nonce_of: Callable[[str], str]) -> bool:
+        exchange = ScramExchange(mechanism, lambda user: found.get((user, mechanism)), "server")
+        answer = exchange.respond(b"n,,n=alice,r=client").decode()
+        unsigned = f"c=biws,r={nonce_of(answer.partition(',')[0][2:])}"
+        signature = hmac.digest(stored_key, f"n=alice,r=client,{answer},{unsigned}".encode(), "sha256")
+        proof = bytes(a ^ b for a, b in zip(client_key, signature, strict=True))
+        try:
+            exchange.respond(f"{unsigned},p={base64.b64encode(proof).decode()}".encode())
+        except AuthenticationError:
+            return False
+        return exchange.is_done
+
+    assert outcome(lambda nonce: nonce)
+    assert not outcome(lambda nonce: "client")
+    assert not outcome(lambda nonce: nonce + "x")
+    assert not outcome(lambda nonce: "")
 
 
 # CVE-2023-25194, CVE-2025-27818, CVE-2025-27819: a login module that is named in a configuration is loaded and asks

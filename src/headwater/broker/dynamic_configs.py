@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 KEYS_NAMED_MAX = 10
+DECIDE_WHO_CONNECTS = LISTENER_SETTINGS - {"max.connections"}
 # Kafka applies these at run time; here they are read when the broker starts.
 READ_ONCE = frozenset({"listeners", "listener.security.protocol.map", "log.cleaner.backoff.ms"})
 SUPER_USERS = "super.users"
@@ -40,15 +41,15 @@ def broker_types() -> dict[str, ConfigType]:
 def dynamic_keys() -> frozenset[str]:
     """Every key that may change while the broker runs.
 
-    That are Kafka's dynamic ones, without those that decide who may connect, which nobody can be locked out with then,
-    and without those that are read once.
+    These are Kafka's dynamic ones, without those that decide who may connect, so that nobody can be locked out, and
+    without those that are read once.
     """
     own = frozenset(own_defaults())
     return frozenset(
         name
         for name, definition in definitions("broker").items()
         if definition.is_dynamic
-        and name not in LISTENER_SETTINGS | READ_ONCE
+        and name not in DECIDE_WHO_CONNECTS | READ_ONCE
         and SettingClass.REFUSED not in classes_of(name, own)
     )
 
