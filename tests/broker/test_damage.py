@@ -276,47 +276,62 @@ class TestOneDamagedLog:
     LOG = "data/orders-0/00000000000000000000.log"
 
     def two_topics(self) -> Harness:
-        """A broker that was killed; both topics have records in their logs and later ones in the journal only."""
+        """A broker that was killed: of three records per topic a checkpoint has the first, and the journal the last."""
         broker = Harness()
         for name in ("orders", "other"):
             broker.create_topic(name)
             broker.produce(name, b"1")
         broker.core.store.checkpoint()
+        for name in ("orders", "other"):
+            broker.produce(name, b"2")
         broker.core.store.journal.retire_all()
         broker.core.store.journal.start()
         for name in ("orders", "other"):
-            broker.produce(name, b"2")
+            broker.produce(name, b"3")
         broker.core.store.abandon()
         return broker
 
     def break_log(self, broker: Harness) -> bytes:
-        """Cuts the log within what a checkpoint has synced; returns it as it was."""
+        """Cuts off what no checkpoint has synced, so that the journal does not follow; returns the log as it was."""
         whole = read_file(broker.files, self.LOG)
-        write(broker.files, self.LOG, whole[:20])
+        write(broker.files, self.LOG, whole[: len(whole) // 3])
         return whole
+
+    def test_records_that_are_gone_cost_their_own_offsets_only(self) -> None:
+        broker = self.two_topics()
+        write(broker.files, self.LOG, read_file(broker.files, self.LOG)[:20])  # not even the first is whole
+        broker.core.store.journal.files[0].file.write([bytes(20)], 0)  # and the journal has nothing
+        broker.core = broker.open()
+        assert [r.value for r in broker.read_all("other")] == [b"1", b"2", b"3"]
+        assert broker.fetch("orders").error_code == ErrorCode.KAFKA_STORAGE_ERROR
+        assert broker.produce("orders", b"x").base_offset == 1
+        assert broker.fetch("orders", 1).records
+        broker.restart()
+        assert broker.fetch("orders").error_code == ErrorCode.KAFKA_STORAGE_ERROR
+        assert broker.fetch("orders", 1).records
 
     def test_all_else_is_served_after_an_unclean_stop(self, caplog: pytest.LogCaptureFixture) -> None:
         broker = self.two_topics()
         whole = self.break_log(broker)
         broker.core = broker.open()
-        assert [r.value for r in broker.read_all("other")] == [b"1", b"2"]
+        assert [r.value for r in broker.read_all("other")] == [b"1", b"2", b"3"]
         assert broker.produce("orders", b"x").error_code == ErrorCode.KAFKA_STORAGE_ERROR
         assert broker.fetch("orders").error_code == ErrorCode.KAFKA_STORAGE_ERROR
-        assert broker.produce("other", b"3").error_code == 0
+        assert broker.produce("other", b"4").error_code == 0
         (line,) = [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR]
         assert "orders-0" in line
         # What the journal had for it comes into it when it has been mended.
         broker.core.store.checkpoint()
         broker.restart()
         broker.core.close()
-        write(broker.files, self.LOG, whole[: len(whole) // 2])
+        write(broker.files, self.LOG, whole[: 2 * len(whole) // 3])
         broker.core = broker.open()
-        assert [r.value for r in broker.read_all("orders")] == [b"1", b"2"]
-        assert broker.produce("orders", b"3").base_offset == 2
+        assert [r.value for r in broker.read_all("orders")] == [b"1", b"2", b"3"]
+        assert broker.produce("orders", b"4").base_offset == 3
         broker.kill()
-        assert [r.value for r in broker.read_all("orders")] == [b"1", b"2", b"3"]
+        assert [r.value for r in broker.read_all("orders")] == [b"1", b"2", b"3", b"4"]
         broker.restart()
-        assert [r.value for r in broker.read_all("orders")] == [b"1", b"2", b"3"]
+        assert [r.value for r in broker.read_all("orders")] == [b"1", b"2", b"3", b"4"]
         broker.restart()
         broker.read_all("orders")
         assert not [name for name in broker.files.list_directory("data/journal") if name.endswith(".rescued")]
@@ -345,4 +360,6 @@ class TestOneDamagedLog:
             broker.advance(broker.core.settings.log_retention_check_interval_ms + 10_000)
             assert broker.core.log(topic, 0).start_offset == end
             broker.produce("other", b"1")
-        assert "data/orders-0: retention leaves it as it is" in caplog.text
+        assert f"{self.LOG} is damaged at byte 0" in caplog.text
+        assert broker.core.log(broker.core.metadata.topics["orders"], 0).start_offset == 0
+        assert broker.files.exists(self.LOG)

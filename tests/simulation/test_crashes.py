@@ -16,6 +16,7 @@ from headwater.protocol.apis import ApiKey
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.delete_records import DeleteRecordsRequest
 from headwater.protocol.messages.delete_topics import DeleteTopicsRequest
+from headwater.protocol.messages.list_offsets import ListOffsetsRequest
 from headwater.protocol.messages.offset_commit import OffsetCommitRequest
 from headwater.protocol.messages.offset_fetch import OffsetFetchRequest
 from headwater.protocol.records import Record, build_batch
@@ -186,6 +187,7 @@ class History(CrashHistory):
             assert log.start_offset >= start
             found = self.broker.read_all(topic, partition)
             assert [r.offset for r in found] == list(range(log.start_offset, log.end_offset))
+            self.check_times(topic, partition, found)
             for lane in (lane for lane in self.lanes if (lane.topic, lane.partition) == (topic, partition)):
                 prefix = b"%d/" % lane.producer_id
                 mine = [r.value or b"" for r in found if (r.value or b"").startswith(prefix)]
@@ -196,6 +198,22 @@ class History(CrashHistory):
                     assert mine[: len(lane.acknowledged)] == lane.acknowledged
                 elif lane.acknowledged and sequences:
                     assert sequences[-1] >= int(lane.acknowledged[-1].split(b"\0")[0].split(b"/")[2])
+
+    def check_times(self, topic: str, partition: int, found: list[Record]) -> None:
+        """Look-ups by time find what a reader of everything finds: half-written indexes must not be believed."""
+        if not found:
+            return
+        wanted = self.random.choice(found).timestamp + self.random.randint(-1, 1)
+        latest = max(r.timestamp for r in found)
+        for timestamp, expected in (
+            (wanted, next((r.offset for r in found if r.timestamp >= wanted), -1)),
+            (latest, next(r.offset for r in found if r.timestamp == latest)),
+            (-3, next(r.offset for r in found if r.timestamp == latest)),
+        ):
+            asked = ListOffsetsRequest.ListOffsetsPartition(partition, -1, timestamp)
+            request = ListOffsetsRequest(topics=[ListOffsetsRequest.ListOffsetsTopic(topic, [asked])])
+            answer = self.broker.call(ApiKey.LIST_OFFSETS, 8, request).topics[0].partitions[0]
+            assert (answer.error_code, answer.offset) == (0, expected), (topic, partition, timestamp)
 
 
 @pytest.mark.timeout(600)

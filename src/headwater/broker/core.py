@@ -125,12 +125,11 @@ class BrokerCore:
         """
         store, metadata = self.store, self.metadata
         log = store.open_log(METADATA_TOPIC, METADATA_TOPIC_ID, 0, METADATA_CONFIG)
-        synced = store.recovery_points.get((METADATA_TOPIC_ID, 0), 0)
-        if synced and (not log.on_disk or log.end_offset < synced):
-            end = log.end_offset if log.on_disk else 0
+        if log.damages:
+            start, end = log.damages[0]
             raise StorageError(
-                f"{log.directory} ends at offset {end}, but was on disk up to offset {synced}: a part of it is missing; "
-                "restore this directory from a copy"
+                f"{log.directory} was on disk, but its offsets {start} to {end - 1} are gone: restore this directory "
+                "from a copy"
             )
         store.recover_log(log)
         deleted = set()
@@ -148,6 +147,11 @@ class BrokerCore:
         log.leader_epoch = store.leader_epoch
         store.directories.sort(self.is_known_partition, deleted, set(metadata.by_id))
         store.recover(self.find_partition)
+        store.open_slow(
+            (topic.name, topic.topic_id, partition, self.log_config(topic))
+            for topic in list(metadata.topics.values())
+            for partition in range(topic.partitions)
+        )
         if not store.was_clean:
             self.append_metadata(metadata.register_broker(random_uuid(self.entropy)))
         return log

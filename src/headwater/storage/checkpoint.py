@@ -16,7 +16,8 @@ from headwater.effects.files import Files, replace_file
 from headwater.storage.checkpoints import RECOVERY_POINTS, write_offsets
 from headwater.storage.journal import JournalFile
 from headwater.storage.log import Log, remove_old_snapshots
-from headwater.storage.segment import Segment
+from headwater.storage.segment import Segment, write_at
+from headwater.storage.sums import SUMS_SUFFIX
 
 logger = logging.getLogger(__name__)
 
@@ -30,12 +31,35 @@ class Checkpoint:
     recovery_points: dict[tuple[bytes, int], int]
     writes: list[tuple[str, int, bytes]] = field(default_factory=list)  # index entries
     snapshots: list[tuple[str, bytes]] = field(default_factory=list)
+    sums: list[tuple[str, bytes]] = field(default_factory=list)
+    aids: list[str] = field(default_factory=list)  # indexes that are complete: to be synced once
     paths: list[str] = field(default_factory=list)
     directories: list[str] = field(default_factory=list)
     advanced: list[tuple[Log, int, set[Segment]]] = field(default_factory=list)
     full_file: JournalFile | None = None
     gone: set[str] = field(default_factory=set)  # directories of logs that were deleted meanwhile
     lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def add(self, log: Log) -> None:
+        """Includes what a log has now, which its owner may then take as being synced."""
+        if log.segments:
+            self.writes += log.segments[-1].index_writes()
+        for segment in log.unsynced_segments:
+            self.paths.append(segment.path + ".log")
+            if segment.aborted_changed:
+                self.paths.append(segment.path + ".txnindex")
+                segment.aborted_changed = False
+            if segment is not log.segments[-1]:  # sealed: nothing will write them again
+                self.aids += [segment.path + ".index", segment.path + ".timeindex"]
+            if segment.sums is not None:
+                self.sums.append((segment.path + SUMS_SUFFIX, segment.sums.content()))
+        self.snapshots.append(log.snapshot_file())
+        if log.names_unsynced:
+            self.paths.append(f"{log.directory}/partition.metadata")
+            self.directories.append(log.directory)
+        self.advanced.append((log, log.end_offset, log.unsynced_segments))
+        log.unsynced_segments, log.names_unsynced = set(), False
+        self.recovery_points[log.topic_id, log.partition] = log.end_offset
 
     def run(self) -> None:
         """Raises OSError; then nothing may be taken as synced."""
@@ -53,6 +77,8 @@ class Checkpoint:
         if self.directories:
             self.files.sync_directory(self.directory)
         write_offsets(self.files, f"{self.directory}/{RECOVERY_POINTS}", self.recovery_points)
+        for path, content in self.sums:  # they say that what they are about was synced
+            self.write_aid(path, partial(write_at, self.files, path, 0, content))
 
     def leave_out(self, directory: str) -> None:
         """No aid is written into this directory any more; one that is being written is finished first."""
@@ -62,9 +88,16 @@ class Checkpoint:
     def write_aids(self) -> None:
         """Writes index entries and producer snapshots. One that cannot be written is left out, and said so."""
         for path, position, data in self.writes:
-            self.write_aid(path, partial(self.write_index, path, position, data))
+            self.write_aid(path, partial(write_at, self.files, path, position, data))
         for path, content in self.snapshots:
             self.write_aid(path, partial(self.write_snapshot, path, content))
+        for path in self.aids:
+            try:
+                self.files.sync_path(path)
+            except FileNotFoundError:
+                continue
+            except OSError as error:  # should a part of it be lost, its segment's sums will not match
+                logger.warning("%s is not synced: %s", path, error.strerror)
 
     def write_aid(self, path: str, write: Callable[[], None]) -> None:
         with self.lock:
@@ -74,14 +107,6 @@ class Checkpoint:
                 write()
             except OSError as error:
                 logger.warning("%s is not written, the next start has to do without: %s", path, error.strerror)
-
-    def write_index(self, path: str, position: int, data: bytes) -> None:
-        file = self.files.open(path, create=True, pinned=True)
-        try:
-            file.truncate(position)
-            file.write((data,), position)
-        finally:
-            file.close()
 
     def write_snapshot(self, path: str, content: bytes) -> None:
         replace_file(self.files, path, content, sync=False)

@@ -1,21 +1,28 @@
 """The small text files of a data directory, in Kafka's formats.
 
-*-offset-checkpoint         version 0, number of lines, then "topic partition offset" a line
+*-by-topic-id-checkpoint    version 1, number of lines, then "topic-id partition offset crc32c" per line; beside it, as
+                            `.copy`, the same again: what is damaged in the one is taken from the other
 leader-epoch-checkpoint     version 0, number of lines, then "epoch start-offset" a line
 partition.metadata          version: 0, topic_id: the id in URL-safe base64, crc32c: of the two lines before, in hexadecimal
 meta.properties             version=1, cluster.id, node.id, directory.id
 """
 
 import base64
+import logging
+from typing import NamedTuple
 
 from crc32c import crc32c
 
 from headwater.effects.files import Files, read_file, replace_file, write_file
 from headwater.storage.errors import FormatError
 
+logger = logging.getLogger(__name__)
+
+COPY_SUFFIX = ".copy"
 RECOVERY_POINTS = "recovery-point-by-topic-id-checkpoint"
 CLEAN_OFFSETS = "cleaner-offset-by-topic-id-checkpoint"
 LOG_STARTS = "log-start-by-topic-id-checkpoint"
+META_KEYS = ("cluster.id", "directory.id")
 CLEAN_SHUTDOWN = ".kafka_cleanshutdown"
 PARTITION_METADATA = "partition.metadata"
 CHECKSUM_KEY = "crc32c"
@@ -34,37 +41,74 @@ def uuid_bytes(text: str) -> bytes:
     return value
 
 
-def read_lines(files: Files, path: str) -> list[list[str]]:
-    """The entries of a checkpoint file as words; empty when it is missing or damaged: it only saves work."""
-    try:
-        lines = read_file(files, path).decode().splitlines()
-        count = int(lines[1])
-        entries = [line.split(" ") for line in lines[2:]]
-    except (FileNotFoundError, ValueError, IndexError):
-        return []
-    return entries if lines[0] == "0" and len(entries) == count else []
+class Offsets(NamedTuple):
+    """A checkpoint of offsets as {(topic id, partition): offset}. Of one that is not whole, what is missing is unknown."""
+
+    offsets: dict[tuple[bytes, int], int]
+    is_whole: bool
 
 
-def lines_content(entries: list[str]) -> bytes:
+def read_lines(files: Files, path: str) -> tuple[str, list[list[str]], bool]:
+    """A checkpoint file as its version, its entries as words, and whether none is missing.
+
+    Raises FileNotFoundError. Of a damaged file, what can be read; its version is then as it may be.
+    """
+    version, *lines = read_file(files, path).decode(errors="replace").splitlines() or [""]
+    entries = [line.split(" ") for line in lines[1:]]
+    return version, entries, bool(lines) and lines[0] == str(len(entries))
+
+
+def lines_content(entries: list[str], version: int = 0) -> bytes:
     """What `read_lines` reads back."""
-    return "\n".join(["0", str(len(entries)), *entries, ""]).encode()
+    return "\n".join([str(version), str(len(entries)), *entries, ""]).encode()
 
 
-def read_offsets(files: Files, path: str) -> dict[tuple[bytes, int], int]:
-    """A checkpoint of offsets as {(topic id, partition): offset}."""
-    offsets = {}
-    for words in read_lines(files, path):
+def read_offsets(files: Files, path: str) -> Offsets:
+    """What `write_offsets` wrote. Damage is logged; what the copy knows of it is taken from there. Raises OSError."""
+    offsets, is_whole, reason = read_offset_file(files, path)
+    if is_whole:
+        return Offsets(offsets, True)
+    copied, copy_is_whole, _ = read_offset_file(files, path + COPY_SUFFIX)
+    if not offsets and not copied and not copy_is_whole and not files.exists(path):
+        return Offsets({}, False)  # a new directory, or both are lost: its owner knows
+    rest = "its copy has the rest" if copy_is_whole else "its copy does not have all of the rest"
+    logger.error("%s is damaged: %s; %d entries are sound, %s", path, reason, len(offsets), rest)
+    return Offsets({**copied, **offsets}, copy_is_whole)
+
+
+def read_offset_file(files: Files, path: str) -> tuple[dict[tuple[bytes, int], int], bool, str]:
+    """The sound entries of one file, whether they are all, and why not."""
+    try:
+        version, entries, is_whole = read_lines(files, path)
+    except FileNotFoundError:
+        return {}, False, "it is missing"
+    offsets, bad = {}, 0
+    for words in entries:
         try:
-            topic_id, partition, offset = words
+            topic_id, partition, offset, *checksum = words
+            if version != "0" and checksum != [line_checksum(words[:3])]:  # earlier versions wrote none
+                raise ValueError("wrong checksum")
             offsets[uuid_bytes(topic_id), int(partition)] = int(offset)
         except ValueError:
-            return {}
-    return offsets
+            bad += 1
+    if version not in ("0", "1"):
+        return offsets, False, f"its version reads {version[:20]!r}"
+    return offsets, is_whole and not bad, f"{bad} of {len(entries)} lines" if bad else "lines are missing"
+
+
+def line_checksum(words: list[str]) -> str:
+    return f"{crc32c(' '.join(words).encode()):08x}"
 
 
 def write_offsets(files: Files, path: str, offsets: dict[tuple[bytes, int], int]) -> None:
-    lines = [f"{uuid_text(topic_id)} {partition} {offset}" for (topic_id, partition), offset in offsets.items()]
-    replace_file(files, path, lines_content(lines))
+    """Replaces a checkpoint, durably, and its copy. Raises OSError."""
+    lines = []
+    for (topic_id, partition), offset in offsets.items():
+        words = [uuid_text(topic_id), str(partition), str(offset)]
+        lines.append(" ".join([*words, line_checksum(words)]))
+    content = lines_content(lines, version=1)
+    replace_file(files, path, content)
+    replace_file(files, path + COPY_SUFFIX, content, sync=False)
 
 
 def read_topic_id(files: Files, directory: str) -> tuple[bytes | None, bool]:
@@ -110,6 +154,11 @@ def read_meta(files: Files, directory: str) -> dict[str, str] | None:
         raise FormatError(
             f"{path} has version {properties.get('version')!r}: it was written by a newer Headwater, or is no data "
             "directory; use the version that wrote it, or another directory"
+        )
+    missing = [key for key in META_KEYS if not properties.get(key)]
+    if "headwater.format" in properties and missing:
+        raise FormatError(
+            f"{path} is damaged: it has no {' and no '.join(missing)}; restore it from a copy, or choose another directory"
         )
     return properties
 

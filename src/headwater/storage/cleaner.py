@@ -39,7 +39,7 @@ from headwater.protocol.records import (
 )
 from headwater.protocol.varint import read_varint, varint
 from headwater.storage.producers import AbortedTransaction
-from headwater.storage.segment import RELATIVE_OFFSET_MAX, Segment
+from headwater.storage.segment import RELATIVE_OFFSET_MAX, SEGMENT_SUFFIXES, Segment
 from headwater.storage.swaps import CLEANING_DIRECTORY
 
 DELETE_HORIZON = 0x40
@@ -216,13 +216,15 @@ class Cleaning:
         self.finish(target, group)
 
     def finish(self, target: Segment, group: list[Segment]) -> None:
+        target.end_offset = self.ends[self.segments.index(group[-1])]  # whatever is left of it
         for source in group:
             index = source.aborted_transactions()
             for entry in index.ending_from(0) if index is not None else ():
                 target.note_aborted(entry)
         target.write_indexes()
+        target.write_sums()
         target.file.sync()
-        for suffix in (".index", ".timeindex", ".txnindex"):
+        for suffix in SEGMENT_SUFFIXES[1:]:
             if self.files.exists(target.path + suffix):
                 self.files.sync_path(target.path + suffix)
         self.result.groups.append(CleanedGroup([segment.base_offset for segment in group], target.size))

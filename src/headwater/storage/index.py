@@ -6,9 +6,9 @@
                 offset (8) of an aborted transaction whose marker is in the segment, by last offset
 
 Entries lie in memory as arrays. The first two are sparse, are written at checkpoints and when the segment is sealed, and
-only speed up look-ups: the log is the truth. So a file that is missing, cut or out of order is left aside and the index
-is built anew, and a look-up checks that the batch at the position is the one the entry speaks of. An aborted
-transaction is written when its marker is, and synced with the segment.
+only speed up look-ups: the log is the truth. So what the segment's sums (`sums.py`) do not vouch for is built again from
+the log, and a look-up checks that the batch at the position is the one that the entry is about. An aborted transaction is
+written when its marker is, and synced with the segment.
 """
 
 import struct
@@ -17,6 +17,8 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from itertools import pairwise
+
+from crc32c import crc32c
 
 from headwater.effects.files import Files, read_file
 from headwater.storage.producers import AbortedTransaction
@@ -31,12 +33,13 @@ LITTLE_ENDIAN = sys.byteorder == "little"
 class OffsetIndex:
     """From an offset to the position of a batch at or before it."""
 
-    __slots__ = ("entries_written", "offsets", "positions")
+    __slots__ = ("crc", "entries_written", "offsets", "positions")
 
     def __init__(self) -> None:
         self.offsets = array("I")
         self.positions = array("I")
         self.entries_written = 0
+        self.crc = 0  # of the entries that are in the file
 
     def append(self, relative_offset: int, position: int) -> None:
         self.offsets.append(relative_offset)
@@ -56,18 +59,24 @@ class OffsetIndex:
         """Forgets the entries of batches at or behind `position`."""
         at = bisect_left(self.positions, position)
         del self.offsets[at:], self.positions[at:]
-        self.entries_written = min(self.entries_written, at)
+        if at < self.entries_written:
+            self.entries_written, self.crc = at, crc32c(self.entry_bytes(0, at))
 
     def unwritten(self) -> tuple[int, bytes]:
         """Where the entries that are not in the file yet go, and their bytes."""
         start = self.entries_written
-        words = array("I", bytes(4 * 2 * (len(self.offsets) - start)))
-        words[0::2] = self.offsets[start:]
-        words[1::2] = self.positions[start:]
+        content = self.entry_bytes(start, len(self.offsets))
+        self.crc = crc32c(content, self.crc)
+        self.entries_written = len(self.offsets)
+        return start * OFFSET_ENTRY_BYTES, content
+
+    def entry_bytes(self, start: int, end: int) -> bytes:
+        words = array("I", bytes(4 * 2 * (end - start)))
+        words[0::2] = self.offsets[start:end]
+        words[1::2] = self.positions[start:end]
         if LITTLE_ENDIAN:
             words.byteswap()
-        self.entries_written = len(self.offsets)
-        return start * OFFSET_ENTRY_BYTES, words.tobytes()
+        return words.tobytes()
 
     def load(self, content: bytes, log_size: int) -> bool:
         """Takes a file's entries; False, and nothing taken, when they cannot be a sound index of this log."""
@@ -86,19 +95,20 @@ class OffsetIndex:
         if positions and positions[-1] >= log_size:
             return False
         self.offsets, self.positions = offsets, positions
-        self.entries_written = len(offsets)
+        self.entries_written, self.crc = len(offsets), crc32c(content)
         return True
 
 
 class TimeIndex:
     """From a timestamp to an offset before which no record is that late."""
 
-    __slots__ = ("entries_written", "offsets", "timestamps")
+    __slots__ = ("crc", "entries_written", "offsets", "timestamps")
 
     def __init__(self) -> None:
         self.timestamps = array("q")
         self.offsets = array("I")
         self.entries_written = 0
+        self.crc = 0  # of the entries that are in the file
 
     def maybe_append(self, timestamp: int, relative_offset: int) -> None:
         """Adds an entry if it is later than the last one."""
@@ -115,13 +125,20 @@ class TimeIndex:
         """Forgets the entries at or behind `relative_offset`."""
         at = bisect_left(self.offsets, relative_offset)
         del self.timestamps[at:], self.offsets[at:]
-        self.entries_written = min(self.entries_written, at)
+        if at < self.entries_written:
+            self.entries_written, self.crc = at, crc32c(self.entry_bytes(0, at))
 
     def unwritten(self) -> tuple[int, bytes]:
+        """Where the entries that are not in the file yet go, and their bytes."""
         start = self.entries_written
-        entries = zip(self.timestamps[start:], self.offsets[start:], strict=True)
+        content = self.entry_bytes(start, len(self.offsets))
+        self.crc = crc32c(content, self.crc)
         self.entries_written = len(self.offsets)
-        return start * TIME_ENTRY.size, b"".join(TIME_ENTRY.pack(*entry) for entry in entries)
+        return start * TIME_ENTRY.size, content
+
+    def entry_bytes(self, start: int, end: int) -> bytes:
+        entries = zip(self.timestamps[start:end], self.offsets[start:end], strict=True)
+        return b"".join(TIME_ENTRY.pack(*entry) for entry in entries)
 
     def load(self, content: bytes, next_relative_offset: int) -> bool:
         if len(content) % TIME_ENTRY.size:
@@ -133,22 +150,24 @@ class TimeIndex:
             return False
         self.timestamps = array("q", [timestamp for timestamp, _ in entries])
         self.offsets = array("I", [offset for _, offset in entries])
-        self.entries_written = len(entries)
+        self.entries_written, self.crc = len(entries), crc32c(content)
         return True
 
 
 class TransactionIndex:
     """The aborted transactions whose markers lie in one segment."""
 
-    __slots__ = ("columns",)
+    __slots__ = ("columns", "crc")
 
     def __init__(self) -> None:
+        self.crc = 0  # of all entries, as they are in the file
         self.columns = tuple(array("q") for _ in AbortedTransaction._fields)
 
     def __len__(self) -> int:
         return len(self.columns[0])
 
     def append(self, aborted: AbortedTransaction) -> None:
+        self.crc = crc32c(ABORTED_ENTRY.pack(ABORTED_VERSION, *aborted), self.crc)
         for column, value in zip(self.columns, aborted, strict=True):
             column.append(value)
 
@@ -163,8 +182,11 @@ class TransactionIndex:
     def truncate(self, offset: int) -> None:
         """Forgets those whose marker is at or behind `offset`."""
         at = bisect_left(self.columns[2], offset)
-        for column in self.columns:
-            del column[at:]
+        if at < len(self):
+            for column in self.columns:
+                del column[at:]
+            entries = (ABORTED_ENTRY.pack(ABORTED_VERSION, *self.entry(n)) for n in range(at))
+            self.crc = crc32c(b"".join(entries))
 
     def load(self, content: bytes) -> bool:
         """Takes a file's entries up to the first that cannot be sound; False if there is one, or a part of one."""

@@ -16,21 +16,21 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from headwater.effects.buffers import Buffer
-from headwater.effects.files import Files, read_file, replace_file, write_file
-from headwater.protocol.errors import ProtocolError
+from headwater.effects.files import Files, replace_file, write_file
 from headwater.protocol.records import (
     BatchHeader,
     marker_of,
     patch_base_offset,
     patch_leader_epoch,
 )
-from headwater.storage.checkpoints import lines_content, read_lines, write_topic_id
+from headwater.storage.checkpoints import lines_content, write_topic_id
 from headwater.storage.config import LogConfig
-from headwater.storage.errors import OffsetOutOfRangeError
+from headwater.storage.errors import DamagedLogError, OffsetOutOfRangeError
 from headwater.storage.index import TransactionIndex
 from headwater.storage.producers import AbortedTransaction, ProducerStates
-from headwater.storage.segment import Segment, segment_name
-from headwater.storage.swaps import begin_swap, complete_swap, finish_swaps
+from headwater.storage.recovery import DamagedRange, LogRecovery
+from headwater.storage.segment import SEGMENT_SUFFIXES, Segment, segment_name
+from headwater.storage.swaps import begin_swap, complete_swap
 
 logger = logging.getLogger(__name__)
 SNAPSHOTS_KEPT = 2
@@ -89,6 +89,8 @@ class Log:
         self.stable = LogMark(-1, None, 0)  # where the first open transaction was found last
         self.recovery_point = 0
         self.loaded_end_offset = 0  # where the segments on disk ended at the start
+        self.recovery: LogRecovery | None = None  # until the journal has been read
+        self.damages: list[DamagedRange] = []
         self.epochs: list[tuple[int, int]] = []  # (leader epoch, its first offset)
         self.producers = ProducerStates()
         self.on_disk = False
@@ -98,98 +100,24 @@ class Log:
 
     # -- loading
 
-    def load(self, recovery_point: int, start_offset: int) -> None:
-        """Takes the segments on disk; what lies at or above the recovery point is checked and, where torn, cut off."""
-        names = finish_swaps(self.files, self.directory)
-        bases = sorted(int(name[:-4]) for name in names if name.endswith(".log") and name[:-4].isdigit())
-        self.on_disk = True
-        self.end_offset = self.recovery_point = recovery_point
-        for base in bases:
-            self.add_segment(Segment(self.files, self.directory, base))
-        self.start_offset = max(start_offset, bases[0] if bases else 0)
-        self.load_epochs()
-        self.recover_segments(recovery_point)
-        self.loaded_end_offset = self.end_offset
-        self.load_producers(names)
+    def load(self, recovery_point: int | None, start_offset: int | None) -> None:
+        """Loads what is on disk (`recovery.py`). None stands for a point that is not known any more. Raises OSError."""
+        self.recovery = LogRecovery(self)
+        self.recovery.load(recovery_point, start_offset)
 
-    def recover_segments(self, recovery_point: int) -> None:
-        for position, segment in enumerate(self.segments):
-            is_last = position == len(self.segments) - 1
-            next_base = None if is_last else self.segments[position + 1].base_offset
-            if not is_last and next_base is not None and next_base <= recovery_point:
-                continue
-            # Behind the recovery point nothing is known to be synced, neither content nor names.
-            self.unsynced_segments.add(segment)
-            self.names_unsynced = True
-            end = segment.base_offset
-            for header in segment.recover(recovery_point, self.config.index_interval_bytes):
-                end = header.next_offset
-                self.note_epoch(header.leader_epoch, header.base_offset)
-            self.end_offset = max(end, segment.base_offset)
-            if next_base is not None and end != next_base:
-                self.drop_segments_from(position + 1)
-                return
+    def load_missing(self, recovery_point: int, start_offset: int | None) -> None:
+        """There is no directory: the log was never written, or it is gone as a whole."""
+        self.recovery = LogRecovery(self)
+        self.recovery_point = self.end_offset = recovery_point
+        if recovery_point:
+            self.recovery.find_start(start_offset)
 
     def finish_recovery(self) -> None:
-        """To be called when the journal has nothing more for this log: what is there now is all there is."""
-        if self.end_offset < self.start_offset:
-            self.start_anew(self.start_offset)
+        """To be called when the journal has nothing more for this log. Raises OSError."""
+        if self.recovery is not None:
+            self.recovery.finish()
+            self.recovery = None
         self.become_durable(self.mark())
-
-    def drop_segments_from(self, position: int) -> None:
-        """Removes segments behind one that was cut: their records do not follow it."""
-        for segment in self.segments[position:]:
-            logger.warning("%s.log: removed, the log ends before it", segment.path)
-            segment.remove()
-        del self.segments[position:], self.base_offsets[position:]
-        self.names_unsynced = True
-
-    def start_anew(self, offset: int) -> None:
-        """Leaves an empty log that begins at `offset`."""
-        for segment in self.segments:
-            segment.remove()
-        self.segments.clear()
-        self.base_offsets.clear()
-        self.unsynced_segments.clear()
-        self.start_offset = self.end_offset = offset
-        self.epochs.clear()
-        self.names_unsynced = True
-
-    def load_epochs(self) -> None:
-        for words in read_lines(self.files, f"{self.directory}/leader-epoch-checkpoint"):
-            if len(words) == 2 and all(word.isdigit() for word in words):
-                self.epochs.append((int(words[0]), int(words[1])))
-
-    def load_producers(self, names: list[str]) -> None:
-        """The newest sound snapshot, then the headers of the batches behind it.
-
-        A snapshot behind the recovery point may tell of batches that a crash has replaced by others: it goes, for good.
-        """
-        snapshots = sorted(int(name[:-9]) for name in names if name.endswith(".snapshot"))
-        unproved = [offset for offset in snapshots if offset > self.recovery_point]
-        for offset in unproved:
-            self.files.remove(f"{self.directory}/{segment_name(offset)}.snapshot")
-        if unproved:
-            self.files.sync_directory(self.directory)
-        start = self.base_offsets[0] if self.base_offsets else self.end_offset
-        offset = start
-        # One below the first segment is of no use: what follows its missing batches would look like a gap.
-        for candidate in reversed([o for o in snapshots if start <= o <= min(self.recovery_point, self.end_offset)]):
-            path = f"{self.directory}/{segment_name(candidate)}.snapshot"
-            try:
-                self.producers = ProducerStates.from_snapshot(read_file(self.files, path))
-            except ProtocolError as error:
-                logger.warning("%s is left aside: %s", path, error)
-                continue
-            offset = candidate
-            break
-        unsynced = [segment for segment in self.segments if segment in self.unsynced_segments]
-        are_sound = [segment.forget_aborted(self.recovery_point) for segment in unsynced]
-        if not all(are_sound):
-            self.rebuild_aborted()
-        for header, segment, position in self.batches_from(offset):
-            if header.producer_id >= 0:
-                self.note_recovered(header, segment, segment.read_batch(header, position) if header.is_control else b"")
 
     def note_recovered(self, header: BatchHeader, segment: Segment, batch: Buffer) -> None:
         """Takes a batch that is on disk into the producers' state; `batch` is only looked at where it is a marker."""
@@ -210,14 +138,20 @@ class Log:
         self.names_unsynced = True  # its index may be a new file
 
     def batches_from(self, offset: int) -> Iterator[tuple[BatchHeader, Segment, int]]:
-        """The header of every batch from the one that holds `offset` on, its segment and its position there."""
+        """The header of every batch from the one that holds `offset` on, its segment and its position there.
+
+        Of a damaged segment, those before the damage.
+        """
         for segment in self.segments[max(0, bisect_right(self.base_offsets, offset) - 1) :]:
-            self.ensure_index(segment)
-            found = segment.locate(offset, segment.size)
-            if found is not None:
-                for header, position in segment.scan(found[1], segment.size):
-                    if header.base_offset >= offset:
-                        yield header, segment, position
+            try:
+                self.ensure_index(segment)
+                found = segment.locate(offset, segment.size)
+                if found is not None:
+                    for header, position in segment.scan(found[1], segment.size):
+                        if header.base_offset >= offset:
+                            yield header, segment, position
+            except DamagedLogError:  # it has been logged
+                continue
 
     # -- appending
 
@@ -268,6 +202,8 @@ class Log:
 
     def append_recovered(self, batch: memoryview, header: BatchHeader) -> None:
         """Appends a batch from the journal as it is."""
+        if self.recovery is not None:
+            self.recovery.begin_segment()
         segment = self.segments[-1] if self.segments else self.first_segment()
         if segment.size and segment.should_roll(len(batch), header.last_offset, header.max_timestamp, self.config):
             segment = self.roll()
@@ -287,6 +223,10 @@ class Log:
         return self.new_segment()
 
     def new_segment(self) -> Segment:
+        path = f"{self.directory}/{segment_name(self.end_offset)}"
+        for suffix in SEGMENT_SUFFIXES[1:]:
+            if self.files.exists(path + suffix):  # of a segment whose removal was interrupted
+                self.files.remove(path + suffix)
         segment = Segment(self.files, self.directory, self.end_offset, create=True)
         if segment.size:
             segment.file.truncate(0)
@@ -304,9 +244,8 @@ class Log:
         sealed = self.segments[-1]
         sealed.write_indexes()
         sealed.unload_indexes()
-        if self.producers.entries:
-            replace_file(self.files, *self.snapshot_file(), sync=False)
-            remove_old_snapshots(self.files, self.directory)
+        replace_file(self.files, *self.snapshot_file(), sync=False)
+        remove_old_snapshots(self.files, self.directory)
         return self.new_segment()
 
     def snapshot_file(self) -> tuple[str, bytes]:
@@ -380,6 +319,8 @@ class Log:
         """What `read` reads, up to `end`, with the number of the segment and the position in it."""
         if offset < self.start_offset or offset > self.end_offset:
             raise OffsetOutOfRangeError(f"offset {offset} is not in {self.start_offset} to {self.end_offset}")
+        if self.damages:
+            self.check_damage(offset)
         if offset >= end.offset or (size_max <= 0 and not at_least_one):
             return b"", 0, 0
         first = max(0, bisect_right(self.base_offsets, offset) - 1)
@@ -395,6 +336,12 @@ class Log:
             if segment is end.segment:
                 break
         return b"", 0, 0
+
+    def check_damage(self, offset: int) -> None:
+        """Raises DamagedLogError for an offset whose record is known to be gone."""
+        for start, end in self.damages:
+            if start <= offset < end:
+                raise DamagedLogError(f"{self.directory}: the records of the offsets {start} to {end - 1} are gone")
 
     def aborted_transactions(self, offset: int, at: int, position: int) -> list[AbortedTransaction]:
         """Those that may have records from `offset` to a position in the segment number `at` (TransactionIndex.java)."""
@@ -468,30 +415,43 @@ class Log:
 
     def max_timestamp(self) -> TimestampOffset:
         """The latest record by its timestamp, the first of equals."""
-        best: Segment | None = None
+        best = TimestampOffset(-1, -1)
         for segment in self.segments:
             self.ensure_index(segment)
-            if segment.size and (best is None or segment.max_timestamp > best.max_timestamp):
-                best = segment
-        if best is None or best.max_timestamp < 0:
-            return TimestampOffset(-1, -1)
-        found = best.locate(max(best.max_timestamp_offset, self.start_offset), best.size)
-        if found is None:
-            return TimestampOffset(-1, -1)
-        header, position = found
-        for record in best.records(header, position):
-            if record.timestamp == best.max_timestamp:
-                return TimestampOffset(record.timestamp, record.offset)
-        return TimestampOffset(best.max_timestamp, best.max_timestamp_offset)
+            if segment.is_damaged:
+                raise DamagedLogError(f"{segment.path}.log is damaged: its latest record is not known")
+            if segment.max_timestamp > best.timestamp:
+                found = segment.latest_record(self.start_offset)
+                if found is not None and found[0] > best.timestamp:
+                    best = TimestampOffset(*found)
+        return best
 
     def ensure_index(self, segment: Segment) -> None:
         """Loads the indexes of a sealed segment on first use; only a few stay in memory."""
         if segment.index_loaded:
             return
-        segment.load_indexes()
+        if not segment.load_indexes() and not segment.is_damaged:
+            self.keep_indexes(segment)
         self.sealed_in_memory.append(segment)
         if len(self.sealed_in_memory) > SEALED_INDEXES_KEPT:
             self.sealed_in_memory.popleft().unload_indexes()
+
+    def load_indexes(self) -> None:
+        """Loads the indexes of all segments once: those that cannot be used are built now, and kept."""
+        for segment in self.segments:
+            self.ensure_index(segment)
+
+    def keep_indexes(self, segment: Segment) -> None:
+        """Writes indexes that had to be built from the log, so that it is not done again."""
+        if segment.has_no_sums:  # nothing else knows of a gap that compaction has left
+            segment.end_offset = self.base_offsets[bisect_right(self.base_offsets, segment.base_offset)]
+        try:
+            segment.truncate_index_files()
+            segment.write_indexes()
+            if segment.end_offset <= self.recovery_point:
+                segment.write_sums()
+        except OSError as error:
+            logger.warning("%s: its indexes cannot be written: %s", segment.path, error)
 
     def end_offset_for_epoch(self, epoch: int) -> tuple[int, int]:
         """The largest epoch at or below `epoch` and where it ends (OffsetForLeaderEpoch); -1, -1 for none."""
@@ -521,10 +481,12 @@ class Log:
         for position, segment in enumerate(self.segments):
             is_last = position == len(self.segments) - 1
             end = self.end_offset if is_last else self.segments[position + 1].base_offset
+            self.ensure_index(segment)
+            if segment.is_damaged:  # how old it is cannot be known, and somebody may want to rescue it
+                break
             if not segment.size and not is_last:  # compaction has left nothing of it
                 offset = end
                 continue
-            self.ensure_index(segment)
             age_ms = now_ms - segment.max_timestamp if segment.max_timestamp >= 0 else -1
             too_old = self.config.retention_ms >= 0 and age_ms > self.config.retention_ms
             too_much = not is_last and surplus >= segment.size and surplus > 0

@@ -3,6 +3,8 @@
 import logging
 from collections.abc import Iterator
 
+from crc32c import crc32c
+
 from headwater.effects.buffers import Buffer
 from headwater.effects.files import File, Files
 from headwater.protocol.errors import ProtocolError
@@ -18,20 +20,40 @@ from headwater.protocol.records import (
 )
 from headwater.storage.config import LogConfig
 from headwater.storage.errors import DamagedLogError
-from headwater.storage.index import ABORTED_ENTRY, ABORTED_VERSION, OffsetIndex, TimeIndex, TransactionIndex, load_file
+from headwater.storage.index import (
+    ABORTED_ENTRY,
+    ABORTED_VERSION,
+    OFFSET_ENTRY_BYTES,
+    TIME_ENTRY,
+    OffsetIndex,
+    TimeIndex,
+    TransactionIndex,
+    load_file,
+)
 from headwater.storage.producers import AbortedTransaction
+from headwater.storage.sums import SUMS_SUFFIX, SegmentSums, read_sums
 
 logger = logging.getLogger(__name__)
 
-SEGMENT_SUFFIXES = (".log", ".index", ".timeindex", ".txnindex")
+SEGMENT_SUFFIXES = (".log", ".index", ".timeindex", ".txnindex", SUMS_SUFFIX)
 RELATIVE_OFFSET_MAX = 2**31 - 1
 SCAN_BYTES = 4096 + HEADER_BYTES
 RECOVERY_CHUNK_BYTES = 1 << 20
+REBUILT_INTERVAL_BYTES = 4096  # between entries of an index that is built again
 
 
 def can_be_batch(header: BatchHeader, room: int) -> bool:
     """Whether a header's format and length can be those of a batch in the next `room` bytes."""
     return header.magic == 2 and HEADER_BYTES <= header.length + LOG_OVERHEAD <= room
+
+
+def write_at(files: Files, path: str, position: int, data: bytes) -> None:
+    """Writes a part of an auxiliary file, from any thread. Raises OSError."""
+    file = files.open(path, create=True, pinned=True)
+    try:
+        file.write((data,), position)
+    finally:
+        file.close()
 
 
 def segment_name(base_offset: int) -> str:
@@ -46,9 +68,11 @@ class Segment:
         "aborted_changed",
         "base_offset",
         "bytes_since_index_entry",
+        "end_offset",
         "file",
         "files",
         "first_timestamp",
+        "has_no_sums",
         "index",
         "index_loaded",
         "is_damaged",
@@ -56,6 +80,7 @@ class Segment:
         "max_timestamp_offset",
         "path",
         "size",
+        "sums",
         "time_index",
     )
 
@@ -67,6 +92,9 @@ class Segment:
         self.path = f"{directory}/{segment_name(base_offset)}"
         self.file: File = files.open(self.path + ".log" + suffix, create=create)
         self.size = self.file.size()
+        self.end_offset = base_offset  # behind the last record; of a sealed one, known with its indexes
+        self.sums: SegmentSums | None = None  # what vouches for the index files
+        self.has_no_sums = create  # nothing was found
         self.index = OffsetIndex()
         self.time_index = TimeIndex()
         self.bytes_since_index_entry = 0
@@ -96,17 +124,25 @@ class Segment:
             self.bytes_since_index_entry = 0
         self.bytes_since_index_entry += size
         self.size += size
+        self.end_offset = last_offset + 1
 
     def aborted_transactions(self) -> TransactionIndex | None:
-        """Those whose markers are here; None when the file is damaged and they have to be found anew."""
+        """Those whose markers are here; None when the file is damaged and they have to be found again."""
         if self.aborted is None:
-            index = TransactionIndex()
-            content = load_file(self.files, self.path + ".txnindex")
-            if content is not None and not index.load(content):
-                logger.warning("%s.txnindex is damaged: building it anew", self.path)
+            index, content = TransactionIndex(), load_file(self.files, self.path + ".txnindex") or b""
+            if not self.vouches_for_aborted(content) or not index.load(content):
+                logger.warning("%s.txnindex is damaged: building it again", self.path)
                 return None
             self.aborted = index
         return self.aborted
+
+    def vouches_for_aborted(self, content: bytes) -> bool:
+        """Whether a `.txnindex` begins with what a checkpoint knew of it; more may have come since."""
+        sums = self.known_sums()
+        if sums is None:
+            return True
+        size = sums.aborted_entries * ABORTED_ENTRY.size
+        return len(content) >= size and crc32c(content[:size]) == sums.aborted_crc
 
     def note_aborted(self, aborted: AbortedTransaction) -> None:
         """Writes an aborted transaction, whose marker comes next. Raises OSError; then nothing has changed."""
@@ -126,11 +162,11 @@ class Segment:
 
     def forget_aborted(self, offset: int) -> bool:
         """Forgets the aborted transactions whose marker is at or behind `offset`; False when the file is damaged."""
-        content = load_file(self.files, self.path + ".txnindex")
+        content = load_file(self.files, self.path + ".txnindex") or b""
         self.aborted = TransactionIndex()
-        if content is None:
-            return True
-        is_sound = self.aborted.load(content)
+        is_sound = self.vouches_for_aborted(content) and self.aborted.load(content)
+        if not content:
+            return is_sound
         self.aborted.truncate(offset)
         file = self.files.open(self.path + ".txnindex", create=True)
         file.truncate(len(self.aborted) * ABORTED_ENTRY.size)
@@ -196,8 +232,8 @@ class Segment:
             return position
         if position >= limit:
             return self.position_below(limit)
-        logger.warning("index of %s does not match its log: building it anew", self.path)
-        self.rebuild_index(OffsetIndex(), 4096)
+        logger.warning("%s.index does not match its log: building it again", self.path)
+        self.rebuild_index()
         entry = self.index.floor(offset - self.base_offset)
         return entry[1] if entry is not None else 0
 
@@ -213,15 +249,28 @@ class Segment:
         below = [p for p in self.index.positions[-64:] if p < limit]
         return below[-1] if below else 0
 
-    def rebuild_index(self, index: OffsetIndex, interval: int) -> None:
-        """Builds the indexes from the batches' headers, as far as they are whole."""
-        size = self.size
-        self.index, self.time_index = index, TimeIndex()
+    def rebuild_index(self, interval: int = REBUILT_INTERVAL_BYTES) -> None:
+        """Builds the indexes again from the batches' headers, up to the first that is damaged."""
+        size, sums = self.size, self.known_sums()
+        self.reset_indexes()
+        self.extend_indexes(size, interval)
+        if sums is not None and sums.size == size:
+            self.end_offset = sums.end_offset  # compaction may have left a gap after the last batch
+
+    def reset_indexes(self) -> None:
+        self.index, self.time_index, self.index_loaded = OffsetIndex(), TimeIndex(), True
         self.size = self.bytes_since_index_entry = 0
         self.max_timestamp = self.max_timestamp_offset = self.first_timestamp = -1
-        for header, _ in self.scan(0, size):
-            self.note(header.base_offset, header.last_offset, header.max_timestamp, header.size_bytes, interval)
-        self.size = size
+
+    def extend_indexes(self, size: int, interval: int) -> None:
+        """Takes the batches from `self.size` to `size` into the indexes."""
+        try:
+            for header, _ in self.scan(self.size, size):
+                self.note(header.base_offset, header.last_offset, header.max_timestamp, header.size_bytes, interval)
+        except DamagedLogError:  # it has been logged; whoever reads there is told
+            pass
+        finally:
+            self.size = size
 
     def scan(self, position: int, limit: int) -> Iterator[tuple[BatchHeader, int]]:
         """Each batch's header and position from `position` on; raises DamagedLogError where there is none."""
@@ -254,6 +303,29 @@ class Segment:
                     return record.timestamp, record.offset
         return None
 
+    def latest_record(self, start_offset: int) -> tuple[int, int] | None:
+        """The record with the greatest timestamp at or after `start_offset`, the first of equals: (timestamp, offset)."""
+        found = self.locate(max(start_offset, self.max_timestamp_offset), self.size)
+        if found is None or found[0].base_offset < start_offset or self.max_timestamp_offset < start_offset:
+            return self.latest_record_from(start_offset)
+        return self.latest_in(*found, start_offset)
+
+    def latest_record_from(self, start_offset: int) -> tuple[int, int] | None:
+        """As `latest_record`, where the segment's own latest record lies below the start: by reading on from there."""
+        best = None
+        found = self.locate(start_offset, self.size)
+        for header, position in self.scan(found[1], self.size) if found is not None else ():
+            if best is None or header.max_timestamp > best[0]:
+                latest = self.latest_in(header, position, start_offset)
+                if latest is not None and (best is None or latest[0] > best[0]):
+                    best = latest
+        return best
+
+    def latest_in(self, header: BatchHeader, position: int, start_offset: int) -> tuple[int, int] | None:
+        times = [(r.timestamp, -r.offset) for r in self.records(header, position) if r.offset >= start_offset]
+        timestamp, offset = max(times, default=(-1, 0))
+        return (timestamp, -offset) if timestamp >= 0 else None
+
     def records(self, header: BatchHeader, position: int) -> Iterator[Record]:
         """The records of a batch. Raises DamagedLogError where they cannot be read."""
         try:
@@ -261,42 +333,66 @@ class Segment:
         except ProtocolError as error:
             raise self.damaged_at(position) from error
 
-    def load_indexes(self) -> None:
-        """Takes the index files; what is missing or unsound is built anew from the log."""
-        if not self.take_index_files():
-            logger.info("indexes of %s are missing or unsound: building them anew", self.path)
-            self.rebuild_index(OffsetIndex(), 4096)
+    def known_sums(self) -> SegmentSums | None:
+        """What a checkpoint, or the roll in this life, knew of the segment; None where nothing does."""
+        if self.sums is None and not self.has_no_sums:
+            self.sums = read_sums(self.files, self.path)
+            self.has_no_sums = self.sums is None
+        return self.sums
 
-    def take_index_files(self) -> bool:
-        """Takes the index files as they are; False, and empty indexes, when they are missing or cannot be sound."""
-        self.index, self.time_index, self.index_loaded = OffsetIndex(), TimeIndex(), True
-        content = load_file(self.files, self.path + ".index")
-        times = load_file(self.files, self.path + ".timeindex")
+    def load_indexes(self) -> bool:
+        """Loads the indexes of a sealed segment; False where some of them had to be built from the log."""
+        size = self.size
+        if self.load_vouched(size):
+            if self.size == size:
+                return True
+            self.extend_indexes(size, REBUILT_INTERVAL_BYTES)
+            return False
+        level = logging.INFO if self.known_sums() is None else logging.WARNING
+        logger.log(level, "%s: the indexes are missing or not what they were: building them again", self.path)
+        self.size = size
+        self.rebuild_index()
+        return False
+
+    def load_vouched(self, size: int) -> bool:
+        """Loads what the sums vouch for; False, and empty indexes, where the files are not that.
+
+        `self.size` is then where the log goes on that the indexes do not know yet.
+        """
+        sums = self.known_sums()
+        self.reset_indexes()
+        if sums is None or sums.size > size:
+            return False
+        content = load_file(self.files, self.path + ".index") or b""
+        times = load_file(self.files, self.path + ".timeindex") or b""
+        content = content[: sums.index_entries * OFFSET_ENTRY_BYTES]
+        times = times[: sums.time_entries * TIME_ENTRY.size]
+        if crc32c(content) != sums.index_crc or crc32c(times) != sums.time_crc:
+            return False
         index, time_index = OffsetIndex(), TimeIndex()
-        if content is None or times is None or not index.load(content, self.size):
+        if not index.load(content, size) or not time_index.load(times, RELATIVE_OFFSET_MAX):
             return False
-        if not time_index.load(times, RELATIVE_OFFSET_MAX):
-            return False
+        if len(index.offsets) and not self.entry_is_true(index.offsets[-1], index.positions[-1]):
+            return False  # of another log than the one that they lie beside
         self.index, self.time_index = index, time_index
-        if time_index.timestamps:
-            self.max_timestamp = time_index.timestamps[-1]
-            self.max_timestamp_offset = self.base_offset + time_index.offsets[-1]
-        if self.size >= HEADER_BYTES:
+        self.size, self.end_offset = sums.size, sums.end_offset
+        self.max_timestamp, self.max_timestamp_offset = sums.max_timestamp, sums.max_timestamp_offset
+        if size >= HEADER_BYTES:
             self.first_timestamp = read_header(self.file.read(HEADER_BYTES, 0)).max_timestamp
         return True
 
     def recover(self, checked_below: int, interval: int) -> Iterator[BatchHeader]:
-        """Takes the batches behind the last index entry, and yields them; the file ends behind the last sound one.
+        """Finds the end of the segment, and yields the batches that no checkpoint knew; `self.size` is the sound part.
 
         Batches that begin at or above the offset `checked_below` may never have been synced: they are read whole and
-        checked by their CRC, and so is their order. The rest of the file from the first bad byte on is cut off.
+        checked by their CRC, and so is their order. What follows the first bad byte stays in the file.
         """
         total = self.size
-        self.take_index_files()
-        start = self.recovery_start(checked_below)
-        self.index.truncate(start)
-        self.size, self.bytes_since_index_entry = start, interval + 1 if start else 0
-        expected = -1
+        sums = self.known_sums()
+        if sums is None or sums.end_offset > checked_below or not self.load_vouched(total):
+            self.reset_indexes()
+            self.end_offset = self.base_offset
+        self.truncate_index_files()
         chunk, chunk_at = b"", 0
         while self.size < total:
             at = self.size - chunk_at
@@ -313,47 +409,71 @@ class Segment:
                     check_batch(memoryview(chunk)[: at + size], at)
             except ProtocolError:
                 break
-            if header.base_offset < max(expected, self.base_offset) or header.last_offset_delta < 0:
+            if header.base_offset < self.end_offset or header.last_offset_delta < 0:
                 break
-            expected = header.next_offset
             self.note(header.base_offset, header.last_offset, header.max_timestamp, size, interval)
             yield header
-        if self.size < total:
-            logger.warning("%s.log: cut %d bytes that were never acknowledged", self.path, total - self.size)
-            self.file.truncate(self.size)
-            # What was cut must not come back under what is appended next, should a crash undo the cut.
-            self.file.sync()
 
-    def recovery_start(self, checked_below: int) -> int:
-        """The position of the last batch that an index entry below `checked_below` truthfully names."""
-        entry = self.index.floor(checked_below - 1 - self.base_offset) if checked_below > self.base_offset else None
-        if entry is not None and entry[1] < self.size and self.entry_is_true(*entry):
-            self.time_index.truncate(entry[0])
-            if self.time_index.timestamps:
-                self.max_timestamp = self.time_index.timestamps[-1]
-                self.max_timestamp_offset = self.base_offset + self.time_index.offsets[-1]
-            else:
-                self.max_timestamp = self.max_timestamp_offset = -1
-            return entry[1]
-        self.time_index.truncate(0)
-        self.max_timestamp = self.max_timestamp_offset = self.first_timestamp = -1
-        return 0
+    def cut(self) -> None:
+        """Ends the file where the sound part ends."""
+        logger.warning("%s.log: cut %d bytes that were never acknowledged", self.path, self.file.size() - self.size)
+        self.file.truncate(self.size)
+        # What was cut must not come back under what is appended next, should a crash undo the cut.
+        self.file.sync()
+
+    def truncate_index_files(self) -> None:
+        """Cuts off what the index files have beyond the loaded entries: writes go on from there."""
+        for path, size in (
+            (self.path + ".index", len(self.index.offsets) * OFFSET_ENTRY_BYTES),
+            (self.path + ".timeindex", len(self.time_index.offsets) * TIME_ENTRY.size),
+        ):
+            if self.files.exists(path):
+                file = self.files.open(path)
+                if file.size() > size:
+                    file.truncate(size)
+                file.close()
 
     def index_writes(self) -> list[tuple[str, int, bytes]]:
-        """What has to be written so that the index files are complete: (path, position, bytes)."""
+        """What has to be written so that the index files are complete: (path, position, bytes). Sets `sums`."""
         if self.max_timestamp_offset >= 0:
             self.time_index.maybe_append(self.max_timestamp, self.max_timestamp_offset - self.base_offset)
-        return [
+        writes = [
             (self.path + ".index", *self.index.unwritten()),
             (self.path + ".timeindex", *self.time_index.unwritten()),
         ]
+        old, aborted = self.known_sums(), self.aborted_transactions()
+        if aborted is not None:
+            aborted_entries, aborted_crc = len(aborted), aborted.crc
+        else:
+            aborted_entries, aborted_crc = (old.aborted_entries, old.aborted_crc) if old is not None else (0, 0)
+        self.sums = SegmentSums(
+            self.size,
+            self.end_offset,
+            self.max_timestamp,
+            self.max_timestamp_offset,
+            len(self.index.offsets),
+            self.index.crc,
+            len(self.time_index.offsets),
+            self.time_index.crc,
+            aborted_entries,
+            aborted_crc,
+        )
+        return writes
 
     def write_indexes(self) -> None:
-        for path, position, data in self.index_writes():
-            file = self.files.open(path, create=True)
-            file.truncate(position)
-            file.write((data,), position)
-            file.close()
+        """Raises OSError; then the next call writes them whole."""
+        try:
+            for path, position, data in self.index_writes():
+                write_at(self.files, path, position, data)
+        except OSError:
+            for index in (self.index, self.time_index):
+                index.entries_written = index.crc = 0
+            raise
+
+    def write_sums(self) -> None:
+        """To be called when what they say is synced, and the recovery point is above it. Raises OSError."""
+        if self.sums is not None:
+            write_at(self.files, self.path + SUMS_SUFFIX, 0, self.sums.content())
 
     def unload_indexes(self) -> None:
         """Gives the memory of a sealed segment's indexes back; they are read again when needed."""

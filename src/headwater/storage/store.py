@@ -11,7 +11,7 @@ another.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import cast
 
 from headwater.effects.clock import Clock
@@ -36,6 +36,7 @@ from headwater.storage.directories import LogDirectories
 from headwater.storage.errors import DamagedLogError, DirectoryInUseError, FormatError
 from headwater.storage.journal import Group, Journal, JournalEntry, JournalFile, is_disk_full
 from headwater.storage.log import Log, LogMark
+from headwater.storage.recovery import loads_quickly
 from headwater.storage.rescued import RescuedBatches
 
 logger = logging.getLogger(__name__)
@@ -80,9 +81,9 @@ class LogStore:
             if self.was_clean:
                 files.remove(f"{directory}/{CLEAN_SHUTDOWN}")
                 files.sync_directory(directory)
-            self.recovery_points = read_offsets(files, f"{directory}/{RECOVERY_POINTS}")
-            self.log_starts = read_offsets(files, f"{directory}/{LOG_STARTS}")
-            self.clean_offsets = read_offsets(files, f"{directory}/{CLEAN_OFFSETS}")
+            self.recovery_points, self.points_are_known = read_offsets(files, f"{directory}/{RECOVERY_POINTS}")
+            self.log_starts, self.starts_are_known = read_offsets(files, f"{directory}/{LOG_STARTS}")
+            self.clean_offsets = read_offsets(files, f"{directory}/{CLEAN_OFFSETS}").offsets
             self.directories = LogDirectories(files, directory, clock)
             nonce = int.from_bytes(entropy.bytes(4), "big")
             self.journal = Journal(files, f"{directory}/journal", journal_file_bytes, nonce)
@@ -125,6 +126,8 @@ class LogStore:
                 "directory.id": uuid_text(random_uuid(entropy)),
                 "headwater.format": DISK_FORMAT,
             }
+            for name in (RECOVERY_POINTS, LOG_STARTS):  # from now on there is something wrong where they are missing
+                write_offsets(self.files, f"{self.directory}/{name}", {})
             write_meta(self.files, self.directory, meta)
         if meta.get("headwater.format") != DISK_FORMAT:
             raise FormatError(
@@ -168,16 +171,18 @@ class LogStore:
 
     def load_log(self, topic: str, topic_id: bytes, partition: int, config: LogConfig) -> Log:
         path = self.directories.path(topic, partition)
-        recovery_point = self.recovery_points.get((topic_id, partition), 0)
-        start_offset = self.log_starts.get((topic_id, partition), 0)
+        recovery_point = self.recovery_points.get((topic_id, partition), 0 if self.points_are_known else None)
+        start_offset = self.log_starts.get((topic_id, partition), 0 if self.starts_are_known else None)
         log = Log(self.files, path, topic, topic_id, partition, config, self.leader_epoch)
         try:
-            if self.directories.claim(topic, topic_id, partition, recovery_point):
+            if self.directories.claim(topic, topic_id, partition, recovery_point or 0):
                 log.load(recovery_point, start_offset)
-                if log.end_offset != recovery_point:
+                if log.end_offset != recovery_point or log.damages:
                     self.dirty.add(log)
-            if not log.on_disk:
-                log.end_offset, log.start_offset = recovery_point, start_offset
+            else:
+                log.load_missing(recovery_point or 0, start_offset)
+            if start_offset is None and log.start_offset:
+                self.log_starts[topic_id, partition] = log.start_offset
             self.take_rescued(log)
             if log in self.dirty and not self.is_recovering:
                 self.sync_logs([log])
@@ -190,6 +195,22 @@ class LogStore:
                 raise DamagedLogError(f"{path} is damaged: {error}") from error
             raise
         return log
+
+    def open_slow(self, partitions: Iterable[tuple[str, bytes, int, LogConfig]]) -> None:
+        """Opens, before anyone is served, the logs of which much has to be read: later all others would wait for it."""
+        for topic, topic_id, partition, config in partitions:
+            key = topic_id, partition
+            if (topic, partition) not in self.directories or key in self.logs or key in self.damaged:
+                continue
+            point = self.recovery_points.get(key, 0 if self.points_are_known else None)
+            try:
+                names = self.files.list_directory(self.directories.path(topic, partition))
+                if not loads_quickly(names, point):
+                    self.open_log(topic, topic_id, partition, config).load_indexes()
+            except DamagedLogError:  # it was named when it was found
+                continue
+            except OSError as error:
+                logger.error("%s-%d cannot be opened: %s", topic, partition, error)
 
     def take_rescued(self, log: Log) -> None:
         """Appends what an earlier start kept for this log. What a checkpoint has covered meanwhile is removed."""
@@ -307,21 +328,7 @@ class LogStore:
         checkpoint = Checkpoint(self.files, self.directory, dict(self.recovery_points))
         self.running_checkpoint, self.wants_checkpoint = checkpoint, False
         for log in self.dirty:
-            for segment in log.unsynced_segments:
-                checkpoint.paths.append(segment.path + ".log")
-                if segment.aborted_changed:
-                    checkpoint.paths.append(segment.path + ".txnindex")
-                    segment.aborted_changed = False
-            if log.producers.entries:
-                checkpoint.snapshots.append(log.snapshot_file())
-            if log.segments:
-                checkpoint.writes += log.segments[-1].index_writes()
-            if log.names_unsynced:
-                checkpoint.paths.append(f"{log.directory}/partition.metadata")
-                checkpoint.directories.append(log.directory)
-            checkpoint.advanced.append((log, log.end_offset, log.unsynced_segments))
-            log.unsynced_segments, log.names_unsynced = set(), False
-            checkpoint.recovery_points[log.topic_id, log.partition] = log.end_offset
+            checkpoint.add(log)
         self.dirty = set()
         checkpoint.full_file = self.journal.full_file
         return checkpoint

@@ -10,6 +10,7 @@ from a copy that never came so far, and go. Source: LogLoader.java.
 
 from headwater.effects.files import Files, remove_tree
 from headwater.storage.segment import SEGMENT_SUFFIXES, Segment, segment_name
+from headwater.storage.sums import read_sums
 
 SWAP_SUFFIX = ".swap"
 CLEANING_DIRECTORY = ".cleaning"  # where compaction makes its copies
@@ -44,6 +45,9 @@ def finish_swaps(files: Files, directory: str) -> list[str]:
         copy = Segment(files, directory, base, suffix=SWAP_SUFFIX)
         last = max((header.last_offset for header, _ in copy.scan(0, copy.size)), default=base)
         copy.file.close()
+        sums = read_sums(files, f"{directory}/{segment_name(base)}", SWAP_SUFFIX)
+        if sums is not None:
+            last = max(last, sums.end_offset - 1)
         for other in names:
             stem, dot, suffix = other.partition(".")
             if stem.isdigit() and base <= int(stem) <= last and f"{dot}{suffix}" in SEGMENT_SUFFIXES:

@@ -1,0 +1,297 @@
+"""How a log is loaded from its directory: what is there, what is sound, where it ends, and what is damaged.
+
+The recovery point is where the last checkpoint found the log's end; the journal has what came after. So
+
+    below it   everything was synced. What is missing or unsound there is damage: an acknowledged record is gone. It is
+               logged with its offsets, no byte of it is removed, and no offset of it is given to another record: the log
+               goes on in a new segment at the recovery point. What is sound before and after it is served.
+    above it   nothing need be whole, and the journal brings back what was acknowledged. The log ends where the first batch
+               is torn, and the rest is cut off. A segment that does not follow is set aside until the journal has been
+               read; it is removed when that has brought it all back, and kept under its `.aside` name when not.
+
+A recovery point that is not known (its file was lost) is taken from the segments' sums, and then nothing is cut off nor
+set aside. Compaction leaves gaps, within segments and between them, which are no damage: a segment's sums say where it
+ends. Sources: LogLoader.java, UnifiedLog.java (which truncate).
+"""
+
+import logging
+import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, NamedTuple
+
+from headwater.effects.files import read_file
+from headwater.protocol.errors import ProtocolError
+from headwater.storage.checkpoints import read_lines
+from headwater.storage.producers import ProducerStates
+from headwater.storage.segment import SEGMENT_SUFFIXES, Segment, segment_name
+from headwater.storage.sums import SUMS_SUFFIX
+from headwater.storage.swaps import finish_swaps
+
+if TYPE_CHECKING:
+    from headwater.storage.log import Log
+
+logger = logging.getLogger(__name__)
+
+ASIDE_SUFFIX = ".aside"
+SEGMENT_FILE = re.compile(r"([0-9]{20})\.(log|snapshot)")
+OFFSET_MAX = (1 << 63) - 1
+
+
+class DamagedRange(NamedTuple):
+    """Offsets whose records are missing or cannot be read; the end is exclusive."""
+
+    start: int
+    end: int
+
+
+def offsets_of(directory: str, names: Iterable[str], suffix: str) -> list[int]:
+    """The offsets that files with this suffix are named by, in order. What has no such name is left alone."""
+    offsets = []
+    for name in names:
+        if not name.endswith(suffix):
+            continue
+        match = SEGMENT_FILE.fullmatch(name)
+        if match is None or int(match[1]) > OFFSET_MAX:
+            logger.warning("%s/%s is no file of this log: it is left alone", directory, name)
+        else:
+            offsets.append(int(match[1]))
+    return sorted(offsets)
+
+
+def loads_quickly(names: list[str], recovery_point: int | None) -> bool:
+    """Whether a log with these files can be used without reading its segments: nothing else tells what is in them."""
+    segments = [name.removesuffix(".log") for name in names if name.endswith(".log")]
+    aids = {name + suffix for name in segments for suffix in (".index", ".timeindex", SUMS_SUFFIX)}
+    if not segments:
+        return True
+    return recovery_point is not None and aids.issubset(names) and f"{segment_name(recovery_point)}.snapshot" in names
+
+
+class LogRecovery:
+    """Loads one log. See the module's text."""
+
+    def __init__(self, log: "Log") -> None:
+        self.log = log
+        self.is_point_known = True
+        self.goes_on_at = -1  # where a new segment has to begin
+        self.aside: list[tuple[str, int]] = []  # paths without a suffix, and where the segments ended
+
+    def load(self, recovery_point: int | None, start_offset: int | None) -> None:
+        """Raises OSError. None stands for what is not known any more."""
+        log = self.log
+        names = finish_swaps(log.files, log.directory)
+        log.on_disk = True
+        for base in offsets_of(log.directory, names, ".log"):
+            log.add_segment(Segment(log.files, log.directory, base))
+        self.is_point_known = recovery_point is not None
+        if recovery_point is None:
+            recovery_point = self.witnessed_point()
+        log.recovery_point = log.end_offset = recovery_point
+        self.find_start(start_offset)
+        self.load_epochs()
+        self.check_segments()
+        self.find_end()
+        log.loaded_end_offset = log.end_offset
+        self.load_producers(names)
+
+    def witnessed_point(self) -> int:
+        """The greatest offset that the segments' sums know to have been synced."""
+        sums = (segment.known_sums() for segment in self.log.segments)
+        return max((known.end_offset for known in sums if known is not None), default=0)
+
+    def find_start(self, start_offset: int | None) -> None:
+        log = self.log
+        first = log.base_offsets[0] if log.segments else log.recovery_point
+        if start_offset is None:
+            logger.error("%s: its log start offset is not known any more: it begins at %d", log.directory, first)
+            start_offset = first
+        elif first > start_offset:
+            self.lose(start_offset, first)
+        log.start_offset = max(start_offset, first)
+
+    def lose(self, start: int, end: int) -> None:
+        """Names a damaged range; reads in it raise DamagedLogError."""
+        self.log.damages.append(DamagedRange(start, end))
+        logger.error(
+            "%s: the records of the offsets %d to %d are gone, their files are missing or cut short: restore them from a "
+            "copy. No other record gets these offsets",
+            self.log.directory,
+            start,
+            end - 1,
+        )
+
+    # -- segments
+
+    def check_segments(self) -> None:
+        log, at = self.log, 0
+        while at < len(log.segments):
+            segment = log.segments[at]
+            following = log.base_offsets[at + 1] if at + 1 < len(log.segments) else None
+            if following is not None and following <= log.recovery_point:
+                joins = self.check_sealed(segment, following)
+            else:
+                joins = self.recover_segment(segment, following)
+            if not joins:
+                self.set_aside(at + 1)  # and look at this one again, with the next
+            else:
+                at += 1
+
+    def check_sealed(self, segment: Segment, following: int) -> bool:
+        """Compares a segment below the recovery point with its sums; False where the next one overlaps it."""
+        sums = segment.known_sums()
+        if sums is None:
+            return True
+        end, size = sums.end_offset, segment.size
+        if sums.size != size:  # cut short since, or the last checkpoint's sums were lost in a power cut
+            for _ in segment.recover(self.log.recovery_point, self.log.config.index_interval_bytes):
+                continue
+            end = segment.end_offset
+            if sums.size > size or segment.size < size:
+                segment.is_damaged = True
+            else:
+                self.log.keep_indexes(segment)
+                segment.unload_indexes()
+        if end > following and not segment.is_damaged:
+            return False
+        if end < following:
+            self.lose(end, following)
+        return True
+
+    def recover_segment(self, segment: Segment, following: int | None) -> bool:
+        """Finds the end of one that may reach beyond the recovery point; False where the next one does not join it."""
+        log = self.log
+        # Nothing is known to be synced here, neither content nor names.
+        log.unsynced_segments.add(segment)
+        log.names_unsynced = True
+        size = segment.size
+        for header in segment.recover(log.recovery_point, log.config.index_interval_bytes):
+            log.note_epoch(header.leader_epoch, header.base_offset)
+        if following is None or segment.end_offset == following:
+            return True
+        is_whole = segment.size == size
+        if self.is_point_known:
+            return False
+        segment.is_damaged = segment.is_damaged or not is_whole
+        if segment.end_offset < following and not (is_whole and segment.known_sums() is None):
+            self.lose(segment.end_offset, following)
+        return True
+
+    def set_aside(self, at: int) -> None:
+        """Takes a segment that does not follow the one before it out of the log. Raises OSError."""
+        log, files = self.log, self.log.files
+        segment = log.segments.pop(at)
+        log.base_offsets.pop(at)
+        log.unsynced_segments.discard(segment)
+        for _ in segment.recover(0, log.config.index_interval_bytes):
+            continue
+        logger.warning("%s.log: set aside, it does not follow the segment before it", segment.path)
+        self.move_aside(segment, segment.end_offset if segment.size else 0)
+        files.sync_directory(log.directory)
+
+    def move_aside(self, segment: Segment, end_offset: int) -> None:
+        files, path = self.log.files, segment.path
+        segment.file.close()
+        files.rename(f"{path}.log", f"{path}.log{ASIDE_SUFFIX}")
+        for suffix in SEGMENT_SUFFIXES[1:]:
+            if files.exists(path + suffix):
+                files.remove(path + suffix)
+        self.aside.append((path, end_offset))
+
+    def find_end(self) -> None:
+        """Where the log goes on; what is torn at its end is cut off, if it can be that nobody was told of it."""
+        log = self.log
+        if not log.segments:
+            return
+        last, point = log.segments[-1], log.recovery_point
+        log.end_offset = max(last.end_offset, last.base_offset)
+        is_torn = last.size < last.file.size()
+        if is_torn and self.is_point_known and log.end_offset >= point:
+            last.cut()
+            return
+        if log.end_offset < point or is_torn:
+            last.is_damaged = True
+            if not last.size and last.base_offset >= point:  # its name is needed
+                log.segments.pop()
+                log.base_offsets.pop()
+                log.unsynced_segments.discard(last)
+                self.move_aside(last, OFFSET_MAX)
+            if log.end_offset < point:
+                self.lose(log.end_offset, point)
+            elif is_torn:
+                logger.error("%s.log is damaged at byte %d, which may be its end", last.path, last.size)
+            log.end_offset = self.goes_on_at = max(log.end_offset, point)
+
+    def begin_segment(self) -> None:
+        """Before anything is appended: leaves a damaged last segment as it is. Raises OSError."""
+        if self.goes_on_at >= 0:
+            self.log.new_segment()
+            self.goes_on_at = -1
+
+    def finish(self) -> None:
+        """The journal has nothing more for this log: what is there now is all there is. Raises OSError."""
+        log = self.log
+        if log.end_offset < log.start_offset:
+            self.lose(log.end_offset, log.start_offset)
+            log.end_offset = self.goes_on_at = log.start_offset
+        if log.on_disk:
+            self.begin_segment()
+        for path, end_offset in self.aside:
+            if end_offset <= log.end_offset:
+                log.files.remove(f"{path}.log{ASIDE_SUFFIX}")
+            else:
+                logger.warning("%s.log%s is kept: nothing in it was acknowledged by this log", path, ASIDE_SUFFIX)
+        self.aside.clear()
+
+    # -- what is known of the records
+
+    def load_epochs(self) -> None:
+        log = self.log
+        path = f"{log.directory}/leader-epoch-checkpoint"
+        try:
+            _, entries, is_whole = read_lines(log.files, path)
+        except FileNotFoundError:
+            return
+        for words in entries:
+            if len(words) == 2 and all(word.isdecimal() and word.isascii() for word in words):
+                epoch = int(words[0]), int(words[1])
+                if not log.epochs or (log.epochs[-1][0] < epoch[0] and log.epochs[-1][1] <= epoch[1]):
+                    log.epochs.append(epoch)
+                    continue
+            is_whole = False
+        if not is_whole:
+            logger.warning("%s is damaged: what is missing of it is not known to clients any more", path)
+
+    def load_producers(self, names: list[str]) -> None:
+        """The newest sound snapshot, then the headers of the batches after it.
+
+        A snapshot above the recovery point may be about batches that a crash has replaced by others: it goes, for good.
+        """
+        log = self.log
+        snapshots = offsets_of(log.directory, names, ".snapshot")
+        unproved = [offset for offset in snapshots if offset > log.recovery_point]
+        for offset in unproved:
+            log.files.remove(f"{log.directory}/{segment_name(offset)}.snapshot")
+        if unproved:
+            log.files.sync_directory(log.directory)
+        start = log.base_offsets[0] if log.base_offsets else log.end_offset
+        offset = start
+        # One below the first segment is of no use: what follows its missing batches would look like a gap.
+        for candidate in reversed([o for o in snapshots if start <= o <= min(log.recovery_point, log.end_offset)]):
+            path = f"{log.directory}/{segment_name(candidate)}.snapshot"
+            try:
+                log.producers = ProducerStates.from_snapshot(read_file(log.files, path))
+            except ProtocolError as error:
+                logger.warning("%s is left aside: %s", path, error)
+                continue
+            offset = candidate
+            break
+        unsynced = [segment for segment in log.segments if segment in log.unsynced_segments]
+        are_sound = [segment.forget_aborted(log.recovery_point) for segment in unsynced]
+        if not all(are_sound):
+            log.rebuild_aborted()
+        if offset >= log.end_offset:
+            return
+        for header, segment, position in log.batches_from(offset):
+            if header.producer_id >= 0:
+                batch = segment.read_batch(header, position) if header.is_control else b""
+                log.note_recovered(header, segment, batch)

@@ -1,0 +1,56 @@
+"""What a checkpoint knew of a segment, so that its other files need not be believed (`.sums`, a format of our own).
+
+An index is written without waiting for the disk, and a power cut, or a copy that broke off, leaves a part of it. A part of
+a sound index looks like a sound index: retention then thinks a segment older than it is, and a look-up by time skips
+records. So this file says how many entries the indexes of a segment had, their CRC-32C, and up to which byte of the log
+they go. What it does not vouch for is built again from the log.
+
+It is written after the recovery point that covers it is on disk. So it is also a second witness of that point, and of where
+the segment ends: one that is shorter, or a gap before the next, is damage. Compaction leaves gaps inside that are none.
+
+    magic "HWS1", size of the log (8), offset at its end (8), greatest timestamp (8) and its offset (8); of `.index`,
+    `.timeindex` and `.txnindex` the number of entries (4) and their CRC-32C (4); CRC-32C of all that (4)
+"""
+
+import struct
+from typing import NamedTuple
+
+from crc32c import crc32c
+
+from headwater.effects.files import Files, read_file
+
+SUMS_SUFFIX = ".sums"
+SUMS_MAGIC = b"HWS1"
+SUMS = struct.Struct(">4sqqqqIIIIII")
+SUMS_BYTES = SUMS.size + 4
+
+
+class SegmentSums(NamedTuple):
+    """See the module's text. Offsets and sizes are exclusive ends."""
+
+    size: int
+    end_offset: int
+    max_timestamp: int
+    max_timestamp_offset: int
+    index_entries: int
+    index_crc: int
+    time_entries: int
+    time_crc: int
+    aborted_entries: int
+    aborted_crc: int
+
+    def content(self) -> bytes:
+        head = SUMS.pack(SUMS_MAGIC, *self)
+        return head + struct.pack(">I", crc32c(head))
+
+
+def read_sums(files: Files, path: str, suffix: str = "") -> SegmentSums | None:
+    """The sums of the segment at `path` (without a suffix); None where there are none, or they are damaged."""
+    try:
+        content = read_file(files, path + SUMS_SUFFIX + suffix)
+    except FileNotFoundError:
+        return None
+    if len(content) != SUMS_BYTES or crc32c(content[: SUMS.size]) != int.from_bytes(content[SUMS.size :]):
+        return None
+    magic, *fields = SUMS.unpack_from(content)
+    return SegmentSums(*fields) if magic == SUMS_MAGIC else None
