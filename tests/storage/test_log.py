@@ -242,3 +242,15 @@ def test_a_forged_clean_marker_loses_nothing() -> None:
     store.files.open("data/.kafka_cleanshutdown", create=True).write([b"{}"], 0)
     store.open()
     assert store.offsets() == list(range(120))
+
+
+def test_records_without_a_timestamp_are_written_and_indexed() -> None:
+    store = Store()
+    for _ in range(20):
+        store.append(5, timestamp=-10)  # -10 to -6: batches without a timestamp of their own
+    assert store.offsets() == list(range(100))
+    store.reopen()
+    assert store.offsets() == list(range(100))
+    store.append(1)
+    store.reopen(clean=False)
+    assert store.offsets() == list(range(101))

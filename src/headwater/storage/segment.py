@@ -120,7 +120,8 @@ class Segment:
             self.first_timestamp = max_timestamp
         if self.bytes_since_index_entry > interval:
             self.index.append(last_offset - self.base_offset, self.size)
-            self.time_index.maybe_append(self.max_timestamp, self.max_timestamp_offset - self.base_offset)
+            if self.max_timestamp_offset >= 0:  # a batch may have no timestamp
+                self.time_index.maybe_append(self.max_timestamp, self.max_timestamp_offset - self.base_offset)
             self.bytes_since_index_entry = 0
         self.bytes_since_index_entry += size
         self.size += size
