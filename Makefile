@@ -58,6 +58,10 @@ faults: $(READY) ## kills of the broker under load
 fuzz: $(READY) ## generated garbage on the wire and on disk, and thousands of simulated crashes
 	TEST_SEEDS=2000 $(BIN)/python -m pytest tests/simulation fuzz
 
+fuzz-full: $(READY) ## 2,000,000 damaged frames, bombs, strangers, slow readers, and what they cost another client (20 minutes)
+	TEST_FUZZ_FRAMES=2000000 $(BIN)/python -m pytest fuzz/test_frames.py
+	$(BIN)/python -m fuzz.full
+
 package: $(READY) ## builds the wheel and starts the broker from it in an empty environment
 	$(BIN)/python -m pytest tests/package
 
