@@ -254,7 +254,7 @@ def test_no_secret_is_logged_or_told(caplog: pytest.LogCaptureFixture) -> None:
             endpoint = Endpoint("A", "SASL_PLAINTEXT", 1)
             broker.connection = Connection("/test", endpoint, UNAUTHENTICATED, is_restricted=True)
             broker.call(ApiKey.SASL_HANDSHAKE, 1, SaslHandshakeRequest("PLAIN"))
-            broker.call(ApiKey.SASL_AUTHENTICATE, 1, SaslAuthenticateRequest(f"\0alice\0{password}".encode()))
+            broker.send(ApiKey.SASL_AUTHENTICATE, 1, SaslAuthenticateRequest(f"\0alice\0{password}".encode()))
     assert SECRET not in caplog.text
     assert salted.hex() not in caplog.text
     assert SECRET not in repr(broker.core.settings)

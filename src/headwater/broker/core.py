@@ -17,6 +17,7 @@ from headwater.broker import configs, dynamic_configs
 from headwater.broker.cluster import PLAINTEXT, Cluster
 from headwater.broker.configs import Layers
 from headwater.broker.fetching import FetchSessions, FetchWait
+from headwater.broker.limited_log import LimitedLog
 from headwater.broker.metadata import (
     METADATA_TOPIC,
     METADATA_TOPIC_ID,
@@ -57,6 +58,10 @@ SUPER_USERS = "super.users"
 METADATA_CONFIG = LogConfig(retention_ms=-1, segment_bytes=64 << 20)
 
 
+def run_here(function: Callable[[], Any], done: Callable[[Any], None]) -> None:
+    done(function())
+
+
 class BrokerCore:
     """See the module's text. A new core has its state back from disk and is ready for requests."""
 
@@ -92,6 +97,9 @@ class BrokerCore:
         # The shell may compact elsewhere than in the owner's thread.
         self.run_cleaning: Callable[[CleanJob, Callable[[Cleaned | None, str], None]], None] | None = None
         self.when_broken: Callable[[OSError], None] | None = None  # the shell ends the broker
+        # A function that takes long and touches nothing of the core, and what its result is given to, in the owner's thread.
+        self.run_elsewhere: Callable[[Callable[[], Any], Callable[[Any], None]], None] = run_here
+        self.refusals = LimitedLog(logger, clock.steady_ms)
         self.are_coordinators_loaded = self.has_authorizer = False
         self.store = LogStore(
             files,

@@ -97,18 +97,15 @@ class Deadlines:
             self.hungry_since_s = None
 
     def check_memory(self, now_s: float) -> None:
-        """While some wait for memory, the frame that has been under way for longest goes, then whatever holds most."""
+        """While some wait for memory, one of those that hold it goes: the slowest sender, or whatever holds most."""
         if not self.hungry or self.hungry_since_s is None:
             return
-        since_s, client = min(
-            ((since_s, client) for client, since_s in self.partial.items() if client.frame is not None),
-            key=lambda entry: entry[0],
-            default=(now_s, None),
-        )
-        if client is None and now_s - self.hungry_since_s >= REQUEST_PRESSURE_S:
-            client = max(self.server.clients, key=lambda client: client.request_bytes)
-        elif now_s - since_s < REQUEST_PRESSURE_S:
-            client = None
+        hungry_s = now_s - self.hungry_since_s
+        senders = [(s, c) for c, s in self.partial.items() if c.frame is not None and "memory" not in c.pauses]
+        since_s, client = min(senders, key=lambda sender: sender[0], default=(now_s, None))
+        if now_s - since_s < REQUEST_PRESSURE_S:
+            is_time = hungry_s >= (2 if senders else 1) * REQUEST_PRESSURE_S
+            client = max(self.server.clients, key=lambda client: client.request_bytes) if is_time else None
         if client is not None:
             client.fail("its requests held memory for long while others waited for it (queued.max.request.bytes)")
         self.feed_hungry()

@@ -200,11 +200,19 @@ def check_session(core: BrokerCore, connection: Connection, key: int) -> None:
         raise ProtocolError(f"{name} after the session's end: the client has to authenticate again")
 
 
-def raw_sasl_answer(core: BrokerCore, connection: Connection, frame: Buffer) -> list[Buffer] | None:
-    """The answer to a bare frame of the exchange. Raises ProtocolError where the client fails to authenticate."""
+def raw_sasl_answer(core: BrokerCore, connection: Connection, frame: Buffer) -> list[Buffer] | Deferred | None:
+    """The answer to a bare frame of the exchange."""
     handler = import_module("headwater.broker.handlers.sasl_authenticate")
-    answer: bytes = handler.raw(core, connection, bytes(frame))
-    return [len(answer).to_bytes(4, "big") + answer]
+    answer: bytes | Deferred | None = handler.raw(core, connection, bytes(frame))
+    if not isinstance(answer, Deferred):
+        return raw_frame(answer)
+    deferred = Deferred()
+    answer.when_done(lambda token: deferred.complete(raw_frame(token)))
+    return deferred
+
+
+def raw_frame(token: bytes | None) -> list[Buffer] | None:
+    return None if token is None else [len(token).to_bytes(4, "big") + token]
 
 
 def dispatch(core: BrokerCore, connection: Connection, frame: Buffer) -> list[Buffer] | Deferred | None:

@@ -3,8 +3,9 @@
 import asyncio
 import contextlib
 import logging
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import cast
+from typing import Any, cast
 
 from headwater.broker import descriptors
 from headwater.broker.acceptor import Acceptor, bound_sockets
@@ -64,6 +65,8 @@ class Server:
         if self.cleaner is not None:
             core.run_cleaning = self.cleaner.run
         core.when_broken = self.fail
+        self.password_thread = ThreadPoolExecutor(1, "headwater-passwords")  # begins with the first password
+        core.run_elsewhere = self.run_elsewhere
         self.sweeping = self.loop.call_later(SWEEP_S, self.sweep)
         core.timers.call_later(core.settings.log_flush_offset_checkpoint_interval_ms, self.checkpoint_regularly)
 
@@ -124,6 +127,16 @@ class Server:
         answers.used_bytes += size
         if answers.used_bytes > answers.limit_bytes:
             self.deadlines.shed_answers()
+
+    def run_elsewhere(self, function: Callable[[], Any], done: Callable[[Any], None]) -> None:
+        """Runs a function in a thread, and hands its result over in the loop."""
+
+        def finished(future: asyncio.Future[Any]) -> None:
+            if not future.cancelled():
+                done(future.result())
+                self.after_event()
+
+        self.loop.run_in_executor(self.password_thread, function).add_done_callback(finished)
 
     def wait_for_journal(self, client: ClientProtocol) -> None:
         client.pause("journal")
@@ -286,6 +299,8 @@ class Server:
         """Answers what is under way, syncs everything and closes."""
         for acceptor in self.acceptors:
             acceptor.close()
+        self.deadlines.stop()
+        self.password_thread.shutdown(wait=False, cancel_futures=True)
         self.sweeping.cancel()
         if self.timer is not None:
             self.timer.cancel()

@@ -1,13 +1,23 @@
 """SASL: how a client says who it is, over SaslHandshake and SaslAuthenticate (KIP-43, KIP-152, KIP-368).
 
 PLAIN brings user and password in the clear, so it belongs on TLS; SCRAM proves the password. Both check the same salted
-credentials.
+credentials. A user that there is not fails at the same step, with the same words and after the same work as one whose
+password is wrong: a decoy credential stands in, the same one each time, which no password matches.
 """
 
+import hashlib
+import hmac
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from headwater.security.scram import AuthenticationError, Credential, Mechanism, ScramExchange, password_matches
+from headwater.security.scram import (
+    ITERATIONS_MIN,
+    AuthenticationError,
+    Credential,
+    Mechanism,
+    ScramExchange,
+    password_matches,
+)
 
 PLAIN = "PLAIN"
 MECHANISMS = (PLAIN, Mechanism.SCRAM_SHA_256.label, Mechanism.SCRAM_SHA_512.label)
@@ -16,21 +26,67 @@ Credentials = Mapping[tuple[str, Mechanism], Credential]
 
 
 class Exchange(Protocol):
-    """One authentication under way."""
+    """One authentication under way. `claimed` is who the client says it is, `user` who it has proved to be.
 
+    `is_slow`: a response takes milliseconds, and is better computed in a thread.
+    """
+
+    claimed: str | None
     user: str | None
     is_done: bool
+    is_slow: bool
 
     def respond(self, message: bytes) -> bytes:
         """The answer to the client's next message. Raises AuthenticationError."""
         ...
 
 
+class Decoys:
+    """Credentials of users that there are not. `secret` stays the same over restarts, and nobody may know it."""
+
+    SALT_BYTES = 16
+
+    def __init__(self, credentials: Credentials, secret: bytes) -> None:
+        self.credentials = credentials
+        self.secret = secret
+
+    def find(self, user: str, mechanism: Mechanism) -> Credential:
+        """The user's credential, or a decoy as long and as much work as that of the first user of the mechanism."""
+        decoy = self.decoy(user, mechanism)
+        return self.credentials.get((user, mechanism)) or decoy
+
+    def find_any(self, user: str) -> tuple[Mechanism, Credential]:
+        """A credential for a password in the clear: of the first mechanism that the user has one for."""
+        # A copy, because this may run in a thread.
+        likely = next((mechanism for _, mechanism in tuple(self.credentials)), Mechanism.SCRAM_SHA_256)
+        decoy = self.decoy(user, likely)
+        for mechanism in Mechanism:
+            credential = self.credentials.get((user, mechanism))
+            if credential is not None:
+                return mechanism, credential
+        return likely, decoy
+
+    def decoy(self, user: str, mechanism: Mechanism) -> Credential:
+        like = next((c for (_, known), c in tuple(self.credentials.items()) if known == mechanism), None)
+        salt_bytes = len(like.salt) if like is not None else self.SALT_BYTES
+        iterations = like.iterations if like is not None else ITERATIONS_MIN
+        size = hashlib.new(mechanism.hash_name).digest_size
+
+        def derive(purpose: str, size: int) -> bytes:
+            key = hmac.digest(self.secret, f"{purpose} {mechanism.label} {user}".encode(), "sha512")
+            return (key * (size // len(key) + 1))[:size]
+
+        return Credential(derive("salt", salt_bytes), derive("stored", size), derive("server", size), iterations)
+
+
 class PlainExchange:
     """authorization id, user and password in one message (RFC 4616)."""
 
-    def __init__(self, credentials: Credentials) -> None:
-        self.credentials = credentials
+    is_slow = True
+
+    def __init__(self, credentials: Credentials, secret: bytes = b"") -> None:
+        self.decoys = Decoys(credentials, secret)
+        self.claimed: str | None = None
         self.user: str | None = None
         self.is_done = False
 
@@ -44,10 +100,9 @@ class PlainExchange:
             raise AuthenticationError("Invalid SASL/PLAIN response: it is not UTF-8") from error
         if not user or not password:
             raise AuthenticationError(f"Authentication failed: {'username' if not user else 'password'} not specified")
-        found = next(
-            ((m, credential) for m in Mechanism if (credential := self.credentials.get((user, m))) is not None), None
-        )
-        if found is None or not password_matches(found[0], found[1], password):
+        self.claimed = user
+        mechanism, credential = self.decoys.find_any(user)
+        if not password_matches(mechanism, credential, password):
             raise AuthenticationError("Authentication failed: Invalid username or password")
         if authorization not in ("", user):
             raise AuthenticationError("Authentication failed: Client requested an authorization id of another user")
@@ -55,9 +110,12 @@ class PlainExchange:
         return b""
 
 
-def new_exchange(mechanism: str, credentials: Credentials, new_nonce: Callable[[], str]) -> Exchange:
-    """The server's side for one of MECHANISMS."""
+def new_exchange(
+    mechanism: str, credentials: Credentials, new_nonce: Callable[[], str], secret: bytes = b""
+) -> Exchange:
+    """The server's side for one of MECHANISMS. `secret`: see Decoys."""
     if mechanism == PLAIN:
-        return PlainExchange(credentials)
+        return PlainExchange(credentials, secret)
     scram = next(m for m in Mechanism if m.label == mechanism)
-    return ScramExchange(scram, lambda user: credentials.get((user, scram)), new_nonce())
+    decoys = Decoys(credentials, secret)
+    return ScramExchange(scram, lambda user: decoys.find(user, scram), new_nonce())

@@ -69,12 +69,18 @@ def password_matches(mechanism: Mechanism, credential: Credential, password: str
 
 
 class ScramExchange:
-    """The server's side of one exchange. `find` gives a user's credential, `nonce` is random and printable."""
+    """The server's side of one exchange. `find` gives a user's credential, `nonce` is random and printable.
+
+    Where `find` gives one for every user, the first answer does not tell who there is.
+    """
+
+    is_slow = False
 
     def __init__(self, mechanism: Mechanism, find: Callable[[str], Credential | None], nonce: str) -> None:
         self.mechanism = mechanism
         self.find = find
         self.nonce = nonce
+        self.claimed: str | None = None
         self.user: str | None = None
         self.credential: Credential | None = None
         self.signed = ""
@@ -101,10 +107,10 @@ class ScramExchange:
         user = fields["n"].replace("=2C", ",").replace("=3D", "=")
         if authorization not in ("", f"a={fields['n']}"):
             raise AuthenticationError("Authentication failed: Client requested an authorization id of another user")
+        self.claimed = user
         self.credential = self.find(user)
         if self.credential is None:
             raise AuthenticationError(self.failure())
-        self.user = user
         self.nonce = fields["r"] + self.nonce
         salt = base64.b64encode(self.credential.salt).decode()
         answer = f"r={self.nonce},s={salt},i={self.credential.iterations}"
@@ -116,6 +122,7 @@ class ScramExchange:
         assert self.credential is not None
         unsigned, separator, proof_text = text.rpartition(",p=")
         fields = attributes(unsigned)
+        # The nonce is both sides' (RFC 5802, CVE-2024-56128): with another one an old proof could be sent again.
         if not separator or fields.get("c") != self.binding or fields.get("r") != self.nonce:
             raise AuthenticationError("Invalid SCRAM client final message")
         try:
@@ -127,7 +134,7 @@ class ScramExchange:
         client_key = bytes(a ^ b for a, b in zip(proof, signature, strict=False))
         if not hmac.compare_digest(hashlib.new(hash_name, client_key).digest(), self.credential.stored_key):
             raise AuthenticationError(self.failure())
-        self.is_done = True
+        self.user, self.is_done = self.claimed, True
         return "v=" + base64.b64encode(hmac.digest(self.credential.server_key, signed, hash_name)).decode()
 
     def failure(self) -> str:

@@ -1,57 +1,140 @@
 """SaslAuthenticate, 0 to 2: one message of the exchange that SaslHandshake began.
 
-A client that fails is told so and its connection closed. From 1 the answer says how long the session lasts
-(`connections.max.reauth.ms`): after that the client has to authenticate again, as the same principal (KIP-368).
+A client that fails is answered after `connection.failed.authentication.delay.ms`, and its connection is closed. From 1 the
+answer says how long the session lasts (`connections.max.reauth.ms`): after that the client has to authenticate again, as
+the same principal (KIP-368). A password in the clear is checked in a thread, because that takes milliseconds.
 """
 
+from collections.abc import Callable
+from typing import TypeVar
+
 from headwater.broker.core import BrokerCore
+from headwater.broker.definitions import shown
 from headwater.broker.dispatch import UNAUTHENTICATED, Connection, Request
+from headwater.effects.waits import Deferred
 from headwater.protocol.error_codes import ErrorCode
-from headwater.protocol.errors import ProtocolError
 from headwater.protocol.messages.sasl_authenticate import SaslAuthenticateRequest, SaslAuthenticateResponse
+from headwater.security.sasl import Exchange
 from headwater.security.scram import AuthenticationError
 
+Answer = TypeVar("Answer")
 
-def handle(core: BrokerCore, request: Request) -> SaslAuthenticateResponse:
+
+def handle(core: BrokerCore, request: Request) -> SaslAuthenticateResponse | Deferred:
     body: SaslAuthenticateRequest = request.body
     connection = request.connection
     if connection.sasl is None or connection.sasl.exchange.is_done:
         connection.must_close = connection.principal == UNAUTHENTICATED
         message = "SaslAuthenticate request received without, or after, a SaslHandshake"
         return SaslAuthenticateResponse(ErrorCode.ILLEGAL_SASL_STATE, message)
-    try:
-        answer = respond(core, connection, body.auth_bytes)
-    except AuthenticationError as error:
-        connection.must_close = True
+    exchange = connection.sasl.exchange
+
+    def succeeded(answer: bytes) -> SaslAuthenticateResponse:
+        lifetime_ms = core.settings.connections_max_reauth_ms if exchange.is_done else 0
+        return SaslAuthenticateResponse(0, None, answer, lifetime_ms)
+
+    def failed(error: AuthenticationError) -> SaslAuthenticateResponse:
         return SaslAuthenticateResponse(ErrorCode.SASL_AUTHENTICATION_FAILED, str(error))
-    lifetime_ms = core.settings.connections_max_reauth_ms if connection.sasl.exchange.is_done else 0
-    return SaslAuthenticateResponse(0, None, answer, lifetime_ms)
+
+    return respond(core, connection, body.auth_bytes, succeeded, failed)
 
 
-def raw(core: BrokerCore, connection: Connection, message: bytes) -> bytes:
-    """The exchange without Kafka's headers. Raises ProtocolError where it fails: there is no way to tell the client."""
-    try:
-        answer = respond(core, connection, message)
-    except AuthenticationError as error:
-        raise ProtocolError(str(error)) from error
-    assert connection.sasl is not None
-    connection.is_raw_sasl = not connection.sasl.exchange.is_done
-    return answer
-
-
-def respond(core: BrokerCore, connection: Connection, message: bytes) -> bytes:
-    """Goes a step on; at the end the connection has its principal. Raises AuthenticationError."""
+def raw(core: BrokerCore, connection: Connection, message: bytes) -> bytes | Deferred | None:
+    """The exchange without Kafka's headers. There is no way to say that it failed: the connection is closed."""
     assert connection.sasl is not None
     exchange = connection.sasl.exchange
-    answer = exchange.respond(message)
-    if exchange.is_done:
-        principal = f"User:{exchange.user}"
-        if connection.principal not in (UNAUTHENTICATED, principal):
-            raise AuthenticationError(
-                f"Cannot change principals during re-authentication from {connection.principal}: {principal}"
-            )
-        connection.principal = principal
-        lifetime_ms = core.settings.connections_max_reauth_ms
-        connection.sasl.expires_ms = core.clock.steady_ms() + lifetime_ms if lifetime_ms > 0 else None
-        connection.is_restricted = lifetime_ms > 0
-    return answer
+
+    def succeeded(answer: bytes) -> bytes:
+        connection.is_raw_sasl = not exchange.is_done
+        return answer
+
+    return respond(core, connection, message, succeeded, lambda error: None)
+
+
+def respond(
+    core: BrokerCore,
+    connection: Connection,
+    message: bytes,
+    succeeded: Callable[[bytes], Answer],
+    failed: Callable[[AuthenticationError], Answer],
+) -> Answer | Deferred:
+    """Goes a step on; at the end the connection has its principal. Returns what one of the two functions makes of it."""
+    assert connection.sasl is not None
+    exchange = connection.sasl.exchange
+
+    def go_on(answer: bytes | AuthenticationError) -> Answer | Deferred:
+        try:
+            if isinstance(answer, AuthenticationError):
+                raise answer
+            if exchange.is_done:
+                take_principal(core, connection, exchange)
+        except AuthenticationError as error:
+            return refused(core, connection, error, failed(error))
+        return succeeded(answer)
+
+    if not exchange.is_slow:
+        return go_on(outcome(exchange, message))
+    deferred = Deferred()
+    connection.is_busy = True
+
+    def checked(answer: bytes | AuthenticationError) -> None:
+        connection.is_busy = False
+        result = go_on(answer)
+        if isinstance(result, Deferred):
+            result.when_done(deferred.complete)
+        else:
+            deferred.complete(result)
+
+    core.run_elsewhere(lambda: outcome(exchange, message), checked)
+    return deferred
+
+
+def outcome(exchange: Exchange, message: bytes) -> bytes | AuthenticationError:
+    try:
+        return exchange.respond(message)
+    except AuthenticationError as error:
+        return error
+
+
+def take_principal(core: BrokerCore, connection: Connection, exchange: Exchange) -> None:
+    """Raises AuthenticationError."""
+    principal = f"User:{exchange.user}"
+    if connection.principal not in (UNAUTHENTICATED, principal):
+        raise AuthenticationError(
+            f"Cannot change principals during re-authentication from {connection.principal}: {principal}"
+        )
+    assert connection.sasl is not None
+    core.statistics.successful_authentications += 1
+    connection.principal = principal
+    lifetime_ms = core.settings.connections_max_reauth_ms
+    connection.sasl.expires_ms = core.clock.steady_ms() + lifetime_ms if lifetime_ms > 0 else None
+    connection.is_restricted = lifetime_ms > 0
+
+
+def refused(core: BrokerCore, connection: Connection, error: AuthenticationError, answer: Answer) -> Answer | Deferred:
+    """Logs and counts a refused login. Its answer comes late, so that passwords are not guessed at full speed."""
+    assert connection.sasl is not None
+    claimed = connection.sasl.exchange.claimed
+    core.statistics.failed_authentications += 1
+    core.refusals.warning(
+        "refused logins",
+        "login refused: user %s from %s, %s at %s: %s",
+        "unknown" if claimed is None else repr(shown(claimed)),
+        connection.address,
+        connection.sasl.mechanism,
+        connection.endpoint.listener,
+        shown(str(error)),
+    )
+    connection.must_close = True
+    delay_ms = core.settings.connection_failed_authentication_delay_ms
+    if delay_ms <= 0:
+        return answer
+    deferred = Deferred()
+    connection.is_busy = True
+
+    def give() -> None:
+        connection.is_busy = False
+        deferred.complete(answer)
+
+    core.timers.call_later(delay_ms, give)
+    return deferred

@@ -23,7 +23,12 @@ def handle(core: BrokerCore, request: Request) -> SaslHandshakeResponse:
     if connection.sasl is not None and connection.sasl.mechanism != body.mechanism:
         connection.must_close = True  # a re-authentication keeps the mechanism
         return SaslHandshakeResponse(ErrorCode.ILLEGAL_SASL_STATE, enabled)
-    exchange = new_exchange(body.mechanism, core.metadata.credentials, lambda: core.entropy.bytes(NONCE_BYTES).hex())
+    exchange = new_exchange(
+        body.mechanism,
+        core.metadata.credentials,
+        lambda: core.entropy.bytes(NONCE_BYTES).hex(),
+        core.store.directory_id,
+    )
     expires_ms = connection.sasl.expires_ms if connection.sasl is not None else None
     connection.sasl = SaslState(body.mechanism, exchange, expires_ms)
     connection.is_raw_sasl = request.api_version == 0
