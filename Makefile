@@ -40,7 +40,7 @@ lint: $(READY) ## format, lint, types, layout, generated files
 audit: $(READY) ## known vulnerabilities of the packages in uv.lock (asks osv.dev; fails where it cannot)
 	@$(BIN)/python .ci/audit.py
 
-interop-tools: ## installs kcat and rapidjson where the system's packages can be had (Java, Maven, Go, npm must be there)
+interop-tools: ## installs kcat and rapidjson where the system's packages can be had (Java, Maven, Go, Cargo, npm must be there)
 	@{ command -v kcat && test -e /usr/include/rapidjson/rapidjson.h; } >/dev/null || { [ "$$(id -u)" = 0 ] && \
 		command -v apt-get >/dev/null && \
 		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq kcat rapidjson-dev; } >/dev/null; } || \

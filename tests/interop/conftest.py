@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from .servers import HeadwaterServer, free_port, running_server
+from .servers import HeadwaterServer, free_port_pair, running_server
 
 HERE = Path(__file__).parent
 KAFKA_SH = HERE / "kafka" / "kafka.sh"
@@ -88,11 +88,10 @@ def running_kafka(directory: Path, settings: dict[str, str]) -> Iterator[str]:
     need("mvn")
     run([KAFKA_SH, "jars"])
     (directory / "extra").write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
-    port = free_port()
+    port = free_port_pair()
     environment = {**os.environ, "EXTRA": str(directory / "extra")}
-    command = [str(KAFKA_SH), "start", str(port), str(directory / "data")]
-    started = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=True)
-    process_id = int(started.stdout.split()[0])
+    started = run([KAFKA_SH, "start", str(port), directory / "data"], env=environment)
+    process_id = int(started.split()[0])
     try:
         yield f"127.0.0.1:{port}"
     finally:
@@ -106,6 +105,7 @@ def set_options(settings: dict[str, str]) -> list[str]:
 
 @pytest.fixture(scope="module")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a Kafka to compare `headwater` with."""
     with running_kafka(tmp_path_factory.mktemp("kafka"), SAME_SETTINGS) as address:
         yield address
 

@@ -63,6 +63,18 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
+def free_port_pair() -> int:
+    """A free port of the loopback, the next one being free too: a Kafka's controller listens there."""
+    for _ in range(100):
+        port = free_port()
+        try:
+            with socket.create_server(("127.0.0.1", port + 1)):
+                return port
+        except OSError:
+            continue
+    raise AssertionError("no two free ports in a row")
+
+
 class PatientProxy:
     """Stands before a server that is killed and restarted: a connection to it is never refused, it waits a moment.
 

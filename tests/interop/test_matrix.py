@@ -52,6 +52,8 @@ CLIENTS = {
     "go segmentio": ("v0.4.42", "v0.4.51"),
     "go confluent": ("v2.3.0", "v2.11.1"),
     "node kafkajs": ("1.16.0", "2.2.4"),
+    "node platformatic": ("1.22.0", "1.35.0"),
+    "rust rskafka": ("0.5.0", "0.6.0"),
 }
 AGES = ("older", "newest")
 ROWS = [
@@ -116,12 +118,15 @@ class Builds:
         self.python = cache(self.make_python)
         self.go = cache(self.make_go)
         self.node = cache(self.make_node)
+        self.rust = cache(self.make_rust)
 
     def command(self, language: str, name: str, age: str) -> list[str | Path]:
         if language == "python":
             return [self.python(age), MATRIX / "python" / f"{name}_check.py"]
         if language == "go":
             return [self.go(age) / name]
+        if language == "rust":
+            return [self.rust() / name, age]
         return ["node", self.node() / f"{name}_check.mjs", f"{name}-{age}"]
 
     def make_python(self, age: str) -> Path:
@@ -151,8 +156,19 @@ class Builds:
         need("npm")
         target = self.directory / "node"
         shutil.copytree(MATRIX / "node", target, ignore=shutil.ignore_patterns("node_modules"))
-        run(["npm", "ci", "--silent", "--prefer-offline", "--no-audit", "--no-fund"], BUILD_TIMEOUT_S, cwd=target)
+        run(
+            ["npm", "ci", "--silent", "--ignore-scripts", "--prefer-offline", "--no-audit", "--no-fund"],
+            BUILD_TIMEOUT_S,
+            cwd=target,
+        )
         return target
+
+    def make_rust(self) -> Path:
+        need("cargo")
+        target = CACHE / "rust"
+        manifest = MATRIX / "rust" / "Cargo.toml"
+        run(["cargo", "build", "-q", "--locked", "--manifest-path", manifest, "--target-dir", target], BUILD_TIMEOUT_S)
+        return target / "debug"
 
 
 @pytest.fixture(scope="module")
