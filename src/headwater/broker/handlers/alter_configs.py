@@ -4,7 +4,7 @@ their defaults.
 
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
-from headwater.broker.handlers.altering import Changes, alter_all, present
+from headwater.broker.handlers.altering import Changes, alter_all, present, value_of
 from headwater.effects.waits import Deferred
 from headwater.effects.work import Steps
 from headwater.protocol.messages.alter_configs import AlterConfigsRequest, AlterConfigsResponse
@@ -15,7 +15,7 @@ def handle(core: BrokerCore, request: Request) -> Steps[Deferred]:
 
 
 def wanted_changes(core: BrokerCore, resource: AlterConfigsRequest.AlterConfigsResource) -> Changes:
-    """The values that are named; all others that the topic has are removed."""
-    changes: Changes = {config.name: config.value for config in resource.configs}
+    """The values that are named; all others that the resource has are removed. Raises MetadataError."""
+    changes: Changes = {config.name: value_of(config.name, config.value) for config in resource.configs}
     own = present(core, resource.resource_type, resource.resource_name)
     return {**dict.fromkeys(own, None), **changes}

@@ -9,7 +9,7 @@ from headwater.broker.authorization import config_refusal
 from headwater.broker.core import BrokerCore
 from headwater.broker.definitions import ConfigError
 from headwater.broker.dispatch import Request
-from headwater.broker.metadata import MetadataError
+from headwater.broker.metadata import MetadataError, check_topic_name
 from headwater.effects.waits import Deferred
 from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
@@ -66,7 +66,10 @@ def decided(core: BrokerCore, kind: int, name: str, changes: Changes) -> list[An
     metadata = core.metadata
     try:
         match kind:
+            case 2 if not name:
+                raise MetadataError(ErrorCode.INVALID_REQUEST, "Default topic resources are not allowed.")
             case 2:
+                check_topic_name(name)
                 return metadata.change_configs(name, changes)
             case 4:
                 dynamic_configs.check_broker(core, name, changes)
@@ -81,9 +84,17 @@ def decided(core: BrokerCore, kind: int, name: str, changes: Changes) -> list[An
     except dynamic_configs.NotDynamicError as error:
         raise MetadataError(ErrorCode.INVALID_REQUEST, str(error)) from error
     except ConfigError as error:
-        code = ErrorCode.INVALID_REQUEST if kind == BROKER else ErrorCode.INVALID_CONFIG
+        is_of_broker = kind == BROKER and not isinstance(error, dynamic_configs.ClusterConfigError)
+        code = ErrorCode.INVALID_REQUEST if is_of_broker else ErrorCode.INVALID_CONFIG
         raise MetadataError(code, str(error)) from error
     return metadata.config_records(name, changes, kind)
+
+
+def value_of(name: str, value: str | None) -> str:
+    """A value that is to be set. Raises MetadataError for none: a configuration is removed by other means."""
+    if value is None:
+        raise MetadataError(ErrorCode.INVALID_REQUEST, f"Null value not supported for : {name}")
+    return value
 
 
 def present(core: BrokerCore, kind: int, name: str) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""DescribeConfigs, 1 to 4: every configuration of a topic or of this broker, with its source and synonyms.
+"""DescribeConfigs, 1 to 4: every configuration of a topic or of this broker, with its source, synonyms and documentation.
 
 Resources: topics (2), brokers (4), groups (32). Broker loggers (8) and client metrics (16) have nothing to describe.
 """
@@ -9,9 +9,17 @@ from headwater.broker import configs
 from headwater.broker.authorization import config_refusal
 from headwater.broker.configs import ConfigSource
 from headwater.broker.core import BrokerCore
-from headwater.broker.definitions import ConfigType, kafka_configs
+from headwater.broker.definitions import ConfigType, kafka_configs, shown
 from headwater.broker.dispatch import Request
-from headwater.broker.dynamic_configs import broker_types, described_settings, dynamic_keys
+from headwater.broker.dynamic_configs import (
+    NODE_ID,
+    broker_types,
+    defaults_of_all_nodes,
+    described_settings,
+    dynamic_keys,
+    is_custom,
+)
+from headwater.broker.metadata import MetadataError, check_topic_name
 from headwater.broker.settings import is_secret
 from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
@@ -35,13 +43,14 @@ def handle(core: BrokerCore, request: Request) -> Steps[DescribeConfigsResponse]
             response.results.append(Result(refused, None, resource.resource_type, resource.resource_name))
             continue
         result = describe(core, resource)
+        texts = configs.documentation(resource.resource_type) if body.include_documentation else {}
         if resource.configuration_keys is not None:
             keys = frozenset(resource.configuration_keys)
             result.configs = [entry for entry in result.configs if entry.name in keys]
         for entry in result.configs:
             if not body.include_synonyms:
                 entry.synonyms = []
-            entry.documentation = None
+            entry.documentation = texts.get(entry.name)
         response.results.append(result)
     return response
 
@@ -50,21 +59,41 @@ def describe(core: BrokerCore, resource: DescribeConfigsRequest.DescribeConfigsR
     kind, name = resource.resource_type, resource.resource_name
     match kind:
         case 2:
+            try:
+                check_topic_name(name)
+            except MetadataError as error:
+                return Result(error.code, error.message, kind, name)
             topic = core.metadata.topics.get(name)
             if topic is None:
                 return Result(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, None, kind, name)
-            return Result(0, None, kind, name, list(topic_entries(core, topic.configs)))
+            return Result(0, "", kind, name, list(topic_entries(core, topic.configs)))
         case 4:
-            if name not in ("", *map(str, core.cluster.node_ids)):
-                message = f"Unexpected broker id, expected {core.settings.node_id}, but received {name}"
+            message = node_problem(core, name, " or empty string,") if name else None
+            if message is not None:
                 return Result(ErrorCode.INVALID_REQUEST, message, kind, name)
-            return Result(0, None, kind, name, list(broker_entries(core) if name else default_entries(core)))
+            return Result(0, "", kind, name, list(broker_entries(core) if name else default_entries(core)))
+        case 8:
+            message = node_problem(core, name, "")
+            return Result(ErrorCode.INVALID_REQUEST if message else 0, message or "", kind, name)
+        case 16 | 32 if not name:
+            what = "Group name" if kind == GROUP else "Client metrics subscription name"
+            return Result(ErrorCode.INVALID_REQUEST, f"{what} must not be empty", kind, name)
         case 32:
-            return Result(0, None, kind, name, list(group_entries(core, name)))
-        case 8 | 16:
-            return Result(0, None, kind, name)
+            return Result(0, "", kind, name, list(group_entries(core, name)))
+        case 16:
+            return Result(0, "", kind, name)
         case _:
             return Result(ErrorCode.INVALID_REQUEST, f"Unsupported resource type: {kind}", kind, name)
+
+
+def node_problem(core: BrokerCore, name: str, otherwise: str) -> str | None:
+    """Why a resource is none of this broker's nodes; None where it is."""
+    node_ids = [str(node_id) for node_id in core.cluster.node_ids]
+    if not NODE_ID.fullmatch(name):
+        return f"Broker id must be an integer, but it is: {shown(name)}"
+    if name not in node_ids:
+        return f"Unexpected broker id, expected {' or '.join(node_ids)}{otherwise} but received {name}"
+    return None
 
 
 def topic_entries(core: BrokerCore, own: dict[str, str]) -> Iterable[Entry]:
@@ -77,37 +106,39 @@ def topic_entries(core: BrokerCore, own: dict[str, str]) -> Iterable[Entry]:
 def broker_entries(core: BrokerCore) -> Iterable[Entry]:
     """What was set at run time, then what was given, then what has an effect here, then Kafka's default."""
     own = described_settings(core)
-    known = {entry["name"]: entry for entry in kafka_configs()["broker"] if "since" not in entry}
+    known = {entry["name"]: entry["type"] for entry in kafka_configs()["broker"] if not entry.get("internal")}
     dynamic = dynamic_keys()
     for name in sorted({*known, *own, *(key for layer, _ in core.config_layers for key in layer)}):
-        entry = known.get(name, {"type": ConfigType.STRING, "default": own.get(name), "sensitive": False})
-        default = own.get(name, entry["default"])
-        synonyms = [Synonym(name, layer[name], source) for layer, source in core.config_layers if name in layer]
-        if default is not None or not synonyms:
-            synonyms.append(Synonym(name, default, ConfigSource.DEFAULT))
-        value, source = synonyms[0].value, synonyms[0].source
-        is_sensitive = is_secret(name)
-        if is_sensitive:
-            value, synonyms = None, []
-        yield Entry(name, value, name not in dynamic, source, is_sensitive, synonyms, entry["type"])
+        type_ = known.get(name, ConfigType.UNKNOWN if is_custom(name) else ConfigType.STRING)
+        found = configs.broker_synonyms(name, configs.broker_family(name), core.config_layers, own)
+        value, source = (found[0][1], found[0][2]) if found else (None, ConfigSource.DEFAULT)
+        is_sensitive = is_hidden(name)
+        synonyms = [Synonym(key, None if is_sensitive else text, where) for key, text, where in found]
+        yield Entry(name, None if is_sensitive else value, name not in dynamic, source, is_sensitive, synonyms, type_)
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a value is not shown: a secret, or what nobody here knows and may be one."""
+    return is_secret(name) or is_custom(name)
 
 
 def default_entries(core: BrokerCore) -> Iterable[Entry]:
     """What was set at run time for all nodes."""
-    types, source = broker_types(), ConfigSource.DYNAMIC_DEFAULT_BROKER
-    for name, stored in core.metadata.broker_configs.get("", {}).items():
-        is_sensitive, kind = is_secret(name), types.get(name, ConfigType.STRING)
-        value, synonyms = (None, []) if is_sensitive else (stored, [Synonym(name, stored, source)])
-        yield Entry(name, value, False, source, is_sensitive, synonyms, kind)
+    types, dynamic, source = broker_types(), dynamic_keys(), ConfigSource.DYNAMIC_DEFAULT_BROKER
+    for name, value in defaults_of_all_nodes(core).items():
+        is_sensitive = is_hidden(name)
+        shown_value = None if is_sensitive else value
+        synonyms = [Synonym(name, shown_value, source)]
+        type_ = types.get(name, ConfigType.UNKNOWN)
+        yield Entry(name, shown_value, name not in dynamic, source, is_sensitive, synonyms, type_)
 
 
 def group_entries(core: BrokerCore, group_id: str) -> Iterable[Entry]:
     own = core.metadata.group_configs.get(group_id, {})
     for entry in kafka_configs()["group"]:
         name = entry["name"]
-        of_broker = f"group.{name}"  # the broker's configuration that gives the default, where there is one
-        default_name = of_broker if of_broker in broker_types() else name
+        (of_broker,) = entry["synonyms"]  # the broker's configuration that gives the default, or the group's own
         synonyms = [Synonym(name, own[name], ConfigSource.GROUP)] if name in own else []
         synonyms += [Synonym(of_broker, layer[of_broker], s) for layer, s in core.config_layers if of_broker in layer]
-        synonyms.append(Synonym(default_name, entry["default"], ConfigSource.DEFAULT))
+        synonyms.append(Synonym(of_broker, entry["default"], ConfigSource.DEFAULT))
         yield Entry(name, synonyms[0].value, False, synonyms[0].source, False, synonyms, entry["type"])

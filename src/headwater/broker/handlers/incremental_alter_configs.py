@@ -7,7 +7,7 @@ from headwater.broker.core import BrokerCore
 from headwater.broker.definitions import ConfigType, definitions, parse_as, shown
 from headwater.broker.dispatch import Request
 from headwater.broker.dynamic_configs import merged
-from headwater.broker.handlers.altering import BROKER, TOPIC, Changes, alter_all, present
+from headwater.broker.handlers.altering import BROKER, GROUP, TOPIC, Changes, alter_all, present, value_of
 from headwater.broker.metadata import MetadataError
 from headwater.effects.waits import Deferred
 from headwater.effects.work import Steps
@@ -35,10 +35,7 @@ def wanted_changes(core: BrokerCore, resource: IncrementalAlterConfigsRequest.Al
     for config in resource.configs:
         match config.config_operation:
             case 0:
-                changes[config.name] = config.value
-                if config.value is None:
-                    message = f"Null value not supported for topic configs: {config.name}"
-                    raise MetadataError(ErrorCode.INVALID_CONFIG, message)
+                changes[config.name] = value_of(config.name, config.value)
             case 1:
                 changes[config.name] = None
             case 2 | 3:
@@ -52,13 +49,15 @@ def wanted_changes(core: BrokerCore, resource: IncrementalAlterConfigsRequest.Al
 def changed_list(
     core: BrokerCore, own: dict[str, str], config: IncrementalAlterConfigsRequest.AlterableConfig, kind: int
 ) -> str:
-    scope = {TOPIC: "topic", BROKER: "broker"}.get(kind)
+    scope = {TOPIC: "topic", BROKER: "broker", GROUP: "group"}.get(kind)
     entry = definitions(scope).get(config.name) if scope is not None else None
-    if entry is None or entry.type != ConfigType.LIST:
+    if entry is None:
+        raise MetadataError(ErrorCode.INVALID_CONFIG, f"Unknown config name: {shown(config.name)}")
+    if entry.type != ConfigType.LIST:
         message = f"Can't {'append' if config.config_operation == APPEND else 'subtract'} to key {shown(config.name)}"
         raise MetadataError(ErrorCode.INVALID_CONFIG, f"{message} because its type is not LIST.")
     if scope == "topic":
-        text = configs.effective(config.name, own, core.config_layers).value
+        text = configs.value_of(config.name, own, core.config_layers)
     else:
         text = own.get(config.name, merged(core.config_layers).get(config.name, entry.default or ""))
     current = parse_as(ConfigType.LIST, config.name, text)
