@@ -55,6 +55,9 @@ interop-full: $(READY) interop-tools ## the same with each suite whole, and 50 k
 faults: $(READY) ## kills of the broker under load
 	$(BIN)/python -m pytest tests/faults
 
+soak: $(READY) ## half an hour under full load: memory and descriptors must stay flat
+	TEST_SOAK_S=1800 $(BIN)/python -m pytest -s tests/faults/test_soak.py
+
 fuzz: $(READY) ## generated garbage on the wire and on disk, and thousands of simulated crashes
 	TEST_SEEDS=2000 $(BIN)/python -m pytest tests/simulation fuzz
 
