@@ -35,7 +35,7 @@ class CleanerProcess:
 
         if self.is_stopping:  # the last checkpoint may let one more job begin
             return
-        command = [sys.executable, "-m", COMMAND_MODULE, str(os.getpid())]
+        command = [sys.executable, "-P", "-m", COMMAND_MODULE, str(os.getpid())]
         future = self.loop.run_in_executor(self.thread, self.wait_for, command, job_text(job))
 
         def ended(finished: "asyncio.Future[tuple[str, str]]") -> None:
@@ -58,7 +58,7 @@ class CleanerProcess:
                 command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, pass_fds=[lock.descriptor]
             )
         finally:
-            lock.release()  # of this process: the other holds it until it ends
+            lock.leave_to_child()
         output, errors = self.process.communicate(text)
         lines = errors.strip().splitlines()
         reason = lines[-1] if lines else f"its process ended with status {self.process.returncode}"

@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
@@ -25,6 +25,7 @@ from headwater.broker.server import Server
 from headwater.broker.settings import SettingsError, value_text
 from headwater.effects.clock import SystemClock
 from headwater.effects.entropy import SystemEntropy
+from headwater.effects.forks import keep_from_children
 from headwater.effects.memory_files import MemoryFiles
 
 Result = TypeVar("Result")
@@ -91,10 +92,16 @@ class Broker:
 
     @property
     def is_running(self) -> bool:
-        return self.runner is not None
+        """False before the start, after the stop, and when it has ended by itself: then `stop` says why."""
+        return self.runner is not None and self.runner.is_alive
 
     def start(self) -> Self:
-        """Starts it and returns when clients can connect. Nothing happens if it runs."""
+        """Starts it and returns when clients can connect. Nothing happens if it runs.
+
+        Raises BrokerError for one that has ended by itself; the next `start` starts it again.
+        """
+        if self.runner is not None and not self.runner.is_alive:
+            self.stop()
         if self.runner is None:
             self.runner = self.make_runner()
         return self
@@ -103,7 +110,10 @@ class Broker:
         return ChildRunner(self) if self.in_child_process else ThreadRunner(self)
 
     def stop(self) -> None:
-        """Answers what is under way, syncs and ends. Nothing happens if it does not run."""
+        """Answers what is under way, syncs and ends. Nothing happens if it was not started.
+
+        Raises BrokerError where it has ended by itself, with the reason, or does not end in a minute.
+        """
         if self.runner is not None:
             runner, self.runner = self.runner, None
             runner.stop()
@@ -126,7 +136,8 @@ class Broker:
 
     def __repr__(self) -> str:
         where = self.directory or "memory"
-        return f"<Broker {self.address if self.runner else 'stopped'} in {where}>"
+        state = "stopped" if self.runner is None else self.address if self.is_running else f"{self.address}, ended,"
+        return f"<Broker {state} in {where}>"
 
 
 class ThreadRunner:
@@ -140,9 +151,15 @@ class ThreadRunner:
         self.ready = threading.Event()
         self.loop: asyncio.AbstractEventLoop | None = None
         self.stopping: asyncio.Event | None = None
+        self.is_told_to_stop = False
         self.thread = threading.Thread(target=self.run, name="headwater-broker", daemon=True)
         self.thread.start()
-        self.ready.wait()
+        try:
+            self.ready.wait()
+        except BaseException:  # Ctrl-C: nothing is left running
+            self.end_thread()
+            raise
+        keep_from_children(self)
         if (error := self.failure()) is not None:
             self.thread.join()
             raise error
@@ -173,6 +190,8 @@ class ThreadRunner:
 
     async def serve(self) -> None:
         self.stopping = asyncio.Event()
+        if self.is_told_to_stop:
+            return
         server = self.make_server(self.open())
         try:
             bound = await start_listeners(server, self.broker.listeners)
@@ -202,11 +221,29 @@ class ThreadRunner:
     def reload_certificates(self) -> None:
         self.call(lambda server: server.reload_certificates())
 
-    def stop(self) -> None:
+    @property
+    def is_alive(self) -> bool:
+        return self.thread.is_alive()
+
+    def own_descriptors(self) -> Iterator[int]:
+        """The lock, the ports, the connections and the journal: in a forked child they would keep all that open."""
+        if self.server is not None:
+            yield from self.server.own_descriptors()
+
+    def end_thread(self) -> None:
+        self.is_told_to_stop = True
         if self.loop is not None and self.stopping is not None and self.thread.is_alive():
             with contextlib.suppress(RuntimeError):  # the loop has ended by itself meanwhile
                 self.loop.call_soon_threadsafe(self.stopping.set)
         self.thread.join(STOP_TIMEOUT_S)
+
+    def stop(self) -> None:
+        self.end_thread()
+        if self.thread.is_alive():
+            where = self.broker.directory or "memory"
+            raise BrokerError(
+                f"the broker in {where} has not ended after {STOP_TIMEOUT_S:g} s; it may still hold its files"
+            )
         if self.error is not None:
             raise BrokerError(f"the broker ended with an error: {self.error}") from self.error
 
@@ -224,7 +261,15 @@ class ChildRunner:
     """
 
     def __init__(self, broker: Broker) -> None:
-        command = [sys.executable, "-m", "headwater", "up", "--data", str(Path(broker.directory or "").absolute())]
+        command = [
+            sys.executable,
+            "-P",
+            "-m",
+            "headwater",
+            "up",
+            "--data",
+            str(Path(broker.directory or "").absolute()),
+        ]
         settings_end, own_end = os.pipe()
         command += ["--end-with-stdin", "--without-environment", "--config", f"/dev/fd/{settings_end}"]
         try:
@@ -239,12 +284,28 @@ class ChildRunner:
         with contextlib.suppress(BrokenPipeError), os.fdopen(own_end, "w") as pipe:  # a process that fails says why
             pipe.write(write_properties(broker.pairs))
         assert self.process.stdout is not None
-        line = self.process.stdout.readline()
+        keep_from_children(self)
+        try:
+            line = self.process.stdout.readline()
+        except BaseException:  # Ctrl-C: nothing is left running
+            self.process.kill()
+            with self.process:
+                raise
         if not line.startswith("Headwater is ready"):
             with self.process:  # closes the pipes
                 self.process.wait(START_TIMEOUT_S)
             raise BrokerError(f"the broker's process did not start: {line.strip() or 'see its message above'}")
         self.addresses = dict(map(named_address, line[line.index(" on ") + 4 : line.index(", data in")].split(", ")))
+
+    @property
+    def is_alive(self) -> bool:
+        return self.process.poll() is None
+
+    def own_descriptors(self) -> Iterator[int]:
+        """The pipes: the broker's process ends when no process has the other end of its standard input."""
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None and not pipe.closed:
+                yield pipe.fileno()
 
     def stop(self) -> None:
         assert self.process.stdin is not None

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
@@ -19,7 +19,7 @@ from headwater.broker.limited_log import LimitedLog
 from headwater.broker.listeners import Listener
 from headwater.broker.memory_budgets import AnswerBudget, RequestBudget
 from headwater.broker.syncer import Syncer
-from headwater.effects.files import is_shortage
+from headwater.effects.files import DiskLock, is_shortage
 from headwater.security.tls import TlsError, TlsFiles
 from headwater.storage.checkpoint import Checkpoint
 from headwater.storage.journal import Group
@@ -285,6 +285,18 @@ class Server:
         self.after_event()
 
     # -- the end
+
+    def own_descriptors(self) -> Iterator[int]:
+        """What a forked child must not keep."""
+        if isinstance(self.core.store.lock, DiskLock):
+            yield self.core.store.lock.descriptor
+        if self.syncer is not None:
+            yield self.syncer.socket.fileno()
+        for acceptor in self.acceptors:
+            yield from (listening.fileno() for listening in acceptor.sockets)
+        for client in self.clients:
+            if client.transport is not None and not client.transport.is_closing():
+                yield client.transport.get_extra_info("socket").fileno()
 
     async def run_until(self, stopping: asyncio.Event) -> None:
         """Returns when told to stop. Raises OSError when the journal has failed."""

@@ -13,6 +13,7 @@ The child ends when the socket is closed, also by a SIGKILL of the broker. If th
 """
 
 import asyncio
+import contextlib
 import errno
 import os
 import socket
@@ -83,6 +84,8 @@ class Syncer:
 
     def stop(self) -> None:
         self.loop.remove_reader(self.socket.fileno())
+        with contextlib.suppress(OSError):  # its other end may be gone
+            self.socket.shutdown(socket.SHUT_RDWR)  # a process that was forked off may have inherited it
         self.socket.close()
         try:
             self.process.wait(STOP_TIMEOUT_S)

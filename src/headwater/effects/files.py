@@ -263,7 +263,14 @@ class DiskLock:
                 return
 
     def release(self) -> None:
-        os.close(self.descriptor)
+        """Gives it back, also where a forked child has a copy of the descriptor."""
+        fcntl.flock(self.descriptor, fcntl.LOCK_UN)
+        self.leave_to_child()
+
+    def leave_to_child(self) -> None:
+        """From now on it is held by a process that was started with its descriptor, until that ends."""
+        descriptor, self.descriptor = self.descriptor, -1
+        os.close(descriptor)
 
 
 class DiskFiles:
