@@ -6,14 +6,14 @@ visible when its group is synced. Logs are synced later, at a checkpoint; then t
 free to be written over. Writing over blocks that exist is what makes a sync cheap, so files are recycled, and a new one
 is filled with zeros a step ahead of its end.
 
-    file    header block of 4096 bytes: magic, generation (8), CRC-32C of both; then entries, one behind the other
-    entry   magic (4), CRC-32C of the rest of this header (4), generation (8), batch bytes (4), partition (4),
-            topic id (16), base offset (8), then the batch
+    file    header block of 4096 bytes: magic, generation (8), CRC-32C of both; then groups, one after the other
+    group   a mark, then an entry for each batch (`journal_entries.py`)
 
 A batch carries its own CRC, so its bytes are not summed twice. Reading ends at the first entry that is not whole, not
-of its file's generation or not sound: everything behind it was never acknowledged. A generation is a count, which grows
-with every use of a file, and 32 random bits of this start: entries that an earlier life left behind in a file are never
-taken for new ones, even where a crash has lost the count. Generation 0 marks a file that nobody needs.
+of its file's generation or not sound, unless a later group proves that it was on disk once. A generation is a count,
+which grows with every use of a file, and 32 random bits of this start: entries that an earlier life left behind in a file
+are never taken for new ones, even where a crash has lost the count. A header of zeros marks a file that nobody needs; one
+that is neither that nor sound is damaged, and the first entry says the generation.
 
 The owner calls `append` for each batch, `take` when no group is being synced, then `write`, syncs the file that it
 returns, elsewhere if it likes, and when that is done calls `synced`. A file that is full is left for the other one at a group's border; the
@@ -25,34 +25,30 @@ import struct
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from itertools import zip_longest
 
 from crc32c import crc32c
 
 from headwater.effects.buffers import Buffer
 from headwater.effects.files import File, Files
-from headwater.protocol.records import CorruptBatchError, check_batch
+from headwater.storage.journal_entries import (
+    ENTRY,
+    FILE_HEADER_BYTES,
+    MARK_BYTES,
+    EntryReader,
+    JournalDamage,
+    JournalEntry,
+    entry_header,
+    first_generation,
+    group_mark,
+)
 
 FILE_MAGIC = b"HWJRNL01"
 FILE_HEADER = struct.Struct(">8sQI")
-FILE_HEADER_BYTES = 4096
-ENTRY = struct.Struct(">IIQii16sq")
-ENTRY_MAGIC = 0x48574A45
 FILL_STEP_BYTES = 1 << 20
-READ_CHUNK_BYTES = 4 << 20
 FILES_MAX = 2
 NONCE_BITS = 32
-pack_entry_tail = struct.Struct(">Qii16sq").pack
-pack_entry_head = struct.Struct(">II").pack
-
-
-class JournalEntry(NamedTuple):
-    """A batch found in the journal."""
-
-    topic_id: bytes
-    partition: int
-    base_offset: int
-    batch: memoryview
+NONCE_MASK = (1 << NONCE_BITS) - 1
 
 
 @dataclass(slots=True)
@@ -72,17 +68,22 @@ class JournalFile:
     def __init__(self, files: Files, path: str, fill_step_bytes: int = FILL_STEP_BYTES) -> None:
         self.path = path
         self.fill_step_bytes = fill_step_bytes
+        self.was_missing = not files.exists(path)
         self.file: File = files.open(path, create=True, pinned=True)
         self.filled = self.file.size()
         self.position = 0
+        self.is_header_damaged = False
         self.generation = self.read_generation()
 
     def read_generation(self) -> int:
         header = self.file.read(FILE_HEADER.size, 0)
-        if len(header) < FILE_HEADER.size:
+        if len(header) < FILE_HEADER.size or not any(header):
             return 0
         magic, generation, crc = FILE_HEADER.unpack(header)
-        return int(generation) if magic == FILE_MAGIC and crc == crc32c(header[:16]) else 0
+        if magic == FILE_MAGIC and crc == crc32c(header[:16]):
+            return int(generation)
+        self.is_header_damaged = True
+        return first_generation(self.file)
 
     def start(self, generation: int) -> None:
         """Begins to write over the file. The header goes to disk with the first group's sync."""
@@ -102,30 +103,12 @@ class JournalFile:
         self.file.write([bytes(FILE_HEADER.size)], 0)
         self.generation = 0
 
-    def entries(self) -> Iterator[JournalEntry]:
-        """Every sound entry, in order."""
-        chunk, chunk_at, position = memoryview(b""), 0, FILE_HEADER_BYTES
-        while True:
-            at = position - chunk_at
-            if at + ENTRY.size > len(chunk):
-                chunk, chunk_at, at = memoryview(self.file.read(READ_CHUNK_BYTES, position)), position, 0
-                if len(chunk) < ENTRY.size:
-                    return
-            magic, crc, generation, size, partition, topic_id, base_offset = ENTRY.unpack_from(chunk, at)
-            if magic != ENTRY_MAGIC or generation != self.generation or crc != crc32c(chunk[at + 8 : at + ENTRY.size]):
-                return
-            end = at + ENTRY.size + size
-            if end > len(chunk):
-                wanted = max(READ_CHUNK_BYTES, ENTRY.size + size)
-                chunk, chunk_at, at = memoryview(self.file.read(wanted, position)), position, 0
-                end = ENTRY.size + size
-            batch = chunk[at + ENTRY.size : end]
-            try:
-                check_batch(batch)
-            except CorruptBatchError:
-                return
-            yield JournalEntry(topic_id, partition, base_offset, batch)
-            position = chunk_at + end
+    def items(self, *, is_complete: bool) -> Iterator[JournalEntry | JournalDamage]:
+        """Every sound entry, in order, and the damage between them."""
+        if self.is_header_damaged:
+            yield JournalDamage(self.path, 0, FILE_HEADER.size)
+        if self.generation:
+            yield from EntryReader(self.file, self.path, self.generation, is_complete=is_complete).items()
 
 
 class Journal:
@@ -144,11 +127,13 @@ class Journal:
         self.waiting_bytes = 0
         self.bytes_in_file = 0
 
-    def recovered(self) -> Iterator[JournalEntry]:
-        """What the journal holds, oldest first. To be read before `start`."""
-        for file in sorted(self.files, key=lambda f: f.generation):
-            if file.generation:
-                yield from file.entries()
+    def recovered(self) -> Iterator[JournalEntry | JournalDamage]:
+        """What the journal holds, oldest first, and where it is damaged. To be read before `start`."""
+        files = sorted(self.files, key=lambda f: f.generation)
+        for file, later in zip_longest(files, files[1:]):
+            # The same life went on in the other file: then all that was written here was on disk.
+            is_complete = later is not None and file.generation & NONCE_MASK == later.generation & NONCE_MASK
+            yield from file.items(is_complete=is_complete)
 
     @property
     def has_free_file(self) -> bool:
@@ -184,8 +169,7 @@ class Journal:
         self.bytes_in_file += size
         self.waiting_bytes += size
         group = self.pending
-        tail = pack_entry_tail(group.generation, size - ENTRY.size, partition, topic_id, base_offset)
-        group.buffers.append(pack_entry_head(ENTRY_MAGIC, crc32c(tail)) + tail)
+        group.buffers.append(entry_header(group.generation, size - ENTRY.size, partition, topic_id, base_offset))
         group.buffers.append(batch)
         group.size_bytes += size
         group.marks[mark] = value
@@ -213,6 +197,7 @@ class Journal:
         if not group.buffers:
             return None
         self.pending = Group(group.number + 1, group.generation)
+        self.bytes_in_file += MARK_BYTES
         return group
 
     @property
@@ -229,9 +214,11 @@ class Journal:
     def write(self, group: Group) -> JournalFile:
         """Puts the group into the page cache; returns the file that has to be synced now. Raises OSError."""
         file = self.files[self.current]
-        file.fill(file.position + group.size_bytes)
-        file.file.write(group.buffers, file.position)
-        file.position += group.size_bytes
+        mark = group_mark(group.generation, group.number, group.size_bytes)
+        size = MARK_BYTES + group.size_bytes
+        file.fill(file.position + size)
+        file.file.write([mark, *group.buffers], file.position)
+        file.position += size
         return file
 
     def synced(self, group: Group) -> None:

@@ -14,7 +14,7 @@ from headwater.effects.files import Files, read_file
 from headwater.protocol.errors import ProtocolError
 from headwater.protocol.records import batches, check_batch, patch_base_offset
 from headwater.storage.checkpoints import uuid_bytes, uuid_text
-from headwater.storage.journal import JournalEntry
+from headwater.storage.journal_entries import JournalEntry
 
 logger = logging.getLogger(__name__)
 

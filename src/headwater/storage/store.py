@@ -11,14 +11,14 @@ another.
 """
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import cast
 
 from headwater.effects.clock import Clock
 from headwater.effects.entropy import Entropy, random_uuid
 from headwater.effects.files import Files, Lock, remove_tree, replace_file
 from headwater.protocol.errors import ProtocolError
-from headwater.protocol.records import BatchHeader, read_header
+from headwater.protocol.records import BatchHeader
 from headwater.storage.checkpoint import Checkpoint
 from headwater.storage.checkpoints import (
     CLEAN_OFFSETS,
@@ -34,9 +34,10 @@ from headwater.storage.checkpoints import (
 from headwater.storage.config import LogConfig
 from headwater.storage.directories import LogDirectories
 from headwater.storage.errors import DamagedLogError, DirectoryInUseError, FormatError
-from headwater.storage.journal import Group, Journal, JournalEntry, JournalFile, is_disk_full
+from headwater.storage.journal import Group, Journal, JournalFile, is_disk_full
 from headwater.storage.log import Log, LogMark
 from headwater.storage.recovery import loads_quickly
+from headwater.storage.replay import Find, Replay, replay_entry
 from headwater.storage.rescued import RescuedBatches
 
 logger = logging.getLogger(__name__)
@@ -217,7 +218,8 @@ class LogStore:
         key = log.topic_id, log.partition
         end = 0
         for entry in self.rescued.entries(key):
-            self.replay_entry(log, entry)
+            if replay_entry(log, entry):
+                self.dirty.add(log)
             end = entry.base_offset + 1
         if end and end <= log.recovery_point:
             self.rescued.discard(key)
@@ -364,38 +366,22 @@ class LogStore:
     # -- recovery
 
     def recover_log(self, log: Log) -> None:
-        """Appends from the journal what this log lacks."""
-        for entry in self.journal.recovered():
-            if entry.topic_id == log.topic_id and entry.partition == log.partition:
-                self.replay_entry(log, entry)
+        """Appends from the journal what the metadata log lacks. Raises DamagedLogError where a part of it is lost."""
+        Replay(self).metadata(log)
         log.finish_recovery()
 
-    def recover(self, find: Callable[[bytes, int], tuple[str, LogConfig] | None]) -> None:
-        """Brings all logs to where the journal says they were; `find` tells a topic id's name and configuration.
+    def recover(self, find: Find) -> None:
+        """Brings all logs to where the journal says they were (`replay.py`).
 
-        The journal goes on in a free file; what the other one holds is needed until the next checkpoint. A log that is
-        damaged, or that the journal contradicts, is out of use; what the journal has for it is kept (`rescued.py`).
+        The journal goes on in a free file; what the other one holds is needed until the next checkpoint.
         """
         for offsets in (self.recovery_points, self.log_starts, self.clean_offsets):
             for key in [key for key in offsets if find(*key) is None]:
                 del offsets[key]
-        replayed = 0
-        ends: dict[Log, int] = {}
-        not_taken = []
-        for entry in self.journal.recovered():
-            known = find(entry.topic_id, entry.partition)
-            if known is None:
-                continue
-            topic, config = known
-            try:
-                log = self.open_log(topic, entry.topic_id, entry.partition, config)
-                replayed += self.replay_entry(log, entry)
-            except DamagedLogError as error:
-                self.put_out_of_use(entry.topic_id, entry.partition, error)
-                not_taken.append(entry)
-                continue
-            ends[log] = entry.base_offset + read_header(entry.batch).last_offset_delta + 1
-        self.rescued.keep(not_taken)
+        self.report_missing_journal()
+        replay = Replay(self)
+        replay.logs(find)
+        ends = replay.ends
         # Batches that were written and never acknowledged are kept, and from now on visible: so they must be on disk.
         self.sync_logs([log for log in self.dirty if log.loaded_end_offset > max(ends.get(log, 0), log.recovery_point)])
         for log in self.logs.values():
@@ -405,8 +391,15 @@ class LogStore:
             self.checkpoint()
             self.journal.retire_all()
         self.journal.start()
-        if not self.was_clean and replayed:
-            logger.warning("recovered after an unclean stop: %d batches came back from the journal", replayed)
+        if not self.was_clean and replay.batches:
+            logger.warning("recovered after an unclean stop: %d batches came back from the journal", replay.batches)
+
+    def report_missing_journal(self) -> None:
+        if self.was_clean or not self.directories.names:
+            return
+        for file in self.journal.files:
+            if file.was_missing:
+                logger.error("%s is missing: what was acknowledged since the last checkpoint may be lost", file.path)
 
     def sync_logs(self, logs: list[Log]) -> None:
         """Syncs what was found behind the recovery points of these logs."""
@@ -418,19 +411,6 @@ class LogStore:
             self.files.sync_directory(log.directory)
         if logs:
             self.files.sync_directory(self.directory)
-
-    def replay_entry(self, log: Log, entry: JournalEntry) -> bool:
-        if entry.base_offset < log.end_offset:
-            return False
-        header = read_header(entry.batch)
-        if entry.base_offset > log.end_offset:
-            raise DamagedLogError(
-                f"{log.directory} ends at offset {log.end_offset} but the journal goes on at {entry.base_offset}: "
-                "segments are missing; restore the directory from a copy"
-            )
-        log.append_recovered(entry.batch, header._replace(base_offset=entry.base_offset))
-        self.dirty.add(log)
-        return True
 
     # -- log start offsets and retention
 

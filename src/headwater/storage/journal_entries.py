@@ -1,0 +1,239 @@
+"""Reading what a journal file holds: every entry that was acknowledged, past damage, and not beyond a torn tail.
+
+    entry   magic (4), CRC-32C of the rest of this header (4), generation (8), batch bytes (4), partition (4),
+            topic id (16), base offset (8), then the batch
+    mark    an entry before each group: the topic id `GROUP_ID`, as partition the bytes of the group's entries, as base
+            offset the group's number, and a batch without records
+
+A group is written when the one before is on disk. So of the last group anything may be missing after a power cut: that
+is a torn tail, was never acknowledged, and is passed over in silence. A place that is not sound before the mark of a
+later group was on disk once: that is damage. It is reported, and reading goes on behind it. Where the header of an entry
+is sound, it says whose batch is lost, and where the next entry begins; else the next one is searched by the generation,
+which has 32 random bits. In a file that the same broker left for the other one no group is the last.
+
+To a version that knows no marks they are batches of a deleted topic. A file without marks was written by such a version:
+there any sound entry after the place makes it damage.
+"""
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from crc32c import crc32c
+
+from headwater.effects.files import File
+from headwater.protocol.errors import ProtocolError
+from headwater.protocol.records import HEADER, HEADER_BYTES, LOG_OVERHEAD, MAGIC, check_batch, read_header, write_crc
+
+FILE_HEADER_BYTES = 4096
+ENTRY = struct.Struct(">IIQii16sq")
+ENTRY_MAGIC = 0x48574A45
+GENERATION_AT = 8
+READ_CHUNK_BYTES = 4 << 20
+GROUP_ID = b"headwater-group\0"
+pack_entry_tail = struct.Struct(">Qii16sq").pack
+pack_entry_head = struct.Struct(">II").pack
+
+
+def empty_batch(base_offset: int = 0, last_offset_delta: int = 0, leader_epoch: int = 0) -> bytes:
+    """A batch without records: readers pass over its offsets."""
+    batch = bytearray(HEADER_BYTES)
+    length = HEADER_BYTES - LOG_OVERHEAD
+    fields = (base_offset, length, leader_epoch, MAGIC, 0, 0, last_offset_delta, -1, -1, -1, -1, -1, 0)
+    HEADER.pack_into(batch, 0, *fields)
+    write_crc(batch)
+    return bytes(batch)
+
+
+GROUP_BATCH = empty_batch()
+MARK_BYTES = ENTRY.size + len(GROUP_BATCH)
+
+
+class JournalEntry(NamedTuple):
+    """A batch found in the journal."""
+
+    topic_id: bytes
+    partition: int
+    base_offset: int
+    batch: memoryview
+
+
+class JournalDamage(NamedTuple):
+    """Bytes of the journal that were on disk once and are not sound any more.
+
+    Where the entry's header is sound, its topic id, partition and offsets are known; `end_offset` as far as the batch can
+    be believed, and at least one above `base_offset`.
+    """
+
+    path: str
+    position: int
+    size_bytes: int
+    topic_id: bytes | None = None
+    partition: int = -1
+    base_offset: int = -1
+    end_offset: int = -1
+
+
+class EntryHeader(NamedTuple):
+    """What stands before an entry's batch."""
+
+    magic: int
+    crc: int
+    generation: int
+    size: int
+    partition: int
+    topic_id: bytes
+    base_offset: int
+
+
+def entry_header(generation: int, size: int, partition: int, topic_id: bytes, base_offset: int) -> bytes:
+    tail = pack_entry_tail(generation, size, partition, topic_id, base_offset)
+    return pack_entry_head(ENTRY_MAGIC, crc32c(tail)) + tail
+
+
+def group_mark(generation: int, number: int, size_bytes: int) -> bytes:
+    """What comes before a group of so many bytes."""
+    return entry_header(generation, len(GROUP_BATCH), size_bytes, GROUP_ID, number) + GROUP_BATCH
+
+
+@dataclass(slots=True)
+class Window:
+    """The part of a file that is in memory."""
+
+    file: File
+    at: int = 0
+    chunk: memoryview = field(default_factory=lambda: memoryview(b""))
+
+    def view(self, position: int, size: int) -> memoryview:
+        """Up to `size` bytes at `position`; fewer at the end of the file."""
+        start = position - self.at
+        if start < 0 or start + size > len(self.chunk):
+            self.at, start = position, 0
+            self.chunk = memoryview(self.file.read(max(size, READ_CHUNK_BYTES), position))
+        return self.chunk[start : start + size]
+
+
+class EntryReader:
+    """Reads one file's entries of one generation. `is_complete`: a later group is known to be elsewhere."""
+
+    def __init__(self, file: File, path: str, generation: int, *, is_complete: bool) -> None:
+        self.window = Window(file)
+        self.file_bytes = file.size()
+        self.path = path
+        self.generation = generation
+        self.is_complete = is_complete
+        self.has_marks = False
+        self.group_end = FILE_HEADER_BYTES
+        # From the first place that is not sound on, until a later group proves that it is damage.
+        self.unproved: list[JournalEntry | JournalDamage] = []
+
+    def items(self) -> Iterator[JournalEntry | JournalDamage]:
+        """Entries in order, and the damage between them."""
+        position = FILE_HEADER_BYTES
+        while position < self.file_bytes:
+            header = self.header_at(position)
+            batch = self.batch_at(position, header) if header is not None else None
+            if header is None or batch is None:
+                following = self.following(position, header)
+                is_end = following is None and position >= self.group_end
+                if not is_end:
+                    end = self.file_bytes if following is None else following
+                    self.unproved.append(self.damage(position, end, header))
+                if following is None:
+                    break
+                position = following
+                continue
+            position += ENTRY.size + header.size
+            if header.topic_id == GROUP_ID:
+                self.has_marks, self.group_end = True, position + header.partition
+                yield from self.proved()
+                continue
+            entry = JournalEntry(header.topic_id, header.partition, header.base_offset, batch)
+            if not self.unproved:
+                yield entry
+                continue
+            self.unproved.append(entry)
+            if not self.has_marks:
+                yield from self.proved()
+        if self.is_complete:
+            yield from self.proved()
+
+    def proved(self) -> list[JournalEntry | JournalDamage]:
+        found, self.unproved = self.unproved, []
+        return found
+
+    def header_at(self, position: int) -> EntryHeader | None:
+        """The entry's header at `position`, where one of this generation is sound."""
+        view = self.window.view(position, ENTRY.size)
+        header = sound_header(view)
+        return header if header is not None and header.generation == self.generation else None
+
+    def batch_at(self, position: int, header: EntryHeader) -> memoryview | None:
+        """The entry's batch, where it is sound."""
+        batch = self.window.view(position, ENTRY.size + header.size)[ENTRY.size :]
+        if len(batch) < header.size:
+            return None
+        try:
+            return batch if check_batch(batch).size_bytes == header.size else None
+        except ProtocolError:
+            return None
+
+    def following(self, position: int, header: EntryHeader | None) -> int | None:
+        """Where reading goes on after a place that is not sound: where that entry ends, or the next sound header is."""
+        if header is not None:
+            end = position + ENTRY.size + header.size
+            return end if end < self.file_bytes else None
+        wanted = self.generation.to_bytes(8, "big")
+        position += 1
+        while position < self.file_bytes:
+            chunk = bytes(self.window.view(position, READ_CHUNK_BYTES))
+            at = chunk.find(wanted)
+            while at >= 0:
+                if at >= GENERATION_AT and self.header_at(position + at - GENERATION_AT) is not None:
+                    return position + at - GENERATION_AT
+                at = chunk.find(wanted, at + 1)
+            position += max(1, len(chunk) - ENTRY.size)
+        return None
+
+    def damage(self, position: int, end: int, header: EntryHeader | None) -> JournalDamage:
+        if header is None or header.topic_id == GROUP_ID:
+            return JournalDamage(self.path, position, end - position)
+        view = self.window.view(position + ENTRY.size, HEADER_BYTES)
+        last_delta = 0
+        if len(view) == HEADER_BYTES:
+            batch = read_header(view)
+            last_delta = batch.last_offset_delta if batch.records_count == batch.last_offset_delta + 1 else 0
+        return JournalDamage(
+            self.path,
+            position,
+            end - position,
+            header.topic_id,
+            header.partition,
+            header.base_offset,
+            header.base_offset + 1 + max(0, last_delta),
+        )
+
+
+def sound_header(view: memoryview) -> EntryHeader | None:
+    if len(view) < ENTRY.size:
+        return None
+    header = EntryHeader._make(ENTRY.unpack(view))
+    is_sound = header.magic == ENTRY_MAGIC and header.crc == crc32c(view[GENERATION_AT:]) and header.size >= 0
+    return header if is_sound else None
+
+
+def first_generation(file: File) -> int:
+    """The generation of the first entry that has a sound header; 0 where none has."""
+    window, position, magic = Window(file), FILE_HEADER_BYTES, ENTRY_MAGIC.to_bytes(4, "big")
+    size = file.size()
+    while position < size:
+        chunk = bytes(window.view(position, READ_CHUNK_BYTES))
+        at = chunk.find(magic)
+        while at >= 0:
+            header = sound_header(window.view(position + at, ENTRY.size))
+            if header is not None:
+                return header.generation
+            at = chunk.find(magic, at + 1)
+        position += max(1, len(chunk) - ENTRY.size)
+    return 0

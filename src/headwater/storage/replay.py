@@ -1,0 +1,133 @@
+"""What the journal knows that the logs do not: a start's replay.
+
+Each batch goes to the end of its log, unless it is there already. Where a log ends below a batch, something is missing.
+If the journal is damaged, those are the records that it lost: they are named, an empty batch takes their offsets, and the
+log goes on after them, so that what came later is served. If it is not, the log is what is damaged: it is put out of use, and what
+the journal has for it is kept (`rescued.py`).
+"""
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias
+
+from headwater.protocol.records import patch_base_offset, read_header
+from headwater.storage.config import LogConfig
+from headwater.storage.errors import DamagedLogError
+from headwater.storage.journal_entries import JournalDamage, JournalEntry, empty_batch
+from headwater.storage.log import Log
+
+if TYPE_CHECKING:
+    from headwater.storage.store import LogStore
+
+logger = logging.getLogger(__name__)
+
+Find: TypeAlias = Callable[[bytes, int], tuple[str, LogConfig] | None]
+"""The name and the configuration of a topic with that id; None where there is none, or not that partition."""
+
+
+def replay_entry(log: Log, entry: JournalEntry) -> bool:
+    """Appends a batch where its log ends; False where it is there. Raises DamagedLogError where the log ends before."""
+    if entry.base_offset < log.end_offset:
+        return False
+    if entry.base_offset > log.end_offset:
+        raise DamagedLogError(
+            f"{log.directory} ends at offset {log.end_offset} but the journal goes on at {entry.base_offset}: "
+            "segments are missing; restore the directory from a copy"
+        )
+    header, batch = read_header(entry.batch), entry.batch
+    if header.base_offset != entry.base_offset:  # no CRC of the batch's covers it, the entry's does
+        batch = memoryview(bytearray(batch))
+        patch_base_offset(batch, 0, entry.base_offset)
+    log.append_recovered(batch, header._replace(base_offset=entry.base_offset))
+    return True
+
+
+class Replay:
+    """See the module's text. One for a start: `metadata` first, then `logs`."""
+
+    def __init__(self, store: "LogStore") -> None:
+        self.store = store
+        self.batches = 0
+        self.ends: dict[Log, int] = {}  # where the journal says that each log ends
+        self.lost: dict[Log, int] = {}  # up to where batches are lost whose log and offsets are known
+        self.has_unknown_loss = False
+        self.not_taken: list[JournalEntry] = []
+
+    def metadata(self, log: Log) -> None:
+        """Appends what the metadata log lacks. Raises DamagedLogError where a part of it is lost."""
+        for item in self.store.journal.recovered():
+            if item.topic_id != log.topic_id or item.partition != log.partition:
+                continue
+            if isinstance(item, JournalDamage):
+                if item.base_offset >= log.end_offset:
+                    raise DamagedLogError(
+                        f"{item.path} is damaged at position {item.position}, where it has the only copy of the offsets "
+                        f"from {item.base_offset} on of {log.directory}; restore the data directory from a copy"
+                    )
+            elif replay_entry(log, item):
+                self.store.dirty.add(log)
+
+    def logs(self, find: Find) -> None:
+        """Brings every log to where the journal says it was."""
+        for item in self.store.journal.recovered():
+            known = None if item.topic_id is None else find(item.topic_id, item.partition)
+            if isinstance(item, JournalDamage):
+                self.report(item, known)
+            elif known is not None:
+                self.take(item, *known)
+        for log, end in self.lost.items():
+            if log.end_offset < end:
+                self.leave_out(log, end)
+        self.store.rescued.keep(self.not_taken)
+
+    def take(self, entry: JournalEntry, topic: str, config: LogConfig) -> None:
+        try:
+            log = self.store.open_log(topic, entry.topic_id, entry.partition, config)
+            if log.end_offset < entry.base_offset and (log in self.lost or self.has_unknown_loss):
+                self.leave_out(log, entry.base_offset)
+            if replay_entry(log, entry):
+                self.batches += 1
+                self.store.dirty.add(log)
+        except DamagedLogError as error:
+            self.store.put_out_of_use(entry.topic_id, entry.partition, error)
+            self.not_taken.append(entry)
+            return
+        self.ends[log] = entry.base_offset + read_header(entry.batch).last_offset_delta + 1
+
+    def leave_out(self, log: Log, offset: int) -> None:
+        """Lets a log go on at `offset`. A batch without records, as compaction leaves them, has the lost offsets."""
+        logger.error(
+            "%s: the offsets %d to %d are lost, the journal was damaged where they were",
+            log.directory,
+            log.end_offset,
+            offset - 1,
+        )
+        epoch = log.epochs[-1][0] if log.epochs else 0
+        batch = empty_batch(log.end_offset, offset - log.end_offset - 1, epoch)
+        log.append_recovered(memoryview(batch), read_header(batch))
+        self.store.dirty.add(log)
+
+    def report(self, damage: JournalDamage, known: tuple[str, LogConfig] | None) -> None:
+        """Names damage, and remembers whose records it may have cost."""
+        where = f"{damage.path} is damaged at position {damage.position}, for {damage.size_bytes} bytes"
+        if damage.topic_id is None:
+            self.has_unknown_loss = True
+            logger.error(
+                "%s: what was acknowledged there is lost, unless its log has it; what follows is recovered", where
+            )
+            return
+        if known is None:
+            logger.error("%s: it held a batch of a deleted topic", where)
+            return
+        topic, config = known
+        offsets = f"{topic}-{damage.partition} from offset {damage.base_offset} on"
+        try:
+            log = self.store.open_log(topic, damage.topic_id, damage.partition, config)
+        except DamagedLogError:
+            logger.error("%s: it held a batch of %s", where, offsets)
+            return
+        if damage.base_offset < log.end_offset:
+            logger.error("%s: it held a batch of %s, which the log has", where, offsets)
+            return
+        logger.error("%s: it held the only copy of a batch of %s", where, offsets)
+        self.lost[log] = max(self.lost.get(log, 0), damage.end_offset)

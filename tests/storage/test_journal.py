@@ -1,0 +1,206 @@
+"""The journal's files: what is read back, past damage, and what never is."""
+
+import logging
+from random import Random
+
+import pytest
+
+from headwater.effects.files import read_file
+from headwater.effects.memory_files import MemoryFiles
+from headwater.protocol.records import Record, build_batch
+from headwater.storage.journal import FILE_HEADER, Journal
+from headwater.storage.journal_entries import (
+    ENTRY,
+    FILE_HEADER_BYTES,
+    GROUP_ID,
+    MARK_BYTES,
+    JournalDamage,
+    JournalEntry,
+    entry_header,
+)
+from tests.simulation.test_crashes import History
+
+TOPIC_ID = b"t" * 16
+FILE_BYTES = 1 << 16
+
+
+def batch(n: int, size: int = 0) -> bytearray:
+    return build_batch([Record(None, b"%d" % n + bytes(size), (), 1)])
+
+
+ENTRY_BYTES = ENTRY.size + len(batch(1))
+NOT_SUMMED = {*range(8), *range(12, 16)}  # of a batch: its base offset, which the entry has too, and its leader epoch
+
+
+def written(
+    groups: list[int], files: MemoryFiles | None = None, *, nonce: int = 7, first: int = 0, size: int = 0
+) -> MemoryFiles:
+    """A journal of one life, with groups of so many entries, each on disk before the next."""
+    files = files or MemoryFiles()
+    journal = Journal(files, "journal", FILE_BYTES, nonce)
+    list(journal.recovered())
+    journal.start()
+    offset = first
+    for count in groups:
+        for _ in range(count):
+            journal.append("log", offset, TOPIC_ID, 0, offset, batch(offset, size))
+            offset += 1
+        while (group := journal.take()) is not None:
+            journal.write(group).file.sync()
+            journal.synced(group)
+    journal.close()
+    return files
+
+
+def read(files: MemoryFiles) -> tuple[list[int], list[JournalDamage]]:
+    """The base offsets of what is read back, and the damage."""
+    items = list(Journal(files, "journal", FILE_BYTES, 9).recovered())
+    entries = [item for item in items if isinstance(item, JournalEntry) and item.topic_id != GROUP_ID]
+    return [entry.base_offset for entry in entries], [item for item in items if isinstance(item, JournalDamage)]
+
+
+def flip(files: MemoryFiles, position: int, bit: int = 1, path: str = "journal/0.journal") -> None:
+    file = files.open(path)
+    file.write([bytes([file.read(1, position)[0] ^ bit])], position)
+
+
+def test_what_was_written_is_read() -> None:
+    assert read(written([1, 3, 2])) == ([0, 1, 2, 3, 4, 5], [])
+
+
+def test_one_flipped_bit_costs_one_batch_and_is_reported() -> None:
+    """In every byte of all groups but the last one, which nothing proves to have been on disk."""
+    files = written([1, 3, 2])
+    last_group = FILE_HEADER_BYTES + 2 * MARK_BYTES + 4 * ENTRY_BYTES
+    for position in range(FILE_HEADER_BYTES, last_group):
+        flip(files, position)
+        offsets, damages = read(files)
+        flip(files, position)
+        at, group_at = position - FILE_HEADER_BYTES, MARK_BYTES + ENTRY_BYTES
+        in_mark = at < MARK_BYTES or group_at <= at < group_at + MARK_BYTES
+        at_entry = (at - MARK_BYTES * (1 if at < group_at else 2)) % ENTRY_BYTES - ENTRY.size
+        in_batch = not in_mark and at_entry >= 0
+        if (in_mark and at % group_at - ENTRY.size in NOT_SUMMED) or (in_batch and at_entry in NOT_SUMMED):
+            assert (offsets, damages) == (list(range(6)), [])
+            continue
+        assert len(offsets) == (6 if in_mark else 5), position
+        (damage,) = damages
+        assert damage.position <= position < damage.position + damage.size_bytes
+        if in_batch:  # its header says whose it was
+            assert (damage.topic_id, damage.partition) == (TOPIC_ID, 0)
+            assert set(offsets) | set(range(damage.base_offset, damage.end_offset)) == set(range(6))
+
+
+def test_several_places() -> None:
+    files = written([4, 1, 4, 1])
+    at = FILE_HEADER_BYTES + MARK_BYTES
+    flip(files, at + ENTRY_BYTES + 80)
+    flip(files, at + 2 * ENTRY_BYTES + 3)
+    flip(files, at + 4 * ENTRY_BYTES + MARK_BYTES + 10)
+    offsets, damages = read(files)
+    assert offsets == [0, 3, 5, 6, 7, 8, 9]
+    assert len(damages) == 3
+
+
+@pytest.mark.parametrize("kept", range(4))
+def test_a_torn_tail_is_no_damage(kept: int) -> None:
+    """Of the last group, which was not on disk, any entries may be there."""
+    files = written([2, 3])
+    for lost in range(3):
+        if lost != kept:
+            flip(files, FILE_HEADER_BYTES + 2 * MARK_BYTES + (2 + lost) * ENTRY_BYTES + 70)
+    offsets, damages = read(files)
+    assert offsets[:2] == [0, 1]
+    assert damages == []
+
+
+def test_a_cut_file() -> None:
+    files = written([2, 3])
+    end = FILE_HEADER_BYTES + 2 * MARK_BYTES + 5 * ENTRY_BYTES
+    for size in range(FILE_HEADER_BYTES, end):
+        files.open("journal/0.journal").truncate(size)
+        offsets, damages = read(files)
+        assert offsets == list(range(len(offsets)))
+        assert damages == []
+        files = written([2, 3])
+
+
+@pytest.mark.parametrize("position", range(FILE_HEADER.size))
+def test_a_damaged_header_is_reported_and_costs_nothing(position: int) -> None:
+    files = written([1, 3, 2])
+    flip(files, position)
+    offsets, (damage,) = read(files)
+    assert offsets == list(range(6))
+    assert damage.position == 0
+
+
+def test_a_file_that_the_same_broker_has_left_has_no_torn_tail() -> None:
+    files = written([1] * 30, size=3000)  # goes on in the other file
+    assert read(files) == (list(range(30)), [])
+    size = len(read_file(files, "journal/0.journal"))
+    last = max(
+        at
+        for at in range(FILE_HEADER_BYTES, size)
+        if read_file(files, "journal/0.journal")[at : at + 4] == b"\x48\x57\x4a\x45"
+    )
+    flip(files, last + 500)
+    offsets, damages = read(files)
+    assert len(offsets) == 29
+    assert len(damages) == 1
+
+
+def test_a_file_that_an_earlier_life_has_left_may_have_one() -> None:
+    files = written([2, 2])
+    flip(files, FILE_HEADER_BYTES + 2 * MARK_BYTES + 2 * ENTRY_BYTES + 70)
+    written([1], files, nonce=8, first=10)
+    offsets, damages = read(files)
+    assert offsets == [0, 1, 10]
+    assert damages == []
+
+
+def test_entries_of_an_earlier_generation_are_never_read() -> None:
+    """M11: a file is written over; beyond the new entries lie those of before, whole and sound."""
+    files = written([1] * 6)
+    journal = Journal(files, "journal", FILE_BYTES, 7)
+    journal.retire_all()
+    journal.close()
+    written([1] * 3, files, nonce=8, first=100)
+    assert read(files) == ([100, 101, 102], [])
+    flip(files, FILE_HEADER_BYTES + MARK_BYTES + 80)  # not after damage, either
+    offsets, damages = read(files)
+    assert offsets == [101, 102]
+    assert len(damages) == 1
+
+
+def test_a_file_of_a_version_without_marks() -> None:
+    files = written([1])
+    file = files.open("journal/0.journal")
+    generation = int.from_bytes(file.read(8, 8), "big")
+    for n in range(5):
+        data = entry_header(generation, len(batch(n)), 0, TOPIC_ID, n) + bytes(batch(n))
+        file.write([data], FILE_HEADER_BYTES + n * ENTRY_BYTES)
+    assert read(files) == (list(range(5)), [])
+    flip(files, FILE_HEADER_BYTES + 2 * ENTRY_BYTES + 70)
+    offsets, damages = read(files)
+    assert offsets == [0, 1, 3, 4]
+    assert len(damages) == 1
+
+
+def test_power_cuts_are_never_taken_for_damage(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.ERROR, "headwater.storage"):
+        for seed in range(12):
+            History(seed).run()
+    assert "is damaged" not in caplog.text
+    assert "is missing" not in caplog.text
+
+
+def test_random_damage_never_makes_up_an_entry() -> None:
+    random = Random(5)
+    for _ in range(200):
+        files = written([2, 1, 3, 1])
+        for _ in range(random.randint(1, 5)):
+            position = random.randrange(FILE_HEADER_BYTES + 2 * MARK_BYTES + 9 * ENTRY_BYTES)
+            flip(files, position, 1 << random.randrange(8))
+        offsets, _ = read(files)
+        assert offsets == sorted(set(offsets))
+        assert set(offsets) <= set(range(7))
