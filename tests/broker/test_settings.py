@@ -123,6 +123,13 @@ def test_all_that_is_wrong_is_reported_at_once() -> None:
         {"node.id": 1, "broker.id": 2},
         {"listener.name.plaintext.log.retention.ms": "5"},
         {"listener.name.outside.ssl.client.auth": "required"},
+        {"listener.name.plaintext.plain.sasl.jaas.config": "x"},
+        {"listener.name.plaintext.scram-sha-256.connections.max.reauth.ms": "1"},
+        {"super.users": "admin"},
+        {"super.users": "User:"},
+        {"super.users": "User:a,User:b"},
+        {"advertised.listeners": "PLAINTEXT://0.0.0.0:1"},
+        {"advertised.listeners": "PLAINTEXT://:1"},
     ],
 )
 def test_a_broker_in_this_process_is_as_strict(pairs: dict[str, object]) -> None:

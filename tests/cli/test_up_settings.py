@@ -13,7 +13,11 @@ STOCK = Path(__file__).parents[1] / "broker" / "fixtures" / "kafka-4-server.prop
 
 
 def pairs(*words: str) -> dict[str, str]:
-    return up.read_pairs(up.parser().parse_args([*words]))
+    found: list[str] = []
+    read = up.read_pairs(up.parser().parse_args([*words]), found)
+    if found:
+        raise SettingsError(*found)
+    return read
 
 
 @pytest.fixture(autouse=True)
@@ -90,10 +94,11 @@ def test_later_places_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_every_problem_is_a_line_and_the_status_says_so(capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["--set", "log.retention.hours=soon", "--set", "log.cleanup.policy=bogus", "--listen", "10.0.0.1:9092"]
-    assert up.main([*words, "--metrics", "10.0.0.1:1"]) == 2
+    words = ["--config", "/nowhere", "--set", "nonsense", "--set", "ssl.key.password=x", "--metrics", "10.0.0.1:1"]
+    words += ["--set", "log.retention.hours=soon", "--set", "log.cleanup.policy=bogus", "--listen", "10.0.0.1:9092"]
+    assert up.main([*words, "--advertise", "PLAINTEXT://0.0.0.0:1"]) == 2
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 3
+    assert len(lines) == 8
     assert all(line.startswith("headwater up: ") for line in lines)
 
 

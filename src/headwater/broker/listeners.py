@@ -8,7 +8,7 @@ unless that is asked for (`headwater.insecure`).
 import errno
 import ipaddress
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from headwater.broker.cluster import PROTOCOLS, Endpoint
 from headwater.broker.definitions import shown
@@ -20,6 +20,7 @@ from headwater.security.tls import TlsError, TlsFiles, mapping_rules
 if TYPE_CHECKING:
     from headwater.broker.server import Server
 
+Made = TypeVar("Made")
 WILDCARDS = ("", "0.0.0.0", "::", "[::]")
 
 
@@ -118,18 +119,37 @@ def read_listener(
             f"{', '.join(PROTOCOLS)}"
         )
     given = listener_settings(name, settings.given)
+    found: list[str] = []
+
+    def attempt(make: Callable[[], Made]) -> Made | None:
+        try:
+            return make()
+        except SettingsError as error:
+            found.extend(error.problems)
+        except TlsError as error:
+            found.append(f"listener {name}: {error}")
+        return None
+
+    attempt(lambda: check_addresses(name, host, told))
+    attempt(lambda: check_exposure(settings, name, protocol, host, given))
+    attempt(lambda: check_mechanisms(settings, name, protocol))
+    tls = attempt(lambda: read_tls(name, given)) if protocol.endswith("SSL") else None
+    rules = attempt(lambda: mapping_rules(given.get("ssl.principal.mapping.rules", "DEFAULT")))
+    if found or rules is None:
+        raise SettingsError(*found)
+    return Listener(name, protocol, host or "0.0.0.0", port, told, tls, rules)
+
+
+def check_addresses(name: str, host: str, told: tuple[str, int] | None) -> None:
+    """Raises SettingsError for an address that clients could not reach, though it is what they are told."""
     if told is None and host in WILDCARDS:
         raise SettingsError(
             f"listener {name} on all addresses ({host or '*'}) needs --advertise HOST:PORT, which clients can reach"
         )
-    check_exposure(settings, name, protocol, host, given)
-    check_mechanisms(settings, name, protocol)
-    tls = read_tls(name, given) if protocol.endswith("SSL") else None
-    try:
-        rules = mapping_rules(given.get("ssl.principal.mapping.rules", "DEFAULT"))
-    except TlsError as error:
-        raise SettingsError(str(error)) from error
-    return Listener(name, protocol, host or "0.0.0.0", port, told, tls, rules)
+    if told is not None and told[0] in WILDCARDS:
+        raise SettingsError(
+            f"advertised.listeners: {name} needs an address that clients can reach, not {told[0] or 'none'}"
+        )
 
 
 def check_mechanisms(settings: Settings, name: str, protocol: str) -> None:
@@ -182,7 +202,7 @@ def listener_settings(name: str, given: Mapping[str, str]) -> dict[str, str]:
 
 
 def read_tls(name: str, given: Mapping[str, str]) -> TlsFiles:
-    """The certificates of a listener. Raises SettingsError."""
+    """The certificates of a listener. Raises SettingsError and TlsError."""
     for key in ("ssl.keystore.type", "ssl.truststore.type"):
         if given.get(key, "PEM").upper() != "PEM":
             raise SettingsError(
@@ -201,12 +221,9 @@ def read_tls(name: str, given: Mapping[str, str]) -> TlsFiles:
         )
     versions = split_items(given.get("ssl.enabled.protocols", "")) or tuple(VERSIONS)
     suites = split_items(given.get("ssl.cipher.suites", ""))
-    try:
-        return TlsFiles(
-            location, None, given.get("ssl.key.password"), authorities, client_auth, versions=versions, suites=suites
-        )
-    except TlsError as error:
-        raise SettingsError(f"listener {name}: {error}") from error
+    return TlsFiles(
+        location, None, given.get("ssl.key.password"), authorities, client_auth, versions=versions, suites=suites
+    )
 
 
 def split_items(text: str) -> tuple[str, ...]:
@@ -224,9 +241,9 @@ def check_exposure(settings: Settings, name: str, protocol: str, host: str, give
     )
 
 
-def check_metrics_exposure(settings: Settings, host: str) -> None:
+def check_metrics_exposure(host: str, *, is_insecure: bool) -> None:
     """Raises SettingsError for a metrics port that strangers can reach: it is neither encrypted nor asks who they are."""
-    if not (settings.headwater_insecure or is_loopback(host)):
+    if not (is_insecure or is_loopback(host)):
         raise SettingsError(
             f"--metrics on {host or 'all addresses'} would show anyone what this broker does: use an address of the "
             "loopback, or say --insecure"
@@ -234,7 +251,7 @@ def check_metrics_exposure(settings: Settings, host: str) -> None:
 
 
 def is_loopback(host: str) -> bool:
-    if host == "localhost":
+    if host.lower() == "localhost":
         return True
     try:
         return ipaddress.ip_address(host).is_loopback

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields
 from functools import cache
 from typing import Any
 
-from headwater.broker.address_limits import OVERRIDES, read_overrides
+from headwater.broker.contradictions import contradictions
 from headwater.broker.definitions import (
     INT_MAX,
     ConfigError,
@@ -20,7 +20,7 @@ from headwater.broker.definitions import (
     definitions,
     shown,
 )
-from headwater.broker.setting_classes import AUTHORIZERS, LISTENER_SETTINGS, reason_without_effect, refusal
+from headwater.broker.setting_classes import LISTENER_SETTINGS, reason_without_effect, refusal
 
 ENVIRONMENT_PREFIX = "HEADWATER_"
 LISTENER_PREFIX = "listener.name."
@@ -179,18 +179,6 @@ LOWEST = {
     "log.roll.ms": 1,
     "log.roll.jitter.ms": 0,
 }
-# Pairs of which the first must not be greater than the second.
-ORDERED = (
-    ("group.min.session.timeout.ms", "group.max.session.timeout.ms"),
-    ("socket.request.max.bytes", "queued.max.request.bytes"),
-    *(
-        (f"group.{kind}.{first}{what}", f"group.{kind}.{second}{what}")
-        for kind in ("consumer", "share", "streams")
-        for what in ("session.timeout.ms", "heartbeat.interval.ms", "assignment.interval.ms")
-        for first, second in (("min.", ""), ("", "max."))
-    ),
-)
-RETENTION_KEYS = ("log.retention.ms", "log.retention.minutes", "log.retention.hours")
 SECRET_ENDINGS = ("password", "secret", "passphrase", "jaas.config")
 
 
@@ -242,7 +230,12 @@ def problems(pairs: Mapping[str, str]) -> dict[str, str]:
         except (SettingsError, ConfigError) as error:
             found[key] = str(error)
     sound = {key: text for key, text in pairs.items() if key not in found}
-    found.update(contradictions(sound))
+
+    def value(name: str) -> Any:
+        definition = setting_definition(name)
+        return definition.parse(sound.get(name, definition.default or ""))
+
+    found.update(contradictions(sound, value))
     return found
 
 
@@ -250,6 +243,10 @@ def check_setting(key: str, text: str) -> None:
     """Raises SettingsError or ConfigError for a key that is unknown, a wrong value, or one that cannot be served."""
     listener, own = split_listener_key(key)
     if own not in broker_keys():
+        mechanism, _, rest = own.partition(".")
+        if listener and rest in broker_keys():
+            reason = refusal(rest, text, setting_definition(rest))
+            raise SettingsError(f"{key}: {reason or f'it cannot be set for one mechanism ({mechanism}) here'}")
         near = difflib.get_close_matches(key, broker_keys(), 1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise SettingsError(f"unknown setting {shown(key)}{hint}")
@@ -271,71 +268,6 @@ def without_effect(pairs: Mapping[str, str]) -> dict[str, list[str]]:
         if reason is not None and not setting_definition(key).is_default(text):
             found.setdefault(reason, []).append(key)
     return found
-
-
-def contradictions(pairs: Mapping[str, str]) -> dict[str, str]:
-    """What is wrong with sound values beside each other, and what Kafka checks beyond its ConfigDefs."""
-    found: dict[str, str] = {}
-
-    def value(key: str) -> Any:
-        definition = setting_definition(key)
-        return definition.parse(pairs.get(key, definition.default or ""))
-
-    for lesser, greater in ORDERED:
-        if (lesser in pairs or greater in pairs) and value(lesser) > value(greater):
-            key = lesser if lesser in pairs else greater
-            found[key] = f"{lesser} ({value(lesser)}) must not be greater than {greater} ({value(greater)})"
-    for key in RETENTION_KEYS:
-        if key in pairs and value(key) == 0:
-            found[key] = f"{key} must be -1 (for ever) or at least 1, not 0"
-    if {"broker.id", "node.id"} <= set(pairs) and value("broker.id") != value("node.id"):
-        found["broker.id"] = "node.id and broker.id must be the same; broker.id is deprecated"
-    if "broker.id" in pairs and value("broker.id") < 0:
-        found["broker.id"] = f"broker.id must be at least 0, not {value('broker.id')}"
-    for key in ("log.dirs", "log.dir"):
-        if key in pairs and len(value(key)) > 1:
-            found[key] = f"{key}: one directory is served, not {len(value(key))}"
-    if "authorizer.class.name" in pairs and value("authorizer.class.name") not in AUTHORIZERS:
-        found["authorizer.class.name"] = (
-            f"authorizer.class.name: only Kafka's own authorizer is served ({AUTHORIZERS[1]}), not "
-            f"{shown(value('authorizer.class.name'))}"
-        )
-    idle_ms, delay_ms = value("connections.max.idle.ms"), value("connection.failed.authentication.delay.ms")
-    if 0 <= idle_ms <= delay_ms:
-        found["connections.max.idle.ms"] = (
-            f"connections.max.idle.ms ({idle_ms}) must be greater than connection.failed.authentication.delay.ms "
-            f"({delay_ms}), or negative for no limit"
-        )
-    found.update(address_limit_problem(value("max.connections.per.ip"), value(OVERRIDES)))
-    found.update(assignor_problem(pairs))
-    return found | lost_flushes(pairs)
-
-
-def address_limit_problem(per_address: int, overrides: str) -> dict[str, str]:
-    key = "max.connections.per.ip"
-    try:
-        read_overrides(overrides)
-    except ConfigError as error:
-        return {OVERRIDES: str(error)}
-    return {} if per_address or overrides else {key: f"{key} can be 0 only if {OVERRIDES} is set"}
-
-
-def assignor_problem(pairs: Mapping[str, str]) -> dict[str, str]:
-    key = "group.consumer.assignors"
-    names = {name.strip() for name in pairs.get(key, "uniform").split(",")}
-    return {} if names <= {"uniform", "range"} else {key: f"{key} must be uniform, range or both"}
-
-
-def lost_flushes(pairs: Mapping[str, str]) -> dict[str, str]:
-    """Flushes that are asked for are made by the journal; without it nothing would make them."""
-    if pairs.get("headwater.durability", "").strip() != "page-cache":
-        return {}
-    keys = ("log.flush.interval.messages", "log.flush.interval.ms")
-    return {
-        key: f"{key} cannot be served with headwater.durability=page-cache; the journal syncs every write"
-        for key in keys
-        if key in pairs and not setting_definition(key).is_default(pairs[key])
-    }
 
 
 def value_text(value: object) -> str:

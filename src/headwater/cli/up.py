@@ -83,26 +83,32 @@ def read_file(path: str) -> dict[str, str]:
         raise SettingsError(f"cannot read {path}: {reason}") from error
 
 
-def read_assignments(words: list[str]) -> dict[str, str]:
-    """The settings of `--set`. Raises SettingsError for a secret: every user of the machine can read a command line."""
-    pairs = assignment_pairs(words)
-    secrets = [
-        f"--set {key}=… shows a secret to every user of this machine; put it into a file (--config FILE) or into the "
-        f"variable {environment_variable(key)}"
-        for key in pairs
-        if is_secret(key)
-    ]
-    if secrets:
-        raise SettingsError(*secrets)
+def read_assignment(words: str) -> dict[str, str]:
+    """The setting of one `--set`. Raises SettingsError for a secret: every user of the machine can read a command line."""
+    pairs = assignment_pairs([words])
+    for key in pairs:
+        if is_secret(key):
+            raise SettingsError(
+                f"--set {key}=… shows a secret to every user of this machine; put it into a file (--config FILE) or "
+                f"into the variable {environment_variable(key)}"
+            )
     return pairs
 
 
-def read_pairs(arguments: argparse.Namespace) -> dict[str, str]:
-    """Settings from file, environment and options, later ones over earlier ones. Raises SettingsError."""
-    pairs = read_file(arguments.config) if arguments.config else {}
+def read_pairs(arguments: argparse.Namespace, found: list[str]) -> dict[str, str]:
+    """Settings from file, environment and options, later ones over earlier ones; adds to `found` what is wrong."""
+    pairs: dict[str, str] = {}
+    try:
+        pairs.update(read_file(arguments.config) if arguments.config else {})
+    except SettingsError as error:
+        found += error.problems
     if not arguments.without_environment:
         pairs.update(environment_pairs(os.environ))
-    pairs.update(read_assignments(arguments.set))
+    for words in arguments.set:
+        try:
+            pairs.update(read_assignment(words))
+        except SettingsError as error:
+            found += error.problems
     if arguments.data:
         pairs["log.dirs"] = arguments.data
     if arguments.durability:
@@ -116,6 +122,28 @@ def read_pairs(arguments: argparse.Namespace) -> dict[str, str]:
     if arguments.nodes is not None:
         pairs["headwater.nodes"] = str(arguments.nodes)
     return pairs
+
+
+def configure(arguments: argparse.Namespace) -> tuple[Settings, list[Listener]]:
+    """What is asked for in all places. Raises SettingsError with all that is wrong."""
+    found: list[str] = []
+    pairs = read_pairs(arguments, found)
+    if arguments.metrics:
+        try:
+            check_metrics_exposure(host_and_port(arguments.metrics, "--metrics")[0], is_insecure=is_insecure(pairs))
+        except SettingsError as error:
+            found += error.problems
+    try:
+        configuration = read_configuration(pairs)
+    except SettingsError as error:
+        found += error.problems
+    if found:
+        raise SettingsError(*found)
+    return configuration
+
+
+def is_insecure(pairs: dict[str, str]) -> bool:
+    return pairs.get("headwater.insecure", "").strip().lower() == "true"
 
 
 def milliseconds_since_start() -> int:
@@ -180,9 +208,7 @@ def main(words: list[str]) -> int:
     )
 
     try:
-        settings, listeners = read_configuration(read_pairs(arguments))
-        if arguments.metrics:
-            check_metrics_exposure(settings, host_and_port(arguments.metrics, "--metrics")[0])
+        settings, listeners = configure(arguments)
         descriptors.raise_limit()
         with event_loop() as loop:
             loop.run_until_complete(serve(settings, listeners, arguments))

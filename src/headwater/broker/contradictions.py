@@ -1,0 +1,101 @@
+"""What is wrong with settings that are each sound: values beside each other, and what Kafka checks beyond its ConfigDefs.
+
+Each check returns the key to blame and one line that says why.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeAlias
+
+from headwater.broker.address_limits import OVERRIDES, read_overrides
+from headwater.broker.definitions import ConfigError, definitions, shown
+from headwater.broker.setting_classes import AUTHORIZERS
+
+Problems: TypeAlias = Iterator[tuple[str, str]]
+Value: TypeAlias = Callable[[str], Any]
+
+# Pairs of which the first must not be greater than the second.
+ORDERED = (
+    ("group.min.session.timeout.ms", "group.max.session.timeout.ms"),
+    ("socket.request.max.bytes", "queued.max.request.bytes"),
+    *(
+        (f"group.{kind}.{first}{what}", f"group.{kind}.{second}{what}")
+        for kind in ("consumer", "share", "streams")
+        for what in ("session.timeout.ms", "heartbeat.interval.ms", "assignment.interval.ms")
+        for first, second in (("min.", ""), ("", "max."))
+    ),
+)
+RETENTION_KEYS = ("log.retention.ms", "log.retention.minutes", "log.retention.hours")
+FLUSH_KEYS = ("log.flush.interval.messages", "log.flush.interval.ms")
+ASSIGNORS = {"uniform", "range"}
+
+
+def contradictions(pairs: Mapping[str, str], value: Value) -> dict[str, str]:
+    """What is wrong, by key; `value` gives the value of any setting, also of one that was not set."""
+    checks = (ranges, times, identity, storage, names, principals, addresses)
+    return {key: f"{key}: {reason}" for check in checks for key, reason in check(pairs, value)}
+
+
+def ranges(pairs: Mapping[str, str], value: Value) -> Problems:
+    for lesser, greater in ORDERED:
+        if (lesser in pairs or greater in pairs) and value(lesser) > value(greater):
+            key = lesser if lesser in pairs else greater
+            yield key, f"{lesser} ({value(lesser)}) must not be greater than {greater} ({value(greater)})"
+
+
+def times(pairs: Mapping[str, str], value: Value) -> Problems:
+    for key in RETENTION_KEYS:
+        if key in pairs and value(key) == 0:
+            yield key, "it must be -1 (for ever) or at least 1, not 0"
+    idle_ms, delay_ms = value("connections.max.idle.ms"), value("connection.failed.authentication.delay.ms")
+    if 0 <= idle_ms <= delay_ms:
+        yield (
+            "connections.max.idle.ms",
+            f"it ({idle_ms}) must be greater than connection.failed.authentication.delay.ms ({delay_ms}), "
+            "or negative for no limit",
+        )
+
+
+def identity(pairs: Mapping[str, str], value: Value) -> Problems:
+    if "broker.id" in pairs and value("broker.id") < 0:
+        yield "broker.id", f"it must be at least 0, not {value('broker.id')}"
+    elif {"broker.id", "node.id"} <= set(pairs) and value("broker.id") != value("node.id"):
+        yield "broker.id", f"it must be the same as node.id ({value('node.id')}), which replaces it"
+
+
+def storage(pairs: Mapping[str, str], value: Value) -> Problems:
+    for key in ("log.dirs", "log.dir"):
+        if key in pairs and len(value(key)) > 1:
+            yield key, f"one directory is served, not {len(value(key))}"
+    if value("headwater.durability") == "page-cache":
+        for key in FLUSH_KEYS:
+            if key in pairs and not definitions("broker")[key].is_default(pairs[key]):
+                yield key, "headwater.durability=page-cache cannot serve it; the journal syncs every write"
+
+
+def names(pairs: Mapping[str, str], value: Value) -> Problems:
+    authorizer, assignors = value("authorizer.class.name"), value("group.consumer.assignors")
+    if authorizer not in AUTHORIZERS:
+        yield "authorizer.class.name", f"only Kafka's own is served ({AUTHORIZERS[1]}), not {shown(authorizer)}"
+    if not set(assignors) <= ASSIGNORS:
+        yield "group.consumer.assignors", f"it must be uniform, range or both, not {shown(','.join(assignors))}"
+
+
+def principals(pairs: Mapping[str, str], value: Value) -> Problems:
+    """A slip of the pen here would leave a broker without the super user that was meant."""
+    for text in (part.strip() for part in value("super.users").split(";")):
+        kind, colon, name = text.partition(":")
+        if text and not (kind and colon and name):
+            yield "super.users", f"{shown(text)} is not of the form User:NAME; several are separated by semicolons"
+        elif ",User:" in name.replace(" ", ""):
+            yield "super.users", f"{shown(text)} would be one name; several are separated by semicolons"
+
+
+def addresses(pairs: Mapping[str, str], value: Value) -> Problems:
+    key = "max.connections.per.ip"
+    try:
+        read_overrides(value(OVERRIDES))
+    except ConfigError as error:
+        yield OVERRIDES, str(error).removeprefix(f"{OVERRIDES}: ")
+    else:
+        if not value(key) and not value(OVERRIDES):
+            yield key, f"it can be 0 only if {OVERRIDES} is set"
