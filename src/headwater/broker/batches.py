@@ -4,19 +4,24 @@ A batch is checked as bytes, by its header and CRC; its records are looked at on
 compacted topic, timestamps near a limit, another compression. Sources: LogValidator.java, KIP-467 (errors of records).
 """
 
+from typing import TypeAlias
+
 from headwater.effects.buffers import Buffer
-from headwater.protocol.compression import Compression, compress, decompress
+from headwater.effects.work import Steps
+from headwater.protocol.compression import Compression, CompressionError, client_bytes_max, compress, decompress
 from headwater.protocol.error_codes import ErrorCode
+from headwater.protocol.errors import ProtocolError
 from headwater.protocol.record_keys import consecutive_keys
 from headwater.protocol.records import (
     COMPRESSION_MASK,
-    DECOMPRESSED_BYTES_MAX,
     HEADER,
     HEADER_BYTES,
     LOG_OVERHEAD,
+    RECORD_BYTES_MIN,
     BatchHeader,
     CorruptBatchError,
     InvalidBatchError,
+    Record,
     UnsupportedMagicError,
     check_batch,
     check_counts,
@@ -28,6 +33,10 @@ from headwater.storage.config import LogConfig
 from headwater.storage.log import Log
 
 RECORD_ERRORS_SHOWN = 3
+RECORD_ERRORS_MAX = 1000  # of a batch that is looked at in steps
+RECORDS_AT_ONCE = 10_000  # what is looked at in some ten milliseconds
+RECORDS_PER_STEP = 500
+RecordError: TypeAlias = tuple[ErrorCode, int, str]  # the code, the record's number, why
 NO_LIMIT_MS = (1 << 63) - 1
 CODECS = {
     "uncompressed": Compression.NONE,
@@ -55,9 +64,60 @@ class RefusedError(Exception):
         self.log_start_offset = log_start_offset
 
 
-def checked(log: Log, batch: Buffer, now_ms: int) -> BatchHeader:
-    """The header of a batch that may be appended. Raises RefusedError."""
+class LongInspectionError(Exception):
+    """A batch with so many records to look at that it is done in steps, by `prepared_in_steps`."""
+
+
+def prepared(log: Log, batch: Buffer, now_ms: int) -> tuple[BatchHeader, Buffer]:
+    """A batch that may be appended, as the topic wants it, and its header. Raises RefusedError and LongInspectionError."""
     config = log.config
+    header = checked(config, batch)
+    wants_keys, wants_times = config.compact, wants_timestamps(config, header, now_ms)
+    wants_other = config.compression_type != "producer" and wants_compression(config, header)
+    if not (wants_keys or wants_times or wants_other):
+        return header, batch
+    if header.records_count > RECORDS_AT_ONCE:
+        raise LongInspectionError
+    try:
+        if wants_keys:
+            check_keys(log, header, batch)
+        if wants_times:
+            numbered = enumerate(records(header, batch, client_bytes_max(config.max_message_bytes)))
+            refuse_any([e for n, record in numbered if (e := time_error(config, n, record, now_ms))])
+    except ProtocolError as error:
+        raise unreadable(error) from error
+    return recompressed(config, header, batch) if wants_other else (header, batch)
+
+
+def prepared_in_steps(log: Log, batch: Buffer, now_ms: int) -> Steps[tuple[BatchHeader, Buffer]]:
+    """As `prepared`, for a batch with a great many records; of the errors of its records the first are told."""
+    config = log.config
+    header = checked(config, batch)
+    wants_times = wants_timestamps(config, header, now_ms)
+    if config.compact or wants_times:
+        errors: list[RecordError] = []
+        try:
+            for number, record in enumerate(records(header, batch, client_bytes_max(config.max_message_bytes))):
+                if number % RECORDS_PER_STEP == 0:
+                    yield
+                error = key_error(log, number) if config.compact and record.key is None else None
+                if error is None and wants_times:
+                    error = time_error(config, number, record, now_ms)
+                if error is not None:
+                    errors.append(error)
+                    if len(errors) == RECORD_ERRORS_MAX:
+                        break
+        except ProtocolError as error:
+            raise unreadable(error) from error
+        refuse_any(errors)
+    if wants_compression(config, header):
+        yield
+        header, batch = recompressed(config, header, batch)
+    return header, batch
+
+
+def checked(config: LogConfig, batch: Buffer) -> BatchHeader:
+    """The header of a batch that may be appended as far as its header tells. Raises RefusedError."""
     try:
         header = check_batch(batch)
         if header.size_bytes != len(batch):
@@ -68,16 +128,15 @@ def checked(log: Log, batch: Buffer, now_ms: int) -> BatchHeader:
                 f"The record batch size of {len(batch)} bytes exceeds max.message.bytes ({config.max_message_bytes}).",
             )
         check_counts(header, batch)
+        count = header.records_count
+        if count > RECORDS_AT_ONCE and count * RECORD_BYTES_MIN > client_bytes_max(config.max_message_bytes):
+            raise InvalidBatchError(f"{header.records_count} records in {len(batch)} bytes are more than are allowed")
         if header.is_control:
             raise InvalidBatchError("clients may not write control records")
         if header.is_transactional and header.producer_id < 0:
             raise InvalidBatchError("a batch of a transaction must have a producer id")
         if header.producer_id >= 0 and (header.base_sequence < 0 or header.producer_epoch < 0):
             raise InvalidBatchError("a batch with a producer id must have an epoch and a sequence")
-        if config.compact:
-            check_keys(log, header, batch)
-        if not config.log_append_time:
-            check_timestamps(config, header, batch, now_ms)
     except UnsupportedMagicError as error:
         raise RefusedError(ErrorCode.UNSUPPORTED_FOR_MESSAGE_FORMAT, str(error)) from error
     except InvalidBatchError as error:
@@ -87,24 +146,43 @@ def checked(log: Log, batch: Buffer, now_ms: int) -> BatchHeader:
     return header
 
 
-def body_of(header: BatchHeader, batch: Buffer) -> bytes:
+def unreadable(error: ProtocolError) -> RefusedError:
+    """A batch whose CRC is right and whose records are not: sending it again is no use, so INVALID_RECORD it is.
+
+    A count that is not the header's stays CORRUPT_MESSAGE.
+    """
+    code = ErrorCode.INVALID_RECORD if isinstance(error, CompressionError) else ErrorCode.CORRUPT_MESSAGE
+    return RefusedError(code, str(error))
+
+
+def body_of(config: LogConfig, header: BatchHeader, batch: Buffer) -> bytes:
     """The records, decompressed. Raises CompressionError, and CorruptBatchError where they are not as many as it says."""
-    data = bytes(decompress(header.compression, memoryview(batch)[HEADER_BYTES:], DECOMPRESSED_BYTES_MAX))
-    if not counts_match(bytes(HEADER_BYTES) + data, HEADER_BYTES + len(data), header.records_count):
+    size_max = client_bytes_max(config.max_message_bytes)
+    data = bytes(decompress(header.compression, memoryview(batch)[HEADER_BYTES:], size_max))
+    if not counts_match(data, len(data), header.records_count, 0):
         raise CorruptBatchError(f"the batch does not hold the {header.records_count} records that it claims")
     return data
 
 
 def check_keys(log: Log, header: BatchHeader, batch: Buffer) -> None:
-    """A compacted topic takes records with keys only. Raises RefusedError."""
+    """A compacted topic takes records with keys only. Raises RefusedError and ProtocolError."""
     try:
-        keys = consecutive_keys(body_of(header, batch), header.records_count)
+        keys = consecutive_keys(body_of(log.config, header, batch), header.records_count)
     except (IndexError, ValueError) as error:
         raise CorruptBatchError(f"a record cannot be read: {error}") from error
-    if None not in keys:
-        return
+    if None in keys:
+        refuse_any([key_error(log, n) for n, key in enumerate(keys) if key is None])
+
+
+def key_error(log: Log, number: int) -> RecordError:
     message = f"Compacted topic cannot accept message without key in topic partition {log.topic}-{log.partition}."
-    raise rejected(ErrorCode.INVALID_RECORD, [(n, message) for n, key in enumerate(keys) if key is None])
+    return ErrorCode.INVALID_RECORD, number, message
+
+
+def refuse_any(errors: list[RecordError]) -> None:
+    """Raises RefusedError where there is an error, with the code of the first."""
+    if errors:
+        raise rejected(errors[0][0], [(number, message) for _, number, message in errors])
 
 
 def rejected(code: ErrorCode, record_errors: list[tuple[int, str]]) -> RefusedError:
@@ -117,33 +195,40 @@ def rejected(code: ErrorCode, record_errors: list[tuple[int, str]]) -> RefusedEr
     )
 
 
-def check_timestamps(config: LogConfig, header: BatchHeader, batch: Buffer, now_ms: int) -> None:
-    """Raises RefusedError for records from too far in the future or the past (KIP-937)."""
-    is_early_possible = config.timestamp_before_max_ms != NO_LIMIT_MS
-    if header.max_timestamp - now_ms <= config.timestamp_after_max_ms and not is_early_possible:
-        return
-    errors = []
-    for number, record in enumerate(records(header, batch)):
-        ahead_ms = record.timestamp - now_ms
-        if record.timestamp >= 0 and not -config.timestamp_before_max_ms <= ahead_ms <= config.timestamp_after_max_ms:
-            message = (
-                f"Timestamp {record.timestamp} of message with offset {number} is out of range. The timestamp should be "
-                f"within [{now_ms - config.timestamp_before_max_ms}, {now_ms + config.timestamp_after_max_ms}]"
-            )
-            errors.append((number, message))
-    if errors:
-        raise rejected(ErrorCode.INVALID_TIMESTAMP, errors)
+def wants_timestamps(config: LogConfig, header: BatchHeader, now_ms: int) -> bool:
+    """Whether the records' own timestamps must be looked at: whether one may be too far in the future or the past (KIP-937)."""
+    if config.log_append_time:
+        return False
+    return (
+        header.max_timestamp - now_ms > config.timestamp_after_max_ms or config.timestamp_before_max_ms != NO_LIMIT_MS
+    )
+
+
+def time_error(config: LogConfig, number: int, record: Record, now_ms: int) -> RecordError | None:
+    """What is wrong with a record's timestamp."""
+    ahead_ms = record.timestamp - now_ms
+    if record.timestamp < 0 or -config.timestamp_before_max_ms <= ahead_ms <= config.timestamp_after_max_ms:
+        return None
+    message = (
+        f"Timestamp {record.timestamp} of message with offset {number} is out of range. The timestamp should be "
+        f"within [{now_ms - config.timestamp_before_max_ms}, {now_ms + config.timestamp_after_max_ms}]"
+    )
+    return ErrorCode.INVALID_TIMESTAMP, number, message
+
+
+def wants_compression(config: LogConfig, header: BatchHeader) -> bool:
+    """Whether `compression.type` wants the batch otherwise than it comes."""
+    codec = CODECS.get(config.compression_type)
+    return codec is not None and codec is not header.compression
 
 
 def recompressed(config: LogConfig, header: BatchHeader, batch: Buffer) -> tuple[BatchHeader, Buffer]:
-    """The batch as `compression.type` wants it; as it is where that is `producer` or what it has. Raises RefusedError."""
-    codec = CODECS.get(config.compression_type)
-    if codec is None or codec is header.compression:
-        return header, batch
+    """The batch as `compression.type` wants it. Raises RefusedError."""
+    codec = CODECS[config.compression_type]
     try:
-        body = compress(codec, body_of(header, batch))
-    except CorruptBatchError as error:
-        raise RefusedError(ErrorCode.CORRUPT_MESSAGE, str(error)) from error
+        body = compress(codec, body_of(config, header, batch))
+    except ProtocolError as error:
+        raise unreadable(error) from error
     size = HEADER_BYTES + len(body)
     if size > config.max_message_bytes:
         raise RefusedError(ErrorCode.MESSAGE_TOO_LARGE, f"with {codec.name.lower()} the batch has {size} bytes")

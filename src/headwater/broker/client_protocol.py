@@ -98,6 +98,7 @@ class ClientProtocol(asyncio.BufferedProtocol):
         self.connection = Connection(
             f"/{address}", endpoint, endpoint.first_principal or UNAUTHENTICATED, answer_room=self.answer_room
         )
+        self.connection.fail = self.request_failed
         self.is_stranger = True
         self.requests = 0
         # Requests.

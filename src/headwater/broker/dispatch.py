@@ -6,6 +6,7 @@ first request.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import import_module
 from types import GeneratorType
 from typing import Any, NamedTuple
@@ -130,6 +131,8 @@ class Connection:
     waits: set[FetchWait] = field(default_factory=set)
     repeat: Repeat | None = None
     work: Work | None = None  # what is under way; nothing else of the connection is handled until it is done
+    late_work: set[Work] = field(default_factory=set)  # of requests that had to wait before
+    fail: Callable[[Exception], None] | None = None  # the shell ends the connection
 
     @property
     def address(self) -> str:
@@ -140,8 +143,14 @@ class Connection:
         """Nobody is there any more to be answered."""
         for wait in list(self.waits):
             wait.stop()
-        if self.work is not None:
-            self.work.cancel()
+        for work in (self.work, *self.late_work):
+            if work is not None:
+                work.cancel()
+
+    def late_work_ended(self, work: Work, error: Exception | None) -> None:
+        self.late_work.discard(work)
+        if error is not None and self.fail is not None:
+            self.fail(error)
 
 
 @dataclass(slots=True)
@@ -247,9 +256,11 @@ def dispatch(core: BrokerCore, connection: Connection, frame: Buffer) -> list[Bu
     if answer is None:
         return None
     if isinstance(answer, GeneratorType):
-        return in_slices(core, connection, framed_in_steps(api, version, header.correlation_id, answer))
+        return in_slices(
+            core, connection, framed_in_steps(core, connection, api, version, header.correlation_id, answer)
+        )
     if isinstance(answer, Deferred):
-        return framed(api, version, header.correlation_id, answer)
+        return framed(core, connection, api, version, header.correlation_id, answer)
     if isinstance(answer, Repeatable):
         buffers = response_frame(api, version, header.correlation_id, answer.message)
         connection.repeat = repeat_of(frame, answer.holds, b"".join(buffers))
@@ -257,26 +268,49 @@ def dispatch(core: BrokerCore, connection: Connection, frame: Buffer) -> list[Bu
     return response_frame(api, version, header.correlation_id, answer)
 
 
-def framed(api: Api, version: int, correlation_id: int, answer: Deferred) -> Deferred:
-    """The response's buffers, when the answer is there."""
+def framed(
+    core: BrokerCore, connection: Connection, api: Api, version: int, correlation_id: int, answer: Deferred
+) -> Deferred:
+    """The response's buffers, when the answer is there. It may be work that could only begin by then."""
     deferred = Deferred()
-    answer.when_done(
-        lambda message: deferred.complete(
-            None if message is None else response_frame(api, version, correlation_id, message)
-        )
-    )
+
+    def complete(message: Any) -> None:
+        if message is None:
+            deferred.complete(None)
+        elif isinstance(message, GeneratorType):
+            steps = framed_in_steps(core, connection, api, version, correlation_id, message)
+            begin_late(core, connection, steps, deferred)
+        else:
+            deferred.complete(response_frame(api, version, correlation_id, message))
+
+    answer.when_done(complete)
     return deferred
 
 
+def begin_late(
+    core: BrokerCore, connection: Connection, steps: Steps[list[Buffer] | Deferred | None], deferred: Deferred
+) -> None:
+    """Begins work for a request that had to wait first; later requests of the connection may have been handled."""
+    result = core.work.begin(steps)
+    if isinstance(result, Work):
+        connection.late_work.add(result)
+        result.deferred.when_done(deferred.complete)
+        result.when_done(partial(connection.late_work_ended, result))
+    elif isinstance(result, Deferred):
+        result.when_done(deferred.complete)
+    else:
+        deferred.complete(result)
+
+
 def framed_in_steps(
-    api: Api, version: int, correlation_id: int, steps: Steps[Any]
+    core: BrokerCore, connection: Connection, api: Api, version: int, correlation_id: int, steps: Steps[Any]
 ) -> Steps[list[Buffer] | Deferred | None]:
     """The work of a request and of its response."""
     answer = yield from steps
     if answer is None:
         return None
     if isinstance(answer, Deferred):
-        return framed(api, version, correlation_id, answer)
+        return framed(core, connection, api, version, correlation_id, answer)
     return (yield from response_frame_in_steps(api, version, correlation_id, answer))
 
 

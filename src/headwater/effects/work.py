@@ -22,6 +22,16 @@ Result = TypeVar("Result")
 Steps: TypeAlias = Generator[None, None, Result]
 
 
+def at_once(steps: Steps[Result]) -> Result:
+    """The result of all the steps, for a caller that may wait for them."""
+    try:
+        while True:
+            next(steps)
+    except StopIteration as stop:
+        result: Result = stop.value
+        return result
+
+
 class Work:
     """One generator that is not yet done. Its `deferred` gets the result."""
 

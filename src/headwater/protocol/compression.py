@@ -16,6 +16,10 @@ from headwater.protocol.errors import ProtocolError
 
 SNAPPY_HEADER = b"\x82SNAPPY\x00" + struct.pack(">ii", 1, 1)
 SNAPPY_BLOCK_BYTES = 32 * 1024
+DECOMPRESSED_BYTES_MAX = 256 * 1024 * 1024
+# Of what a client sends: as much as is decompressed in some 50 ms, and for no batch less than records really compress to.
+RATIO_MAX = 32
+CLIENT_BYTES_MIN = 16 * 1024 * 1024
 
 
 class CompressionError(ProtocolError):
@@ -30,6 +34,11 @@ class Compression(IntEnum):
     SNAPPY = 2
     LZ4 = 3
     ZSTD = 4
+
+
+def client_bytes_max(batch_bytes_max: int) -> int:
+    """How large a client's batch may be when decompressed, where batches of that many bytes are allowed."""
+    return min(DECOMPRESSED_BYTES_MAX, max(CLIENT_BYTES_MIN, RATIO_MAX * batch_bytes_max))
 
 
 def compress(compression: Compression, data: Buffer) -> Buffer:

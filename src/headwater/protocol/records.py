@@ -28,7 +28,7 @@ from typing import NamedTuple
 from crc32c import crc32c
 
 from headwater.effects.buffers import Buffer
-from headwater.protocol.compression import Compression, compress, decompress
+from headwater.protocol.compression import DECOMPRESSED_BYTES_MAX, Compression, compress, decompress
 from headwater.protocol.errors import ProtocolError
 from headwater.protocol.varint import read_varint, varint
 
@@ -45,7 +45,6 @@ NO_PRODUCER_ID = -1
 NO_SEQUENCE = -1
 ABORT_MARKER = 0
 COMMIT_MARKER = 1
-DECOMPRESSED_BYTES_MAX = 256 * 1024 * 1024
 
 COMPRESSION_MASK = 0x07
 LOG_APPEND_TIME = 0x08
@@ -167,13 +166,13 @@ def check_counts(header: BatchHeader, batch: Buffer) -> None:
         raise InvalidBatchError(f"the batch does not hold the {header.records_count} records that it claims")
 
 
-def counts_match(batch: Buffer, end: int, count: int) -> bool:
-    """Whether exactly `count` length-prefixed records fill `batch` from its header to `end`.
+def counts_match(batch: Buffer, end: int, count: int, start: int = HEADER_BYTES) -> bool:
+    """Whether exactly `count` length-prefixed records fill `batch` from its header, or from `start`, to `end`.
 
     Records of one batch are often of one size. So now and then the lengths that would follow at the same stride are
     compared in one slice: a run of records of one size costs as much as one. In between, record by record.
     """
-    position = HEADER_BYTES
+    position = start
     if count * RECORD_BYTES_MIN > end - position:
         return False
     left, next_try = count, count

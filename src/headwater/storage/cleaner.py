@@ -26,10 +26,9 @@ from typing import Any, TypeAlias
 
 from headwater.effects.buffers import Buffer
 from headwater.effects.files import DiskFiles, Files, remove_tree
-from headwater.protocol.compression import compress, decompress
+from headwater.protocol.compression import DECOMPRESSED_BYTES_MAX, compress, decompress
 from headwater.protocol.record_keys import consecutive_keys, split_record
 from headwater.protocol.records import (
-    DECOMPRESSED_BYTES_MAX,
     HEADER,
     HEADER_BYTES,
     LOG_APPEND_TIME,

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from headwater.effects.buffers import Buffer
 from headwater.effects.files import Files, replace_file, write_file
+from headwater.effects.work import at_once
 from headwater.protocol.records import (
     BatchHeader,
     marker_of,
@@ -27,6 +28,7 @@ from headwater.storage.checkpoints import lines_content, write_topic_id
 from headwater.storage.config import LogConfig
 from headwater.storage.errors import DamagedLogError, OffsetOutOfRangeError
 from headwater.storage.index import TransactionIndex
+from headwater.storage.lookups import TimestampOffset, find_max_timestamp, find_timestamp
 from headwater.storage.producers import AbortedTransaction, ProducerStates
 from headwater.storage.recovery import DamagedRange, LogRecovery
 from headwater.storage.segment import SEGMENT_SUFFIXES, Segment, segment_name
@@ -43,13 +45,6 @@ class LogMark(NamedTuple):
     offset: int
     segment: Segment | None
     position: int
-
-
-class TimestampOffset(NamedTuple):
-    """A record found by its time. -1, -1 for none."""
-
-    timestamp: int
-    offset: int
 
 
 def remove_old_snapshots(files: Files, directory: str) -> None:
@@ -402,29 +397,11 @@ class Log:
 
     def offset_for_timestamp(self, timestamp: int) -> TimestampOffset:
         """The first visible record at or after `timestamp` (ms)."""
-        for segment in self.segments:
-            limit = self.durable.position if segment is self.durable.segment else segment.size
-            self.ensure_index(segment)
-            if segment.max_timestamp >= timestamp:
-                found = segment.offset_for_timestamp(timestamp, self.start_offset, limit)
-                if found is not None:
-                    return TimestampOffset(*found) if found[1] < self.high_watermark else TimestampOffset(-1, -1)
-            if segment is self.durable.segment:
-                break
-        return TimestampOffset(-1, -1)
+        return at_once(find_timestamp(self, timestamp))
 
     def max_timestamp(self) -> TimestampOffset:
         """The latest record by its timestamp, the first of equals."""
-        best = TimestampOffset(-1, -1)
-        for segment in self.segments:
-            self.ensure_index(segment)
-            if segment.is_damaged:
-                raise DamagedLogError(f"{segment.path}.log is damaged: its latest record is not known")
-            if segment.max_timestamp > best.timestamp:
-                found = segment.latest_record(self.start_offset)
-                if found is not None and found[0] > best.timestamp:
-                    best = TimestampOffset(*found)
-        return best
+        return at_once(find_max_timestamp(self))
 
     def ensure_index(self, segment: Segment) -> None:
         """Loads the indexes of a sealed segment on first use; only a few stay in memory."""

@@ -13,10 +13,8 @@ from headwater.protocol.records import (
     HEADER_BYTES,
     LOG_OVERHEAD,
     BatchHeader,
-    Record,
     check_batch,
     read_header,
-    records,
 )
 from headwater.storage.config import LogConfig
 from headwater.storage.errors import DamagedLogError
@@ -289,50 +287,6 @@ class Segment:
     def read_batch(self, header: BatchHeader, position: int) -> bytes:
         """The whole batch at `position`."""
         return self.file.read(header.size_bytes, position)
-
-    def offset_for_timestamp(self, timestamp: int, start_offset: int, limit: int) -> tuple[int, int] | None:
-        """The first record at or after `start_offset` with at least this timestamp, as (timestamp, offset)."""
-        from_offset = max(start_offset, self.base_offset + self.time_index.floor(timestamp))
-        found = self.locate(from_offset, limit)
-        if found is None:
-            return None
-        for header, position in self.scan(found[1], limit):
-            if header.max_timestamp < timestamp or header.last_offset < start_offset:
-                continue
-            for record in self.records(header, position):
-                if record.timestamp >= timestamp and record.offset >= start_offset:
-                    return record.timestamp, record.offset
-        return None
-
-    def latest_record(self, start_offset: int) -> tuple[int, int] | None:
-        """The record with the greatest timestamp at or after `start_offset`, the first of equals: (timestamp, offset)."""
-        found = self.locate(max(start_offset, self.max_timestamp_offset), self.size)
-        if found is None or found[0].base_offset < start_offset or self.max_timestamp_offset < start_offset:
-            return self.latest_record_from(start_offset)
-        return self.latest_in(*found, start_offset)
-
-    def latest_record_from(self, start_offset: int) -> tuple[int, int] | None:
-        """As `latest_record`, where the segment's own latest record lies below the start: by reading on from there."""
-        best = None
-        found = self.locate(start_offset, self.size)
-        for header, position in self.scan(found[1], self.size) if found is not None else ():
-            if best is None or header.max_timestamp > best[0]:
-                latest = self.latest_in(header, position, start_offset)
-                if latest is not None and (best is None or latest[0] > best[0]):
-                    best = latest
-        return best
-
-    def latest_in(self, header: BatchHeader, position: int, start_offset: int) -> tuple[int, int] | None:
-        times = [(r.timestamp, -r.offset) for r in self.records(header, position) if r.offset >= start_offset]
-        timestamp, offset = max(times, default=(-1, 0))
-        return (timestamp, -offset) if timestamp >= 0 else None
-
-    def records(self, header: BatchHeader, position: int) -> Iterator[Record]:
-        """The records of a batch. Raises DamagedLogError where they cannot be read."""
-        try:
-            yield from records(header, self.read_batch(header, position))
-        except ProtocolError as error:
-            raise self.damaged_at(position) from error
 
     def known_sums(self) -> SegmentSums | None:
         """What a checkpoint, or the roll in this life, knew of the segment; None where nothing does."""

@@ -11,6 +11,7 @@ from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
 from headwater.broker.visibility import answer_when_visible
 from headwater.effects.waits import Deferred
+from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.delete_records import DeleteRecordsRequest, DeleteRecordsResponse
 from headwater.security.acls import Operation
@@ -21,7 +22,7 @@ INVALID_LOW_WATERMARK = -1
 HIGH_WATERMARK = -1
 
 
-def handle(core: BrokerCore, request: Request) -> DeleteRecordsResponse | Deferred:
+def handle(core: BrokerCore, request: Request) -> Steps[DeleteRecordsResponse] | Deferred:
     return answer_when_visible(
         core,
         awaited(core, request),
@@ -40,14 +41,15 @@ def awaited(core: BrokerCore, request: Request) -> Iterator[Log]:
                 yield log
 
 
-def delete(core: BrokerCore, request: Request, *, is_late: bool) -> DeleteRecordsResponse:
+def delete(core: BrokerCore, request: Request, *, is_late: bool) -> Steps[DeleteRecordsResponse]:
     body: DeleteRecordsRequest = request.body
     starts: dict[Log, int] = {}
     response = DeleteRecordsResponse()
     for topic in body.topics:
-        results = [
-            check(core, request, topic.name, partition, starts, is_late=is_late) for partition in topic.partitions
-        ]
+        results = []
+        for partition in topic.partitions:
+            results.append(check(core, request, topic.name, partition, starts, is_late=is_late))
+            yield
         response.topics.append(DeleteRecordsResponse.DeleteRecordsTopicResult(topic.name, results))
     if starts:
         try:

@@ -15,10 +15,12 @@ from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
 from headwater.broker.visibility import WAIT_MS_MAX, answer_when_visible
 from headwater.effects.waits import Deferred
+from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.list_offsets import ListOffsetsRequest, ListOffsetsResponse
 from headwater.security.acls import Operation
 from headwater.storage.log import Log
+from headwater.storage.lookups import find_max_timestamp, find_timestamp
 
 LATEST, EARLIEST, MAX_TIMESTAMP, EARLIEST_LOCAL, LATEST_TIERED, EARLIEST_PENDING_UPLOAD = -1, -2, -3, -4, -5, -6
 # The lowest version in which each special timestamp has its meaning.
@@ -38,16 +40,15 @@ PartitionResponse = ListOffsetsResponse.ListOffsetsPartitionResponse
 WantedPartition = ListOffsetsRequest.ListOffsetsPartition
 
 
-def handle(core: BrokerCore, request: Request) -> ListOffsetsResponse | Deferred:
+def handle(core: BrokerCore, request: Request) -> Steps[ListOffsetsResponse] | Deferred:
     body: ListOffsetsRequest = request.body
     has_timeout = request.api_version >= TIMEOUT_VERSION and body.timeout_ms > 0
 
-    def answer() -> ListOffsetsResponse:
+    def answer() -> Steps[ListOffsetsResponse]:
         return respond(core, request, lambda name, wanted: find(core, request, name, wanted))
 
-    def timed_out() -> ListOffsetsResponse:
-        failed = ErrorCode.REQUEST_TIMED_OUT
-        return respond(core, request, lambda name, wanted: PartitionResponse(wanted.partition_index, failed))
+    def timed_out() -> Steps[ListOffsetsResponse]:
+        return respond(core, request, lambda name, wanted: late(wanted))
 
     timeout_ms = body.timeout_ms if has_timeout else WAIT_MS_MAX
     return answer_when_visible(core, awaited(core, request), timeout_ms, answer, timed_out)
@@ -63,13 +64,16 @@ def awaited(core: BrokerCore, request: Request) -> Iterator[Log]:
 
 
 def respond(
-    core: BrokerCore, request: Request, find_offset: Callable[[str, WantedPartition], PartitionResponse]
-) -> ListOffsetsResponse:
+    core: BrokerCore, request: Request, find_offset: Callable[[str, WantedPartition], Steps[PartitionResponse]]
+) -> Steps[ListOffsetsResponse]:
     body: ListOffsetsRequest = request.body
     response = ListOffsetsResponse()
     for topic in body.topics:
         if may_topic(core, request, Operation.DESCRIBE, topic.name):
-            found = [find_offset(topic.name, p) for p in topic.partitions]
+            found = []
+            for wanted in topic.partitions:
+                answer = yield from find_offset(topic.name, wanted)
+                found.append(answer)
         else:
             failed = ErrorCode.TOPIC_AUTHORIZATION_FAILED
             found = [PartitionResponse(p.partition_index, failed) for p in topic.partitions]
@@ -77,7 +81,13 @@ def respond(
     return response
 
 
-def find(core: BrokerCore, request: Request, name: str, wanted: WantedPartition) -> PartitionResponse:
+def late(wanted: WantedPartition) -> Steps[PartitionResponse]:
+    yield
+    return PartitionResponse(wanted.partition_index, ErrorCode.REQUEST_TIMED_OUT)
+
+
+def find(core: BrokerCore, request: Request, name: str, wanted: WantedPartition) -> Steps[PartitionResponse]:
+    yield
     number = wanted.partition_index
     timestamp = wanted.timestamp
     committed = request.body.isolation_level == READ_COMMITTED
@@ -96,9 +106,9 @@ def find(core: BrokerCore, request: Request, name: str, wanted: WantedPartition)
             case -5 | -6:
                 return PartitionResponse(number, 0, -1, -1, -1)
             case -3:
-                found, offset = log.max_timestamp()
+                found, offset = yield from find_max_timestamp(log)
             case _:
-                found, offset = log.offset_for_timestamp(timestamp)
+                found, offset = yield from find_timestamp(log, timestamp)
         if timestamp not in ENDS and offset >= end:
             found = offset = -1
     except OSError:

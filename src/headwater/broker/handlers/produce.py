@@ -16,10 +16,11 @@ would then be taken for one sent again, acknowledged, and lost.
 from typing import TypeAlias
 
 from headwater.broker.authorization import may_topic, may_transaction
-from headwater.broker.batches import RefusedError, checked, recompressed
+from headwater.broker.batches import LongInspectionError, RefusedError, prepared, prepared_in_steps
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
 from headwater.coordinators.transaction import EPOCH_PER_TRANSACTION
+from headwater.effects.buffers import Buffer
 from headwater.effects.waits import Deferred
 from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
@@ -34,6 +35,7 @@ TOPIC_ID_VERSION, ADDS_VERSION, ABORTABLE_VERSION = 13, 12, 11
 TRANSACTIONAL_AT = ATTRIBUTES_AT + 1  # the attributes' low byte
 PartitionResponse = ProduceResponse.PartitionProduceResponse
 Answer: TypeAlias = ProduceResponse | Deferred | None
+Prepared: TypeAlias = tuple[BatchHeader, Buffer]
 
 
 def handle(core: BrokerCore, request: Request) -> Answer | Steps[Answer]:
@@ -46,7 +48,10 @@ def handle(core: BrokerCore, request: Request) -> Answer | Steps[Answer]:
     if len(topics) != 1 or len(topics[0].partition_data) != 1:
         return append_all(core, request)
     topic_data = topics[0]
-    answer, group = append_or_refuse(core, request, topic_data, topic_data.partition_data[0])
+    try:
+        answer, group = append_or_refuse(core, request, topic_data, topic_data.partition_data[0])
+    except LongInspectionError:
+        return append_all(core, request)
     responses = [ProduceResponse.TopicProduceResponse(topic_data.topic_id, topic_data.name, [answer])]
     return answered(core, body, responses, group, has_error=answer.error_code != 0)
 
@@ -60,7 +65,10 @@ def append_all(core: BrokerCore, request: Request) -> Steps[Answer]:
         response = ProduceResponse.TopicProduceResponse(topic_data.topic_id, topic_data.name, [])
         responses.append(response)
         for data in topic_data.partition_data:
-            answer, group = append_or_refuse(core, request, topic_data, data)
+            try:
+                answer, group = append_or_refuse(core, request, topic_data, data)
+            except LongInspectionError:
+                answer, group = yield from append_inspected(core, request, topic_data, data)
             response.partition_responses.append(answer)
             last_group, has_error = max(last_group, group), has_error or answer.error_code != 0
             yield
@@ -90,15 +98,38 @@ def append_or_refuse(
     request: Request,
     topic_data: ProduceRequest.TopicProduceData,
     data: ProduceRequest.PartitionProduceData,
+    prepared_batch: Prepared | None = None,
 ) -> tuple[PartitionResponse, int]:
-    """A partition's answer, and the journal's group that makes it true: 0 where nothing waits for the disk."""
+    """A partition's answer, and the journal's group that makes it true: 0 where nothing waits for the disk.
+
+    Raises LongInspectionError for a batch that is to be prepared in steps.
+    """
     try:
-        return append(core, request, topic_data, data, request.api_version >= TOPIC_ID_VERSION)
+        log = wanted_log(core, request, topic_data, data.index)
+        return append(core, request, log, data, prepared_batch)
     except RefusedError as error:
-        start = error.log_start_offset
-        answer = PartitionResponse(data.index, error.code, -1, -1, start, error_message=error.message)
-        answer.record_errors = [ProduceResponse.BatchIndexAndErrorMessage(*e) for e in error.record_errors]
-        return answer, 0
+        return refused(data.index, error), 0
+
+
+def append_inspected(
+    core: BrokerCore,
+    request: Request,
+    topic_data: ProduceRequest.TopicProduceData,
+    data: ProduceRequest.PartitionProduceData,
+) -> Steps[tuple[PartitionResponse, int]]:
+    """As `append_or_refuse`, for a batch that takes long to look at."""
+    try:
+        log = wanted_log(core, request, topic_data, data.index)
+        prepared_batch = yield from prepared_in_steps(log, data.records or b"", core.clock.wall_ms())
+    except RefusedError as error:
+        return refused(data.index, error), 0
+    return append_or_refuse(core, request, topic_data, data, prepared_batch)
+
+
+def refused(number: int, error: RefusedError) -> PartitionResponse:
+    answer = PartitionResponse(number, error.code, -1, -1, error.log_start_offset, error_message=error.message)
+    answer.record_errors = [ProduceResponse.BatchIndexAndErrorMessage(*e) for e in error.record_errors]
+    return answer
 
 
 def may_write_transaction(core: BrokerCore, request: Request) -> bool:
@@ -127,34 +158,40 @@ def refuse_all(body: ProduceRequest, code: ErrorCode) -> ProduceResponse:
     )
 
 
-def append(
-    core: BrokerCore,
-    request: Request,
-    topic_data: ProduceRequest.TopicProduceData,
-    data: ProduceRequest.PartitionProduceData,
-    by_id: bool,
-) -> tuple[PartitionResponse, int]:
-    """Appends a partition's batch; returns its answer and the journal's group. Raises RefusedError."""
-    metadata = core.metadata
+def wanted_log(core: BrokerCore, request: Request, topic_data: ProduceRequest.TopicProduceData, number: int) -> Log:
+    """The log of a partition that the client may write to. Raises RefusedError."""
+    metadata, by_id = core.metadata, request.api_version >= TOPIC_ID_VERSION
     topic = metadata.by_id.get(topic_data.topic_id) if by_id else metadata.topics.get(topic_data.name)
     name = topic.name if topic is not None else topic_data.name
     if not (by_id and topic is None) and not may_topic(core, request, Operation.WRITE, name):
         raise RefusedError(ErrorCode.TOPIC_AUTHORIZATION_FAILED)
-    if topic is None or not 0 <= data.index < topic.partitions:
+    if topic is None or not 0 <= number < topic.partitions:
         missing_id = by_id and topic is None
         raise RefusedError(ErrorCode.UNKNOWN_TOPIC_ID if missing_id else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
     if topic.is_internal:
         raise RefusedError(ErrorCode.INVALID_TOPIC_EXCEPTION, f"{topic.name} is written by the broker only")
-    log, error_code = core.find_log(topic, data.index)
+    log, error_code = core.find_log(topic, number)
     if log is None:
         raise RefusedError(error_code, "the partition's files cannot be read")
-    batch = data.records
-    if not batch:
+    return log
+
+
+def append(
+    core: BrokerCore,
+    request: Request,
+    log: Log,
+    data: ProduceRequest.PartitionProduceData,
+    prepared_batch: Prepared | None,
+) -> tuple[PartitionResponse, int]:
+    """Appends a partition's batch; returns its answer and the journal's group.
+
+    Raises RefusedError, and LongInspectionError unless the batch comes prepared.
+    """
+    if not data.records:
         raise RefusedError(ErrorCode.INVALID_RECORD, "a produce request must have one batch for each partition")
-    header = checked(log, batch, core.clock.wall_ms())
+    header, batch = prepared_batch or prepared(log, data.records, core.clock.wall_ms())
     if header.producer_id >= 0:
         check_owner(core, request, header)
-    header, batch = recompressed(log.config, header, batch)
     is_promised = request.body.acks != -1
     if header.producer_id >= 0:
         if header.is_transactional:

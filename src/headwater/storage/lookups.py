@@ -1,0 +1,155 @@
+"""Looking for records by their time, in steps: a batch may have millions of them.
+
+Retention, compaction and deletion may take a segment away between two steps: the look-up then goes on after it.
+"""
+
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+from headwater.effects.buffers import Buffer
+from headwater.effects.work import Steps
+from headwater.protocol.compression import CompressionError, client_bytes_max
+from headwater.protocol.errors import ProtocolError
+from headwater.protocol.record_times import first_since, latest_since
+from headwater.protocol.records import BatchHeader, check_batch
+from headwater.storage.errors import DamagedLogError
+from headwater.storage.segment import Segment
+
+if TYPE_CHECKING:
+    from headwater.storage.log import Log
+
+Found: TypeAlias = tuple[int, int] | None  # timestamp and offset of a record
+
+
+class TimestampOffset(NamedTuple):
+    """A record found by its time. -1, -1 for none."""
+
+    timestamp: int
+    offset: int
+
+
+NOTHING = TimestampOffset(-1, -1)
+UNREADABLE = (-1, -1)
+
+
+def find_timestamp(log: "Log", timestamp: int) -> Steps[TimestampOffset]:
+    """The first visible record at or after `timestamp` (ms). Raises OSError, DamagedLogError among them."""
+    for segment in list(log.segments):
+        if segment not in log.segments:
+            continue
+        limit = log.durable.position if segment is log.durable.segment else segment.size
+        log.ensure_index(segment)
+        if segment.max_timestamp >= timestamp:
+            found = yield from while_open(log, segment, first_in(segment, timestamp, limit, log))
+            if found is not None:
+                return TimestampOffset(*found) if found[1] < log.high_watermark else NOTHING
+        if segment is log.durable.segment:
+            break
+        yield
+    return NOTHING
+
+
+def first_in(segment: Segment, timestamp: int, limit: int, log: "Log") -> Steps[Found]:
+    """The first record of a segment, at or after the log's start, with at least that timestamp."""
+    start_offset = log.start_offset
+    from_offset = max(start_offset, segment.base_offset + segment.time_index.floor(timestamp))
+    start = segment.locate(from_offset, limit)
+    if start is None:
+        return None
+    for header, position in segment.scan(start[1], limit):
+        yield
+        if header.max_timestamp < timestamp or header.last_offset < start_offset:
+            continue
+        batch = segment.read_batch(header, position)
+        steps = first_since(header, batch, timestamp, start_offset, size_max(log, header))
+        found = yield from readable(segment, position, batch, steps)
+        if found is UNREADABLE:
+            return header.max_timestamp, max(header.base_offset, start_offset)
+        if found is not None:
+            return found
+    return None
+
+
+def find_max_timestamp(log: "Log") -> Steps[TimestampOffset]:
+    """The latest record by its timestamp, the first of equals. Raises as `find_timestamp`."""
+    best = NOTHING
+    for segment in list(log.segments):
+        if segment not in log.segments:
+            continue
+        log.ensure_index(segment)
+        if segment.is_damaged:
+            raise DamagedLogError(f"{segment.path}.log is damaged: its latest record is not known")
+        if segment.max_timestamp > best.timestamp:
+            found = yield from while_open(log, segment, latest_in(segment, log))
+            if found is not None and found[0] > best.timestamp:
+                best = TimestampOffset(*found)
+        yield
+    return best
+
+
+def latest_in(segment: Segment, log: "Log") -> Steps[Found]:
+    """The record of a segment, at or after the log's start, with the greatest timestamp.
+
+    Where the segment's own latest record lies below the start, it is found by reading on from there.
+    """
+    start_offset = log.start_offset
+    is_known = segment.max_timestamp_offset >= start_offset
+    start = segment.locate(max(start_offset, segment.max_timestamp_offset), segment.size)
+    if is_known and start is not None and start[0].base_offset >= start_offset:
+        return (yield from latest_in_batch(segment, *start, log))
+    best: Found = None
+    start = segment.locate(start_offset, segment.size)
+    for header, position in segment.scan(start[1], segment.size) if start is not None else ():
+        if best is None or header.max_timestamp > best[0]:
+            latest = yield from latest_in_batch(segment, header, position, log)
+            if latest is not None and (best is None or latest[0] > best[0]):
+                best = latest
+        yield
+    return best
+
+
+def latest_in_batch(segment: Segment, header: BatchHeader, position: int, log: "Log") -> Steps[Found]:
+    batch = segment.read_batch(header, position)
+    steps = latest_since(header, batch, log.start_offset, size_max(log, header))
+    found = yield from readable(segment, position, batch, steps)
+    return (header.max_timestamp, max(header.base_offset, log.start_offset)) if found is UNREADABLE else found
+
+
+def size_max(log: "Log", header: BatchHeader) -> int:
+    return client_bytes_max(max(log.config.max_message_bytes, header.size_bytes))
+
+
+def readable(segment: Segment, position: int, batch: Buffer, steps: Steps[Found]) -> Steps[Found]:
+    """The steps that look into a batch.
+
+    UNREADABLE for one that its client did not compress rightly, or that is larger than allowed when decompressed: its
+    first record then stands for what is looked for, so that none is missed. Raises DamagedLogError for one that is
+    not as it was written.
+    """
+    try:
+        return (yield from steps)
+    except CompressionError as error:
+        if is_damaged(batch):
+            raise segment.damaged_at(position) from error
+        return UNREADABLE
+    except ProtocolError as error:
+        raise segment.damaged_at(position) from error
+
+
+def is_damaged(batch: Buffer) -> bool:
+    try:
+        check_batch(batch)
+    except ProtocolError:
+        return True
+    return False
+
+
+def while_open(log: "Log", segment: Segment, steps: Steps[Found]) -> Steps[Found]:
+    """The steps that read a segment, for as long as the log has it."""
+    while segment in log.segments:
+        try:
+            next(steps)
+        except StopIteration as stop:
+            found: Found = stop.value
+            return found
+        yield
+    return None
