@@ -12,6 +12,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+from headwater.broker.children import start_child
 from headwater.effects.files import DiskLock
 from headwater.storage.store import CLEANER_LOCK
 
@@ -54,7 +55,7 @@ class CleanerProcess:
         pipe = subprocess.PIPE
         lock = DiskLock(self.lock_path)
         try:
-            self.process = subprocess.Popen(
+            self.process = start_child(
                 command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, pass_fds=[lock.descriptor]
             )
         finally:

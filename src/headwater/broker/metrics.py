@@ -1,9 +1,16 @@
-"""`/metrics` for Prometheus and `/healthz`, on a port of their own and only when asked for."""
+"""`/metrics` for Prometheus and `/healthz`, on a port of their own and only when asked for.
 
+Each connection has a thread and little time. There are few of them: where one more comes, the oldest is cut off. So
+connections that send nothing keep nobody from asking, and the end of the broker waits for none of them.
+"""
+
+import contextlib
+import socket
 import threading
 from collections.abc import Iterable, Iterator
+from socketserver import TCPServer, ThreadingMixIn
 from typing import Any, cast
-from wsgiref.simple_server import WSGIRequestHandler, make_server
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -53,15 +60,74 @@ class BrokerCollector:
             yield GaugeMetricFamily(name, text, value=value)
 
 
+CONNECTIONS_MAX = 16
+REQUEST_S = 10.0  # a whole request and its answer
+BACKLOG = 64
+
+
 class QuietHandler(WSGIRequestHandler):
-    """Does not log each request."""
+    """Does not log each request, nor ask a name server who the client is."""
+
+    timeout = REQUEST_S
 
     def log_message(self, format: str, *args: Any) -> None:
         return
 
+    def address_string(self) -> str:
+        return str(self.client_address[0])
+
+
+class BoundedServer(ThreadingMixIn, WSGIServer):
+    """A thread per connection, at most CONNECTIONS_MAX, each for at most `request_s`."""
+
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = BACKLOG
+    request_s = REQUEST_S
+
+    def __init__(self, address: tuple[str, int]) -> None:
+        self.lock = threading.Lock()
+        self.open: dict[socket.socket, threading.Timer] = {}  # the oldest first
+        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        super().__init__(address, QuietHandler)
+
+    def server_bind(self) -> None:
+        TCPServer.server_bind(self)  # WSGIServer's asks a name server for its own name
+        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
+        self.setup_environ()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        timer = threading.Timer(self.request_s, cut_off, [request])
+        timer.daemon = True
+        with self.lock:
+            oldest = next(iter(self.open)) if len(self.open) >= CONNECTIONS_MAX else None
+            if oldest is not None:
+                self.open.pop(oldest).cancel()
+            self.open[request] = timer
+        if oldest is not None:
+            cut_off(oldest)
+        timer.start()
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        with self.lock:
+            timer = self.open.pop(request, None)
+        if timer is not None:
+            timer.cancel()
+        super().shutdown_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that is gone, or was cut off, is no news."""
+
+
+def cut_off(connection: socket.socket) -> None:
+    """Wakes the thread that waits for the connection; that thread closes it."""
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
+
 
 class MetricsServer:
-    """Serves in a thread until it is stopped. Raises ListenError when the address cannot be listened on."""
+    """Serves in threads until it is stopped. Raises ListenError when the address cannot be listened on."""
 
     def __init__(self, core: BrokerCore, host: str, port: int) -> None:
         registry = CollectorRegistry()
@@ -80,14 +146,17 @@ class MetricsServer:
             return [body]
 
         try:
-            self.server = make_server(host, port, app, handler_class=QuietHandler)
+            self.server = BoundedServer((host, port))
         except OSError as error:
             raise ListenError(f"cannot listen on {host}:{port} for metrics: {error.strerror}") from error
+        self.server.set_app(app)
         self.address = f"{host}:{self.server.server_port}"
         self.thread = threading.Thread(target=self.server.serve_forever, name="headwater-metrics", daemon=True)
         self.thread.start()
 
     def stop(self) -> None:
+        """Returns at once or within half a second, whatever clients do."""
         self.server.shutdown()
         self.server.server_close()
-        self.thread.join()
+        for connection in list(self.server.open):
+            cut_off(connection)

@@ -2,8 +2,9 @@
 
 import asyncio
 import contextlib
+import errno
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
@@ -29,6 +30,9 @@ logger = logging.getLogger(__name__)
 RECEIVE_BUFFER_BYTES = 256 * 1024
 SWEEP_S = 30.0
 FLUSH_ON_STOP_S = 5.0
+SYNC_TIMEOUT_S = 15.0
+CLEANER_TIMEOUT_S = 5.0
+CHECKPOINT_TIMEOUT_S = 60.0
 
 
 class Server:
@@ -308,7 +312,7 @@ class Server:
             self.failed.result()
 
     async def stop(self) -> None:
-        """Answers what is under way, syncs everything and closes."""
+        """Answers what is under way, syncs everything and closes. Raises OSError where the disk fails, or does not answer."""
         for acceptor in self.acceptors:
             acceptor.close()
         self.deadlines.stop()
@@ -318,13 +322,14 @@ class Server:
             self.timer.cancel()
         for client in self.clients:
             client.pause("stop")
-        await self.idle.wait()
+        await self.wait_for_disk(self.idle.wait(), "a sync of the journal", SYNC_TIMEOUT_S)
         if self.syncer is not None:
-            self.syncer.stop()
+            self.syncer.stop(is_stuck=self.core.is_failed)
         if self.cleaner is not None:
-            await self.cleaner.stop()
+            await self.wait_for_disk(self.cleaner.stop(), "the process that compacts", CLEANER_TIMEOUT_S)
         if self.checkpoint_thread is not None:
-            await self.loop.run_in_executor(None, self.checkpoint_thread.shutdown)
+            ended = self.loop.run_in_executor(None, self.checkpoint_thread.shutdown)
+            await self.wait_for_disk(ended, "a checkpoint", CHECKPOINT_TIMEOUT_S)
             await asyncio.sleep(0)
         if self.core.is_failed:
             self.core.store.abandon()
@@ -336,4 +341,12 @@ class Server:
             await asyncio.wait_for(self.no_clients.wait(), FLUSH_ON_STOP_S)
         self.abort_clients()
         if self.failed.done():
-            self.failed.exception()
+            self.failed.result()
+
+    async def wait_for_disk(self, ended: Awaitable[object], what: str, timeout_s: float) -> None:
+        """Waits for something that the disk may hold up for ever: after that time the broker has failed."""
+        try:
+            await asyncio.wait_for(ended, timeout_s)
+        except TimeoutError:
+            text = f"the disk does not answer: {what} has not ended for {timeout_s:.0f} s"
+            self.fail(OSError(errno.ETIMEDOUT, text))

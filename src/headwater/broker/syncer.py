@@ -21,9 +21,10 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 
+from headwater.broker.children import start_child
+
 CHILD = """
-import os, signal, sys
-signal.signal(signal.SIGINT, signal.SIG_IGN)
+import os, sys
 files = [int(number) for number in sys.argv[1:]]
 sync = getattr(os, 'fdatasync', os.fsync)
 try:
@@ -37,7 +38,8 @@ try:
 except ConnectionError:
     pass  # the broker was killed
 """
-STOP_TIMEOUT_S = 10.0
+STOP_TIMEOUT_S = 5.0
+KILL_TIMEOUT_S = 2.0
 
 
 class Syncer:
@@ -51,9 +53,7 @@ class Syncer:
         self.socket, theirs = socket.socketpair()
         # -I -S: the child imports nothing but what the interpreter itself needs.
         command = [sys.executable, "-I", "-S", "-c", CHILD, *map(str, descriptors)]
-        self.process: subprocess.Popen[bytes] = subprocess.Popen(
-            command, stdin=theirs.fileno(), pass_fds=list(descriptors)
-        )
+        self.process: subprocess.Popen[bytes] = start_child(command, stdin=theirs.fileno(), pass_fds=list(descriptors))
         theirs.close()
         self.socket.setblocking(False)
         loop.add_reader(self.socket.fileno(), self.read_answer)
@@ -82,13 +82,15 @@ class Syncer:
         code = int.from_bytes(answer, "big")
         self.done(OSError(code, os.strerror(code)) if code else None)
 
-    def stop(self) -> None:
+    def stop(self, *, is_stuck: bool = False) -> None:
+        """Ends the child; at once where it is known to be stuck. One that not even SIGKILL ends is left behind."""
         self.loop.remove_reader(self.socket.fileno())
         with contextlib.suppress(OSError):  # its other end may be gone
             self.socket.shutdown(socket.SHUT_RDWR)  # a process that was forked off may have inherited it
         self.socket.close()
         try:
-            self.process.wait(STOP_TIMEOUT_S)
+            self.process.wait(0 if is_stuck else STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             self.process.kill()
-            self.process.wait()
+            with contextlib.suppress(subprocess.TimeoutExpired):  # it waits for the disk
+                self.process.wait(KILL_TIMEOUT_S)

@@ -6,10 +6,12 @@ them (docs/decisions/0003-argparse-for-up.md).
 
 import argparse
 import asyncio
+import errno
 import logging
 import os
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import NoReturn
@@ -38,6 +40,7 @@ from headwater.broker.settings import (
 )
 from headwater.storage.errors import StorageError
 
+STOP_TIMEOUT_S = 100.0
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -195,9 +198,23 @@ async def serve(settings: Settings, listeners: list[Listener], arguments: argpar
         )
         await server.run_until(stopping)
     finally:
-        if metrics is not None:
-            metrics.stop()
-        await server.stop()
+        # A disk that hangs may hold up this very thread.
+        watchdog = threading.Timer(STOP_TIMEOUT_S, end_at_once)
+        watchdog.daemon = True
+        watchdog.start()
+        try:
+            await server.stop()
+        finally:
+            watchdog.cancel()
+            if metrics is not None:
+                metrics.stop()
+
+
+def end_at_once() -> None:
+    """Ends the process without waiting for anything: threads that hang on the disk would hold up an orderly end."""
+    sys.stderr.write(f"headwater up: no clean stop after {STOP_TIMEOUT_S:.0f} s, the disk does not answer\n")
+    sys.stderr.flush()
+    os._exit(1)
 
 
 def main(words: list[str]) -> int:
@@ -222,5 +239,8 @@ def main(words: list[str]) -> int:
     except OSError as error:
         where = f" {error.filename}" if error.filename else ""
         print(f"headwater up: {error.strerror or error}{where}; check the data directory", file=sys.stderr)
+        if error.errno == errno.ETIMEDOUT:
+            sys.stderr.flush()
+            os._exit(1)  # threads that hang on the disk would hold up an orderly end
         return 1
     return 0
