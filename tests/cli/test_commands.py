@@ -120,11 +120,11 @@ class TestUp:
         _, errors = process.communicate(timeout=30)
         assert (process.returncode, errors) == (0, "")
 
-    def failing(self, status: int, *options: object) -> str:
+    def failing(self, status: int, *options: object, lines: int = 1) -> str:
         process = self.start(*options)
         output, errors = process.communicate(timeout=30)
         assert process.returncode == status, (output, errors)
-        assert len(errors.splitlines()) == 1, errors
+        assert len(errors.splitlines()) == lines, errors
         return errors
 
     def test_what_cannot_start_says_why(self, tmp_path: Path) -> None:
@@ -133,7 +133,9 @@ class TestUp:
             assert "in use" in self.failing(1, "--data", tmp_path / "d", "--listen", where)
         with hw.Broker(tmp_path / "d"):
             assert "another broker" in self.failing(1, "--data", tmp_path / "d", "--listen", "127.0.0.1:0")
-        assert "--advertise" in self.failing(2, "--listen", "0.0.0.0:9092")
+        exposed = self.failing(2, "--listen", "0.0.0.0:9092", lines=2)
+        assert "--advertise" in exposed
+        assert "--insecure" in exposed
         assert "unknown setting no.such" in self.failing(2, "--set", "no.such=1")
         assert "num.partitions" in self.failing(2, "--set", "num.partitions=x")
         assert "key=value" in self.failing(2, "--set", "nothing")
