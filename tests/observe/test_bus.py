@@ -1,7 +1,9 @@
 """The bus: who gets what, in which order, what full queues, failures and the clock do."""
 
 import asyncio
+import logging
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from headwater.events.fates import DeadLetter, Retry, Skip, Stop
 from headwater.observe import (
     Bus,
     BusClosedError,
+    HandlerCancelledError,
     NoSubscriberError,
     Overflow,
     PatternError,
@@ -358,3 +361,222 @@ async def test_a_closed_bus_refuses() -> None:
         await bus.publish("n", 1)
     with pytest.raises(BusClosedError):
         bus.subscribe("n", print)
+
+
+# -- nothing vanishes silently
+
+
+async def test_a_dead_letter_is_logged_and_whether_anybody_gets_it(caplog: pytest.LogCaptureFixture) -> None:
+    bus = Bus()
+
+    def fail(event: Event[int]) -> None:
+        raise ValueError("no stock")
+
+    bus.subscribe("orders", fail, on_error=Retry(1, delay_ms=0, then=DeadLetter()))
+    await bus.publish("orders", 1)
+    await bus.drain()
+    bus.subscribe("orders.dead", lambda event: None)
+    await bus.publish("orders", 2)
+    await bus.drain()
+    first, second = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+    assert "orders" in first
+    assert first.endswith("is in orders.dead, to which nobody subscribes: ValueError: no stock")
+    assert second.endswith("is in orders.dead: ValueError: no stock")
+
+
+async def test_a_dead_letter_that_cannot_be_published_stops_its_subscription_and_says_so(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    bus = Bus()
+
+    def fail(event: Event[int]) -> None:
+        raise ValueError("no stock")
+
+    subscription = bus.subscribe("orders", fail, on_error=DeadLetter("not..a.topic"))
+    await bus.publish("orders", 1)
+    await bus.drain()
+    assert isinstance(subscription.error, PatternError)
+    assert not subscription.is_active
+    assert "not..a.topic" in caplog.text
+
+
+async def test_what_is_due_and_cannot_be_published_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    clock = MovableClock()
+    bus = Bus(clock=clock)
+    held = asyncio.Event()
+
+    async def hold(event: Event[int]) -> None:
+        await held.wait()
+
+    bus.subscribe("t", hold, queue_size_max=1, overflow="fail")
+    await bus.publish("t", 1)
+    await asyncio.sleep(0)
+    await bus.publish("t", 2)
+    await bus.publish("t", 3, delay=1)
+    clock.advance(1000)
+    while not caplog.records:
+        await asyncio.sleep(0)
+    held.set()
+    await bus.drain()
+    assert "what was due could not be published" in caplog.text
+    assert "has 1 events waiting" in caplog.text
+
+
+# -- cancellation
+
+
+@pytest.mark.parametrize("is_async", [True, False])
+@pytest.mark.parametrize("filtered", [True, False])
+async def test_a_handler_whose_waiting_was_cancelled_has_failed_and_the_next_event_comes(
+    is_async: bool, filtered: bool
+) -> None:
+    bus, seen = Bus(), []
+
+    def take(event: Event[int]) -> None:
+        seen.append(event.value)
+        if event.value == 0:
+            raise asyncio.CancelledError
+
+    async def take_async(event: Event[int]) -> None:
+        take(event)
+
+    transform = (lambda event: event) if filtered else None
+    dead = []
+    bus.subscribe("t.dead", lambda event: dead.append(event.headers["hw_error"]))
+    subscription = bus.subscribe("t", take_async if is_async else take, transform=transform, on_error=DeadLetter())
+    for n in range(3):
+        await bus.publish("t", n)
+    await bus.drain()
+    assert seen == [0, 1, 2]
+    assert (subscription.failed, subscription.delivered, subscription.is_active) == (1, 2, True)
+    assert [error.partition(":")[0] for error in dead] == ["HandlerCancelledError"]
+    await bus.close()
+
+
+async def test_a_request_whose_handler_was_cancelled_gets_an_error() -> None:
+    bus = Bus()
+
+    async def fail(event: Event[int]) -> None:
+        raise asyncio.CancelledError
+
+    bus.subscribe("t", fail)
+    with pytest.raises(HandlerCancelledError, match="fail"):
+        await bus.request("t", 1)
+
+
+async def test_a_cancelled_worker_ends_its_subscription_and_lets_its_publishers_go(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    bus = Bus()
+
+    async def hold(event: Event[int]) -> None:
+        await asyncio.get_running_loop().create_future()
+
+    subscription = bus.subscribe("t", hold, queue_size_max=1)
+    await bus.publish("t", 1)
+    await asyncio.sleep(0)
+    await bus.publish("t", 2)
+    waiting = asyncio.ensure_future(bus.publish("t", 3))
+    await asyncio.sleep(0)
+    (lane,) = subscription.lanes
+    assert lane.task is not None
+    lane.task.cancel()
+    await waiting
+    await bus.drain()
+    assert not subscription.is_active
+    assert isinstance(subscription.error, HandlerCancelledError)
+    assert "its worker was cancelled, 1 events were not handled" in caplog.text
+    await bus.close()
+
+
+async def test_cancel_ends_a_subscription_without_a_word(caplog: pytest.LogCaptureFixture) -> None:
+    bus, begun = Bus(), asyncio.Event()
+
+    async def hold(event: Event[int]) -> None:
+        begun.set()
+        await asyncio.get_running_loop().create_future()
+
+    subscription = bus.subscribe("t", hold)
+    await bus.publish("t", 1)
+    await begun.wait()
+    subscription.cancel()
+    await bus.drain()
+    await asyncio.sleep(0)
+    assert (subscription.error, caplog.records) == (None, [])
+
+
+# -- what cannot be meant
+
+
+@pytest.mark.parametrize("topic", ["", "a..b", ".a", "a.", "orders.*", "#", "a*", None, 5])
+async def test_topics_that_are_none_are_refused(topic: Any) -> None:
+    bus, seen = Bus(), []
+    bus.subscribe("#", seen.append)
+    for _ in range(2):
+        with pytest.raises(PatternError):
+            await bus.publish(topic, 1)
+        with pytest.raises(PatternError):
+            bus.publish_nowait(topic, 1)
+        with pytest.raises(PatternError):
+            await bus.request(topic, 1)
+    with pytest.raises(PatternError):
+        bus.every(5, topic)
+    with pytest.raises(PatternError):
+        bus.route("a", topic)
+    await bus.drain()
+    assert seen == []
+
+
+async def test_a_transform_must_return_an_event(caplog: pytest.LogCaptureFixture) -> None:
+    bus, seen = Bus(), []
+
+    def wrong(event: Event[int]) -> Any:
+        return event.value * 2.0
+
+    subscription = bus.subscribe("t", seen.append, transform=wrong)
+    await bus.publish("t", 1)
+    await bus.drain()
+    assert (seen, subscription.failed) == ([], 1)
+    assert "returned float; it must return an Event, such as event.with_value(value)" in caplog.text
+
+
+async def test_every_takes_seconds_as_delay_does() -> None:
+    clock = MovableClock()
+    bus, seen = Bus(clock=clock), []
+    bus.subscribe("t", lambda event: seen.append(event.value))
+    schedule = bus.every(5, "t", "tick")
+    for _ in range(2):
+        clock.advance(5000)
+        await asyncio.sleep(0)
+        await bus.drain()
+    assert seen == ["tick", "tick"]
+    schedule.cancel()
+
+
+@pytest.mark.parametrize("when", [0, -1, True, None, float("nan"), float("inf"), [5]])
+async def test_periods_and_delays_that_are_none_are_refused(when: Any) -> None:
+    bus = Bus()
+    with pytest.raises(ScheduleError):
+        bus.every(when, "t")
+    if when not in (0, None):
+        with pytest.raises(ScheduleError):
+            await bus.publish("t", 1, delay=when)
+
+
+def test_choices_are_listed_and_handlers_can_be_called() -> None:
+    bus = Bus()
+    bogus: Any = "bogus"
+    with pytest.raises(
+        ValueError, match="overflow is 'bogus'; it is one of 'wait', 'drop-oldest', 'drop-newest', 'fail'"
+    ):
+        bus.subscribe("t", print, overflow=bogus)
+    with pytest.raises(TypeError, match="must be callable, not str"):
+        bus.subscribe("t", bogus)
+
+
+def test_reprs_say_what_a_thing_is() -> None:
+    bus = Bus()
+    assert repr(bus) == "<Bus with 0 subscriptions>"
+    subscription = bus.subscribe("a.*", partial(print, "x"))
+    assert repr(bus) == "<Bus with 1 subscription>"
+    assert repr(subscription) == "<Subscription of print to a.*>"

@@ -3,6 +3,8 @@
 import asyncio
 import gc
 import logging
+import traceback
+from functools import partial
 from typing import Any
 
 import pytest
@@ -258,3 +260,65 @@ def test_an_async_observer_becomes_a_task_or_a_named_error(caplog: pytest.LogCap
 def test_what_is_not_callable_is_refused() -> None:
     with pytest.raises(TypeError, match="callable"):
         Signal[int]().connect(3)  # type: ignore[call-overload]
+
+
+# -- errors say where they come from
+
+
+class Alarm:
+    def ring(self, temperature: int) -> None:
+        raise KeyError("deep")
+
+    def __call__(self, temperature: int) -> None:
+        raise ValueError("called")
+
+
+def test_an_error_names_its_observer_and_shows_its_traceback() -> None:
+    temperature, alarm = Signal[int]("temperature"), Alarm()
+    temperature.connect(alarm.ring)
+    with pytest.raises(EmitError) as caught:
+        temperature.emit(5)
+    line = Alarm.ring.__code__.co_firstlineno
+    text = str(caught.value)
+    assert text == f"temperature: {__name__}.Alarm.ring ({__file__}:{line}) raised KeyError: 'deep'"
+    assert isinstance(caught.value.__cause__, KeyError)
+    shown = "".join(traceback.format_exception(caught.value))
+    assert 'raise KeyError("deep")' in shown
+
+
+def test_several_errors_are_a_group_without_addresses() -> None:
+    temperature, alarm = Signal[int]("temperature"), Alarm()
+    for observer in (alarm, partial(alarm.ring), lambda value: 1 / 0):
+        temperature.connect(observer)
+    with pytest.raises(EmitError, match="and 2 more failed") as caught:
+        temperature.emit(5)
+    cause = caught.value.__cause__
+    assert isinstance(cause, ExceptionGroup)
+    assert [type(error) for error in cause.exceptions] == [ValueError, KeyError, ZeroDivisionError]
+    assert "Alarm.__call__ (" in str(caught.value)
+    assert " at 0x" not in str(caught.value)
+
+
+def test_async_observers_and_the_log_are_named_as_well(caplog: pytest.LogCaptureFixture) -> None:
+    async def fail(value: int) -> None:
+        raise KeyError("deep")
+
+    temperature = Signal[int]("temperature")
+    temperature.connect(fail)
+    with pytest.raises(EmitError, match=r"fail \(.*test_signal\.py:\d+\) raised KeyError"):
+        asyncio.run(temperature.emit_async(5))
+    quiet = Signal[int]("quiet", on_error="log")
+    quiet.connect(lambda value: 1 / 0)
+    quiet.emit(5)
+    assert "<lambda> (" in caplog.text
+    assert " at 0x" not in "".join(r.getMessage() for r in caplog.records)
+
+
+def test_choices_are_listed_and_a_signal_says_what_it_is() -> None:
+    bogus: Any = "bogus"
+    with pytest.raises(ValueError, match="on_error is 'bogus'; it is one of 'collect', 'stop', 'log'"):
+        Signal[int](on_error=bogus)
+    signal = Signal[int]("temperature")
+    assert repr(signal) == "<Signal temperature with 0 observers>"
+    signal.connect(print)
+    assert repr(signal) == "<Signal temperature with 1 observer>"

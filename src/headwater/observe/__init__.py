@@ -4,6 +4,7 @@ from headwater.observe.bus import Bus, EventStore
 from headwater.observe.errors import (
     BusClosedError,
     EmitError,
+    HandlerCancelledError,
     NoLoopError,
     NoSubscriberError,
     ObserveError,
@@ -21,6 +22,7 @@ __all__ = [
     "Connection",
     "EmitError",
     "EventStore",
+    "HandlerCancelledError",
     "NoLoopError",
     "NoSubscriberError",
     "ObserveError",

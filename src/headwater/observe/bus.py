@@ -26,9 +26,9 @@ from headwater.events.event import Event
 from headwater.events.fates import Fate, Skip
 from headwater.events.headers import HeadersLike
 from headwater.observe.errors import BusClosedError, NoSubscriberError, QueueFullError, ReplyTimeoutError
-from headwater.observe.patterns import compile_pattern
+from headwater.observe.patterns import check_topic, compile_pattern
 from headwater.observe.schedule import Schedule, Scheduler, delay_to_ms, following_of
-from headwater.observe.subscription import Handler, Item, Lane, Overflow, Question, Subscription
+from headwater.observe.subscription import Handler, Item, Lane, Overflow, OverflowName, Question, Subscription
 
 AnyHandler = TypeVar("AnyHandler", bound=Callable[..., object])
 
@@ -98,7 +98,7 @@ class Bus:
         handler: None = None,
         *,
         queue_size_max: int = ...,
-        overflow: Overflow | str = ...,
+        overflow: Overflow | OverflowName = ...,
         when: Callable[[Event[Any]], bool] | None = ...,
         transform: Callable[[Event[Any]], Event[Any]] | None = ...,
         workers: int = ...,
@@ -112,7 +112,7 @@ class Bus:
         handler: Handler,
         *,
         queue_size_max: int = ...,
-        overflow: Overflow | str = ...,
+        overflow: Overflow | OverflowName = ...,
         when: Callable[[Event[Any]], bool] | None = ...,
         transform: Callable[[Event[Any]], Event[Any]] | None = ...,
         workers: int = ...,
@@ -125,7 +125,7 @@ class Bus:
         handler: Handler | None = None,
         *,
         queue_size_max: int = QUEUE_SIZE_MAX,
-        overflow: Overflow | str = Overflow.WAIT,
+        overflow: Overflow | OverflowName = Overflow.WAIT,
         when: Callable[[Event[Any]], bool] | None = None,
         transform: Callable[[Event[Any]], Event[Any]] | None = None,
         workers: int = 1,
@@ -154,7 +154,7 @@ class Bus:
         pattern: str,
         handler: Handler,
         queue_size_max: int,
-        overflow: Overflow | str,
+        overflow: Overflow | OverflowName,
         when: Callable[[Event[Any]], bool] | None,
         transform: Callable[[Event[Any]], Event[Any]] | None,
         workers: int,
@@ -201,6 +201,8 @@ class Bus:
     ) -> Subscription:
         """Publishes what comes on `pattern` again, on the topic `to`."""
 
+        check_topic(to)
+
         async def pass_on(event: Event[Any]) -> None:
             await self.publish(to, event.value, key=event.key, headers=user_headers(event))
 
@@ -241,7 +243,7 @@ class Bus:
         """Publishes now, after `delay` (a timedelta, or seconds) or `at` a time with a time zone; returns the event.
 
         Waits where a subscriber's queue is full and its policy is to wait. Raises QueueFullError where the policy is to
-        fail, ScheduleError and BusClosedError.
+        fail, ScheduleError, PatternError for a topic that is none, and BusClosedError.
         """
         event = self.new_event(topic, value, key, headers)
         if delay is not None or at is not None:
@@ -271,6 +273,8 @@ class Bus:
 
     def new_event(self, topic: str, value: Any, key: object, headers: HeadersLike | None) -> Event[Any]:
         self.check_open()
+        if topic not in self.by_topic:  # those that are there have been looked at
+            check_topic(topic)
         event = Event(topic, value, key=key, headers=headers, timestamp=self.clock.wall_ms())
         parent = current.get()
         if parent is not None:
@@ -326,12 +330,14 @@ class Bus:
                     await subscription.put(event, event)
         return number
 
-    def every(self, when: str | timedelta, topic: str, value: Any = None, *, key: object = None) -> Schedule:
-        """Publishes again and again: `when` is a period or a cron expression (UTC). A callable value is asked each time.
+    def every(self, when: str | timedelta | float, topic: str, value: Any = None, *, key: object = None) -> Schedule:
+        """Publishes again and again. A callable value is asked each time.
 
-        Raises ScheduleError. Needs a running loop.
+        `when` is a period (a timedelta, or seconds) or a cron expression (UTC). Raises ScheduleError and PatternError.
+        Needs a running loop.
         """
         self.check_open()
+        check_topic(topic)
         following = following_of(when)
 
         async def publish() -> None:
@@ -414,6 +420,10 @@ class Bus:
     def check_open(self) -> None:
         if self.is_closed:
             raise BusClosedError("the bus is closed")
+
+    def __repr__(self) -> str:
+        number = len(self.subscriptions)
+        return f"<Bus with {number} subscription{'' if number == 1 else 's'}{', closed' if self.is_closed else ''}>"
 
     async def __aenter__(self) -> Self:
         return self

@@ -33,6 +33,14 @@ def compile_pattern(pattern: str) -> re.Pattern[str]:
     return re.compile(expression)
 
 
+def check_topic(topic: object) -> None:
+    """Raises PatternError for what no topic is called: it would reach subscribers that do not mean it, or none."""
+    if not isinstance(topic, str):
+        raise PatternError(f"the topic is {topic!r}; give it as text")
+    if not topic or "*" in topic or "#" in topic or "" in topic.split("."):
+        raise PatternError(f"the topic {topic!r}: * and # are for patterns, and no word between dots is empty")
+
+
 def matches(pattern: str, topic: str) -> bool:
     """Whether a pattern names a topic; for one that is asked once."""
     return compile_pattern(pattern).fullmatch(topic) is not None

@@ -1,6 +1,7 @@
 """Things that happen later, on a bus: after a delay, at a time, again and again. On any clock, so a test can move it."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 from headwater.effects.clock import Clock, unwatch_moves, watch_moves
 from headwater.effects.waits import Timer, Timers
 
+logger = logging.getLogger(__name__)
 WAITING_MAX = 1_000_000
 
 
@@ -129,7 +131,13 @@ class Scheduler:
 
         task = self.loop.create_task(run())
         self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
+        task.add_done_callback(self.ended)
+
+    def ended(self, task: "asyncio.Task[None]") -> None:
+        self.tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # Its publisher has gone on long since: there is nobody else to tell.
+            logger.error("what was due could not be published: %s", error, exc_info=error)
 
     def now(self) -> datetime:
         return datetime.fromtimestamp(self.clock.wall_ms() / 1000, UTC)
@@ -153,18 +161,34 @@ def delay_to_ms(clock: Clock, delay: timedelta | float | None, at: datetime | No
         return max(0.0, at.timestamp() * 1000 - clock.wall_ms())
     if delay is None:
         return None
-    seconds = delay.total_seconds() if isinstance(delay, timedelta) else delay
+    seconds = as_period(delay).total_seconds()
     if seconds < 0:
         raise ScheduleError(f"a delay of {seconds} seconds is in the past")
     return seconds * 1000
 
 
-def following_of(when: str | timedelta) -> Callable[[datetime], datetime]:
-    """The next time of a cron expression (five fields, in UTC) or of a period. Raises ScheduleError."""
-    if isinstance(when, timedelta):
-        if when <= timedelta(0):
+def as_period(period: object) -> timedelta:
+    """A timedelta, or seconds, as a timedelta. Raises ScheduleError."""
+    if isinstance(period, timedelta):
+        return period
+    if isinstance(period, bool) or not isinstance(period, int | float):
+        raise ScheduleError(f"{period!r} is no time to wait; give a timedelta, or seconds")
+    try:
+        return timedelta(seconds=period)
+    except (ValueError, OverflowError) as error:  # it is not a number, or has no end
+        raise ScheduleError(f"{period!r} seconds are no time to wait: {error}") from error
+
+
+def following_of(when: str | timedelta | float) -> Callable[[datetime], datetime]:
+    """The next time of a cron expression (five fields, in UTC) or of a period (a timedelta, or seconds).
+
+    Raises ScheduleError.
+    """
+    if not isinstance(when, str):
+        period = as_period(when)
+        if period <= timedelta(0):
             raise ScheduleError(f"a period of {when} is no period")
-        return lambda after: after + when
+        return lambda after: after + period
     from cronsim import CronSim, CronSimError  # on first use: few programs have schedules
 
     def following(after: datetime) -> datetime:

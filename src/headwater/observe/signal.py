@@ -19,9 +19,10 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from enum import Enum
 from types import MethodType
-from typing import Any, Generic, TypeAlias, TypeVar, TypeVarTuple, cast, overload
+from typing import Any, Generic, NoReturn, TypeAlias, TypeVar, TypeVarTuple, cast, overload
 
 from headwater.observe.errors import EmitError, NoLoopError
+from headwater.observe.observers import described, named
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +30,8 @@ Args = TypeVarTuple("Args")
 Result = TypeVar("Result")
 Call: TypeAlias = tuple[Callable[[], object] | None, Callable[..., object]]
 """A weak reference to the object of a bound method (None for others), and what to call."""
+Awaitables: TypeAlias = list[tuple[Callable[..., object], Awaitable[object]]]
+"""Async observers that were called, each with what is to be awaited."""
 
 
 class OnError(Enum):
@@ -41,6 +44,10 @@ class OnError(Enum):
     LOG = "log"
     """Logs it and goes on."""
 
+    @classmethod
+    def _missing_(cls, value: object) -> NoReturn:
+        raise ValueError(f"on_error is {value!r}; it is one of {', '.join(repr(each.value) for each in cls)}")
+
 
 class Connection:
     """An observer's place in a signal. `disconnect` ends it; as a context manager it ends with the block."""
@@ -52,7 +59,7 @@ class Connection:
         self.priority, self.once, self.when = priority, once, when
         self.is_async = inspect.iscoroutinefunction(call[1])
         self.is_blocked = False
-        self.observer_name = getattr(call[1], "__qualname__", repr(call[1]))
+        self.observer_name = named(call[1])
 
     @property
     def is_plain(self) -> bool:
@@ -227,6 +234,9 @@ class Signal(Generic[*Args]):
     def __bool__(self) -> bool:
         return True
 
+    def __repr__(self) -> str:
+        return f"<Signal {self.name} with {len(self)} observer{'' if len(self) == 1 else 's'}>"
+
     # -- emitting
 
     def emit(self, *args: *Args) -> None:
@@ -263,7 +273,7 @@ class Signal(Generic[*Args]):
         if errors is not None:
             raise EmitError(self.name, errors)
 
-    def emit_checked(self, args: tuple[Any, ...], awaitables: list[Awaitable[object]] | None) -> None:
+    def emit_checked(self, args: tuple[Any, ...], awaitables: Awaitables | None) -> None:
         if self.blocks:
             return
         if self.batches:
@@ -277,7 +287,7 @@ class Signal(Generic[*Args]):
             raise EmitError(self.name, errors)
 
     def call_one(
-        self, connection: Connection, args: tuple[Any, ...], errors: Any, awaitables: list[Awaitable[object]] | None
+        self, connection: Connection, args: tuple[Any, ...], errors: Any, awaitables: Awaitables | None
     ) -> Any:
         subject, function = connection.call
         try:
@@ -292,7 +302,7 @@ class Signal(Generic[*Args]):
             if connection.is_async:
                 awaitable = cast("Coroutine[Any, Any, object]", result)
                 if awaitables is not None:
-                    awaitables.append(awaitable)
+                    awaitables.append((function, awaitable))
                 else:
                     start_task(self, connection, awaitable)
         except Exception as error:  # noqa: BLE001 - whatever an observer raises has its policy
@@ -301,17 +311,17 @@ class Signal(Generic[*Args]):
 
     async def emit_async(self, *args: *Args) -> None:
         """As `emit`, and returns when the async observers, which run side by side, are done."""
-        awaitables: list[Awaitable[object]] = []
+        awaitables: Awaitables = []
         errors: Any = None
         try:
             self.emit_checked(args, awaitables)
         except EmitError as error:
             errors = error.errors
         finally:
-            results = await asyncio.gather(*awaitables, return_exceptions=True)
-        for awaitable, result in zip(awaitables, results, strict=True):
+            results = await asyncio.gather(*(awaitable for _, awaitable in awaitables), return_exceptions=True)
+        for (function, _), result in zip(awaitables, results, strict=True):
             if isinstance(result, Exception):
-                errors = self.note(errors, getattr(awaitable, "__qualname__", awaitable), result)
+                errors = self.note(errors, function, result)
             elif isinstance(result, BaseException):
                 raise result
         if errors is not None:
@@ -322,7 +332,7 @@ class Signal(Generic[*Args]):
         if self.on_error is OnError.STOP:
             raise error
         if self.on_error is OnError.LOG:
-            logger.error("%s: %r raised", self.name, function, exc_info=error)
+            logger.error("%s: %s raised", self.name, described(function), exc_info=error)
             return errors
         return [*(errors or ()), (function, error)]
 
@@ -388,6 +398,6 @@ def start_task(
     def done(finished: asyncio.Task[object]) -> None:
         running.discard(finished)
         if not finished.cancelled() and (error := finished.exception()) is not None:
-            logger.error("%s: %s raised", signal.name, connection.observer_name, exc_info=error)
+            logger.error("%s: %s raised", signal.name, described(connection.call[1]), exc_info=error)
 
     task.add_done_callback(done)

@@ -10,12 +10,13 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
 from enum import Enum
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn, TypeAlias
 
 from headwater.events.context import current
 from headwater.events.event import Event
 from headwater.events.fates import DeadLetter, Fate, Stop, checked_fate, delays_ms, error_headers, last_fate
-from headwater.observe.errors import ObserveError, QueueFullError
+from headwater.observe.errors import HandlerCancelledError, QueueFullError
+from headwater.observe.observers import named
 from headwater.observe.patterns import compile_pattern
 
 if TYPE_CHECKING:
@@ -35,6 +36,13 @@ class Overflow(Enum):
     DROP_NEWEST = "drop-newest"
     FAIL = "fail"
     """It gets QueueFullError; other subscribers get the event all the same."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> NoReturn:
+        raise ValueError(f"overflow is {value!r}; it is one of {', '.join(repr(each.value) for each in cls)}")
+
+
+OverflowName = Literal["wait", "drop-oldest", "drop-newest", "fail"]
 
 
 class Question(NamedTuple):
@@ -70,6 +78,7 @@ class Lane:
         self.is_busy = True
         if self.task is None:
             self.task = asyncio.get_running_loop().create_task(self.run())
+            self.task.add_done_callback(self.subscription.lane_ended)
         elif self.wakeup is not None and not self.wakeup.done():
             self.wakeup.set_result(None)
 
@@ -91,6 +100,8 @@ class Lane:
                     await handler(item)  # type: ignore[misc]
                 except Exception as error:  # noqa: BLE001 - whatever a handler raises has its fate
                     await subscription.failed_with(item, error, None)
+                except asyncio.CancelledError as cancelled:
+                    await subscription.failed_with(item, subscription.as_failure(cancelled), None)
                 else:
                     subscription.delivered += 1
             self.is_busy = False
@@ -126,6 +137,8 @@ class Subscription:
         workers: int,
         on_error: Fate,
     ) -> None:
+        if not callable(handler):
+            raise TypeError(f"a handler of {pattern!r} must be callable, not {type(handler).__name__}")
         if queue_size_max < 1 or workers < 1:
             raise ValueError("queue_size_max and workers are at least 1")
         self.bus, self.pattern, self.handler = bus, pattern, handler
@@ -219,8 +232,33 @@ class Subscription:
         await self.end_failed(event, error)
 
     async def call(self, event: Event[Any]) -> Any:
-        result = self.handler(event if self.transform is None else self.transform(event))
-        return await result if result is not None and inspect.isawaitable(result) else result
+        """Raises what the handler raises, and HandlerCancelledError."""
+        try:
+            result = self.handler(event if self.transform is None else self.transformed(event))
+            return await result if result is not None and inspect.isawaitable(result) else result
+        except asyncio.CancelledError as cancelled:
+            raise self.as_failure(cancelled) from cancelled
+
+    def transformed(self, event: Event[Any]) -> Event[Any]:
+        assert self.transform is not None
+        found: object = self.transform(event)
+        if not isinstance(found, Event):
+            if inspect.iscoroutine(found):
+                found.close()
+            raise TypeError(
+                f"transform= of {self!r} returned {type(found).__name__}; it must return an Event, such as"
+                " event.with_value(value)"
+            )
+        return found
+
+    def as_failure(self, cancelled: asyncio.CancelledError) -> HandlerCancelledError:
+        """A handler whose own waiting was cancelled has failed. Raises CancelledError where its worker is to end."""
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise cancelled
+        error = HandlerCancelledError(f"the handler of {self!r} was cancelled from within")
+        error.__cause__ = cancelled
+        return error
 
     def succeeded(self, result: Any, reply: asyncio.Future[Any] | None) -> None:
         self.delivered += 1
@@ -230,17 +268,35 @@ class Subscription:
     async def end_failed(self, event: Event[Any], error: Exception) -> None:
         match last_fate(self.on_error):
             case DeadLetter() as letter:
-                headers = [*event.headers, *error_headers(error, event.topic, event.partition, event.offset)]
-                try:
-                    await self.bus.publish(letter.topic_for(event.topic), event.value, key=event.key, headers=headers)
-                except ObserveError as refused:
-                    self.stop_with(event, refused)
+                await self.put_aside(event, error, letter.topic_for(event.topic))
             case Stop():
                 self.stop_with(event, error)
             case _:
                 logger.error("%r failed on %s", self, event, exc_info=error)
 
+    async def put_aside(self, event: Event[Any], error: Exception, topic: str) -> None:
+        headers = [*event.headers, *error_headers(error, event.topic, event.partition, event.offset)]
+        try:
+            await self.bus.publish(topic, event.value, key=event.key, headers=headers)
+        except Exception as refused:  # noqa: BLE001 - a full queue, or what the bus's store raises
+            self.stop_with(event, refused)
+            return
+        lost = "" if self.bus.matching(topic) else ", to which nobody subscribes"
+        logger.warning("%r failed and is in %s%s: %s: %s", event, topic, lost, type(error).__name__, error)
+
     # -- the end
+
+    def lane_ended(self, task: "asyncio.Task[None]") -> None:
+        """A worker ends when its subscription does. Where it ended otherwise, no publisher may wait for it."""
+        if not self.is_active:
+            return
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.error = error
+            logger.error("%r stops: its worker failed", self, exc_info=error)
+        elif not self.is_idle:  # else it is the end of the program, and nothing is lost
+            self.error = HandlerCancelledError(f"the worker of {self!r} was cancelled")
+            logger.error("%r stops: its worker was cancelled, %d events were not handled", self, self.queued)
+        self.cancel()
 
     def stop_with(self, event: Event[Any], error: Exception) -> None:
         self.error = error
@@ -269,4 +325,4 @@ class Subscription:
         self.cancel()
 
     def __repr__(self) -> str:
-        return f"<Subscription of {getattr(self.handler, '__qualname__', self.handler)} to {self.pattern}>"
+        return f"<Subscription of {named(self.handler)} to {self.pattern}>"
