@@ -7,7 +7,6 @@ knows at once, and the loop does not spin on a socket that stays readable.
 import asyncio
 import contextlib
 import errno
-import logging
 import os
 import socket
 from typing import TYPE_CHECKING
@@ -16,12 +15,13 @@ from headwater.broker.address_limits import normalized
 from headwater.broker.cluster import Endpoint
 from headwater.broker.connection_limits import RefusedError
 from headwater.broker.listeners import Listener
+from headwater.effects.logs import get_logger
 
 if TYPE_CHECKING:
     from headwater.broker.client_protocol import ClientProtocol
     from headwater.broker.server import Server
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 BACKLOG = 1024
 ACCEPTS_PER_TURN = 64

@@ -13,7 +13,6 @@ Answers go out in the order of their requests: a request that waits keeps its sl
 """
 
 import asyncio
-import logging
 from collections import deque
 from typing import TYPE_CHECKING, cast
 
@@ -22,6 +21,7 @@ from headwater.broker.cluster import Endpoint
 from headwater.broker.dispatch import UNAUTHENTICATED, Connection, dispatch
 from headwater.broker.listeners import Listener
 from headwater.effects.buffers import Buffer
+from headwater.effects.logs import get_logger
 from headwater.effects.waits import Deferred
 from headwater.protocol.errors import ProtocolError
 from headwater.protocol.frames import LENGTH_BYTES, REQUEST_HEADER_BYTES_MIN, unpack_length
@@ -30,7 +30,7 @@ from headwater.security.tls import certificate_principal
 if TYPE_CHECKING:
     from headwater.broker.server import Server
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 STRANGER_FRAME_BYTES_MAX = 64 * 1024
 LARGE_FRAME_BYTES = 64 * 1024

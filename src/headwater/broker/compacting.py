@@ -4,10 +4,10 @@ On disk a job runs in a process of its own, which the shell starts (`core.run_cl
 requests. The coordinators' own topics are not here: they keep themselves short (`state_topics.py`).
 """
 
-import logging
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, TypeAlias
 
+from headwater.effects.logs import get_logger
 from headwater.protocol.errors import ProtocolError
 from headwater.storage import compaction
 from headwater.storage.cleaner import Cleaned, Cleaning
@@ -17,7 +17,7 @@ from headwater.storage.swaps import CLEANING_DIRECTORY
 if TYPE_CHECKING:
     from headwater.broker.core import BrokerCore
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 STEP_PAUSE_MS = 1.0
 

@@ -6,7 +6,6 @@ the test broker is this broker on an in-memory disk and a clock that is moved by
 """
 
 import contextlib
-import logging
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -35,6 +34,7 @@ from headwater.broker.statistics import Statistics
 from headwater.effects.clock import Clock
 from headwater.effects.entropy import Entropy, random_uuid
 from headwater.effects.files import Files
+from headwater.effects.logs import get_logger
 from headwater.effects.waits import Deferred, Timers, call_all
 from headwater.effects.work import WorkQueue
 from headwater.protocol.error_codes import ErrorCode
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from headwater.broker.dispatch import Connection
     from headwater.storage.cleaner import Cleaned, CleanJob
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 Answer = TypeVar("Answer")
 SUPER_USERS = "super.users"

@@ -4,7 +4,6 @@ Changes are kept in the metadata log, for all nodes ("") or for one, and are in 
 while it runs may change. Groups have configurations of their own (KIP-848), with the broker's as bounds.
 """
 
-import logging
 import re
 from collections.abc import Mapping
 from functools import cache
@@ -21,11 +20,12 @@ from headwater.broker.settings import (
     problems,
     without_effect,
 )
+from headwater.effects.logs import get_logger
 
 if TYPE_CHECKING:
     from headwater.broker.core import BrokerCore
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 KEYS_NAMED_MAX = 10
 DECIDE_WHO_CONNECTS = LISTENER_SETTINGS - {"max.connections"}

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import errno
-import logging
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
@@ -21,11 +20,12 @@ from headwater.broker.listeners import Listener
 from headwater.broker.memory_budgets import AnswerBudget, RequestBudget
 from headwater.broker.syncer import Syncer
 from headwater.effects.files import DiskLock, is_shortage
+from headwater.effects.logs import get_logger
 from headwater.security.tls import TlsError, TlsFiles
 from headwater.storage.checkpoint import Checkpoint
 from headwater.storage.journal import Group
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 RECEIVE_BUFFER_BYTES = 256 * 1024
 SWEEP_S = 30.0

@@ -5,7 +5,6 @@ short: a log with many more records than there is state is written anew at its e
 keeps the last value of every key.
 """
 
-import logging
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
@@ -18,6 +17,7 @@ from headwater.coordinators.groups import GroupCoordinator, partition_for
 from headwater.coordinators.membership import GroupLimits
 from headwater.coordinators.transaction import EPOCH_PER_TRANSACTION, Transaction
 from headwater.coordinators.transactions import TransactionCoordinator
+from headwater.effects.logs import get_logger
 from headwater.effects.waits import Deferred
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.errors import ProtocolError
@@ -42,7 +42,7 @@ from headwater.storage.producers import FencedMarkerError
 if TYPE_CHECKING:
     from headwater.broker.core import BrokerCore
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 SNAPSHOT_BATCH_RECORDS = 1000
 METADATA_BATCH_RECORDS = 2**31 - 1

@@ -6,7 +6,6 @@ group is as before. Sources: GroupMetadataManager.java (consumerGroupHeartbeat),
 """
 
 import hashlib
-import logging
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -29,10 +28,11 @@ from headwater.coordinators.offsets import Commit
 from headwater.coordinators.patterns import client_pattern
 from headwater.effects.buffers import Buffer
 from headwater.effects.clock import Clock
+from headwater.effects.logs import get_logger
 from headwater.effects.waits import Deferred, Timers
 from headwater.protocol.error_codes import ErrorCode
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 Answer = TypeVar("Answer")
 FIRST_EPOCH = 1  # as Kafka: the first member makes it 2

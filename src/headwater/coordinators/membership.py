@@ -6,7 +6,6 @@ answer that promises it waits until the record is durable. Sources: GroupMetadat
 KIP-345 (static members), KIP-394 (member id required), KIP-814 (a static leader that returns).
 """
 
-import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
@@ -15,10 +14,11 @@ from headwater.coordinators.group import Group, GroupState, Member
 from headwater.coordinators.group_records import StateRecord, group_record
 from headwater.effects.clock import Clock
 from headwater.effects.entropy import Entropy, random_uuid
+from headwater.effects.logs import get_logger
 from headwater.effects.waits import Deferred, Timers
 from headwater.protocol.error_codes import ErrorCode
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 Append: TypeAlias = Callable[[str, list[StateRecord], Callable[[ErrorCode], None]], None]
 """Appends a group's records and calls back with NONE when they are durable, or with why they are not."""

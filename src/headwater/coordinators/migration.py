@@ -8,7 +8,6 @@ join again whenever it has to give up partitions or can get some. `group.consume
 open. Sources: GroupMetadataManager.java (convertToConsumerGroup, consumerGroupJoin), ClassicGroup.fromConsumerGroup.
 """
 
-import logging
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -25,13 +24,14 @@ from headwater.coordinators.group import Group, GroupState, Member
 from headwater.coordinators.group_records import group_record
 from headwater.coordinators.heartbeats import GroupError
 from headwater.coordinators.membership import JoinAnswer, JoinRequest, Membership, SyncAnswer, SyncRequest
+from headwater.effects.logs import get_logger
 from headwater.effects.waits import Deferred
 from headwater.protocol.compiled import decode, encode
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.errors import ProtocolError
 from headwater.protocol.messages.embedded import ConsumerProtocolAssignment, ConsumerProtocolSubscription
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 CONSUMER = "consumer"
 EMBEDDED_VERSION_MAX = 3

@@ -13,7 +13,6 @@ crash stopped: prepared transactions get their markers (again, which changes not
 Sources: TransactionCoordinator.java, KIP-98, KIP-360 (epochs), KIP-890 (an epoch a transaction).
 """
 
-import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -35,10 +34,11 @@ from headwater.coordinators.transaction import (
 )
 from headwater.effects.buffers import Buffer
 from headwater.effects.clock import Clock
+from headwater.effects.logs import get_logger
 from headwater.effects.waits import Deferred, call_all
 from headwater.protocol.error_codes import ErrorCode
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class TransactionBroker(Protocol):

@@ -6,20 +6,20 @@ only save the next start some work: none of them is worth the broker's end. An a
 new topic with a deleted one's name, where it would be believed; so a deletion says `leave_out` before the name is free.
 """
 
-import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
 from headwater.effects.files import Files, replace_file
+from headwater.effects.logs import get_logger
 from headwater.storage.checkpoints import RECOVERY_POINTS, write_offsets
 from headwater.storage.journal import JournalFile
 from headwater.storage.log import Log, remove_old_snapshots
 from headwater.storage.segment import Segment, write_at
 from headwater.storage.sums import SUMS_SUFFIX
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 @dataclass(slots=True)

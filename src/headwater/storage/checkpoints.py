@@ -8,15 +8,15 @@ meta.properties             version=1, cluster.id, node.id, directory.id
 """
 
 import base64
-import logging
 from typing import NamedTuple
 
 from crc32c import crc32c
 
 from headwater.effects.files import Files, read_file, replace_file, write_file
+from headwater.effects.logs import get_logger
 from headwater.storage.errors import FormatError
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 COPY_SUFFIX = ".copy"
 RECOVERY_POINTS = "recovery-point-by-topic-id-checkpoint"

@@ -6,17 +6,17 @@ only up to the first open transaction, and only what is older than `min.compacti
 been synced by a checkpoint: recovery never meets a compacted segment. Sources: LogCleanerManager.java, LogToClean.java.
 """
 
-import logging
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from headwater.effects.logs import get_logger
 from headwater.storage.checkpoints import CLEAN_OFFSETS, write_offsets
 from headwater.storage.cleaner import ENTRY_BYTES, Cleaned, CleanJob
 from headwater.storage.log import Log
 from headwater.storage.store import LogStore
 from headwater.storage.swaps import CLEANING_DIRECTORY
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class Candidate(NamedTuple):

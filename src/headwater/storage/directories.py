@@ -16,11 +16,12 @@ from collections.abc import Callable
 
 from headwater.effects.clock import Clock
 from headwater.effects.files import Files, remove_tree
+from headwater.effects.logs import get_logger
 from headwater.storage.checkpoints import PARTITION_METADATA, read_topic_id, uuid_text, write_topic_id
 from headwater.storage.errors import DamagedLogError
 from headwater.storage.swaps import CLEANING_DIRECTORY
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 NAME_BYTES_MAX = 255
 DELETED_TOPIC_MAX = 120  # of its name

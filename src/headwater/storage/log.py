@@ -9,7 +9,6 @@ written costs nothing. The names in it are Kafka's.
 """
 
 import contextlib
-import logging
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from typing import NamedTuple
 
 from headwater.effects.buffers import Buffer
 from headwater.effects.files import Files, replace_file, write_file
+from headwater.effects.logs import get_logger
 from headwater.effects.work import at_once
 from headwater.protocol.records import (
     BatchHeader,
@@ -34,7 +34,7 @@ from headwater.storage.recovery import DamagedRange, LogRecovery
 from headwater.storage.segment import SEGMENT_SUFFIXES, Segment, segment_name
 from headwater.storage.swaps import begin_swap, complete_swap
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 SNAPSHOTS_KEPT = 2
 SEALED_INDEXES_KEPT = 2
 

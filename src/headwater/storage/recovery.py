@@ -14,12 +14,12 @@ set aside. Compaction leaves gaps, within segments and between them, which are n
 ends. Sources: LogLoader.java, UnifiedLog.java (which truncate).
 """
 
-import logging
 import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from headwater.effects.files import read_file
+from headwater.effects.logs import get_logger
 from headwater.protocol.errors import ProtocolError
 from headwater.storage.checkpoints import read_lines
 from headwater.storage.producers import ProducerStates
@@ -30,7 +30,7 @@ from headwater.storage.swaps import finish_swaps
 if TYPE_CHECKING:
     from headwater.storage.log import Log
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 ASIDE_SUFFIX = ".aside"
 SEGMENT_FILE = re.compile(r"([0-9]{20})\.(log|snapshot)")

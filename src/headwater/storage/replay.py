@@ -6,10 +6,10 @@ log goes on after them, so that what came later is served. If it is not, the log
 the journal has for it is kept (`rescued.py`).
 """
 
-import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
+from headwater.effects.logs import get_logger
 from headwater.protocol.records import patch_base_offset, read_header
 from headwater.storage.config import LogConfig
 from headwater.storage.errors import DamagedLogError
@@ -19,7 +19,7 @@ from headwater.storage.log import Log
 if TYPE_CHECKING:
     from headwater.storage.store import LogStore
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 Find: TypeAlias = Callable[[bytes, int], tuple[str, LogConfig] | None]
 """The name and the configuration of a topic with that id; None where there is none, or not that partition."""

@@ -6,17 +6,17 @@ beside the journal, and into the log as soon as a start finds that sound again, 
     journal/TOPICID-PARTITION.rescued    the batches, each with its offsets, one after the other
 """
 
-import logging
 import re
 from collections.abc import Iterator
 
 from headwater.effects.files import Files, read_file
+from headwater.effects.logs import get_logger
 from headwater.protocol.errors import ProtocolError
 from headwater.protocol.records import batches, check_batch, patch_base_offset
 from headwater.storage.checkpoints import uuid_bytes, uuid_text
 from headwater.storage.journal_entries import JournalEntry
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 RESCUED_FILE = re.compile(r"(?P<topic_id>.{22})-(?P<partition>[0-9]+)\.rescued")
 

@@ -7,6 +7,7 @@ from crc32c import crc32c
 
 from headwater.effects.buffers import Buffer
 from headwater.effects.files import File, Files
+from headwater.effects.logs import get_logger
 from headwater.protocol.errors import ProtocolError
 from headwater.protocol.records import (
     HEADER,
@@ -31,7 +32,7 @@ from headwater.storage.index import (
 from headwater.storage.producers import AbortedTransaction
 from headwater.storage.sums import SUMS_SUFFIX, SegmentSums, read_sums
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 SEGMENT_SUFFIXES = (".log", ".index", ".timeindex", ".txnindex", SUMS_SUFFIX)
 RELATIVE_OFFSET_MAX = 2**31 - 1

@@ -10,13 +10,13 @@ Threads. All methods belong to the owner's thread, but for `Checkpoint.run`, whi
 another.
 """
 
-import logging
 from collections.abc import Iterable
 from typing import cast
 
 from headwater.effects.clock import Clock
 from headwater.effects.entropy import Entropy, random_uuid
 from headwater.effects.files import Files, Lock, remove_tree, replace_file
+from headwater.effects.logs import get_logger
 from headwater.protocol.errors import ProtocolError
 from headwater.protocol.records import BatchHeader
 from headwater.storage.checkpoint import Checkpoint
@@ -40,7 +40,7 @@ from headwater.storage.recovery import loads_quickly
 from headwater.storage.replay import Find, Replay, replay_entry
 from headwater.storage.rescued import RescuedBatches
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 CLEANER_LOCK = ".cleaner.lock"
 CLEANER_WAIT_MS = 10_000  # more than one step of a compaction takes on a slow disk

@@ -4,19 +4,18 @@ By name or, from 10, by topic id (KIP-516). A topic that is created here is ther
 request is needed. One that is named twice is answered once, as in Kafka.
 """
 
-import logging
-
 from headwater.broker.authorization import authorized_operations, may_cluster, may_create_topic, may_topic
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
 from headwater.broker.metadata import MetadataError, Topic, check_topic_name
+from headwater.effects.logs import get_logger
 from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.metadata import MetadataRequest, MetadataResponse
 from headwater.protocol.schema import ZERO_UUID
 from headwater.security.acls import CLUSTER_NAME, Operation, ResourceType
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 MetadataTopic = MetadataResponse.MetadataResponseTopic
 
 

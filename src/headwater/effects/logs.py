@@ -1,0 +1,40 @@
+"""Loggers whose lines cannot be forged.
+
+Names of groups, topics and users come from clients, and may contain line breaks or a terminal's control characters. A line
+of the log that repeats one would look like two lines, of which the second says what the client likes. So whatever is put
+into a message is escaped there, in every application that embeds a broker too, and lines of a traceback are indented.
+"""
+
+import logging
+import traceback
+
+
+def escaped(text: str) -> str:
+    """The text on one line, with \\n, \\x1b and the like for what cannot be printed."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+class OneLine(logging.Filter):
+    """Escapes what a record's message is made with. It lets every record pass."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if isinstance(record.args, tuple):
+            record.args = tuple(
+                argument if isinstance(argument, (int, float)) else escaped(str(argument)) for argument in record.args
+            )
+        if record.exc_info and record.exc_info[1] is not None and not record.exc_text:
+            lines = "".join(traceback.format_exception(record.exc_info[1])).split("\n")
+            record.exc_text = "\n".join("  " + escaped(line) for line in lines if line)
+        return True
+
+
+ONE_LINE = OneLine()
+
+
+def get_logger(name: str) -> logging.Logger:
+    """The logger of a module that handles what clients send."""
+    logger = logging.getLogger(name)
+    logger.addFilter(ONE_LINE)
+    return logger
