@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from headwater.effects.files import read_file
 from headwater.protocol.apis import ApiKey
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.delete_records import DeleteRecordsRequest
@@ -17,6 +18,7 @@ from headwater.protocol.messages.offset_for_leader_epoch import OffsetForLeaderE
 from headwater.protocol.messages.produce import ProduceRequest
 from headwater.protocol.records import Record, build_batch
 from tests.broker.harness import Harness
+from tests.broker.transactional import Producer, committed_values
 
 LENGTH_AT, MAGIC_AT = 8, 16
 EARLIER, LATER = 1_700_000_000_000, 1_700_000_001_000
@@ -142,3 +144,47 @@ def test_damage_is_named_once_with_its_file(caplog: pytest.LogCaptureFixture) ->
     errors = [r.getMessage() for r in caplog.records if r.levelno >= logging.ERROR]
     assert len(errors) == 1
     assert "data/t-0/00000000000000000000.log is damaged at byte 0" in errors[0]
+
+
+def aborted_and_committed() -> Harness:
+    """Two segments, of which the first has an aborted and a committed transaction; the broker has stopped."""
+    broker = Harness()
+    broker.create_topic("t")
+    broker.create_topic("other")
+    for name, commit in (("a", False), ("b", True)):
+        producer = Producer(broker, name, 2)
+        assert producer.init().error_code == 0
+        assert producer.produce("t", name.encode()) == 0
+        assert producer.end(commit=commit) == 0
+    broker.core.log(broker.core.metadata.topics["t"], 0).roll()
+    broker.produce("t", b"c")
+    broker.core.close()
+    return broker
+
+
+@pytest.mark.parametrize("damage", ["lost", "empty", "another producer", "another offset", "zeros", "twice"])
+def test_aborted_records_stay_aborted_with_a_damaged_index(damage: str) -> None:
+    broker = aborted_and_committed()
+    path = "data/t-0/00000000000000000000.txnindex"
+    content = bytearray(read_file(broker.files, path))
+    assert len(content) == 34
+    file = broker.files.open(path)
+    match damage:
+        case "lost":
+            broker.files.remove(path)
+        case "empty":
+            file.truncate(0)
+        case "another producer":
+            content[9] ^= 1
+        case "another offset":
+            content[25] ^= 4
+        case "zeros":
+            content = bytearray(len(content))
+        case "twice":
+            content *= 2
+    if damage not in ("lost", "empty"):
+        file.write([content], 0)
+    broker.core = broker.open()
+    assert committed_values(broker, "t") == [b"b", b"c"]
+    broker.restart()
+    assert committed_values(broker, "t") == [b"b", b"c"]

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from headwater.effects.files import DiskFiles
 from headwater.effects.memory_files import MemoryFiles
 from headwater.protocol.compression import Compression
+from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.record_keys import split_record
 from headwater.protocol.records import Record, batches, build_batch, records
 from headwater.storage.cleaner import COMMAND_MODULE, Cleaning, CleanJob, job_text, read_job, read_result
@@ -79,6 +80,39 @@ def test_the_newest_value_of_each_key_stays_at_its_offset(compression: Compressi
     write(broker, (b"b", b"2"))
     compact(broker)
     assert found(broker) == [*expected[1:], (6, b"b", b"2")]
+
+
+def test_what_compaction_leaves_out_is_no_damage(caplog: pytest.LogCaptureFixture) -> None:
+    broker = compacted_broker()
+    random = Random(1)
+    for n in range(6):  # segments that end with what is replaced in the next, and too large to be put together
+        write(broker, (b"%d" % n, random.randbytes(700_000)))
+        write(broker, (b"a", b"%d" % n))
+        the_log(broker).roll()
+    broker.core.store.checkpoint()
+    compact(broker)
+    expected = found(broker)
+    assert [offset for offset, _, _ in expected] == [0, 2, 4, 6, 8, 10, 11]
+    assert len(the_log(broker).segments) > 3
+    for how in ("restart", "kill", "restart"):
+        getattr(broker, how)()
+        assert found(broker) == expected
+        assert the_log(broker).damages == []
+    assert not [r for r in caplog.records if r.levelname == "ERROR"]
+
+
+def test_a_log_of_which_records_are_gone_is_not_compacted() -> None:
+    broker = compacted_broker()
+    for n in range(4):
+        write(broker, (b"a", b"%d" % n))
+        the_log(broker).roll()
+    broker.core.close()
+    broker.files.remove("data/t-0/00000000000000000001.log")
+    broker.core = broker.open()
+    assert the_log(broker).damages == [(1, 2)]
+    broker.core.store.checkpoint()
+    assert not broker.core.compacting.start_next()
+    assert broker.fetch("t", 1).error_code == ErrorCode.KAFKA_STORAGE_ERROR
 
 
 def test_what_is_not_sealed_or_too_young_is_left_alone() -> None:

@@ -5,13 +5,16 @@ from collections.abc import Callable
 
 import pytest
 
-from headwater.effects.memory_files import MemoryFiles
+from headwater.effects.files import read_file
+from headwater.effects.memory_files import Inode, MemoryFiles
 from headwater.protocol.records import BatchHeader, batches
-from headwater.storage.checkpoints import RECOVERY_POINTS
+from headwater.storage.checkpoints import RECOVERY_POINTS, write_offsets
 from headwater.storage.config import LogConfig
 from headwater.storage.errors import DamagedLogError
 from headwater.storage.log import Log
+from headwater.storage.segment import Segment, segment_name
 from headwater.storage.sums import read_sums
+from headwater.storage.swaps import CLEANING_DIRECTORY, begin_swap
 from tests.storage.test_log import SMALL, TOPIC_ID, Store, filled
 
 COMPACTED = LogConfig(segment_bytes=2000, index_interval_bytes=200, compact=True, delete=False)
@@ -351,7 +354,7 @@ def test_look_ups_by_time_do_not_believe_a_part_of_an_index(
     assert store.offsets() == list(range(120))
 
 
-@pytest.mark.parametrize("suffix", [".index", ".timeindex", ".txnindex"])
+@pytest.mark.parametrize("suffix", [".index", ".timeindex"])
 def test_an_index_of_another_segment_is_not_believed(suffix: str) -> None:
     store = stopped()
     paths = [segment.path + suffix for segment in store.log.segments]
@@ -411,20 +414,41 @@ def test_a_checkpoint_syncs_the_indexes_of_sealed_segments() -> None:
 # -- above the recovery point
 
 
-def test_what_is_cut_off_and_what_is_found_is_synced_at_the_start() -> None:
-    """Else the next power cut could bring back what was cut, or take what has been served."""
-    files = MemoryFiles(crashable=True)
-    store = filled(2, files=files)
+def is_synced(files: MemoryFiles, path: str) -> bool:
+    inode = files.entry(path)
+    assert isinstance(inode, Inode)
+    return inode.durable == bytes(inode.content)
+
+
+def empty_journal(store: Store) -> None:
+    for name in ("0.journal", "1.journal"):
+        store.files.open(f"data/journal/{name}").write([bytes(20)], 0)
+
+
+def test_what_is_cut_off_is_synced_at_once() -> None:
+    """Else a power cut could undo the cut, and bring it back under what is appended next."""
+    store = filled(2, files=MemoryFiles(crashable=True))
+    store.store.checkpoint()
     store.store.abandon()
     path = segment_path(store, 0)
-    whole = files.open(path).size()
-    files.open(path).write([b"torn" * 20], whole)
-    for name in ("0.journal", "1.journal"):
-        files.open(f"data/journal/{name}").write([bytes(20)], 0)  # it has nothing: what the log has is all there is
+    whole = store.files.open(path).size()
+    store.files.open(path).write([b"torn" * 20], whole)
+    store.files.open(path).sync()
+    Log(store.files, "data/t-0", "t", TOPIC_ID, 0, SMALL).load(6, 0)
+    assert store.files.open(path).size() == whole
+    assert is_synced(store.files, path)
+
+
+def test_what_a_start_finds_and_serves_is_synced_before() -> None:
+    """Nobody was told of it before the stop; from now on readers see it, so the next power cut must not take it."""
+    store = filled(2, files=MemoryFiles(crashable=True))
+    store.store.abandon()
+    empty_journal(store)
+    path = segment_path(store, 0)
+    assert not is_synced(store.files, path)
     store.open()
-    inode = files.entry(path)
-    assert len(inode.durable) == len(inode.content) == whole  # type: ignore[union-attr]
     assert store.log.high_watermark == 6
+    assert is_synced(store.files, path)
 
 
 def test_an_entry_of_an_index_that_is_about_another_batch_is_not_believed() -> None:
@@ -432,10 +456,53 @@ def test_an_entry_of_an_index_that_is_about_another_batch_is_not_believed() -> N
     store.open()
     segment = store.log.segments[0]
     store.log.ensure_index(segment)
-    segment.index.positions[-1] = segment.index.positions[-2]  # still in order, and wrong
+    segment.index.positions[0] = segment.index.positions[1]  # beyond the batch that it is about
     for offset in range(15):
         header, _ = next(batches(store.log.read(offset, 1, at_least_one=True)))
         assert header.base_offset <= offset <= header.last_offset
+
+
+def test_sums_above_the_recovery_point_prove_nothing() -> None:
+    """They were copied from elsewhere, or an older recovery point was: what lies above it is checked by its CRC."""
+    store = filled()
+    store.store.checkpoint()
+    store.store.abandon()
+    last = store.log.segments[-1]
+    path = segment_path(store, -1)
+    empty_journal(store)
+    write_offsets(store.files, f"data/{RECOVERY_POINTS}", {(TOPIC_ID, 0): last.base_offset + 3})
+    store.files.open(path).write([b"\x55"], start_of_batch(store, path, 3) + 70)
+    store.open()
+    assert store.log.end_offset == last.base_offset + 9
+
+
+def test_a_producer_snapshot_above_the_recovery_point_goes() -> None:
+    store = stopped()
+    put(store, f"{125:020d}.snapshot", read_file(store.files, f"data/t-0/{120:020d}.snapshot"))
+    store.open()
+    assert not store.files.exists(f"data/t-0/{125:020d}.snapshot")
+
+
+def test_a_swap_that_was_interrupted_removes_all_that_the_copy_replaces(caplog: pytest.LogCaptureFixture) -> None:
+    """Of the second segment the copy has nothing; its sums say that it is covered."""
+    store = stopped(COMPACTED)
+    first, second, end = store.log.base_offsets[:3]
+    folder = f"data/t-0/{CLEANING_DIRECTORY}"
+    store.files.make_directory(folder)
+    copy = Segment(store.files, folder, first, create=True)
+    data = store.files.open(segment_path(store, 0)).read(1 << 20, 0)
+    header, batch = next(batches(data))
+    copy.append(batch, header.base_offset, header.last_offset, header.max_timestamp, 200)
+    copy.end_offset = end
+    copy.write_indexes()
+    copy.write_sums()
+    begin_swap(store.files, folder, "data/t-0", segment_name(first))
+    store.open()
+    assert store.log.base_offsets[:2] == [first, end]
+    assert second not in store.log.base_offsets
+    assert "set aside" not in caplog.text
+    assert store.log.damages == []
+    assert readable(store.log) == [*range(3), *range(end, 120)]
 
 
 def test_a_segment_that_the_journal_brings_back_replaces_the_torn_one() -> None:

@@ -53,7 +53,7 @@ def read_lines(files: Files, path: str) -> tuple[str, list[list[str]], bool]:
 
     Raises FileNotFoundError. Of a damaged file, what can be read; its version is then as it may be.
     """
-    version, *lines = read_file(files, path).decode(errors="replace").splitlines() or [""]
+    version, *lines = read_file(files, path).decode(errors="replace").removesuffix("\n").split("\n")
     entries = [line.split(" ") for line in lines[1:]]
     return version, entries, bool(lines) and lines[0] == str(len(entries))
 
@@ -86,7 +86,7 @@ def read_offset_file(files: Files, path: str) -> tuple[dict[tuple[bytes, int], i
     for words in entries:
         try:
             topic_id, partition, offset, *checksum = words
-            if version != "0" and checksum != [line_checksum(words[:3])]:  # earlier versions wrote none
+            if checksum != ([] if version == "0" else [line_checksum(words[:3])]):  # earlier versions wrote none
                 raise ValueError("wrong checksum")
             offsets[uuid_bytes(topic_id), int(partition)] = int(offset)
         except ValueError:

@@ -43,6 +43,8 @@ def candidate(store: LogStore, log: Log, now_ms: int) -> Candidate | None:
     """What there is to compact in a log; None where its configuration does not ask for it."""
     if not log.config.compact or not log.segments:
         return None
+    if any(lost.end > log.start_offset for lost in log.damages):
+        return None  # the copy would hide what is gone, and somebody may want to rescue what is there
     first_dirty = store.clean_offsets.get((log.topic_id, log.partition), 0)
     if not log.start_offset <= first_dirty <= log.end_offset:
         first_dirty = log.start_offset

@@ -23,6 +23,7 @@ from headwater.storage.checkpoint import Checkpoint
 from headwater.storage.checkpoints import (
     CLEAN_OFFSETS,
     CLEAN_SHUTDOWN,
+    COPY_SUFFIX,
     LOG_STARTS,
     RECOVERY_POINTS,
     read_meta,
@@ -84,6 +85,8 @@ class LogStore:
                 files.sync_directory(directory)
             self.recovery_points, self.points_are_known = read_offsets(files, f"{directory}/{RECOVERY_POINTS}")
             self.log_starts, self.starts_are_known = read_offsets(files, f"{directory}/{LOG_STARTS}")
+            if not files.exists(f"{directory}/{RECOVERY_POINTS}{COPY_SUFFIX}") and not self.log_starts:
+                self.starts_are_known = self.points_are_known  # an earlier version, which made no copies, nor this file
             self.clean_offsets = read_offsets(files, f"{directory}/{CLEAN_OFFSETS}").offsets
             self.directories = LogDirectories(files, directory, clock)
             nonce = int.from_bytes(entropy.bytes(4), "big")
