@@ -67,6 +67,7 @@ def long_requests() -> dict[str, tuple[int, int, Any]]:
     scram = m[key.ALTER_USER_SCRAM_CREDENTIALS]
     added = m[key.ADD_PARTITIONS_TO_TXN]
     marker = m[key.WRITE_TXN_MARKERS]
+    offsets, delete = m[key.LIST_OFFSETS], m[key.DELETE_RECORDS]
     found = {
         "Produce": (0, 9, produce(None, -1, 1000, [produce.TopicProduceData(name="big", partition_data=datas)])),
         "Metadata, creating": (3, 9, metadata([metadata.MetadataRequestTopic(name=n) for n in NAMES], True)),
@@ -118,6 +119,18 @@ def long_requests() -> dict[str, tuple[int, int, Any]]:
             1,
             marker([marker.WritableTxnMarker(99, 0, False, [marker.WritableTxnMarkerTopic("big", numbers)])]),
         ),
+        "ListOffsets": (
+            2,
+            7,
+            offsets(
+                -1, 0, [offsets.ListOffsetsTopic("big", [offsets.ListOffsetsPartition(n, -1, 5) for n in numbers])]
+            ),
+        ),
+        "DeleteRecords": (
+            21,
+            2,
+            delete([delete.DeleteRecordsTopic("big", [delete.DeleteRecordsPartition(n, 0) for n in numbers])], 1000),
+        ),
         "OffsetCommit": (
             8,
             8,
@@ -160,6 +173,22 @@ def test_a_long_request_is_served_in_slices(name: str) -> None:
     codes = list(error_codes(pending.message))
     if name not in ANSWERED_WITH_ERRORS:
         assert set(codes) <= {0}
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_a_fetch_of_a_great_many_partitions_is_served_in_slices(waits: bool) -> None:
+    broker = Harness(clock=TickingClock())
+    topics, m = message(ApiKey.CREATE_TOPICS), message(ApiKey.FETCH)
+    broker.call(ApiKey.CREATE_TOPICS, 7, topics([topics.CreatableTopic("big", 1000, 1)], 1000))
+    broker.produce("big", b"v", partition=700)
+    partitions = [m.FetchPartition(n, fetch_offset=0, partition_max_bytes=1 << 20) for n in range(1000)]
+    wanted = [m.FetchTopic(topic="big", partitions=partitions)]
+    body = m(max_wait_ms=100, min_bytes=1 << 20 if waits else 1, max_bytes=1 << 20, session_epoch=-1, topics=wanted)
+    pending = broker.send(ApiKey.FETCH, 12, body)
+    assert turns_until_done(broker, pending) >= 1000 / SLICE_MS
+    data = {p.partition_index: p for p in pending.message.responses[0].partitions}
+    assert len(data) == 1000
+    assert [number for number, p in data.items() if p.records] == [700]
 
 
 def test_a_small_request_is_answered_at_once() -> None:

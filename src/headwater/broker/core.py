@@ -378,7 +378,7 @@ class BrokerCore:
                     wait.finish()
         # The data goes when nothing can bring the topic back.
         self.when_durable(group, lambda: self.remove_topic_data(topic))
-        self.groups.forget_topic(topic.name)
+        self.groups.forget_topic(topic.name, topic.partitions)
         return group
 
     def remove_topic_data(self, topic: Topic) -> None:

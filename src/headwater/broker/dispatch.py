@@ -307,6 +307,8 @@ def framed_in_steps(
 ) -> Steps[list[Buffer] | Deferred | None]:
     """The work of a request and of its response."""
     answer = yield from steps
+    if isinstance(answer, GeneratorType):  # what would have had to wait need not
+        answer = yield from answer
     if answer is None:
         return None
     if isinstance(answer, Deferred):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from headwater.effects.clock import Clock
 from headwater.effects.entropy import Entropy
 from headwater.effects.waits import Deferred
+from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.fetch import FetchRequest, FetchResponse
 from headwater.protocol.schema import ZERO_UUID
@@ -164,22 +165,23 @@ class FetchReader:
         found = ((target, self.find_log(target)[0]) for target in self.targets)
         return [(target, log) for target, log in found if log is not None]
 
-    def read(self) -> tuple[list[tuple[FetchTarget, FetchResponse.PartitionData]], int, bool]:
-        """What each partition has now, the bytes in all, and whether a partition has an error.
+    def read(self) -> "Reading":
+        """What each partition has now.
 
         Where clients do not read their answers there may be less room than was asked for, or none: then no records.
         """
-        results, total, has_error = [], 0, False
-        self.is_behind = False
-        room = self.room()
-        max_bytes = min(self.max_bytes, room)
+        reading = Reading(self)
         for target in self.targets:
-            data = self.read_partition(target, max_bytes - total, at_least_one=total == 0 and room > 0)
-            size = len(data.records or b"")
-            total += size
-            has_error = has_error or data.error_code != 0 or data.diverging_epoch is not None
-            results.append((target, data))
-        return results, total, has_error
+            reading.add(target)
+        return reading
+
+    def read_in_steps(self) -> Steps["Reading"]:
+        """As `read`, for a great many partitions."""
+        reading = Reading(self)
+        for target in self.targets:
+            reading.add(target)
+            yield
+        return reading
 
     def read_partition(self, target: FetchTarget, size_left: int, *, at_least_one: bool) -> FetchResponse.PartitionData:
         log, error = self.find_log(target)
@@ -222,6 +224,28 @@ class FetchReader:
         return data
 
 
+class Reading:
+    """What a fetch has read: each partition's data, the bytes in all, and whether a partition has an error."""
+
+    __slots__ = ("has_error", "max_bytes", "reader", "results", "room", "total")
+
+    def __init__(self, reader: FetchReader) -> None:
+        self.reader = reader
+        self.results: list[tuple[FetchTarget, FetchResponse.PartitionData]] = []
+        self.total, self.has_error = 0, False
+        reader.is_behind = False
+        self.room = reader.room()
+        self.max_bytes = min(reader.max_bytes, self.room)
+
+    def add(self, target: FetchTarget) -> None:
+        at_least_one = self.total == 0 and self.room > 0
+        data = self.reader.read_partition(target, self.max_bytes - self.total, at_least_one=at_least_one)
+        self.total += len(data.records or b"")
+        if data.error_code != 0 or data.diverging_epoch is not None:
+            self.has_error = True
+        self.results.append((target, data))
+
+
 def error_data(partition: int, error: ErrorCode) -> FetchResponse.PartitionData:
     return FetchResponse.PartitionData(partition, error, -1, -1, -1, [], -1, b"")
 
@@ -244,7 +268,7 @@ class FetchWait:
         self.reader = reader
         self.min_bytes = min_bytes
         self.deferred = Deferred()
-        self.respond: Callable[[], FetchResponse] | None = None
+        self.respond: Callable[[], FetchResponse | Steps[FetchResponse]] | None = None
         self.watched = reader.logs()
         for _, log in self.watched:
             core.fetch_waits.setdefault(log, set()).add(self)

@@ -310,11 +310,15 @@ class GroupCoordinator:
                 self.append_removal(group_id, records, ErrorCode.NONE)
                 done(len(keys))
 
-    def forget_topic(self, topic: str) -> None:
-        """Removes the commits of a topic that was deleted."""
+    def forget_topic(self, topic: str, partitions: int) -> None:
+        """Removes the commits of a topic that was deleted. Only what it had is looked for, not all that a group has."""
         for group_id, offsets in list(self.offsets.groups.items()):
-            records = self.offsets.removal(group_id, [key for key in offsets if key[0] == topic])
-            self.append_removal(group_id, records, ErrorCode.NONE)
+            if len(offsets) < partitions:
+                keys = [key for key in offsets if key[0] == topic]
+            else:
+                keys = [key for number in range(partitions) if (key := (topic, number)) in offsets]
+            if keys:
+                self.append_removal(group_id, self.offsets.removal(group_id, keys), ErrorCode.NONE)
 
     # -- replay
 

@@ -20,6 +20,7 @@ unpack_start = struct.Struct(">hhih").unpack_from
 pack_response_0 = struct.Struct(">ii").pack
 pack_response_1 = struct.Struct(">iix").pack
 REQUEST_HEADER_BYTES_MIN = 10
+PARTS_JOINED = 4096
 
 
 class RequestHeader(NamedTuple):
@@ -71,10 +72,16 @@ def response_frame(api: Api, version: int, correlation_id: int, message: Any) ->
 
 
 def response_frame_in_steps(api: Api, version: int, correlation_id: int, message: Any) -> Steps[list[Buffer]]:
-    """As `response_frame`, in steps, and in one buffer: there may be many small ones."""
-    parts: list[Buffer] = [b""]
-    yield from encode_parts_in_steps(message, version, parts)
-    return [b"".join(with_header(api, version, correlation_id, parts))]
+    """As `response_frame`, in steps, and in few buffers: there may be millions of small ones."""
+    parts: list[Buffer] = []
+    joined: list[Buffer] = [b""]
+    for _ in encode_parts_in_steps(message, version, parts):
+        if len(parts) > PARTS_JOINED:
+            joined.append(b"".join(parts))
+            parts.clear()
+        yield
+    joined.append(b"".join(parts))
+    return with_header(api, version, correlation_id, joined)
 
 
 def with_header(api: Api, version: int, correlation_id: int, parts: list[Buffer]) -> list[Buffer]:

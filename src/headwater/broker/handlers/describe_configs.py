@@ -4,6 +4,7 @@ Resources: topics (2), brokers (4), groups (32). Broker loggers (8) and client m
 """
 
 from collections.abc import Iterable
+from typing import TypeAlias
 
 from headwater.broker import configs
 from headwater.broker.authorization import config_refusal
@@ -30,11 +31,14 @@ TOPIC, BROKER, BROKER_LOGGER, CLIENT_METRICS, GROUP = 2, 4, 8, 16, 32
 Entry = DescribeConfigsResponse.DescribeConfigsResourceResult
 Synonym = DescribeConfigsResponse.DescribeConfigsSynonym
 Result = DescribeConfigsResponse.DescribeConfigsResult
+# By a topic's own configurations: most topics of a request have the same, and so the same entries in the answer.
+SharedEntries: TypeAlias = dict[tuple[tuple[str, str], ...], list[Entry]]
 
 
 def handle(core: BrokerCore, request: Request) -> Steps[DescribeConfigsResponse]:
     body: DescribeConfigsRequest = request.body
     response = DescribeConfigsResponse()
+    shared: SharedEntries = {}
     resources = {(resource.resource_type, resource.resource_name): resource for resource in body.resources}
     for resource in resources.values():
         yield
@@ -42,7 +46,7 @@ def handle(core: BrokerCore, request: Request) -> Steps[DescribeConfigsResponse]
         if refused:
             response.results.append(Result(refused, None, resource.resource_type, resource.resource_name))
             continue
-        result = describe(core, resource)
+        result = describe(core, resource, shared)
         texts = configs.documentation(resource.resource_type) if body.include_documentation else {}
         if resource.configuration_keys is not None:
             keys = frozenset(resource.configuration_keys)
@@ -55,7 +59,9 @@ def handle(core: BrokerCore, request: Request) -> Steps[DescribeConfigsResponse]
     return response
 
 
-def describe(core: BrokerCore, resource: DescribeConfigsRequest.DescribeConfigsResource) -> Result:
+def describe(
+    core: BrokerCore, resource: DescribeConfigsRequest.DescribeConfigsResource, shared: SharedEntries
+) -> Result:
     kind, name = resource.resource_type, resource.resource_name
     match kind:
         case 2:
@@ -66,7 +72,10 @@ def describe(core: BrokerCore, resource: DescribeConfigsRequest.DescribeConfigsR
             topic = core.metadata.topics.get(name)
             if topic is None:
                 return Result(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, None, kind, name)
-            return Result(0, "", kind, name, list(topic_entries(core, topic.configs)))
+            own = tuple(sorted(topic.configs.items()))
+            if own not in shared:
+                shared[own] = list(topic_entries(core, topic.configs))
+            return Result(0, "", kind, name, shared[own])
         case 4:
             message = node_problem(core, name, " or empty string,") if name else None
             if message is not None:

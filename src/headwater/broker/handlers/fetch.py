@@ -7,6 +7,8 @@ more was acknowledged (acks=1) is answered when that is durable. Not here: follo
 """
 
 from collections import OrderedDict
+from collections.abc import Callable
+from typing import TypeAlias, TypeVar
 
 from headwater.broker.authorization import may_topic
 from headwater.broker.core import BrokerCore
@@ -16,8 +18,8 @@ from headwater.broker.fetching import (
     SESSIONLESS_EPOCH,
     FetchReader,
     FetchSession,
-    FetchTarget,
     FetchWait,
+    Reading,
     grouped_response,
     has_news,
     requested_targets,
@@ -25,18 +27,21 @@ from headwater.broker.fetching import (
 )
 from headwater.broker.visibility import WAIT_MS_MAX, answer_when_visible
 from headwater.effects.waits import Deferred
+from headwater.effects.work import Steps
 from headwater.protocol.messages.fetch import FetchRequest, FetchResponse
 from headwater.security.acls import Operation
 
+PARTITIONS_AT_ONCE = 500
 TOPIC_ID_VERSION = 13
 READ_COMMITTED = 1
+Later: TypeAlias = FetchResponse | Deferred | Steps[FetchResponse]
+Answer = TypeVar("Answer", FetchResponse, Steps[FetchResponse])
 
 
-def handle(core: BrokerCore, request: Request) -> FetchResponse | Deferred:
+def handle(core: BrokerCore, request: Request) -> FetchResponse | Deferred | Steps[Later]:
     body: FetchRequest = request.body
     session: FetchSession | None = None
-    is_incremental = body.session_epoch > INITIAL_EPOCH
-    if is_incremental:
+    if body.session_epoch > INITIAL_EPOCH:
         session, error = core.sessions.resume(body.session_id, body.session_epoch)
         if session is None:
             return FetchResponse(error_code=error)
@@ -57,16 +62,39 @@ def handle(core: BrokerCore, request: Request) -> FetchResponse | Deferred:
         may_read=lambda name: may_topic(core, request, Operation.READ, name),
         room=request.connection.answer_room,
     )
-    results, total, has_error = reader.read()
-    must_answer = total >= body.min_bytes or has_error or body.max_wait_ms <= 0 or not targets
-    if must_answer and not reader.is_behind:
-        return response(core, session, is_incremental, results, total)
+    if len(reader.targets) > PARTITIONS_AT_ONCE:
+        return fetch_many(core, request, reader, session)
+    reading = reader.read()
+    if is_enough(request, reading) and not reader.is_behind:
+        return response(core, request, session, reading)
+    return answer_later(core, request, reader, reading, lambda: response(core, request, session, reader.read()))
 
-    def respond() -> FetchResponse:
-        results, total, _ = reader.read()
-        return response(core, session, is_incremental, results, total)
 
-    if must_answer:
+def fetch_many(core: BrokerCore, request: Request, reader: FetchReader, session: FetchSession | None) -> Steps[Later]:
+    """A fetch of a great many partitions."""
+    reading = yield from reader.read_in_steps()
+    if is_enough(request, reading) and not reader.is_behind:
+        return response(core, request, session, reading)
+
+    def respond() -> Steps[FetchResponse]:
+        later = yield from reader.read_in_steps()
+        return response(core, request, session, later)
+
+    return answer_later(core, request, reader, reading, respond)
+
+
+def is_enough(request: Request, reading: Reading) -> bool:
+    """Whether the fetch is answered with what there is."""
+    body: FetchRequest = request.body
+    return reading.total >= body.min_bytes or reading.has_error or body.max_wait_ms <= 0 or not reading.results
+
+
+def answer_later(
+    core: BrokerCore, request: Request, reader: FetchReader, reading: Reading, respond: Callable[[], Answer]
+) -> Answer | Deferred:
+    """The answer when what was promised is visible, or when enough has come or the time is up."""
+    body: FetchRequest = request.body
+    if is_enough(request, reading):
         logs = [log for _, log in reader.logs()]
         return answer_when_visible(core, logs, WAIT_MS_MAX, respond, respond)
     wait = FetchWait(core, request.connection.waits, reader, body.min_bytes, body.max_wait_ms)
@@ -74,19 +102,16 @@ def handle(core: BrokerCore, request: Request) -> FetchResponse | Deferred:
     return wait.deferred
 
 
-def response(
-    core: BrokerCore,
-    session: FetchSession | None,
-    is_incremental: bool,
-    results: list[tuple[FetchTarget, FetchResponse.PartitionData]],
-    total: int,
-) -> FetchResponse:
-    core.statistics.fetched_bytes += total
+def response(core: BrokerCore, request: Request, session: FetchSession | None, reading: Reading) -> FetchResponse:
+    core.statistics.fetched_bytes += reading.total
+    results = reading.results
     if session is None:
         return grouped_response(results, 0)
+    is_incremental = request.body.session_epoch > INITIAL_EPOCH
     shown = [(target, data) for target, data in results if has_news(target, data) or not is_incremental]
     # Who was served goes to the back, so that a busy partition does not starve the others.
     for target, data in shown:
-        if data.records:
-            session.targets.move_to_end((target.topic_id, target.topic, target.partition))
+        key = (target.topic_id, target.topic, target.partition)
+        if data.records and key in session.targets:
+            session.targets.move_to_end(key)
     return grouped_response(shown, session.session_id)
