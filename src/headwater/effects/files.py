@@ -98,6 +98,14 @@ class Files(Protocol):
         """Makes it and its parents; nothing happens if it is there."""
         ...
 
+    def rights_of_others(self, path: str) -> int:
+        """The mode bits of a directory for its group and for all others; 0 in memory."""
+        ...
+
+    def restrict(self, path: str) -> None:
+        """Lets only its owner use a directory."""
+        ...
+
     def rename(self, source: str, target: str) -> None:
         """Atomic; replaces a file at `target`."""
         ...
@@ -301,7 +309,13 @@ class DiskFiles:
         return sorted(os.listdir(path))
 
     def make_directory(self, path: str) -> None:
-        os.makedirs(path, exist_ok=True)
+        os.makedirs(path, DIRECTORY_MODE, exist_ok=True)
+
+    def rights_of_others(self, path: str) -> int:
+        return os.stat(path).st_mode & 0o077
+
+    def restrict(self, path: str) -> None:
+        os.chmod(path, DIRECTORY_MODE)
 
     def rename(self, source: str, target: str) -> None:
         os.replace(source, target)

@@ -242,6 +242,12 @@ class MemoryFiles:
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
             directory = entry
 
+    def rights_of_others(self, path: str) -> int:
+        return 0
+
+    def restrict(self, path: str) -> None:
+        """Nobody else is in here."""
+
     def rename(self, source: str, target: str) -> None:
         self.check("rename", source)
         directory, name = self.walk(source)

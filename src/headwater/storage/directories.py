@@ -59,6 +59,10 @@ class LogDirectories:
     def path(self, topic: str, partition: int) -> str:
         return f"{self.directory}/{topic}-{partition}"
 
+    def paths(self) -> list[str]:
+        """Of the directories that are logs of ours, by their name and content."""
+        return [path for path in (self.path(*key) for key in sorted(self.names)) if not self.is_foreign(path)]
+
     def content(self, path: str) -> list[str] | None:
         """The names in a directory; None where there is none, or something that is not one."""
         try:

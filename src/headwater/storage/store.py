@@ -43,6 +43,7 @@ from headwater.storage.rescued import RescuedBatches
 
 logger = get_logger(__name__)
 
+WIDE_RIGHTS = 0o027  # a group may read, as PostgreSQL lets it
 CLEANER_LOCK = ".cleaner.lock"
 CLEANER_WAIT_MS = 10_000  # more than one step of a compaction takes on a slow disk
 DISK_FORMAT = "1"  # of the journal; segments are in Kafka's own format
@@ -74,6 +75,7 @@ class LogStore:
         self.wants_checkpoint = False  # compaction waits for one
         self.checkpoint_is_blocked = False  # the disk had no room for the last one
         self.is_recovering = True  # until the journal has been replayed
+        is_empty = not files.exists(directory) or not files.list_directory(directory)
         files.make_directory(directory)
         self.lock = self.take_lock()
         try:
@@ -92,6 +94,7 @@ class LogStore:
             nonce = int.from_bytes(entropy.bytes(4), "big")
             self.journal = Journal(files, f"{directory}/journal", journal_file_bytes, nonce)
             self.rescued = RescuedBatches(files, f"{directory}/journal")
+            self.keep_others_out(is_new=is_empty)
             for path in (f"{directory}/journal", directory, directory.rpartition("/")[0] or "."):
                 files.sync_directory(path)
         except BaseException:
@@ -105,6 +108,33 @@ class LogStore:
             raise DirectoryInUseError(
                 f"{self.directory} is in use by another broker; stop that one or choose another directory"
             ) from None
+
+    def keep_others_out(self, *, is_new: bool) -> None:
+        """Records and password hashes are nobody else's business.
+
+        What the broker makes is for its own user only. A directory that was there before is changed where it was empty,
+        as PostgreSQL does; else it may be used for other things too, and only what is ours in it is closed.
+        """
+        files, directory = self.files, self.directory
+        rights = files.rights_of_others(directory)
+        if not rights & WIDE_RIGHTS:
+            return
+        try:
+            if is_new:
+                files.restrict(directory)
+                return
+            for path in [f"{directory}/journal", *self.directories.paths()]:
+                if files.rights_of_others(path):
+                    files.restrict(path)
+        except PermissionError as error:
+            logger.warning("other users of this machine may read the data: %s", error)
+            return
+        logger.warning(
+            "%s is open to other users of this machine (mode %03o): its logs and its journal were closed to them; "
+            "chmod 700 closes the rest",
+            directory,
+            0o700 | rights,
+        )
 
     def wait_for_cleaner(self) -> None:
         """Until the compaction of a broker that was killed has ended: it still writes beside the logs, for a moment."""
@@ -137,6 +167,12 @@ class LogStore:
             raise FormatError(
                 f"{self.directory} has format {meta.get('headwater.format', 'of another broker')!r}, this version "
                 f"knows {DISK_FORMAT!r}; use the version that wrote it, or another directory"
+            )
+        missing = [key for key in ("cluster.id", "directory.id") if not meta.get(key)]
+        if missing:
+            raise FormatError(
+                f"{self.directory}/meta.properties has no {' and no '.join(missing)}; restore it from a copy, or choose "
+                "another directory"
             )
         return meta["cluster.id"], meta["directory.id"].encode()
 
