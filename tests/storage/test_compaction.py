@@ -1,5 +1,6 @@
 """Compaction: what stays, what goes and when, in every kind of batch; and that nothing is lost on the way."""
 
+import errno
 import json
 import os
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from headwater.broker.compacting import RETRY_FIRST_MS
 from headwater.effects.files import DiskFiles
 from headwater.effects.memory_files import MemoryFiles
 from headwater.protocol.compression import Compression
@@ -320,6 +322,72 @@ def test_a_job_ends_with_its_broker(tmp_path: Path) -> None:
     command = [sys.executable, "-m", COMMAND_MODULE, str(os.getppid())]  # not the parent of the process
     done = subprocess.run(command, input=job_text(job), capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (1, "", "the broker is gone\n")
+
+
+class TestFailures:
+    """A job that fails leaves the log as it was, and is tried again, each time after twice as long."""
+
+    def ready(self) -> Harness:
+        broker = compacted_broker()
+        write(broker, (b"a", b"1"))
+        write(broker, (b"a", b"2"))
+        the_log(broker).roll()
+        broker.core.store.checkpoint()
+        return broker
+
+    def run(self, broker: Harness) -> int:
+        """Starts what there is to do and lets it end; returns how many compactions there were."""
+        before = broker.core.statistics.compactions
+        broker.core.compacting.start_next()
+        for _ in range(100):
+            broker.clock.advance(2)
+            broker.core.timers.run_due()
+        assert not broker.core.compacting.is_running
+        return broker.core.statistics.compactions - before
+
+    @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EMFILE, errno.EIO])
+    @pytest.mark.parametrize("place", [("open", ".log"), ("write", ".log"), ("rename", ".log")])
+    def test_is_tried_again(self, number: int, place: tuple[str, str], caplog: pytest.LogCaptureFixture) -> None:
+        broker = self.ready()
+        call, path_end = place
+        broker.files.fault = lambda found, path: (
+            number if found == call and CLEANING_DIRECTORY in path and path.endswith(path_end) else None
+        )
+        assert self.run(broker) == 0
+        assert "tried again in 1 minutes" in caplog.text
+        assert self.run(broker) == 0
+        assert caplog.text.count("tried again") == 1
+        broker.clock.advance(RETRY_FIRST_MS)
+        assert self.run(broker) == 0
+        assert "tried again in 2 minutes" in caplog.text
+        assert found(broker) == [(0, b"a", b"1"), (1, b"a", b"2")]
+        assert not broker.core.is_failed
+        broker.files.fault = None
+        broker.clock.advance(RETRY_FIRST_MS)
+        assert self.run(broker) == 0
+        broker.clock.advance(RETRY_FIRST_MS)
+        assert self.run(broker) == 1
+        assert found(broker) == [(1, b"a", b"2")]
+        broker.kill()
+        assert found(broker) == [(1, b"a", b"2")]
+
+    def test_that_the_end_cannot_be_noted_ends_nothing(self) -> None:
+        broker = self.ready()
+        broker.files.fault = lambda call, path: errno.ENOSPC if "cleaner-offset" in path else None
+        assert self.run(broker) == 1
+        assert not broker.core.is_failed
+        assert found(broker) == [(1, b"a", b"2")]
+
+    def test_a_log_that_cannot_be_looked_at_keeps_no_other_from_its_turn(self) -> None:
+        broker = self.ready()
+        broker.create_topic("broken", cleanup_policy="compact", **SMALL)
+        for _ in range(3):
+            broker.produce("broken", bytes(600_000))
+        log = broker.core.log(broker.core.metadata.topics["broken"], 0)
+        log.roll()
+        broker.core.store.checkpoint()
+        broker.files.fault = lambda call, path: errno.EIO if "broken-0" in path else None
+        assert self.run(broker) == 1
 
 
 @pytest.mark.parametrize("seed", range(40))

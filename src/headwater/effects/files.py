@@ -9,6 +9,7 @@ could not write (https://wiki.postgresql.org/wiki/Fsync_Errors).
 import errno
 import fcntl
 import os
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -192,12 +193,13 @@ def write_rest(descriptor: int, rest: memoryview, position: int) -> None:
 class DescriptorPool:
     """Open descriptors, at most `limit`: the least recently used is closed to make room.
 
-    Only one thread may use a pool, so that no descriptor is closed under another's call. A descriptor that is closed
+    Only one thread may use a pool, so that no descriptor is closed under another's call: the one that made it. A descriptor that is closed
     between a write and its sync loses nothing: Linux keeps dirty pages, and a write-back error, with the file.
     """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
+        self.owner = threading.get_ident()
         self.open: OrderedDict[DiskFile, int] = OrderedDict()
 
     def descriptor(self, file: DiskFile) -> int:
@@ -210,12 +212,12 @@ class DescriptorPool:
         return descriptor
 
     def open_descriptor(self, path: str, flags: int) -> int:
-        """A new descriptor; where the process has none left, one of the pool's is closed for it."""
+        """A new descriptor; where the process has none left, the owner closes one of the pool's for it."""
         while True:
             try:
                 return os.open(path, flags | os.O_CLOEXEC, FILE_MODE)
             except OSError as error:
-                if not is_out_of_descriptors(error) or not self.open:
+                if not is_out_of_descriptors(error) or not self.open or threading.get_ident() != self.owner:
                     raise
                 os.close(self.open.popitem(last=False)[1])
 
@@ -289,14 +291,15 @@ class DiskFiles:
 
     def open(self, path: str, *, create: bool = False, pinned: bool = False) -> DiskFile:
         flags = os.O_RDWR | (os.O_CREAT if create else 0)
-        if pinned:  # perhaps in another thread than the pool's
-            return DiskFile(PinnedDescriptor(os.open(path, flags | os.O_CLOEXEC, FILE_MODE)), path)
+        descriptor = self.pool.open_descriptor(path, flags)
+        if pinned:
+            return DiskFile(PinnedDescriptor(descriptor), path)
         file = DiskFile(self.pool, path)
-        self.pool.adopt(file, self.pool.open_descriptor(path, flags))
+        self.pool.adopt(file, descriptor)
         return file
 
     def sync_path(self, path: str) -> None:
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        descriptor = self.pool.open_descriptor(path, os.O_RDWR)
         try:
             sync_descriptor(os.fdatasync, descriptor, path)
         finally:
@@ -327,7 +330,7 @@ class DiskFiles:
             os.remove(path)
 
     def sync_directory(self, path: str) -> None:
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        descriptor = self.pool.open_descriptor(path, os.O_RDONLY | os.O_DIRECTORY)
         try:
             sync_descriptor(os.fsync, descriptor, path)
         finally:

@@ -6,15 +6,17 @@ only up to the first open transaction, and only what is older than `min.compacti
 been synced by a checkpoint: recovery never meets a compacted segment. Sources: LogCleanerManager.java, LogToClean.java.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
+from headwater.effects.files import SyncError
 from headwater.effects.logs import get_logger
 from headwater.storage.checkpoints import CLEAN_OFFSETS, write_offsets
 from headwater.storage.cleaner import ENTRY_BYTES, Cleaned, CleanJob
 from headwater.storage.log import Log
+from headwater.storage.segment import segment_name
 from headwater.storage.store import LogStore
-from headwater.storage.swaps import CLEANING_DIRECTORY
+from headwater.storage.swaps import CLEANING_DIRECTORY, begin_swap
 
 logger = get_logger(__name__)
 
@@ -67,10 +69,22 @@ def candidate(store: LogStore, log: Log, now_ms: int) -> Candidate | None:
     return Candidate(log, first_dirty, end, ratio, is_overdue)
 
 
-def filthiest(store: LogStore, logs: Iterable[Log], now_ms: int) -> Candidate | None:
-    """The log that needs it most: what is overdue first, then by how much of it is new."""
-    found = (candidate(store, log, now_ms) for log in logs)
-    worth = [c for c in found if c is not None and c.is_worth_it]
+def filthiest(
+    store: LogStore, logs: Iterable[Log], now_ms: int, failed: Callable[[Log, str], None]
+) -> Candidate | None:
+    """The log that needs it most: what is overdue first, then by how much of it is new.
+
+    `failed` is called for one that cannot be looked at; that keeps no other from its turn.
+    """
+    worth = []
+    for log in logs:
+        try:
+            found = candidate(store, log, now_ms)
+        except OSError as error:
+            failed(log, str(error))
+            continue
+        if found is not None and found.is_worth_it:
+            worth.append(found)
     return max(worth, key=lambda c: (c.is_overdue, c.dirty_ratio), default=None)
 
 
@@ -92,20 +106,33 @@ def job_for(found: Candidate, now_ms: int, memory_bytes: int) -> CleanJob:
     )
 
 
-def take_result(store: LogStore, log: Log, cleaned: Cleaned) -> None:
-    """Puts the copies in place and notes up to where the log is clean. Raises OSError.
+class NotTakenError(Exception):
+    """A job's copies could not be put in place, and the log is as it was: it can be tried again."""
 
-    Segments that retention has removed meanwhile stay removed; their copy is left aside.
+
+def take_result(store: LogStore, log: Log, cleaned: Cleaned) -> None:
+    """Puts the copies in place and notes up to where the log is clean.
+
+    Segments that retention has removed meanwhile stay removed; their copy is left aside. Raises NotTakenError, and
+    OSError when the log's files are not what its state in memory says any more.
     """
-    if store.logs.get((log.topic_id, log.partition)) is not log:
-        return  # deleted meanwhile
     folder = f"{log.directory}/{CLEANING_DIRECTORY}"
     for group in cleaned.groups:
-        if all(base in log.base_offsets for base in group.bases):
-            log.replace_segments(group.bases, folder)
+        if not all(base in log.base_offsets for base in group.bases):
+            continue
+        try:
+            begin_swap(store.files, folder, log.directory, segment_name(group.bases[0]))
+        except SyncError:
+            raise
+        except OSError as error:
+            raise NotTakenError(str(error)) from error
+        log.replace_segments(group.bases)
     store.clean_offsets[log.topic_id, log.partition] = cleaned.end
-    write_offsets(store.files, f"{store.directory}/{CLEAN_OFFSETS}", store.clean_offsets)
-    store.remove_folder(folder)
+    try:
+        write_offsets(store.files, f"{store.directory}/{CLEAN_OFFSETS}", store.clean_offsets)
+        store.remove_folder(folder)
+    except OSError as error:  # they only save the next job some work
+        logger.error("%s is compacted, but that cannot be noted: %s", log.directory, error)
     logger.info(
         "%s: compacted up to offset %d, %d of %d records kept",
         log.directory,

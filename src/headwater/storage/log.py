@@ -32,7 +32,7 @@ from headwater.storage.lookups import TimestampOffset, find_max_timestamp, find_
 from headwater.storage.producers import AbortedTransaction, ProducerStates
 from headwater.storage.recovery import DamagedRange, LogRecovery
 from headwater.storage.segment import SEGMENT_SUFFIXES, Segment, segment_name
-from headwater.storage.swaps import begin_swap, complete_swap
+from headwater.storage.swaps import complete_swap
 
 logger = get_logger(__name__)
 SNAPSHOTS_KEPT = 2
@@ -504,16 +504,15 @@ class Log:
 
     # -- compaction
 
-    def replace_segments(self, bases: list[int], folder: str) -> None:
-        """Puts a compacted copy of these segments, which lies in `folder` under the first one's name, in their place.
+    def replace_segments(self, bases: list[int]) -> None:
+        """Puts a compacted copy of these segments, for which `begin_swap` was called, in their place.
 
         From the moment at which the copy's `.swap` name is on disk a start completes the rest. Raises OSError; the log
-        must then be opened anew.
+        must then be opened again.
         """
         at = self.base_offsets.index(bases[0])
         old = self.segments[at : at + len(bases)]
         name = segment_name(bases[0])
-        begin_swap(self.files, folder, self.directory, name)
         for segment in old:
             segment.remove()
             self.unsynced_segments.discard(segment)

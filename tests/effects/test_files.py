@@ -1,0 +1,78 @@
+"""Files on disk when the process has no descriptors left, and when a sync fails."""
+
+import errno
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from headwater.effects import files as files_module
+from headwater.effects.files import DiskFiles, SyncError, is_shortage
+
+LIMIT = 4
+
+
+@pytest.fixture
+def files(monkeypatch: pytest.MonkeyPatch) -> DiskFiles:
+    """A process that may have `LIMIT` files open in the pool, as far as `os.open` says."""
+    files = DiskFiles(100)
+    real = os.open
+
+    def opens(path: str, flags: int, mode: int = 0o777) -> int:
+        if len(files.pool.open) >= LIMIT:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), path)
+        return real(path, flags, mode)
+
+    monkeypatch.setattr(files_module.os, "open", opens)
+    return files
+
+
+def test_the_pool_gives_way_to_what_has_to_be_opened(files: DiskFiles, tmp_path: Path) -> None:
+    opened = [files.open(f"{tmp_path}/{n}", create=True) for n in range(10)]
+    for n, file in enumerate(opened):
+        file.write([b"%d" % n], 0)
+    assert [file.read(10, 0) for file in opened] == [b"%d" % n for n in range(10)]
+    assert files.open(f"{tmp_path}/pinned", create=True, pinned=True).size() == 0
+    for _ in range(10):
+        opened[0].size()
+        files.sync_path(f"{tmp_path}/1")
+        files.sync_directory(str(tmp_path))
+    files.close()
+
+
+def test_another_thread_closes_nothing_under_the_owners_calls(files: DiskFiles, tmp_path: Path) -> None:
+    for n in range(LIMIT):
+        files.open(f"{tmp_path}/{n}", create=True)
+    errors: list[OSError] = []
+
+    def run() -> None:
+        try:
+            files.sync_path(f"{tmp_path}/1")
+        except OSError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert [error.errno for error in errors] == [errno.EMFILE]
+    assert is_shortage(errors[0])
+    assert len(files.pool.open) == LIMIT
+    files.close()
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC])
+def test_a_failed_sync_has_a_name(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(descriptor: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    files = DiskFiles()
+    file = files.open(f"{tmp_path}/a", create=True)
+    monkeypatch.setattr(files_module.os, "fdatasync", fail)
+    monkeypatch.setattr(files_module.os, "fsync", fail)
+    for sync in (file.sync, lambda: files.sync_path(f"{tmp_path}/a"), lambda: files.sync_directory(str(tmp_path))):
+        with pytest.raises(SyncError) as caught:
+            sync()
+        assert not is_shortage(caught.value)
+        assert str(tmp_path) in str(caught.value)
+    files.close()
