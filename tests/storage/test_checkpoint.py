@@ -112,3 +112,30 @@ def test_a_failed_sync_is_final_whatever_its_errno(number: int) -> None:
     with pytest.raises(SyncError) as caught:
         store.store.checkpoint()
     assert not is_shortage(caught.value)
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENOSPC, errno.EIO])
+@pytest.mark.parametrize("path_end", [".log", ".index", ".timeindex", ".snapshot.tmp"])
+def test_a_roll_that_fails_refuses_the_batch_and_changes_nothing(number: int, path_end: str) -> None:
+    store = filled(4)
+    while not (last := store.log.segments[-1]).should_roll(400, store.log.end_offset, 0, store.config):
+        store.append(1)
+    end, count = store.log.end_offset, len(store.log.segments)
+    store.files.fault = fault = Fault("open", path_end, number)
+    for _ in range(3):
+        with pytest.raises(OSError, match=r"open files|No space|Input/output"):
+            store.append(3)
+    assert fault.hits == 3
+    assert (store.log.end_offset, len(store.log.segments)) == (end, count)
+    assert store.offsets() == list(range(end))
+    store.files.fault = None
+    assert last.should_roll(400, end, 0, store.config)
+    store.append(3)
+    assert len(store.log.segments) == count + 1
+    timestamps = [store.log.offset_for_timestamp(1_700_000_000_000 + n * 1000).offset for n in range(4)]
+    assert timestamps == [0, 3, 6, 9]
+    for clean in (True, False):
+        store.reopen(clean=clean)
+        assert store.offsets() == list(range(end + 3))
+        again = [store.log.offset_for_timestamp(1_700_000_000_000 + n * 1000).offset for n in range(4)]
+        assert again == timestamps

@@ -5,7 +5,7 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from random import Random
 
@@ -217,7 +217,9 @@ def test_a_producers_last_batch_stays_so_that_its_sequence_is_known() -> None:
 
 
 def test_memory_is_bounded_and_what_does_not_fit_waits_for_the_next_job() -> None:
-    broker = Harness(**{"log.cleaner.dedupe.buffer.size": 160 * 10})
+    broker = Harness()
+    # Less than the setting lets anyone ask for.
+    broker.core.settings = replace(broker.core.settings, log_cleaner_dedupe_buffer_size=160 * 10)
     broker.create_topic("t", cleanup_policy="compact", **SMALL)
     for round_ in range(4):
         write(broker, *((b"%d" % n, b"%d" % round_) for n in range(8)))
