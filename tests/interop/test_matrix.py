@@ -3,7 +3,8 @@
 Each client's program creates a topic, writes with acks 1, all and 0, asks for the latest offset right after each answer,
 writes idempotently and in transactions where the client can, reads in a group, commits and looks at what is committed.
 kafka-clients does more (admin, codecs, rebalances, static members, both group protocols), and a Flink job copies a topic
-exactly once over a failure. The programs are in matrix/, each with its own lock file.
+exactly once over a failure. The programs are in matrix/, each with its own lock file. TEST_INTEROP=full runs all of it on
+Headwater with three virtual nodes too.
 """
 
 import hashlib
@@ -27,6 +28,7 @@ BUILD_TIMEOUT_S = 600
 # Else members of the new group protocol (KIP-848) hear of each other after five seconds.
 SETTINGS = {"group.consumer.min.heartbeat.interval.ms": "100", "group.consumer.heartbeat.interval.ms": "100"}
 
+BROKERS = ["headwater", "kafka"] + (["three-nodes"] if os.environ.get("TEST_INTEROP") == "full" else [])
 KAFKA_CLIENTS = [
     "2.4.1",
     "2.8.2",
@@ -63,14 +65,15 @@ ROWS = [
 ]
 
 
-@pytest.fixture(scope="module", params=["headwater", "kafka"])
+@pytest.fixture(scope="module", params=BROKERS)
 def address(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    directory = tmp_path_factory.mktemp(request.param)
+    directory = tmp_path_factory.mktemp("broker")
     if request.param == "kafka":
         with running_kafka(directory, SETTINGS) as kafka:
             yield kafka
     else:
-        with running_server(directory, *set_options(SETTINGS)) as server:
+        nodes = "3" if request.param == "three-nodes" else "1"
+        with running_server(directory, "--nodes", nodes, *set_options(SETTINGS)) as server:
             yield server.address
 
 
