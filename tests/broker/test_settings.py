@@ -26,6 +26,7 @@ STRICTER = {
     "log.dir",
     "log.dirs",
     "log.flush.offset.checkpoint.interval.ms",
+    "max.decompressed.message.bytes",
     "max.connections",
     "queued.max.request.bytes",
     "remote.storage.enable",

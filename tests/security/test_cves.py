@@ -249,7 +249,8 @@ def test_no_secret_is_logged_or_told(caplog: pytest.LogCaptureFixture) -> None:
             repr(broker.call(ApiKey.DESCRIBE_CONFIGS, 4, DescribeConfigsRequest([resource(BROKER, name, None)], True)))
             for name in ("", "1")
         ]
-        assert all(SECRET not in text and "ssl.key.password" in text for text in told)
+        assert all(SECRET not in text for text in told)
+        assert "ssl.key.password" in told[1]
         for password in (SECRET, SECRET + "-guess"):
             endpoint = Endpoint("A", "SASL_PLAINTEXT", 1)
             broker.connection = Connection("/test", endpoint, UNAUTHENTICATED, is_restricted=True)

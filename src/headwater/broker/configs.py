@@ -13,11 +13,12 @@ from importlib.resources import files
 from itertools import dropwhile
 from typing import Any, NamedTuple, TypeAlias
 
-from headwater.broker.definitions import LONG_MAX, ConfigType, definitions, kafka_configs, shown
+from headwater.broker.definitions import INT_MAX, LONG_MAX, ConfigType, definitions, kafka_configs, shown
 from headwater.broker.definitions import ConfigError as ConfigError
 from headwater.broker.settings import HOUR_MS
 from headwater.storage.config import LogConfig
 
+RECORD_LIMIT = "max.decompressed.message.bytes"
 THROTTLED_REPLICA = re.compile(r"[0-9]+:[0-9]+", re.ASCII)
 
 
@@ -109,6 +110,9 @@ def validate(configs: Mapping[str, str | None]) -> None:
         values[name] = parse(name, text)
     if values.get("remote.storage.enable"):
         raise ConfigError("Tiered storage functionality is disabled in the broker.")
+    limit = values.get(RECORD_LIMIT, INT_MAX)
+    if limit < int(definitions("topic")[RECORD_LIMIT].default or 0):
+        raise ConfigError(f"{RECORD_LIMIT} cannot be served; max.message.bytes limits what a batch decompresses to")
     least, most = values.get("min.compaction.lag.ms", 0), values.get("max.compaction.lag.ms", LONG_MAX)
     if least > most:
         raise ConfigError(

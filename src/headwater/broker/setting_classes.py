@@ -282,7 +282,10 @@ REFUSED = (
         ("sasl.server.max.receive.size",),
         lambda text: int(text) >= 64 << 10,
     ),
-    Refusal("a batch is unpacked up to 256 MiB, which cannot be changed", ("max.decompressed.message.bytes",)),
+    Refusal(
+        "max.message.bytes limits what a batch decompresses to; there is no limit for one record",
+        ("max.decompressed.message.bytes",),
+    ),
 )
 
 

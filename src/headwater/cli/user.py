@@ -79,7 +79,6 @@ def create(
     password = read_password(password_file, from_stdin=password_stdin)
     if data is not None:
         create_in(data, name, password, super_user=super_user)
-        print(f"Created {name}, a super user" if super_user else f"Created {name}")
         return
     changes = [
         UserScramCredentialUpsertion(name, ScramCredentialInfo(mechanism, ITERATIONS), password.encode())
@@ -88,7 +87,6 @@ def create(
     kafka = admin(bootstrap, client)
     for change in changes:  # the protocol takes one mechanism of a user at a time from librdkafka
         wait(kafka.alter_user_scram_credentials([change])[name])
-    print(f"Created {name}")
 
 
 def create_in(data: Path, name: str, password: str, *, super_user: bool) -> None:
@@ -126,7 +124,6 @@ def delete(name: Name, bootstrap: Bootstrap = DEFAULT_BOOTSTRAP, client: Client 
     known = wait(kafka.describe_user_scram_credentials([name])[name])
     for info in known.scram_credential_infos:
         wait(kafka.alter_user_scram_credentials([UserScramCredentialDeletion(name, info.mechanism)])[name])
-    print(f"Deleted {name}")
 
 
 @app.command("list", help="List users with their mechanisms.")
