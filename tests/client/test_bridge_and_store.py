@@ -1,9 +1,14 @@
 """A bus and a broker as one: the bridge both ways, and a bus whose events are kept in a topic."""
 
 import asyncio
+import logging
 from typing import Any
 
+import pytest
+
 import headwater as hw
+from headwater.client.errors import ConfigurationError
+from headwater.observe import QueueFullError
 
 TIMEOUT_S = 20
 
@@ -75,3 +80,128 @@ async def test_a_bus_keeps_its_events_in_a_topic(address: str, name: str) -> Non
     await again.drain()
     assert [(e.topic, e.value, e.key, e.id) for e in seen] == [(e.topic, e.value, str(e.key), e.id) for e in events]
     await store.close()
+
+
+async def test_a_bus_event_store_is_kept_for_ever(address: str, name: str, caplog: pytest.LogCaptureFixture) -> None:
+    store = hw.TopicStore(address, name)
+    await store.close()
+    async with hw.Admin(address) as admin:
+        configs = await admin.configs(name)
+        assert (configs["retention.ms"], configs["cleanup.policy"]) == ("-1", "delete")
+        assert caplog.records == []
+        await admin.set_configs(name, {"retention.ms": "1000"})
+        await hw.TopicStore(address, name).close()
+        assert "does not keep its events for ever: {'retention.ms': '1000'}" in caplog.text
+        await admin.create_topic(f"{name}-2", 2)
+    with pytest.raises(ConfigurationError, match="has 2 partitions"):
+        hw.TopicStore(address, f"{name}-2")
+
+
+async def replayed(store: hw.TopicStore) -> list[Any]:
+    async with asyncio.timeout(TIMEOUT_S):
+        return [event.value async for event in store.read()]
+
+
+async def test_a_replay_ends_where_events_are_deleted_or_markers_are_last(address: str, name: str) -> None:
+    store = hw.TopicStore(address, name)
+    assert await replayed(store) == []
+    async with hw.Bus(store=store) as bus:
+        for n in range(3):
+            await bus.publish("orders", n)
+    assert await replayed(store) == [0, 1, 2]
+    with hw.Producer(address, transactional_id=name) as producer, producer.transaction():
+        producer.send(name, 3)
+    # The last offset is now that of a marker, which no consumer gets.
+    assert await replayed(store) == [0, 1, 2, 3]
+    with pytest.raises(KeyError), hw.Producer(address, transactional_id=name) as producer, producer.transaction():  # noqa: PT012
+        producer.send(name, 4)
+        producer.flush()
+        raise KeyError
+    assert await replayed(store) == [0, 1, 2, 3]
+    async with hw.Admin(address) as admin:
+        await admin.delete_records(name, 0, 2)
+        assert await replayed(store) == [2, 3]
+        (end,) = (await admin.end_offsets(name)).values()
+        await admin.delete_records(name, 0, end)
+    assert await replayed(store) == []
+    await store.close()
+
+
+async def test_two_replays_at_once_both_get_everything(address: str, name: str) -> None:
+    store = hw.TopicStore(address, name)
+    async with hw.Bus(store=store) as bus:
+        await bus.publish("orders", 1)
+    assert await asyncio.gather(replayed(store), replayed(store)) == [[1], [1]]
+    await store.close()
+
+
+# -- what a bridge's bus cannot take
+
+
+async def test_an_event_that_cannot_be_read_is_named_and_the_bridge_goes_on(
+    address: str, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    bus = hw.Bus()
+    async with hw.Producer(address) as producer:
+        await producer.send(name, b"not json", headers={"content-type": "application/json"})
+        await producer.send(name, {"n": 1})
+    with bus.watch(name) as seen:
+        async with hw.bridge(bus, address, name, group=name):
+            await until(seen.events, 1)
+    assert seen.values == [{"n": 1}]
+    (record,) = [r for r in caplog.records if r.levelno >= logging.ERROR]
+    assert "is skipped" in record.getMessage()
+    assert name in record.getMessage()
+
+
+async def test_an_event_that_cannot_be_read_can_be_put_aside_or_end_the_bridge(address: str, name: str) -> None:
+    async with hw.Producer(address) as producer:
+        await producer.send(name, b"not json", headers={"content-type": "application/json"})
+    async with hw.Admin(address) as admin:
+        await admin.create_topic(f"{name}.dead")
+    with pytest.raises(hw.DeserializationError):
+        async with hw.bridge(hw.Bus(), address, name, group=f"{name}-1", on_error=hw.Stop()) as bridge:
+            assert bridge.task is not None
+            await asyncio.wait([bridge.task], timeout=TIMEOUT_S)
+    async with hw.bridge(hw.Bus(), address, name, group=f"{name}-2", on_error=hw.DeadLetter()):
+        async with hw.Consumer(address, f"{name}.dead", group=f"{name}-3") as consumer:
+            (letter,) = await consumer.take(1, 20_000)
+    assert letter.raw == b"not json"
+
+
+async def test_a_full_queue_does_not_end_a_bridge(address: str, name: str, caplog: pytest.LogCaptureFixture) -> None:
+    bus, held = hw.Bus(), asyncio.Event()
+
+    async def hold(event: hw.Event[Any]) -> None:
+        await held.wait()
+
+    bus.subscribe(name, hold, queue_size_max=1, overflow="fail")
+    with bus.watch(name) as seen:
+        async with hw.Producer(address) as producer, hw.bridge(bus, address, name, group=name) as bridge:
+            for n in range(4):
+                await producer.send(name, n, partition=0)
+            await until(seen.events, 4)
+            held.set()
+            assert bridge.task is not None
+            assert not bridge.task.done()
+    assert seen.values == [0, 1, 2, 3]
+    errors = [r.exc_info[1] for r in caplog.records if r.exc_info]
+    assert [type(error) for error in errors] == [QueueFullError] * 2
+
+
+async def test_a_bridge_to_a_bus_that_was_closed_loses_nothing(address: str, name: str) -> None:
+    bus = hw.Bus()
+    async with hw.bridge(bus, address, name, group=name) as bridge:
+        await bus.close()
+        async with hw.Producer(address) as producer:
+            await producer.send(name, "late")
+        assert bridge.task is not None
+        await asyncio.wait([bridge.task], timeout=TIMEOUT_S)
+        assert bridge.task.done()
+    again = hw.Bus()
+    with again.watch(name) as seen:
+        async with hw.bridge(again, address, name, group=name):
+            await until(seen.events, 1)
+    assert seen.values == ["late"]
+    with pytest.raises(hw.ClientError, match="group"):
+        hw.bridge(bus, address, name, group="")

@@ -1,20 +1,24 @@
 """Bus and broker as one: what is published on the bus goes to the log, and what comes from the log to the bus."""
 
 import asyncio
-import contextlib
+import logging
 from types import TracebackType
 from typing import Any, Self
 
-from headwater.client.async_consumer import AsyncConsumer
 from headwater.client.connections import BrokerLike, Settings
 from headwater.client.consumer import Consumer
+from headwater.client.handling import HandlingStoppedError
 from headwater.client.producer import AsyncProducer, Producer
 from headwater.events.context import handling, ids
 from headwater.events.event import Event
+from headwater.events.fates import Fate, Skip, checked_fate
 from headwater.observe.bus import Bus
+from headwater.observe.errors import BusClosedError
 from headwater.observe.patterns import kafka_pattern
 from headwater.observe.subscription import Subscription
 
+logger = logging.getLogger(__name__)
+SKIP = Skip()
 BRIDGE_HEADER = "hw_bridge"
 METADATA_REFRESH_MS = 1000  # new topics are found within a second
 
@@ -24,24 +28,34 @@ class Bridge:
 
     An event goes over once: one that came from the broker is not sent back, and one that was sent from here is not
     delivered here twice. A bus topic is a Kafka topic of the same name. Events that come from the log count as handled
-    when the bus has taken them.
+    when the bus has taken them; one that it cannot take (its bytes are something else, a queue is full) has the fate
+    `on_error`. Where that ends the bridge, the block raises the error at its end.
     """
 
     def __init__(
-        self, bus: Bus, broker: BrokerLike, pattern: str, *, group: str | None, value: Any, settings: Settings | None
+        self,
+        bus: Bus,
+        broker: BrokerLike,
+        pattern: str,
+        *,
+        group: str | None,
+        value: Any,
+        settings: Settings | None,
+        on_error: Fate = SKIP,
     ) -> None:
         self.id = ids.new()
         self.bus, self.broker, self.pattern = bus, broker, pattern
-        self.producer: Producer[Any] = Producer(broker, settings=settings)
+        self.on_error = checked_fate(on_error)
         self.consumer: Consumer[Any] = Consumer(
             broker,
             kafka_pattern(pattern),
-            group=group or f"bridge-{self.id}",
+            group=f"bridge-{self.id}" if group is None else group,
             value=value,
             start="latest" if group is None else "earliest",
             settings={"topic.metadata.refresh.interval.ms": METADATA_REFRESH_MS, **(settings or {})},
             on_assigned=lambda partitions: self.note_ready(),
         )
+        self.producer: Producer[Any] = Producer(broker, settings=settings)
         self.ready = asyncio.Event()
         self.loop: asyncio.AbstractEventLoop | None = None
         self.subscription: Subscription | None = None
@@ -59,15 +73,22 @@ class Bridge:
         headers = event.identified_headers().with_added(BRIDGE_HEADER, self.id)
         await self.sender.send(event.topic, event.value, key=event.key, headers=headers)
 
-    async def receive(self, consumer: AsyncConsumer[Any]) -> None:
-        async for event in consumer:
-            if event.headers.get(BRIDGE_HEADER) == self.id:
-                continue
-            headers = event.headers
-            if BRIDGE_HEADER not in headers:
-                headers = headers.with_added(BRIDGE_HEADER, "from-broker")
-            with handling(event):
+    async def receive(self, event: Event[Any]) -> None:
+        if event.headers.get(BRIDGE_HEADER) == self.id:
+            return
+        headers = event.headers
+        if BRIDGE_HEADER not in headers:
+            headers = headers.with_added(BRIDGE_HEADER, "from-broker")
+        with handling(event):
+            try:
                 await self.bus.publish(event.topic, event.value, key=event.key, headers=headers)
+            except BusClosedError:
+                logger.warning("%r ends: its bus is closed", self)
+                raise HandlingStoppedError from None  # the event is not lost: it comes again to the next one of its group
+
+    def ended(self, task: "asyncio.Task[None]") -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("%r ends, nothing comes from the broker any more: %s", self, error)
 
     async def wait_ready(self) -> None:
         """Returns when events from the broker arrive here; needs a topic of the pattern to be there."""
@@ -78,21 +99,28 @@ class Bridge:
         self.sender = await self.producer.__aenter__()
         consumer = await self.consumer.__aenter__()
         self.subscription = self.bus.subscribe(self.pattern, self.send)
-        self.task = self.loop.create_task(self.receive(consumer))
+        self.task = self.loop.create_task(consumer.handle(self.receive, on_error=self.on_error))
+        self.task.add_done_callback(self.ended)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self.task is not None
-        await self.bus.drain()
-        if self.subscription is not None:
-            self.subscription.cancel()
-        self.consumer.stop()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self.task
-        await self.consumer.__aexit__(kind, error, trace)
-        await self.producer.__aexit__(kind, error, trace)
+        try:
+            await self.bus.drain()
+            if self.subscription is not None:
+                self.subscription.cancel()
+        finally:
+            self.consumer.stop()
+            await asyncio.wait([self.task])
+            await self.consumer.__aexit__(kind, error, trace)
+            await self.producer.__aexit__(kind, error, trace)
+        if error is None and not self.task.cancelled():
+            self.task.result()
+
+    def __repr__(self) -> str:
+        return f"<Bridge of {self.pattern} to {self.producer.address}>"
 
 
 def bridge(
@@ -102,11 +130,13 @@ def bridge(
     *,
     group: str | None = None,
     value: Any = None,
+    on_error: Fate = SKIP,
     settings: Settings | None = None,
 ) -> Bridge:
     """Connects both ways: `async with hw.bridge(bus, broker, "orders.#"):`.
 
     With a `group`, bridges share the events that come from the broker, and what was missed comes after a restart;
-    without one each gets all that come from now on. `value` is as for a Consumer.
+    without one each gets all that come from now on. `value` is as for a Consumer, and so is `on_error`, but for its default:
+    an event that the bus cannot take is logged and skipped.
     """
-    return Bridge(bus, broker, pattern, group=group, value=value, settings=settings)
+    return Bridge(bus, broker, pattern, group=group, value=value, on_error=on_error, settings=settings)

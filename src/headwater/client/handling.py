@@ -38,6 +38,8 @@ class Handling:
         while True:
             try:
                 handler(event)
+            except HandlingStoppedError:
+                raise
             except Exception as raised:  # noqa: BLE001 - whatever a handler raises has its fate
                 error = raised
             else:
@@ -55,6 +57,8 @@ class Handling:
                 result = handler(event)
                 if result is not None and inspect.isawaitable(result):
                     await result
+            except HandlingStoppedError:
+                raise
             except Exception as raised:  # noqa: BLE001 - whatever a handler raises has its fate
                 error = raised
             else:
