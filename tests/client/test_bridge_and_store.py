@@ -159,13 +159,15 @@ async def test_an_event_that_cannot_be_read_can_be_put_aside_or_end_the_bridge(a
         await producer.send(name, b"not json", headers={"content-type": "application/json"})
     async with hw.Admin(address) as admin:
         await admin.create_topic(f"{name}.dead")
-    with pytest.raises(hw.DeserializationError):
+    with pytest.raises(hw.DeserializationError):  # noqa: PT012
         async with hw.bridge(hw.Bus(), address, name, group=f"{name}-1", on_error=hw.Stop()) as bridge:
             assert bridge.task is not None
             await asyncio.wait([bridge.task], timeout=TIMEOUT_S)
-    async with hw.bridge(hw.Bus(), address, name, group=f"{name}-2", on_error=hw.DeadLetter()):
-        async with hw.Consumer(address, f"{name}.dead", group=f"{name}-3") as consumer:
-            (letter,) = await consumer.take(1, 20_000)
+    async with (
+        hw.bridge(hw.Bus(), address, name, group=f"{name}-2", on_error=hw.DeadLetter()),
+        hw.Consumer(address, f"{name}.dead", group=f"{name}-3") as consumer,
+    ):
+        (letter,) = await consumer.take(1, 20_000)
     assert letter.raw == b"not json"
 
 
