@@ -74,6 +74,24 @@ def test_every_setting_of_kafka_is_in_one_class(name: str) -> None:
     assert len(classes_of(name, OWN)) == 1
 
 
+def test_what_is_honoured_is_read_somewhere() -> None:
+    """A field that nothing reads would be a setting that is accepted and ignored."""
+    package = Path(hw.__file__).parent
+    own = {"settings.py", "setting_classes.py", "contradictions.py"}
+    text = "\n".join(path.read_text() for path in package.rglob("*.py") if path.name not in own)
+    topics = {key for name in configs.topic_entries() for key, _ in configs.units_of(name)}
+    unread = [
+        name
+        for name in own_defaults()
+        if not re.search(rf"\b{name.replace('.', '_')}\b", text) and f'"{name}"' not in text and name not in topics
+    ]
+    assert unread == ["sasl.enabled.mechanisms"]  # read by Settings.sasl_mechanisms
+    log_config = (package / "storage" / "config.py").read_text()
+    storage = "\n".join(p.read_text() for p in package.rglob("*.py") if p.name != "configs.py")
+    fields = re.findall(r"^    (\w+):", log_config, re.MULTILINE)
+    assert [name for name in fields if not re.search(rf"\.{name}\b", storage)] == []
+
+
 def test_the_classes_name_only_what_kafka_has() -> None:
     tables = [*(keys for keys in WITHOUT_EFFECT.values()), *(refusal.keys for refusal in REFUSED)]
     for key in (key for keys in tables for key in keys):
@@ -117,6 +135,7 @@ def test_all_that_is_wrong_is_reported_at_once() -> None:
         {"log.retention.hours": "1_000"},
         {"headwater.nodes": "0"},
         {"num.partitions": 0},
+        {"broker.rack": None},
         {"log.index.interval.bytes": -1},
         {"transaction.two.phase.commit.enable": True},
         {"log.flush.interval.messages": 1, "headwater.durability": "page-cache"},

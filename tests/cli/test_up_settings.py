@@ -102,6 +102,15 @@ def test_every_problem_is_a_line_and_the_status_says_so(capsys: pytest.CaptureFi
     assert all(line.startswith("headwater up: ") for line in lines)
 
 
+def test_settings_are_checked_without_a_start(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--check-config", "--data", str(tmp_path / "data")]
+    assert up.main(words) == 0
+    assert "can be served" in capsys.readouterr().out
+    assert up.main([*words, "--set", "num.partitions=0"]) == 2
+    assert "num.partitions" in capsys.readouterr().err
+    assert not (tmp_path / "data").exists()
+
+
 @pytest.mark.parametrize("address", ["0.0.0.0:9100", "10.0.0.1:9100", ":9100", "example.org:9100"])
 def test_metrics_for_strangers_are_refused(address: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert up.main(["--metrics", address]) == 2

@@ -61,6 +61,11 @@ class Broker:
         in_child_process: bool = False,
     ) -> None:
         pairs = {"group.initial.rebalance.delay.ms": "0", **{k: value_text(v) for k, v in (settings or {}).items()}}
+        nothing = [
+            f"{key} is None; leave it out for its default" for key, value in (settings or {}).items() if value is None
+        ]
+        if nothing:
+            raise SettingsError(*nothing)
         if in_child_process and directory is None:
             raise SettingsError("a broker in a child process needs a directory")
         if directory is None:

@@ -70,6 +70,7 @@ def parser() -> Parser:
     up.add_argument(
         "--set", metavar="KEY=VALUE", action="append", default=[], help="one of Kafka's settings; not for secrets"
     )
+    up.add_argument("--check-config", action="store_true", help="says what is wrong with the settings, and ends")
     up.add_argument("--metrics", metavar="HOST:PORT", help="serves /metrics and /healthz there (default: off)")
     up.add_argument("--log-level", choices=LOG_LEVELS, default="warning")
     up.add_argument("--end-with-stdin", action="store_true", help="ends when standard input is closed")
@@ -226,6 +227,9 @@ def main(words: list[str]) -> int:
 
     try:
         settings, listeners = configure(arguments)
+        if arguments.check_config:
+            print("The settings can be served.")
+            return 0
         descriptors.raise_limit()
         with event_loop() as loop:
             loop.run_until_complete(serve(settings, listeners, arguments))
