@@ -1,13 +1,18 @@
 """What headwater.testing gives to tests: fresh brokers, faults, a clock, expectations, and a transcript."""
 
+import inspect
 from collections.abc import Iterator
 from datetime import timedelta
+from typing import Any, get_args
 
 import pytest
 
 import headwater as hw
+from headwater.broker.dispatch import SERVED
 from headwater.client.errors import ClientTimeoutError
+from headwater.protocol.apis import APIS
 from headwater.testing import TestBroker, Topic, expect
+from headwater.testing.faults import ApiName
 
 pytest_plugins = ["pytester"]
 
@@ -129,6 +134,57 @@ def test_a_failed_test_shows_all_traffic(pytester: pytest.Pytester) -> None:
     result = pytester.runpytest("-p", "no:asyncio")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*headwater: all traffic*", "*Produce*", "*'id': 42*"])
+
+
+def test_a_failed_expectation_shows_the_test_and_not_headwater(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        from headwater.testing import expect
+
+        def test_value(topic):
+            expect(topic).to_receive(value=1, within_ms=1)
+
+        def test_nothing(topic):
+            topic.send(1)
+            expect(topic).to_receive_nothing(within_ms=20_000)
+
+        def test_cause(topic):
+            topic.send(1)
+            event = expect(topic).to_receive()
+            expect(event).to_be_caused_by(event)
+
+        def test_chain(topic, broker):
+            topic.send(1)
+            topic.send(2)
+            first = expect(topic).to_receive()
+            expect(expect(topic).to_receive()).to_follow_from(first)
+        """
+    )
+    result = pytester.runpytest("-p", "no:asyncio")
+    result.assert_outcomes(failed=4)
+    result.stdout.no_fnmatch_line("*expectations.py:*")
+    result.stdout.fnmatch_lines(["*did not receive 1 within 1 ms*"])
+
+
+def test_help_shows_what_a_default_means() -> None:
+    assert "value: Any = anything" in str(inspect.signature(expect(Topic("127.0.0.1:1", "t")).to_receive))
+
+
+@pytest.mark.parametrize("api", ["Prduce", "nonsense", "", 0])
+def test_faults_of_apis_that_are_none_are_refused(broker: TestBroker, api: Any) -> None:
+    with pytest.raises(ValueError, match=r"is no API of the broker; .*there are .*Fetch, .*Produce"):
+        broker.network.drop(api)
+    with pytest.raises(ValueError, match="is no API of the broker"):
+        broker.network.delay(20, api)
+    with pytest.raises(ValueError, match="did you mean 'Produce'"):
+        broker.network.drop("Prduce")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="0 or more"):
+        broker.network.delay(-1)
+    assert (broker.network.delays, broker.network.dropped) == ([], [])
+
+
+def test_faults_know_every_api_that_the_broker_serves() -> None:
+    assert sorted(get_args(ApiName)) == sorted(APIS[key].name for key in SERVED)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import headwater as hw
+from headwater.testing import TestBroker
 
 
 @dataclass
@@ -29,6 +30,15 @@ bus.subscribe("orders", takes_one)  # refused: arg-type
 hw.Producer[Order](broker).send("orders", "not an order")  # refused: arg-type
 hw.Producer[Order](broker).send("orders", Order(1), heders={})  # refused: call-arg
 hw.Consumer(broker, "orders", value=Order)  # refused: call-arg
+hw.Consumer(broker, "orders", group="billing", start="begin")  # refused: arg-type
+hw.Consumer(broker, "orders", group="billing", commit="sometimes")  # refused: arg-type
+hw.Producer(broker, cloudevents="yes")  # refused: arg-type
+bus.subscribe("orders", print, overflow="bogus")  # refused: call-overload
+bus.subscribe("orders", print, on_error=hw.Skip)  # refused: call-overload
+hw.Retry(then=hw.Stop)  # refused: arg-type
+bus.every([5], "orders")  # refused: arg-type
+TestBroker().network.drop("Prduce")  # refused: arg-type
+TestBroker().network.delay(20, "Prduce")  # refused: arg-type
 for event in hw.Consumer(broker, "orders", group="billing", value=Order):
     print(event.value.total)  # refused: attr-defined
     event.topic = 3  # refused: assignment

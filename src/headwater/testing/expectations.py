@@ -11,7 +11,16 @@ from headwater.events.event import Event
 from headwater.testing.topics import Topic
 
 WITHIN_MS = 5000.0
-ANYTHING: Any = object()
+
+
+class Anything:
+    """What an expectation has where it does not say what it expects."""
+
+    def __repr__(self) -> str:
+        return "anything"
+
+
+ANYTHING: Any = Anything()
 
 
 class TopicExpectation:
@@ -29,6 +38,7 @@ class TopicExpectation:
         within_ms: float = WITHIN_MS,
     ) -> Event[Any]:
         """The first event, from the topic's beginning, that is like this. Raises AssertionError with all that came."""
+        __tracebackhide__ = True  # a test's report ends at the test's own line
         topic = self.topic
         matched: list[Event[Any]] = []
         looked_at = 0
@@ -49,6 +59,7 @@ class TopicExpectation:
 
     def to_receive_nothing(self, *, within_ms: float) -> None:
         """No event that no expectation has met comes within this time. Raises AssertionError."""
+        __tracebackhide__ = True
         topic = self.topic
         if topic.receive_until(lambda: bool(topic.received), within_ms):
             raise AssertionError(f"{topic.name} received {topic.received[0]!r}")
@@ -62,6 +73,7 @@ class EventExpectation:
 
     def to_be_caused_by(self, cause: Event[Any]) -> None:
         """It was published while `cause` was handled. Raises AssertionError."""
+        __tracebackhide__ = True
         if self.event.causation_id != cause.id:
             raise AssertionError(
                 f"{self.event!r} was caused by {self.event.causation_id}, not by {cause.id}: {cause!r}"
@@ -69,6 +81,7 @@ class EventExpectation:
 
     def to_follow_from(self, first: Event[Any]) -> None:
         """It belongs to the chain of events that `first` belongs to. Raises AssertionError."""
+        __tracebackhide__ = True
         if self.event.correlation_id != first.correlation_id:
             raise AssertionError(
                 f"{self.event!r} belongs to {self.event.correlation_id}, not to {first.correlation_id}: {first!r}"

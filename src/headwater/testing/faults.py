@@ -1,7 +1,9 @@
 """Faults between a test's clients and its broker: requests that come late or not at all, connections that break."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from difflib import get_close_matches
+from typing import Literal, get_args
 
 from headwater.broker.client_protocol import ClientProtocol
 from headwater.broker.core import BrokerCore
@@ -10,7 +12,62 @@ from headwater.protocol.apis import APIS
 from headwater.protocol.frames import read_request_header
 from headwater.testing.transcript import Transcript
 
-Matches = Callable[[str], bool]
+# Every API that the broker serves (a test holds it to that): a type checker and an editor know them too.
+ApiName = Literal[
+    "AddOffsetsToTxn",
+    "AddPartitionsToTxn",
+    "AlterConfigs",
+    "AlterPartitionReassignments",
+    "AlterReplicaLogDirs",
+    "AlterUserScramCredentials",
+    "ApiVersions",
+    "ConsumerGroupDescribe",
+    "ConsumerGroupHeartbeat",
+    "CreateAcls",
+    "CreatePartitions",
+    "CreateTopics",
+    "DeleteAcls",
+    "DeleteGroups",
+    "DeleteRecords",
+    "DeleteTopics",
+    "DescribeAcls",
+    "DescribeClientQuotas",
+    "DescribeCluster",
+    "DescribeConfigs",
+    "DescribeGroups",
+    "DescribeLogDirs",
+    "DescribeProducers",
+    "DescribeQuorum",
+    "DescribeTopicPartitions",
+    "DescribeTransactions",
+    "DescribeUserScramCredentials",
+    "ElectLeaders",
+    "EndTxn",
+    "Fetch",
+    "FindCoordinator",
+    "Heartbeat",
+    "IncrementalAlterConfigs",
+    "InitProducerId",
+    "JoinGroup",
+    "LeaveGroup",
+    "ListConfigResources",
+    "ListGroups",
+    "ListOffsets",
+    "ListPartitionReassignments",
+    "ListTransactions",
+    "Metadata",
+    "OffsetCommit",
+    "OffsetDelete",
+    "OffsetFetch",
+    "OffsetForLeaderEpoch",
+    "Produce",
+    "SaslAuthenticate",
+    "SaslHandshake",
+    "SyncGroup",
+    "TxnOffsetCommit",
+    "UpdateFeatures",
+    "WriteTxnMarkers",
+]
 
 
 class Network:
@@ -20,19 +77,26 @@ class Network:
         self.delays: list[tuple[str | None, float]] = []
         self.dropped: list[str | None] = []
 
+    def delay(self, delay_ms: float, api: ApiName | None = None) -> AbstractContextManager[None]:
+        """Within the block requests arrive so much later; those of a connection stay in order. Raises ValueError."""
+        if not delay_ms >= 0:
+            raise ValueError(f"a delay of {delay_ms} ms is none; give 0 or more")
+        return self.delayed((checked_api(api), delay_ms))
+
     @contextmanager
-    def delay(self, delay_ms: float, api: str | None = None) -> Iterator[None]:
-        """Within the block requests arrive so much later; those of a connection stay in order."""
-        entry = (api, delay_ms)
+    def delayed(self, entry: tuple[str | None, float]) -> Iterator[None]:
         self.delays.append(entry)
         try:
             yield
         finally:
             self.delays.remove(entry)
 
+    def drop(self, api: ApiName | None = None) -> AbstractContextManager[None]:
+        """Within the block a request is lost, and its connection breaks as the network's would. Raises ValueError."""
+        return self.losing(checked_api(api))
+
     @contextmanager
-    def drop(self, api: str | None = None) -> Iterator[None]:
-        """Within the block a request is lost, and its connection breaks as the network's would."""
+    def losing(self, api: str | None) -> Iterator[None]:
         self.dropped.append(api)
         try:
             yield
@@ -44,6 +108,16 @@ class Network:
 
     def loses(self, api: str) -> bool:
         return None in self.dropped or api in self.dropped
+
+
+def checked_api(api: str | None) -> str | None:
+    """Raises ValueError, which lists them, for none of the APIs: a fault that never comes makes a test green."""
+    names = get_args(ApiName)
+    if api is not None and api not in names:
+        close = get_close_matches(str(api), names, 1)
+        meant = f"did you mean {close[0]!r}? " if close else ""
+        raise ValueError(f"{api!r} is no API of the broker; {meant}there are {', '.join(names)}")
+    return api
 
 
 class FaultyProtocol(ClientProtocol):

@@ -7,6 +7,7 @@ from headwater.client.admin import Admin
 from headwater.client.connections import BrokerLike
 from headwater.client.consumer import Consumer
 from headwater.client.deliveries import Delivery
+from headwater.client.names import checked_timeout_ms
 from headwater.client.producer import Producer
 from headwater.effects.clock import SystemClock
 from headwater.events.context import ids
@@ -46,7 +47,7 @@ class Topic:
             self.consumer = Consumer(
                 self.broker, self.name, group=f"expect-{ids.new()}", value=self.value, settings=settings
             )
-        deadline_ms = self.clock.steady_ms() + within_ms
+        deadline_ms = self.clock.steady_ms() + checked_timeout_ms(within_ms, "within_ms")
         while not is_enough():
             left_ms = deadline_ms - self.clock.steady_ms()
             if left_ms <= 0:
