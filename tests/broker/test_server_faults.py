@@ -1,10 +1,13 @@
 """The shell when the disk or the system fails it: a server without a port, on files with faults."""
 
+import asyncio
 import errno
 
 import pytest
 
 from headwater.broker.server import Server
+from headwater.effects.files import SyncError
+from headwater.protocol.records import Record, build_batch
 from tests.broker.harness import Harness
 from tests.storage.test_checkpoint import Fault
 
@@ -35,4 +38,114 @@ async def test_a_checkpoint_whose_sync_fails_ends_the_broker() -> None:
     server.begin_checkpoint()
     assert server.failed.done()
     broker.files.fault = None
+    with pytest.raises(SyncError):
+        await server.stop()
+
+
+class HeldSyncer:
+    """Stands for the process that syncs: it is told what to do, and the test says when it has done it."""
+
+    def __init__(self) -> None:
+        self.asked: list[int] = []
+
+    def sync(self, index: int) -> None:
+        self.asked.append(index)
+
+    def stop(self, **_: bool) -> None:
+        pass
+
+
+def held_server(broker: Harness) -> tuple[Server, HeldSyncer]:
+    broker.hold_syncs = True
+    server = Server(broker.core, inline=True)
+    syncer = HeldSyncer()
+    server.syncer = syncer  # type: ignore[assignment]
+    return server, syncer
+
+
+async def test_nothing_is_acknowledged_before_its_sync_has_succeeded() -> None:
+    broker = Harness()
+    broker.create_topic("t")
+    server, syncer = held_server(broker)
+    batch = build_batch([Record(None, b"1", (), 1)])
+    first = broker.produce_batch("t", batch)
+    server.after_event()
+    second = broker.produce_batch("t", batch)
+    server.after_event()
+    assert len(syncer.asked) == 1  # one at a time
+    assert not first.is_done
+    server.after_sync(None)
+    assert first.is_done
+    assert not second.is_done
+    assert len(syncer.asked) == 2
+    assert broker.core.log(broker.core.metadata.topics["t"], 0).high_watermark == 1
+    server.after_sync(None)
+    assert second.is_done
+    server.syncer = None
+    await server.stop()
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC])
+async def test_after_a_failed_sync_nothing_is_acknowledged_any_more(number: int) -> None:
+    """M22: an answer now would promise what may not be on disk."""
+    broker = Harness()
+    broker.create_topic("t")
+    server, syncer = held_server(broker)
+    batch = build_batch([Record(None, b"1", (), 1)])
+    first = broker.produce_batch("t", batch)
+    server.after_event()
+    second = broker.produce_batch("t", batch)
+    server.after_sync(OSError(number, "the disk is gone"))
+    assert server.failed.done()
+    with pytest.raises(OSError, match="the disk is gone"):
+        await server.run_until(asyncio.Event())
+    assert broker.core.is_failed
+    server.after_event()
+    assert len(syncer.asked) == 1
+    assert not first.is_done
+    assert not second.is_done
+    assert broker.core.log(broker.core.metadata.topics["t"], 0).high_watermark == 0
+    server.syncer = None
+    with pytest.raises(OSError, match="the disk is gone"):
+        await server.stop()
+    assert not broker.files.exists("data/.kafka_cleanshutdown")
+
+
+async def test_what_fails_when_a_group_is_on_disk_keeps_nobody_from_the_next(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    broker = Harness()
+    broker.create_topic("t")
+    server, _ = held_server(broker)
+    batch = build_batch([Record(None, b"1", (), 1)])
+
+    def fail() -> None:
+        raise ValueError("broken")
+
+    first = broker.produce_batch("t", batch)
+    broker.core.when_durable(broker.core.store.journal.pending.number, fail)
+    server.after_event()
+    second = broker.produce_batch("t", batch)
+    server.after_sync(None)
+    server.after_sync(None)
+    assert first.is_done
+    assert second.is_done
+    assert "broken" in caplog.text
+    assert not server.failed.done()
+    server.syncer = None
+    await server.stop()
+
+
+async def test_a_timer_that_fails_keeps_the_clock_running(caplog: pytest.LogCaptureFixture) -> None:
+    broker = Harness()
+    server = Server(broker.core, inline=True)
+
+    def fail() -> None:
+        raise ValueError("broken")
+
+    broker.core.timers.call_later(1, fail)
+    broker.clock.advance(1)
+    server.run_timers()
+    assert "broken" in caplog.text
+    assert server.timer is not None
     await server.stop()

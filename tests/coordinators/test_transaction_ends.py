@@ -1,0 +1,69 @@
+"""A transaction's end is seen when its markers are on disk, not before (M13): a power cut must not undo what was seen."""
+
+import pytest
+
+from headwater.coordinators.transaction import TransactionState
+from tests.broker.harness import Harness
+from tests.broker.transactional import READ_COMMITTED, Producer, committed_values, fetched_offset
+
+
+def sync_one_group(broker: Harness) -> None:
+    """Puts what waits now on disk; what that leads to waits on."""
+    store = broker.core.store
+    group = store.journal.take()
+    assert group is not None
+    file = store.write_group(group)
+    assert file is not None
+    file.file.sync()
+    broker.core.group_synced(group)
+
+
+class Steps:
+    """A transaction with a record and an offset that is ending, step by step."""
+
+    def __init__(self, *, commit: bool, version: int) -> None:
+        self.broker = broker = Harness(**{"offsets.topic.num.partitions": 1})
+        broker.create_topic("t")
+        producer = Producer(broker, "tx", version)
+        producer.init()
+        if version < 2:
+            producer.add("t")
+            producer.add_offsets("group")
+        assert producer.produce("t", b"1") == 0
+        assert producer.commit_offset("group", "t", 7) == 0
+        broker.hold_syncs = True
+        self.ended = producer.send_end(commit=commit)
+
+    @property
+    def state(self) -> TransactionState:
+        return self.broker.core.transactions.transactions["tx"].state
+
+    @property
+    def last_stable_offset(self) -> int:
+        return int(self.broker.fetch("t", 0, isolation_level=READ_COMMITTED).last_stable_offset)
+
+    def offset(self) -> int:
+        return fetched_offset(self.broker, "group", "t", stable=False)[0]
+
+
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("commit", [True, False])
+def test_nothing_of_it_is_seen_before_its_markers_are_durable(commit: bool, version: int) -> None:
+    steps = Steps(commit=commit, version=version)
+    assert steps.state is (TransactionState.PREPARE_COMMIT if commit else TransactionState.PREPARE_ABORT)
+    log = steps.broker.core.log(steps.broker.core.metadata.topics["t"], 0)
+    assert log.end_offset == 1  # not even written before the outcome is on disk
+    sync_one_group(steps.broker)
+    assert log.end_offset == 2  # the marker is written, and not on disk
+    assert steps.state.is_prepared
+    assert steps.last_stable_offset == 0
+    assert committed_values(steps.broker, "t") == []
+    assert steps.offset() == -1
+    assert not steps.ended.is_done
+    sync_one_group(steps.broker)
+    assert steps.last_stable_offset == 2
+    assert committed_values(steps.broker, "t") == ([b"1"] if commit else [])
+    assert steps.offset() == (7 if commit else -1)
+    steps.broker.sync()
+    assert steps.ended.is_done
+    assert steps.state is (TransactionState.COMPLETE_COMMIT if commit else TransactionState.COMPLETE_ABORT)
