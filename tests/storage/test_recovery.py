@@ -400,6 +400,33 @@ def test_built_indexes_are_kept() -> None:
     assert len(reads) <= 2 * 4  # the first header, and the batch of the last entry
 
 
+def test_a_segment_that_is_sealed_while_a_checkpoint_runs_is_vouched_for() -> None:
+    store = filled(12)
+    checkpoint = store.store.begin_checkpoint()
+    store.append(3)
+    store.log.roll()
+    sealed = store.log.segments[-2]
+    store.append(3)
+    checkpoint.run()
+    store.store.finish_checkpoint(checkpoint)
+    store.store.checkpoint()
+    store.reopen(clean=False)
+    for segment in store.log.segments[:-1]:
+        assert segment.load_indexes(), segment.path
+    assert sealed.path in [segment.path for segment in store.log.segments]
+
+
+def test_segments_that_a_start_finds_above_the_recovery_point_are_vouched_for_by_the_next_checkpoint() -> None:
+    store = filled()
+    store.store.abandon()
+    store.open()
+    assert len(store.log.unsynced_segments) > 5
+    store.store.checkpoint()
+    store.reopen(clean=False)
+    for segment in store.log.segments[:-1]:
+        assert segment.load_indexes(), segment.path
+
+
 def test_a_checkpoint_syncs_the_indexes_of_sealed_segments() -> None:
     files = MemoryFiles(crashable=True)
     store = filled(files=files)
@@ -529,3 +556,21 @@ def test_records_below_a_lost_start_are_not_given_twice(caplog: pytest.LogCaptur
     assert (store.log.start_offset, store.log.end_offset) == (12, 12)
     store.append()
     assert readable(store.log) == [12]
+
+
+def test_damage_that_was_given_up_holds_nothing_back() -> None:
+    """DeleteRecords moves the start past it."""
+    store = stopped(LogConfig(segment_bytes=2000, index_interval_bytes=200, retention_ms=10 * DAY_MS))
+    following = store.log.base_offsets[2]
+    store.files.open(segment_path(store, 1)).truncate(100)
+    store.open()
+    assert store.log.damages
+    store.store.advance_start({store.log: following})
+    assert readable(store.log) == list(range(following, 120))
+    assert store.log.max_timestamp().offset == 119
+    store.reopen()
+    assert store.log.damages == []
+    assert readable(store.log) == list(range(following, 120))
+    store.clock.advance(11 * DAY_MS)
+    store.store.apply_retention()
+    assert store.log.start_offset == 120

@@ -166,7 +166,11 @@ class LogRecovery:
         size = segment.size
         for header in segment.recover(log.recovery_point, log.config.index_interval_bytes):
             log.note_epoch(header.leader_epoch, header.base_offset)
-        if following is None or segment.end_offset == following:
+        if following is None:
+            return True
+        if segment.end_offset == following:
+            log.keep_indexes(segment)
+            segment.unload_indexes()
             return True
         is_whole = segment.size == size
         if self.is_point_known:
