@@ -47,9 +47,9 @@ public class FlinkCheck {
 
         @Override
         public String map(String value) throws Exception {
-            Thread.sleep(1); // as slow as several checkpoints need
+            if (failures.get() == 0) Thread.sleep(10); // slow enough for checkpoints while there are records
             sinceCheckpoint++;
-            if (checkpoints.get() >= 2 && sinceCheckpoint >= 20 && failures.compareAndSet(0, 1))
+            if (checkpoints.get() >= 2 && sinceCheckpoint >= 5 && failures.compareAndSet(0, 1))
                 throw new IllegalStateException("the failure in the middle");
             return value;
         }

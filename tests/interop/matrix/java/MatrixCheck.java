@@ -305,7 +305,7 @@ public class MatrixCheck {
 
     KafkaConsumer<String, String> member(String group, Map<String, String> protocol) {
         List<String> settings = new ArrayList<>(Arrays.asList("group.id", group));
-        if (!protocol.containsKey("group.protocol")) settings.addAll(Arrays.asList("heartbeat.interval.ms", "100"));
+        if (!protocol.containsKey("group.protocol")) settings.addAll(Arrays.asList("heartbeat.interval.ms", "100", "session.timeout.ms", "45000"));
         protocol.forEach((name, value) -> settings.addAll(Arrays.asList(name, value)));
         return consumer(settings.toArray(new String[0]));
     }
