@@ -1,6 +1,9 @@
 """The `headwater` command. `up` is imported alone, so that the broker does not wait for the other commands' libraries."""
 
+import os
 import sys
+
+BOOTSTRAP_VARIABLE = "HEADWATER_BOOTSTRAP_SERVER"
 
 
 def main() -> None:
@@ -9,9 +12,22 @@ def main() -> None:
         from headwater.cli.up import main as up
 
         sys.exit(up(sys.argv[2:]))
+    if (text := not_text([*sys.argv[1:], os.environ.get(BOOTSTRAP_VARIABLE, "")])) is not None:
+        print(f"headwater: {text!r} is not UTF-8, as all names in Kafka are", file=sys.stderr)
+        sys.exit(2)
     from headwater.cli.app import run
 
     run()
+
+
+def not_text(texts: list[str]) -> str | None:
+    """The first that is not UTF-8: librdkafka's binding would end the process, with a dump of its memory."""
+    for text in texts:
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            return text
+    return None
 
 
 if __name__ == "__main__":
