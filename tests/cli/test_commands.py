@@ -146,7 +146,7 @@ class TestUp:
         open_door = ("--listen", "0.0.0.0:0", "--advertise", "127.0.0.1:1")
         assert "--insecure" in self.failing(2, *open_door)
         (tmp_path / "file").write_text("")
-        assert "File exists" in self.failing(1, "--data", tmp_path / "file", "--listen", "127.0.0.1:0")
+        assert "check the data directory" in self.failing(1, "--data", tmp_path / "file", "--listen", "127.0.0.1:0")
         (tmp_path / "d" / "meta.properties").write_text("version=9\n")
         assert "newer" in self.failing(1, "--data", tmp_path / "d", "--listen", "127.0.0.1:0")
 
