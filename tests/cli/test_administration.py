@@ -51,7 +51,7 @@ def test_the_first_super_user_is_made_while_the_broker_is_stopped(tmp_path: Path
     [
         (("acl", "add", "User:a", "table:x", "read"), "topic:NAME"),
         (("acl", "add", "User:a", "topic:x", "fly"), "unknown operation"),
-        (("acl", "add", "User:a", "transaction:x", "read"), "there are all, describe, write"),
+        (("acl", "add", "User:a", "transaction:x", "read"), "use all, describe, write"),
         (("config", "set", "table:x", "a=b"), "topic:NAME"),
         (("config", "set", "topic:x", "a"), "NAME=VALUE"),
         (("transaction", "list", "-b", "127.0.0.1:1"), "no answer"),

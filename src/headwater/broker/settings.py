@@ -25,7 +25,7 @@ from headwater.broker.setting_classes import LISTENER_SETTINGS, reason_without_e
 ENVIRONMENT_PREFIX = "HEADWATER_"
 LISTENER_PREFIX = "listener.name."
 # Options of the other commands.
-NOT_SETTINGS = frozenset({"HEADWATER_BOOTSTRAP_SERVER", "HEADWATER_PASSWORD"})
+NOT_SETTINGS = frozenset({"HEADWATER_BOOTSTRAP_SERVER", "HEADWATER_CLIENT_CONFIG", "HEADWATER_PASSWORD"})
 HOUR_MS = 3_600_000
 
 

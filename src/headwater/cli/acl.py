@@ -12,8 +12,8 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from headwater.cli.errors import CommandError
-from headwater.cli.options import DEFAULT_BOOTSTRAP, Bootstrap, Client, Output, OutputOption, admin, show, wait
+from headwater.cli.errors import CommandError, counted
+from headwater.cli.options import DEFAULT_BOOTSTRAP, Bootstrap, Client, Output, OutputOption, admin, show
 from headwater.security import acls
 
 app = typer.Typer(no_args_is_help=True)
@@ -58,11 +58,11 @@ def read_operation(text: str) -> AclOperation:
 
 
 def check_operation(operation: AclOperation, kind: ResourceType, resource: str) -> None:
-    """Raises CommandError for an operation that there is not on such a resource: brokers take it, and it says nothing."""
+    """Raises CommandError for an operation that does not exist on such a resource: brokers accept it, without effect."""
     possible = acls.OPERATIONS[acls.ResourceType(kind.value)]
     if operation is not AclOperation.ALL and acls.Operation(operation.value) not in possible:
         known = ", ".join(sorted(one.name.lower() for one in possible if one.name in AclOperation.__members__))
-        raise CommandError(f"{operation.name.lower()} says nothing of {resource}; there are all, {known}")
+        raise CommandError(f"{operation.name.lower()} has no effect on {resource}; use all, {known}")
 
 
 @app.command(help="Allow, or with --deny forbid, operations.")
@@ -83,7 +83,8 @@ def add(
     entries = [AclBinding(kind, name, pattern, principal, host, operation, permission) for operation in wanted]
     kafka = admin(bootstrap, client)
     for future in kafka.create_acls(entries).values():
-        wait(future)
+        kafka.wait(future)
+    print(f"Added {counted(len(entries), 'entry', 'entries')} for {principal} on {resource}")
 
 
 @app.command(help="Remove entries of a principal on a resource: those of these operations, or all of them.")
@@ -100,9 +101,10 @@ def remove(
         AclBindingFilter(kind, name, pattern, principal, None, operation, AclPermissionType.ANY) for operation in wanted
     ]
     kafka = admin(bootstrap, client)
-    removed = [entry for future in kafka.delete_acls(filters).values() for entry in wait(future)]
+    removed = [entry for future in kafka.delete_acls(filters).values() for entry in kafka.wait(future)]
     if not removed:
         raise CommandError(f"{principal} has no such entry on {resource}; headwater acl list shows them all")
+    print(f"Removed {counted(len(removed), 'entry', 'entries')} of {principal} on {resource}")
 
 
 @app.command("list", help="List entries.")
@@ -123,6 +125,6 @@ def list_acls(
             + ("*" if entry.resource_pattern_type is ResourcePatternType.PREFIXED else ""),
             "host": entry.host,
         }
-        for entry in wait(kafka.describe_acls(every))
+        for entry in kafka.wait(kafka.describe_acls(every))
     ]
     show(sorted(rows, key=lambda row: tuple(row.values())), output)

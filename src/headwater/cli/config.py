@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import typer
-from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
+from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, ConfigSource
 
 from headwater.cli.errors import CommandError
-from headwater.cli.options import DEFAULT_BOOTSTRAP, Bootstrap, Client, Output, OutputOption, admin, show, wait
+from headwater.cli.options import DEFAULT_BOOTSTRAP, Bootstrap, Client, Output, OutputOption, admin, show
 
 app = typer.Typer(no_args_is_help=True)
 KINDS = {
@@ -26,6 +26,13 @@ def read_resource(text: str) -> ConfigResource:
     return ConfigResource(KINDS[kind], name)
 
 
+def is_own(resource: ConfigResource, entry: ConfigEntry) -> bool:
+    """Whether it was set on this resource: what a topic has from its broker is not its own."""
+    if resource.restype == ConfigResource.Type.TOPIC:
+        return bool(entry.source == ConfigSource.DYNAMIC_TOPIC_CONFIG.value)
+    return not entry.is_default
+
+
 @app.command("show", help="Show configurations: those that were set, or all.")
 def show_configs(
     resource: Resource,
@@ -39,8 +46,8 @@ def show_configs(
     (future,) = kafka.describe_configs([wanted]).values()
     rows = [
         {"name": entry.name, "value": entry.value, "default": bool(entry.is_default)}
-        for entry in sorted(wait(future).values(), key=lambda entry: entry.name)
-        if every or not entry.is_default
+        for entry in sorted(kafka.wait(future, resource).values(), key=lambda entry: entry.name)
+        if every or is_own(wanted, entry)
     ]
     show(rows, output)
 
@@ -80,4 +87,5 @@ def alter(resource: str, entries: Sequence[ConfigEntry], bootstrap: str, client:
         wanted.add_incremental_config(entry)
     kafka = admin(bootstrap, client)
     (future,) = kafka.incremental_alter_configs([wanted]).values()
-    wait(future)
+    kafka.wait(future, resource)
+    print(f"Changed {resource}")

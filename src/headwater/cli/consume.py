@@ -5,17 +5,19 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from typing import Annotated, Any
 
 import typer
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, KafkaException, TopicPartition
 
-from headwater.cli.errors import CommandError, fail
-from headwater.cli.options import DEFAULT_BOOTSTRAP, TIMEOUT_S, Bootstrap, Client, client_settings, made
+from headwater.cli.completion import complete_groups, complete_topics
+from headwater.cli.errors import CommandError, Contact, fail
+from headwater.cli.options import DEFAULT_BOOTSTRAP, Bootstrap, Client, client_settings, made, patient
 
 BATCH = 500
 POLL_S = 0.25
-GROUP_IDLE_S = 10.0
+IDLE_S = 10.0
 ESCAPES = {"n": b"\n", "t": b"\t", "r": b"\r", "0": b"\0", "\\": b"\\"}
 
 
@@ -53,7 +55,9 @@ def formatter(text: str) -> Callable[[Any], bytes]:
     return lambda message: b"".join(part(message) for part in parts)
 
 
-def start_positions(consumer: Consumer, topic: str, partitions: list[int], start: str) -> list[TopicPartition]:
+def start_positions(
+    consumer: Consumer, contact: Contact, topic: str, partitions: list[int], start: str
+) -> list[TopicPartition]:
     """Where to begin in each partition: beginning, end, -N (the last N), an offset, or a time. Raises CommandError."""
     if start == "beginning":
         return [TopicPartition(topic, p, OFFSET_BEGINNING) for p in partitions]
@@ -62,7 +66,8 @@ def start_positions(consumer: Consumer, topic: str, partitions: list[int], start
     if re.fullmatch(r"-\d+", start):
         positions = []
         for p in partitions:
-            low, high = consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=TIMEOUT_S)
+            ask = partial(consumer.get_watermark_offsets, TopicPartition(topic, p))
+            low, high = patient(contact, consumer.poll, ask)
             positions.append(TopicPartition(topic, p, max(low, high + int(start))))
         return positions
     if start.isdigit():
@@ -74,26 +79,32 @@ def start_positions(consumer: Consumer, topic: str, partitions: list[int], start
             f"--from {start!r} is not beginning, end, -10, an offset, or a time like 2026-11-01T10:00"
         ) from None
     wanted = [TopicPartition(topic, p, int(moment.timestamp() * 1000)) for p in partitions]
-    found: list[TopicPartition] = consumer.offsets_for_times(wanted, timeout=TIMEOUT_S)
-    return found
+    return patient(contact, consumer.poll, partial(consumer.offsets_for_times, wanted))
 
 
-def topic_partitions(consumer: Consumer, topic: str) -> list[int]:
-    found = consumer.list_topics(topic, timeout=TIMEOUT_S).topics[topic]
-    if found.error is not None:
+def topic_partitions(consumer: Consumer, contact: Contact, topic: str) -> list[int]:
+    """Raises CommandError."""
+    metadata = patient(contact, consumer.poll, partial(consumer.list_topics, topic))
+    found = metadata.topics[topic]
+    if found.error is not None and found.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
         raise CommandError(f"topic {topic} does not exist; headwater topic create {topic} makes it")
+    if found.error is not None:
+        fail(found.error, contact, f"topic {topic}")
     return sorted(found.partitions)
 
 
 def consume(
-    topic: Annotated[str, typer.Argument()],
+    topic: Annotated[str, typer.Argument(metavar="TOPIC", autocompletion=complete_topics)],
     start: Annotated[
         str, typer.Option("--from", help="beginning, end, -10, an offset, or a time: 2026-11-01T10:00.")
     ] = "",
-    group: Annotated[str | None, typer.Option("--group", "-g", help="Read as a member of this group.")] = None,
+    group: Annotated[
+        str | None,
+        typer.Option("--group", "-g", help="Read as a member of this group.", autocompletion=complete_groups),
+    ] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for more at the end.")] = False,
-    count: Annotated[int, typer.Option("--count", "-c", help="Stop after so many.")] = 0,
-    partition: Annotated[int, typer.Option("--partition", "-p", help="Only this one.")] = -1,
+    count: Annotated[int | None, typer.Option("--count", "-c", min=1, help="Stop after so many.")] = None,
+    partition: Annotated[int | None, typer.Option("--partition", "-p", min=0, help="Only this one.")] = None,
     format_: Annotated[
         str, typer.Option("--format", help="kcat's letters: %s value, %k key, %o offset, %p, %t, %T, %h.")
     ] = "%s\\n",
@@ -101,6 +112,8 @@ def consume(
     client: Client = None,
 ) -> None:
     shape = formatter(format_)
+    if group == "":
+        raise CommandError("--group is empty; leave it out to read without a group")
     settings = client_settings(
         bootstrap,
         client,
@@ -114,29 +127,39 @@ def consume(
         },
     )
     consumer = made(Consumer, settings)
+    contact: Contact = settings["error_cb"]
     try:
-        partitions = topic_partitions(consumer, topic)
-        if partition >= 0:
+        partitions = topic_partitions(consumer, contact, topic)
+        if partition is not None:
             if partition not in partitions:
                 raise CommandError(f"topic {topic} has partitions 0 to {len(partitions) - 1}")
             partitions = [partition]
         if group is not None:
-            if start not in ("", "beginning", "end") or partition >= 0:
+            if start not in ("", "beginning", "end") or partition is not None:
                 raise CommandError("a group has its own positions: headwater group reset moves them")
             consumer.subscribe([topic])
         else:
-            consumer.assign(start_positions(consumer, topic, partitions, start or ("end" if follow else "beginning")))
-        read(consumer, len(partitions), shape, count, follow, commit=group is not None)
+            consumer.assign(
+                start_positions(consumer, contact, topic, partitions, start or ("end" if follow else "beginning"))
+            )
+        read(consumer, contact, len(partitions), shape, count or 0, follow, group)
     except KafkaException as error:
-        fail(error.args[0])
+        fail(error.args[0], contact, f"topic {topic}")
     finally:
         consumer.close()
 
 
 def read(
-    consumer: Consumer, partitions: int, shape: Callable[[Any], bytes], count: int, follow: bool, *, commit: bool
+    consumer: Consumer,
+    contact: Contact,
+    partitions: int,
+    shape: Callable[[Any], bytes],
+    count: int,
+    follow: bool,
+    group: str | None,
 ) -> None:
-    """Prints until the end, the count or Ctrl-C. A group's position is committed behind what was printed."""
+    """Prints until the end, the count or Ctrl-C. A group's position is committed after its records were printed."""
+    commit = group is not None
     ended: set[tuple[str, int]] = set()
     shown = 0
     idle_since = time.perf_counter()
@@ -151,8 +174,8 @@ def read(
                 shown += 1
             elif error.code() == KafkaError._PARTITION_EOF:
                 ended.add((message.topic(), message.partition()))
-            else:
-                fail(error)
+            elif commit or error.code() != KafkaError.GROUP_AUTHORIZATION_FAILED:  # without a group none is needed
+                fail(error, contact, f"group {group}" if group is not None else "")
         out.flush()
         if messages:
             idle_since = time.perf_counter()
@@ -162,8 +185,11 @@ def read(
             return
         if follow:
             continue
+        idle_s = time.perf_counter() - idle_since
+        if contact.is_lost and idle_s > IDLE_S:
+            raise contact.error()
         mine = len(consumer.assignment()) if commit else partitions
         if len(ended) >= mine > 0:
             return
-        if commit and mine == 0 and time.perf_counter() - idle_since > GROUP_IDLE_S:
+        if commit and mine == 0 and idle_s > IDLE_S:
             raise CommandError("the group gave this member no partition; other members have them all")

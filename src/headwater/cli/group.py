@@ -5,20 +5,21 @@ from datetime import datetime
 from typing import Annotated, Any
 
 import typer
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
+from confluent_kafka.admin import OffsetSpec
 
+from headwater.cli.completion import complete_groups
 from headwater.cli.errors import CommandError, fail
 from headwater.cli.options import (
     DEFAULT_BOOTSTRAP,
     TIMEOUT_S,
+    Administrator,
     Bootstrap,
     Client,
     Output,
     OutputOption,
     admin,
     show,
-    wait,
 )
 
 app = typer.Typer(no_args_is_help=True)
@@ -29,9 +30,9 @@ def list_groups(
     output: OutputOption = Output.TABLE, bootstrap: Bootstrap = DEFAULT_BOOTSTRAP, client: Client = None
 ) -> None:
     kafka = admin(bootstrap, client)
-    found = wait(kafka.list_consumer_groups(request_timeout=TIMEOUT_S))
+    found = kafka.wait(kafka.list_consumer_groups(request_timeout=TIMEOUT_S))
     for error in found.errors:
-        fail(error)
+        fail(error, kafka.contact)
     rows = [
         {"group": g.group_id, "state": state_name(g.state)} for g in sorted(found.valid, key=lambda g: str(g.group_id))
     ]
@@ -44,13 +45,13 @@ def state_name(state: Any) -> str:
 
 @app.command(help="Show members, positions and lag.")
 def describe(
-    name: Annotated[str, typer.Argument(metavar="GROUP")],
+    name: Annotated[str, typer.Argument(metavar="GROUP", autocompletion=complete_groups)],
     output: OutputOption = Output.TABLE,
     bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
     client: Client = None,
 ) -> None:
     kafka = admin(bootstrap, client)
-    group = wait(kafka.describe_consumer_groups([name], request_timeout=TIMEOUT_S)[name])
+    group = kafka.wait(kafka.describe_consumer_groups([name], request_timeout=TIMEOUT_S)[name], f"group {name}")
     owners = {(p.topic, p.partition): member for member in group.members for p in member.assignment.topic_partitions}
     positions = committed(kafka, name)
     if not owners and not positions and state_name(group.state) == "Dead":
@@ -78,30 +79,33 @@ def describe(
     show(rows, output)
 
 
-def committed(kafka: AdminClient, name: str) -> dict[tuple[str, int], int]:
-    result = wait(kafka.list_consumer_group_offsets([ConsumerGroupTopicPartitions(name)])[name])
+def committed(kafka: Administrator, name: str) -> dict[tuple[str, int], int]:
+    result = kafka.wait(kafka.list_consumer_group_offsets([ConsumerGroupTopicPartitions(name)])[name], f"group {name}")
     return {(p.topic, p.partition): p.offset for p in result.topic_partitions if p.offset >= 0}
 
 
-def end_offsets(kafka: AdminClient, keys: list[tuple[str, int]]) -> dict[tuple[str, int], int]:
+def end_offsets(kafka: Administrator, keys: list[tuple[str, int]]) -> dict[tuple[str, int], int]:
     return offsets_by(kafka, keys, OffsetSpec.latest())
 
 
-def offsets_by(kafka: AdminClient, keys: list[tuple[str, int]], spec: OffsetSpec) -> dict[tuple[str, int], int]:
+def offsets_by(kafka: Administrator, keys: list[tuple[str, int]], spec: OffsetSpec) -> dict[tuple[str, int], int]:
     if not keys:
         return {}
     wanted = {TopicPartition(*key): spec for key in keys}
-    return {(p.topic, p.partition): wait(future).offset for p, future in kafka.list_offsets(wanted).items()}
+    return {
+        (p.topic, p.partition): kafka.wait(future, f"topic {p.topic}").offset
+        for p, future in kafka.list_offsets(wanted).items()
+    }
 
 
 @app.command(help="Move a group that has no members to other offsets.")
 def reset(
-    name: Annotated[str, typer.Argument(metavar="GROUP")],
-    topic: Annotated[list[str] | None, typer.Option("--topic", "-t", help="Default: all that it has read.")] = None,
+    name: Annotated[str, typer.Argument(metavar="GROUP", autocompletion=complete_groups)],
+    topic: Annotated[list[str] | None, typer.Option("--topic", "-t", help="Default: all topics it has read.")] = None,
     to: Annotated[
         str, typer.Option("--to", help="beginning, end, an offset, +N or -N from where it is, or a time.")
     ] = "beginning",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the result without applying it.")] = False,
     output: OutputOption = Output.TABLE,
     bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
     client: Client = None,
@@ -110,10 +114,7 @@ def reset(
     before = committed(kafka, name)
     keys = sorted(before)
     if topic:
-        try:
-            topics = kafka.list_topics(timeout=TIMEOUT_S).topics
-        except KafkaException as error:
-            fail(error.args[0])
+        topics = kafka.metadata().topics
         missing = [t for t in topic if t not in topics]
         if missing:
             raise CommandError(f"topic {missing[0]} does not exist")
@@ -123,7 +124,9 @@ def reset(
     after = reset_targets(kafka, keys, before, to)
     if not dry_run:
         offsets = [TopicPartition(*key, offset) for key, offset in after.items()]
-        wait(kafka.alter_consumer_group_offsets([ConsumerGroupTopicPartitions(name, offsets)])[name])
+        kafka.wait(
+            kafka.alter_consumer_group_offsets([ConsumerGroupTopicPartitions(name, offsets)])[name], f"group {name}"
+        )
     rows = [
         {"topic": key[0], "partition": key[1], "before": before.get(key), "after": offset}
         for key, offset in after.items()
@@ -132,7 +135,7 @@ def reset(
 
 
 def reset_targets(
-    kafka: AdminClient, keys: list[tuple[str, int]], before: dict[tuple[str, int], int], to: str
+    kafka: Administrator, keys: list[tuple[str, int]], before: dict[tuple[str, int], int], to: str
 ) -> dict[tuple[str, int], int]:
     """The offset to move each partition to, within what it has. Raises CommandError."""
     first, last = offsets_by(kafka, keys, OffsetSpec.earliest()), end_offsets(kafka, keys)
@@ -158,11 +161,11 @@ def reset_targets(
 
 @app.command(help="Delete groups that have no members, with their offsets.")
 def delete(
-    names: Annotated[list[str], typer.Argument(metavar="GROUP...")],
+    names: Annotated[list[str], typer.Argument(metavar="GROUP...", autocompletion=complete_groups)],
     bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
     client: Client = None,
 ) -> None:
     kafka = admin(bootstrap, client)
     for name, future in kafka.delete_consumer_groups(names, request_timeout=TIMEOUT_S).items():
-        wait(future)
+        kafka.wait(future, f"group {name}")
         print(f"Deleted {name}")

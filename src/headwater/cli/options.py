@@ -1,19 +1,26 @@
 """Options that several commands share, and the clients made of them."""
 
+import contextlib
 import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from enum import StrEnum
+from functools import partial
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from headwater.cli.errors import CommandError, fail
+from headwater.cli.errors import UNREACHABLE, CommandError, Contact, fail
 
 TIMEOUT_S = 10.0
+SLICE_S = 0.1
+ASK_S = 1.0
+CLIENT_CONFIG_VARIABLE = "HEADWATER_CLIENT_CONFIG"
 Result = TypeVar("Result")
 
 
@@ -34,7 +41,13 @@ Bootstrap = Annotated[
     ),
 ]
 Client = Annotated[
-    list[str] | None, typer.Option("--client", "-X", help="A setting of librdkafka, key=value (TLS, SASL, …).")
+    list[str] | None,
+    typer.Option(
+        "--client",
+        "-X",
+        help="A setting of librdkafka (TLS, SASL, …), key=value, or @FILE with one per line: passwords belong there, "
+        f"or in the file that {CLIENT_CONFIG_VARIABLE} names.",
+    ),
 ]
 OutputOption = Annotated[Output, typer.Option("--output", "-o", help="table or json.")]
 DEFAULT_BOOTSTRAP = "127.0.0.1:9092"
@@ -42,38 +55,86 @@ DEFAULT_BOOTSTRAP = "127.0.0.1:9092"
 
 def client_settings(bootstrap: str, client: Sequence[str] | None, **more: object) -> dict[str, Any]:
     """librdkafka's settings for a command. Raises CommandError."""
-    settings: dict[str, Any] = {"bootstrap.servers": bootstrap, "log_level": 0, **more}
+    texts: list[str] = []
+    if path := os.environ.get(CLIENT_CONFIG_VARIABLE):
+        texts += lines_of(path)
     for text in client or ():
+        texts += lines_of(text[1:]) if text.startswith("@") else [text]
+    settings: dict[str, Any] = {"bootstrap.servers": bootstrap, "log_level": 0, **more}
+    for text in texts:
         key, equals, value = text.partition("=")
         if not equals:
-            raise CommandError(f"--client {text!r} is not of the form key=value")
-        settings[key] = value
+            raise CommandError(f"--client {text!r} is not of the form key=value, nor @FILE")
+        settings[key.strip()] = value.strip()
+    settings["error_cb"] = Contact(settings["bootstrap.servers"])
     return settings
 
 
+def lines_of(path: str) -> list[str]:
+    """The settings in a file, one per line; `#` begins a comment. Raises CommandError."""
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise CommandError(f"{path}: cannot be read: {reason}") from error
+    return [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+
+
 def made(make: Callable[[dict[str, Any]], Result], settings: dict[str, Any]) -> Result:
-    """A client of librdkafka. Raises CommandError for a setting that it does not take."""
+    """A client of librdkafka. Raises CommandError for a setting that it refuses."""
     try:
         return make(settings)
     except KafkaException as error:
         fail(error.args[0])
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise CommandError(str(error)) from error
 
 
-def admin(bootstrap: str, client: Sequence[str] | None) -> AdminClient:
+class Administrator(AdminClient):  # type: ignore[misc] # confluent_kafka has no types
+    """librdkafka's admin client, which says why the broker does not answer as soon as that is known."""
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        self.contact: Contact = settings["error_cb"]
+        super().__init__(settings)
+
+    def wait(self, future: Any, about: str = "") -> Any:
+        """The result of one of the client's futures; `about` names what was asked for. Raises CommandError."""
+        try:
+            for _ in range(int(TIMEOUT_S / SLICE_S)):
+                with contextlib.suppress(FutureTimeoutError):
+                    return future.result(SLICE_S)
+                self.check_contact()
+        except KafkaException as error:
+            self.poll(0)
+            fail(error.args[0], self.contact, about)
+        raise self.contact.error()
+
+    def check_contact(self) -> None:
+        """Raises CommandError where no answer can be expected any more."""
+        self.poll(0)
+        if self.contact.is_lost:
+            raise self.contact.error()
+
+    def metadata(self, topic: str | None = None) -> Any:
+        """The cluster's metadata, or that of one topic. Raises CommandError."""
+        return patient(self.contact, self.poll, partial(self.list_topics, topic))
+
+
+def patient(contact: Contact, poll: Callable[[float], object], ask: Callable[[float], Result]) -> Result:
+    """Asks until there is an answer, or it is known that there will be none. Raises CommandError."""
+    for _ in range(int(TIMEOUT_S / ASK_S)):
+        try:
+            return ask(ASK_S)
+        except KafkaException as error:
+            poll(0)
+            if contact.is_lost or error.args[0].code() not in UNREACHABLE:
+                fail(error.args[0], contact)
+    raise contact.error()
+
+
+def admin(bootstrap: str, client: Sequence[str] | None) -> Administrator:
     """A client that has to be kept until its futures are done. Raises CommandError."""
-    return made(AdminClient, client_settings(bootstrap, client))
-
-
-def wait(future: Any) -> Any:
-    """The result of one of the admin client's futures. Raises CommandError."""
-    try:
-        return future.result(TIMEOUT_S)
-    except KafkaException as error:
-        fail(error.args[0])
-    except TimeoutError:
-        raise CommandError("no answer from the broker; is it running, and is --bootstrap-server right?") from None
+    return made(Administrator, client_settings(bootstrap, client))
 
 
 def show(rows: Sequence[dict[str, Any]], output: Output) -> None:

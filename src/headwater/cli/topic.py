@@ -3,34 +3,36 @@
 from typing import Annotated, Any
 
 import typer
-from confluent_kafka import KafkaException, TopicCollection
+from confluent_kafka import TopicCollection
 from confluent_kafka.admin import (
-    AdminClient,
     AlterConfigOpType,
     ConfigEntry,
     ConfigResource,
+    ConfigSource,
     NewPartitions,
     NewTopic,
     ResourceType,
 )
 
-from headwater.cli.errors import CommandError, fail
+from headwater.cli.completion import complete_topics
+from headwater.cli.config import is_own
+from headwater.cli.errors import CommandError
 from headwater.cli.options import (
     DEFAULT_BOOTSTRAP,
     TIMEOUT_S,
+    Administrator,
     Bootstrap,
     Client,
     Output,
     OutputOption,
     admin,
     show,
-    wait,
 )
 
 app = typer.Typer(no_args_is_help=True)
-Names = Annotated[list[str], typer.Argument(metavar="TOPIC...")]
+Names = Annotated[list[str], typer.Argument(metavar="TOPIC...", autocompletion=complete_topics)]
+New = Annotated[list[str], typer.Argument(metavar="TOPIC...")]
 Configs = Annotated[list[str] | None, typer.Option("--config", "-c", help="A configuration, key=value.")]
-DEFAULT_SOURCE = 5
 
 
 def config_pairs(texts: list[str] | None) -> dict[str, str]:
@@ -45,31 +47,28 @@ def config_pairs(texts: list[str] | None) -> dict[str, str]:
 
 @app.command(help="Create topics.")
 def create(
-    names: Names,
-    partitions: Annotated[int, typer.Option("--partitions", "-p", help="Default: the broker's.")] = -1,
-    replication: Annotated[int, typer.Option("--replication-factor", "-r", help="Default: the broker's.")] = -1,
+    names: New,
+    partitions: Annotated[int | None, typer.Option("--partitions", "-p", min=1, help="Default: the broker's.")] = None,
+    replication: Annotated[
+        int | None, typer.Option("--replication-factor", "-r", min=1, help="Default: the broker's.")
+    ] = None,
     config: Configs = None,
-    if_not_exists: Annotated[bool, typer.Option("--if-not-exists", help="A topic that is there is fine.")] = False,
+    if_not_exists: Annotated[
+        bool, typer.Option("--if-not-exists", help="Succeed if the topic already exists.")
+    ] = False,
     bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
     client: Client = None,
 ) -> None:
-    wanted = [NewTopic(name, partitions, replication, config=config_pairs(config)) for name in names]
+    wanted = [NewTopic(name, partitions or -1, replication or -1, config=config_pairs(config)) for name in names]
     kafka = admin(bootstrap, client)
     for name, future in kafka.create_topics(wanted, operation_timeout=TIMEOUT_S).items():
         try:
-            wait(future)
+            kafka.wait(future, name)
         except CommandError as error:
             if if_not_exists and "TOPIC_ALREADY_EXISTS" in str(error):
                 continue
             raise
         print(f"Created {name}")
-
-
-def metadata(client: AdminClient) -> Any:
-    try:
-        return client.list_topics(timeout=TIMEOUT_S)
-    except KafkaException as error:
-        fail(error.args[0])
 
 
 @app.command("list", help="List topics.")
@@ -80,7 +79,7 @@ def list_topics(
     client: Client = None,
 ) -> None:
     kafka = admin(bootstrap, client)
-    topics = metadata(kafka).topics
+    topics = kafka.metadata().topics
     names = sorted(name for name in topics if internal or not name.startswith("__"))
     if output is Output.TABLE:
         for name in names:
@@ -101,7 +100,7 @@ def describe(
     described = kafka.describe_topics(TopicCollection(names))
     results: list[dict[str, Any]] = []
     for name in names:
-        topic = wait(described[name])
+        topic = kafka.wait(described[name], f"topic {name}")
         results.append(
             {
                 "topic": name,
@@ -119,7 +118,7 @@ def describe(
         show(result["configs"], output)
 
 
-def partition_rows(kafka: AdminClient, name: str, partitions: Any) -> list[dict[str, Any]]:
+def partition_rows(kafka: Administrator, name: str, partitions: Any) -> list[dict[str, Any]]:
     from confluent_kafka import TopicPartition
     from confluent_kafka.admin import OffsetSpec
 
@@ -128,7 +127,7 @@ def partition_rows(kafka: AdminClient, name: str, partitions: Any) -> list[dict[
     last = kafka.list_offsets(dict.fromkeys(keys, OffsetSpec.latest()))
     rows = []
     for p, key in zip(partitions, keys, strict=True):
-        start, end = wait(first[key]).offset, wait(last[key]).offset
+        start, end = kafka.wait(first[key]).offset, kafka.wait(last[key]).offset
         rows.append(
             {
                 "partition": p.id,
@@ -142,22 +141,26 @@ def partition_rows(kafka: AdminClient, name: str, partitions: Any) -> list[dict[
     return rows
 
 
-def config_rows(kafka: AdminClient, name: str, everything: bool) -> list[dict[str, Any]]:
+def config_rows(kafka: Administrator, name: str, everything: bool) -> list[dict[str, Any]]:
     resource = ConfigResource(ResourceType.TOPIC, name)
-    entries = wait(next(iter(kafka.describe_configs([resource]).values())))
+    entries = kafka.wait(next(iter(kafka.describe_configs([resource]).values())))
     return [
-        {"config": key, "value": entry.value, "source": "default" if entry.source == DEFAULT_SOURCE else "set"}
+        {
+            "config": key,
+            "value": entry.value,
+            "source": "default" if entry.source == ConfigSource.DEFAULT_CONFIG.value else "set",
+        }
         for key, entry in sorted(entries.items())
-        if everything or entry.source != DEFAULT_SOURCE
+        if everything or is_own(resource, entry)
     ]
 
 
 @app.command(help="Change configurations, or add partitions.")
 def alter(
-    name: Annotated[str, typer.Argument(metavar="TOPIC")],
+    name: Annotated[str, typer.Argument(metavar="TOPIC", autocompletion=complete_topics)],
     config: Configs = None,
-    delete_config: Annotated[list[str] | None, typer.Option("--delete-config", help="Back to the default.")] = None,
-    partitions: Annotated[int, typer.Option("--partitions", "-p", help="The new number.")] = 0,
+    delete_config: Annotated[list[str] | None, typer.Option("--delete-config", help="Reset to the default.")] = None,
+    partitions: Annotated[int | None, typer.Option("--partitions", "-p", min=1, help="The new number.")] = None,
     bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
     client: Client = None,
 ) -> None:
@@ -165,7 +168,7 @@ def alter(
         raise CommandError("nothing to change: give --config, --delete-config or --partitions")
     kafka = admin(bootstrap, client)
     if partitions:
-        wait(kafka.create_partitions([NewPartitions(name, partitions)])[name])
+        kafka.wait(kafka.create_partitions([NewPartitions(name, partitions)])[name], f"topic {name}")
         print(f"{name} has {partitions} partitions")
     entries = [
         ConfigEntry(key, value, incremental_operation=AlterConfigOpType.SET)
@@ -174,7 +177,7 @@ def alter(
     entries += [ConfigEntry(key, None, incremental_operation=AlterConfigOpType.DELETE) for key in delete_config or ()]
     if entries:
         resource = ConfigResource(ResourceType.TOPIC, name, incremental_configs=entries)
-        wait(next(iter(kafka.incremental_alter_configs([resource]).values())))
+        kafka.wait(next(iter(kafka.incremental_alter_configs([resource]).values())), f"topic {name}")
         print(f"Changed {name}")
 
 
@@ -182,5 +185,5 @@ def alter(
 def delete(names: Names, bootstrap: Bootstrap = DEFAULT_BOOTSTRAP, client: Client = None) -> None:
     kafka = admin(bootstrap, client)
     for name, future in kafka.delete_topics(names, operation_timeout=TIMEOUT_S).items():
-        wait(future)
+        kafka.wait(future, f"topic {name}")
         print(f"Deleted {name}")

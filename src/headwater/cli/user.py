@@ -19,7 +19,7 @@ from confluent_kafka.admin import (
 )
 
 from headwater.cli.errors import CommandError
-from headwater.cli.options import DEFAULT_BOOTSTRAP, Bootstrap, Client, Output, OutputOption, admin, show, wait
+from headwater.cli.options import DEFAULT_BOOTSTRAP, Bootstrap, Client, Output, OutputOption, admin, show
 
 app = typer.Typer(no_args_is_help=True)
 MECHANISMS = (ScramMechanism.SCRAM_SHA_256, ScramMechanism.SCRAM_SHA_512)
@@ -79,6 +79,7 @@ def create(
     password = read_password(password_file, from_stdin=password_stdin)
     if data is not None:
         create_in(data, name, password, super_user=super_user)
+        print(f"Saved {'super user' if super_user else 'user'} {name} in {data}")
         return
     changes = [
         UserScramCredentialUpsertion(name, ScramCredentialInfo(mechanism, ITERATIONS), password.encode())
@@ -86,7 +87,8 @@ def create(
     ]
     kafka = admin(bootstrap, client)
     for change in changes:  # the protocol takes one mechanism of a user at a time from librdkafka
-        wait(kafka.alter_user_scram_credentials([change])[name])
+        kafka.wait(kafka.alter_user_scram_credentials([change])[name], f"user {name}")
+    print(f"Saved user {name}")
 
 
 def create_in(data: Path, name: str, password: str, *, super_user: bool) -> None:
@@ -121,9 +123,10 @@ def create_in(data: Path, name: str, password: str, *, super_user: bool) -> None
 @app.command(help="Remove a user.")
 def delete(name: Name, bootstrap: Bootstrap = DEFAULT_BOOTSTRAP, client: Client = None) -> None:
     kafka = admin(bootstrap, client)
-    known = wait(kafka.describe_user_scram_credentials([name])[name])
+    known = kafka.wait(kafka.describe_user_scram_credentials([name])[name], f"user {name}")
     for info in known.scram_credential_infos:
-        wait(kafka.alter_user_scram_credentials([UserScramCredentialDeletion(name, info.mechanism)])[name])
+        kafka.wait(kafka.alter_user_scram_credentials([UserScramCredentialDeletion(name, info.mechanism)])[name])
+    print(f"Deleted user {name}")
 
 
 @app.command("list", help="List users with their mechanisms.")
@@ -131,7 +134,7 @@ def list_users(
     output: OutputOption = Output.TABLE, bootstrap: Bootstrap = DEFAULT_BOOTSTRAP, client: Client = None
 ) -> None:
     kafka = admin(bootstrap, client)
-    found = wait(kafka.describe_user_scram_credentials())
+    found = kafka.wait(kafka.describe_user_scram_credentials())
     rows = [
         {
             "user": name,

@@ -33,7 +33,9 @@ class Connection:
                 context = ssl.create_default_context(cafile=settings.get("ssl.ca.location"))
                 self.socket = context.wrap_socket(self.socket, server_hostname=host)
         except (OSError, ValueError) as error:
-            raise CommandError(f"no answer from the broker ({error}); is --bootstrap-server right?") from error
+            raise CommandError(
+                f"no answer from the broker at {host}:{port} ({error}); is --bootstrap-server right?"
+            ) from error
         if protocol.startswith("SASL"):
             self.authenticate(settings)
 
