@@ -6,12 +6,15 @@ from headwater.coordinators.groups import partition_for
 from headwater.protocol.apis import ApiKey
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.delete_topics import DeleteTopicsRequest
+from headwater.protocol.messages.leave_group import LeaveGroupRequest
 from headwater.protocol.messages.offset_commit import OffsetCommitRequest
 from headwater.protocol.messages.offset_delete import OffsetDeleteRequest
 from headwater.protocol.messages.offset_fetch import OffsetFetchRequest
 from tests.broker.harness import Harness, Pending
+from tests.broker.test_slices import TickingClock
+from tests.broker.transactional import Producer
 
-from .test_membership import join, stable_group
+from .test_membership import REBALANCE_MS, SESSION_MS, join, stable_group
 
 DAY_MS = 24 * 3_600_000
 
@@ -182,3 +185,47 @@ def test_a_group_between_generations_is_not_written_anew() -> None:
     broker.kill()
     assert broker.core.groups.groups["g"].generation == 1
     assert broker.core.groups.groups["g"].members[member_id].assignment == member_id.encode()
+
+
+def test_a_group_without_members_and_offsets_is_forgotten() -> None:
+    """Its members never committed anything: nothing would ever remove it, in memory and on disk."""
+    broker = broker_with_topic()
+    ids = stable_group(broker)
+    broker.core.expire_offsets()
+    broker.sync()
+    assert broker.core.groups.group_ids() == ["g"]  # it has members
+    members = [LeaveGroupRequest.MemberIdentity(member_id) for member_id in ids]
+    broker.call(ApiKey.LEAVE_GROUP, 4, LeaveGroupRequest("g", members=members))
+    broker.advance(10 * 60_000)  # offsets.retention.check.interval.ms
+    assert broker.core.groups.group_ids() == []
+    broker.kill()
+    assert broker.core.groups.group_ids() == []
+
+
+def test_a_group_whose_offsets_wait_for_a_transaction_is_kept() -> None:
+    broker = broker_with_topic()
+    stable_group(broker)
+    producer = Producer(broker, "tx")
+    assert producer.init().error_code == 0
+    assert producer.commit_offset("g", "t", 7) == 0
+    broker.advance(REBALANCE_MS + SESSION_MS)  # the members are gone
+    broker.core.expire_offsets()
+    broker.sync()
+    assert broker.core.groups.group_ids() == ["g"]
+    assert producer.end(commit=True) == 0
+    assert committed(broker).committed_offset == 7
+
+
+def test_long_lists_of_groups_are_looked_through_in_slices() -> None:
+    broker = Harness(clock=TickingClock())
+    broker.create_topic("t")
+    for number in range(50):
+        commit(broker, 1, group=f"g{number}")
+    broker.clock.advance(8 * DAY_MS)
+    broker.core.expire_offsets()
+    broker.sync()
+    assert 0 < len(broker.core.groups.group_ids()) < 50
+    for _ in range(10):
+        broker.core.timers.run_due()
+        broker.sync()
+    assert broker.core.groups.group_ids() == []

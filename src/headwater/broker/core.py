@@ -36,7 +36,7 @@ from headwater.effects.entropy import Entropy, random_uuid
 from headwater.effects.files import Files
 from headwater.effects.logs import get_logger
 from headwater.effects.waits import Deferred, Timers, call_all
-from headwater.effects.work import WorkQueue
+from headwater.effects.work import Steps, Work, WorkQueue
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.records import Record
 from headwater.security.acls import Acls
@@ -440,7 +440,19 @@ class BrokerCore:
             logger.info("retention removed %d segments", removed)
 
     def expire_offsets(self) -> None:
-        self.groups.expire_offsets(lambda count: logger.info("%d committed offsets expired", count))
+        expired = self.groups.expire_offsets(lambda count: logger.info("%d committed offsets expired", count))
+        self.work_off("expiring offsets", expired)
+
+    def work_off(self, what: str, steps: Steps[None]) -> None:
+        """Does a chore of the broker's own in slices."""
+
+        def ended(error: Exception | None) -> None:
+            if error is not None:
+                logger.error("%s: %s", what, error, exc_info=error)
+
+        result = self.work.begin(steps)
+        if isinstance(result, Work):
+            result.when_done(ended)
 
     def expire_producers(self) -> None:
         before_ms = self.clock.wall_ms() - self.settings.producer_id_expiration_ms

@@ -39,6 +39,7 @@ from headwater.effects.buffers import Buffer
 from headwater.effects.clock import Clock
 from headwater.effects.entropy import Entropy
 from headwater.effects.waits import Deferred, Timers
+from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.stored_group_metadata import GroupMetadataKey
 
@@ -287,27 +288,29 @@ class GroupCoordinator:
             return group.state
         return GroupState.EMPTY if group_id in self.offsets.groups else GroupState.DEAD
 
-    def expire_offsets(self, done: Callable[[int], None]) -> None:
-        """Removes the commits that nobody needs any more, and groups that have nothing left; `done` gets the number."""
+    def expire_offsets(self, done: Callable[[int], None]) -> Steps[None]:
+        """Removes the commits that nobody needs any more, and groups that have nothing left; `done` gets the number.
+
+        A group without members and offsets goes at once, as in Kafka: whoever names a group would else leave it for ever.
+        """
         now_ms = self.clock.wall_ms()
         for group_id in self.group_ids():
+            yield
             group, consumers = self.groups.get(group_id), self.consumers.groups.get(group_id)
             keys = self.offsets.expired(group_id, group, now_ms, self.offsets_retention_ms)
             if consumers is not None:
                 topics = consumers.subscribed_topics()
                 keys = [key for key in keys if key[0] not in topics]
             records = self.offsets.removal(group_id, keys)
+            has_nothing_left = len(keys) == len(self.offsets.of_group(group_id)) and not self.offsets.awaits(group_id)
             is_idle = group is not None and group.state is GroupState.EMPTY and not group.pending
-            if (
-                is_idle
-                and len(keys) == len(self.offsets.of_group(group_id))
-                and (keys or group_id in self.offsets.groups)
-            ):
+            if is_idle and has_nothing_left:
                 records.append(group_record(group_id, None))
-            if consumers is not None and not consumers.members and len(keys) == len(self.offsets.of_group(group_id)):
+            if consumers is not None and not consumers.members and has_nothing_left:
                 records += group_removal_records(consumers)
             if records:
                 self.append_removal(group_id, records, ErrorCode.NONE)
+            if keys:
                 done(len(keys))
 
     def forget_topic(self, topic: str, partitions: int) -> None:

@@ -96,7 +96,11 @@ class Offsets:
 
     def knows(self, group_id: str) -> bool:
         """Whether a group has offsets, or gets some when a transaction commits."""
-        return group_id in self.groups or any(group_id == g for kept in self.pending.values() for g, _ in kept)
+        return group_id in self.groups or self.awaits(group_id)
+
+    def awaits(self, group_id: str) -> bool:
+        """Whether a group gets offsets when a transaction commits."""
+        return any(group_id == g for kept in self.pending.values() for g, _ in kept)
 
     def of_group(self, group_id: str) -> dict[TopicPartition, CommittedOffset]:
         return self.groups.get(group_id, {})
