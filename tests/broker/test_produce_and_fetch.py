@@ -13,7 +13,7 @@ from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.errors import ProtocolError
 from headwater.protocol.messages.fetch import FetchRequest
 from headwater.protocol.messages.produce import ProduceRequest
-from headwater.protocol.records import Record, build_batch, write_crc
+from headwater.protocol.records import Record, batches, build_batch, records, write_crc
 
 from .harness import Harness
 
@@ -378,3 +378,22 @@ class TestSessions:
         broker.clock.advance(121_000)
         assert self.full(broker)[0] != 0
         assert len(broker.core.sessions.sessions) == 2
+
+
+@pytest.mark.parametrize("isolation_level", [0, 1])
+@pytest.mark.parametrize(("offset", "values"), [(0, [b"durable"]), (1, []), (2, [])])
+def test_a_fetch_ends_at_the_high_watermark(offset: int, values: list[bytes], isolation_level: int) -> None:
+    """What is not on disk may be gone after a power cut: no consumer sees it before."""
+    broker = Harness()
+    broker.create_topic("t")
+    broker.produce("t", b"durable")
+    broker.hold_syncs = True
+    held = broker.produce_batch("t", build_batch([Record(b"k", b"held", (), broker.clock.wall_ms())]))
+    data = broker.fetch("t", offset, isolation_level=isolation_level)
+    assert (data.error_code, data.high_watermark, data.last_stable_offset) == (0, 1, 1)
+    found = [r.value for header, batch in batches(data.records or b"") for r in records(header, batch)]
+    assert found == values
+    assert not held.is_done
+    broker.sync()
+    assert held.is_done
+    assert broker.fetch("t", offset, isolation_level=isolation_level).high_watermark == 2
