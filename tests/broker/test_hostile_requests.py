@@ -147,6 +147,16 @@ def test_the_metadata_log_is_no_topic() -> None:
     assert broker.core.metadata.topics == {}
 
 
+def test_a_topic_id_in_a_version_that_cannot_answer_it_is_an_invalid_request() -> None:
+    """It closed the connection. Kafka: "Topic IDs are not supported in requests for version 10"."""
+    broker = Harness()
+    wanted = MetadataRequest([MetadataRequest.MetadataRequestTopic(bytes(15) + b"\x09", None)], False)
+    for version in (10, 11):
+        answer = broker.call(ApiKey.METADATA, version, wanted)
+        assert [(topic.error_code, topic.name) for topic in answer.topics] == [(ErrorCode.INVALID_REQUEST, "")]
+    assert broker.call(ApiKey.METADATA, 12, wanted).topics[0].error_code == ErrorCode.UNKNOWN_TOPIC_ID
+
+
 # -- patterns
 
 

@@ -1,6 +1,6 @@
 """Metadata, 0 to 13: brokers, topics and their partitions; creates a topic that is asked after, where that is allowed.
 
-By name or, from 10, by topic id (KIP-516). A topic that is created here is there when the answer comes: no second
+By name or, from 12, by topic id (KIP-516). A topic that is created here is there when the answer comes: no second
 request is needed. One that is named twice is answered once, as in Kafka.
 """
 
@@ -16,6 +16,7 @@ from headwater.protocol.schema import ZERO_UUID
 from headwater.security.acls import CLUSTER_NAME, Operation, ResourceType
 
 logger = get_logger(__name__)
+TOPIC_ID_VERSION = 12  # 10 and 11 have ids in requests, and cannot be answered by them
 MetadataTopic = MetadataResponse.MetadataResponseTopic
 
 
@@ -29,6 +30,9 @@ def handle(core: BrokerCore, request: Request) -> Steps[MetadataResponse]:
             if may_topic(core, request, Operation.DESCRIBE, known.name):
                 topics.append(described(core, known))
             yield
+    elif version < TOPIC_ID_VERSION and any(wanted.topic_id != ZERO_UUID for wanted in body.topics or ()):
+        # Not for their own answers alone: these versions have no topic without a name.
+        topics = [MetadataTopic(ErrorCode.INVALID_REQUEST, wanted.name or "") for wanted in body.topics or ()]
     else:
         may_create = core.settings.auto_create_topics_enable and (body.allow_auto_topic_creation or version < 4)
         for wanted in {(topic.name, topic.topic_id): topic for topic in body.topics or ()}.values():
