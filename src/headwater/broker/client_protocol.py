@@ -14,11 +14,13 @@ Answers go out in the order of their requests: a request that waits keeps its sl
 
 import asyncio
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from headwater.broker.backlog import SLICE_BYTES, Backlog
 from headwater.broker.cluster import Endpoint
 from headwater.broker.dispatch import UNAUTHENTICATED, Connection, dispatch
+from headwater.broker.failed_answers import failed_frame
 from headwater.broker.listeners import Listener
 from headwater.effects.buffers import Buffer
 from headwater.effects.logs import get_logger
@@ -98,7 +100,7 @@ class ClientProtocol(asyncio.BufferedProtocol):
         self.connection = Connection(
             f"/{address}", endpoint, endpoint.first_principal or UNAUTHENTICATED, answer_room=self.answer_room
         )
-        self.connection.fail = self.request_failed
+        self.connection.fail = partial(self.answer_failure, None)
         self.is_stranger = True
         self.requests = 0
         # Requests.
@@ -323,9 +325,10 @@ class ClientProtocol(asyncio.BufferedProtocol):
         self.requests += 1
         try:
             answer = dispatch(self.server.core, self.connection, frame)
-        except Exception as error:  # noqa: BLE001 - it ends the connection
-            self.request_failed(error)
-            return
+        except Exception as error:  # noqa: BLE001 - it ends the request, or the connection
+            answer = self.answer_failure(frame, error)
+            if answer is None:
+                return
         if isinstance(answer, Deferred):
             self.wait_for(answer, len(frame))
         elif answer is None:
@@ -338,7 +341,7 @@ class ClientProtocol(asyncio.BufferedProtocol):
             self.write(answer)
         if self.connection.work is not None:
             self.pause("work")
-            self.connection.work.when_done(self.work_done)
+            self.connection.work.when_done(partial(self.work_done, frame, self.slots[-1]))
         if self.is_stranger:
             self.recognize()
         if self.connection.must_close:
@@ -346,21 +349,27 @@ class ClientProtocol(asyncio.BufferedProtocol):
         if self.server.core.store.journal.waiting_bytes > JOURNAL_WAITING_BYTES_MAX:
             self.server.wait_for_journal(self)
 
-    def work_done(self, error: Exception | None) -> None:
+    def work_done(self, frame: bytearray, slot: Slot, error: Exception | None) -> None:
         """What the connection asked for is done, and its next request may be handled."""
         self.connection.work = None
-        if error is None:
-            self.server.loop.call_soon(self.resume, "work")
-        else:
-            self.request_failed(error)
+        if error is not None:
+            answer = self.answer_failure(frame, error)
+            if answer is None:
+                return
+            self.fill_slot(slot, answer)
+        self.server.loop.call_soon(self.resume, "work")
 
-    def request_failed(self, error: Exception) -> None:
+    def answer_failure(self, frame: bytearray | None, error: Exception) -> list[Buffer] | None:
+        """The answer to a request that could not be handled. Where there can be none the connection is closed."""
         if isinstance(error, ProtocolError):
             self.fail(str(error))
-            return
-        # The last line of defence: a defect of ours ends this connection, not the broker.
-        logger.error("a request from %s could not be handled", self.connection.client_host, exc_info=error)
-        self.close()
+            return None
+        # The last line of defence: a defect of ours ends this request, not the broker.
+        logger.error("a request from %s could not be handled", self.address, exc_info=error)
+        answer = failed_frame(frame) if frame is not None else None
+        if answer is None:
+            self.close()
+        return answer
 
     def recognize(self) -> None:
         """The client has shown itself: it logged in, or sent a request where that is not needed."""

@@ -100,12 +100,14 @@ class Deadlines:
         """While some wait for memory, one of those that hold it goes: the slowest sender, or whatever holds most."""
         if not self.hungry or self.hungry_since_s is None:
             return
-        hungry_s = now_s - self.hungry_since_s
+        before_s = now_s - REQUEST_PRESSURE_S
         senders = [(s, c) for c, s in self.partial.items() if c.frame is not None and "memory" not in c.pauses]
         since_s, client = min(senders, key=lambda sender: sender[0], default=(now_s, None))
-        if now_s - since_s < REQUEST_PRESSURE_S:
-            is_time = hungry_s >= (2 if senders else 1) * REQUEST_PRESSURE_S
-            client = max(self.server.clients, key=lambda client: client.request_bytes) if is_time else None
+        if since_s > before_s:
+            client = None
+            if now_s - self.hungry_since_s >= (2 if senders else 1) * REQUEST_PRESSURE_S:
+                old = (c for c in self.server.clients if self.partial.get(c, 0.0) <= before_s)
+                client = max(old, key=lambda client: client.request_bytes, default=None)
         if client is not None:
             client.fail("its requests held memory for long while others waited for it (queued.max.request.bytes)")
         self.feed_hungry()

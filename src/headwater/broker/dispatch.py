@@ -132,7 +132,7 @@ class Connection:
     repeat: Repeat | None = None
     work: Work | None = None  # what is under way; nothing else of the connection is handled until it is done
     late_work: set[Work] = field(default_factory=set)  # of requests that had to wait before
-    fail: Callable[[Exception], None] | None = None  # the shell ends the connection
+    fail: Callable[[Exception], object] | None = None  # the shell ends the connection
 
     @property
     def address(self) -> str:
@@ -281,7 +281,15 @@ def framed(
             steps = framed_in_steps(core, connection, api, version, correlation_id, message)
             begin_late(core, connection, steps, deferred)
         else:
-            deferred.complete(response_frame(api, version, correlation_id, message))
+            try:
+                buffers = response_frame(api, version, correlation_id, message)
+            except Exception as error:
+                # Others wait for what completes this answer: they are no part of its failure.
+                if connection.fail is None:
+                    raise
+                connection.fail(error)
+            else:
+                deferred.complete(buffers)
 
     answer.when_done(complete)
     return deferred
