@@ -113,3 +113,22 @@ class TestDeletedTopics:
         broker.sync()
         assert pending.is_done
         assert not broker.files.exists("data/t-0")
+
+
+def test_retention_leaves_a_log_that_cannot_be_read_and_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+    broker = Harness()
+    for name in ("broken", "other"):
+        broker.create_topic(name, retention_ms="1000", segment_bytes=str(1 << 20))
+        for _ in range(5):
+            broker.produce(name, bytes(600_000))
+    broker.restart()
+    for name in ("broken", "other"):
+        broker.core.log(broker.core.metadata.topics[name], 0)
+    broker.files.fault = lambda call, path: errno.EIO if "broken-0" in path else None
+    broker.clock.advance(10_000)
+    broker.core.apply_retention()
+    assert "data/broken-0: retention leaves it as it is" in caplog.text
+    assert broker.core.log(broker.core.metadata.topics["other"], 0).start_offset == 5
+    broker.files.fault = None
+    broker.core.apply_retention()
+    assert broker.core.log(broker.core.metadata.topics["broken"], 0).start_offset == 5

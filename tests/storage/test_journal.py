@@ -160,7 +160,7 @@ def test_a_file_that_an_earlier_life_has_left_may_have_one() -> None:
 
 def test_entries_of_an_earlier_generation_are_never_read() -> None:
     """M11: a file is written over; beyond the new entries lie those of before, whole and sound."""
-    files = written([1] * 6)
+    files = written([1] * 6, first=200)  # as long as those that come over them: where these end another begins
     journal = Journal(files, "journal", FILE_BYTES, 7)
     journal.retire_all()
     journal.close()
