@@ -1,5 +1,6 @@
 """Damage in the data directory: it is named, it is not served, and nobody's data is removed for it."""
 
+import errno
 import logging
 from collections.abc import Iterator
 
@@ -336,6 +337,17 @@ class TestOneDamagedLog:
         broker.restart()
         broker.read_all("orders")
         assert not [name for name in broker.files.list_directory("data/journal") if name.endswith(".rescued")]
+
+    @pytest.mark.parametrize("number", [errno.EACCES, errno.EISDIR, errno.EIO])
+    def test_files_that_cannot_be_opened_stop_nothing_else(self, number: int) -> None:
+        broker = self.two_topics()
+        broker.files.fault = lambda call, path: number if call == "open" and path == self.LOG else None
+        broker.core = broker.open()
+        assert [r.value for r in broker.read_all("other")] == [b"1", b"2", b"3"]
+        assert broker.produce("orders", b"x").error_code == ErrorCode.KAFKA_STORAGE_ERROR
+        broker.files.fault = None
+        broker.restart()
+        assert [r.value for r in broker.read_all("orders")] == [b"1", b"2", b"3"]
 
     def test_what_was_rescued_goes_with_its_topic(self) -> None:
         broker = self.two_topics()

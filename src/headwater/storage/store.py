@@ -15,7 +15,7 @@ from typing import cast
 
 from headwater.effects.clock import Clock
 from headwater.effects.entropy import Entropy, random_uuid
-from headwater.effects.files import Files, Lock, remove_tree, replace_file
+from headwater.effects.files import Files, Lock, SyncError, is_shortage, remove_tree, replace_file
 from headwater.effects.logs import get_logger
 from headwater.protocol.errors import ProtocolError
 from headwater.protocol.records import BatchHeader
@@ -47,6 +47,11 @@ WIDE_RIGHTS = 0o027  # a group may read, as PostgreSQL lets it
 CLEANER_LOCK = ".cleaner.lock"
 CLEANER_WAIT_MS = 10_000  # more than one step of a compaction takes on a slow disk
 DISK_FORMAT = "1"  # of the journal; segments are in Kafka's own format
+
+
+def is_of_this_log(error: BaseException) -> bool:
+    """Whether a log's own files are in the way (rights, kinds, a bad block), and not the whole disk or the system."""
+    return isinstance(error, OSError) and not isinstance(error, DamagedLogError | SyncError) and not is_shortage(error)
 
 
 class LogStore:
@@ -233,6 +238,9 @@ class LogStore:
             log.close()
             if isinstance(error, ProtocolError):
                 raise DamagedLogError(f"{path} is damaged: {error}") from error
+            # At the start that must not stop all others; later the next request tries again.
+            if self.is_recovering and is_of_this_log(error):
+                raise DamagedLogError(f"{path} cannot be opened: {error}") from error
             raise
         return log
 
