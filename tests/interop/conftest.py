@@ -1,9 +1,11 @@
 """The tools of other people that these tests run: where one cannot be had, its tests are skipped with the reason."""
 
+import hashlib
 import os
 import shutil
 import signal
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +16,9 @@ from .servers import HeadwaterServer, free_port_pair, running_server
 
 HERE = Path(__file__).parent
 KAFKA_SH = HERE / "kafka" / "kafka.sh"
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "headwater-interop"
 TOOL_TIMEOUT_S = 110
+BUILD_TIMEOUT_S = 600
 # What a Kafka and a Headwater that are compared both have.
 SAME_SETTINGS = {
     "auto.create.topics.enable": "false",
@@ -69,16 +73,28 @@ def kafka_tool() -> Callable[..., str]:
     return tool
 
 
+def jars(pom: Path, version: str = "") -> str:
+    """The class path of a pom's dependencies, which stay in the cache."""
+    need("java")
+    need("mvn")
+    key = hashlib.sha256(pom.read_bytes() + version.encode()).hexdigest()[:16]
+    target = CACHE / f"{pom.parent.name}-{version or 'jars'}-{key}"
+    if not target.exists():
+        CACHE.mkdir(parents=True, exist_ok=True)
+        made = tempfile.mkdtemp(dir=CACHE)
+        goal = ["dependency:copy-dependencies", f"-DoutputDirectory={made}", f"-Dkafka={version}"]
+        run(["mvn", "-q", "-B", "-f", pom, *goal], timeout_s=BUILD_TIMEOUT_S)
+        Path(made).rename(target)
+    return f"{target}/*"
+
+
 @pytest.fixture(scope="session")
 def clients_classpath(tmp_path_factory: pytest.TempPathFactory) -> str:
     """kafka-clients 4.4.0 with our program, compiled."""
-    need("java")
-    need("mvn")
+    clients = jars(HERE / "java" / "pom.xml")
     target = tmp_path_factory.mktemp("java")
-    goal = ["dependency:copy-dependencies", f"-DoutputDirectory={target / 'lib'}"]
-    run(["mvn", "-q", "-B", "-f", HERE / "java" / "pom.xml", *goal])
-    run(["javac", "-cp", f"{target}/lib/*", "-d", target, HERE / "java" / "AnswerCheck.java"])
-    return f"{target}:{target}/lib/*"
+    run(["javac", "-cp", clients, "-d", target, HERE / "java" / "AnswerCheck.java"])
+    return f"{target}:{clients}"
 
 
 @contextmanager

@@ -7,11 +7,9 @@ exactly once over a failure. The programs are in matrix/, each with its own lock
 Headwater with three virtual nodes too.
 """
 
-import hashlib
 import os
 import shutil
 import sys
-import tempfile
 import uuid
 from collections.abc import Iterator
 from functools import cache
@@ -19,12 +17,10 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import HERE, need, run, running_kafka, set_options
+from .conftest import BUILD_TIMEOUT_S, CACHE, HERE, jars, need, run, running_kafka, set_options
 from .servers import running_server
 
 MATRIX = HERE / "matrix"
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "headwater-interop"
-BUILD_TIMEOUT_S = 600
 # Else members of the new group protocol (KIP-848) hear of each other after five seconds.
 SETTINGS = {"group.consumer.min.heartbeat.interval.ms": "100", "group.consumer.heartbeat.interval.ms": "100"}
 
@@ -75,21 +71,6 @@ def address(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         nodes = "3" if request.param == "three-nodes" else "1"
         with running_server(directory, "--nodes", nodes, *set_options(SETTINGS)) as server:
             yield server.address
-
-
-def jars(pom: Path, version: str = "") -> str:
-    """The class path of a pom's dependencies, which stay in the cache."""
-    need("java")
-    need("mvn")
-    key = hashlib.sha256(pom.read_bytes() + version.encode()).hexdigest()[:16]
-    target = CACHE / f"{pom.parent.name}-{version or 'jars'}-{key}"
-    if not target.exists():
-        CACHE.mkdir(parents=True, exist_ok=True)
-        made = tempfile.mkdtemp(dir=CACHE)
-        goal = ["dependency:copy-dependencies", f"-DoutputDirectory={made}", f"-Dkafka={version}"]
-        run(["mvn", "-q", "-B", "-f", pom, *goal], timeout_s=BUILD_TIMEOUT_S)
-        Path(made).rename(target)
-    return f"{target}/*"
 
 
 def java(classpath: str, main: str, *arguments: str) -> str:
