@@ -223,6 +223,22 @@ def test_what_an_earlier_version_stored_is_named_and_ignored(caplog: pytest.LogC
     assert "sasl.enabled.mechanisms" not in broker.core.metadata.broker_configs[""]
 
 
+def test_nobody_removes_the_super_users_from_outside() -> None:
+    broker = Harness()
+    core = broker.core
+    core.append_metadata(core.metadata.config_records("", {"super.users": "User:admin"}, BROKER))
+    broker.sync()
+    broker.connection.principal = "User:admin"
+    broker.restart()
+    # AlterConfigs removes whatever it does not name, but not these.
+    assert replace(broker, BROKER, "", log_retention_ms="5000") == 0
+    assert replace(broker, BROKER, "") == 0
+    assert alter(broker, BROKER, "", "super.users", None, DELETE) == ErrorCode.INVALID_REQUEST
+    assert alter(broker, BROKER, "", "super.users", "User:mallory") == ErrorCode.INVALID_REQUEST
+    assert broker.core.acls is not None
+    assert broker.core.acls.super_users == {"User:admin"}
+
+
 def test_stored_values_that_contradict_this_start_are_ignored(caplog: pytest.LogCaptureFixture) -> None:
     broker = Harness()
     assert alter(broker, BROKER, "", "log.flush.interval.messages", "1") == 0

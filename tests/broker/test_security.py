@@ -211,6 +211,14 @@ def test_the_order_of_sasl_is_kept() -> None:
         ({"listeners": "A://127.0.0.1:1", "listener.security.protocol.map": "A:TELNET"}, "security protocol"),
         ({"listeners": "PLAINTEXT://127.0.0.1:1,PLAINTEXT://127.0.0.1:2"}, "name of its own"),
         ({"listeners": "PLAINTEXT://127.0.0.1:1", "advertised.listeners": "B://h:1"}, "not among listeners"),
+        (
+            {"listeners": "SSL://127.0.0.1:1", "ssl.keystore.location": "/x", "ssl.client.auth": "required "},
+            "truststore",
+        ),
+        (
+            {"listeners": "SSL://127.0.0.1:1", "ssl.keystore.type": " PEM ", "ssl.keystore.location": " /x "},
+            "TLS: /x can",
+        ),
         ({"listeners": "CONTROLLER://127.0.0.1:1"}, "one for clients"),
         ({"listeners": ""}, "must not be empty"),
         ({"sasl.enabled.mechanisms": "GSSAPI"}, "not served"),

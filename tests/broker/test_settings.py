@@ -150,6 +150,7 @@ def test_all_that_is_wrong_is_reported_at_once() -> None:
         {"super.users": "User:a,User:b"},
         {"advertised.listeners": "PLAINTEXT://0.0.0.0:1"},
         {"advertised.listeners": "PLAINTEXT://:1"},
+        {"advertised.listeners": "PLAINTEXT://[0:0::0]:1"},
     ],
 )
 def test_a_broker_in_this_process_is_as_strict(pairs: dict[str, object]) -> None:

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from headwater.broker.server import Server
 
 Made = TypeVar("Made")
-WILDCARDS = ("", "0.0.0.0", "::", "[::]")
 
 
 class ListenError(RuntimeError):
@@ -142,11 +141,11 @@ def read_listener(
 
 def check_addresses(name: str, host: str, told: tuple[str, int] | None) -> None:
     """Raises SettingsError for an address that clients could not reach, though it is what they are told."""
-    if told is None and host in WILDCARDS:
+    if told is None and is_wildcard(host):
         raise SettingsError(
             f"listener {name} on all addresses ({host or '*'}) needs --advertise HOST:PORT, which clients can reach"
         )
-    if told is not None and told[0] in WILDCARDS:
+    if told is not None and is_wildcard(told[0]):
         raise SettingsError(
             f"advertised.listeners: {name} needs an address that clients can reach, not {told[0] or 'none'}"
         )
@@ -248,6 +247,14 @@ def check_metrics_exposure(host: str, *, is_insecure: bool) -> None:
             f"--metrics on {host or 'all addresses'} would show anyone what this broker does: use an address of the "
             "loopback, or say --insecure"
         )
+
+
+def is_wildcard(host: str) -> bool:
+    """Whether it stands for all addresses of the machine."""
+    try:
+        return not host or ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        return False
 
 
 def is_loopback(host: str) -> bool:

@@ -125,7 +125,7 @@ class Settings:
             if key in own_defaults():
                 value = setting_definition(key).parse(text)
                 values[key.replace(".", "_")] = ",".join(value) if isinstance(value, list) else value
-        return cls(**values, given=dict(pairs))
+        return cls(**values, given={key: text.strip() for key, text in pairs.items()})
 
     def sasl_mechanisms(self, listener: str = "") -> list[str]:
         """The mechanisms of a listener: its own, or those of all."""

@@ -65,6 +65,7 @@ class TlsFiles:
     def new_context(self) -> ssl.SSLContext:
         """A context of the files as they are now. Raises TlsError."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.options |= ssl.OP_NO_RENEGOTIATION
         restrict(context, self.versions, self.suites)
         context.verify_mode = CLIENT_AUTH[self.client_auth]
         try:

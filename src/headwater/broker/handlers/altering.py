@@ -98,13 +98,14 @@ def value_of(name: str, value: str | None) -> str:
 
 
 def present(core: BrokerCore, kind: int, name: str) -> dict[str, str]:
-    """The resource's own configurations."""
+    """The resource's own configurations that clients may change: not the super users, which `user create` stores there."""
     match kind:
         case 2:
             topic = core.metadata.topics.get(name)
             return topic.configs if topic is not None else {}
         case 4:
-            return core.metadata.broker_configs.get(name, {})
+            stored = core.metadata.broker_configs.get(name, {})
+            return {key: text for key, text in stored.items() if key != dynamic_configs.SUPER_USERS}
         case 32:
             return core.metadata.group_configs.get(name, {})
         case _:
