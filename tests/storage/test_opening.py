@@ -65,6 +65,28 @@ def lose_points(broker: Harness) -> None:
             broker.files.remove(f"data/{name}")
 
 
+def empty(suffix: str) -> Callable[[Harness], None]:
+    def damage(broker: Harness) -> None:
+        for name in broker.files.list_directory("data/t-0"):
+            if name.endswith(suffix):
+                broker.files.open(f"data/t-0/{name}").truncate(0)
+
+    return damage
+
+
+@pytest.mark.parametrize("suffix", [".snapshot", ".sums"])
+def test_what_a_power_cut_has_emptied_is_read_before_anyone_is_served(suffix: str) -> None:
+    broker = written()
+    broker.core.store.abandon()
+    empty(suffix)(broker)
+    broker.core = broker.open()
+    reads = count_reads(broker)
+    first_use(broker)
+    log = broker.core.log(broker.core.metadata.topics["t"], 0)
+    log.load_indexes()
+    assert len(reads) <= 2 * len(log.segments)
+
+
 @pytest.mark.parametrize(
     "damage", [remove(".snapshot"), remove(".index"), remove(".timeindex"), remove(".sums"), lose_points]
 )

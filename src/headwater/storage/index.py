@@ -16,7 +16,6 @@ import sys
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
-from itertools import pairwise
 
 from crc32c import crc32c
 
@@ -78,25 +77,13 @@ class OffsetIndex:
             words.byteswap()
         return words.tobytes()
 
-    def load(self, content: bytes, log_size: int) -> bool:
-        """Takes a file's entries; False, and nothing taken, when they cannot be a sound index of this log."""
-        words = array("I")
-        if len(content) % OFFSET_ENTRY_BYTES:
-            return False
-        words.frombytes(content)
+    def load(self, content: bytes) -> None:
+        """Loads the entries of a file that the segment's sums vouch for."""
+        words = array("I", content)
         if LITTLE_ENDIAN:
             words.byteswap()
-        offsets, positions = words[0::2], words[1::2]
-        # A sound index rises strictly; sorting an array that is in order already is one pass in C.
-        for column in (offsets, positions):
-            values = column.tolist()
-            if values != sorted(set(values)):
-                return False
-        if positions and positions[-1] >= log_size:
-            return False
-        self.offsets, self.positions = offsets, positions
-        self.entries_written, self.crc = len(offsets), crc32c(content)
-        return True
+        self.offsets, self.positions = words[0::2], words[1::2]
+        self.entries_written, self.crc = len(self.offsets), crc32c(content)
 
 
 class TimeIndex:
@@ -140,18 +127,15 @@ class TimeIndex:
         entries = zip(self.timestamps[start:end], self.offsets[start:end], strict=True)
         return b"".join(TIME_ENTRY.pack(*entry) for entry in entries)
 
-    def load(self, content: bytes, next_relative_offset: int) -> bool:
-        if len(content) % TIME_ENTRY.size:
-            return False
-        entries = list(TIME_ENTRY.iter_unpack(content))
-        if any(a[0] >= b[0] or a[1] >= b[1] for a, b in pairwise(entries)):
-            return False
-        if entries and not 0 <= entries[-1][1] < next_relative_offset:
-            return False
-        self.timestamps = array("q", [timestamp for timestamp, _ in entries])
-        self.offsets = array("I", [offset for _, offset in entries])
-        self.entries_written, self.crc = len(entries), crc32c(content)
-        return True
+    def load(self, content: bytes) -> None:
+        """Loads the entries of a file that the segment's sums vouch for, all at once: 2 million are a moment."""
+        words = array("I", content)  # of each entry the timestamp's upper half, its lower half, the offset
+        if LITTLE_ENDIAN:
+            words.byteswap()
+        halves = array("I", bytes(len(content) // 3 * 2))
+        halves[0::2], halves[1::2] = (words[1::3], words[0::3]) if LITTLE_ENDIAN else (words[0::3], words[1::3])
+        self.timestamps, self.offsets = array("q", halves.tobytes()), words[2::3]
+        self.entries_written, self.crc = len(self.offsets), crc32c(content)
 
 
 class TransactionIndex:

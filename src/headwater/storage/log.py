@@ -18,6 +18,7 @@ from headwater.effects.buffers import Buffer
 from headwater.effects.files import Files, replace_file, write_file
 from headwater.effects.logs import get_logger
 from headwater.effects.work import at_once
+from headwater.protocol.errors import ProtocolError
 from headwater.protocol.records import (
     BatchHeader,
     marker_of,
@@ -376,7 +377,11 @@ class Log:
                 continue
             if not header.records_count:
                 continue
-            is_commit, coordinator_epoch = marker_of(header, segment.read_batch(header, position))
+            try:
+                is_commit, coordinator_epoch = marker_of(header, segment.read_batch(header, position))
+            except ProtocolError:
+                segment.damaged_at(position)
+                continue
             aborted = None if is_commit else states.aborts(header.producer_id, header.base_offset)
             if aborted is not None:
                 self.note_aborted(segment, aborted)

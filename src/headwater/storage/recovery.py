@@ -18,13 +18,13 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
-from headwater.effects.files import read_file
+from headwater.effects.files import Files, read_file
 from headwater.effects.logs import get_logger
 from headwater.protocol.errors import ProtocolError
 from headwater.storage.checkpoints import read_lines
 from headwater.storage.producers import ProducerStates
 from headwater.storage.segment import SEGMENT_SUFFIXES, Segment, segment_name
-from headwater.storage.sums import SUMS_SUFFIX
+from headwater.storage.sums import SUMS_SUFFIX, read_sums
 from headwater.storage.swaps import finish_swaps
 
 if TYPE_CHECKING:
@@ -58,13 +58,26 @@ def offsets_of(directory: str, names: Iterable[str], suffix: str) -> list[int]:
     return sorted(offsets)
 
 
-def loads_quickly(names: list[str], recovery_point: int | None) -> bool:
-    """Whether a log with these files can be used without reading its segments: nothing else tells what is in them."""
+def loads_quickly(files: Files, directory: str, recovery_point: int | None, *, was_clean: bool) -> bool:
+    """Whether a log can be used without reading its segments. Raises OSError.
+
+    After a clean stop the files that tell what is in them only have to be there. After a power cut they may be empty, and
+    indexes of sealed segments, which a checkpoint syncs, may not.
+    """
+    names = files.list_directory(directory)
     segments = [name.removesuffix(".log") for name in names if name.endswith(".log")]
     aids = {name + suffix for name in segments for suffix in (".index", ".timeindex", SUMS_SUFFIX)}
     if not segments:
         return True
-    return recovery_point is not None and aids.issubset(names) and f"{segment_name(recovery_point)}.snapshot" in names
+    if recovery_point is None or not aids.issubset(names) or f"{segment_name(recovery_point)}.snapshot" not in names:
+        return False
+    if was_clean:
+        return True
+    try:
+        ProducerStates.from_snapshot(read_file(files, f"{directory}/{segment_name(recovery_point)}.snapshot"))
+    except ProtocolError:
+        return False
+    return all(read_sums(files, f"{directory}/{name}") is not None for name in segments)
 
 
 class LogRecovery:
@@ -298,4 +311,7 @@ class LogRecovery:
         for header, segment, position in log.batches_from(offset):
             if header.producer_id >= 0:
                 batch = segment.read_batch(header, position) if header.is_control else b""
-                log.note_recovered(header, segment, batch)
+                try:
+                    log.note_recovered(header, segment, batch)
+                except ProtocolError:  # a marker: its transaction is ended as one that hangs
+                    segment.damaged_at(position)

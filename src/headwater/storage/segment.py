@@ -326,15 +326,15 @@ class Segment:
         if crc32c(content) != sums.index_crc or crc32c(times) != sums.time_crc:
             return False
         index, time_index = OffsetIndex(), TimeIndex()
-        if not index.load(content, size) or not time_index.load(times, RELATIVE_OFFSET_MAX):
-            return False
+        index.load(content)
+        time_index.load(times)
         if len(index.offsets) and not self.entry_is_true(index.offsets[-1], index.positions[-1]):
             return False  # of another log than the one that they lie beside
         self.index, self.time_index = index, time_index
         self.size, self.end_offset = sums.size, sums.end_offset
         self.max_timestamp, self.max_timestamp_offset = sums.max_timestamp, sums.max_timestamp_offset
         if size >= HEADER_BYTES:
-            self.first_timestamp = read_header(self.file.read(HEADER_BYTES, 0)).max_timestamp
+            self.first_timestamp = self.header_at(0, b"", 0)[0].max_timestamp
         return True
 
     def recover(self, checked_below: int, interval: int) -> Iterator[BatchHeader]:

@@ -248,12 +248,12 @@ class LogStore:
         """Opens, before anyone is served, the logs of which much has to be read: later all others would wait for it."""
         for topic, topic_id, partition, config in partitions:
             key = topic_id, partition
-            if (topic, partition) not in self.directories or key in self.logs or key in self.damaged:
+            if (topic, partition) not in self.directories or key in self.damaged:
                 continue
             point = self.recovery_points.get(key, 0 if self.points_are_known else None)
             try:
-                names = self.files.list_directory(self.directories.path(topic, partition))
-                if not loads_quickly(names, point):
+                path = self.directories.path(topic, partition)
+                if not loads_quickly(self.files, path, point, was_clean=self.was_clean):
                     self.open_log(topic, topic_id, partition, config).load_indexes()
             except DamagedLogError:  # it was named when it was found
                 continue
