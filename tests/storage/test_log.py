@@ -7,6 +7,7 @@ import pytest
 from headwater.effects.clock import ManualClock
 from headwater.effects.entropy import SeededEntropy
 from headwater.effects.memory_files import MemoryFiles
+from headwater.effects.work import at_once
 from headwater.protocol.records import Record, batches, build_batch, read_header, records
 from headwater.storage.config import LogConfig
 from headwater.storage.errors import DirectoryInUseError, FormatError, OffsetOutOfRangeError
@@ -154,7 +155,7 @@ def test_retention_by_size_and_time() -> None:
     store = filled(config=LogConfig(segment_bytes=2000, index_interval_bytes=200, retention_bytes=5000))
     before = len(store.log.segments)
     store.store.checkpoint()
-    store.store.apply_retention()
+    at_once(store.store.apply_retention())
     assert 1 < len(store.log.segments) < before
     assert store.log.size_bytes >= 5000
     assert store.offsets()[-1] == 119
@@ -162,7 +163,7 @@ def test_retention_by_size_and_time() -> None:
     store.log.config = store.config
     store.clock.advance(60_000)
     store.store.checkpoint()
-    store.store.apply_retention()
+    at_once(store.store.apply_retention())
     assert store.log.start_offset == store.log.end_offset == 120
     assert store.offsets() == []
     store.reopen(clean=False)

@@ -7,6 +7,7 @@ import pytest
 
 from headwater.effects.files import read_file
 from headwater.effects.memory_files import Inode, MemoryFiles
+from headwater.effects.work import at_once
 from headwater.protocol.records import BatchHeader, batches
 from headwater.storage.checkpoints import RECOVERY_POINTS, write_offsets
 from headwater.storage.config import LogConfig
@@ -157,7 +158,7 @@ def test_retention_stops_at_a_damaged_segment() -> None:
     store.files.open(path).truncate(100)
     store.open()
     store.clock.advance(DAY_MS)
-    store.store.apply_retention()
+    at_once(store.store.apply_retention())
     assert store.log.start_offset == base
     assert store.files.exists(path)
 
@@ -381,7 +382,7 @@ def test_retention_does_not_think_a_segment_older_than_it_is() -> None:
     file.truncate(24)
     store.open()
     store.clock.advance(DAY_MS)
-    store.store.apply_retention()
+    at_once(store.store.apply_retention())
     assert store.log.start_offset == 0
 
 
@@ -572,5 +573,5 @@ def test_damage_that_was_given_up_holds_nothing_back() -> None:
     assert store.log.damages == []
     assert readable(store.log) == list(range(following, 120))
     store.clock.advance(11 * DAY_MS)
-    store.store.apply_retention()
+    at_once(store.store.apply_retention())
     assert store.log.start_offset == 120

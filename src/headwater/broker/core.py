@@ -62,6 +62,11 @@ def run_here(function: Callable[[], Any], done: Callable[[Any], None]) -> None:
     done(function())
 
 
+def retention_ended(error: Exception | None) -> None:
+    if error is not None:
+        logger.error("retention: %s", error)
+
+
 class BrokerCore:
     """See the module's text. A new core has its state back from disk and is ready for requests."""
 
@@ -86,6 +91,7 @@ class BrokerCore:
             self.cluster.advertise(PLAINTEXT, node_id, host, port)
         self.timers = Timers(clock)
         self.work = WorkQueue(clock, self.timers)
+        self.retention: Work | None = None
         self.statistics = Statistics()
         self.durable_waits: deque[tuple[int, Callable[[], None]]] = deque()
         self.synced_group = 0  # the journal's last group that is on disk
@@ -430,12 +436,22 @@ class BrokerCore:
         self.timers.call_later(interval_ms, run)
 
     def apply_retention(self) -> None:
+        """Begins a pass over all logs, in slices, unless the one before is still under way. Raises OSError."""
+        if self.retention is None or self.retention.is_done:
+            begun = self.work.begin(self.retention_steps())
+            if isinstance(begun, Work):
+                self.retention = begun
+                begun.when_done(retention_ended)
+
+    def retention_steps(self) -> Steps[None]:
         for topic in list(self.metadata.topics.values()):
             for partition in range(topic.partitions):
-                if (topic.name, partition) in self.store.directories:
-                    with contextlib.suppress(DamagedLogError):  # it was named when it was found
+                is_there = self.metadata.by_id.get(topic.topic_id) is topic  # it may have been deleted meanwhile
+                if is_there and (topic.name, partition) in self.store.directories:
+                    with contextlib.suppress(OSError):  # it was named when it was found
                         self.log(topic, partition)
-        removed = self.store.apply_retention()
+                yield
+        removed = yield from self.store.apply_retention()
         if removed:
             logger.info("retention removed %d segments", removed)
 

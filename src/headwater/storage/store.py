@@ -17,6 +17,7 @@ from headwater.effects.clock import Clock
 from headwater.effects.entropy import Entropy, random_uuid
 from headwater.effects.files import Files, Lock, SyncError, is_shortage, remove_tree, replace_file
 from headwater.effects.logs import get_logger
+from headwater.effects.work import Steps
 from headwater.protocol.errors import ProtocolError
 from headwater.protocol.records import BatchHeader
 from headwater.storage.checkpoint import Checkpoint
@@ -485,21 +486,21 @@ class LogStore:
             logger.error("%s: segments below the log start offset stay for now: %s", log.directory, error)
             return 0
 
-    def apply_retention(self) -> int:
-        """Removes what the logs' configurations let go; returns the number of segments.
+    def apply_retention(self) -> Steps[int]:
+        """Removes what the logs' configurations let go, in steps; returns the number of segments.
 
         A log that cannot be read keeps what it has, and does not keep others from theirs.
         """
         now_ms = self.clock.wall_ms()
-        starts = {}
-        for log in self.logs.values():
+        found = {}
+        for log in list(self.logs.values()):
             try:
-                offset = log.expired_offset(now_ms)
+                found[log] = log.expired_offset(now_ms)
             except (OSError, ProtocolError) as error:
                 logger.error("%s: retention leaves it as it is: %s", log.directory, error)
-                continue
-            if offset > log.start_offset:
-                starts[log] = offset
+            yield
+        in_use = set(self.logs.values())  # some may have been deleted meanwhile
+        starts = {log: offset for log, offset in found.items() if log in in_use and offset > log.start_offset}
         return self.advance_start(starts) if starts else 0
 
     # -- the end
