@@ -4,13 +4,18 @@ from typing import Any
 
 import pytest
 
+from headwater.broker import fetching
 from headwater.protocol.apis import ApiKey
 from headwater.protocol.error_codes import ErrorCode
+from headwater.protocol.messages.consumer_group_heartbeat import ConsumerGroupHeartbeatRequest
 from headwater.protocol.messages.create_acls import CreateAclsRequest
 from headwater.protocol.messages.create_topics import CreateTopicsRequest
+from headwater.protocol.messages.fetch import FetchRequest
+from headwater.protocol.messages.join_group import JoinGroupRequest
 from headwater.protocol.messages.list_transactions import ListTransactionsRequest
 from headwater.protocol.messages.metadata import MetadataRequest
 from headwater.protocol.messages.produce import ProduceRequest
+from headwater.protocol.messages.sync_group import SyncGroupRequest
 from headwater.protocol.records import TRANSACTIONAL, Record, build_batch
 from headwater.security.acls import Operation, PatternType, Permission, ResourceType
 from tests.broker.harness import Harness
@@ -178,3 +183,75 @@ def test_a_pattern_takes_linear_time_and_sees_only_what_its_client_may_see() -> 
 def test_what_is_no_pattern_of_re2_is_refused(pattern: str) -> None:
     answer = Harness().call(ApiKey.LIST_TRANSACTIONS, 2, ListTransactionsRequest(transactional_id_pattern=pattern))
     assert answer.error_code == ErrorCode.INVALID_REGULAR_EXPRESSION
+
+
+# -- what clients leave behind
+
+
+def join(broker: Harness, metadata: bytes, group: str = "g", protocols: int = 1) -> int:
+    request = JoinGroupRequest(
+        group,
+        30_000,
+        30_000,
+        protocol_type="consumer",
+        protocols=[JoinGroupRequest.JoinGroupRequestProtocol(f"p{n}", metadata) for n in range(protocols)],
+    )
+    pending = broker.send(ApiKey.JOIN_GROUP, 3, request)
+    return int(pending.message.error_code) if pending.is_done else 0
+
+
+def test_what_members_say_of_themselves_is_bounded() -> None:
+    broker = Harness()
+    assert join(broker, bytes((1 << 20) + 1)) == ErrorCode.GROUP_MAX_SIZE_REACHED
+    assert join(broker, b"", protocols=101) == ErrorCode.GROUP_MAX_SIZE_REACHED
+    assert broker.core.groups.group_ids() == []  # and nothing is left of it
+    errors = [join(broker, bytes(1 << 19)) for _ in range(140)]
+    assert errors[:100] == [0] * 100
+    assert errors[-1] == ErrorCode.GROUP_MAX_SIZE_REACHED
+
+
+def test_an_assignment_that_is_too_large_for_a_record_is_not_kept() -> None:
+    broker = Harness()
+    joined = broker.send(
+        ApiKey.JOIN_GROUP,
+        3,
+        JoinGroupRequest(
+            "g",
+            30_000,
+            30_000,
+            protocol_type="consumer",
+            protocols=[JoinGroupRequest.JoinGroupRequestProtocol("range", b"")],
+        ),
+    ).message
+    assignment = SyncGroupRequest.SyncGroupRequestAssignment(joined.member_id, bytes(2 << 20))
+    sync = SyncGroupRequest("g", joined.generation_id, joined.member_id, assignments=[assignment])
+    assert broker.call(ApiKey.SYNC_GROUP, 3, sync).error_code == ErrorCode.UNKNOWN_SERVER_ERROR
+
+
+def test_a_subscription_is_bounded() -> None:
+    broker = Harness()
+    names = [f"{n:032000}" for n in range(40)]
+    beat = ConsumerGroupHeartbeatRequest("g", "m", 0, None, None, 10_000, names, None, None, [])
+    answer = broker.call(ApiKey.CONSUMER_GROUP_HEARTBEAT, 1, beat)
+    assert answer.error_code == ErrorCode.INVALID_REQUEST
+    assert broker.core.groups.group_ids() == []
+
+
+def test_fetch_sessions_remember_a_bounded_number_of_partitions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetching, "ALL_PARTITIONS_MAX", 10)
+    broker = Harness()
+    broker.create_topic("t", 20)
+
+    def fetch(count: int, session_id: int = 0, epoch: int = 0) -> int:
+        partitions = [FetchRequest.FetchPartition(n, partition_max_bytes=1000) for n in range(count)]
+        topics = [FetchRequest.FetchTopic(topic="t", partitions=partitions)]
+        body = FetchRequest(max_wait_ms=0, max_bytes=1000, session_id=session_id, session_epoch=epoch, topics=topics)
+        return int(broker.call(ApiKey.FETCH, 12, body).session_id)
+
+    sessions = broker.core.sessions
+    first = fetch(6)
+    assert (first != 0, fetch(6)) == (True, 0)  # the second names its partitions each time
+    assert fetch(20, first, 1) == first
+    assert (sessions.partitions, len(sessions.sessions[first].targets)) == (10, 10)
+    assert fetch(1, first, -1) == 0  # closed
+    assert sessions.partitions == 0

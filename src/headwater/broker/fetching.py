@@ -26,6 +26,7 @@ SESSIONLESS_EPOCH = -1
 INITIAL_EPOCH = 0
 EVICTION_MS = 120_000
 SESSION_PARTITIONS_MAX = 100_000
+ALL_PARTITIONS_MAX = 1_000_000  # of all sessions: some 200 MiB
 
 PartitionKey: TypeAlias = tuple[bytes, str, int]  # topic id (or zero), topic name (or ""), partition
 
@@ -65,6 +66,7 @@ class FetchSessions:
         self.entropy = entropy
         self.slots = slots
         self.sessions: OrderedDict[int, FetchSession] = OrderedDict()
+        self.partitions = 0  # of all sessions
 
     def create(self, targets: "OrderedDict[PartitionKey, FetchTarget]") -> FetchSession | None:
         """A new session, or None when there is no room."""
@@ -73,13 +75,14 @@ class FetchSessions:
             oldest = next(iter(self.sessions.values()), None)
             if oldest is None or now - oldest.used_ms < EVICTION_MS:
                 return None
-            del self.sessions[oldest.session_id]
-        if len(targets) > SESSION_PARTITIONS_MAX:
-            return None
+            self.close(oldest.session_id)
+        if len(targets) > SESSION_PARTITIONS_MAX or self.partitions + len(targets) > ALL_PARTITIONS_MAX:
+            return None  # the client then names its partitions each time
         session_id = 0
         while session_id == 0 or session_id in self.sessions:
             session_id = int.from_bytes(self.entropy.bytes(4), "big") & 0x7FFFFFFF
         session = self.sessions[session_id] = FetchSession(session_id, 1, now, targets)
+        self.partitions += len(targets)
         return session
 
     def resume(self, session_id: int, epoch: int) -> tuple[FetchSession | None, ErrorCode]:
@@ -94,8 +97,16 @@ class FetchSessions:
         self.sessions.move_to_end(session_id)
         return session, ErrorCode.NONE
 
+    def update(self, session: FetchSession, request: FetchRequest) -> None:
+        """Takes what an incremental fetch adds, changes and forgets."""
+        before = len(session.targets)
+        update_session(session, request, before + ALL_PARTITIONS_MAX - self.partitions)
+        self.partitions += len(session.targets) - before
+
     def close(self, session_id: int) -> None:
-        self.sessions.pop(session_id, None)
+        session = self.sessions.pop(session_id, None)
+        if session is not None:
+            self.partitions -= len(session.targets)
 
 
 def requested_targets(request: FetchRequest) -> Iterable[tuple[PartitionKey, FetchTarget]]:
@@ -113,12 +124,12 @@ def requested_targets(request: FetchRequest) -> Iterable[tuple[PartitionKey, Fet
             yield (topic.topic_id, topic.topic, p.partition), target
 
 
-def update_session(session: FetchSession, request: FetchRequest) -> None:
-    """Takes what an incremental fetch adds, changes and forgets."""
+def update_session(session: FetchSession, request: FetchRequest, partitions_max: int) -> None:
+    partitions_max = min(partitions_max, SESSION_PARTITIONS_MAX)
     for key, target in requested_targets(request):
         known = session.targets.get(key)
         if known is None:
-            if len(session.targets) < SESSION_PARTITIONS_MAX:
+            if len(session.targets) < partitions_max:
                 session.targets[key] = target
             continue
         known.fetch_offset, known.max_bytes = target.fetch_offset, target.max_bytes

@@ -228,6 +228,10 @@ class StateTopics:
         try:
             topic = self.offsets_topic()
             log = self.core.log(topic, partition_for(group_id, topic.partitions))
+            if any(len(value or b"") > log.config.max_message_bytes for _, value in changes):
+                logger.error("group %s: its state is larger than max.message.bytes of %s", group_id, OFFSETS_TOPIC)
+                then(ErrorCode.UNKNOWN_SERVER_ERROR)  # as in Kafka
+                return
             group = self.append(log, self.stamped(changes))
         except (OSError, MetadataError) as error:
             logger.error("group %s: cannot write to %s: %s", group_id, OFFSETS_TOPIC, error)

@@ -14,6 +14,8 @@ from headwater.coordinators.consumer_group import (
 from headwater.coordinators.patterns import PatternError, client_pattern
 from headwater.protocol.error_codes import ErrorCode
 
+SUBSCRIPTION_CHARACTERS_MAX = 1 << 20  # a record of it in Kafka has a megabyte at most
+
 
 class GroupError(Exception):
     """What cannot be done, as the code and message for the client."""
@@ -82,6 +84,8 @@ def check(request: Heartbeat, assignors: tuple[str, ...]) -> None:
         problem = "InstanceId can't be empty."
     elif request.rack_id is not None and not request.rack_id.strip():
         problem = "RackId can't be empty."
+    elif request.topics is not None and sum(map(len, request.topics)) > SUBSCRIPTION_CHARACTERS_MAX:
+        problem = f"SubscribedTopicNames has more than {SUBSCRIPTION_CHARACTERS_MAX} characters."
     elif request.epoch == JOIN_EPOCH:
         problem = join_problem(request)
     elif request.epoch == LEAVE_STATIC_EPOCH and request.instance_id is None:

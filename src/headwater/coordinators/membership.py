@@ -34,6 +34,29 @@ class GroupLimits:
     size_max: int = 2**31 - 1
 
 
+# What members say of themselves is kept, and told to the leader. A record of it in Kafka has a megabyte at most.
+MEMBER_BYTES_MAX = 1 << 20
+SMALL_MEMBER_BYTES = 64 << 10
+PROTOCOLS_MAX = 100  # clients have one or two, and three while they are upgraded
+GROUP_BYTES_MAX = 64 << 20
+
+
+def protocol_bytes(protocols: Iterable[tuple[str, bytes]]) -> int:
+    return sum(len(name) + len(metadata) for name, metadata in protocols)
+
+
+def has_room(group: Group | None, request: "JoinRequest") -> bool:
+    """Whether the group can keep what the member says of itself; only what is large is added up."""
+    if len(request.protocols) > PROTOCOLS_MAX:
+        return False
+    size = protocol_bytes(request.protocols)
+    if size <= SMALL_MEMBER_BYTES:
+        return True
+    others = group.members.values() if group is not None else ()
+    kept = sum(protocol_bytes(m.protocols) for m in others if m.member_id != request.member_id)
+    return size <= MEMBER_BYTES_MAX and kept + size <= GROUP_BYTES_MAX
+
+
 class JoinRequest(NamedTuple):
     """What a member asks for. `may_need_member_id`: it understands MEMBER_ID_REQUIRED (KIP-394)."""
 
@@ -103,6 +126,8 @@ class Membership:
         if not limits.session_timeout_ms_min <= request.session_timeout_ms <= limits.session_timeout_ms_max:
             return JoinAnswer(ErrorCode.INVALID_SESSION_TIMEOUT, request.member_id)
         group = self.groups.get(request.group_id)
+        if not has_room(group, request):
+            return JoinAnswer(ErrorCode.GROUP_MAX_SIZE_REACHED, request.member_id)
         if group is None:
             if request.member_id:
                 return JoinAnswer(ErrorCode.UNKNOWN_MEMBER_ID, request.member_id)

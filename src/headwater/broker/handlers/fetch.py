@@ -23,7 +23,6 @@ from headwater.broker.fetching import (
     grouped_response,
     has_news,
     requested_targets,
-    update_session,
 )
 from headwater.broker.visibility import WAIT_MS_MAX, answer_when_visible
 from headwater.effects.waits import Deferred
@@ -45,7 +44,7 @@ def handle(core: BrokerCore, request: Request) -> FetchResponse | Deferred | Ste
         session, error = core.sessions.resume(body.session_id, body.session_epoch)
         if session is None:
             return FetchResponse(error_code=error)
-        update_session(session, body)
+        core.sessions.update(session, body)
         targets = session.targets
     else:
         if body.session_id:

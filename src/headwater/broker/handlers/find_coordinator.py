@@ -10,6 +10,7 @@ from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
 from headwater.broker.metadata import MetadataError
 from headwater.coordinators.groups import partition_for
+from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.find_coordinator import FindCoordinatorRequest, FindCoordinatorResponse
 from headwater.security.acls import Operation
@@ -18,12 +19,14 @@ GROUP, TRANSACTION = 0, 1
 Coordinator = FindCoordinatorResponse.Coordinator
 
 
-def handle(core: BrokerCore, request: Request) -> FindCoordinatorResponse:
+def handle(core: BrokerCore, request: Request) -> Steps[FindCoordinatorResponse]:
     body: FindCoordinatorRequest = request.body
     if request.api_version >= 4:
-        return FindCoordinatorResponse(
-            coordinators=[find(core, request, body.key_type, key) for key in body.coordinator_keys]
-        )
+        response = FindCoordinatorResponse()
+        for key in body.coordinator_keys:
+            response.coordinators.append(find(core, request, body.key_type, key))
+            yield
+        return response
     found = find(core, request, body.key_type, body.key)
     return FindCoordinatorResponse(
         error_code=found.error_code,
