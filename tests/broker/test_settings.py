@@ -8,7 +8,7 @@ import pytest
 
 import headwater as hw
 from headwater.broker import configs
-from headwater.broker.definitions import ConfigError, definitions
+from headwater.broker.definitions import ConfigError, ConfigType, definitions
 from headwater.broker.listeners import read_configuration
 from headwater.broker.setting_classes import REFUSED, WITHOUT_EFFECT, SettingClass, classes_of
 from headwater.broker.settings import Settings, SettingsError, environment_pairs, is_secret, own_defaults, problems
@@ -186,6 +186,17 @@ def test_what_says_only_what_is_so_is_never_refused() -> None:
 def test_the_smallest_unit_of_retention_counts(given: dict[str, str], expected: str) -> None:
     layers = ((given, configs.ConfigSource.STATIC_BROKER),)
     assert configs.effective("retention.ms", {}, layers).value == expected
+
+
+@pytest.mark.parametrize("key", ["zookeeper.connect", "inter.broker.protocol.version", "log.message.format.version"])
+def test_what_kafka_4_has_no_more_is_named_as_such(key: str) -> None:
+    assert "Kafka 4 has it no more" in problems({key: "x"})[key]
+
+
+@pytest.mark.parametrize("name", [key for refusal in REFUSED for key in refusal.keys if not key.endswith(".")])
+def test_a_refused_setting_without_a_value_is_fine(name: str) -> None:
+    if definitions("broker")[name].type in (ConfigType.STRING, ConfigType.CLASS, ConfigType.PASSWORD):
+        assert problems({name: " "}) == {}
 
 
 def test_older_names_count() -> None:

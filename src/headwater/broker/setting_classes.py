@@ -308,7 +308,7 @@ def reason_without_effect(key: str) -> str | None:
 def refusal(key: str, text: str, definition: Definition) -> str | None:
     """Why a valid value is refused; None where it is not, or asks for what is so anyway."""
     found = next((each for each in REFUSED if matches(key, each.keys)), None)
-    if found is None or definition.is_default(text) or found.allows(text):
+    if found is None or not text.strip() or definition.is_default(text) or found.allows(text):
         return None
     return found.reason
 

@@ -179,6 +179,20 @@ LOWEST = {
     "log.roll.ms": 1,
     "log.roll.jitter.ms": 0,
 }
+# Keys, or their beginnings, of Kafka before 4.0, which has neither ZooKeeper nor older formats and protocols.
+REMOVED = (
+    "zookeeper.",
+    "broker.id.generation.enable",
+    "control.plane.listener.name",
+    "delegation.token.master.key",
+    "inter.broker.protocol.version",
+    "log.message.downconversion.enable",
+    "log.message.format.version",
+    "log.message.timestamp.difference.max.ms",
+    "offsets.commit.required.acks",
+    "password.encoder.",
+    "reserved.broker.max.id",
+)
 SECRET_ENDINGS = ("password", "secret", "passphrase", "jaas.config")
 
 
@@ -247,6 +261,8 @@ def check_setting(key: str, text: str) -> None:
         if listener and rest in broker_keys():
             reason = refusal(rest, text, setting_definition(rest))
             raise SettingsError(f"{key}: {reason or f'it cannot be set for one mechanism ({mechanism}) here'}")
+        if own.startswith(REMOVED):
+            raise SettingsError(f"{shown(key)}: Kafka 4 has it no more; leave it out")
         near = difflib.get_close_matches(key, broker_keys(), 1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise SettingsError(f"unknown setting {shown(key)}{hint}")
