@@ -42,6 +42,7 @@ class Cluster:
 
     def __init__(self, node_id: int, count: int = 1, rack: str | None = None) -> None:
         self.node_ids = [node_id + n for n in range(count)]
+        self.is_single = count == 1
         self.rack = rack
         self.addresses: dict[tuple[str, int], tuple[str, int]] = {}
 

@@ -233,10 +233,25 @@ class BrokerCore:
             self.topic_log_configs[topic.topic_id] = config
         return config
 
-    def find_log(self, topic: Topic | None, partition: int, leader_epoch: int = -1) -> tuple[Log | None, ErrorCode]:
-        """The log of a partition, or why a client cannot have it; an epoch of -1 is not checked (KIP-320)."""
+    def find_log(
+        self,
+        topic: Topic | None,
+        partition: int,
+        leader_epoch: int = -1,
+        *,
+        connection: "Connection | None" = None,
+        from_follower: bool = False,
+    ) -> tuple[Log | None, ErrorCode]:
+        """The log of a partition, or why a client cannot have it; an epoch of -1 is not checked (KIP-320).
+
+        With a connection its node must lead the partition, or have it as a follower where that is enough.
+        """
         if topic is None or not 0 <= partition < topic.partitions:
             return None, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+        if connection is not None and not self.cluster.is_single:
+            replicas = self.metadata.replicas(topic, partition)
+            if self.node_id(connection) not in (replicas if from_follower else replicas[:1]):
+                return None, ErrorCode.NOT_LEADER_OR_FOLLOWER
         try:
             log = self.log(topic, partition)
         except OSError:
@@ -372,6 +387,18 @@ class BrokerCore:
             self.state_topics.transactions_topic()
             return
         self.create_topic(name, self.settings.num_partitions, {})
+
+    def reassign(self, name: str, partition: int, replicas: list[int]) -> int:
+        """Gives a partition of a topic other nodes; returns the journal's group. Raises OSError."""
+        changes = self.metadata.reassign(self.metadata.topics[name], partition, replicas)
+        if not changes:
+            return 0
+        group = self.append_metadata(changes)
+        log = self.open_log(name, partition)
+        if log is not None:  # a fetch that waits at the old leader learns of the new one
+            for wait in list(self.fetch_waits.get(log, ())):
+                wait.finish()
+        return group
 
     def delete_topic(self, topic: Topic) -> int:
         """Deletes a topic and its data; returns the journal's group. Raises OSError."""

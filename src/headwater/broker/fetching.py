@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
+from headwater.broker.metadata import Topic
 from headwater.effects.clock import Clock
 from headwater.effects.entropy import Entropy
 from headwater.effects.waits import Deferred
@@ -21,6 +22,7 @@ from headwater.storage.log import Log
 
 if TYPE_CHECKING:
     from headwater.broker.core import BrokerCore
+    from headwater.broker.dispatch import Connection
 
 SESSIONLESS_EPOCH = -1
 INITIAL_EPOCH = 0
@@ -151,10 +153,14 @@ class FetchReader:
         by_id: bool,
         committed: bool = False,
         may_read: Callable[[str], bool] = lambda name: True,
+        connection: "Connection | None" = None,
+        from_follower: bool = False,
         room: Callable[[], int] = lambda: 2**31 - 1,
     ) -> None:
         self.core = core
         self.may_read = may_read
+        self.connection = connection
+        self.from_follower = from_follower
         self.targets = list(targets)
         self.max_bytes = min(max_bytes, core.settings.fetch_max_bytes)
         self.room = room
@@ -163,13 +169,22 @@ class FetchReader:
         self.is_behind = False  # what was acknowledged before the request is not all in the last reading
 
     def find_log(self, target: FetchTarget) -> tuple[Log | None, ErrorCode]:
-        metadata = self.core.metadata
-        topic = metadata.by_id.get(target.topic_id) if self.by_id else metadata.topics.get(target.topic)
+        topic = self.find_topic(target)
         if topic is None and self.by_id:
             return None, ErrorCode.UNKNOWN_TOPIC_ID
         if not self.may_read(topic.name if topic is not None else target.topic):
             return None, ErrorCode.TOPIC_AUTHORIZATION_FAILED
-        return self.core.find_log(topic, target.partition, target.leader_epoch)
+        return self.core.find_log(
+            topic,
+            target.partition,
+            target.leader_epoch,
+            connection=self.connection,
+            from_follower=self.from_follower,
+        )
+
+    def find_topic(self, target: FetchTarget) -> Topic | None:
+        metadata = self.core.metadata
+        return metadata.by_id.get(target.topic_id) if self.by_id else metadata.topics.get(target.topic)
 
     def logs(self) -> list[tuple[FetchTarget, Log]]:
         """The targets that can be read."""

@@ -36,12 +36,13 @@ TOPIC_NAME = re.compile(r"[a-zA-Z0-9._-]{1,249}")
 TOPIC_RESOURCE = 2
 BROKER_RESOURCE, GROUP_RESOURCE = 4, 32
 REMOVE_TOPIC = 9  # a record type
-TOPIC_RECORDS = frozenset({2, 3, REMOVE_TOPIC})
+TOPIC_RECORDS = frozenset({2, 3, 5, REMOVE_TOPIC})
 FRAME_VERSION = 1
 RECORD_MODULES = {
     0: ("register_broker_record", "RegisterBrokerRecord", 3),
     2: ("topic_record", "TopicRecord", 0),
     3: ("partition_record", "PartitionRecord", 1),
+    5: ("partition_change_record", "PartitionChangeRecord", 1),
     4: ("config_record", "ConfigRecord", 0),
     9: ("remove_topic_record", "RemoveTopicRecord", 0),
     11: ("user_scram_credential_record", "UserScramCredentialRecord", 0),
@@ -167,6 +168,10 @@ class Metadata:
         """A partition's nodes, its leader first."""
         return topic.assignments.get(partition) or self.cluster.replicas(topic.topic_id, partition, topic.replication)
 
+    def leader(self, topic: Topic, partition: int) -> int:
+        """The node that leads a partition."""
+        return self.replicas(topic, partition)[0]
+
     def topic_name(self, topic_id: bytes) -> str | None:
         topic = self.by_id.get(topic_id)
         return None if topic is None else topic.name
@@ -280,6 +285,22 @@ class Metadata:
         added = range(topic.partitions, count)
         return self.partition_records(topic.topic_id, added, leader_epoch, topic.replication, assignments)
 
+    def reassign(self, topic: Topic, partition: int, replicas: list[int]) -> list[Any]:
+        """Gives a partition other nodes, its leader first; each has the log already, so it is done at once (KIP-455)."""
+        if replicas == self.replicas(topic, partition):
+            return []
+        return [
+            new_record(
+                5,
+                partition_id=partition,
+                topic_id=topic.topic_id,
+                isr=replicas,
+                leader=replicas[0],
+                replicas=replicas,
+                directories=[METADATA_TOPIC_ID] * len(replicas),
+            )
+        ]
+
     def delete_topic(self, topic: Topic) -> list[Any]:
         return [new_record(9, topic_id=topic.topic_id)]
 
@@ -345,10 +366,11 @@ class Metadata:
                 topic = self.by_id[record.topic_id]
                 before, topic.partitions = topic.partitions, max(topic.partitions, record.partition_id + 1)
                 self.partitions_total += topic.partitions - before
-                topic.replication = max(1, len(record.replicas))
-                usual = self.cluster.replicas(record.topic_id, record.partition_id, topic.replication)
-                if record.replicas != usual and set(record.replicas) <= set(self.cluster.node_ids):
-                    topic.assignments[record.partition_id] = record.replicas
+                if record.partition_id == 0:  # what partitions that are added later have, as in Kafka
+                    topic.replication = max(1, len(record.replicas))
+                self.assign(topic, record.partition_id, record.replicas)
+            case 5:
+                self.assign(self.by_id[record.topic_id], record.partition_id, record.replicas or [])
             case 4:
                 self.replay_config(record)
             case 11:
@@ -369,6 +391,13 @@ class Metadata:
                 self.partitions_total -= topic.partitions
             case 15:
                 self.next_producer_id = record.next_producer_id
+
+    def assign(self, topic: Topic, partition: int, replicas: list[int]) -> None:
+        """Keeps a partition's nodes, where they are not those it has anyway and are all still there."""
+        usual = self.cluster.replicas(topic.topic_id, partition, topic.replication)
+        topic.assignments.pop(partition, None)
+        if replicas and replicas != usual and set(replicas) <= set(self.cluster.node_ids):
+            topic.assignments[partition] = replicas
 
     def replay_config(self, record: Any) -> None:
         name = record.resource_name

@@ -1,8 +1,9 @@
 """AddOffsetsToTxn, 0 to 4: takes a group's partition of `__consumer_offsets` into a transaction, before TxnOffsetCommit."""
 
-from headwater.broker.authorization import may_group, may_transaction
+from headwater.broker.authorization import may_group
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
+from headwater.broker.leadership import transaction_refusal
 from headwater.broker.metadata import MetadataError
 from headwater.effects.waits import Deferred
 from headwater.protocol.error_codes import ErrorCode
@@ -14,8 +15,8 @@ FENCED_VERSION = 2
 
 def handle(core: BrokerCore, request: Request) -> AddOffsetsToTxnResponse | Deferred:
     body: AddOffsetsToTxnRequest = request.body
-    if not may_transaction(core, request, Operation.WRITE, body.transactional_id):
-        return AddOffsetsToTxnResponse(error_code=ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED)
+    if refused := transaction_refusal(core, request, Operation.WRITE, body.transactional_id):
+        return AddOffsetsToTxnResponse(error_code=refused)
     if not may_group(core, request, Operation.READ, body.group_id):
         return AddOffsetsToTxnResponse(error_code=ErrorCode.GROUP_AUTHORIZATION_FAILED)
     try:

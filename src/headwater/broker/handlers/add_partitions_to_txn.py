@@ -4,9 +4,10 @@ From 4 (brokers among themselves, KIP-890) for several transactions at once, or 
 partition that cannot be added keeps all of its transaction out.
 """
 
-from headwater.broker.authorization import may_cluster, may_topic, may_transaction
+from headwater.broker.authorization import may_cluster, may_topic
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
+from headwater.broker.leadership import transaction_refusal
 from headwater.effects.waits import Deferred
 from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
@@ -44,8 +45,8 @@ def handle(core: BrokerCore, request: Request) -> Steps[AddPartitionsToTxnRespon
 
 def add(core: BrokerCore, request: Request, wanted: Wanted) -> Steps[tuple[list[TopicResult], int]]:
     """A result for each partition, and the journal's group that makes it so."""
-    if not may_transaction(core, request, Operation.WRITE, wanted.transactional_id):
-        return results_of(wanted, {}, ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED), 0
+    if refused := transaction_refusal(core, request, Operation.WRITE, wanted.transactional_id):
+        return results_of(wanted, {}, refused), 0
     partitions = list(dict.fromkeys((topic.name, number) for topic in wanted.topics for number in topic.partitions))
     yield
     if wanted.verify_only:

@@ -1,11 +1,14 @@
 """AlterPartitionReassignments, 0 to 1: every node has every partition already, so one that is allowed is done at once.
 
-The replicas that are asked for must exist; cancelling (null) finds nothing under way (KIP-455).
+The nodes that are asked for must exist, and are kept: from then on the first of them leads the partition. Cancelling (null)
+finds nothing under way (KIP-455).
 """
 
 from headwater.broker.authorization import may_cluster
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
+from headwater.effects.waits import Deferred
+from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.alter_partition_reassignments import (
     AlterPartitionReassignmentsRequest,
@@ -17,26 +20,37 @@ PartitionResult = AlterPartitionReassignmentsResponse.ReassignablePartitionRespo
 TopicResult = AlterPartitionReassignmentsResponse.ReassignableTopicResponse
 
 
-def handle(core: BrokerCore, request: Request) -> AlterPartitionReassignmentsResponse:
+def handle(core: BrokerCore, request: Request) -> Steps[AlterPartitionReassignmentsResponse | Deferred]:
     body: AlterPartitionReassignmentsRequest = request.body
     if not may_cluster(core, request, Operation.ALTER):
         return AlterPartitionReassignmentsResponse(error_code=ErrorCode.CLUSTER_AUTHORIZATION_FAILED)
-    return AlterPartitionReassignmentsResponse(
-        allow_replication_factor_change=body.allow_replication_factor_change,
-        error_message=None,
-        responses=[
-            TopicResult(topic.name, [reassign(core, body, topic.name, p) for p in topic.partitions])
-            for topic in body.topics
-        ],
+    last_group = 0
+    response = AlterPartitionReassignmentsResponse(
+        allow_replication_factor_change=body.allow_replication_factor_change, error_message=None
     )
+    for topic in body.topics:
+        result = TopicResult(topic.name)
+        response.responses.append(result)
+        for wanted in topic.partitions:
+            yield
+            answer = answer_to(core, body, topic.name, wanted)
+            result.partitions.append(answer)
+            if answer.error_code:
+                continue
+            try:
+                last_group = max(last_group, core.reassign(topic.name, wanted.partition_index, wanted.replicas or []))
+            except OSError as error:
+                answer.error_code, answer.error_message = ErrorCode.KAFKA_STORAGE_ERROR, str(error)
+    return core.answer_when_durable(last_group, response)
 
 
-def reassign(
+def answer_to(
     core: BrokerCore,
     body: AlterPartitionReassignmentsRequest,
     name: str,
     wanted: AlterPartitionReassignmentsRequest.ReassignablePartition,
 ) -> PartitionResult:
+    """The answer for a partition: an error, or none where its nodes may be those that are asked for."""
     number, replicas = wanted.partition_index, wanted.replicas
     topic = core.metadata.topics.get(name)
     if topic is None:
@@ -53,7 +67,7 @@ def reassign(
         return PartitionResult(number, ErrorCode.INVALID_REPLICA_ASSIGNMENT, message)
     current = core.metadata.replicas(topic, number)
     if len(replicas) != len(current) and not body.allow_replication_factor_change:
-        message = "The replication factor is changed, and allow_replication_factor_change is false."
+        message = f"The replication factor is changed from {len(current)} to {len(replicas)}"
         return PartitionResult(number, ErrorCode.INVALID_REPLICATION_FACTOR, message)
     return PartitionResult(number, 0, None)
 

@@ -1,8 +1,9 @@
 """ConsumerGroupDescribe, 0 to 1: groups of KIP-848's protocol, with what each member has and should have."""
 
-from headwater.broker.authorization import authorized_operations, may_group, may_topic
+from headwater.broker.authorization import authorized_operations, may_topic
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
+from headwater.broker.leadership import group_refusal
 from headwater.coordinators.consumer_group import Assignment, ConsumerGroup, ConsumerMember, union
 from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
@@ -29,8 +30,8 @@ def handle(core: BrokerCore, request: Request) -> Steps[ConsumerGroupDescribeRes
 
 
 def describe(core: BrokerCore, request: Request, group_id: str) -> DescribedGroup:
-    if not may_group(core, request, Operation.DESCRIBE, group_id):
-        return DescribedGroup(ErrorCode.GROUP_AUTHORIZATION_FAILED, None, group_id)
+    if refused := group_refusal(core, request, Operation.DESCRIBE, group_id):
+        return DescribedGroup(refused, None, group_id)
     if not group_id:
         return DescribedGroup(ErrorCode.INVALID_GROUP_ID, None, group_id)
     group = core.groups.consumers.groups.get(group_id)

@@ -6,10 +6,11 @@ which RE2 reads and which finds only topics that the client may describe.
 
 from functools import partial
 
-from headwater.broker.authorization import may_group, may_topic
+from headwater.broker.authorization import may_topic
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Repeatable, Request
 from headwater.broker.features import GROUP_VERSION
+from headwater.broker.leadership import group_refusal
 from headwater.coordinators.consumer_group import JOIN_EPOCH, Assignment
 from headwater.coordinators.heartbeats import Heartbeat, HeartbeatAnswer
 from headwater.effects.waits import Deferred
@@ -75,8 +76,8 @@ def refusal(core: BrokerCore, request: Request) -> ErrorCode:
     """Why the client may not take part in the group."""
     if not core.metadata.features.get(GROUP_VERSION):
         return ErrorCode.UNSUPPORTED_VERSION
-    if not may_group(core, request, Operation.READ, request.body.group_id):
-        return ErrorCode.GROUP_AUTHORIZATION_FAILED
+    if refused := group_refusal(core, request, Operation.READ, request.body.group_id):
+        return refused
     return ErrorCode.NONE
 
 

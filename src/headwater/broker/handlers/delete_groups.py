@@ -2,9 +2,9 @@
 
 from functools import partial
 
-from headwater.broker.authorization import may_group
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
+from headwater.broker.leadership import group_refusal
 from headwater.effects.waits import Deferred
 from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
@@ -17,8 +17,9 @@ def handle(core: BrokerCore, request: Request) -> Steps[DeleteGroupsResponse | D
     answers: dict[str, ErrorCode | Deferred] = {}
     for group_id in dict.fromkeys(body.groups_names):
         yield
-        is_allowed = may_group(core, request, Operation.DELETE, group_id)
-        answers[group_id] = core.groups.delete_group(group_id) if is_allowed else ErrorCode.GROUP_AUTHORIZATION_FAILED
+        answers[group_id] = group_refusal(core, request, Operation.DELETE, group_id) or core.groups.delete_group(
+            group_id
+        )
     results = {group_id: answer for group_id, answer in answers.items() if isinstance(answer, ErrorCode)}
     open_answers = {group_id: answer for group_id, answer in answers.items() if isinstance(answer, Deferred)}
     if not open_answers:

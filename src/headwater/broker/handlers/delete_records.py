@@ -78,7 +78,7 @@ def check(
         return PartitionResult(number, INVALID_LOW_WATERMARK, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
     if topic.is_internal:
         return PartitionResult(number, INVALID_LOW_WATERMARK, ErrorCode.INVALID_TOPIC_EXCEPTION)
-    log, error = core.find_log(topic, number)
+    log, error = core.find_log(topic, number, connection=request.connection)
     if log is None:
         return PartitionResult(number, INVALID_LOW_WATERMARK, error)
     if not log.config.delete:

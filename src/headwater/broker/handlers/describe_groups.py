@@ -1,8 +1,9 @@
 """DescribeGroups, 0 to 6: state and members. An unknown group is Dead and, from 6, GROUP_ID_NOT_FOUND (KIP-1043)."""
 
-from headwater.broker.authorization import authorized_operations, may_group
+from headwater.broker.authorization import authorized_operations
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
+from headwater.broker.leadership import group_refusal
 from headwater.coordinators.group import GroupState
 from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
@@ -18,8 +19,8 @@ def handle(core: BrokerCore, request: Request) -> Steps[DescribeGroupsResponse]:
     response = DescribeGroupsResponse()
     for group_id in dict.fromkeys(body.groups):
         yield
-        if not may_group(core, request, Operation.DESCRIBE, group_id):
-            response.groups.append(DescribedGroup(ErrorCode.GROUP_AUTHORIZATION_FAILED, None, group_id))
+        if refused := group_refusal(core, request, Operation.DESCRIBE, group_id):
+            response.groups.append(DescribedGroup(refused, None, group_id))
             continue
         described = describe(core, group_id, request.api_version)
         if body.include_authorized_operations:

@@ -27,7 +27,9 @@ def handle(core: BrokerCore, request: Request) -> Steps[DescribeLogDirsResponse]
         entries = []
         for number in numbers:
             yield
-            log, _ = core.find_log(core.metadata.topics.get(name), number)
+            log, _ = core.find_log(
+                core.metadata.topics.get(name), number, connection=request.connection, from_follower=True
+            )
             if log is not None:
                 entries.append(DescribeLogDirsResponse.DescribeLogDirsPartition(number, log.size_bytes))
         if entries:

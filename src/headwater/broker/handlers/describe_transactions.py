@@ -1,8 +1,9 @@
 """DescribeTransactions, 0: transactional ids with their producer, state and partitions (KIP-664)."""
 
-from headwater.broker.authorization import may_topic, may_transaction
+from headwater.broker.authorization import may_topic
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
+from headwater.broker.leadership import transaction_refusal
 from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.describe_transactions import (
@@ -25,8 +26,8 @@ def handle(core: BrokerCore, request: Request) -> Steps[DescribeTransactionsResp
 
 def describe(core: BrokerCore, request: Request, transactional_id: str) -> Described:
     failed = Described(transactional_id=transactional_id)
-    if not may_transaction(core, request, Operation.DESCRIBE, transactional_id):
-        failed.error_code = ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED
+    if refused := transaction_refusal(core, request, Operation.DESCRIBE, transactional_id):
+        failed.error_code = refused
         return failed
     known = core.transactions.transactions.get(transactional_id)
     if known is None:

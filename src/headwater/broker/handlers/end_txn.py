@@ -3,9 +3,9 @@
 From 5 the answer brings the epoch for the next transaction (KIP-890), and aborting without a transaction is allowed.
 """
 
-from headwater.broker.authorization import may_transaction
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
+from headwater.broker.leadership import transaction_refusal
 from headwater.coordinators.transaction import EPOCH_PER_TRANSACTION
 from headwater.coordinators.transactions import ProducerAnswer
 from headwater.effects.waits import Deferred
@@ -19,8 +19,8 @@ FENCED_VERSION, EPOCH_VERSION = 2, 5
 def handle(core: BrokerCore, request: Request) -> EndTxnResponse | Deferred:
     body: EndTxnRequest = request.body
     version = request.api_version
-    if not may_transaction(core, request, Operation.WRITE, body.transactional_id):
-        return EndTxnResponse(error_code=ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED)
+    if refused := transaction_refusal(core, request, Operation.WRITE, body.transactional_id):
+        return EndTxnResponse(error_code=refused)
     answer = core.transactions.end(
         body.transactional_id,
         body.producer_id,

@@ -18,12 +18,14 @@ from headwater.broker.fetching import (
     SESSIONLESS_EPOCH,
     FetchReader,
     FetchSession,
+    FetchTarget,
     FetchWait,
     Reading,
     grouped_response,
     has_news,
     requested_targets,
 )
+from headwater.broker.leadership import name_leaders
 from headwater.broker.visibility import WAIT_MS_MAX, answer_when_visible
 from headwater.effects.waits import Deferred
 from headwater.effects.work import Steps
@@ -32,6 +34,7 @@ from headwater.security.acls import Operation
 
 PARTITIONS_AT_ONCE = 500
 TOPIC_ID_VERSION = 13
+FOLLOWER_VERSION, LEADER_VERSION = 11, 16
 READ_COMMITTED = 1
 Later: TypeAlias = FetchResponse | Deferred | Steps[FetchResponse]
 Answer = TypeVar("Answer", FetchResponse, Steps[FetchResponse])
@@ -59,6 +62,8 @@ def handle(core: BrokerCore, request: Request) -> FetchResponse | Deferred | Ste
         by_id=request.api_version >= TOPIC_ID_VERSION,
         committed=body.isolation_level == READ_COMMITTED,
         may_read=lambda name: may_topic(core, request, Operation.READ, name),
+        connection=request.connection,
+        from_follower=request.api_version >= FOLLOWER_VERSION,
         room=request.connection.answer_room,
     )
     if len(reader.targets) > PARTITIONS_AT_ONCE:
@@ -103,7 +108,24 @@ def answer_later(
 
 def response(core: BrokerCore, request: Request, session: FetchSession | None, reading: Reading) -> FetchResponse:
     core.statistics.fetched_bytes += reading.total
-    results = reading.results
+    made = shown_response(request, session, reading.results)
+    if reading.has_error and request.api_version >= LEADER_VERSION:
+        metadata = core.metadata
+        name_leaders(
+            core,
+            request,
+            made,
+            (
+                (metadata.by_id.get(target.topic_id) or metadata.topics.get(target.topic), target.partition, data)
+                for target, data in reading.results
+            ),
+        )
+    return made
+
+
+def shown_response(
+    request: Request, session: FetchSession | None, results: list[tuple[FetchTarget, FetchResponse.PartitionData]]
+) -> FetchResponse:
     if session is None:
         return grouped_response(results, 0)
     is_incremental = request.body.session_epoch > INITIAL_EPOCH

@@ -1,4 +1,4 @@
-"""FindCoordinator, 0 to 6: this broker coordinates everything; from 4 on for several keys at once (KIP-699).
+"""FindCoordinator, 0 to 6: the node that leads the partition of a group's or a transactional id's state; from 4 on for several keys at once (KIP-699).
 
 Creates `__consumer_offsets` when a group is first asked for and `__transaction_state` with the first transactional id.
 A single answer (up to 3) always has a message, "NONE" where nothing is wrong, as in Kafka. Key type 2 (share groups) is not
@@ -8,8 +8,8 @@ served.
 from headwater.broker.authorization import may_group, may_transaction
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
+from headwater.broker.leadership import coordinator
 from headwater.broker.metadata import MetadataError
-from headwater.coordinators.groups import partition_for
 from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.find_coordinator import FindCoordinatorRequest, FindCoordinatorResponse
@@ -51,6 +51,6 @@ def find(core: BrokerCore, request: Request, key_type: int, key: str) -> Coordin
             topic = core.state_topics.transactions_topic()
     except (MetadataError, OSError) as error:
         return Coordinator(key, -1, "", -1, ErrorCode.COORDINATOR_NOT_AVAILABLE, str(error))
-    node_id = core.cluster.leader(topic.topic_id, partition_for(key, topic.partitions))
+    node_id = coordinator(core, topic, key)
     host, port = core.cluster.address(request.connection.endpoint.listener, node_id)
     return Coordinator(key, node_id, host, port, 0, "")

@@ -1,8 +1,8 @@
 """Heartbeat, 0 to 4: a member lives, and learns whether it has to join again."""
 
-from headwater.broker.authorization import may_group
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Repeatable, Request
+from headwater.broker.leadership import group_refusal
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.heartbeat import HeartbeatRequest, HeartbeatResponse
 from headwater.security.acls import Operation
@@ -18,6 +18,6 @@ def handle(core: BrokerCore, request: Request) -> HeartbeatResponse | Repeatable
 
 def beat(core: BrokerCore, request: Request) -> ErrorCode:
     body: HeartbeatRequest = request.body
-    if not may_group(core, request, Operation.READ, body.group_id):
-        return ErrorCode.GROUP_AUTHORIZATION_FAILED
+    if refused := group_refusal(core, request, Operation.READ, body.group_id):
+        return refused
     return core.groups.heartbeat(body.group_id, body.generation_id, body.member_id, body.group_instance_id)

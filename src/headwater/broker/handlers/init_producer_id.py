@@ -4,9 +4,10 @@ Without a transactional id: an id that nobody else has, with epoch 0. With one: 
 whatever an older instance left open was aborted. From 3 a client may name what it has, to go on after an error (KIP-360).
 """
 
-from headwater.broker.authorization import may_transaction, may_write_something
+from headwater.broker.authorization import may_write_something
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
+from headwater.broker.leadership import transaction_refusal
 from headwater.coordinators.transactions import ProducerAnswer
 from headwater.effects.waits import Deferred
 from headwater.protocol.error_codes import ErrorCode
@@ -22,8 +23,8 @@ def handle(core: BrokerCore, request: Request) -> InitProducerIdResponse | Defer
         if not may_write_something(core, request):
             return InitProducerIdResponse(error_code=ErrorCode.CLUSTER_AUTHORIZATION_FAILED, producer_epoch=-1)
         return new_producer(core)
-    if not may_transaction(core, request, Operation.WRITE, body.transactional_id):
-        return InitProducerIdResponse(error_code=ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED, producer_epoch=-1)
+    if refused := transaction_refusal(core, request, Operation.WRITE, body.transactional_id):
+        return InitProducerIdResponse(error_code=refused, producer_epoch=-1)
     if (body.producer_id < 0) != (body.producer_epoch < 0):
         return InitProducerIdResponse(error_code=ErrorCode.INVALID_REQUEST, producer_epoch=-1)
     answer = core.transactions.init(

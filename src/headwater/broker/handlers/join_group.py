@@ -4,22 +4,19 @@ From 4 a new member is given its id first (KIP-394), from 5 there are static mem
 leader may be told to keep the assignment (KIP-814).
 """
 
-from headwater.broker.authorization import may_group
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
+from headwater.broker.leadership import group_refusal
 from headwater.coordinators.membership import JoinAnswer, JoinRequest
 from headwater.effects.waits import Deferred
-from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.join_group import JoinGroupRequest, JoinGroupResponse
 from headwater.security.acls import Operation
 
 
 def handle(core: BrokerCore, request: Request) -> JoinGroupResponse | Deferred:
     body: JoinGroupRequest = request.body
-    if not may_group(core, request, Operation.READ, body.group_id):
-        return JoinGroupResponse(
-            error_code=ErrorCode.GROUP_AUTHORIZATION_FAILED, generation_id=-1, member_id=body.member_id
-        )
+    if refused := group_refusal(core, request, Operation.READ, body.group_id):
+        return JoinGroupResponse(error_code=refused, generation_id=-1, member_id=body.member_id)
     version = request.api_version
     answer = core.groups.join(
         JoinRequest(

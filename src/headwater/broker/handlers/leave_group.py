@@ -1,17 +1,16 @@
 """LeaveGroup, 0 to 5: one member or, from 3, several, static ones by their instance id."""
 
-from headwater.broker.authorization import may_group
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
-from headwater.protocol.error_codes import ErrorCode
+from headwater.broker.leadership import group_refusal
 from headwater.protocol.messages.leave_group import LeaveGroupRequest, LeaveGroupResponse
 from headwater.security.acls import Operation
 
 
 def handle(core: BrokerCore, request: Request) -> LeaveGroupResponse:
     body: LeaveGroupRequest = request.body
-    if not may_group(core, request, Operation.READ, body.group_id):
-        return LeaveGroupResponse(error_code=ErrorCode.GROUP_AUTHORIZATION_FAILED)
+    if refused := group_refusal(core, request, Operation.READ, body.group_id):
+        return LeaveGroupResponse(error_code=refused)
     leave = core.groups.leave
     if request.api_version < 3:
         result = leave(body.group_id, [(body.member_id, None)])

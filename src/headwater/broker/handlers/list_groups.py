@@ -4,6 +4,7 @@ classic and consumer (KIP-848)."""
 from headwater.broker.authorization import may_cluster, may_group
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
+from headwater.broker.leadership import coordinates_group
 from headwater.effects.work import Steps
 from headwater.protocol.messages.list_groups import ListGroupsRequest, ListGroupsResponse
 from headwater.security.acls import Operation
@@ -19,8 +20,8 @@ def handle(core: BrokerCore, request: Request) -> Steps[ListGroupsResponse]:
     sees_all = may_cluster(core, request, Operation.DESCRIBE)
     for group_id in core.groups.group_ids():
         yield
-        if not core.groups.is_known(group_id):
-            continue  # deleted meanwhile
+        if not core.groups.is_known(group_id) or not coordinates_group(core, request, group_id):
+            continue  # deleted meanwhile, or listed by another node
         state = core.groups.state_of(group_id).value
         is_consumer = group_id in core.groups.consumers.groups
         type_ = CONSUMER if is_consumer else CLASSIC

@@ -1,4 +1,4 @@
-"""ListPartitionReassignments, 0: none is ever under way."""
+"""ListPartitionReassignments, 0: none is ever under way, as each is done at once."""
 
 from headwater.broker.authorization import may_cluster
 from headwater.broker.core import BrokerCore

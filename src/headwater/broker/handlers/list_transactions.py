@@ -3,9 +3,9 @@
 Only what the client may describe is compared with its filters; the pattern is RE2's, as Kafka's is.
 """
 
-from headwater.broker.authorization import may_transaction
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
+from headwater.broker.leadership import transaction_refusal
 from headwater.coordinators.patterns import PatternError, client_pattern
 from headwater.coordinators.transaction import STATE_LABELS, Transaction, TransactionState
 from headwater.effects.work import Steps
@@ -32,7 +32,7 @@ def handle(core: BrokerCore, request: Request) -> Steps[ListTransactionsResponse
     for transactional_id, known in list(core.transactions.transactions.items()):
         yield
         if (
-            may_transaction(core, request, Operation.DESCRIBE, transactional_id)
+            not transaction_refusal(core, request, Operation.DESCRIBE, transactional_id)
             and is_wanted(known, states, producer_ids)
             and is_open_for(known, body.duration_filter, now_ms)
             and (pattern is None or pattern.fullmatch(transactional_id))

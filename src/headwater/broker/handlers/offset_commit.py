@@ -3,9 +3,10 @@
 from collections.abc import Iterable
 from typing import Any
 
-from headwater.broker.authorization import may_group, may_topic
+from headwater.broker.authorization import may_topic
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
+from headwater.broker.leadership import group_refusal
 from headwater.coordinators.offsets import Commit, TopicPartition
 from headwater.effects.waits import Deferred
 from headwater.effects.work import Steps
@@ -22,8 +23,8 @@ def handle(core: BrokerCore, request: Request) -> Steps[OffsetCommitResponse | D
     body: OffsetCommitRequest = request.body
     by_id = request.api_version >= TOPIC_ID_VERSION
     names = topic_names(core, body.topics, by_id)
-    if not may_group(core, request, Operation.READ, body.group_id):
-        return response(body, names, {}, ErrorCode.GROUP_AUTHORIZATION_FAILED, by_id)
+    if refused := group_refusal(core, request, Operation.READ, body.group_id):
+        return response(body, names, {}, refused, by_id)
     expire = core.clock.wall_ms() + body.retention_time_ms if body.retention_time_ms >= 0 else -1
     errors, commits = yield from sorted_out(core, request, names, expire)
     who = (body.generation_id_or_member_epoch, body.member_id, body.group_instance_id)

@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from headwater.broker.authorization import may_group, may_topic
+from headwater.broker.authorization import may_topic
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
+from headwater.broker.leadership import group_refusal
 from headwater.effects.waits import Deferred
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.offset_delete import OffsetDeleteRequest, OffsetDeleteResponse
@@ -13,8 +14,8 @@ from headwater.security.acls import Operation
 
 def handle(core: BrokerCore, request: Request) -> OffsetDeleteResponse | Deferred:
     body: OffsetDeleteRequest = request.body
-    if not may_group(core, request, Operation.DELETE, body.group_id):
-        return OffsetDeleteResponse(error_code=ErrorCode.GROUP_AUTHORIZATION_FAILED)
+    if error := group_refusal(core, request, Operation.DELETE, body.group_id):
+        return OffsetDeleteResponse(error_code=error)
     keys = [(topic.name, p.partition_index) for topic in body.topics for p in topic.partitions]
     refused = {key: error for key in keys if (error := refusal(core, request, *key))}
     answer = core.groups.remove_offsets(body.group_id, [key for key in keys if key not in refused])

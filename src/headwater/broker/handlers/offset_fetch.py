@@ -3,9 +3,10 @@
 No topics (null) means all that the group has committed.
 """
 
-from headwater.broker.authorization import may_group, may_topic
+from headwater.broker.authorization import may_topic
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
+from headwater.broker.leadership import group_refusal
 from headwater.coordinators.group_records import CommittedOffset
 from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
@@ -57,8 +58,8 @@ def fetch_group(
 ) -> Steps[GroupResponse]:
     version = request.api_version
     yield
-    if not may_group(core, request, Operation.DESCRIBE, wanted.group_id):
-        return GroupResponse(wanted.group_id, error_code=ErrorCode.GROUP_AUTHORIZATION_FAILED)
+    if refused := group_refusal(core, request, Operation.DESCRIBE, wanted.group_id):
+        return GroupResponse(wanted.group_id, error_code=refused)
     offsets = core.groups.offsets
     consumers = core.groups.consumers.groups.get(wanted.group_id)
     if consumers is not None and (wanted.member_id is not None or wanted.member_epoch >= 0):

@@ -32,7 +32,9 @@ def find(
     number = wanted.partition
     if not may_topic(core, request, Operation.DESCRIBE, name):
         return EpochEnd(ErrorCode.TOPIC_AUTHORIZATION_FAILED, number)
-    log, error = core.find_log(core.metadata.topics.get(name), number, wanted.current_leader_epoch)
+    log, error = core.find_log(
+        core.metadata.topics.get(name), number, wanted.current_leader_epoch, connection=request.connection
+    )
     if log is None:
         return EpochEnd(error, number)
     epoch, offset = log.end_offset_for_epoch(wanted.leader_epoch)

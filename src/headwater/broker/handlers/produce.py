@@ -13,12 +13,15 @@ taken only from a client that may WRITE to that transactional id, and one of a t
 would then be taken for one sent again, acknowledged, and lost.
 """
 
+from collections.abc import Iterator
 from typing import TypeAlias
 
 from headwater.broker.authorization import may_topic, may_transaction
 from headwater.broker.batches import LongInspectionError, RefusedError, prepared, prepared_in_steps
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
+from headwater.broker.leadership import name_leaders
+from headwater.broker.metadata import Topic
 from headwater.coordinators.transaction import EPOCH_PER_TRANSACTION
 from headwater.effects.buffers import Buffer
 from headwater.effects.waits import Deferred
@@ -31,7 +34,7 @@ from headwater.security.acls import Operation
 from headwater.storage.log import Log
 from headwater.storage.producers import Verdict
 
-TOPIC_ID_VERSION, ADDS_VERSION, ABORTABLE_VERSION = 13, 12, 11
+TOPIC_ID_VERSION, ADDS_VERSION, ABORTABLE_VERSION, LEADER_VERSION = 13, 12, 11, 10
 TRANSACTIONAL_AT = ATTRIBUTES_AT + 1  # the attributes' low byte
 PartitionResponse = ProduceResponse.PartitionProduceResponse
 Answer: TypeAlias = ProduceResponse | Deferred | None
@@ -53,7 +56,7 @@ def handle(core: BrokerCore, request: Request) -> Answer | Steps[Answer]:
     except LongInspectionError:
         return append_all(core, request)
     responses = [ProduceResponse.TopicProduceResponse(topic_data.topic_id, topic_data.name, [answer])]
-    return answered(core, body, responses, group, has_error=answer.error_code != 0)
+    return answered(core, request, responses, group, has_error=answer.error_code != 0)
 
 
 def append_all(core: BrokerCore, request: Request) -> Steps[Answer]:
@@ -72,25 +75,39 @@ def append_all(core: BrokerCore, request: Request) -> Steps[Answer]:
             response.partition_responses.append(answer)
             last_group, has_error = max(last_group, group), has_error or answer.error_code != 0
             yield
-    return answered(core, body, responses, last_group, has_error=has_error)
+    return answered(core, request, responses, last_group, has_error=has_error)
 
 
 def answered(
     core: BrokerCore,
-    body: ProduceRequest,
+    request: Request,
     responses: list[ProduceResponse.TopicProduceResponse],
     group: int,
     *,
     has_error: bool,
 ) -> Answer:
     """The answer that acks asks for. Raises ProtocolError for an error where it asks for none."""
-    if body.acks == 0:
+    acks = request.body.acks
+    if acks == 0:
         if has_error:
             raise ProtocolError("a produce request with acks=0 failed; closing tells its client")
         return None
-    if body.acks == 1 or group == 0:
-        return ProduceResponse(responses)
-    return core.answer_when_durable(group, ProduceResponse(responses))
+    response = ProduceResponse(responses)
+    if has_error and request.api_version >= LEADER_VERSION:
+        name_leaders(core, request, response, placed(core, responses))
+    if acks == 1 or group == 0:
+        return response
+    return core.answer_when_durable(group, response)
+
+
+def placed(
+    core: BrokerCore, responses: list[ProduceResponse.TopicProduceResponse]
+) -> Iterator[tuple[Topic | None, int, PartitionResponse]]:
+    """Each partition's answer with its topic and number."""
+    for response in responses:
+        topic = core.metadata.topics.get(response.name) or core.metadata.by_id.get(response.topic_id)
+        for answer in response.partition_responses:
+            yield topic, answer.index, answer
 
 
 def append_or_refuse(
@@ -170,9 +187,11 @@ def wanted_log(core: BrokerCore, request: Request, topic_data: ProduceRequest.To
         raise RefusedError(ErrorCode.UNKNOWN_TOPIC_ID if missing_id else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
     if topic.is_internal:
         raise RefusedError(ErrorCode.INVALID_TOPIC_EXCEPTION, f"{topic.name} is written by the broker only")
-    log, error_code = core.find_log(topic, number)
+    log, error_code = core.find_log(topic, number, connection=request.connection)
     if log is None:
-        raise RefusedError(error_code, "the partition's files cannot be read")
+        is_elsewhere = error_code == ErrorCode.NOT_LEADER_OR_FOLLOWER
+        reason = "another node leads the partition" if is_elsewhere else "the partition's files cannot be read"
+        raise RefusedError(error_code, reason)
     return log
 
 

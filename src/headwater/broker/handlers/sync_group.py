@@ -1,8 +1,8 @@
 """SyncGroup, 0 to 5: the leader brings the assignments, all others wait for theirs."""
 
-from headwater.broker.authorization import may_group
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
+from headwater.broker.leadership import group_refusal
 from headwater.coordinators.membership import SyncAnswer, SyncRequest
 from headwater.effects.waits import Deferred
 from headwater.protocol.error_codes import ErrorCode
@@ -12,8 +12,8 @@ from headwater.security.acls import Operation
 
 def handle(core: BrokerCore, request: Request) -> SyncGroupResponse | Deferred:
     body: SyncGroupRequest = request.body
-    if not may_group(core, request, Operation.READ, body.group_id):
-        return SyncGroupResponse(error_code=ErrorCode.GROUP_AUTHORIZATION_FAILED)
+    if refused := group_refusal(core, request, Operation.READ, body.group_id):
+        return SyncGroupResponse(error_code=refused)
     if request.api_version >= 5 and (body.protocol_type is None or body.protocol_name is None):
         return SyncGroupResponse(error_code=ErrorCode.INCONSISTENT_GROUP_PROTOCOL)
     answer = core.groups.sync(

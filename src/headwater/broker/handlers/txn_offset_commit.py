@@ -4,10 +4,11 @@ From 3 the consumer's generation, member and instance fence it (KIP-447); from 5
 transaction by this request itself (KIP-890); from 6 topics go by id (KIP-1319).
 """
 
-from headwater.broker.authorization import may_group, may_transaction
+from headwater.broker.authorization import may_transaction
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
 from headwater.broker.handlers.offset_commit import COMMITS_PER_STEP, Errors, sorted_out, topic_names
+from headwater.broker.leadership import group_refusal
 from headwater.broker.metadata import MetadataError
 from headwater.coordinators.transaction import EPOCH_PER_TRANSACTION
 from headwater.effects.waits import Deferred
@@ -26,8 +27,8 @@ def handle(core: BrokerCore, request: Request) -> Steps[TxnOffsetCommitResponse 
     names = topic_names(core, body.topics, by_id=request.api_version >= TOPIC_ID_VERSION)
     if not may_transaction(core, request, Operation.WRITE, body.transactional_id):
         return response(body, names, {}, ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED)
-    if not may_group(core, request, Operation.READ, body.group_id):
-        return response(body, names, {}, ErrorCode.GROUP_AUTHORIZATION_FAILED)
+    if refused := group_refusal(core, request, Operation.READ, body.group_id):
+        return response(body, names, {}, refused)
     errors, commits = yield from sorted_out(core, request, names)
     error = take_into_transaction(core, request) if commits else ErrorCode.NONE
     if error is ErrorCode.NONE:

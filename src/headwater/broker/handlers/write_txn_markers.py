@@ -32,15 +32,15 @@ def handle(core: BrokerCore, request: Request) -> Steps[Deferred]:
                 yield
                 error, group = ErrorCode.CLUSTER_AUTHORIZATION_FAILED, 0
                 if is_allowed:
-                    error, group = write(core, marker, topic.name, number)
+                    error, group = write(core, request, marker, topic.name, number)
                 partitions.append(PartitionResult(number, error))
                 last_group = max(last_group, group)
             result.topics.append(TopicResult(topic.name, partitions))
     return core.answer_when_durable(last_group, response)
 
 
-def write(core: BrokerCore, marker: Marker, name: str, number: int) -> tuple[ErrorCode, int]:
-    log, error = core.find_log(core.metadata.topics.get(name), number)
+def write(core: BrokerCore, request: Request, marker: Marker, name: str, number: int) -> tuple[ErrorCode, int]:
+    log, error = core.find_log(core.metadata.topics.get(name), number, connection=request.connection)
     if log is None:
         return error, 0
     try:

@@ -1,0 +1,72 @@
+"""Which node leads a partition, and which coordinates a group or a transactional id.
+
+A broker that shows itself as several nodes (`headwater.nodes`) has every log and every group behind each of them. Each node
+answers for its own alone all the same: clients, and those who test them here, count on the answers of a cluster.
+"""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from headwater.broker.authorization import may_group, may_transaction
+from headwater.broker.metadata import OFFSETS_TOPIC, TRANSACTIONS_TOPIC, Topic
+from headwater.coordinators.groups import partition_for
+from headwater.protocol.error_codes import ErrorCode
+from headwater.security.acls import Operation
+
+if TYPE_CHECKING:
+    from headwater.broker.core import BrokerCore
+    from headwater.broker.dispatch import Request
+
+LEADER_ERRORS = frozenset({ErrorCode.NOT_LEADER_OR_FOLLOWER, ErrorCode.FENCED_LEADER_EPOCH})
+
+
+def name_leaders(
+    core: "BrokerCore", request: "Request", response: Any, answers: Iterable[tuple[Topic | None, int, Any]]
+) -> None:
+    """Tells the client in a Produce or Fetch response who leads what it asked at the wrong node (KIP-951).
+
+    `answers` are a topic, a partition's number and its part of the response.
+    """
+    leaders = set()
+    for topic, number, answer in answers:
+        if topic is not None and answer.error_code in LEADER_ERRORS:
+            leader_id = core.metadata.leader(topic, number)
+            answer.current_leader = response.LeaderIdAndEpoch(leader_id, core.store.leader_epoch)
+            leaders.add(leader_id)
+    nodes = [node for node in core.nodes(request.connection) if node[0] in leaders]
+    response.node_endpoints = [response.NodeEndpoint(*node, core.cluster.rack) for node in nodes]
+
+
+def coordinator(core: "BrokerCore", topic: Topic, key: str) -> int:
+    """The node that coordinates a group or a transactional id, whose state is in that topic."""
+    return core.metadata.leader(topic, partition_for(key, topic.partitions))
+
+
+def is_coordinator(core: "BrokerCore", request: "Request", state_topic: str, key: str) -> bool:
+    """Whether the node that the client is connected to coordinates that. None does before there is a topic for it."""
+    if core.cluster.is_single:
+        return True
+    topic = core.metadata.topics.get(state_topic)
+    return topic is not None and coordinator(core, topic, key) == core.node_id(request.connection)
+
+
+def coordinates_group(core: "BrokerCore", request: "Request", group_id: str) -> bool:
+    return is_coordinator(core, request, OFFSETS_TOPIC, group_id)
+
+
+def coordinates_transaction(core: "BrokerCore", request: "Request", transactional_id: str) -> bool:
+    return is_coordinator(core, request, TRANSACTIONS_TOPIC, transactional_id)
+
+
+def group_refusal(core: "BrokerCore", request: "Request", operation: Operation, group_id: str) -> ErrorCode:
+    """Why this node does not do that with the group; NONE where it does."""
+    if not may_group(core, request, operation, group_id):
+        return ErrorCode.GROUP_AUTHORIZATION_FAILED
+    return ErrorCode.NONE if coordinates_group(core, request, group_id) else ErrorCode.NOT_COORDINATOR
+
+
+def transaction_refusal(core: "BrokerCore", request: "Request", operation: Operation, name: str) -> ErrorCode:
+    """Why this node does not do that with the transactional id; NONE where it does."""
+    if not may_transaction(core, request, operation, name):
+        return ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED
+    return ErrorCode.NONE if coordinates_transaction(core, request, name) else ErrorCode.NOT_COORDINATOR
