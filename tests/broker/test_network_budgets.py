@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 
 import headwater as hw
-from headwater.broker import deadlines
+from headwater.broker import deadlines, dispatch
 from headwater.broker.embedded import ThreadRunner
 from headwater.broker.server import Server
 from headwater.protocol.apis import APIS, ApiKey
 from headwater.protocol.frames import request_frame
 from headwater.protocol.messages.api_versions import ApiVersionsRequest
 from headwater.protocol.messages.fetch import FetchRequest
+from headwater.protocol.messages.list_groups import ListGroupsRequest
 from headwater.protocol.messages.metadata import MetadataRequest
 from headwater.protocol.records import Record, build_batch
 from tests.certificates import make_certificate
@@ -317,3 +318,47 @@ def test_a_connection_that_ends_does_not_wait_for_a_client_that_does_not_read(mo
             inspect(broker, lambda server: [client.close() for client in server.answers.choked.copy()])
             while inspect(broker, lambda server: len(server.clients)) > 1:
                 assert is_served(other)
+
+
+class TestTurns:
+    def test_many_requests_at_once_give_way_by_the_work_they_make(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        handled: list[str] = []
+        entry = dispatch.served(ApiKey.LIST_GROUPS)
+
+        def slow(core: Any, request: Any) -> Any:
+            ends_ms = core.clock.steady_ms() + 4
+            while core.clock.steady_ms() < ends_ms:
+                pass
+            handled.append("slow")
+            return entry.handle(core, request)
+
+        monkeypatch.setitem(dispatch.served_cache, ApiKey.LIST_GROUPS, entry._replace(handle=slow))
+        with hw.Broker() as broker, Wire(broker.address) as wire, Wire(broker.address) as other:
+            assert is_served(other)
+            frame = request_frame(APIS[16], 4, 1, "x", ListGroupsRequest())
+            wire.socket.sendall(frame * 200)  # 20 KB, which come in one piece, and 800 ms of work
+            assert is_served(other)
+            assert len(handled) < 150
+            for _ in range(200):
+                assert wire.receive(ApiKey.LIST_GROUPS, 4).error_code == 0
+
+
+class TestQuietConnections:
+    def test_idle_ones_are_closed(self) -> None:
+        with hw.Broker(settings={"connections.max.idle.ms": 101}) as broker, Wire(broker.address) as idle:
+            assert is_served(idle)
+            while inspect(broker, lambda server: server.sweep() or len(server.clients)):
+                pass
+            assert is_closed(idle)
+
+    def test_a_client_that_is_gone_without_a_word_is_noticed(self) -> None:
+        with hw.Broker() as broker, Wire(broker.address) as wire:
+            assert is_served(wire)
+
+            def options(server: Server) -> tuple[int, int]:
+                (client,) = server.clients
+                accepted = client.transport.get_extra_info("socket")
+                keepalive = accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+                return keepalive, accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)
+
+            assert inspect(broker, options) == (1, 120)
