@@ -24,6 +24,7 @@ from tests.certificates import make_certificate
 from .wire import Wire
 
 MIB = 1 << 20
+SMALL_ANSWERS = {"headwater.queued.max.answer.bytes": 16 * MIB, "socket.request.max.bytes": 4 * MIB}
 
 
 @pytest.fixture(scope="module")
@@ -250,7 +251,7 @@ class TestSlowReaders:
                 assert wire.produce("t", 0, build_batch([Record(None, bytes(900_000), (), 1)])) == 0
 
     def test_their_answers_have_a_budget_and_others_are_served(self) -> None:
-        with hw.Broker(settings={"headwater.queued.max.answer.bytes": 16 * MIB}) as broker:
+        with hw.Broker(settings=SMALL_ANSWERS) as broker:
             self.filled(broker, 60)
             with Wire(broker.address) as reader:
                 for _ in range(10):
@@ -287,7 +288,7 @@ class TestSlowReaders:
                 assert inspect(broker, lambda server: server.answers.used_bytes) == 0
 
     def test_answers_behind_one_that_waits_count_too(self) -> None:
-        with hw.Broker(settings={"headwater.queued.max.answer.bytes": 16 * MIB}) as broker:
+        with hw.Broker(settings=SMALL_ANSWERS) as broker:
             self.filled(broker, 12)
             with Wire(broker.address) as wire:
                 wire.create_topic("empty")

@@ -112,7 +112,7 @@ class Acceptor:
             )
         except asyncio.CancelledError:  # it was closed before it was open
             self.failed(client, connection)
-        except OSError as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the place is free again
             self.failed(client, connection)
             if context is not None:
                 self.server.handshake_failed(client, error)

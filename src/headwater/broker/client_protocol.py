@@ -74,6 +74,7 @@ class ClientProtocol(asyncio.BufferedProtocol):
         "frame",
         "frame_bytes_max",
         "frame_size",
+        "held_bytes",
         "is_stranger",
         "last_active_s",
         "listener",
@@ -101,6 +102,7 @@ class ClientProtocol(asyncio.BufferedProtocol):
             f"/{address}", endpoint, endpoint.first_principal or UNAUTHENTICATED, answer_room=self.answer_room
         )
         self.connection.fail = partial(self.answer_failure, None)
+        self.connection.hold_answer = self.hold_answer
         self.is_stranger = True
         self.requests = 0
         # Requests.
@@ -119,6 +121,7 @@ class ClientProtocol(asyncio.BufferedProtocol):
         # Answers.
         self.slots: deque[Slot] = deque()
         self.ready_bytes = 0  # on the budget: answers behind one that is not there
+        self.held_bytes = 0  # on the budget: answers that are being made
         self.backlog = Backlog(self)
         self.accepted_s = self.last_active_s = server.loop.time()
         self.closing = False
@@ -131,7 +134,7 @@ class ClientProtocol(asyncio.BufferedProtocol):
     @property
     def answer_bytes(self) -> int:
         """What it holds of the budget for answers."""
-        return self.backlog.written_bytes + self.ready_bytes
+        return self.backlog.written_bytes + self.ready_bytes + self.held_bytes
 
     # -- asyncio's callbacks
 
@@ -402,6 +405,8 @@ class ClientProtocol(asyncio.BufferedProtocol):
         if self.closing:
             return
         self.release(slot.request_bytes)
+        if self.held_bytes:
+            self.hold_answer(-self.held_bytes)
         slots = self.slots
         if slots[0] is slot:
             slots.popleft()
@@ -431,6 +436,12 @@ class ClientProtocol(asyncio.BufferedProtocol):
             self.server.count_answers(slot.answer_bytes)
             if self.ready_bytes > READY_BYTES_MAX:
                 self.pause("answers")
+
+    def hold_answer(self, size: int) -> None:
+        """An answer that is made in steps lies in memory before it is written."""
+        if not self.closing:
+            self.held_bytes += size
+            self.server.count_answers(size)
 
     def write_ready(self, slot: Slot) -> None:
         self.ready_bytes -= slot.answer_bytes
@@ -549,7 +560,7 @@ class ClientProtocol(asyncio.BufferedProtocol):
         self.tail = bytearray()
         self.count_tail()
         self.slots.clear()
-        self.server.answers.used_bytes -= self.ready_bytes
-        self.ready_bytes = 0
+        self.server.answers.used_bytes -= self.ready_bytes + self.held_bytes
+        self.ready_bytes = self.held_bytes = 0
         self.backlog.clear()
         self.server.deadlines.forget(self)

@@ -128,6 +128,7 @@ class Connection:
     must_close: bool = False  # after what is being answered
     is_busy: bool = False  # a login is being checked: no other request is handled meanwhile
     answer_room: Callable[[], int] = lambda: UNLIMITED_BYTES  # how large the next answer may be; 0: it has to wait
+    hold_answer: Callable[[int], None] = lambda size: None  # bytes of an answer that is being made
     waits: set[FetchWait] = field(default_factory=set)
     repeat: Repeat | None = None
     work: Work | None = None  # what is under way; nothing else of the connection is handled until it is done

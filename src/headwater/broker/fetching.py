@@ -156,6 +156,7 @@ class FetchReader:
         connection: "Connection | None" = None,
         from_follower: bool = False,
         room: Callable[[], int] = lambda: 2**31 - 1,
+        hold: Callable[[int], None] = lambda size: None,
     ) -> None:
         self.core = core
         self.may_read = may_read
@@ -163,7 +164,7 @@ class FetchReader:
         self.from_follower = from_follower
         self.targets = list(targets)
         self.max_bytes = min(max_bytes, core.settings.fetch_max_bytes)
-        self.room = room
+        self.room, self.hold = room, hold
         self.by_id = by_id
         self.committed = committed
         self.is_behind = False  # what was acknowledged before the request is not all in the last reading
@@ -205,7 +206,9 @@ class FetchReader:
         """As `read`, for a great many partitions."""
         reading = Reading(self)
         for target in self.targets:
+            before = reading.total
             reading.add(target)
+            self.hold(reading.total - before)  # others read meanwhile
             yield
         return reading
 
@@ -262,6 +265,10 @@ class Reading:
         reader.is_behind = False
         self.room = reader.room()
         self.max_bytes = min(reader.max_bytes, self.room)
+
+    def min_bytes(self, wanted: int) -> int:
+        """How much is enough: less than what is wanted where there is no room for that."""
+        return min(wanted, self.room // 2) if self.room else wanted
 
     def add(self, target: FetchTarget) -> None:
         at_least_one = self.total == 0 and self.room > 0

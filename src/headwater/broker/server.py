@@ -50,7 +50,11 @@ class Server:
         places = descriptors.for_connections(settings, has_logs=not inline)
         self.limits: ConnectionLimits[ClientProtocol] = ConnectionLimits(lambda: core.settings, places)
         self.requests = RequestBudget(settings.queued_max_request_bytes)
-        self.answers: AnswerBudget[ClientProtocol] = AnswerBudget(settings.headwater_queued_max_answer_bytes)
+        # A record as large as a request may be has to fit, because it cannot be cut.
+        largest = settings.socket_request_max_bytes * 5 // 4
+        self.answers: AnswerBudget[ClientProtocol] = AnswerBudget(
+            max(settings.headwater_queued_max_answer_bytes, largest)
+        )
         self.deadlines = Deadlines(self)
         self.log = LimitedLog(logger, lambda: self.loop.time() * 1000)
         self.acceptors: list[Acceptor] = []

@@ -65,6 +65,7 @@ def handle(core: BrokerCore, request: Request) -> FetchResponse | Deferred | Ste
         connection=request.connection,
         from_follower=request.api_version >= FOLLOWER_VERSION,
         room=request.connection.answer_room,
+        hold=request.connection.hold_answer,
     )
     if len(reader.targets) > PARTITIONS_AT_ONCE:
         return fetch_many(core, request, reader, session)
@@ -90,7 +91,8 @@ def fetch_many(core: BrokerCore, request: Request, reader: FetchReader, session:
 def is_enough(request: Request, reading: Reading) -> bool:
     """Whether the fetch is answered with what there is."""
     body: FetchRequest = request.body
-    return reading.total >= body.min_bytes or reading.has_error or body.max_wait_ms <= 0 or not reading.results
+    has_enough = reading.total >= reading.min_bytes(body.min_bytes)
+    return has_enough or reading.has_error or body.max_wait_ms <= 0 or not reading.results
 
 
 def answer_later(
@@ -101,7 +103,7 @@ def answer_later(
     if is_enough(request, reading):
         logs = [log for _, log in reader.logs()]
         return answer_when_visible(core, logs, WAIT_MS_MAX, respond, respond)
-    wait = FetchWait(core, request.connection.waits, reader, body.min_bytes, body.max_wait_ms)
+    wait = FetchWait(core, request.connection.waits, reader, reading.min_bytes(body.min_bytes), body.max_wait_ms)
     wait.respond = respond
     return wait.deferred
 
