@@ -13,6 +13,7 @@ from headwater.protocol.apis import APIS, ApiKey
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.frames import request_frame
 from headwater.protocol.messages.api_versions import ApiVersionsRequest
+from headwater.protocol.messages.create_topics import CreateTopicsRequest
 from headwater.protocol.messages.delete_topics import DeleteTopicsRequest
 from headwater.protocol.messages.fetch import FetchRequest
 from headwater.protocol.messages.metadata import MetadataRequest
@@ -221,3 +222,31 @@ class TestEmbedded:
                     each.close()
             with Wire(broker.address) as wire:
                 assert wire.call(ApiKey.METADATA, 9, MetadataRequest([])).brokers
+
+
+def test_requests_behind_long_work_are_served_after_it(broker: hw.Broker) -> None:
+    """What a connection sends while its request is worked on in slices waits, as in Kafka; others are served."""
+    names = [f"sliced-{number}" for number in range(2000)]
+    creation = CreateTopicsRequest([CreateTopicsRequest.CreatableTopic(name, 1, 1) for name in names], 10_000)
+    known = MetadataRequest([MetadataRequest.MetadataRequestTopic(name=names[-1])], False)
+    with Wire(broker.address) as wire, Wire(broker.address) as other:
+        wire.send(ApiKey.CREATE_TOPICS, 7, creation, 1)
+        wire.send(ApiKey.METADATA, 9, known, 2)
+        wire.send(ApiKey.DELETE_TOPICS, 5, DeleteTopicsRequest(topic_names=names), 3)
+        wire.send(ApiKey.METADATA, 9, known, 4)
+        assert other.call(ApiKey.API_VERSIONS, 4, ApiVersionsRequest("a", "1")).error_code == 0
+        assert {topic.error_code for topic in wire.receive(ApiKey.CREATE_TOPICS, 7, 1).topics} == {0}
+        assert wire.receive(ApiKey.METADATA, 9, 2).topics[0].error_code == 0
+        assert {topic.error_code for topic in wire.receive(ApiKey.DELETE_TOPICS, 5, 3).responses} == {0}
+        unknown = wire.receive(ApiKey.METADATA, 9, 4).topics[0].error_code
+        assert unknown == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+
+
+def test_a_client_that_leaves_ends_its_work(broker: hw.Broker) -> None:
+    names = [f"left-{number}" for number in range(3000)]
+    creation = CreateTopicsRequest([CreateTopicsRequest.CreatableTopic(name, 1, 1) for name in names], 10_000)
+    for _ in range(3):
+        with Wire(broker.address) as wire:
+            wire.send(ApiKey.CREATE_TOPICS, 7, creation, 1)
+    with Wire(broker.address) as wire:
+        assert wire.call(ApiKey.API_VERSIONS, 4, ApiVersionsRequest("a", "1")).error_code == 0
