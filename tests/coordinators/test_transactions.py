@@ -15,6 +15,7 @@ from headwater.protocol.messages.list_offsets import ListOffsetsRequest
 from headwater.protocol.messages.list_transactions import ListTransactionsRequest
 from headwater.protocol.messages.write_txn_markers import WriteTxnMarkersRequest
 from tests.broker.harness import Harness
+from tests.broker.test_slices import TickingClock
 from tests.broker.transactional import READ_COMMITTED, Producer, committed_values, fetched_offset
 
 
@@ -363,3 +364,23 @@ def test_records_say_all_there_is_to_say(state: TransactionState) -> None:
     value = record_of(before).value
     assert value is not None
     assert read_transaction("id", value) == before
+
+
+def test_many_transactions_are_ended_and_forgotten_in_slices() -> None:
+    broker = Harness(clock=TickingClock(), **{"transactional.id.expiration.ms": 100_000})
+    broker.create_topic("t", 2)
+    for number in range(60):
+        begin(new_producer(broker, name=f"tx{number}", timeout_ms=1000), b"v")
+    transactions = broker.core.transactions
+    assert {t.state for t in transactions.transactions.values()} == {TransactionState.ONGOING}
+    counts = []
+    for wait_ms in (10_000, 3_600_000):  # the intervals at which they are ended, and forgotten
+        broker.clock.advance(wait_ms)
+        for _ in range(100):
+            broker.core.timers.run_due()
+            broker.sync()
+            open_count = sum(t.state is TransactionState.ONGOING for t in transactions.transactions.values())
+            counts.append((len(transactions.transactions), open_count))
+    assert counts[99] == (60, 0)
+    assert counts[-1] == (0, 0)
+    assert len(set(counts)) > 6  # not all at once

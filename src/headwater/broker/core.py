@@ -10,6 +10,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterator
 from functools import cached_property
+from types import GeneratorType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from headwater.broker import configs, dynamic_configs
@@ -456,7 +457,9 @@ class BrokerCore:
         def run() -> None:
             self.timers.call_later(interval_ms, run)
             try:
-                chore()
+                steps = chore()
+                if isinstance(steps, GeneratorType):
+                    self.work_off(chore.__name__, steps)
             except OSError as error:
                 logger.error("%s: %s", chore.__name__, error)
 
@@ -497,10 +500,11 @@ class BrokerCore:
         if isinstance(result, Work):
             result.when_done(ended)
 
-    def expire_producers(self) -> None:
+    def expire_producers(self) -> Steps[None]:
         before_ms = self.clock.wall_ms() - self.settings.producer_id_expiration_ms
-        for log in self.store.logs.values():
+        for log in list(self.store.logs.values()):
             log.producers.expire(before_ms)
+            yield
 
     # -- the end
 

@@ -15,7 +15,6 @@ Sources: TransactionCoordinator.java, KIP-98, KIP-360 (epochs), KIP-890 (an epoc
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from functools import partial
 from typing import NamedTuple, Protocol
 
 from headwater.coordinators.group_records import StateRecord
@@ -35,7 +34,8 @@ from headwater.coordinators.transaction import (
 from headwater.effects.buffers import Buffer
 from headwater.effects.clock import Clock
 from headwater.effects.logs import get_logger
-from headwater.effects.waits import Deferred, call_all
+from headwater.effects.waits import Deferred
+from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
 
 logger = get_logger(__name__)
@@ -368,10 +368,22 @@ class TransactionCoordinator:
 
     # -- chores
 
-    def abort_overdue(self) -> None:
-        """Aborts what has been open for longer than its timeout, and goes on with what could not be ended."""
+    def abort_overdue(self) -> Steps[None]:
+        """Aborts what has been open for longer than its timeout, and goes on with what could not be ended.
+
+        One that cannot be ended keeps no other open; raises what they raised at the end, as an ExceptionGroup.
+        """
         now_ms = self.clock.wall_ms()
-        call_all(partial(self.end_overdue, transaction, now_ms) for transaction in list(self.transactions.values()))
+        errors = []
+        for transaction in list(self.transactions.values()):
+            if self.transactions.get(transaction.transactional_id) is transaction:  # as it was when this began
+                try:
+                    self.end_overdue(transaction, now_ms)
+                except Exception as error:  # noqa: BLE001 - raised below
+                    errors.append(error)
+            yield
+        if errors:
+            raise ExceptionGroup("transactions could not be ended", errors)
 
     def end_overdue(self, transaction: Transaction, now_ms: int) -> None:
         if transaction.state.is_prepared and transaction.transactional_id not in self.ending:
@@ -381,10 +393,13 @@ class TransactionCoordinator:
             logger.info("transaction %s is aborted: its time is up", transaction.transactional_id)
             self.fence(transaction, lambda error: None)
 
-    def remove_expired(self) -> None:
+    def remove_expired(self) -> Steps[None]:
         """Forgets ids that nobody has used for transactional.id.expiration.ms. Raises OSError."""
         before_ms = self.clock.wall_ms() - self.expiration_ms
         for transactional_id, transaction in list(self.transactions.items()):
+            yield
+            if self.transactions.get(transactional_id) is not transaction:
+                continue  # it was used meanwhile
             is_idle = transaction.state is TransactionState.EMPTY or transaction.state.is_complete
             if is_idle and transaction.updated_ms < before_ms:
                 self.broker.append_transaction(transactional_id, StateRecord(transaction_key(transactional_id), None))
