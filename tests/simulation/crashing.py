@@ -9,6 +9,7 @@ from headwater.broker.settings import Settings
 from headwater.effects.clock import ManualClock
 from headwater.effects.entropy import SeededEntropy
 from headwater.effects.memory_files import MemoryFiles
+from headwater.storage.checkpoints import LOG_STARTS, RECOVERY_POINTS
 from headwater.storage.config import LogConfig
 from tests.broker.harness import Harness
 
@@ -35,6 +36,8 @@ class CrashingHarness(Harness):
 class CrashHistory:
     """What a seed decides of the broker: topics `a` with two partitions and `b` with one, and how soon files are full."""
 
+    loses_files = True
+
     def __init__(self, seed: int, segment_sizes: Sequence[int], **pairs: int) -> None:
         self.random = Random(seed)
         self.files = MemoryFiles(crashable=True)
@@ -45,3 +48,24 @@ class CrashHistory:
         self.broker.segment_bytes = self.random.choice(segment_sizes)
         self.broker.create_topic("a", 2)
         self.broker.create_topic("b", 1)
+
+    def crash(self) -> None:
+        """A power cut; now and then files that only save work, or have a copy, do not come back either."""
+        self.files.crash(self.random)
+        if not self.loses_files:
+            return
+        if self.random.random() < 0.3:
+            self.lose(self.random.choice((".index", ".timeindex", ".sums")))
+        if self.random.random() < 0.1:
+            name = f"data/{self.random.choice((RECOVERY_POINTS, LOG_STARTS))}"
+            if self.files.exists(name):
+                self.files.remove(name)
+
+    def lose(self, suffix: str) -> None:
+        """Empties or removes some files of the logs."""
+        for directory in self.files.list_directory("data"):
+            if not self.files.exists(f"data/{directory}/leader-epoch-checkpoint"):
+                continue
+            for name in self.files.list_directory(f"data/{directory}"):
+                if name.endswith(suffix) and self.random.random() < 0.5:
+                    self.files.remove(f"data/{directory}/{name}")

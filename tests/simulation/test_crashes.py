@@ -92,7 +92,7 @@ class History(CrashHistory):
                 self.broker.sync()
                 self.collect()
                 self.broker.core.close()
-            self.files.crash(self.random)
+            self.crash()
             self.broker.core = self.broker.open()
             self.check()
 

@@ -104,7 +104,7 @@ class History(CrashHistory):
         for _ in range(LIVES):
             for _ in range(self.random.randint(5, 60)):
                 self.step()
-            self.files.crash(self.random)
+            self.crash()
             self.broker.core = self.broker.open()
             self.broker.sync()
             self.check()

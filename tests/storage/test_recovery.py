@@ -209,6 +209,18 @@ def test_gaps_that_compaction_has_left_are_no_damage(point: bool, sums: bool, ca
     assert "gone" not in errors(caplog)
 
 
+def test_gaps_above_an_old_recovery_point_are_no_damage() -> None:
+    """The checkpoint was restored from an old copy of the directory."""
+    store = stopped(COMPACTED)
+    base, end = store.log.base_offsets[1:3]
+    compact_by_hand(store)
+    write_offsets(store.files, f"data/{RECOVERY_POINTS}", {(TOPIC_ID, 0): 6})
+    before = contents(store.files)
+    store.open()
+    assert contents(store.files) == before
+    assert readable(store.log) == [n for n in range(120) if not base + 3 <= n < end]
+
+
 @pytest.mark.parametrize("sums", [True, False])
 @pytest.mark.parametrize("clean", [True, False])
 def test_a_flipped_byte_and_a_lost_recovery_point_leave_the_sound_segments(clean: bool, sums: bool) -> None:

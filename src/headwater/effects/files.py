@@ -352,18 +352,23 @@ def read_file(files: Files, path: str) -> bytes:
         file.close()
 
 
-def replace_file(files: Files, path: str, content: bytes, *, sync: bool = True) -> None:
-    """Puts a whole small file in place, so that a crash leaves the old or the new one. Any thread may do it."""
-    temporary = path + ".tmp"
-    file = files.open(temporary, create=True, pinned=True)
-    try:
-        file.truncate(0)
-        file.write([content], 0)
-        if sync:
-            file.sync()
-    finally:
-        file.close()
-    files.rename(temporary, path)
+def replace_file(files: Files, path: str, content: bytes, *, copy: str = "", sync: bool = True) -> None:
+    """Puts a whole small file in place, so that a crash leaves the old or the new one. Any thread may do it.
+
+    With `copy`, another file in the same directory gets the content too, before.
+    """
+    paths = (copy, path) if copy else (path,)
+    for name in paths:
+        file = files.open(name + ".tmp", create=True, pinned=True)
+        try:
+            file.truncate(0)
+            file.write([content], 0)
+            if sync:
+                file.sync()
+        finally:
+            file.close()
+    for name in paths:
+        files.rename(name + ".tmp", name)
     if sync:
         files.sync_directory(path.rpartition("/")[0])
 

@@ -107,8 +107,7 @@ def write_offsets(files: Files, path: str, offsets: dict[tuple[bytes, int], int]
         words = [uuid_text(topic_id), str(partition), str(offset)]
         lines.append(" ".join([*words, line_checksum(words)]))
     content = lines_content(lines, version=1)
-    replace_file(files, path, content)
-    replace_file(files, path + COPY_SUFFIX, content, sync=False)
+    replace_file(files, path, content, copy=path + COPY_SUFFIX)
 
 
 def read_topic_id(files: Files, directory: str) -> tuple[bytes | None, bool]:

@@ -179,6 +179,9 @@ class LogRecovery:
         size = segment.size
         for header in segment.recover(log.recovery_point, log.config.index_interval_bytes):
             log.note_epoch(header.leader_epoch, header.base_offset)
+        sums = segment.known_sums()
+        if sums is not None and sums.size == segment.size == size:
+            segment.end_offset = max(segment.end_offset, sums.end_offset)  # the point is older than the last compaction
         if following is None:
             return True
         if segment.end_offset == following:
