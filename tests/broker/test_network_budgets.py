@@ -322,7 +322,13 @@ def test_a_connection_that_ends_does_not_wait_for_a_client_that_does_not_read(mo
 
 
 class TestTurns:
-    def test_many_requests_at_once_give_way_by_the_work_they_make(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many requests at once give way to others by the work that they make, not only by their bytes."""
+
+    FRAME = request_frame(APIS[16], 4, 1, "x", ListGroupsRequest())
+
+    @pytest.fixture
+    def handled(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+        """Every ListGroups takes 4 ms from now on, and leaves its mark here."""
         handled: list[str] = []
         entry = dispatch.served(ApiKey.LIST_GROUPS)
 
@@ -334,14 +340,36 @@ class TestTurns:
             return entry.handle(core, request)
 
         monkeypatch.setitem(dispatch.served_cache, ApiKey.LIST_GROUPS, entry._replace(handle=slow))
+        return handled
+
+    def test_of_one_connection(self, handled: list[str]) -> None:
         with hw.Broker() as broker, Wire(broker.address) as wire, Wire(broker.address) as other:
             assert is_served(other)
-            frame = request_frame(APIS[16], 4, 1, "x", ListGroupsRequest())
-            wire.socket.sendall(frame * 200)  # 20 KB, which come in one piece, and 800 ms of work
+            wire.socket.sendall(self.FRAME * 200)  # 20 KB, which come in one piece, and 800 ms of work
             assert is_served(other)
             assert len(handled) < 150
             for _ in range(200):
                 assert wire.receive(ApiKey.LIST_GROUPS, 4).error_code == 0
+
+    def test_of_many_connections(self, handled: list[str]) -> None:
+        with hw.Broker() as broker, Wire(broker.address) as other:
+            assert is_served(other)
+            crowd = [Wire(broker.address) for _ in range(50)]
+            for wire in crowd:
+                wire.socket.sendall(self.FRAME * 20)
+            while len(handled) < 60:  # each has had its first turn
+                assert is_served(other)
+            waited = []
+            while len(handled) < 900:
+                before = len(handled)
+                assert is_served(other)
+                waited.append(len(handled) - before)
+            # A turn of the loop has some 10 ms of the crowd's work, which is three requests, not fifty.
+            assert sorted(waited)[len(waited) // 2] < 15
+            for wire in crowd:
+                for _ in range(20):
+                    assert wire.receive(ApiKey.LIST_GROUPS, 4).error_code == 0
+                wire.socket.close()
 
 
 class TestQuietConnections:

@@ -39,6 +39,7 @@ LARGE_FRAME_BYTES = 64 * 1024
 LARGE_FRAME_FIRST_BYTES = 256 * 1024
 TURN_BYTES_MAX = 1 << 20
 TURN_MS_MAX = 5.0
+CROWDED_TURN_MS_MAX = 1.0  # while others wait for their turn
 REQUESTS_UNDER_WAY_MAX = 256
 REQUESTS_OF_NEWCOMER = 8
 WRITE_BUFFER_BYTES_HIGH = 64 * 1024
@@ -214,7 +215,7 @@ class ClientProtocol(asyncio.BufferedProtocol):
         """Handles the whole frames at the beginning of `data`; returns the position behind what was taken."""
         position, size = 0, len(data)
         steady_ms = self.server.core.clock.steady_ms
-        turn_ends_ms = steady_ms() + TURN_MS_MAX
+        turn_ends_ms = steady_ms() + (CROWDED_TURN_MS_MAX if self.server.turns else TURN_MS_MAX)
         while size - position >= LENGTH_BYTES and not self.pauses and not self.closing:
             (length,) = unpack_length(data, position)
             if not self.is_length_allowed(length):
@@ -500,7 +501,13 @@ class ClientProtocol(asyncio.BufferedProtocol):
         """Lets the others have a turn."""
         if "turn" not in self.pauses and not self.closing:
             self.pause("turn")
-            self.server.loop.call_soon(self.next_turn)
+            self.server.wait_for_turn(self)
+
+    def journal_has_room(self) -> None:
+        """Goes on; with what has been kept back when it is this connection's turn."""
+        if self.tail:
+            self.give_way()
+        self.resume("journal")
 
     def next_turn(self) -> None:
         self.turn_bytes = 0

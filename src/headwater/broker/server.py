@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import errno
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
@@ -29,6 +30,7 @@ logger = get_logger(__name__)
 
 RECEIVE_BUFFER_BYTES = 256 * 1024
 SWEEP_S = 30.0
+TURNS_MS_MAX = 10.0
 FLUSH_ON_STOP_S = 5.0
 SYNC_TIMEOUT_S = 15.0
 CLEANER_TIMEOUT_S = 5.0
@@ -46,6 +48,7 @@ class Server:
         self.receive_buffer = memoryview(bytearray(RECEIVE_BUFFER_BYTES))
         self.clients: set[ClientProtocol] = set()
         self.waiting_for_journal: list[ClientProtocol] = []
+        self.turns: deque[ClientProtocol] = deque()  # those that gave way to the others
         settings = core.settings
         places = descriptors.for_connections(settings, has_logs=not inline)
         self.limits: ConnectionLimits[ClientProtocol] = ConnectionLimits(lambda: core.settings, places)
@@ -146,6 +149,22 @@ class Server:
 
         self.loop.run_in_executor(self.password_thread, function).add_done_callback(finished)
 
+    def wait_for_turn(self, client: ClientProtocol) -> None:
+        """The connection goes on later. However many wait, everybody else's requests are read every few milliseconds."""
+        if not self.turns:
+            self.loop.call_soon(self.run_turns)
+        self.turns.append(client)
+
+    def run_turns(self) -> None:
+        waiting, self.turns = self.turns, deque()
+        steady_ms = self.core.clock.steady_ms
+        ends_ms = steady_ms() + TURNS_MS_MAX
+        while waiting and steady_ms() < ends_ms:
+            waiting.popleft().next_turn()
+        if waiting and not self.turns:
+            self.loop.call_soon(self.run_turns)
+        self.turns.extendleft(reversed(waiting))  # before those that have had a turn meanwhile
+
     def wait_for_journal(self, client: ClientProtocol) -> None:
         client.pause("journal")
         self.waiting_for_journal.append(client)
@@ -214,7 +233,7 @@ class Server:
         if self.waiting_for_journal and self.core.store.journal.waiting_bytes <= JOURNAL_WAITING_BYTES_MAX // 2:
             clients, self.waiting_for_journal = self.waiting_for_journal, []
             for client in clients:
-                client.resume("journal")
+                client.journal_has_room()
         self.checkpoint_if_needed()
 
     def fail(self, error: OSError) -> None:
