@@ -138,6 +138,17 @@ def test_a_key_that_nobody_knows_is_kept_as_kafka_keeps_it_for_plug_ins(resource
     assert alter(broker, BROKER, resource, "other", "x", APPEND) == ErrorCode.INVALID_CONFIG
 
 
+def test_keys_that_nobody_knows_have_a_limit() -> None:
+    broker = Harness()
+    assert alter(broker, BROKER, "1", "long", "x" * 20_000) == ErrorCode.INVALID_REQUEST
+    for number in range(100):
+        assert alter(broker, BROKER, "1", f"custom.{number}", "x") == 0
+    assert alter(broker, BROKER, "1", "one.more", "x") == ErrorCode.INVALID_REQUEST
+    assert alter(broker, BROKER, "1", "custom.0", "y") == 0
+    assert alter(broker, BROKER, "1", "custom.0", None, DELETE) == 0
+    assert alter(broker, BROKER, "1", "one.more", "x") == 0
+
+
 @pytest.mark.parametrize(("resource", "value", "operation"), [("1", "1", SET), ("1", None, DELETE), ("", None, DELETE)])
 def test_the_least_in_sync_replicas_are_the_clusters(resource: str, value: str | None, operation: int) -> None:
     broker = Harness(**{"min.insync.replicas": 2})

@@ -5,7 +5,7 @@ while it runs may change. Groups have configurations of their own (KIP-848), wit
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 logger = get_logger(__name__)
 
 KEYS_NAMED_MAX = 10
+CUSTOM_KEYS_MAX = 100
+CUSTOM_CHARACTERS_MAX = 10_000
 DECIDE_WHO_CONNECTS = LISTENER_SETTINGS - {"max.connections"}
 # Kafka applies these at run time; here they are read when the broker starts.
 READ_ONCE = frozenset({"listeners", "listener.security.protocol.map", "log.cleaner.backoff.ms"})
@@ -139,6 +141,7 @@ def check_broker(core: "BrokerCore", resource: str, changes: Changes) -> None:
     found = problems(changed) or problems(without_custom(merged(own_layers(core))) | changed)
     if found:
         raise ConfigError("; ".join(found.values()))
+    check_custom(stored, changes)
     if MIN_IN_SYNC in changes:
         check_min_in_sync(resource, changes[MIN_IN_SYNC])
 
@@ -149,6 +152,17 @@ def is_custom(key: str) -> bool:
     None of a listener's keys is one: misspelt, it would leave open who may connect.
     """
     return key not in broker_keys() and not key.startswith(LISTENER_PREFIX)
+
+
+def check_custom(stored: Set[str], changes: Changes) -> None:
+    """Raises ConfigError where a resource would have too many custom keys, or one that is too long."""
+    removed = {key for key, text in changes.items() if text is None}
+    custom = {key for key in stored | changes.keys() if is_custom(key)} - removed
+    if len(custom) > CUSTOM_KEYS_MAX:
+        raise ConfigError(f"at most {CUSTOM_KEYS_MAX} keys that this broker does not know are kept for one resource")
+    for key, text in changes.items():
+        if is_custom(key) and len(key) + len(text or "") > CUSTOM_CHARACTERS_MAX:
+            raise ConfigError(f"{shown(key)} is longer than {CUSTOM_CHARACTERS_MAX} characters with its value")
 
 
 def without_custom(pairs: Mapping[str, str]) -> dict[str, str]:

@@ -75,9 +75,11 @@ def answer_to(
 def assignment_problem(core: BrokerCore, replicas: list[int]) -> str | None:
     if not replicas:
         return "an empty replica list."
+    seen: set[int] = set()
     for broker_id in replicas:
-        if replicas.count(broker_id) > 1:
+        if broker_id in seen:
             return f"the broker {broker_id} more than once."
+        seen.add(broker_id)
         if broker_id not in core.cluster.node_ids:
             return f"broker {broker_id}, but no such broker is registered."
     return None
