@@ -8,7 +8,8 @@ import pytest
 import headwater
 from headwater import testing
 from headwater.broker.dispatch import SERVED
-from headwater.broker.settings import own_defaults
+from headwater.broker.setting_classes import HONOURED
+from headwater.broker.settings import own_defaults, value_text
 from headwater.cli.up import parser
 
 ROOT = Path(__file__).parents[2]
@@ -40,8 +41,26 @@ def test_links_lead_somewhere() -> None:
 
 def test_every_setting_is_documented() -> None:
     text = (ROOT / "docs" / "reference" / "settings.md").read_text()
-    missing = [key for key in own_defaults() if f"`{key}`" not in text]
+    missing = [key for key in {*own_defaults(), *HONOURED} if f"`{key}`" not in text]
     assert missing == []
+
+
+@pytest.mark.parametrize("document", ["docs/reference/settings.md", "SECURITY.md"])
+def test_the_defaults_that_are_written_down_are_so(document: str) -> None:
+    """Each row of a table that begins with keys and has as many defaults beside them."""
+    checked = 0
+    for keys_cell, defaults_cell in re.findall(
+        r"^\| (`[^|]*`) \| ([^|]*) \|", (ROOT / document).read_text(), re.MULTILINE
+    ):
+        keys = re.findall(r"`([^`]+)`", keys_cell)
+        defaults = [word.strip(" `") for word in defaults_cell.split(", ")]
+        if len(keys) != len(defaults):
+            continue
+        for key, default in zip(keys, defaults, strict=True):
+            if key in own_defaults() and not isinstance(own_defaults()[key], str):
+                assert default == value_text(own_defaults()[key]), key
+                checked += 1
+    assert checked >= 8
 
 
 def test_security_names_tests_that_exist() -> None:
