@@ -37,7 +37,7 @@ def for_logs(settings: Settings) -> int:
     """How many the logs may use."""
     if settings.headwater_open_files_max > 0:
         return settings.headwater_open_files_max
-    return max(FOR_LOGS_MIN, min(FOR_LOGS_MAX, limit() // 2))
+    return max(FOR_LOGS_MIN, min(FOR_LOGS_MAX, (limit() - RESERVE) // 2))
 
 
 def for_connections(settings: Settings, *, has_logs: bool) -> int:

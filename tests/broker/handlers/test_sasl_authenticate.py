@@ -76,6 +76,16 @@ def test_refused_logins_are_logged_a_few_at_a_time_and_on_one_line(caplog: pytes
     assert "95 more" in caplog.text
 
 
+def test_a_mechanism_that_is_not_enabled_is_a_refused_login(caplog: pytest.LogCaptureFixture) -> None:
+    broker = sasl_harness()
+    answer = broker.call(ApiKey.SASL_HANDSHAKE, 1, SaslHandshakeRequest("GSSAPI\n"))
+    assert answer.error_code == ErrorCode.UNSUPPORTED_SASL_MECHANISM
+    assert broker.core.statistics.failed_authentications == 1
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert "GSSAPI" in line
+    assert "\n" not in line
+
+
 def test_no_second_guess_on_the_same_connection() -> None:
     """What was sent after the login that is refused is not handled, not even a login that would succeed."""
     with hw.Broker(settings={"listeners": "PLAINTEXT://127.0.0.1:0,SASL_PLAINTEXT://127.0.0.1:0"}) as broker:

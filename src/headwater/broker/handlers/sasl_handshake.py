@@ -3,6 +3,7 @@ after 0 in bare frames. On a connection that is authenticated it begins a re-aut
 """
 
 from headwater.broker.core import BrokerCore
+from headwater.broker.definitions import shown
 from headwater.broker.dispatch import Request, SaslState
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.sasl_handshake import SaslHandshakeRequest, SaslHandshakeResponse
@@ -18,6 +19,14 @@ def handle(core: BrokerCore, request: Request) -> SaslHandshakeResponse:
     if not connection.endpoint.has_sasl:
         return SaslHandshakeResponse(ErrorCode.ILLEGAL_SASL_STATE, [])
     if body.mechanism not in enabled:
+        core.statistics.failed_authentications += 1
+        core.refusals.warning(
+            "refused logins",
+            "login refused: mechanism %r from %s at %s is not enabled",
+            shown(body.mechanism),
+            connection.address,
+            connection.endpoint.listener,
+        )
         connection.must_close = True
         return SaslHandshakeResponse(ErrorCode.UNSUPPORTED_SASL_MECHANISM, enabled)
     if connection.sasl is not None and connection.sasl.mechanism != body.mechanism:
