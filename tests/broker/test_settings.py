@@ -164,7 +164,7 @@ def test_what_says_only_what_is_so_is_never_refused() -> None:
     pairs = {
         name: definition.default
         for name, definition in definitions("broker").items()
-        if definition.default is not None and name not in otherwise and name != "broker.id"
+        if definition.default is not None and name not in otherwise
     }
     pairs["listeners"] = "PLAINTEXT://127.0.0.1:0"
     settings, _ = read_configuration(pairs)
@@ -202,6 +202,8 @@ def test_a_refused_setting_without_a_value_is_fine(name: str) -> None:
 def test_older_names_count() -> None:
     settings = Settings.from_pairs({"broker.id": "7", "log.dir": "/somewhere"})
     assert (settings.node_id, settings.log_dirs) == (7, "/somewhere")
+    assert Settings.from_pairs({"broker.id": "-1"}).node_id == 1
+    assert Settings.from_pairs({"broker.id": "-1", "node.id": "3"}).node_id == 3
     assert Settings.from_pairs({"log.dir": "/a", "log.dirs": "/b"}).log_dirs == "/b"
 
 

@@ -56,9 +56,10 @@ def times(pairs: Mapping[str, str], value: Value) -> Problems:
 
 
 def identity(pairs: Mapping[str, str], value: Value) -> Problems:
-    if "broker.id" in pairs and value("broker.id") < 0:
-        yield "broker.id", f"it must be at least 0, not {value('broker.id')}"
-    elif {"broker.id", "node.id"} <= set(pairs) and value("broker.id") != value("node.id"):
+    broker_id = value("broker.id")
+    if broker_id < -1:
+        yield "broker.id", f"it must be at least 0, or -1 for none, not {broker_id}"
+    elif broker_id >= 0 and "node.id" in pairs and broker_id != value("node.id"):
         yield "broker.id", f"it must be the same as node.id ({value('node.id')}), which replaces it"
 
 

@@ -27,6 +27,7 @@ LISTENER_PREFIX = "listener.name."
 # Options of the other commands.
 NOT_SETTINGS = frozenset({"HEADWATER_BOOTSTRAP_SERVER", "HEADWATER_CLIENT_CONFIG", "HEADWATER_PASSWORD"})
 HOUR_MS = 3_600_000
+UNSET_ID = "-1"  # the default of broker.id
 
 
 class SettingsError(ValueError):
@@ -230,7 +231,7 @@ def with_synonyms(pairs: Mapping[str, str]) -> dict[str, str]:
     """The pairs with `broker.id` as `node.id` and `log.dir` as `log.dirs`, which count where both are given."""
     merged = dict(pairs)
     for old, new in (("broker.id", "node.id"), ("log.dir", "log.dirs")):
-        if old in merged and new not in merged:
+        if old in merged and new not in merged and merged[old].strip() != UNSET_ID:
             merged[new] = merged[old]
     return merged
 
