@@ -10,7 +10,16 @@ from headwater.protocol.apis import ApiKey
 from headwater.protocol.compression import Compression, client_bytes_max, compress
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.list_offsets import ListOffsetsRequest
-from headwater.protocol.records import HEADER, HEADER_BYTES, LOG_OVERHEAD, Record, build_batch, record_bytes, write_crc
+from headwater.protocol.records import (
+    HEADER,
+    HEADER_BYTES,
+    LOG_OVERHEAD,
+    Record,
+    build_batch,
+    read_header,
+    record_bytes,
+    write_crc,
+)
 from tests.broker.harness import Harness, Pending
 from tests.broker.test_slices import TickingClock, turns_until_done
 
@@ -100,6 +109,22 @@ def test_a_compacted_topic_looks_at_many_keys_in_slices(last: Record) -> None:
     else:
         assert answer.error_code == ErrorCode.INVALID_RECORD
         assert [error.batch_index for error in answer.record_errors] == [MANY - 1]
+
+
+def test_many_records_are_compressed_otherwise_in_slices() -> None:
+    broker = Harness(clock=TickingClock())
+    broker.create_topic("t", compression_type="gzip")
+    pending = broker.produce_batch("t", bomb(20 * MANY))
+    assert not pending.is_done
+    assert turns_until_done(broker, pending) >= 10
+    assert error_of(pending).error_code == 0
+    data = broker.fetch("t")
+    header = read_header(data.records)
+    assert (header.compression, header.records_count) == (Compression.GZIP, 20 * MANY)
+    lying = with_body(bytes(compress(Compression.ZSTD, b"\x00" * MANY)), MANY + 1, Compression.ZSTD)
+    pending = broker.produce_batch("t", lying)
+    turns_until_done(broker, pending)
+    assert error_of(pending).error_code == ErrorCode.CORRUPT_MESSAGE
 
 
 def test_of_a_great_many_errors_the_first_are_told() -> None:

@@ -29,6 +29,7 @@ from headwater.protocol.records import (
     records,
     write_crc,
 )
+from headwater.protocol.varint import read_varint
 from headwater.storage.config import LogConfig
 from headwater.storage.log import Log
 
@@ -36,6 +37,7 @@ RECORD_ERRORS_SHOWN = 3
 RECORD_ERRORS_MAX = 1000  # of a batch that is looked at in steps
 RECORDS_AT_ONCE = 10_000  # what is looked at in some ten milliseconds
 RECORDS_PER_STEP = 500
+RECORDS_COUNTED_PER_STEP = 5000
 RecordError: TypeAlias = tuple[ErrorCode, int, str]  # the code, the record's number, why
 NO_LIMIT_MS = (1 << 63) - 1
 CODECS = {
@@ -84,9 +86,9 @@ def prepared(log: Log, batch: Buffer, now_ms: int) -> tuple[BatchHeader, Buffer]
         if wants_times:
             numbered = enumerate(records(header, batch, client_bytes_max(config.max_message_bytes)))
             refuse_any([e for n, record in numbered if (e := time_error(config, n, record, now_ms))])
+        return recompressed(config, header, body_of(config, header, batch)) if wants_other else (header, batch)
     except ProtocolError as error:
         raise unreadable(error) from error
-    return recompressed(config, header, batch) if wants_other else (header, batch)
 
 
 def prepared_in_steps(log: Log, batch: Buffer, now_ms: int) -> Steps[tuple[BatchHeader, Buffer]]:
@@ -110,10 +112,30 @@ def prepared_in_steps(log: Log, batch: Buffer, now_ms: int) -> Steps[tuple[Batch
         except ProtocolError as error:
             raise unreadable(error) from error
         refuse_any(errors)
-    if wants_compression(config, header):
-        yield
-        header, batch = recompressed(config, header, batch)
-    return header, batch
+    if not wants_compression(config, header):
+        return header, batch
+    try:
+        body = decompressed(config, header, batch)
+        yield from check_count(body, header.records_count)
+    except ProtocolError as error:
+        raise unreadable(error) from error
+    yield
+    return recompressed(config, header, body)
+
+
+def check_count(body: bytes, count: int) -> Steps[None]:
+    """Raises CorruptBatchError where the records are not as many as their header says."""
+    position, number = 0, 0
+    try:
+        while position < len(body) and number <= count:
+            if number % RECORDS_COUNTED_PER_STEP == 0:
+                yield
+            length, position = read_varint(body, position)
+            position, number = position + max(length, 0), number + 1
+    except ValueError as error:
+        raise CorruptBatchError(f"a record cannot be read: {error}") from error
+    if number != count or position != len(body):
+        raise CorruptBatchError(f"the batch does not hold the {count} records that it claims")
 
 
 def checked(config: LogConfig, batch: Buffer) -> BatchHeader:
@@ -155,10 +177,15 @@ def unreadable(error: ProtocolError) -> RefusedError:
     return RefusedError(code, str(error))
 
 
+def decompressed(config: LogConfig, header: BatchHeader, batch: Buffer) -> bytes:
+    """The records. Raises CompressionError."""
+    size_max = client_bytes_max(config.max_message_bytes)
+    return bytes(decompress(header.compression, memoryview(batch)[HEADER_BYTES:], size_max))
+
+
 def body_of(config: LogConfig, header: BatchHeader, batch: Buffer) -> bytes:
     """The records, decompressed. Raises CompressionError, and CorruptBatchError where they are not as many as it says."""
-    size_max = client_bytes_max(config.max_message_bytes)
-    data = bytes(decompress(header.compression, memoryview(batch)[HEADER_BYTES:], size_max))
+    data = decompressed(config, header, batch)
     if not counts_match(data, len(data), header.records_count, 0):
         raise CorruptBatchError(f"the batch does not hold the {header.records_count} records that it claims")
     return data
@@ -222,13 +249,10 @@ def wants_compression(config: LogConfig, header: BatchHeader) -> bool:
     return codec is not None and codec is not header.compression
 
 
-def recompressed(config: LogConfig, header: BatchHeader, batch: Buffer) -> tuple[BatchHeader, Buffer]:
-    """The batch as `compression.type` wants it. Raises RefusedError."""
+def recompressed(config: LogConfig, header: BatchHeader, records_body: bytes) -> tuple[BatchHeader, Buffer]:
+    """The batch with its records as `compression.type` wants them. Raises RefusedError."""
     codec = CODECS[config.compression_type]
-    try:
-        body = compress(codec, body_of(config, header, batch))
-    except ProtocolError as error:
-        raise unreadable(error) from error
+    body = compress(codec, records_body)
     size = HEADER_BYTES + len(body)
     if size > config.max_message_bytes:
         raise RefusedError(ErrorCode.MESSAGE_TOO_LARGE, f"with {codec.name.lower()} the batch has {size} bytes")
