@@ -62,6 +62,22 @@ def test_when_all_places_are_taken_by_clients_the_newcomer_is_refused() -> None:
         places.admit(Visitor(accepted_s=1000.0))
 
 
+def test_a_client_that_can_be_spared_goes_before_a_newcomer_is_refused() -> None:
+    settings = Settings.from_pairs({"max.connections": "2"})
+    spare: list[Visitor] = []
+    places: ConnectionLimits[Visitor] = ConnectionLimits(
+        lambda: settings, 1000, lambda now_s: spare[0] if spare else None
+    )
+    clients = [Visitor(), Visitor()]
+    for client in clients:
+        places.admit(client)
+        places.recognize(client)
+    spare.append(clients[1])
+    newcomer = Visitor(accepted_s=9.0)
+    assert places.admit(newcomer) is clients[1]
+    assert places.places == {clients[0], newcomer}
+
+
 def test_the_limit_of_an_address_and_its_overrides() -> None:
     places = limits(max_connections_per_ip="2", max_connections_per_ip_overrides="10.0.0.9:0, ::1:3,[2001:db8::1]:1")
     for _ in range(2):

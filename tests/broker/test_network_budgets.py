@@ -373,6 +373,22 @@ class TestTurns:
 
 
 class TestQuietConnections:
+    def test_where_all_places_are_taken_the_longest_idle_goes(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(deadlines, "DISPENSABLE_IDLE_S", 0.5)
+        settings = {"max.connections": 2}
+        with hw.Broker(settings=settings) as broker, Wire(broker.address) as idle, Wire(broker.address) as busy:
+            assert is_served(idle)
+            while True:
+                assert is_served(busy)
+                with Wire(broker.address) as newcomer:
+                    try:
+                        assert is_served(newcomer)
+                    except ConnectionError:
+                        continue
+                    break
+            assert is_served(busy)
+            assert is_closed(idle)
+
     def test_idle_ones_are_closed(self) -> None:
         with hw.Broker(settings={"connections.max.idle.ms": 101}) as broker, Wire(broker.address) as idle:
             assert is_served(idle)

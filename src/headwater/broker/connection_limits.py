@@ -3,8 +3,9 @@
 A *stranger* is a connection behind which no client has shown itself: where clients authenticate, one that has not done
 so; elsewhere, one that has not sent a request yet. Strangers have at most half of all places, so that they cannot shut
 out the others. Where no place is left, the oldest stranger gives way to the newcomer, so that thousands of idle strangers
-cannot keep anyone from logging in either. A stranger of the last `GRACE_S` stays, because it may be about to log in: then
-the newcomer is refused.
+cannot keep anyone from logging in either. A stranger of the last `GRACE_S` stays, because it may be about to log in. Then
+a client goes that can be spared, one that does not read its answers or has been idle for long. If there is none either, the
+newcomer is refused.
 
 The limits: what the process may open (`descriptors.py`), `max.connections`, `listener.name.NAME.max.connections`,
 `max.connections.per.ip` and `max.connections.per.ip.overrides`. They may change while the broker runs.
@@ -73,9 +74,15 @@ def read_listener_limits(settings: Settings) -> dict[str, int]:
 class ConnectionLimits(Generic[AnyPlace]):
     """The places that are taken."""
 
-    def __init__(self, settings: Callable[[], Settings], descriptors: int) -> None:
+    def __init__(
+        self,
+        settings: Callable[[], Settings],
+        descriptors: int,
+        find_dispensable: Callable[[float], AnyPlace | None] = lambda now_s: None,
+    ) -> None:
         self.settings = settings
         self.descriptors = descriptors
+        self.find_dispensable = find_dispensable  # of those that are no strangers
         self.seen: Settings | None = None
         self.current = Limits(0, 0, "", 0, {}, {})
         self.places: set[AnyPlace] = set()
@@ -92,7 +99,7 @@ class ConnectionLimits(Generic[AnyPlace]):
         return self.current
 
     def admit(self, newcomer: AnyPlace) -> AnyPlace | None:
-        """Gives a newcomer, who is a stranger, a place; returns the stranger that lost its own for it and has to be closed.
+        """Gives a newcomer, who is a stranger, a place; returns the connection that lost its own for it and has to be closed.
 
         Raises RefusedError where nobody can go.
         """
@@ -118,6 +125,9 @@ class ConnectionLimits(Generic[AnyPlace]):
         oldest = next(candidates, None)
         if oldest is not None and newcomer.accepted_s - oldest.accepted_s >= GRACE_S:
             return oldest
+        dispensable = None if is_full else self.find_dispensable(newcomer.accepted_s)
+        if dispensable is not None:
+            return dispensable
         name = f"listener.name.{newcomer.listener_name.lower()}.max.connections" if is_full else limits.total_name
         count = self.by_listener[newcomer.listener_name] if is_full else len(self.places)
         raise RefusedError(f"{count} connections are open, {len(self.strangers)} of them of strangers ({name})")

@@ -17,6 +17,8 @@ CLOSING_S = 5.0
 ANSWER_PRESSURE_S = 5.0
 ANSWER_PRESSURE_BYTES_PER_S = 64 * 1024
 REQUEST_PRESSURE_S = 10.0
+DISPENSABLE_IDLE_S = 60.0
+SEARCH_S = 0.1  # a search goes through all connections
 
 
 class Deadlines:
@@ -32,6 +34,7 @@ class Deadlines:
         self.hungry: deque[ClientProtocol] = deque()
         self.hungry_since_s: float | None = None
         self.is_feeding = False
+        self.searched_s = 0.0
 
     def arm(self) -> None:
         """To be called when something may become due."""
@@ -101,13 +104,13 @@ class Deadlines:
         if not self.hungry or self.hungry_since_s is None:
             return
         before_s = now_s - REQUEST_PRESSURE_S
-        senders = [(s, c) for c, s in self.partial.items() if c.frame is not None and "memory" not in c.pauses]
+        senders = [(s, c) for c, s in self.partial.items() if not c.pauses]
         since_s, client = min(senders, key=lambda sender: sender[0], default=(now_s, None))
         if since_s > before_s:
             client = None
             if now_s - self.hungry_since_s >= (2 if senders else 1) * REQUEST_PRESSURE_S:
                 old = (c for c in self.server.clients if self.partial.get(c, 0.0) <= before_s)
-                client = max(old, key=lambda client: client.request_bytes, default=None)
+                client = max(old, key=lambda client: client.request_bytes + client.tail_bytes, default=None)
         if client is not None:
             client.fail("its requests held memory for long while others waited for it (queued.max.request.bytes)")
         self.feed_hungry()
@@ -119,6 +122,17 @@ class Deadlines:
                 return
             if client.is_unauthenticated:
                 client.fail("strangers' requests hold too much memory")
+
+    # -- places
+
+    def find_dispensable(self, now_s: float) -> "ClientProtocol | None":
+        """A client that may lose its place when all are taken: one that does not read, or is idle and awaits nothing."""
+        choked = next(iter(self.server.answers.choked_before(now_s - ANSWER_PRESSURE_S)), None)
+        if choked is not None or now_s < self.searched_s + SEARCH_S:
+            return choked
+        self.searched_s = now_s
+        idle = (c for c in self.server.clients if c.last_active_s <= now_s - DISPENSABLE_IDLE_S and not c.slots)
+        return min(idle, key=lambda client: client.last_active_s, default=None)
 
     # -- memory for answers
 

@@ -51,14 +51,16 @@ class Server:
         self.turns: deque[ClientProtocol] = deque()  # those that gave way to the others
         settings = core.settings
         places = descriptors.for_connections(settings, has_logs=not inline)
-        self.limits: ConnectionLimits[ClientProtocol] = ConnectionLimits(lambda: core.settings, places)
+        self.deadlines = Deadlines(self)
+        self.limits: ConnectionLimits[ClientProtocol] = ConnectionLimits(
+            lambda: core.settings, places, self.deadlines.find_dispensable
+        )
         self.requests = RequestBudget(settings.queued_max_request_bytes)
         # A record as large as a request may be has to fit, because it cannot be cut.
         largest = settings.socket_request_max_bytes * 5 // 4
         self.answers: AnswerBudget[ClientProtocol] = AnswerBudget(
             max(settings.headwater_queued_max_answer_bytes, largest)
         )
-        self.deadlines = Deadlines(self)
         self.log = LimitedLog(logger, lambda: self.loop.time() * 1000)
         self.acceptors: list[Acceptor] = []
         self.tls_files: list[TlsFiles] = []
@@ -113,7 +115,7 @@ class Server:
         self.deadlines.arm()
         if leaving is not None:
             statistics.strangers_closed += 1
-            self.log.warning("strangers closed", "connection from %s closed: others need its place", leaving.address)
+            self.log.warning("places taken", "connection from %s closed: others need its place", leaving.address)
             leaving.abort()
 
     def refused(self, address: str, reason: str) -> None:
