@@ -1,4 +1,4 @@
-"""Writes the tables of settings without effect and of refused ones into docs/reference/settings.md.
+"""Writes the tables of settings without effect, of refused ones, and of topics' and groups' configurations into docs/reference/settings.md.
 
 `--check` changes nothing and fails where the document differs from `broker/setting_classes.py`.
 """
@@ -6,7 +6,15 @@
 import sys
 from pathlib import Path
 
-from headwater.broker.setting_classes import REFUSED, WITHOUT_EFFECT
+from headwater.broker.setting_classes import (
+    GROUP_HONOURED,
+    GROUP_WITHOUT_EFFECT,
+    REFUSED,
+    TOPIC_HONOURED,
+    TOPIC_REFUSED,
+    TOPIC_WITHOUT_EFFECT,
+    WITHOUT_EFFECT,
+)
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "reference" / "settings.md"
 MARK = "<!-- from here on written by codegen/settings_tables.py -->\n"
@@ -34,6 +42,18 @@ def tables() -> str:
         "| keys | because |",
         "|---|---|",
         *(f"| {named(refusal.keys)} | {refusal.reason} |" for refusal in REFUSED),
+        "",
+        "## Configurations of topics and groups",
+        "",
+        "Those without effect are kept and described.",
+        "",
+        "| of | | keys |",
+        "|---|---|---|",
+        f"| topics | honoured | {named(tuple(sorted(TOPIC_HONOURED)))} |",
+        *(f"| topics | without effect: {reason} | {named(keys)} |" for reason, keys in TOPIC_WITHOUT_EFFECT.items()),
+        *(f"| topics | refused: {reason} | {named(keys)} |" for reason, keys in TOPIC_REFUSED.items()),
+        f"| groups | honoured | {named(tuple(sorted(GROUP_HONOURED)))} |",
+        *(f"| groups | without effect: {reason} | {named(keys)} |" for reason, keys in GROUP_WITHOUT_EFFECT.items()),
     ]
     return "\n".join(lines) + "\n"
 

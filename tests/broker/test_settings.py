@@ -10,7 +10,14 @@ import headwater as hw
 from headwater.broker import configs
 from headwater.broker.definitions import ConfigError, ConfigType, definitions
 from headwater.broker.listeners import read_configuration
-from headwater.broker.setting_classes import REFUSED, WITHOUT_EFFECT, SettingClass, classes_of
+from headwater.broker.setting_classes import (
+    REFUSED,
+    TOPIC_HONOURED,
+    WITHOUT_EFFECT,
+    SettingClass,
+    classes_of,
+    config_classes_of,
+)
 from headwater.broker.settings import Settings, SettingsError, environment_pairs, is_secret, own_defaults, problems
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "settings.jsonl"
@@ -72,6 +79,23 @@ def test_values_are_checked_as_kafka_checks_them(row: dict[str, list[str]]) -> N
 @pytest.mark.parametrize("name", sorted(definitions("broker")))
 def test_every_setting_of_kafka_is_in_one_class(name: str) -> None:
     assert len(classes_of(name, OWN)) == 1
+
+
+@pytest.mark.parametrize(("scope", "name"), [(s, n) for s in ("topic", "group") for n in sorted(definitions(s))])
+def test_every_configuration_of_topics_and_groups_is_in_one_class(scope: str, name: str) -> None:
+    assert len(config_classes_of(scope, name)) == 1
+
+
+def test_what_topics_honour_is_what_their_logs_are_given() -> None:
+    asked: list[str] = []
+
+    class Own(dict[str, str]):
+        def __contains__(self, name: object) -> bool:
+            asked.append(str(name))
+            return False
+
+    configs.log_config(Own({"any": "thing"}), ())
+    assert set(asked) == TOPIC_HONOURED
 
 
 def test_what_is_honoured_is_read_somewhere() -> None:

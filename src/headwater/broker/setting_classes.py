@@ -1,4 +1,4 @@
-"""What each of Kafka's broker settings does here. Every one is in exactly one of three classes.
+"""What each of Kafka's settings does here: of brokers, of topics, of groups. Every one is in exactly one of three classes.
 
 Honoured: it does what it does in Kafka. Without effect: accepted and described, and named in a line at the start; the
 reason says why nothing is lost. Refused: the broker does not start with it, because to ignore it would be a surprise for
@@ -289,6 +289,64 @@ REFUSED = (
 )
 
 
+# The same for the configurations of topics and of groups. Those without effect are kept and described.
+TOPIC_HONOURED = frozenset(
+    {
+        "cleanup.policy",
+        "compression.type",
+        "delete.retention.ms",
+        "index.interval.bytes",
+        "max.compaction.lag.ms",
+        "max.message.bytes",
+        "message.timestamp.after.max.ms",
+        "message.timestamp.before.max.ms",
+        "message.timestamp.type",
+        "min.cleanable.dirty.ratio",
+        "min.compaction.lag.ms",
+        "retention.bytes",
+        "retention.ms",
+        "segment.bytes",
+        "segment.index.bytes",
+        "segment.ms",
+    }
+)
+TOPIC_WITHOUT_EFFECT: dict[str, tuple[str, ...]] = {
+    "there is one broker: nothing is replicated or elected": (
+        "follower.replication.throttled.replicas",
+        "leader.replication.throttled.replicas",
+        "min.insync.replicas",
+        "unclean.leader.election.enable",
+    ),
+    "the journal syncs every write before it is acknowledged; refused without it (headwater.durability=page-cache)": (
+        "flush.messages",
+        "flush.ms",
+    ),
+    "files grow as they are written, roll at their time and are removed at once": (
+        "file.delete.delay.ms",
+        "preallocate",
+        "segment.jitter.ms",
+    ),
+    "the libraries' own levels are used": (
+        "compression.gzip.level",
+        "compression.lz4.level",
+        "compression.zstd.level",
+    ),
+    "there is no tiered storage": ("local.retention.", "remote.copy.lag.", "remote.log."),
+    "there are no share groups": ("errors.deadletterqueue.",),
+}
+TOPIC_REFUSED: dict[str, tuple[str, ...]] = {
+    "there is no tiered storage": ("remote.storage.enable",),
+    "max.message.bytes limits what a batch decompresses to; there is no limit for one record": (
+        "max.decompressed.message.bytes",
+    ),
+}
+GROUP_HONOURED = frozenset({"consumer.heartbeat.interval.ms", "consumer.session.timeout.ms"})
+GROUP_WITHOUT_EFFECT: dict[str, tuple[str, ...]] = {
+    "a new target assignment is made at once": ("consumer.assignment.interval.ms", "consumer.assignor.offload.enable"),
+    "there are no share groups and no streams groups": ("errors.deadletterqueue.", "share.", "streams."),
+}
+
+
 class SettingClass(Enum):
     """What becomes of a setting."""
 
@@ -322,3 +380,14 @@ def classes_of(key: str, own_keys: frozenset[str]) -> list[SettingClass]:
         found.append(SettingClass.WITHOUT_EFFECT)
     found += [SettingClass.REFUSED for each in REFUSED if matches(key, each.keys)]
     return found
+
+
+def config_classes_of(scope: str, key: str) -> list[SettingClass]:
+    """The classes of a topic's or a group's configuration. A test holds it to exactly one."""
+    is_topic = scope == "topic"
+    tables = (
+        (SettingClass.HONOURED, {"": tuple(TOPIC_HONOURED if is_topic else GROUP_HONOURED)}),
+        (SettingClass.WITHOUT_EFFECT, TOPIC_WITHOUT_EFFECT if is_topic else GROUP_WITHOUT_EFFECT),
+        (SettingClass.REFUSED, TOPIC_REFUSED if is_topic else {}),
+    )
+    return [kind for kind, table in tables for keys in table.values() if matches(key, keys)]
