@@ -15,6 +15,7 @@ from headwater.client.connections import Notes
 from headwater.client.deliveries import Delivery, Waker
 from headwater.client.errors import BrokerUnavailableError, ClientTimeoutError, DeliveryError, TransactionStateError
 from headwater.client.transactions import initialize
+from headwater.testing import TestBroker
 
 NOWHERE = "127.0.0.1:1"
 AT_ONCE_S = (
@@ -100,6 +101,66 @@ def test_a_producer_whose_registration_fails_is_closed() -> None:
     with pytest.raises((BrokerUnavailableError, ClientTimeoutError)):
         initialize(producer.raw, 600)
     producer.close()
+
+
+def test_ctrl_c_ends_a_flush() -> None:
+    is_time = threading.Event()
+    producer: hw.Producer[Any] = hw.Producer(NOWHERE)
+    producer.send("t", b"x")
+    interrupt_when(is_time)
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):  # noqa: PT012
+        is_time.set()
+        producer.close()
+    assert time.monotonic() - began < AT_ONCE_S
+    assert producer.is_closed
+
+
+def test_ctrl_c_that_comes_while_librdkafka_calls_back_is_not_lost(address: str, orders: str) -> None:
+    """Its binding keeps the value of what a callback raises, and a Ctrl-C has none yet."""
+
+    class Raw:
+        def consume(self, number: int, timeout_s: float) -> Any:
+            raise SystemError("<method 'consume'> returned NULL without setting an exception")
+
+        poll = pause = consume
+
+    with hw.Consumer(address, orders, group="g") as consumer:
+        real, consumer.raw = consumer.raw, Raw()
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                consumer.take(1)
+        finally:
+            consumer.raw = real
+
+
+@pytest.mark.parametrize("kind", [ValueError, KeyboardInterrupt])
+def test_a_consumers_block_is_left_at_once_where_the_broker_is_away(kind: type[BaseException]) -> None:
+    """librdkafka would wait for 45 seconds, as long as a session lasts, to commit what was handled."""
+    with TestBroker() as broker:
+        with hw.Producer(broker) as producer:
+            producer.send_batch("t", [1, 2, 3])
+        with pytest.raises(kind), hw.Consumer(broker, "t", group="g") as consumer:  # noqa: PT012
+            assert len(consumer.take(3)) == 3
+            broker.kill()
+            while consumer.notes.log.away_ms is None:
+                consumer.take(1, 50)
+            began = time.monotonic()
+            raise kind("mine")
+    assert time.monotonic() - began < AT_ONCE_S
+    assert consumer.is_closed
+
+
+def test_a_consumers_close_takes_a_time_and_says_what_comes_again(caplog: pytest.LogCaptureFixture) -> None:
+    with TestBroker() as broker:
+        with hw.Producer(broker) as producer:
+            producer.send_batch("t", [1, 2, 3])
+        consumer: hw.Consumer[Any] = hw.Consumer(broker, "t", group="g")
+        assert len(consumer.take(3)) == 3
+        broker.kill()
+        consumer.close(timeout_ms=50)
+        consumer.close()
+    assert "no answer in 50 ms: what was handled last comes again" in caplog.text
 
 
 # -- the state of a transaction

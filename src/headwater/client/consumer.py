@@ -11,12 +11,13 @@ again. `handle(function, on_error=...)` gives such events another fate: retry, a
 Events come in batches from librdkafka, so a call, a thread hop or a commit is paid for a batch and not for each event.
 """
 
+import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self
+from typing import TYPE_CHECKING, Any, Generic, Self
 
 from confluent_kafka import (
     OFFSET_BEGINNING,
@@ -31,9 +32,18 @@ from confluent_kafka import Consumer as RawConsumer
 from typing_extensions import TypeVar
 
 from headwater.client.batches import Batch, first_offsets, last_offsets, outside
+from headwater.client.closed import Closed
 from headwater.client.connections import BrokerLike, Notes, Settings, made
-from headwater.client.errors import ClientError, ConfigurationError, ConsumerClosedError, client_error, translated
+from headwater.client.errors import (
+    ClientError,
+    ConfigurationError,
+    ConsumerClosedError,
+    client_error,
+    raise_interrupt,
+    translated,
+)
 from headwater.client.handling import Handling, HandlingStoppedError
+from headwater.client.leaving import AWAY_TIMEOUT_MS, CLOSE_TIMEOUT_MS, leave
 from headwater.client.membership import Commit, Membership, Protocol, Start, checked_batch_max
 from headwater.client.names import checked_subscription, checked_timeout_ms
 from headwater.client.pauses import Pauses
@@ -55,6 +65,7 @@ from headwater.events.serializers import Serializer, as_serializer
 if TYPE_CHECKING:
     from headwater.client.async_consumer import AsyncConsumer
 
+logger = logging.getLogger(__name__)
 Value = TypeVar("Value", default=Any)
 OnPartitions = Callable[[list[Partition]], object]
 BATCH_MAX = 500
@@ -66,13 +77,6 @@ SETTLE_TIMEOUT_S = 0.1
 SETTLE_TIMEOUT_S_MAX = 4.0
 PASSING = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT})
 STOP = Stop()
-
-
-class Closed:
-    """What stands for librdkafka's consumer when that has ended."""
-
-    def __getattr__(self, name: str) -> NoReturn:
-        raise ConsumerClosedError("the consumer is closed")
 
 
 class Consumer(Generic[Value]):
@@ -240,6 +244,8 @@ class Consumer(Generic[Value]):
             messages = self.poll(number_max, timeout_s)
         except KafkaException as error:
             raise translated(error, f"reading {', '.join(self.topics)}") from error
+        except SystemError as error:
+            raise_interrupt(error)
         finally:
             self.is_polling = False
             self.polled_ms = self.clock.steady_ms()
@@ -545,8 +551,12 @@ class Consumer(Generic[Value]):
         if self.is_closed:
             raise ConsumerClosedError("the consumer is closed")
 
-    def close(self) -> None:
-        """Commits what is handled and leaves the group. The event that is being handled comes again."""
+    def close(self, timeout_ms: float = CLOSE_TIMEOUT_MS) -> None:
+        """Commits what is handled and leaves the group. The event that is being handled comes again.
+
+        Where the broker does not answer in time, so does what was handled last, and a warning says so.
+        """
+        checked_timeout_ms(timeout_ms)
         if self.is_closed:
             return
         self.is_closed = True
@@ -557,9 +567,10 @@ class Consumer(Generic[Value]):
             self.store(self.unstored)
         self.notes.log.is_closed = True
         try:
-            self.raw.close()
+            if not leave(self.raw, timeout_ms):
+                logger.warning("%r: no answer in %g ms: what was handled last comes again", self, timeout_ms)
         finally:
-            self.raw = Closed()
+            self.raw = Closed(ConsumerClosedError, "the consumer is closed")
 
     def __enter__(self) -> Self:
         return self
@@ -569,7 +580,8 @@ class Consumer(Generic[Value]):
     ) -> None:
         if kind is None and not self.is_closed:
             self.confirm_batch()
-        self.close()
+        is_away = kind is not None and self.notes.log.away_ms is not None
+        self.close(AWAY_TIMEOUT_MS if is_away else CLOSE_TIMEOUT_MS)
 
     async def __aenter__(self) -> "AsyncConsumer[Value]":
         from headwater.client.async_consumer import AsyncConsumer  # which is made of this class's methods

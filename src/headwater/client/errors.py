@@ -1,5 +1,7 @@
 """What can go wrong between a client and its broker, as types that say what to do."""
 
+from typing import NoReturn
+
 from confluent_kafka import KafkaError, KafkaException
 
 
@@ -34,7 +36,7 @@ class AuthenticationError(ClientError):
 class AuthorizationError(ClientError):
     """This user may not do that."""
 
-    advice = "an administrator can allow it: headwater acl create"
+    advice = "an administrator can allow it: headwater acl add"
 
 
 class UnknownTopicError(ClientError):
@@ -143,6 +145,13 @@ def client_error(error: KafkaError, what: str, fallback: type[ClientError] = Cli
     """The typed form of librdkafka's error; `what` says what was being done."""
     kind = CLASSES.get(error.code(), fallback)
     return kind(f"{what}: {error.str()}", error.name())
+
+
+def raise_interrupt(error: SystemError) -> NoReturn:
+    """Raises what librdkafka's binding has lost: a Ctrl-C that came while it called back, of which it keeps no value."""
+    if "without setting an exception" in str(error):
+        raise KeyboardInterrupt from error
+    raise error
 
 
 def translated(exception: KafkaException, what: str, fallback: type[ClientError] = ClientError) -> ClientError:

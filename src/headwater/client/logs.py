@@ -13,7 +13,7 @@ from headwater.effects.clock import Clock, SystemClock
 
 logger = logging.getLogger("headwater.client")
 REPEAT_MS = 30_000.0
-LOOK_MS = 500.0
+LOOK_MS = 2000.0  # each look makes librdkafka try to connect, at once and a few times
 KINDS_MAX = 100
 KIND_LENGTH_MAX = 200
 FACILITIES = frozenset({"FAIL", "ERROR"})  # librdkafka's for a connection that fails, and for what comes of it

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from confluent_kafka import Consumer as RawConsumer
 from confluent_kafka import Message, TopicPartition
 
+from headwater.client.errors import raise_interrupt
 from headwater.client.positions import Partition
 
 
@@ -37,6 +38,8 @@ class Pauses:
         message: Message | None = None
         try:
             message = raw.poll(0)
+        except SystemError as error:
+            raise_interrupt(error)
         finally:
             still = {(p.topic, p.partition) for p in raw.assignment()} - self.paused
             raw.resume([p for p in running if (p.topic, p.partition) in still])

@@ -16,12 +16,13 @@ import threading
 from collections.abc import Callable, Iterable
 from contextlib import asynccontextmanager, contextmanager, suppress
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, NoReturn, Self, cast, get_args
+from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, Self, cast, get_args
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka import Producer as RawProducer
 from typing_extensions import TypeVar
 
+from headwater.client.closed import Closed
 from headwater.client.connections import BrokerLike, Notes, Settings, made, merged
 from headwater.client.deliveries import BatchDelivery, Delivery, Pending, Waker
 from headwater.client.errors import (
@@ -31,11 +32,13 @@ from headwater.client.errors import (
     ProducerClosedError,
     ProducerQueueFullError,
     TransactionStateError,
+    raise_interrupt,
     translated,
 )
 from headwater.client.names import checked_text, checked_timeout_ms, checked_topic
 from headwater.client.threads import in_thread
 from headwater.client.transactions import abort, begin, commit, initialize
+from headwater.effects.clock import SystemClock
 from headwater.events.cloudevents import DEFAULT_SOURCE, stamp, structured
 from headwater.events.headers import HeadersLike, Pairs, header_pairs
 from headwater.events.serializers import Serializer, as_serializer, serializer_of_value
@@ -52,6 +55,8 @@ CloudEvents = Literal["binary", "structured", "none"]
 POLL_S = 0.1
 FLUSH_TIMEOUT_MS = 60_000.0
 UNWIND_TIMEOUT_MS = 500.0  # a broker that answers needs less, and an exception must not wait for one that is away
+REPORT_TIMEOUT_MS = 1000.0
+REPORT_STEP_S = 0.005
 TRANSACTION_TIMEOUT_MS = 60_000.0
 ABORT_TIMEOUT_MS = 10_000.0
 TOPICS_KNOWN_MAX = 10_000
@@ -82,14 +87,14 @@ def check_place(topic: str, partition: int, timestamp: int) -> None:
         raise ConfigurationError(f"sending to {topic}: timestamp is {timestamp!r}; give ms since 1970, or 0 for now")
 
 
-class Closed:
-    """What stands for librdkafka's producer when that has ended."""
-
-    def __getattr__(self, name: str) -> NoReturn:
-        raise ProducerClosedError("the producer is closed")
-
-    def __len__(self) -> int:
-        return 0
+def serve(raw: RawProducer) -> None:
+    """Serves the reports that are there."""
+    try:
+        raw.poll(0)
+    except KafkaException:
+        pass  # a fatal error, which is raised by the next call that it matters to
+    except SystemError as error:
+        raise_interrupt(error)
 
 
 class Producer(Generic[Value]):
@@ -130,6 +135,7 @@ class Producer(Generic[Value]):
         self.waker = Waker(self.notes)
         self.progress = threading.Condition()
         self.loops_waiting: list[Pending] = []
+        self.flushing = 0  # how many wait for everything to be delivered
         self.is_closed = False
         self.raw: Any = made(RawProducer, merged_settings, "the producer", self.notes)
         self.thread = threading.Thread(target=self.poll, args=(self.raw,), name="headwater-producer", daemon=True)
@@ -139,7 +145,8 @@ class Producer(Generic[Value]):
         """In its own thread: serves librdkafka's reports. Its connections end with this thread."""
         while not self.is_closed:
             try:
-                served = raw.poll(POLL_S)
+                # A flush leaves linger.ms out. It is made here: a signal would end librdkafka's in the middle of a report.
+                served = raw.flush(POLL_S) or 1 if self.flushing else raw.poll(POLL_S)
             except KafkaException as error:
                 # A fatal error, such as being fenced: the next call that needs it raises it.
                 self.notes(error.args[0])
@@ -269,18 +276,33 @@ class Producer(Generic[Value]):
             self.enqueue(topic, value, None if key is None else key(value), own, -1, 0, batch.report)
 
     def flush(self, timeout_ms: float = FLUSH_TIMEOUT_MS) -> None:
-        """Returns when everything that was sent is delivered. Raises ClientTimeoutError.
+        """Returns when everything that was sent is delivered. Raises ClientTimeoutError and ProducerClosedError.
 
         Where records have failed whose Delivery nobody looked at, it raises the first one's error: nothing is lost
         silently.
         """
-        # The polling thread serves the reports; here only the wait, with linger left out.
-        left = self.raw.flush(checked_timeout_ms(timeout_ms) / 1000)
-        self.after_reports()
-        if left:
+        if self.is_closed:
+            raise ProducerClosedError("the producer is closed")
+        if left := self.wait_flushed(checked_timeout_ms(timeout_ms)):
             raise self.waker.late(f"{left} records are not delivered after {timeout_ms:g} ms")
         if self.transactional_id is None:  # else the end of the transaction has told
             self.waker.raise_unseen()
+
+    def wait_flushed(self, timeout_ms: float) -> int:
+        """Waits until nothing is on its way; returns how many records still are when the time is over."""
+        clock = SystemClock()
+        deadline_ms = clock.steady_ms() + timeout_ms
+        with self.progress:
+            self.flushing += 1
+            try:
+                while (left := len(self.raw)) and (wait_ms := deadline_ms - clock.steady_ms()) > 0:
+                    self.progress.wait(min(wait_ms / 1000, POLL_S))
+            finally:
+                self.flushing -= 1
+        if left:
+            serve(self.raw)  # lines of its log count as well
+            left = len(self.raw)
+        return left
 
     def close(self, timeout_ms: float = FLUSH_TIMEOUT_MS) -> None:
         """Flushes and ends, and raises as `flush` does; nothing happens the second time.
@@ -299,7 +321,7 @@ class Producer(Generic[Value]):
             return
         left = 0
         try:
-            left = self.raw.flush(UNWIND_TIMEOUT_MS / 1000)
+            left = self.wait_flushed(UNWIND_TIMEOUT_MS)
         finally:
             self.end()
         if left:
@@ -308,11 +330,23 @@ class Producer(Generic[Value]):
 
     def end(self) -> None:
         """What is on its way fails now. The thread sees within a moment that it is to end, and the connections with it."""
-        self.is_closed = self.notes.log.is_closed = True
-        raw, self.raw = self.raw, Closed()
-        raw.purge()
-        with suppress(KafkaException):  # a fatal error, which was raised where it mattered
-            raw.poll(0)
+        self.notes.log.is_closed = True
+        raw, self.raw = self.raw, Closed(ProducerClosedError, "the producer is closed")
+        try:
+            raw.purge()
+            self.wait_reported(raw)
+        finally:
+            self.is_closed = True
+
+    def wait_reported(self, raw: RawProducer) -> None:
+        """Returns when every Delivery knows what became of it: here or in the polling thread, whichever gets the report."""
+        clock = SystemClock()
+        deadline_ms = clock.steady_ms() + REPORT_TIMEOUT_MS
+        serve(raw)
+        while len(raw) and clock.steady_ms() < deadline_ms:
+            with self.progress:
+                self.progress.wait(REPORT_STEP_S)
+            serve(raw)
         self.after_reports()
 
     # -- transactions

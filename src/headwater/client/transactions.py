@@ -12,6 +12,7 @@ from headwater.client.errors import (
     TransactionAbortedError,
     TransactionStateError,
     UnknownOutcomeError,
+    raise_interrupt,
     translated,
 )
 from headwater.effects.clock import SystemClock
@@ -40,6 +41,8 @@ def attempt(step: Callable[[float], Any], what: str, timeout_ms: float) -> None:
             if not error.args[0].retriable() or attempts == ATTEMPTS_MAX or left_ms == 0:
                 error.add_note(what)
                 raise
+        except SystemError as error:
+            raise_interrupt(error)
         else:
             return
 

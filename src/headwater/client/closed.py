@@ -1,0 +1,18 @@
+"""What stands for a client of librdkafka's that has ended: any use of it says so."""
+
+from typing import NoReturn
+
+from headwater.client.errors import ClientError
+
+
+class Closed:
+    """Raises `kind` for whatever is asked of it; nothing is on its way in it."""
+
+    def __init__(self, kind: type[ClientError], message: str) -> None:
+        self._kind, self._message = kind, message
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise self._kind(self._message)
+
+    def __len__(self) -> int:
+        return 0
