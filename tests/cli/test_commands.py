@@ -152,7 +152,7 @@ class TestUp:
 
     def test_a_server_properties_of_kafkas(self, tmp_path: Path) -> None:
         (tmp_path / "server.properties").write_text(
-            "# Kafka's\nprocess.roles=broker,controller\nnode.id=7\nnum.partitions=5\nlog.retention.hours=2\n"
+            "# Kafka's\nprocess.roles=broker,controller\nnode.id=7\nnum.partitions=5\nlog.retention.ms=7200000\n"
             "controller.quorum.voters=7@localhost:9093\nlisteners=PLAINTEXT://127.0.0.1:0\n"
             "controller.listener.names=CONTROLLER\ntransaction.state.log.min.isr=1\n"
         )

@@ -22,12 +22,12 @@ app.add_typer(config.app, name="config", help="Show and change configurations of
 app.add_typer(transaction.app, name="transaction", help="List, describe and abort transactions.")
 app.add_typer(user.app, name="user", help="Create, list and delete the users of SASL.")
 app.add_typer(acl.app, name="acl", help="Allow and forbid what users may do.")
-app.command(help="Write records, a line each, from standard input or a file.")(produce.produce)
+app.command(help="Write records, one per line, from standard input or a file.")(produce.produce)
 app.command(help="Read records from a topic.")(consume.consume)
 
 
 @app.command(
-    help="Run the broker until Ctrl-C (headwater up --help tells its options).",
+    help="Run the broker until Ctrl-C. For its options, see headwater up --help.",
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
 )
 def up(context: typer.Context) -> None:

@@ -9,7 +9,7 @@ from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 from confluent_kafka.admin import OffsetSpec
 
 from headwater.cli.completion import complete_groups
-from headwater.cli.errors import CommandError, fail
+from headwater.cli.errors import CommandError, counted, fail
 from headwater.cli.options import (
     DEFAULT_BOOTSTRAP,
     TIMEOUT_S,
@@ -75,7 +75,7 @@ def describe(
         state = {"group": name, "state": state_name(group.state), "members": len(group.members), "partitions": rows}
         show([state], output)
         return
-    print(f"{name}  {state_name(group.state)}  {len(group.members)} members")
+    print(f"{name}  {state_name(group.state)}  {counted(len(group.members), 'member', 'members')}")
     show(rows, output)
 
 

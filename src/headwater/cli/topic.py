@@ -16,7 +16,7 @@ from confluent_kafka.admin import (
 
 from headwater.cli.completion import complete_topics
 from headwater.cli.config import is_own
-from headwater.cli.errors import CommandError
+from headwater.cli.errors import CommandError, counted
 from headwater.cli.options import (
     DEFAULT_BOOTSTRAP,
     TIMEOUT_S,
@@ -113,7 +113,8 @@ def describe(
         show(results, output)
         return
     for result in results:
-        print(f"{result['topic']}  id {result['id']}  {len(result['partitions'])} partitions")
+        partitions = counted(len(result["partitions"]), "partition", "partitions")
+        print(f"{result['topic']}  id {result['id']}  {partitions}")
         show(result["partitions"], output)
         show(result["configs"], output)
 
@@ -169,7 +170,7 @@ def alter(
     kafka = admin(bootstrap, client)
     if partitions:
         kafka.wait(kafka.create_partitions([NewPartitions(name, partitions)])[name], f"topic {name}")
-        print(f"{name} has {partitions} partitions")
+        print(f"{name} has {counted(partitions, 'partition', 'partitions')}")
     entries = [
         ConfigEntry(key, value, incremental_operation=AlterConfigOpType.SET)
         for key, value in config_pairs(config).items()
