@@ -89,6 +89,7 @@ class TestStateTopics:
             after = tree(broker.files)
             assert {path: after[path] for path in before} == before
             flip(broker.files, log, position)
+            assert broker.files.exists("data/.kafka_cleanshutdown") or "offsets" in log
             broker.files.open("data/.kafka_cleanshutdown", create=True)
         assert broker.open().metadata.topics["orders"]
 
@@ -104,8 +105,7 @@ class TestStateTopics:
             with pytest.raises(StorageError, match="__cluster_metadata-0"):
                 broker.open()
             assert tree(broker.files).keys() == before.keys()
-            if clean:
-                broker.files.open("data/.kafka_cleanshutdown", create=True)
+            assert broker.files.exists("data/.kafka_cleanshutdown") == clean
         write(broker.files, METADATA_LOG, whole)
         broker.core = broker.open()
         assert [r.value for r in broker.read_all("orders")] == [b"1"]

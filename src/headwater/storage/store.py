@@ -88,9 +88,6 @@ class LogStore:
             self.wait_for_cleaner()
             self.cluster_id, self.directory_id = self.take_meta(entropy, node_id)
             self.was_clean = files.exists(f"{directory}/{CLEAN_SHUTDOWN}")
-            if self.was_clean:
-                files.remove(f"{directory}/{CLEAN_SHUTDOWN}")
-                files.sync_directory(directory)
             self.recovery_points, self.points_are_known = read_offsets(files, f"{directory}/{RECOVERY_POINTS}")
             self.log_starts, self.starts_are_known = read_offsets(files, f"{directory}/{LOG_STARTS}")
             if not files.exists(f"{directory}/{RECOVERY_POINTS}{COPY_SUFFIX}") and not self.log_starts:
@@ -136,8 +133,8 @@ class LogStore:
             logger.warning("other users of this machine may read the data: %s", error)
             return
         logger.warning(
-            "%s is open to other users of this machine (mode %03o): its logs and its journal were closed to them; "
-            "chmod 700 closes the rest",
+            "%s is open to other users of this machine (mode %03o), its logs and its journal are not: chmod 700 closes "
+            "the rest",
             directory,
             0o700 | rights,
         )
@@ -423,6 +420,9 @@ class LogStore:
 
         The journal goes on in a free file; what the other one holds is needed until the next checkpoint.
         """
+        if self.was_clean:  # not before: a start on damaged metadata leaves everything as it is
+            self.files.remove(f"{self.directory}/{CLEAN_SHUTDOWN}")
+            self.files.sync_directory(self.directory)
         for offsets in (self.recovery_points, self.log_starts, self.clean_offsets):
             for key in [key for key in offsets if find(*key) is None]:
                 del offsets[key]
