@@ -278,6 +278,8 @@ def put(store: Store, name: str, content: bytes) -> None:
     [
         "5.log",
         "x.log",
+        "x.log.swap",
+        "notes.swap",
         "²²²²²²²²²²²²²²²²²²²².log",
         "99999999999999999999.log",
         "7.snapshot",
@@ -304,18 +306,26 @@ def test_a_foreign_segment_after_the_end_moves_nothing(clean: bool, base: int, c
     assert store.offsets() == list(range(120))
     store.append()
     assert store.offsets() == list(range(121))
+    left = [name for name in store.files.list_directory("data/t-0") if name.startswith(f"{base:020d}.log")]
+    assert bool(left) == bool(content)  # nothing is lost with an empty one
 
 
 @pytest.mark.parametrize("clean", [True, False])
 def test_a_segment_that_overlaps_others_is_set_aside(clean: bool) -> None:
     store = stopped()
     first = store.files.open(segment_path(store, 0)).read(1 << 20, 0)
-    put(store, f"{store.log.base_offsets[1] + 1:020d}.log", first)
+    name = f"{store.log.base_offsets[1] + 1:020d}.log"
+    put(store, name, first)
     store.open()
     assert store.offsets() == list(range(120))
     store.reopen(clean=clean)
     assert store.offsets() == list(range(120))
-    assert first in contents(store.files).values()
+    assert contents(store.files)[f"{name}.aside"] == first
+    store.store.abandon()
+    put(store, name, first + b"other")
+    store.open()
+    assert contents(store.files)[f"{name}.aside"] == first
+    assert contents(store.files)[f"{name}.aside1"] == first + b"other"
 
 
 def test_an_empty_segment_file_in_the_middle_is_damage(caplog: pytest.LogCaptureFixture) -> None:

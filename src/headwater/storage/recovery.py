@@ -35,6 +35,7 @@ logger = get_logger(__name__)
 ASIDE_SUFFIX = ".aside"
 SEGMENT_FILE = re.compile(r"([0-9]{20})\.(log|snapshot)")
 OFFSET_MAX = (1 << 63) - 1
+EMPTY_BYTES_MAX = 1 << 20  # that are looked at
 
 
 class DamagedRange(NamedTuple):
@@ -87,7 +88,7 @@ class LogRecovery:
         self.log = log
         self.is_point_known = True
         self.goes_on_at = -1  # where a new segment has to begin
-        self.aside: list[tuple[str, int]] = []  # paths without a suffix, and where the segments ended
+        self.aside: list[tuple[str, int]] = []  # files, and where the log has to end so that they are not needed
 
     def load(self, recovery_point: int | None, start_offset: int | None) -> None:
         """Raises OSError. None stands for what is not known any more."""
@@ -192,7 +193,8 @@ class LogRecovery:
         if self.is_point_known:
             return False
         segment.is_damaged = segment.is_damaged or not is_whole
-        if segment.end_offset < following and not (is_whole and segment.known_sums() is None):
+        is_gap = is_whole and sums is None and log.config.compact
+        if segment.end_offset < following and not is_gap:
             self.lose(segment.end_offset, following)
         return True
 
@@ -202,20 +204,32 @@ class LogRecovery:
         segment = log.segments.pop(at)
         log.base_offsets.pop(at)
         log.unsynced_segments.discard(segment)
-        for _ in segment.recover(0, log.config.index_interval_bytes):
-            continue
         logger.warning("%s.log: set aside, it does not follow the segment before it", segment.path)
-        self.move_aside(segment, segment.end_offset if segment.size else 0)
+        self.move_aside(segment, self.needed_end(segment))
         files.sync_directory(log.directory)
 
-    def move_aside(self, segment: Segment, end_offset: int) -> None:
+    def needed_end(self, segment: Segment) -> int:
+        """How far the log has to get so that nobody needs this segment any more; never for what the journal cannot have."""
+        size = segment.size
+        if segment.base_offset < self.log.recovery_point:
+            return OFFSET_MAX
+        for _ in segment.recover(0, self.log.config.index_interval_bytes):
+            continue
+        is_empty = not any(segment.file.read(min(size, EMPTY_BYTES_MAX), 0))  # a power cut leaves zeros
+        return segment.end_offset if segment.size else 0 if is_empty else OFFSET_MAX
+
+    def move_aside(self, segment: Segment, needed_end: int) -> None:
         files, path = self.log.files, segment.path
         segment.file.close()
-        files.rename(f"{path}.log", f"{path}.log{ASIDE_SUFFIX}")
+        name, number = f"{path}.log{ASIDE_SUFFIX}", 0
+        while files.exists(name):  # of an earlier start
+            number += 1
+            name = f"{path}.log{ASIDE_SUFFIX}{number}"
+        files.rename(f"{path}.log", name)
         for suffix in SEGMENT_SUFFIXES[1:]:
             if files.exists(path + suffix):
                 files.remove(path + suffix)
-        self.aside.append((path, end_offset))
+        self.aside.append((name, needed_end))
 
     def find_end(self) -> None:
         """Where the log goes on; what is torn at its end is cut off, if it can be that nobody was told of it."""
@@ -255,11 +269,11 @@ class LogRecovery:
             log.end_offset = self.goes_on_at = log.start_offset
         if log.on_disk:
             self.begin_segment()
-        for path, end_offset in self.aside:
-            if end_offset <= log.end_offset:
-                log.files.remove(f"{path}.log{ASIDE_SUFFIX}")
+        for path, needed_end in self.aside:
+            if needed_end <= log.end_offset:
+                log.files.remove(path)
             else:
-                logger.warning("%s.log%s is kept: nothing in it was acknowledged by this log", path, ASIDE_SUFFIX)
+                logger.warning("%s is kept: look at it, and remove it when it is not needed", path)
         self.aside.clear()
 
     # -- what is known of the records

@@ -8,11 +8,15 @@ A start that finds a `.log.swap` does 2 and 3: that name is the decision. Other 
 from a copy that never came so far, and go. Source: LogLoader.java.
 """
 
+import re
+
 from headwater.effects.files import Files, remove_tree
 from headwater.storage.segment import SEGMENT_SUFFIXES, Segment, segment_name
 from headwater.storage.sums import read_sums
 
 SWAP_SUFFIX = ".swap"
+SEGMENT_STEM = re.compile(r"[0-9]{20}")
+SWAPPED_FILE = re.compile(r"[0-9]{20}\.(log|index|timeindex|txnindex|sums)\.swap")
 CLEANING_DIRECTORY = ".cleaning"  # where compaction makes its copies
 
 
@@ -37,7 +41,7 @@ def finish_swaps(files: Files, directory: str) -> list[str]:
     names = files.list_directory(directory)
     if CLEANING_DIRECTORY in names:
         remove_tree(files, f"{directory}/{CLEANING_DIRECTORY}")
-    swapped = [name for name in names if name.endswith(SWAP_SUFFIX)]
+    swapped = [name for name in names if SWAPPED_FILE.fullmatch(name)]
     for name in swapped:
         if not name.endswith(f".log{SWAP_SUFFIX}"):
             continue
@@ -50,7 +54,7 @@ def finish_swaps(files: Files, directory: str) -> list[str]:
             last = max(last, sums.end_offset - 1)
         for other in names:
             stem, dot, suffix = other.partition(".")
-            if stem.isdigit() and base <= int(stem) <= last and f"{dot}{suffix}" in SEGMENT_SUFFIXES:
+            if SEGMENT_STEM.fullmatch(stem) and base <= int(stem) <= last and f"{dot}{suffix}" in SEGMENT_SUFFIXES:
                 files.remove(f"{directory}/{other}")
         complete_swap(files, directory, segment_name(base))
     for name in swapped:  # of a copy whose own name did not reach the disk
