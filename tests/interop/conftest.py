@@ -74,7 +74,7 @@ def kafka_tool() -> Callable[..., str]:
 
 
 def jars(pom: Path, version: str = "") -> str:
-    """The class path of a pom's dependencies, which stay in the cache."""
+    """The class path of a pom's dependencies, which stay in the cache; `version` is its property `kafka`."""
     need("java")
     need("mvn")
     key = hashlib.sha256(pom.read_bytes() + version.encode()).hexdigest()[:16]
@@ -82,7 +82,8 @@ def jars(pom: Path, version: str = "") -> str:
     if not target.exists():
         CACHE.mkdir(parents=True, exist_ok=True)
         made = tempfile.mkdtemp(dir=CACHE)
-        goal = ["dependency:copy-dependencies", f"-DoutputDirectory={made}", f"-Dkafka={version}"]
+        goal = ["dependency:copy-dependencies", f"-DoutputDirectory={made}"]
+        goal += [f"-Dkafka={version}"] if version else []
         run(["mvn", "-q", "-B", "-f", pom, *goal], timeout_s=BUILD_TIMEOUT_S)
         Path(made).rename(target)
     return f"{target}/*"

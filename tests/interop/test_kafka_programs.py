@@ -13,7 +13,7 @@ import pytest
 
 from tests.broker.wire import Wire
 
-from .conftest import KAFKA_SH, need
+from .conftest import HERE, jars, run
 from .servers import HeadwaterServer, free_port, running_server
 
 Tool = Callable[..., str]
@@ -46,12 +46,17 @@ def events(output: str, kind: str) -> list[dict[str, object]]:
     return [line for line in lines if line.get("name") == kind]
 
 
-class Background:
-    """One of Kafka's mains in the background, until `stop`."""
+def program(main: str, *arguments: object) -> list[str]:
+    """The command that runs a main of Streams or Connect."""
+    flags = ["-Xmx512m", "-Dorg.slf4j.simpleLogger.defaultLogLevel=error", "-cp", jars(HERE / "programs" / "pom.xml")]
+    return ["java", *flags, main, *map(str, arguments)]
 
-    def __init__(self, log: Path, *words: object) -> None:
+
+class Background:
+    """A program in the background, until `stop`."""
+
+    def __init__(self, log: Path, command: list[str]) -> None:
         self.file = log.open("w")
-        command = [str(KAFKA_SH), "tool", *map(str, words)]
         self.process = subprocess.Popen(command, stdout=self.file, stderr=self.file, text=True)
         self.log = log
 
@@ -125,7 +130,7 @@ def test_transactional_message_copier(kafka_tool: Tool, server: HeadwaterServer)
 
 
 @pytest.mark.timeout(420)
-def test_streams_with_exactly_once(kafka_tool: Tool, tmp_path: Path) -> None:
+def test_streams_with_exactly_once(tmp_path: Path) -> None:
     """Kafka Streams' smoke test: joins, windows, aggregates, tables; its driver checks every result."""
     with running_server(tmp_path) as server:
         with Wire(server.address) as wire:
@@ -142,9 +147,9 @@ def test_streams_with_exactly_once(kafka_tool: Tool, tmp_path: Path) -> None:
         }
         properties.write_text("".join(f"{key}={value}\n" for key, value in values.items()))
         smoke = "org.apache.kafka.streams.tests.StreamsSmokeTest"
-        client = Background(tmp_path / "client.log", smoke, properties, "process")
+        client = Background(tmp_path / "client.log", program(smoke, properties, "process"))
         try:
-            result = kafka_tool(smoke, properties, "run", timeout_s=240)
+            result = run(program(smoke, properties, "run"), timeout_s=240)
         finally:
             log = client.stop()
     assert "SUCCESS" in result, result[-3000:] + log[-3000:]
@@ -152,8 +157,7 @@ def test_streams_with_exactly_once(kafka_tool: Tool, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def connect(kafka_tool: Tool, server: HeadwaterServer, tmp_path: Path) -> Iterator[tuple[str, Background]]:
-    need("java")
+def connect(server: HeadwaterServer, tmp_path: Path) -> Iterator[tuple[str, Background]]:
     port = free_port()
     settings = {
         "bootstrap.servers": server.address,
@@ -169,7 +173,8 @@ def connect(kafka_tool: Tool, server: HeadwaterServer, tmp_path: Path) -> Iterat
         settings[f"{kind}.storage.replication.factor"] = "1"
     properties = tmp_path / "connect.properties"
     properties.write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
-    worker = Background(tmp_path / "connect.log", "org.apache.kafka.connect.cli.ConnectDistributed", properties)
+    main = "org.apache.kafka.connect.cli.ConnectDistributed"
+    worker = Background(tmp_path / "connect.log", program(main, properties))
     yield f"http://127.0.0.1:{port}", worker
     worker.stop()
 
