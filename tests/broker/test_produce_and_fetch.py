@@ -14,6 +14,7 @@ from headwater.protocol.errors import ProtocolError
 from headwater.protocol.messages.fetch import FetchRequest
 from headwater.protocol.messages.produce import ProduceRequest
 from headwater.protocol.records import Record, batches, build_batch, records, write_crc
+from headwater.storage.log import Log
 
 from .harness import Harness
 
@@ -397,3 +398,28 @@ def test_a_fetch_ends_at_the_high_watermark(offset: int, values: list[bytes], is
     broker.sync()
     assert held.is_done
     assert broker.fetch("t", offset, isolation_level=isolation_level).high_watermark == 2
+
+
+def test_a_fetch_of_many_partitions_looks_only_at_what_has_grown(monkeypatch: pytest.MonkeyPatch) -> None:
+    broker = Harness()
+    broker.create_topic("t", 100)
+    wanted = FetchRequest.FetchTopic(
+        topic="t", partitions=[FetchRequest.FetchPartition(n, partition_max_bytes=1 << 20) for n in range(100)]
+    )
+    size = len(build_batch([Record(b"k", b"v", (), broker.clock.wall_ms())]))
+    body = FetchRequest(max_wait_ms=60_000, min_bytes=20 * size, max_bytes=1 << 20, session_epoch=-1, topics=[wanted])
+    pending = broker.send(ApiKey.FETCH, 12, body)
+    looks: list[int] = []
+    bytes_between = Log.bytes_between
+
+    def counted(log: Log, offset: int, *, committed: bool = False) -> int:
+        looks.append(log.partition)
+        return bytes_between(log, offset, committed=committed)
+
+    monkeypatch.setattr(Log, "bytes_between", counted)
+    for number in range(19):
+        broker.produce("t", b"v", partition=number % 10)
+    assert not pending.is_done
+    assert len(looks) == 100 + 18
+    broker.produce("t", b"v", partition=50)
+    assert sum(len(p.records or b"") for p in pending.message.responses[0].partitions) == 20 * size

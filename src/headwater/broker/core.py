@@ -329,7 +329,7 @@ class BrokerCore:
 
     def wake_fetches(self, log: Log) -> None:
         for wait in list(self.fetch_waits.get(log, ())):
-            wait.check()
+            wait.check(log)
 
     def log_grew(self, log: Log) -> None:
         """To be called after an append that is visible at once (durability page-cache)."""

@@ -303,21 +303,29 @@ class FetchWait:
         self.deferred = Deferred()
         self.respond: Callable[[], FetchResponse | Steps[FetchResponse]] | None = None
         self.watched = reader.logs()
-        for _, log in self.watched:
+        self.targets: dict[Log, list[FetchTarget]] = {}
+        for target, log in self.watched:
+            self.targets.setdefault(log, []).append(target)
             core.fetch_waits.setdefault(log, set()).add(self)
+        self.bytes: dict[Log, int] = {}  # what there is to read in each log, once one of them has grown
+        self.total = 0
         self.timer = core.timers.call_later(max_wait_ms, self.time_out)
 
-    def check(self) -> None:
-        """A log that is read here has grown."""
-        committed, total = self.reader.committed, 0
-        for target, log in self.watched:
-            try:
-                total += log.bytes_between(target.fetch_offset, committed=committed)
-            except OSError:  # the answer says so
-                total = self.min_bytes
-            if total >= self.min_bytes:
-                self.finish()
-                return
+    def check(self, grown: Log) -> None:
+        """A log that is read here has grown. Only that one is looked at again: there may be thousands."""
+        for log in (grown,) if self.bytes else self.targets:
+            size = self.bytes_in(log)
+            self.total += size - self.bytes.get(log, 0)
+            self.bytes[log] = size
+        if self.total >= self.min_bytes:
+            self.finish()
+
+    def bytes_in(self, log: Log) -> int:
+        committed = self.reader.committed
+        try:
+            return sum(log.bytes_between(target.fetch_offset, committed=committed) for target in self.targets[log])
+        except OSError:  # the answer says so
+            return self.min_bytes
 
     def time_out(self) -> None:
         """Answers, but not before what was acknowledged with acks=1 can be read."""
