@@ -271,6 +271,24 @@ class TestStrays:
         broker.restart()
         assert broker.files.list_directory(f"data/{left}") == ["notes.txt"]
 
+    @pytest.mark.parametrize("call", ["list", "rename", "remove"])
+    def test_what_cannot_be_looked_at_or_moved_stops_nothing(self, call: str, caplog: pytest.LogCaptureFixture) -> None:
+        broker, other = written_broker(), written_broker()
+        for directory in ("unknown-0", "3.1f-x-delete"):
+            broker.files.make_directory(f"data/{directory}")
+            for name in other.files.list_directory("data/orders-0"):
+                write(broker.files, f"data/{directory}/{name}", read_file(other.files, f"data/orders-0/{name}"))
+        write(broker.files, f"data/3.1f-x-delete/{PARTITION_METADATA}", b"")
+        broker.files.fault = lambda found, path: (
+            errno.EACCES if found == call and ("unknown-0" in path or "-delete" in path) else None
+        )
+        broker.core = broker.open()
+        assert [r.value for r in broker.read_all("orders")] == [b"1"]
+        assert "Permission denied" in caplog.text
+        broker.files.fault = None
+        kept = [path for path in tree(broker.files) if "unknown-0" in path]
+        assert len(kept) == 1
+
 
 class TestOneDamagedLog:
     """It stops nothing but itself."""
@@ -474,6 +492,25 @@ class TestJournal:
         broker.core = broker.open()
         assert f"{self.FILE} is missing" in caplog.text
         assert "1.journal is missing" not in caplog.text
+
+    def test_what_follows_a_journal_file_that_is_gone_is_recovered(self, caplog: pytest.LogCaptureFixture) -> None:
+        broker = Harness()
+        broker.create_topic("orders")
+        broker.core.store.checkpoint()
+        for n in range(self.COUNT):  # some in one file, some in the other
+            broker.produce("orders", b"%d" % n + bytes(300_000))
+        assert broker.core.store.journal.full_file is not None
+        broker.core.store.abandon()
+        for name in broker.files.list_directory("data/orders-0"):
+            broker.files.remove(f"data/orders-0/{name}")
+        broker.files.remove("data/orders-0")
+        broker.files.remove(self.FILE)
+        broker.core = broker.open()
+        values = [(value or b"")[:1] for value in self.values(broker)]
+        assert values == [b"%d" % n for n in range(self.COUNT - len(values), self.COUNT)]
+        assert 0 < len(values) < self.COUNT
+        assert f"offsets 0 to {self.COUNT - len(values) - 1} are lost" in caplog.text
+        assert broker.produce("orders", b"new").base_offset == self.COUNT
 
     def test_files_that_were_swapped_cost_nothing(self, caplog: pytest.LogCaptureFixture) -> None:
         broker = self.killed_broker()

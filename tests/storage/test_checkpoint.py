@@ -139,3 +139,13 @@ def test_a_roll_that_fails_refuses_the_batch_and_changes_nothing(number: int, pa
         assert store.offsets() == list(range(end + 3))
         again = [store.log.offset_for_timestamp(1_700_000_000_000 + n * 1000).offset for n in range(4)]
         assert again == timestamps
+
+
+def test_a_full_disk_syncs_no_log_that_was_deleted_meanwhile() -> None:
+    store = filled(2)
+    batch = build_batch([Record(None, b"v", (), 1)])
+    store.store.append(store.log, batch, read_header(batch))
+    store.store.delete_log("t", TOPIC_ID, 0)
+    store.files.fault = Fault("write", ".journal", errno.ENOSPC)
+    store.store.flush()
+    assert not store.store.journal.waiting_bytes

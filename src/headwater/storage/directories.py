@@ -90,24 +90,28 @@ class LogDirectories:
         """Removes what is left of deleted topics, and moves strays aside. `ids` are those of the topics that there are."""
         self.deleted_ids = deleted_ids
         for name in self.deleted:
-            self.remove_deleted(f"{self.directory}/{name}", ids)
-        for topic, partition in sorted(key for key in self.names if not is_known(*key)):
-            path = self.path(topic, partition)
-            if self.is_foreign(path):
-                self.leave(topic, partition)
-                continue
-            if not self.content(path):
-                self.names.discard((topic, partition))
-                continue
             try:
-                if read_topic_id(self.files, path)[0] in deleted_ids:
-                    logger.info("removing %s: its topic was deleted", path)
-                    self.remove(topic, partition)
-                else:
-                    self.set_aside(topic, partition, "it belongs to no topic that the metadata knows")
+                self.remove_deleted(f"{self.directory}/{name}", ids)
             except OSError as error:
-                logger.error("%s belongs to no topic, and cannot be moved aside: %s", path, error)
+                logger.error("%s/%s cannot be removed, the next start tries again: %s", self.directory, name, error)
+        for topic, partition in sorted(key for key in self.names if not is_known(*key)):
+            try:
+                self.sort_unknown(topic, partition)
+            except OSError as error:
+                logger.error("%s belongs to no topic: %s", self.path(topic, partition), error)
                 self.leave(topic, partition)
+
+    def sort_unknown(self, topic: str, partition: int) -> None:
+        path = self.path(topic, partition)
+        if self.is_foreign(path):
+            self.leave(topic, partition)
+        elif not self.content(path):
+            self.names.discard((topic, partition))
+        elif read_topic_id(self.files, path)[0] in self.deleted_ids:
+            logger.info("removing %s: its topic was deleted", path)
+            self.remove(topic, partition)
+        else:
+            self.set_aside(topic, partition, "it belongs to no topic that the metadata knows")
 
     def remove_deleted(self, path: str, ids: set[bytes]) -> None:
         names = self.content(path)

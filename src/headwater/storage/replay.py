@@ -97,7 +97,7 @@ class Replay:
     def leave_out(self, log: Log, offset: int) -> None:
         """Lets a log go on at `offset`. A batch without records, as compaction leaves them, has the lost offsets."""
         logger.error(
-            "%s: the offsets %d to %d are lost, the journal was damaged where they were",
+            "%s: the offsets %d to %d are lost: the journal is damaged, or a part of it is gone, where they were",
             log.directory,
             log.end_offset,
             offset - 1,

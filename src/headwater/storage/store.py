@@ -208,7 +208,7 @@ class LogStore:
         self.damaged[topic_id, partition] = error
         log = self.logs.pop((topic_id, partition), None)
         if log is not None:
-            self.sync_logs([log])
+            self.sync_logs([log] if log.on_disk else [])
             self.dirty.discard(log)
             log.close()
 
@@ -280,11 +280,13 @@ class LogStore:
             if log.on_disk:
                 self.directories.add(topic, partition)
         self.damaged.pop((topic_id, partition), None)
-        self.rescued.discard((topic_id, partition))
         self.recovery_points.pop((topic_id, partition), None)
         self.log_starts.pop((topic_id, partition), None)
         self.clean_offsets.pop((topic_id, partition), None)
-        self.directories.remove(topic, partition)
+        try:
+            self.directories.remove(topic, partition)
+        finally:
+            self.rescued.discard((topic_id, partition))
 
     def remove_folder(self, path: str) -> None:
         """Removes a folder of temporary files; nothing happens where there is none. Raises OSError."""
@@ -426,8 +428,8 @@ class LogStore:
         for offsets in (self.recovery_points, self.log_starts, self.clean_offsets):
             for key in [key for key in offsets if find(*key) is None]:
                 del offsets[key]
-        self.report_missing_journal()
         replay = Replay(self)
+        replay.has_unknown_loss = self.is_journal_missing()
         replay.logs(find)
         ends = replay.ends
         # Batches that were written and never acknowledged are kept, and from now on visible: so they must be on disk.
@@ -442,12 +444,14 @@ class LogStore:
         if not self.was_clean and replay.batches:
             logger.warning("recovered after an unclean stop: %d batches came back from the journal", replay.batches)
 
-    def report_missing_journal(self) -> None:
+    def is_journal_missing(self) -> bool:
+        """Whether a file of the journal is gone that may have had something; that is logged."""
         if self.was_clean or not self.directories.names:
-            return
-        for file in self.journal.files:
-            if file.was_missing:
-                logger.error("%s is missing: what was acknowledged since the last checkpoint may be lost", file.path)
+            return False
+        missing = [file.path for file in self.journal.files if file.was_missing]
+        for path in missing:
+            logger.error("%s is missing: what was acknowledged since the last checkpoint may be lost", path)
+        return bool(missing)
 
     def sync_logs(self, logs: list[Log]) -> None:
         """Syncs what was found behind the recovery points of these logs."""
