@@ -39,3 +39,41 @@ def test_so_is_the_address_in_the_environment() -> None:
     )
     assert (result.returncode, result.stdout) == (2, "")
     assert "is not UTF-8" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["topic", "describe", ""], "TOPIC... is empty"),
+        (["topic", "create", ""], "TOPIC... is empty"),
+        (["topic", "delete", "a", ""], "TOPIC... is empty"),
+        (["consume", ""], "TOPIC is empty"),
+        (["produce", ""], "TOPIC is empty"),
+        (["group", "describe", ""], "GROUP is empty"),
+        (["group", "reset", "", "--to", "beginning"], "GROUP is empty"),
+        (["group", "delete", ""], "GROUP... is empty"),
+        (["transaction", "describe", ""], "ID is empty"),
+        (["user", "delete", ""], "USER is empty"),
+        (["config", "unset", "", "a"], "RESOURCE is empty"),
+        (["topic", "list", "-b", ""], "--bootstrap-server is empty"),
+        (["consume", "t", "-g", ""], "--group is empty"),
+        (["consume", "t", "-X", "group.id="], "group= (group.id) is empty"),
+        (["consume", "t", "-g", "g", "-X", "group.id="], "group= (group.id) is empty"),
+        (["produce", "t", "-X", "transactional.id="], "transactional_id= (transactional.id) is empty"),
+    ],
+    ids=lambda words: " ".join(words) if isinstance(words, list) else "",
+)
+def test_an_empty_name_is_refused_in_one_line(words: list[str], said: str) -> None:
+    result = subprocess.run(
+        [*HEADWATER, *words],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=os.environ | NOWHERE,
+        check=False,
+        input="x",
+    )
+    assert result.returncode in (1, 2), result
+    assert result.stderr.startswith("headwater: ")
+    assert said in result.stderr
+    assert result.stderr.count("\n") == 1

@@ -13,7 +13,7 @@ from confluent_kafka.admin import (
 )
 
 from headwater.cli.errors import CommandError, counted
-from headwater.cli.options import DEFAULT_BOOTSTRAP, Bootstrap, Client, Output, OutputOption, admin, show
+from headwater.cli.options import DEFAULT_BOOTSTRAP, Bootstrap, Client, Output, OutputOption, admin, not_empty, show
 from headwater.security import acls
 
 app = typer.Typer(no_args_is_help=True)
@@ -24,13 +24,20 @@ KINDS = {
     "cluster": ResourceType.BROKER,
 }
 CLUSTER_NAME = "kafka-cluster"
-Principal = Annotated[str, typer.Argument(metavar="PRINCIPAL", help="User:NAME, or User:* for everybody.")]
+Principal = Annotated[
+    str, typer.Argument(callback=not_empty, metavar="PRINCIPAL", help="User:NAME, or User:* for everybody.")
+]
 Resource = Annotated[
     str,
-    typer.Argument(metavar="RESOURCE", help="topic:NAME, group:NAME, transaction:ID or cluster; NAME may end with *."),
+    typer.Argument(
+        callback=not_empty,
+        metavar="RESOURCE",
+        help="topic:NAME, group:NAME, transaction:ID or cluster; NAME may end with *.",
+    ),
 ]
 Operations = Annotated[
-    list[str], typer.Argument(metavar="OPERATION…", help="read, write, create, describe, …, or all.")
+    list[str],
+    typer.Argument(callback=not_empty, metavar="OPERATION…", help="read, write, create, describe, …, or all."),
 ]
 Host = Annotated[str, typer.Option(help="An address or a CIDR range; * is any.")]
 Deny = Annotated[bool, typer.Option("--deny", help="An entry that forbids instead of one that allows.")]
@@ -91,7 +98,7 @@ def add(
 def remove(
     principal: Principal,
     resource: Resource,
-    operations: Annotated[list[str] | None, typer.Argument(metavar="[OPERATION…]")] = None,
+    operations: Annotated[list[str] | None, typer.Argument(callback=not_empty, metavar="[OPERATION…]")] = None,
     bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
     client: Client = None,
 ) -> None:

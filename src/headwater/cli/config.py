@@ -7,7 +7,7 @@ import typer
 from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, ConfigSource
 
 from headwater.cli.errors import CommandError
-from headwater.cli.options import DEFAULT_BOOTSTRAP, Bootstrap, Client, Output, OutputOption, admin, show
+from headwater.cli.options import DEFAULT_BOOTSTRAP, Bootstrap, Client, Output, OutputOption, admin, not_empty, show
 
 app = typer.Typer(no_args_is_help=True)
 KINDS = {
@@ -15,7 +15,9 @@ KINDS = {
     "broker": ConfigResource.Type.BROKER,
     "group": ConfigResource.Type.GROUP,
 }
-Resource = Annotated[str, typer.Argument(metavar="RESOURCE", help="topic:NAME, broker:ID or group:NAME.")]
+Resource = Annotated[
+    str, typer.Argument(callback=not_empty, metavar="RESOURCE", help="topic:NAME, broker:ID or group:NAME.")
+]
 
 
 def read_resource(text: str) -> ConfigResource:
@@ -55,7 +57,7 @@ def show_configs(
 @app.command("set", help="Set configurations, NAME=VALUE each.")
 def set_configs(
     resource: Resource,
-    values: Annotated[list[str], typer.Argument(metavar="NAME=VALUE…")],
+    values: Annotated[list[str], typer.Argument(callback=not_empty, metavar="NAME=VALUE…")],
     bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
     client: Client = None,
 ) -> None:
@@ -73,7 +75,7 @@ def set_configs(
 @app.command(help="Take configurations back to their defaults.")
 def unset(
     resource: Resource,
-    names: Annotated[list[str], typer.Argument(metavar="NAME…")],
+    names: Annotated[list[str], typer.Argument(callback=not_empty, metavar="NAME…")],
     bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
     client: Client = None,
 ) -> None:

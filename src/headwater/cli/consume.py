@@ -13,7 +13,7 @@ from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, 
 
 from headwater.cli.completion import complete_groups, complete_topics
 from headwater.cli.errors import CommandError, Contact, fail
-from headwater.cli.options import DEFAULT_BOOTSTRAP, Bootstrap, Client, client_settings, made, patient
+from headwater.cli.options import DEFAULT_BOOTSTRAP, Bootstrap, Client, client_settings, made, not_empty, patient
 
 BATCH = 500
 POLL_S = 0.25
@@ -94,7 +94,7 @@ def topic_partitions(consumer: Consumer, contact: Contact, topic: str) -> list[i
 
 
 def consume(
-    topic: Annotated[str, typer.Argument(metavar="TOPIC", autocompletion=complete_topics)],
+    topic: Annotated[str, typer.Argument(callback=not_empty, metavar="TOPIC", autocompletion=complete_topics)],
     start: Annotated[
         str, typer.Option("--from", help="beginning, end, -10, an offset, or a time: 2026-11-01T10:00.")
     ] = "",

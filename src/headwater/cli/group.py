@@ -19,6 +19,7 @@ from headwater.cli.options import (
     Output,
     OutputOption,
     admin,
+    not_empty,
     show,
 )
 
@@ -45,7 +46,7 @@ def state_name(state: Any) -> str:
 
 @app.command(help="Show members, positions and lag.")
 def describe(
-    name: Annotated[str, typer.Argument(metavar="GROUP", autocompletion=complete_groups)],
+    name: Annotated[str, typer.Argument(callback=not_empty, metavar="GROUP", autocompletion=complete_groups)],
     output: OutputOption = Output.TABLE,
     bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
     client: Client = None,
@@ -100,7 +101,7 @@ def offsets_by(kafka: Administrator, keys: list[tuple[str, int]], spec: OffsetSp
 
 @app.command(help="Move a group that has no members to other offsets.")
 def reset(
-    name: Annotated[str, typer.Argument(metavar="GROUP", autocompletion=complete_groups)],
+    name: Annotated[str, typer.Argument(callback=not_empty, metavar="GROUP", autocompletion=complete_groups)],
     topic: Annotated[list[str] | None, typer.Option("--topic", "-t", help="Default: all topics it has read.")] = None,
     to: Annotated[
         str, typer.Option("--to", help="beginning, end, an offset, +N or -N from where it is, or a time.")
@@ -161,7 +162,7 @@ def reset_targets(
 
 @app.command(help="Delete groups that have no members, with their offsets.")
 def delete(
-    names: Annotated[list[str], typer.Argument(metavar="GROUP...", autocompletion=complete_groups)],
+    names: Annotated[list[str], typer.Argument(callback=not_empty, metavar="GROUP...", autocompletion=complete_groups)],
     bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
     client: Client = None,
 ) -> None:

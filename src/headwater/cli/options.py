@@ -16,6 +16,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from headwater.cli.errors import UNREACHABLE, CommandError, Contact, fail
+from headwater.client.names import check_settings
 
 TIMEOUT_S = 10.0
 SLICE_S = 0.1
@@ -31,11 +32,20 @@ class Output(StrEnum):
     JSON = "json"
 
 
+def not_empty(parameter: typer.CallbackParam, value: Any) -> Any:
+    """Raises CommandError for an empty name: librdkafka and its binding take some for none, and end for others."""
+    if value == "" or (isinstance(value, list | tuple) and "" in value):
+        name = parameter.metavar or parameter.opts[0]
+        raise CommandError(f"{name} is empty; a variable of the shell that is not set is a usual cause")
+    return value
+
+
 Bootstrap = Annotated[
     str,
     typer.Option(
         "--bootstrap-server",
         "-b",
+        callback=not_empty,
         help="The Kafka cluster, host:port[,host:port].",
         envvar="HEADWATER_BOOTSTRAP_SERVER",
     ),
@@ -83,6 +93,7 @@ def lines_of(path: str) -> list[str]:
 def made(make: Callable[[dict[str, Any]], Result], settings: dict[str, Any]) -> Result:
     """A client of librdkafka. Raises CommandError for a setting that it refuses."""
     try:
+        check_settings(settings)
         return make(settings)
     except KafkaException as error:
         fail(error.args[0])

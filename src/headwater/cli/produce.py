@@ -11,7 +11,7 @@ from confluent_kafka import KafkaError, Producer
 
 from headwater.cli.completion import complete_topics
 from headwater.cli.errors import CommandError, Contact, counted, kafka_message
-from headwater.cli.options import DEFAULT_BOOTSTRAP, Bootstrap, Client, client_settings, made
+from headwater.cli.options import DEFAULT_BOOTSTRAP, Bootstrap, Client, client_settings, made, not_empty
 
 FLUSH_TIMEOUT_S = 60.0
 SLICE_S = 0.2
@@ -59,7 +59,7 @@ def open_input(file: Path | None) -> Any:
 
 
 def produce(
-    topic: Annotated[str, typer.Argument(metavar="TOPIC", autocompletion=complete_topics)],
+    topic: Annotated[str, typer.Argument(callback=not_empty, metavar="TOPIC", autocompletion=complete_topics)],
     key: Annotated[str | None, typer.Option("--key", "-k", help="The key of every record.")] = None,
     key_separator: Annotated[
         str | None, typer.Option("--key-separator", "-K", help="What stands between key and value in a line.")

@@ -26,12 +26,13 @@ from headwater.cli.options import (
     Output,
     OutputOption,
     admin,
+    not_empty,
     show,
 )
 
 app = typer.Typer(no_args_is_help=True)
-Names = Annotated[list[str], typer.Argument(metavar="TOPIC...", autocompletion=complete_topics)]
-New = Annotated[list[str], typer.Argument(metavar="TOPIC...")]
+Names = Annotated[list[str], typer.Argument(callback=not_empty, metavar="TOPIC...", autocompletion=complete_topics)]
+New = Annotated[list[str], typer.Argument(callback=not_empty, metavar="TOPIC...")]
 Configs = Annotated[list[str] | None, typer.Option("--config", "-c", help="A configuration, key=value.")]
 
 
@@ -158,7 +159,7 @@ def config_rows(kafka: Administrator, name: str, everything: bool) -> list[dict[
 
 @app.command(help="Change configurations, or add partitions.")
 def alter(
-    name: Annotated[str, typer.Argument(metavar="TOPIC", autocompletion=complete_topics)],
+    name: Annotated[str, typer.Argument(callback=not_empty, metavar="TOPIC", autocompletion=complete_topics)],
     config: Configs = None,
     delete_config: Annotated[list[str] | None, typer.Option("--delete-config", help="Reset to the default.")] = None,
     partitions: Annotated[int | None, typer.Option("--partitions", "-p", min=1, help="The new number.")] = None,

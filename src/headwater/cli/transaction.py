@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from headwater.cli.errors import CommandError
-from headwater.cli.options import DEFAULT_BOOTSTRAP, Bootstrap, Client, Output, OutputOption, show
+from headwater.cli.options import DEFAULT_BOOTSTRAP, Bootstrap, Client, Output, OutputOption, not_empty, show
 from headwater.cli.wire import Connection, check
 from headwater.protocol.apis import ApiKey
 from headwater.protocol.messages.describe_producers import DescribeProducersRequest
@@ -14,7 +14,7 @@ from headwater.protocol.messages.list_transactions import ListTransactionsReques
 from headwater.protocol.messages.write_txn_markers import WriteTxnMarkersRequest
 
 app = typer.Typer(no_args_is_help=True)
-TransactionalId = Annotated[str, typer.Argument(metavar="ID")]
+TransactionalId = Annotated[str, typer.Argument(callback=not_empty, metavar="ID")]
 
 
 @app.command("list", help="List transactional ids.")
@@ -62,7 +62,7 @@ def describe(
 
 @app.command(help="Abort the transaction that a producer has left open in a partition.")
 def abort(
-    topic: Annotated[str, typer.Argument()],
+    topic: Annotated[str, typer.Argument(callback=not_empty, metavar="TOPIC")],
     partition: Annotated[int, typer.Argument()],
     start_offset: Annotated[int, typer.Option(help="Where the transaction begins: the last stable offset.")],
     bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,

@@ -19,14 +19,14 @@ from confluent_kafka.admin import (
 )
 
 from headwater.cli.errors import CommandError
-from headwater.cli.options import DEFAULT_BOOTSTRAP, Bootstrap, Client, Output, OutputOption, admin, show
+from headwater.cli.options import DEFAULT_BOOTSTRAP, Bootstrap, Client, Output, OutputOption, admin, not_empty, show
 
 app = typer.Typer(no_args_is_help=True)
 MECHANISMS = (ScramMechanism.SCRAM_SHA_256, ScramMechanism.SCRAM_SHA_512)
 ITERATIONS = 4096
 PASSWORD_VARIABLE = "HEADWATER_PASSWORD"
 SALT_BYTES = 24
-Name = Annotated[str, typer.Argument(metavar="USER")]
+Name = Annotated[str, typer.Argument(callback=not_empty, metavar="USER")]
 
 
 def read_password(path: Path | None, *, from_stdin: bool) -> str:
