@@ -597,3 +597,27 @@ def test_damage_that_was_given_up_holds_nothing_back() -> None:
     store.clock.advance(11 * DAY_MS)
     at_once(store.store.apply_retention())
     assert store.log.start_offset == 120
+
+
+@pytest.mark.parametrize("how", ["gone", "cut", "flipped"])
+def test_look_ups_by_time_do_not_pass_over_damage(how: str) -> None:
+    store = stopped()
+    path, (base, end) = segment_path(store, 2), store.log.base_offsets[2:4]
+    match how:
+        case "gone":
+            store.files.remove(path)
+        case "cut":
+            store.files.open(path).truncate(start_of_batch(store, path, 0) + 10)
+        case "flipped":
+            store.files.open(path).write([b"\x7f"], 8)
+            for suffix in (".index", ".timeindex"):
+                store.files.remove(segment_path(store, 2, suffix))
+    store.open()
+    start = 1_700_000_000_000
+    for n in range(40):
+        if base <= 3 * n <= end:  # it may be there, or just after
+            with pytest.raises(DamagedLogError):
+                store.log.offset_for_timestamp(start + 1000 * n)
+        else:
+            assert store.log.offset_for_timestamp(start + 1000 * n) == (start + 1000 * n, 3 * n)
+    assert store.log.offset_for_timestamp(start + 60_000).offset == -1

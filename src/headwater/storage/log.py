@@ -339,6 +339,15 @@ class Log:
             if start <= offset < end:
                 raise DamagedLogError(f"{self.directory}: the records of the offsets {start} to {end - 1} are gone")
 
+    def ends_of_damage(self) -> set[int]:
+        """The offsets right after records that are known to be damaged or gone."""
+        ends = {lost.end for lost in self.damages if lost.end > self.start_offset}
+        return ends.union(
+            following
+            for segment, following in zip(self.segments, self.base_offsets[1:], strict=False)
+            if segment.is_damaged
+        )
+
     def aborted_transactions(self, offset: int, at: int, position: int) -> list[AbortedTransaction]:
         """Those that may have records from `offset` to a position in the segment number `at` (TransactionIndex.java)."""
         segment = self.segments[at]

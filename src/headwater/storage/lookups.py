@@ -32,7 +32,20 @@ UNREADABLE = (-1, -1)
 
 
 def find_timestamp(log: "Log", timestamp: int) -> Steps[TimestampOffset]:
-    """The first visible record at or after `timestamp` (ms). Raises OSError, DamagedLogError among them."""
+    """The first visible record at or after `timestamp` (ms).
+
+    Raises OSError, DamagedLogError among them: also where the record before the one that is found is damaged, because
+    that may be the one that is wanted.
+    """
+    found = yield from find_readable(log, timestamp)
+    offset = log.high_watermark if found is NOTHING else found.offset
+    if offset in log.ends_of_damage():
+        raise DamagedLogError(f"{log.directory}: the record of time {timestamp} may be among those before {offset}")
+    return found
+
+
+def find_readable(log: "Log", timestamp: int) -> Steps[TimestampOffset]:
+    """As `find_timestamp`, of the records that can be read."""
     for segment in list(log.segments):
         if segment not in log.segments:
             continue
