@@ -81,17 +81,21 @@ class TestStrangers:
             assert is_closed(stranger)
             assert is_served(quiet)
 
-    def test_a_frame_before_the_login_has_at_most_64_kib(self, broker: hw.Broker) -> None:
-        with Wire(broker.addresses["SASL_PLAINTEXT"]) as stranger:
-            stranger.socket.sendall(struct.pack(">ihhi", 65_537, 18, 0, 1))
-            assert is_closed(stranger)
-        largest = request_frame(APIS[18], 0, 1, "x" * 32_000, ApiVersionsRequest())
-        with Wire(broker.addresses["SASL_PLAINTEXT"]) as stranger:
-            stranger.socket.sendall(largest)
-            assert stranger.receive(ApiKey.API_VERSIONS, 0).error_code == 0
-            # A whole frame in one piece is not let through either.
-            stranger.socket.sendall(struct.pack(">ihhi", 70_000, 18, 0, 1) + bytes(69_992))
-            assert is_closed(stranger)
+    def test_a_frame_before_the_login_has_at_most_64_kib(self) -> None:
+        listeners = "PLAINTEXT://127.0.0.1:0,SASL_PLAINTEXT://127.0.0.1:0"
+        with hw.Broker(settings={"listeners": listeners}) as broker:  # the time for a login is longer than the test's
+            largest = request_frame(APIS[18], 0, 1, "x" * 32_000, ApiVersionsRequest())
+            whole = struct.pack(">ihhi", 70_000, 18, 0, 1) + bytes(69_992)
+            for first, rest in ((whole[:12], b""), (largest, b""), (whole, b""), (largest, whole), (b"", whole)):
+                with Wire(broker.addresses["SASL_PLAINTEXT"]) as stranger:
+                    stranger.socket.sendall(first)
+                    if first == largest:
+                        assert stranger.receive(ApiKey.API_VERSIONS, 0).error_code == 0
+                    stranger.socket.sendall(rest)
+                    if (first, rest) != (largest, b""):
+                        assert is_closed(stranger)
+            with Wire(broker.address) as other:
+                assert is_served(other)
 
     def test_what_strangers_send_has_a_budget_of_its_own(self, broker: hw.Broker) -> None:
         def lower(server: Server) -> None:
@@ -305,6 +309,30 @@ class TestSlowReaders:
                     assert other.produce("empty", 0, build_batch([Record(None, b"v", (), 1)])) == 0
                 for _ in range(51):
                     assert wire.receive(ApiKey.FETCH, 12).error_code == 0
+
+    def test_fetches_that_wait_do_not_pile_up_behind_one_that_is_not_read(self) -> None:
+        with hw.Broker(settings=SMALL_ANSWERS) as broker, Wire(broker.address) as other, self.slow(broker) as slow:
+            other.create_topic("t")
+            partition = FetchRequest.FetchPartition(0, partition_max_bytes=MIB)
+            topics = [FetchRequest.FetchTopic(topic="t", partitions=[partition])]
+            for _ in range(30):
+                slow.send(ApiKey.FETCH, 12, FetchRequest(max_wait_ms=60_000, min_bytes=1, max_bytes=MIB, topics=topics))
+            while inspect(broker, lambda server: max(len(client.slots) for client in server.clients)) < 30:
+                assert is_served(other)
+            assert other.produce("t", 0, build_batch([Record(None, bytes(900_000), (), 1)])) == 0
+            assert inspect(broker, lambda server: server.answers.used_bytes) <= 3 * MIB
+            for _ in range(30):
+                assert slow.receive(ApiKey.FETCH, 12).error_code == 0
+
+    def test_more_than_the_budget_closes_those_that_have_not_read_for_longest(self) -> None:
+        with hw.Broker(settings=SMALL_ANSWERS) as broker, Wire(broker.address) as other, self.slow(broker) as slow:
+            self.filled(broker, 12)
+            slow.socket.sendall(fetch_frame("t", 55 * MIB) * 20)
+            while not inspect(broker, lambda server: server.answers.choked):
+                assert is_served(other)
+            inspect(broker, lambda server: server.count_answers(server.answers.limit_bytes - 1000))
+            assert is_closed(slow)
+            assert is_served(other)
 
 
 def test_a_connection_that_ends_does_not_wait_for_a_client_that_does_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
