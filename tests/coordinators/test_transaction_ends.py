@@ -1,8 +1,11 @@
 """A transaction's end is seen when its markers are on disk, not before (M13): a power cut must not undo what was seen."""
 
+from collections.abc import Callable
+
 import pytest
 
-from headwater.coordinators.transaction import TransactionState
+from headwater.coordinators.transaction import Transaction, TransactionState
+from headwater.protocol.error_codes import ErrorCode
 from tests.broker.harness import Harness
 from tests.broker.transactional import READ_COMMITTED, Producer, committed_values, fetched_offset
 
@@ -67,3 +70,27 @@ def test_nothing_of_it_is_seen_before_its_markers_are_durable(commit: bool, vers
     steps.broker.sync()
     assert steps.ended.is_done
     assert steps.state is (TransactionState.COMPLETE_COMMIT if commit else TransactionState.COMPLETE_ABORT)
+
+
+def test_one_that_cannot_be_aborted_keeps_no_other_from_its_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    broker = Harness()
+    broker.create_topic("t", 2)
+    for number, name in enumerate(("broken", "other")):
+        producer = Producer(broker, name, timeout_ms=1000)
+        producer.init()
+        assert producer.produce("t", b"1", partition=number) == 0
+    transactions = broker.core.transactions
+    fence = transactions.fence
+
+    def fails_for_one(transaction: Transaction, then: Callable[[ErrorCode], None]) -> None:
+        if transaction.transactional_id == "broken":
+            raise ValueError("broken")
+        fence(transaction, then)
+
+    monkeypatch.setattr(transactions, "fence", fails_for_one)
+    broker.clock.advance(2000)
+    with pytest.raises(ExceptionGroup):
+        transactions.abort_overdue()
+    broker.sync()
+    assert transactions.transactions["broken"].state is TransactionState.ONGOING
+    assert transactions.transactions["other"].state is TransactionState.COMPLETE_ABORT

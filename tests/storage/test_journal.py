@@ -12,7 +12,6 @@ from headwater.storage.journal import FILE_HEADER, Journal
 from headwater.storage.journal_entries import (
     ENTRY,
     FILE_HEADER_BYTES,
-    GROUP_ID,
     MARK_BYTES,
     JournalDamage,
     JournalEntry,
@@ -55,7 +54,7 @@ def written(
 def read(files: MemoryFiles) -> tuple[list[int], list[JournalDamage]]:
     """The base offsets of what is read back, and the damage."""
     items = list(Journal(files, "journal", FILE_BYTES, 9).recovered())
-    entries = [item for item in items if isinstance(item, JournalEntry) and item.topic_id != GROUP_ID]
+    entries = [item for item in items if isinstance(item, JournalEntry)]
     return [entry.base_offset for entry in entries], [item for item in items if isinstance(item, JournalDamage)]
 
 
