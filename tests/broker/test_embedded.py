@@ -106,21 +106,27 @@ def test_modules_of_the_current_directory_are_not_the_childs(tmp_path: Path, mon
         assert broker.is_running
 
 
+def wait_for_end(running: int, ending: int) -> None:
+    os.write(running, b"x")
+    os.read(ending, 1)
+
+
 @contextmanager
-def forked_child() -> Iterator[int]:
-    """A forked child that does nothing until the block ends."""
-    waiting, ending = os.pipe()
-    process = multiprocessing.get_context("fork").Process(target=os.read, args=(waiting, 1))
+def forked_child() -> Iterator[None]:
+    """A forked child that runs, and does nothing, until the block ends."""
+    is_running, running = os.pipe()
+    ending, end = os.pipe()
+    process = multiprocessing.get_context("fork").Process(target=wait_for_end, args=(running, ending))
     process.start()
-    assert process.pid is not None
+    os.read(is_running, 1)
     try:
-        yield process.pid
+        yield
     finally:
         assert process.is_alive()
-        os.write(ending, b"x")
+        os.write(end, b"x")
         process.join(WAIT_S)
-        os.close(waiting)
-        os.close(ending)
+        for descriptor in (is_running, running, ending, end):
+            os.close(descriptor)
 
 
 def is_listening(address: str) -> bool:
@@ -159,10 +165,13 @@ PARENT = """
 import os, sys
 import headwater as hw
 broker = hw.Broker(sys.argv[1]).start()
+forked, ready = os.pipe()
 child = os.fork()
 if child == 0:
+    os.write(ready, b"x")
     os.read(0, 1)
     os._exit(0)
+os.read(forked, 1)
 print(broker.address, flush=True)
 os.read(0, 1)
 """
