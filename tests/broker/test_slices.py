@@ -191,6 +191,16 @@ def test_a_fetch_of_a_great_many_partitions_is_served_in_slices(waits: bool) -> 
     assert [number for number, p in data.items() if p.records] == [700]
 
 
+def test_a_large_frame_is_decoded_in_slices() -> None:
+    broker = Harness(clock=TickingClock())
+    metadata = message(ApiKey.METADATA)
+    wanted = [metadata.MetadataRequestTopic(name=f"{n:0200}") for n in range(400)]
+    pending = broker.send(ApiKey.METADATA, 9, metadata(wanted, False))
+    assert broker.core.statistics.requests[ApiKey.METADATA] == 0  # not yet decoded
+    assert turns_until_done(broker, pending) >= 3 * 400 / SLICE_MS  # decoding, handling, encoding
+    assert {topic.error_code for topic in pending.message.topics} == {ErrorCode.UNKNOWN_TOPIC_OR_PARTITION}
+
+
 def test_a_small_request_is_answered_at_once() -> None:
     broker = Harness(clock=TickingClock())
     broker.create_topic("t")

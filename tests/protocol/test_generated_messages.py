@@ -4,6 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from headwater.effects.buffers import Buffer
+from headwater.effects.work import at_once
 from headwater.protocol import compiled, reference
 from headwater.protocol.errors import ProtocolError
 
@@ -30,8 +32,13 @@ def check_version(class_: type, version: int) -> None:
     def check(message: object, data: st.DataObject) -> None:
         encoded = reference.encode(message, version)
         assert compiled.encode(message, version) == encoded
+        parts: list[Buffer] = []
+        at_once(compiled.encode_parts_in_steps(message, version, parts))
+        assert b"".join(parts) == encoded
         decoded, end = reference.decode(class_, version, encoded)
         assert end == len(encoded)
+        steps = compiled.decode_in_steps(class_, version, encoded, 0, compiled.ELEMENTS_UNLIMITED)
+        assert compiled.encode(at_once(steps)[0], version) == encoded
         assert compiled.decode(class_, version, encoded) == (decoded, end)
         assert reference.encode(decoded, version) == encoded
         if not encoded:

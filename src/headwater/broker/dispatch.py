@@ -18,9 +18,9 @@ from headwater.effects.buffers import Buffer
 from headwater.effects.waits import Deferred
 from headwater.effects.work import Steps, Work
 from headwater.protocol.apis import APIS, Api, ApiKey
-from headwater.protocol.compiled import decode
+from headwater.protocol.compiled import decode, decode_in_steps
 from headwater.protocol.errors import ProtocolError, UnsupportedVersionError
-from headwater.protocol.frames import read_request_header, response_frame, response_frame_in_steps
+from headwater.protocol.frames import RequestHeader, read_request_header, response_frame, response_frame_in_steps
 from headwater.security.acls import ANONYMOUS
 from headwater.security.sasl import Exchange
 
@@ -87,6 +87,7 @@ UNAUTHENTICATED = ""
 # decoded in some 50 ms.
 REQUEST_ELEMENTS_MAX = 100_000
 UNLIMITED_BYTES = 2**31 - 1
+LARGE_FRAME_BYTES = 64 * 1024
 CORRELATION_ID = slice(4, 8)  # in a request without its length, and in a response with it
 SERVED_KEYS = frozenset(int(key) for key in SERVED)
 
@@ -250,6 +251,11 @@ def dispatch(core: BrokerCore, connection: Connection, frame: Buffer) -> list[Bu
             raise UnsupportedVersionError(f"{api.name} version {version} is not served")
         unsupported = import_module("headwater.broker.handlers.api_versions").unsupported_version()
         return response_frame(api, 0, header.correlation_id, unsupported)
+    if len(frame) > LARGE_FRAME_BYTES:
+        steps = large_in_steps(core, connection, frame, header, entry)
+        return in_slices(
+            core, connection, framed_in_steps(core, connection, api, version, header.correlation_id, steps)
+        )
     # Bytes behind the body are ignored, as Kafka does: librdkafka leaves some behind its Metadata request.
     body, _ = decode(entry.request_class, version, frame, header.body_at, REQUEST_ELEMENTS_MAX)
     core.statistics.requests[key] += 1
@@ -267,6 +273,19 @@ def dispatch(core: BrokerCore, connection: Connection, frame: Buffer) -> list[Bu
         connection.repeat = repeat_of(frame, answer.holds, b"".join(buffers))
         return buffers
     return response_frame(api, version, header.correlation_id, answer)
+
+
+def large_in_steps(
+    core: BrokerCore, connection: Connection, frame: Buffer, header: RequestHeader, entry: Served
+) -> Steps[Any]:
+    """What a large frame asks for: it may have so many elements that already decoding it takes long."""
+    version = header.api_version
+    body, _ = yield from decode_in_steps(entry.request_class, version, frame, header.body_at, REQUEST_ELEMENTS_MAX)
+    core.statistics.requests[header.api_key] += 1
+    answer = entry.handle(core, Request(header.api_key, version, header.client_id, connection, body))
+    if isinstance(answer, GeneratorType):
+        return (yield from answer)
+    return answer.message if isinstance(answer, Repeatable) else answer
 
 
 def framed(

@@ -28,6 +28,7 @@ from headwater.protocol.schema import ZERO_UUID, Field, type_formats
 from headwater.protocol.varint import read_uvarint, uvarint
 
 Decoder = Callable[[Buffer, int, int, int], tuple[Any, int]]
+StepDecoder = Callable[[Buffer, int, int, int], Steps[tuple[Any, int]]]
 Encoder = Callable[[Any, Callable[[Buffer], None]], None]
 StepEncoder = Callable[[Any, Callable[[Buffer], None]], Steps[None]]
 
@@ -98,10 +99,13 @@ class Source:
 
 
 class DecoderSource(Source):
-    """Writes `decode(buf, p, end, left)`; `left` is how many elements the message may still have."""
+    """Writes `decode(buf, p, end, left)`; `left` is how many elements the message may still have. `in_steps`: as a
+    generator, which yields after each element of an array of structs or strings.
+    """
 
-    def __init__(self, root: Any, version: int, names: dict[str, Any]) -> None:
+    def __init__(self, root: Any, version: int, names: dict[str, Any], *, in_steps: bool) -> None:
         super().__init__(root, version, names)
+        self.in_steps = in_steps
         self.format = ""
         self.targets: list[str] = []
 
@@ -188,6 +192,8 @@ class DecoderSource(Source):
         self.value(field, field.element, element)
         self.flush()
         self.line(f"{target}.append({element})")
+        if self.in_steps:
+            self.line("yield")
         self.indent -= 1
 
     def count(self, n: str) -> None:
@@ -402,11 +408,13 @@ class EncoderSource(Source):
         self.line(f"if {count}: {outer}(b''.join({parts}))")
 
 
-def decoder_source(class_: Any, version: int, names: dict[str, Any]) -> str:
-    source = DecoderSource(class_, version, names)
+def decoder_source(class_: Any, version: int, names: dict[str, Any], *, in_steps: bool = False) -> str:
+    source = DecoderSource(class_, version, names, in_steps=in_steps)
     source.struct(class_, "m")
     source.line("if p > end: raise too_short()")
     source.line("return m, p")
+    if in_steps:
+        source.line("yield")  # a generator, even where there is no array
     return source.text("def decode(buf, p, end, left):")
 
 
@@ -466,6 +474,25 @@ def decode(
     """The message at `position` and the position behind it. Raises ProtocolError, also for more elements than allowed."""
     try:
         return decoder(class_, version)(buffer, position, len(buffer), elements_max)
+    except (struct.error, IndexError, ValueError) as error:
+        raise ProtocolError(f"{class_.__name__} version {version}: {error}") from error
+
+
+@cache
+def step_decoder(class_: type, version: int) -> StepDecoder:
+    """As `decoder`, with a yield after each element of an array."""
+    names = base_names()
+    source = decoder_source(class_, version, names, in_steps=True)
+    exec(compile(source, f"<decode {class_.__name__} {version} in steps>", "exec"), names)
+    return names["decode"]  # type: ignore[no-any-return]
+
+
+def decode_in_steps(
+    class_: Any, version: int, buffer: Buffer, position: int, elements_max: int
+) -> Steps[tuple[Any, int]]:
+    """As `decode`, in steps: for a message with a great many elements."""
+    try:
+        return (yield from step_decoder(class_, version)(buffer, position, len(buffer), elements_max))
     except (struct.error, IndexError, ValueError) as error:
         raise ProtocolError(f"{class_.__name__} version {version}: {error}") from error
 
