@@ -621,3 +621,30 @@ def test_look_ups_by_time_do_not_pass_over_damage(how: str) -> None:
         else:
             assert store.log.offset_for_timestamp(start + 1000 * n) == (start + 1000 * n, 3 * n)
     assert store.log.offset_for_timestamp(start + 60_000).offset == -1
+
+
+@pytest.mark.parametrize("byte", [1, 4, 7])
+def test_a_flipped_base_offset_above_the_recovery_point_is_replaced_from_the_journal(byte: int) -> None:
+    store = filled(8)
+    store.store.abandon()
+    path = segment_path(store, -1)
+    last = start_of_batch(store, path, 2)
+    flipped = store.files.open(path).read(1, last + byte)[0] ^ 0x20
+    store.files.open(path).write([bytes([flipped])], last + byte)
+    store.open()
+    assert store.log.end_offset == 24
+    assert store.offsets() == list(range(24))
+
+
+@pytest.mark.parametrize("byte", [1, 4, 7])
+def test_a_flipped_base_offset_below_the_recovery_point_moves_nothing(byte: int) -> None:
+    store = stopped()
+    path = segment_path(store, -1)
+    flipped = store.files.open(path).read(1, start_of_batch(store, path, 4) + byte)[0] ^ 0x40
+    store.files.open(path).write([bytes([flipped])], start_of_batch(store, path, 4) + byte)
+    without_sums(store)
+    store.open()
+    assert store.log.end_offset == 120
+    store.append()
+    assert store.log.end_offset == 121
+    assert readable(store.log) == [*range(117), 120]

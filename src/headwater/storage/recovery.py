@@ -178,7 +178,8 @@ class LogRecovery:
         log.unsynced_segments.add(segment)
         log.names_unsynced = True
         size = segment.size
-        for header in segment.recover(log.recovery_point, log.config.index_interval_bytes):
+        interval, point = log.config.index_interval_bytes, log.recovery_point
+        for header in segment.recover(point, interval, has_no_gaps=self.is_point_known):
             log.note_epoch(header.leader_epoch, header.base_offset)
         sums = segment.known_sums()
         if sums is not None and sums.size == segment.size == size:

@@ -337,17 +337,19 @@ class Segment:
             self.first_timestamp = self.header_at(0, b"", 0)[0].max_timestamp
         return True
 
-    def recover(self, checked_below: int, interval: int) -> Iterator[BatchHeader]:
+    def recover(self, checked_below: int, interval: int, *, has_no_gaps: bool = False) -> Iterator[BatchHeader]:
         """Finds the end of the segment, and yields the batches that no checkpoint knew; `self.size` is the sound part.
 
         Batches that begin at or above the offset `checked_below` may never have been synced: they are read whole and
-        checked by their CRC, and so is their order. What follows the first bad byte stays in the file.
+        checked by their CRC, and so is their order. What follows the first bad byte stays in the file. No CRC covers a
+        batch's base offset: with `has_no_gaps` it has to follow the batch before it, as it does unless compaction was there.
         """
         total = self.size
         sums = self.known_sums()
         if sums is None or sums.end_offset > checked_below or not self.load_vouched(total):
             self.reset_indexes()
             self.end_offset = self.base_offset
+        is_strict = has_no_gaps and (sums is None or sums.end_offset <= checked_below)
         self.truncate_index_files()
         chunk, chunk_at = b"", 0
         while self.size < total:
@@ -366,6 +368,10 @@ class Segment:
             except ProtocolError:
                 break
             if header.base_offset < self.end_offset or header.last_offset_delta < 0:
+                break
+            if header.base_offset < checked_below < header.next_offset:
+                break  # a checkpoint is between batches
+            if is_strict and header.base_offset > max(self.end_offset, checked_below):
                 break
             self.note(header.base_offset, header.last_offset, header.max_timestamp, size, interval)
             yield header
