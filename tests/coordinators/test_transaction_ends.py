@@ -90,7 +90,7 @@ def test_one_that_cannot_be_aborted_keeps_no_other_from_its_timeout(monkeypatch:
     monkeypatch.setattr(transactions, "fence", fails_for_one)
     broker.clock.advance(2000)
     with pytest.raises(ExceptionGroup):
-        transactions.abort_overdue()
+        list(transactions.abort_overdue())
     broker.sync()
     assert transactions.transactions["broken"].state is TransactionState.ONGOING
     assert transactions.transactions["other"].state is TransactionState.COMPLETE_ABORT
