@@ -20,6 +20,12 @@ async def until(events: list[Any], number: int) -> None:
             await asyncio.sleep(0.005)
 
 
+async def made(address: str, topic: str) -> None:
+    """A Kafka makes no topic by itself where it is not allowed to."""
+    async with hw.Admin(address) as admin:
+        await admin.create_topic(topic, exist_ok=True)
+
+
 async def bridged(address: str, topic: str, bus: hw.Bus, group: str | None = None) -> Any:
     async with hw.Admin(address) as admin:
         await admin.create_topic(topic, exist_ok=True)
@@ -61,6 +67,7 @@ async def test_two_processes_worth_of_buses_meet_over_the_broker(address: str, n
 
 async def test_a_bridge_with_a_group_gets_what_it_missed(address: str, name: str) -> None:
     topic = f"{name}.late"
+    await made(address, topic)
     async with hw.Producer(address) as producer:
         await producer.send(topic, "early")
     bus = hw.Bus()
@@ -142,6 +149,7 @@ async def test_an_event_that_cannot_be_read_is_named_and_the_bridge_goes_on(
     address: str, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     bus = hw.Bus()
+    await made(address, name)
     async with hw.Producer(address) as producer:
         await producer.send(name, b"not json", headers={"content-type": "application/json"})
         await producer.send(name, {"n": 1})
@@ -155,6 +163,7 @@ async def test_an_event_that_cannot_be_read_is_named_and_the_bridge_goes_on(
 
 
 async def test_an_event_that_cannot_be_read_can_be_put_aside_or_end_the_bridge(address: str, name: str) -> None:
+    await made(address, name)
     async with hw.Producer(address) as producer:
         await producer.send(name, b"not json", headers={"content-type": "application/json"})
     async with hw.Admin(address) as admin:
@@ -172,6 +181,7 @@ async def test_an_event_that_cannot_be_read_can_be_put_aside_or_end_the_bridge(a
 
 
 async def test_a_full_queue_does_not_end_a_bridge(address: str, name: str, caplog: pytest.LogCaptureFixture) -> None:
+    await made(address, name)
     bus, held = hw.Bus(), asyncio.Event()
 
     async def hold(event: hw.Event[Any]) -> None:
@@ -192,6 +202,7 @@ async def test_a_full_queue_does_not_end_a_bridge(address: str, name: str, caplo
 
 
 async def test_a_bridge_to_a_bus_that_was_closed_loses_nothing(address: str, name: str) -> None:
+    await made(address, name)
     bus = hw.Bus()
     async with hw.bridge(bus, address, name, group=name) as bridge:
         await bus.close()
