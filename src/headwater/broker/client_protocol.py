@@ -207,7 +207,7 @@ class ClientProtocol(asyncio.BufferedProtocol):
         tail = self.tail
         self.tail = bytearray()
         position = self.take_frames(memoryview(tail))
-        if position:
+        if position and self.frame is None:
             self.server.deadlines.partial.pop(self, None)  # what is left is a part of another frame
         if position < len(tail) and self.frame is None and not self.closing:
             self.tail = tail[position:]
