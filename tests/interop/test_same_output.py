@@ -49,8 +49,6 @@ COMMANDS = {
 def normalised(output: str) -> list[str]:
     """The lines without what is a broker's own: ids, folders, the order in which sets are printed, features not served."""
     text = re.sub(r"TopicId: \S+", "TopicId: …", output)
-    # Kafka sets this by itself for a feature of replication (exceptions/differential.txt).
-    text = text.replace(" min.insync.replicas=1", "")
     text = re.sub(r"^Feature: (eligible\.leader\.replicas|share|streams)\.version .*\n", "", text, flags=re.MULTILINE)
     # The level of the records of a controller's log, which clients have no use for: Kafka 4.4's is newer than ours.
     text = re.sub(r"^(Feature: metadata\.version .*) \S+-IV\d( .*) \S+-IV\d", r"\1 …\2 …", text, flags=re.MULTILINE)
