@@ -1,6 +1,8 @@
 """Budgets of bytes: what a newcomer may have, and that no number of slow readers uses up everything."""
 
-from headwater.broker.memory_budgets import AnswerBudget, RequestBudget
+from collections.abc import Callable
+
+from headwater.broker.memory_budgets import ANSWER_BYTES_MIN, TURN_BYTES_MAX, AnswerBudget, RequestBudget, TurnBudget
 
 
 def test_no_number_of_slow_readers_exhausts_the_budget() -> None:
@@ -28,3 +30,17 @@ def test_room_for_requests() -> None:
     assert not budget.has_overdraft(351)
     budget.stranger_bytes = 11
     assert budget.are_strangers_over
+
+
+def test_a_turn_copies_so_much_and_then_small_answers_only() -> None:
+    callbacks: list[Callable[[], None]] = []
+    turn = TurnBudget(callbacks.append)
+    assert turn.room() == TURN_BYTES_MAX
+    turn.spend(TURN_BYTES_MAX - 1)
+    assert not turn.is_spent
+    turn.spend(TURN_BYTES_MAX)
+    assert turn.room() == ANSWER_BYTES_MIN
+    assert turn.is_spent
+    (next_turn,) = callbacks
+    next_turn()
+    assert turn.room() == TURN_BYTES_MAX

@@ -217,6 +217,7 @@ class ClientProtocol(asyncio.BufferedProtocol):
         """Handles the whole frames at the beginning of `data`; returns the position behind what was taken."""
         position, size = 0, len(data)
         steady_ms = self.server.core.clock.steady_ms
+        turn_answers = self.server.turn_answers
         turn_ends_ms = steady_ms() + (CROWDED_TURN_MS_MAX if self.server.turns else TURN_MS_MAX)
         while size - position >= LENGTH_BYTES and not self.pauses and not self.closing:
             (length,) = unpack_length(data, position)
@@ -226,7 +227,7 @@ class ClientProtocol(asyncio.BufferedProtocol):
             if size - start >= length:
                 self.handle(bytearray(data[start : start + length]))
                 position = start + length
-                if steady_ms() > turn_ends_ms:
+                if steady_ms() > turn_ends_ms or turn_answers.is_spent:
                     self.give_way()
             elif length > LARGE_FRAME_BYTES:
                 if self.begin_large(data[start:], length):
@@ -458,7 +459,8 @@ class ClientProtocol(asyncio.BufferedProtocol):
         """How large the next answer may be, where its handler can choose; 0: it has to wait."""
         if self.backlog.is_choked or self.ready_bytes > READY_BYTES_MAX:
             return 0
-        return self.server.answers.room(is_newcomer=self.requests <= REQUESTS_OF_NEWCOMER)
+        room = self.server.answers.room(is_newcomer=self.requests <= REQUESTS_OF_NEWCOMER)
+        return min(room, self.server.turn_answers.room())
 
     def write(self, buffers: list[Buffer]) -> None:
         if self.transport is None or self.closing:
@@ -466,14 +468,14 @@ class ClientProtocol(asyncio.BufferedProtocol):
         size = len(buffers[0]) if len(buffers) == 1 else sum(map(len, buffers))
         if self.backlog.is_choked:
             self.backlog.keep(buffers, size)
-        elif size > SLICE_BYTES:
-            self.backlog.send(buffers, size)
-        elif len(buffers) == 1:
-            self.transport.write(buffers[0])
         elif size <= JOIN_BYTES_MAX:
-            self.transport.write(b"".join(buffers))
+            self.transport.write(buffers[0] if len(buffers) == 1 else b"".join(buffers))
         else:
-            self.transport.writelines(buffers)
+            self.server.turn_answers.spend(size)
+            if size > SLICE_BYTES:
+                self.backlog.send(buffers, size)
+            else:
+                self.transport.writelines(buffers)
 
     # -- pauses
 

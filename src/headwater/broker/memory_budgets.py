@@ -8,14 +8,19 @@ Answers. What a client does not read lies in memory. Its connection is *choked* 
 buffers are full until all is sent, and what it holds counts against `headwater.queued.max.answer.bytes`. A Fetch may have
 an eighth of what is left, so the first slow readers are served generously and no number of them exhausts the budget. A
 newcomer counts on the first half only, so consumers that have been served before keep the rest.
+
+One turn. Copying answers into sockets takes time as well: where a thousand clients ask at once, a turn of the loop copies
+`TURN_BYTES_MAX`, and the answers after that are small, so that whoever asks for something else does not wait for them.
 """
 
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 STRANGER_BYTES_MAX = 16 << 20
 OVERDRAFT = 1.25  # how far requests that have arrived already may exceed the budget
 ANSWER_PART = 8
 ANSWER_BYTES_MIN = 64 * 1024
+TURN_BYTES_MAX = 16 << 20
 
 Client = TypeVar("Client")
 
@@ -38,6 +43,32 @@ class RequestBudget:
     @property
     def are_strangers_over(self) -> bool:
         return self.stranger_bytes > self.stranger_limit_bytes
+
+
+class TurnBudget:
+    """How much is copied into sockets in one turn of the loop. `call_soon` calls back in the next turn."""
+
+    def __init__(self, call_soon: Callable[[Callable[[], None]], object]) -> None:
+        self.call_soon = call_soon
+        self.spent_bytes = 0
+
+    def room(self) -> int:
+        """How large the next answer of this turn may be."""
+        return max(ANSWER_BYTES_MIN, TURN_BYTES_MAX - self.spent_bytes)
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether a connection that has more requests gives way to the others."""
+        return self.spent_bytes > TURN_BYTES_MAX
+
+    def spend(self, size: int) -> None:
+        if not self.spent_bytes:
+            self.call_soon(self.begin)
+        self.spent_bytes += size
+
+    def begin(self) -> None:
+        """The next turn."""
+        self.spent_bytes = 0
 
 
 class AnswerBudget(Generic[Client]):

@@ -18,7 +18,7 @@ from headwater.broker.core import BrokerCore
 from headwater.broker.deadlines import Deadlines
 from headwater.broker.limited_log import LimitedLog
 from headwater.broker.listeners import Listener
-from headwater.broker.memory_budgets import AnswerBudget, RequestBudget
+from headwater.broker.memory_budgets import AnswerBudget, RequestBudget, TurnBudget
 from headwater.broker.syncer import Syncer
 from headwater.effects.files import DiskLock, is_shortage
 from headwater.effects.logs import get_logger
@@ -58,6 +58,7 @@ class Server:
         self.requests = RequestBudget(settings.queued_max_request_bytes)
         # A record as large as a request may be has to fit, because it cannot be cut.
         largest = settings.socket_request_max_bytes * 5 // 4
+        self.turn_answers = TurnBudget(self.loop.call_soon)
         self.answers: AnswerBudget[ClientProtocol] = AnswerBudget(
             max(settings.headwater_queued_max_answer_bytes, largest)
         )
