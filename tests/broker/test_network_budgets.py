@@ -203,7 +203,7 @@ class TestFrames:
                 assert inspect(broker, lambda server: server.requests.used_bytes) == 0
 
     def test_slow_senders_of_large_frames_make_room_for_others(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(deadlines, "REQUEST_PRESSURE_S", 0.2)
+        monkeypatch.setattr(deadlines, "REQUEST_PRESSURE_S", 1.5)
         settings = {"socket.request.max.bytes": MIB, "queued.max.request.bytes": MIB}
         with hw.Broker(settings=settings) as broker, Wire(broker.address) as other:
             other.create_topic("t")

@@ -167,4 +167,4 @@ class TestUp:
             process.communicate(timeout=30)
         assert len(described["partitions"]) == 5
         assert described["partitions"][0]["leader"] == 7
-        assert {"config": "retention.ms", "value": "7200000", "source": "default"} in described["configs"]
+        assert {"config": "retention.ms", "value": "7200000", "source": "set"} in described["configs"]
