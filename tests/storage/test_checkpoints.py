@@ -15,6 +15,7 @@ from headwater.storage.checkpoints import (
     lines_content,
     read_offsets,
     uuid_text,
+    write_meta,
     write_offsets,
 )
 from headwater.storage.errors import FormatError
@@ -166,6 +167,8 @@ def test_a_directory_of_an_earlier_version_without_log_starts_knows_them() -> No
     put(store.files, f"data/{RECOVERY_POINTS}", lines_content(lines))
     for name in (LOG_STARTS, LOG_STARTS + COPY_SUFFIX, RECOVERY_POINTS + COPY_SUFFIX):
         store.files.remove(f"data/{name}")
+    meta = {"version": "1", "cluster.id": "c", "node.id": "1", "directory.id": "d", "headwater.format": "1"}
+    write_meta(store.files, "data", meta)
     store.open()
     assert store.store.starts_are_known
 

@@ -1,5 +1,6 @@
 """The data directory on a real disk: who may read it, who may use it, and what it may be."""
 
+import logging
 import os
 import stat
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from headwater.effects.clock import ManualClock
 from headwater.effects.entropy import SeededEntropy
 from headwater.effects.files import DiskFiles
 from headwater.protocol.records import Record, build_batch, read_header
+from headwater.storage.checkpoints import CLEAN_SHUTDOWN
 from headwater.storage.config import LogConfig
 from headwater.storage.errors import DirectoryInUseError, FormatError
 from headwater.storage.store import LogStore
@@ -99,3 +101,30 @@ def test_meta_properties_without_an_id(tmp_path: Path, key: str) -> None:
     meta.write_text("\n".join(line for line in meta.read_text().splitlines() if not line.startswith(key)))
     with pytest.raises(FormatError, match=key):
         opened(tmp_path / "data")
+
+
+@pytest.mark.parametrize("clean", [True, False])
+def test_a_directory_of_an_earlier_version_is_taken_over_without_complaint(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, clean: bool
+) -> None:
+    use(tmp_path / "data")
+    meta = tmp_path / "data" / "meta.properties"
+    meta.write_text("".join(line for line in meta.read_text().splitlines(True) if "checkpoints" not in line))
+    wrote_checkpoints_and_sums = [*(tmp_path / "data").glob("*-checkpoint*"), *(tmp_path / "data").rglob("*.sums")]
+    for path in wrote_checkpoints_and_sums:  # the first version wrote none before its first regular checkpoint
+        path.unlink()
+    if not clean:
+        (tmp_path / "data" / CLEAN_SHUTDOWN).unlink()
+    for _ in range(2):
+        store = opened(tmp_path / "data")
+        assert store.open_log("t", TOPIC_ID, 0, LogConfig()).end_offset == 1
+        store.abandon()
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
+
+
+def test_a_checkpoint_that_is_lost_later_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    use(tmp_path / "data")
+    for path in (tmp_path / "data").glob("log-start-*"):
+        path.unlink()
+    opened(tmp_path / "data").open_log("t", TOPIC_ID, 0, LogConfig())
+    assert "log start offset is not known" in caplog.text

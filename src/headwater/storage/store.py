@@ -48,6 +48,7 @@ WIDE_RIGHTS = 0o027  # a group may read, as PostgreSQL lets it
 CLEANER_LOCK = ".cleaner.lock"
 CLEANER_WAIT_MS = 10_000  # more than one step of a compaction takes on a slow disk
 DISK_FORMAT = "1"  # of the journal; segments are in Kafka's own format
+CHECKPOINTS_KEY, CHECKPOINTS_ALWAYS = "headwater.checkpoints", "always"
 
 
 def is_of_this_log(error: BaseException) -> bool:
@@ -90,8 +91,7 @@ class LogStore:
             self.was_clean = files.exists(f"{directory}/{CLEAN_SHUTDOWN}")
             self.recovery_points, self.points_are_known = read_offsets(files, f"{directory}/{RECOVERY_POINTS}")
             self.log_starts, self.starts_are_known = read_offsets(files, f"{directory}/{LOG_STARTS}")
-            if not files.exists(f"{directory}/{RECOVERY_POINTS}{COPY_SUFFIX}") and not self.log_starts:
-                self.starts_are_known = self.points_are_known  # an earlier version, which made no copies, nor this file
+            self.adopt_checkpoints()
             self.clean_offsets = read_offsets(files, f"{directory}/{CLEAN_OFFSETS}").offsets
             self.directories = LogDirectories(files, directory, clock)
             nonce = int.from_bytes(entropy.bytes(4), "big")
@@ -163,8 +163,9 @@ class LogStore:
                 "directory.id": uuid_text(random_uuid(entropy)),
                 "headwater.format": DISK_FORMAT,
             }
-            for name in (RECOVERY_POINTS, LOG_STARTS):  # from now on there is something wrong where they are missing
+            for name in (RECOVERY_POINTS, LOG_STARTS):
                 write_offsets(self.files, f"{self.directory}/{name}", {})
+            meta[CHECKPOINTS_KEY] = CHECKPOINTS_ALWAYS
             write_meta(self.files, self.directory, meta)
         if meta.get("headwater.format") != DISK_FORMAT:
             raise FormatError(
@@ -178,6 +179,25 @@ class LogStore:
                 "another directory"
             )
         return meta["cluster.id"], meta["directory.id"].encode()
+
+    def adopt_checkpoints(self) -> None:
+        """Makes the checkpoints that an earlier version had not made: it wrote each when there was something to write.
+
+        From then on there is something wrong where one is missing; `meta.properties` says so.
+        """
+        meta = read_meta(self.files, self.directory) or {}
+        if meta.get(CHECKPOINTS_KEY) == CHECKPOINTS_ALWAYS:
+            return
+        for name in (RECOVERY_POINTS, LOG_STARTS):
+            path = f"{self.directory}/{name}"
+            if self.files.exists(path) or self.files.exists(path + COPY_SUFFIX):
+                continue
+            if name == RECOVERY_POINTS:
+                self.points_are_known = True
+            else:
+                self.starts_are_known = True
+            write_offsets(self.files, path, {})
+        write_meta(self.files, self.directory, {**meta, CHECKPOINTS_KEY: CHECKPOINTS_ALWAYS})
 
     # -- logs
 
