@@ -37,45 +37,45 @@ lint: $(READY) ## format, lint, types, layout, generated files
 	$(BIN)/python codegen/generate.py --check
 	$(BIN)/python codegen/settings_tables.py --check
 
-audit: $(READY) ## known vulnerabilities of the packages in uv.lock (asks osv.dev; fails where it cannot)
+audit: $(READY) ## known vulnerabilities of the packages in uv.lock (asks osv.dev)
 	@$(BIN)/python .ci/audit.py
 
-interop-tools: ## installs kcat and rapidjson where the system's packages can be had (Java, Maven, Go, Cargo, npm must be there)
+interop-tools: ## install kcat and rapidjson by apt, if possible
 	@{ command -v kcat && test -e /usr/include/rapidjson/rapidjson.h; } >/dev/null || { [ "$$(id -u)" = 0 ] && \
 		command -v apt-get >/dev/null && \
 		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq kcat rapidjson-dev; } >/dev/null; } || \
 		echo "kcat or rapidjson is missing: their tests will be skipped"
 
-interop: $(READY) interop-tools ## other people's clients and Kafka's own tools
+interop: $(READY) interop-tools ## other people's clients and Kafka's own tools (needs Java, Maven, Go, Cargo, npm, g++)
 	$(BIN)/python -m pytest tests/interop
 
-interop-full: $(READY) interop-tools ## the same with each suite whole, and 50 kills of each kind (about an hour)
+interop-full: $(READY) interop-tools ## the same, each suite whole, and 50 kills of each kind (about an hour)
 	TEST_INTEROP=full TEST_COPY_KILLS=50 $(BIN)/python -m pytest tests/interop tests/faults/test_exactly_once.py
 
 faults: $(READY) ## kills of the broker under load
 	$(BIN)/python -m pytest tests/faults
 
-soak: $(READY) ## half an hour under full load: memory and descriptors must stay flat
+soak: $(READY) ## half an hour under full load; memory and descriptors must stay flat
 	TEST_SOAK_S=1800 $(BIN)/python -m pytest -s tests/faults/test_soak.py
 
-fuzz: $(READY) ## generated garbage on the wire and on disk, and thousands of simulated crashes
+fuzz: $(READY) ## damaged input on the wire and on disk, and thousands of simulated crashes
 	TEST_SEEDS=2000 $(BIN)/python -m pytest tests/simulation fuzz
 
-fuzz-full: $(READY) ## 2,000,000 damaged frames, bombs, strangers, slow readers, and what they cost another client (20 minutes)
+fuzz-full: $(READY) ## 2,000,000 damaged frames, and attacks on a running broker (20 minutes)
 	TEST_FUZZ_FRAMES=2000000 $(BIN)/python -m pytest fuzz/test_frames.py
 	$(BIN)/python -m fuzz.full
 
-package: $(READY) ## builds the wheel and starts the broker from it in an empty environment
+package: $(READY) ## build the wheel, and start the broker from it in an empty environment
 	$(BIN)/python -m pytest tests/package
 
-bench: $(READY) ## Headwater beside Apache Kafka, as ratios (needs Java and Maven; about 15 minutes)
+bench: $(READY) ## Headwater and Apache Kafka compared (needs Java and Maven; about 15 minutes)
 	$(BIN)/python -m benchmarks.run
 
-bench-python: $(READY) ## the Python API beside confluent-kafka, aiokafka, psygnal and blinker
+bench-python: $(READY) ## the Python API compared with confluent-kafka, aiokafka, psygnal and blinker
 	$(BIN)/python -m benchmarks.client
 	$(BIN)/python -m benchmarks.in_process
 	$(BIN)/python -m benchmarks.first_message
 
-clean: ## removes what these targets made, but no data
+clean: ## remove what these targets made, except data
 	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

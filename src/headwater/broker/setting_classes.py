@@ -125,7 +125,7 @@ WITHOUT_EFFECT: dict[str, tuple[str, ...]] = {
         "log.flush.scheduler.interval.ms",
         "log.flush.start.offset.checkpoint.interval.ms",
     ),
-    "files grow as they are written, roll at their time and are removed at once": (
+    "files grow as they are written, roll on time and are removed at once": (
         "log.initial.task.delay.ms",
         "log.preallocate",
         "log.roll.jitter.hours",
@@ -169,7 +169,7 @@ WITHOUT_EFFECT: dict[str, tuple[str, ...]] = {
         "remote.log.reader.",
         "remote.log.storage.manager.",
     ),
-    "there are no quotas, whose windows these are": (
+    "there are no quotas": (
         "controller.quota.",
         "quota.window.",
     ),
@@ -178,7 +178,7 @@ WITHOUT_EFFECT: dict[str, tuple[str, ...]] = {
         "metrics.",
         "telemetry.max.bytes",
     ),
-    "the broker itself logs in nowhere": (
+    "the broker does not log in to other servers": (
         "sasl.kerberos.min.time.before.relogin",
         "sasl.kerberos.ticket.renew.",
         "sasl.login.connect.timeout.ms",
@@ -231,7 +231,7 @@ REFUSED = (
             "ssl.trustmanager.algorithm",
         ),
     ),
-    Refusal("values are not fetched from elsewhere; use variables or a file of its own", ("config.providers",)),
+    Refusal("values are not fetched from elsewhere; use variables or a separate file", ("config.providers",)),
     Refusal(
         "users are kept in the broker, not in a JAAS configuration; `headwater user create NAME` makes one",
         ("sasl.jaas.config",),
@@ -252,11 +252,11 @@ REFUSED = (
         ("ssl.keystore.certificate.chain", "ssl.keystore.key", "ssl.truststore.certificates"),
     ),
     Refusal(
-        "a PEM file has no password but that of its key: ssl.key.password",
+        "a PEM file has no password of its own; the key's password is ssl.key.password",
         ("ssl.keystore.password", "ssl.truststore.password"),
     ),
     Refusal(
-        "ssl.enabled.protocols says which versions are served",
+        "the TLS versions are set by ssl.enabled.protocols",
         ("ssl.protocol",),
         lambda text: text.strip() in ("TLS", "TLSv1.2"),
     ),
@@ -264,21 +264,17 @@ REFUSED = (
     Refusal("there is no tiered storage", ("remote.log.storage.system.enable",)),
     Refusal("two-phase commit is not served", ("transaction.two.phase.commit.enable",)),
     Refusal("no unstable version is served", ("unstable.api.versions.enable", "unstable.feature.versions.enable")),
-    Refusal("the metadata live in log.dirs", ("metadata.log.dir",)),
+    Refusal("metadata are stored in log.dirs", ("metadata.log.dir",)),
     Refusal("there is one directory, which cannot be cordoned", ("cordoned.log.dirs",)),
-    Refusal(
-        "this process is a broker and its own controller", ("process.roles",), lambda text: "broker" in items(text)
-    ),
+    Refusal("this process is both broker and controller", ("process.roles",), lambda text: "broker" in items(text)),
     Refusal(
         "classic groups and those of KIP-848 are always served",
         ("group.coordinator.rebalance.protocols",),
         lambda text: {"classic", "consumer"} <= set(items(text)),
     ),
+    Refusal("the rate of new connections is not limited; use max.connections", ("max.connection.creation.rate",)),
     Refusal(
-        "the rate of new connections is not limited; max.connections is a limit", ("max.connection.creation.rate",)
-    ),
-    Refusal(
-        "what is received before a login is bounded by 64 KiB, which cannot be lowered",
+        "a frame before the login is limited to 64 KiB, which cannot be changed",
         ("sasl.server.max.receive.size",),
         lambda text: int(text) >= 64 << 10,
     ),
@@ -321,7 +317,7 @@ TOPIC_WITHOUT_EFFECT: dict[str, tuple[str, ...]] = {
         "flush.messages",
         "flush.ms",
     ),
-    "files grow as they are written, roll at their time and are removed at once": (
+    "files grow as they are written, roll on time and are removed at once": (
         "file.delete.delay.ms",
         "preallocate",
         "segment.jitter.ms",
