@@ -26,7 +26,7 @@ Attack = Callable[[str, int, int], Awaitable[None]]
 
 
 class AttackError(Exception):
-    """The broker could not be reached any more."""
+    """The broker could no longer be reached."""
 
 
 @contextlib.asynccontextmanager

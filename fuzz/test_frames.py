@@ -1,4 +1,4 @@
-"""Damaged requests thrown at the core: each is answered or refused, nothing else happens, and the broker goes on.
+"""Damaged requests thrown at the core: each is answered or refused, nothing else happens, and the broker keeps running.
 
 Every run draws a new seed and prints it when it fails; `TEST_FUZZ_SEED` repeats a run. `TEST_FUZZ_FRAMES` says how many
 frames are thrown. Every few thousand frames an hour passes, the broker is killed, and it must start again on what is there.

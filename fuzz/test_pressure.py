@@ -1,4 +1,4 @@
-"""Attacks on a broker that was started as users start it, while a well-behaved client goes on: CI's share of them.
+"""Attacks on a broker that was started as users start it, while a well-behaved client keeps working: CI's share of them.
 
 `make fuzz-full` has them whole, and measures how much slower the well-behaved client becomes. Here it only must be served.
 """

@@ -127,7 +127,7 @@ def test_retention_leaves_a_log_that_cannot_be_read_and_goes_on(caplog: pytest.L
     broker.files.fault = lambda call, path: errno.EIO if "broken-0" in path else None
     broker.clock.advance(10_000)
     broker.core.apply_retention()
-    assert "data/broken-0: retention leaves it as it is" in caplog.text
+    assert "data/broken-0: retention skips this log" in caplog.text
     assert broker.core.log(broker.core.metadata.topics["other"], 0).start_offset == 5
     broker.files.fault = None
     broker.core.apply_retention()

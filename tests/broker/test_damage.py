@@ -210,7 +210,7 @@ class TestStrays:
         broker = Harness(files)
         broker.create_topic("backup-of-orders", 2)
         assert broker.produce("backup-of-orders", b"1", partition=0).error_code == 0
-        with pytest.raises(StorageError, match="backup-of-orders-1 is no log of this broker"):
+        with pytest.raises(StorageError, match="backup-of-orders-1 is not a log of this broker"):
             broker.core.log(broker.core.metadata.topics["backup-of-orders"], 1)
         broker.restart()
         delete_topic(broker, "backup-of-orders")

@@ -105,7 +105,7 @@ def test_every_problem_is_a_line_and_the_status_says_so(capsys: pytest.CaptureFi
 def test_settings_are_checked_without_a_start(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--check-config", "--data", str(tmp_path / "data")]
     assert up.main(words) == 0
-    assert "can be served" in capsys.readouterr().out
+    assert "are valid" in capsys.readouterr().out
     assert up.main([*words, "--set", "num.partitions=0"]) == 2
     assert "num.partitions" in capsys.readouterr().err
     assert not (tmp_path / "data").exists()

@@ -55,7 +55,7 @@ def test_a_file_has_it_in_its_first_line(tmp_path: Path) -> None:
     path = tmp_path / "password"
     path.write_text("sécret = 1\r\nignored")
     assert user.read_password(path, from_stdin=False) == "sécret = 1"
-    with pytest.raises(CommandError, match="exclude"):
+    with pytest.raises(CommandError, match="not both"):
         user.read_password(path, from_stdin=True)
     with pytest.raises(CommandError, match="cannot be read"):
         user.read_password(tmp_path / "none", from_stdin=False)

@@ -160,7 +160,7 @@ def test_a_consumers_close_takes_a_time_and_says_what_comes_again(caplog: pytest
         broker.kill()
         consumer.close(timeout_ms=50)
         consumer.close()
-    assert "no answer in 50 ms: what was handled last comes again" in caplog.text
+    assert "no answer in 50 ms: events that are not committed come again" in caplog.text
 
 
 # -- the state of a transaction

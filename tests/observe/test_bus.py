@@ -418,7 +418,7 @@ async def test_what_is_due_and_cannot_be_published_is_logged(caplog: pytest.LogC
         await asyncio.sleep(0)
     held.set()
     await bus.drain()
-    assert "what was due could not be published" in caplog.text
+    assert "a scheduled event could not be published" in caplog.text
     assert "has 1 events waiting" in caplog.text
 
 
@@ -567,7 +567,7 @@ def test_choices_are_listed_and_handlers_can_be_called() -> None:
     bus = Bus()
     bogus: Any = "bogus"
     with pytest.raises(
-        ValueError, match="overflow is 'bogus'; it is one of 'wait', 'drop-oldest', 'drop-newest', 'fail'"
+        ValueError, match="overflow is 'bogus'; give one of 'wait', 'drop-oldest', 'drop-newest', 'fail'"
     ):
         bus.subscribe("t", print, overflow=bogus)
     with pytest.raises(TypeError, match="must be callable, not str"):

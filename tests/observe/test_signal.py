@@ -316,7 +316,7 @@ def test_async_observers_and_the_log_are_named_as_well(caplog: pytest.LogCapture
 
 def test_choices_are_listed_and_a_signal_says_what_it_is() -> None:
     bogus: Any = "bogus"
-    with pytest.raises(ValueError, match="on_error is 'bogus'; it is one of 'collect', 'stop', 'log'"):
+    with pytest.raises(ValueError, match="on_error is 'bogus'; give one of 'collect', 'stop', 'log'"):
         Signal[int](on_error=bogus)
     signal = Signal[int]("temperature")
     assert repr(signal) == "<Signal temperature with 0 observers>"

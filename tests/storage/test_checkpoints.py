@@ -132,7 +132,7 @@ def test_a_log_start_that_nobody_knows_is_said(caplog: pytest.LogCaptureFixture)
     for suffix in ("", COPY_SUFFIX):
         put(store.files, f"data/{LOG_STARTS}{suffix}", b"garbage")
     store.open()
-    assert "data/t-0: its log start offset is not known any more" in errors(caplog)
+    assert "data/t-0: its log start offset is lost" in errors(caplog)
     assert store.log.start_offset == store.log.base_offsets[0]
     store.store.advance_start({store.log: 60})
     store.reopen()

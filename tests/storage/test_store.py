@@ -127,4 +127,4 @@ def test_a_checkpoint_that_is_lost_later_is_named(tmp_path: Path, caplog: pytest
     for path in (tmp_path / "data").glob("log-start-*"):
         path.unlink()
     opened(tmp_path / "data").open_log("t", TOPIC_ID, 0, LogConfig())
-    assert "log start offset is not known" in caplog.text
+    assert "log start offset is lost" in caplog.text

@@ -172,9 +172,9 @@ def test_help_shows_what_a_default_means() -> None:
 
 @pytest.mark.parametrize("api", ["Prduce", "nonsense", "", 0])
 def test_faults_of_apis_that_are_none_are_refused(broker: TestBroker, api: Any) -> None:
-    with pytest.raises(ValueError, match=r"is no API of the broker; .*there are .*Fetch, .*Produce"):
+    with pytest.raises(ValueError, match=r"is not an API of the broker; .*it has .*Fetch, .*Produce"):
         broker.network.drop(api)
-    with pytest.raises(ValueError, match="is no API of the broker"):
+    with pytest.raises(ValueError, match="is not an API of the broker"):
         broker.network.delay(20, api)
     with pytest.raises(ValueError, match="did you mean 'Produce'"):
         broker.network.drop("Prduce")  # type: ignore[arg-type]

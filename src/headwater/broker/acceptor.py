@@ -1,7 +1,7 @@
-"""Accepts connections: a place is found for each before anything is spent on it, TLS included.
+"""Accepts connections. Each gets its place within the limits before any work is done for it, TLS included.
 
-Where the process can open no more files, one descriptor kept for that accepts the connection and closes it: the client
-knows at once, and the loop does not spin on a socket that stays readable.
+When the process can open no more files, a descriptor kept in reserve accepts the connection and closes it: the client
+learns of it at once, and the loop does not spin on a socket that stays readable.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ logger = get_logger(__name__)
 BACKLOG = 1024
 ACCEPTS_PER_TURN = 64
 TLS_SHUTDOWN_S = 5.0
-# A client that is gone without a word is noticed after four minutes.
+# A client that has disappeared without closing is detected after four minutes.
 KEEPALIVE = (("TCP_KEEPIDLE", 120), ("TCP_KEEPINTVL", 30), ("TCP_KEEPCNT", 4))
 NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 RETRY_S = 0.2

@@ -1,8 +1,8 @@
-"""What one client has been answered and has not read yet.
+"""The answers that one client has not read yet.
 
 A large answer is handed to the transport in slices. When the system takes no more, the connection is *choked*: nothing is
-read from it until all is sent, and what it holds counts on the budget for answers. That the system has room again is the
-only sign that a client reads.
+read from it until all is sent, and what it holds counts on the budget for answers. The only sign that
+a client reads is that the system has room again.
 """
 
 import asyncio

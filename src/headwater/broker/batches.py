@@ -92,7 +92,7 @@ def prepared(log: Log, batch: Buffer, now_ms: int) -> tuple[BatchHeader, Buffer]
 
 
 def prepared_in_steps(log: Log, batch: Buffer, now_ms: int) -> Steps[tuple[BatchHeader, Buffer]]:
-    """As `prepared`, for a batch with a great many records; of the errors of its records the first are told."""
+    """As `prepared`, for a batch with a great many records; only the first errors of its records are reported."""
     config = log.config
     header = checked(config, batch)
     wants_times = wants_timestamps(config, header, now_ms)
@@ -139,7 +139,7 @@ def check_count(body: bytes, count: int) -> Steps[None]:
 
 
 def checked(config: LogConfig, batch: Buffer) -> BatchHeader:
-    """The header of a batch that may be appended as far as its header tells. Raises RefusedError."""
+    """The header of a batch that may be appended as far as its header shows. Raises RefusedError."""
     try:
         header = check_batch(batch)
         if header.size_bytes != len(batch):
@@ -169,7 +169,7 @@ def checked(config: LogConfig, batch: Buffer) -> BatchHeader:
 
 
 def unreadable(error: ProtocolError) -> RefusedError:
-    """A batch whose CRC is right and whose records are not: sending it again is no use, so INVALID_RECORD it is.
+    """A batch whose CRC is right and whose records are not: sending it again cannot help, so the code is INVALID_RECORD.
 
     A count that is not the header's stays CORRUPT_MESSAGE.
     """

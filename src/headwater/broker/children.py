@@ -1,7 +1,7 @@
 """Processes that work for the broker and end with it.
 
-A signal to the whole process group, or to all processes of a service, is meant for the broker: it stops in good order and
-needs its children for that. So a child is started with these signals blocked, from its first instruction on.
+A signal to the whole process group, or to all processes of a service, is meant for the broker. The broker needs its
+children for an orderly stop, so a child ignores such signals: they are blocked from its first instruction on.
 """
 
 import signal

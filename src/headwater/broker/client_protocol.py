@@ -4,11 +4,11 @@ Receiving. All connections share one receive buffer, so an idle one costs next t
 copied out once and belongs to the request from then on. Only a large frame gets a buffer of its own, which grows with
 what has arrived, never with what its length field claims.
 
-Fairness and limits. A connection that has sent a lot in a row, or made much work, gives way to the others. One that does
-not read its answers, has too many requests under way, waits for a login or for memory, or meets a journal that is behind,
-is not read from until that changes. `memory_budgets.py` says what may lie in memory, `deadlines.py` for how long.
+Fairness and limits. A connection that has sent a lot in a row, or caused much work, gives way to the others. Reading from
+a connection pauses while its client does not read its answers or has too many requests under way, while it waits for a
+login or for memory, and while the journal is behind. `memory_budgets.py` limits the memory, `deadlines.py` the time.
 
-Answers go out in the order of their requests: a request that waits keeps its slot, later answers queue up behind it.
+Answers go out in the order of their requests: a request that waits keeps its slot, later answers wait for it.
 `backlog.py` holds what the client has not read.
 """
 
@@ -121,7 +121,7 @@ class ClientProtocol(asyncio.BufferedProtocol):
         self.turn_bytes = 0
         # Answers.
         self.slots: deque[Slot] = deque()
-        self.ready_bytes = 0  # on the budget: answers behind one that is not there
+        self.ready_bytes = 0  # on the budget: answers that wait for an earlier one
         self.held_bytes = 0  # on the budget: answers that are being made
         self.backlog = Backlog(self)
         self.accepted_s = self.last_active_s = server.loop.time()
@@ -214,7 +214,7 @@ class ClientProtocol(asyncio.BufferedProtocol):
         self.count_tail()
 
     def take_frames(self, data: memoryview) -> int:
-        """Handles the whole frames at the beginning of `data`; returns the position behind what was taken."""
+        """Handles the whole frames at the beginning of `data`; returns the position after them."""
         position, size = 0, len(data)
         steady_ms = self.server.core.clock.steady_ms
         turn_answers = self.server.turn_answers
@@ -242,7 +242,7 @@ class ClientProtocol(asyncio.BufferedProtocol):
         if REQUEST_HEADER_BYTES_MIN <= length <= limit or (self.connection.is_raw_sasl and 0 <= length <= limit):
             return True
         when = " before authentication" if self.is_unauthenticated else ""
-        self.fail(f"a frame claims {length} bytes, allowed{when} are {REQUEST_HEADER_BYTES_MIN} to {limit}")
+        self.fail(f"a frame claims {length} bytes; {REQUEST_HEADER_BYTES_MIN} to {limit} are allowed{when}")
         return False
 
     def count_tail(self) -> None:
@@ -371,7 +371,7 @@ class ClientProtocol(asyncio.BufferedProtocol):
         if isinstance(error, ProtocolError):
             self.fail(str(error))
             return None
-        # The last line of defence: a defect of ours ends this request, not the broker.
+        # The last line of defence: a defect in the broker ends this request, not the broker.
         logger.error("a request from %s could not be handled", self.address, exc_info=error)
         answer = failed_frame(frame) if frame is not None else None
         if answer is None:
@@ -565,7 +565,7 @@ class ClientProtocol(asyncio.BufferedProtocol):
             self.opening.cancel()
 
     def release_all(self) -> None:
-        """Gives back all memory; nothing is read or handled any more."""
+        """Gives back all memory; nothing more is read or handled."""
         self.frame = None
         self.release(self.request_bytes)
         self.tail = bytearray()

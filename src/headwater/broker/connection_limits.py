@@ -1,11 +1,11 @@
 """How many connections there may be: in all, at one listener, from one address, and of strangers.
 
-A *stranger* is a connection behind which no client has shown itself: where clients authenticate, one that has not done
-so; elsewhere, one that has not sent a request yet. Strangers have at most half of all places, so that they cannot shut
-out the others. Where no place is left, the oldest stranger gives way to the newcomer, so that thousands of idle strangers
-cannot keep anyone from logging in either. A stranger of the last `GRACE_S` stays, because it may be about to log in. Then
-a client goes that can be spared, one that does not read its answers or has been idle for long. If there is none either, the
-newcomer is refused.
+A *stranger* is a connection whose client has not shown itself yet: where clients authenticate, one that has not done
+so; elsewhere, one that has not sent a request yet. Strangers have at most half of all places, so they cannot shut
+out the others. When no place is left, the oldest stranger is closed for the newcomer, so thousands of idle strangers
+cannot keep anyone from logging in either. A stranger younger than `GRACE_S` stays, because it may be about to log in. If
+there is no older stranger, a client is closed that does not read its answers or has long been idle. If there is none
+either, the newcomer is refused.
 
 The limits: what the process may open (`descriptors.py`), `max.connections`, `listener.name.NAME.max.connections`,
 `max.connections.per.ip` and `max.connections.per.ip.overrides`. They may change while the broker runs.
@@ -34,7 +34,7 @@ AnyPlace = TypeVar("AnyPlace", bound=Place)
 
 
 class RefusedError(Exception):
-    """There is no place for a connection; the message names the limit."""
+    """A connection is refused; the message names the limit."""
 
 
 class Limits(NamedTuple):
@@ -82,7 +82,7 @@ class ConnectionLimits(Generic[AnyPlace]):
     ) -> None:
         self.settings = settings
         self.descriptors = descriptors
-        self.find_dispensable = find_dispensable  # of those that are no strangers
+        self.find_dispensable = find_dispensable  # of those that are not strangers
         self.seen: Settings | None = None
         self.current = Limits(0, 0, "", 0, {}, {})
         self.places: set[AnyPlace] = set()
@@ -130,10 +130,10 @@ class ConnectionLimits(Generic[AnyPlace]):
             return dispensable
         name = f"listener.name.{newcomer.listener_name.lower()}.max.connections" if is_full else limits.total_name
         count = self.by_listener[newcomer.listener_name] if is_full else len(self.places)
-        raise RefusedError(f"{count} connections are open, {len(self.strangers)} of them of strangers ({name})")
+        raise RefusedError(f"{count} connections are open, {len(self.strangers)} of them strangers ({name})")
 
     def recognize(self, place: AnyPlace) -> None:
-        """A client has shown itself: the connection is no stranger any more."""
+        """A client has shown itself: the connection is no longer a stranger."""
         self.strangers.pop(place, None)
 
     def leave(self, place: AnyPlace) -> None:

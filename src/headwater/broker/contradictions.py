@@ -1,6 +1,6 @@
-"""What is wrong with settings that are each sound: values beside each other, and what Kafka checks beyond its ConfigDefs.
+"""Settings that are each valid but contradict each other, and what Kafka checks beyond its ConfigDefs.
 
-Each check returns the key to blame and one line that says why.
+Each check returns the key at fault and the reason, on one line.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -82,7 +82,7 @@ def names(pairs: Mapping[str, str], value: Value) -> Problems:
 
 
 def principals(pairs: Mapping[str, str], value: Value) -> Problems:
-    """A slip of the pen here would leave a broker without the super user that was meant."""
+    """A typing error here would leave a broker without its super user."""
     for text in (part.strip() for part in value("super.users").split(";")):
         kind, colon, name = text.partition(":")
         if text and not (kind and colon and name):

@@ -1,7 +1,7 @@
 """The broker without its sockets: what it keeps, and how its parts meet.
 
 The core is driven from outside and never waits. A shell hands it requests (`dispatch.py`), asks it for the journal's
-next group, writes that group where it likes and tells when it is on disk, and calls the timers when they are due. So
+next group, writes that group where it likes and says when it is on disk, and calls the timers when they are due. So
 the test broker is this broker on an in-memory disk and a clock that is moved by hand.
 """
 
@@ -183,7 +183,7 @@ class BrokerCore:
         return (topic.name, self.log_config(topic)) if topic is not None else None
 
     def load_coordinators(self) -> None:
-        """Brings groups and transactions back, and goes on with what a crash interrupted. Raises OSError."""
+        """Brings groups and transactions back, and continues what a crash interrupted. Raises OSError."""
         self.state_topics.load()
         used = max((t.producer_id for t in self.transactions.transactions.values()), default=-1)
         self.metadata.next_producer_id = max(self.metadata.next_producer_id, used + 1)
@@ -312,7 +312,7 @@ class BrokerCore:
         return deferred
 
     def group_synced(self, group: Group) -> None:
-        """The shell has synced a group: what waited for it goes on.
+        """The shell has synced a group: what waited for it continues.
 
         Of what waits all is called, whatever another raises; that comes at the end, as an ExceptionGroup.
         """
@@ -509,7 +509,7 @@ class BrokerCore:
     # -- the end
 
     def fail(self, error: Exception) -> None:
-        """After a failed sync nothing may be acknowledged any more: everything that waits is left unanswered."""
+        """After a failed sync nothing may be acknowledged: everything that waits is left unanswered."""
         self.is_failed = True
         self.durable_waits.clear()
         logger.critical(
@@ -529,7 +529,7 @@ class BrokerCore:
             self.compacting.start_next()
 
     def broken_by(self, error: OSError) -> None:
-        """The files are not what the state in memory says any more: the broker has to end."""
+        """The files no longer match the state in memory: the broker has to end."""
         if self.when_broken is not None:
             self.when_broken(error)
         else:

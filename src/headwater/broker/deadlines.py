@@ -1,7 +1,7 @@
-"""What clients have to do in time: log in, send the rest of a frame, read their answers, go when they are told to.
+"""Deadlines of clients: for logging in, sending the rest of a frame, reading answers, and closing when asked to.
 
-One timer, which only runs while there is something to wait for. Where memory is short, the deadlines are shorter: those
-that have held it longest without being done make room.
+There is one timer, which only runs while a deadline is pending. When memory is short, the deadlines are shorter: the
+connections that have held memory longest without finishing are closed first.
 """
 
 import asyncio
@@ -74,7 +74,7 @@ class Deadlines:
         timeout_ms = self.server.core.settings.headwater_progress_timeout_ms
         before_s = now_s - timeout_ms / 1000
         for client in [c for c in self.partial if c.last_active_s < before_s and not c.pauses]:
-            client.fail(f"nothing of a frame came for {timeout_ms} ms (headwater.progress.timeout.ms)")
+            client.fail(f"no more of a frame arrived for {timeout_ms} ms (headwater.progress.timeout.ms)")
 
     # -- memory for requests
 

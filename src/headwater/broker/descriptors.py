@@ -1,8 +1,8 @@
-"""The process's open files: how many there may be, and how they are shared between logs, connections and the rest.
+"""The limit of the process's open files, and how logs, connections and everything else share it.
 
-The limit is the one of the process (`RLIMIT_NOFILE`). `headwater up` raises its soft limit to the hard one; a broker in
-somebody else's process leaves it alone. The logs have up to a half, and close the least recently used of theirs. What is left is for
-connections, except for a reserve: the journal, a checkpoint's files, the children's pipes, the metrics port.
+The limit is the one of the process (`RLIMIT_NOFILE`). `headwater up` raises its soft limit to the hard one; a broker
+embedded in another process does not change it. The logs have up to half of the files, and close the least recently used.
+Connections have the rest, except for a reserve: the journal, a checkpoint's files, the children's pipes, the metrics port.
 """
 
 import contextlib

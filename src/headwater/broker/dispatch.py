@@ -95,7 +95,7 @@ SERVED_KEYS = frozenset(int(key) for key in SERVED)
 class Repeatable(NamedTuple):
     """A handler's answer that the same request gets again for as long as `holds` says so and has done what it asks for.
 
-    Members send the same heartbeat every few seconds, thousands of them a second to a broker that is idle else.
+    Members send the same heartbeat every few seconds, thousands of them a second to an otherwise idle broker.
     """
 
     message: Any
@@ -112,8 +112,8 @@ class Repeat(NamedTuple):
     answer: tuple[bytes, bytes]
 
     def answer_to(self, frame: Buffer) -> list[Buffer]:
-        before, behind = self.answer
-        return [b"".join((before, frame[CORRELATION_ID], behind))]
+        before, after = self.answer
+        return [b"".join((before, frame[CORRELATION_ID], after))]
 
 
 @dataclass(slots=True, eq=False)
@@ -142,7 +142,7 @@ class Connection:
         return self.client_host.lstrip("/")
 
     def closed(self) -> None:
-        """Nobody is there any more to be answered."""
+        """Nobody is left to be answered."""
         for wait in list(self.waits):
             wait.stop()
         for work in (self.work, *self.late_work):
@@ -230,7 +230,7 @@ def dispatch(core: BrokerCore, connection: Connection, frame: Buffer) -> list[Bu
     """Handles one request frame (without its length).
 
     Returns the response's buffers, a `Deferred` that completes with them, or None when there is no response. Raises
-    ProtocolError for what ends the connection: bytes that are no request, or an API or version that is not served.
+    ProtocolError for what ends the connection: bytes that are not a request, or an API or version that is not served.
     """
     if connection.is_raw_sasl:
         return raw_sasl_answer(core, connection, frame)
@@ -256,7 +256,7 @@ def dispatch(core: BrokerCore, connection: Connection, frame: Buffer) -> list[Bu
         return in_slices(
             core, connection, framed_in_steps(core, connection, api, version, header.correlation_id, steps)
         )
-    # Bytes behind the body are ignored, as Kafka does: librdkafka leaves some behind its Metadata request.
+    # Bytes after the body are ignored, as in Kafka: librdkafka leaves some after its Metadata request.
     body, _ = decode(entry.request_class, version, frame, header.body_at, REQUEST_ELEMENTS_MAX)
     core.statistics.requests[key] += 1
     answer = entry.handle(core, Request(key, version, header.client_id, connection, body))

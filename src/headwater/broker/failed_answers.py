@@ -1,7 +1,7 @@
-"""The answer to a request in which a defect of the broker showed: UNKNOWN_SERVER_ERROR where the response has a place for it.
+"""The answer to a request that a defect of the broker has failed: UNKNOWN_SERVER_ERROR, wherever the response has an error code.
 
-That is what Kafka does for each of its requests (`AbstractRequest.getErrorResponse`): a client gives up one request, not all
-that it has under way on the connection. The answer is made from the message data: an error code of the whole response
+Kafka does so for each of its requests (`AbstractRequest.getErrorResponse`): the client gives up one request, and not every
+request that it has under way on the connection. The answer is made from the message data: an error code of the whole response
 where there is one, otherwise an element with an error code for each element that the request names.
 """
 
@@ -53,7 +53,7 @@ class FailedAnswer:
         return [field for field in class_.SCHEMA if field.low <= self.version <= field.high]
 
     def element_class(self, field: Field) -> Any | None:
-        """The class of an array's elements; None for what is no array of structs."""
+        """The class of an array's elements; None for anything else than an array of structs."""
         return getattr(self.response_class, field.element, None) if field.is_array else None
 
     def has_place(self, class_: Any) -> bool:

@@ -1,7 +1,7 @@
 """The features that clients and tools see (KIP-584): what this version supports, and the level that is in force.
 
 A level is finalized for the whole cluster in the metadata log (FeatureLevelRecord); a new data directory begins with the
-highest. Clients choose their protocol by them: transaction.version 2 is an epoch a transaction (KIP-890), group.version 1
+highest. Clients choose their protocol by them: transaction.version 2 is one epoch per transaction (KIP-890), group.version 1
 the new consumer groups (KIP-848).
 """
 

@@ -35,7 +35,7 @@ PartitionKey: TypeAlias = tuple[bytes, str, int]  # topic id (or zero), topic na
 
 @dataclass(slots=True, eq=False)
 class FetchTarget:
-    """A partition that a client reads, and what it was told of it last."""
+    """A partition that a client reads, and what it was last sent of it."""
 
     topic_id: bytes
     topic: str

@@ -1,7 +1,7 @@
 """Which node leads a partition, and which coordinates a group or a transactional id.
 
-A broker that shows itself as several nodes (`headwater.nodes`) has every log and every group behind each of them. Each node
-answers for its own alone all the same: clients, and those who test them here, count on the answers of a cluster.
+A broker that shows itself as several nodes (`headwater.nodes`) has every log and every group at each of them. Even so, each
+node answers only for its own: clients, and the tests of clients, rely on the answers of a cluster.
 """
 
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""Warnings that strangers can provoke: a few of each kind in ten seconds, then only their number."""
+"""Warnings that strangers can provoke. Of each kind a few are logged per ten seconds, and of the rest only the number."""
 
 import logging
 from collections.abc import Callable

@@ -28,7 +28,7 @@ class ListenError(RuntimeError):
 
 
 class Listener(NamedTuple):
-    """One of `listeners`; `advertised` is None where clients are told the address itself."""
+    """One of `listeners`; `advertised` is None where clients get the address itself."""
 
     name: str
     protocol: str
@@ -92,7 +92,7 @@ def examine_listeners(settings: Settings) -> tuple[list[Listener], list[str]]:
 
 
 def strangers(settings: Settings, names: set[str]) -> list[str]:
-    """Settings for listeners that there are none of: a slip of the pen there would leave a listener open."""
+    """Settings for listeners that do not exist: a typing error there would leave a listener open."""
     known = {name.lower() for name in names}
     return [
         f"{key}: {listener} is not among listeners"
@@ -140,7 +140,7 @@ def read_listener(
 
 
 def check_addresses(name: str, host: str, told: tuple[str, int] | None) -> None:
-    """Raises SettingsError for an address that clients could not reach, though it is what they are told."""
+    """Raises SettingsError for an address that clients could not reach, although they are sent there."""
     if told is None and is_wildcard(host):
         raise SettingsError(
             f"listener {name} on all addresses ({host or '*'}) needs --advertise HOST:PORT, which clients can reach"

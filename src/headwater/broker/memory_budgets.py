@@ -1,16 +1,16 @@
 """Bytes of requests and of answers in flight, over all connections.
 
-Requests. A large frame reserves memory as it arrives, and so does what waits for its answer. `queued.max.request.bytes`
-bounds the sum. A connection for which nothing is left is not read from until there is room; those whose frame has been
-under way for long make room, the oldest first. Strangers have a small budget of their own (CVE-2022-34917).
+Requests. A large frame reserves memory as it arrives, and so does a request that waits for its answer.
+`queued.max.request.bytes` bounds the sum. When nothing is left, a connection is not read from until there is room; those
+whose frame has been under way for long are closed, the oldest first. Strangers have a small budget of their own (CVE-2022-34917).
 
-Answers. What a client does not read lies in memory. Its connection is *choked* from the moment at which the system's
+Answers. What a client does not read stays in memory. Its connection is *choked* from the moment at which the system's
 buffers are full until all is sent, and what it holds counts against `headwater.queued.max.answer.bytes`. A Fetch may have
 an eighth of what is left, so the first slow readers are served generously and no number of them exhausts the budget. A
-newcomer counts on the first half only, so consumers that have been served before keep the rest.
+newcomer may use the first half only; the rest is for consumers that have been served before.
 
 One turn. Copying answers into sockets takes time as well: where a thousand clients ask at once, a turn of the loop copies
-`TURN_BYTES_MAX`, and the answers after that are small, so that whoever asks for something else does not wait for them.
+`TURN_BYTES_MAX`, and the answers after that are small, so that other requests do not wait for them.
 """
 
 from collections.abc import Callable

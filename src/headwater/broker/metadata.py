@@ -222,7 +222,7 @@ class Metadata:
             raise MetadataError(ErrorCode.INVALID_PARTITIONS, "Number of partitions must be larger than 0.")
         total = self.partitions_total + added
         if total > PARTITIONS_MAX:
-            message = f"{total} partitions are more than this broker takes ({PARTITIONS_MAX})"
+            message = f"{total} partitions are more than this broker allows ({PARTITIONS_MAX})"
             raise MetadataError(ErrorCode.INVALID_PARTITIONS, message)
 
     def check_configs(self, own_configs: Mapping[str, str | None]) -> None:

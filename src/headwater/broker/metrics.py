@@ -1,7 +1,7 @@
 """`/metrics` for Prometheus and `/healthz`, on a port of their own and only when asked for.
 
-Each connection has a thread and little time. There are few of them: where one more comes, the oldest is cut off. So
-connections that send nothing keep nobody from asking, and the end of the broker waits for none of them.
+Each connection has a thread and a short time limit. Their number is small: one more closes the oldest. So connections
+that send nothing keep no other client from asking, and the end of the broker waits for none of them.
 """
 
 import contextlib
@@ -117,7 +117,7 @@ class BoundedServer(ThreadingMixIn, WSGIServer):
         super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that is gone, or was cut off, is no news."""
+        """A client that is gone, or was cut off, is not worth a log line."""
 
 
 def cut_off(connection: socket.socket) -> None:

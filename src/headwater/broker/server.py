@@ -116,7 +116,7 @@ class Server:
         self.deadlines.arm()
         if leaving is not None:
             statistics.strangers_closed += 1
-            self.log.warning("places taken", "connection from %s closed: others need its place", leaving.address)
+            self.log.warning("places taken", "connection from %s closed to make room for another", leaving.address)
             leaving.abort()
 
     def refused(self, address: str, reason: str) -> None:
@@ -153,7 +153,7 @@ class Server:
         self.loop.run_in_executor(self.password_thread, function).add_done_callback(finished)
 
     def wait_for_turn(self, client: ClientProtocol) -> None:
-        """The connection goes on later. However many wait, everybody else's requests are read every few milliseconds."""
+        """The connection continues later. However many wait, everybody else's requests are read every few milliseconds."""
         if not self.turns:
             self.loop.call_soon(self.run_turns)
         self.turns.append(client)
@@ -232,7 +232,7 @@ class Server:
         try:
             self.core.group_synced(group)
         except Exception:
-            logger.exception("what waited for the journal has failed")
+            logger.exception("an action that waited for the journal failed")
         if self.waiting_for_journal and self.core.store.journal.waiting_bytes <= JOURNAL_WAITING_BYTES_MAX // 2:
             clients, self.waiting_for_journal = self.waiting_for_journal, []
             for client in clients:
@@ -240,7 +240,7 @@ class Server:
         self.checkpoint_if_needed()
 
     def fail(self, error: OSError) -> None:
-        """The journal is broken: nothing is acknowledged any more, and the broker ends."""
+        """The journal is broken: nothing more is acknowledged, and the broker ends."""
         self.core.fail(error)
         self.idle.set()
         self.abort_clients()
@@ -285,7 +285,7 @@ class Server:
             self.core.compact()
             self.after_event()
         elif isinstance(error, OSError) and is_shortage(error):
-            logger.error("no checkpoint, it is tried again later: %s", error)
+            logger.error("the checkpoint failed, it is tried again later: %s", error)
             self.core.store.undo_checkpoint(checkpoint)
         elif isinstance(error, OSError):
             self.fail(error)
@@ -310,7 +310,7 @@ class Server:
         try:
             self.core.timers.run_due()
         except Exception:
-            logger.exception("what was due has failed")
+            logger.exception("a timed action failed")
         self.checkpoint_if_needed()
         self.after_event()
 

@@ -2,7 +2,7 @@
 
 Honoured: it does what it does in Kafka. Without effect: accepted and described, and named in a line at the start; the
 reason says why nothing is lost. Refused: the broker does not start with it, because to ignore it would be a surprise for
-security or durability. A setting that only asks for what is so anyway is never refused.
+security or durability. A value that changes nothing is never refused.
 
 `docs/reference/settings.md` has these tables too; a test compares them, and goes through all keys of Kafka 4.4.
 """
@@ -360,7 +360,7 @@ def reason_without_effect(key: str) -> str | None:
 
 
 def refusal(key: str, text: str, definition: Definition) -> str | None:
-    """Why a valid value is refused; None where it is not, or asks for what is so anyway."""
+    """Why a valid value is refused; None where it is not, or changes nothing."""
     found = next((each for each in REFUSED if matches(key, each.keys)), None)
     if found is None or not text.strip() or definition.is_default(text) or found.allows(text):
         return None

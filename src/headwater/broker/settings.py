@@ -263,7 +263,7 @@ def check_setting(key: str, text: str) -> None:
             reason = refusal(rest, text, setting_definition(rest))
             raise SettingsError(f"{key}: {reason or f'it cannot be set for one mechanism ({mechanism}) here'}")
         if own.startswith(REMOVED):
-            raise SettingsError(f"{shown(key)}: Kafka 4 has it no more; leave it out")
+            raise SettingsError(f"{shown(key)}: Kafka 4 removed it; leave it out")
         near = difflib.get_close_matches(key, broker_keys(), 1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise SettingsError(f"unknown setting {shown(key)}{hint}")

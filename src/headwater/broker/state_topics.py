@@ -1,7 +1,7 @@
 """The topics in which the coordinators keep their state: `__consumer_offsets` and `__transaction_state`.
 
 They come into being with the first group or transaction, are written in Kafka's formats, read back at the start, and kept
-short: a log with many more records than there is state is written anew at its end and begins there. As compaction, that
+short: a log with many more records than there is state is written again at its end and begins there. As compaction, that
 keeps the last value of every key.
 """
 
@@ -60,7 +60,7 @@ class StateTopics:
 
     def __init__(self, core: "BrokerCore") -> None:
         self.core = core
-        self.lengths: dict[Log, int] = {}  # of each log of ours, the records in it
+        self.lengths: dict[Log, int] = {}  # of each state log, the records in it
         self.shorten_from: dict[Log, int] = {}  # and from how many on it may be worth shortening
 
     def new_groups(self) -> GroupCoordinator:
@@ -170,7 +170,7 @@ class StateTopics:
                 yield core.log(topic, partition)
 
     def read_records(self, log: Log) -> Iterable[tuple[BatchHeader, Record]]:
-        """Every record of a log of ours, decoded, with the header of its batch.
+        """Every record of a state log, decoded, with the header of its batch.
 
         Each batch is checked by its CRC, and that it follows the one before: state that is read from damaged bytes would
         decide what is kept and what is not. Raises StorageError with the log's name and the offset.
@@ -183,11 +183,13 @@ class StateTopics:
                 for header, batch in batches(log.read(offset, READ_BYTES, at_least_one=True)):
                     check_batch(batch)
                     if not header.base_offset <= following <= header.last_offset:
-                        raise CorruptBatchError(f"a batch of the offsets {header.base_offset} to {header.last_offset}")
+                        raise CorruptBatchError(
+                            f"it is followed by the offsets {header.base_offset} to {header.last_offset}"
+                        )
                     yield from ((header, record) for record in records(header, batch) if record.offset >= offset)
                     following = header.next_offset
                 if following == offset:
-                    raise CorruptBatchError("there is no whole batch")
+                    raise CorruptBatchError("the batch is incomplete")
             except (ProtocolError, DamagedLogError) as error:
                 raise StorageError(
                     f"{log.directory} is damaged at offset {following}: {error}; restore this directory from a copy"
@@ -197,7 +199,7 @@ class StateTopics:
     # -- appending
 
     def append(self, log: Log, content: list[Record], producer: tuple[int, int] | None = None) -> int:
-        """Appends records of ours as one batch; returns the group that makes them durable. Raises OSError.
+        """Appends state records as one batch; returns the group that makes them durable. Raises OSError.
 
         `producer` is the id and epoch of a transaction to which they belong.
         """
@@ -377,7 +379,7 @@ class StateTopics:
         return self.stamped(self.core.transactions.snapshot(belongs))
 
     def shorten(self, log: Log, state: Callable[[], list[Record]], batch_records: int) -> None:
-        """Writes the state anew if the log is four times as long; the state is only made where that can be so."""
+        """Writes the state again if the log is four times as long; the state is only made where that can be so."""
         count = self.lengths.get(log, 0)
         if count < self.shorten_from.get(log, SNAPSHOT_RECORDS_MIN) or log.end_offset != log.high_watermark:
             return

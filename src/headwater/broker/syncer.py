@@ -1,7 +1,7 @@
 """The process that waits for the disk.
 
 A sync takes longer than handling a request. A thread for it would come back from the disk thousands of times a second
-and each time take the interpreter lock from the loop: at full load four lock hand-overs a batch, a third of the
+and each time take the interpreter lock from the loop: at full load four lock hand-overs per batch, a third of the
 broker's time (docs/decisions/0002-sync-in-a-process.md). So the loop writes the journal's group into the page cache
 itself, and a child of a few MiB, which has inherited the journal's descriptors and runs nothing but the loop below,
 syncs the file and says so. The page cache belongs to the file, not to the process: it is the same sync.

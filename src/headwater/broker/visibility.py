@@ -1,8 +1,8 @@
-"""A client sees what it was told is written, as in a Kafka of one node.
+"""A client can read what was acknowledged to it, as in a Kafka of one node.
 
-With acks=1 the answer comes from the page cache, and readers see only what the journal has synced: a moment lies between
-the two. Requests that ask where a log ends, or that fetch up to its end, wait for that moment: until what the log had
-when they came is durable. It is one sync of the journal, two at most.
+With acks=1 the answer comes from the page cache, but readers see only what the journal has synced, which is a moment
+later. A request that asks where a log ends, or fetches up to its end, therefore waits until what the log had when the
+request came is durable. That is one sync of the journal, two at most.
 """
 
 from collections.abc import Callable, Iterable

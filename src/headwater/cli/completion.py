@@ -1,4 +1,4 @@
-"""What a shell completes: names that the broker knows. Without a broker there is nothing to complete."""
+"""Completion in the shell: names that the broker knows. Without a broker there are no completions."""
 
 import typer
 from confluent_kafka import KafkaException

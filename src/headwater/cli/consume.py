@@ -103,8 +103,8 @@ def consume(
         typer.Option("--group", "-g", help="Read as a member of this group.", autocompletion=complete_groups),
     ] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for more at the end.")] = False,
-    count: Annotated[int | None, typer.Option("--count", "-c", min=1, help="Stop after so many.")] = None,
-    partition: Annotated[int | None, typer.Option("--partition", "-p", min=0, help="Only this one.")] = None,
+    count: Annotated[int | None, typer.Option("--count", "-c", min=1, help="Stop after this many records.")] = None,
+    partition: Annotated[int | None, typer.Option("--partition", "-p", min=0, help="Read only this partition.")] = None,
     format_: Annotated[
         str, typer.Option("--format", help="kcat's letters: %s value, %k key, %o offset, %p, %t, %T, %h.")
     ] = "%s\\n",

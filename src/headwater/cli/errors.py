@@ -21,7 +21,7 @@ def counted(count: int, one: str, more: str) -> str:
 
 
 class Contact:
-    """What librdkafka says of its connections: it goes on trying, so the reason comes beside the answers.
+    """What librdkafka reports of its connections: it keeps trying, so the reason comes separately from the answers.
 
     It is the client's `error_cb`, which is called within `poll`.
     """

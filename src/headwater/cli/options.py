@@ -74,7 +74,7 @@ def client_settings(bootstrap: str, client: Sequence[str] | None, **more: object
     for text in texts:
         key, equals, value = text.partition("=")
         if not equals:
-            raise CommandError(f"--client {text!r} is not of the form key=value, nor @FILE")
+            raise CommandError(f"--client {text!r} is neither key=value nor @FILE")
         settings[key.strip()] = value.strip()
     settings["error_cb"] = Contact(settings["bootstrap.servers"])
     return settings
@@ -121,7 +121,7 @@ class Administrator(AdminClient):  # type: ignore[misc] # confluent_kafka has no
         raise self.contact.error()
 
     def check_contact(self) -> None:
-        """Raises CommandError where no answer can be expected any more."""
+        """Raises CommandError when no answer can be expected."""
         self.poll(0)
         if self.contact.is_lost:
             raise self.contact.error()

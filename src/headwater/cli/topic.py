@@ -162,7 +162,9 @@ def alter(
     name: Annotated[str, typer.Argument(callback=not_empty, metavar="TOPIC", autocompletion=complete_topics)],
     config: Configs = None,
     delete_config: Annotated[list[str] | None, typer.Option("--delete-config", help="Reset to the default.")] = None,
-    partitions: Annotated[int | None, typer.Option("--partitions", "-p", min=1, help="The new number.")] = None,
+    partitions: Annotated[
+        int | None, typer.Option("--partitions", "-p", min=1, help="The new number of partitions.")
+    ] = None,
     bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
     client: Client = None,
 ) -> None:

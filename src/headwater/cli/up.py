@@ -56,9 +56,12 @@ def parser() -> Parser:
     up.add_argument("--data", metavar="DIR", help="where the data lives (default: ./headwater-data)")
     address = "[PROTOCOL://]HOST:PORT"
     up.add_argument(
-        "--listen", metavar=address, action="append", help="where clients connect (default: 127.0.0.1:9092); repeatable"
+        "--listen",
+        metavar=address,
+        action="append",
+        help="the address to listen on (default: 127.0.0.1:9092); repeatable",
     )
-    up.add_argument("--advertise", metavar=address, action="append", help="what clients are told to connect to")
+    up.add_argument("--advertise", metavar=address, action="append", help="the address that clients connect to")
     up.add_argument("--insecure", action="store_true", help="listen beyond the loopback without TLS and authentication")
     up.add_argument("--nodes", metavar="N", type=int, help="show clients a cluster of N virtual nodes (for tests)")
     up.add_argument(
@@ -70,11 +73,11 @@ def parser() -> Parser:
     up.add_argument(
         "--set", metavar="KEY=VALUE", action="append", default=[], help="one of Kafka's settings; not for secrets"
     )
-    up.add_argument("--check-config", action="store_true", help="says what is wrong with the settings, and ends")
-    up.add_argument("--metrics", metavar="HOST:PORT", help="serves /metrics and /healthz there (default: off)")
+    up.add_argument("--check-config", action="store_true", help="check the settings, report every error, and exit")
+    up.add_argument("--metrics", metavar="HOST:PORT", help="serve /metrics and /healthz there (default: off)")
     up.add_argument("--log-level", choices=LOG_LEVELS, default="warning")
-    up.add_argument("--end-with-stdin", action="store_true", help="ends when standard input is closed")
-    up.add_argument("--without-environment", action="store_true", help="takes no settings from HEADWATER_ variables")
+    up.add_argument("--end-with-stdin", action="store_true", help="stop when standard input is closed")
+    up.add_argument("--without-environment", action="store_true", help="ignore HEADWATER_ variables")
     return up
 
 
@@ -228,7 +231,7 @@ def main(words: list[str]) -> int:
     try:
         settings, listeners = configure(arguments)
         if arguments.check_config:
-            print("The settings can be served.")
+            print("The settings are valid.")
             return 0
         descriptors.raise_limit()
         with event_loop() as loop:

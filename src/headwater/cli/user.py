@@ -32,7 +32,7 @@ Name = Annotated[str, typer.Argument(callback=not_empty, metavar="USER")]
 def read_password(path: Path | None, *, from_stdin: bool) -> str:
     """From a file, the variable, or standard input; at a terminal it is asked for twice. Raises CommandError."""
     if path is not None and from_stdin:
-        raise CommandError("--password-file and --password-stdin exclude each other")
+        raise CommandError("give either --password-file or --password-stdin, not both")
     if path is not None:
         password = first_line_of(path)
     elif not from_stdin and PASSWORD_VARIABLE in os.environ:
@@ -66,7 +66,7 @@ def create(
         Path | None,
         typer.Option(help="Write it into this data directory while the broker is stopped: for the first super user."),
     ] = None,
-    super_user: Annotated[bool, typer.Option("--super-user", help="With --data: it may do everything.")] = False,
+    super_user: Annotated[bool, typer.Option("--super-user", help="May do everything; needs --data.")] = False,
     password_file: Annotated[Path | None, typer.Option(help="Read the password from this file's first line.")] = None,
     password_stdin: Annotated[
         bool, typer.Option("--password-stdin", help="Read the password from standard input.")

@@ -174,11 +174,11 @@ class Admin:
             self.wait(self.asked(lambda: self.raw.incremental_alter_configs([resource]), what), what)
 
     def end_offsets(self, topic: str) -> dict[Partition, int]:
-        """The offset behind the last record of each partition."""
+        """The offset after the last record of each partition."""
         checked_text("the topic", topic)
         known = self.topics().get(topic)
         if known is None:
-            raise UnknownTopicError(f"topic {topic} is not there")
+            raise UnknownTopicError(f"topic {topic} does not exist")
         places = {TopicPartition(topic, n): OffsetSpec.latest() for n in range(known.partitions)}
         return {
             Partition(topic, place.partition): self.result(future, f"asking for the end of {topic}").offset

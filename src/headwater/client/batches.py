@@ -47,7 +47,7 @@ class Batch(Sequence[Event[Value]], Generic[Value]):
 
 
 def last_offsets(messages: Sequence[Message]) -> dict[tuple[str, int], int]:
-    """The position behind the last message of each partition.
+    """The position after the last message of each partition.
 
     Messages of a partition come in runs, so runs are skipped by halves: where both ends of a stretch are of the same
     partition and lie as many offsets apart as places, the whole stretch is one run.

@@ -88,7 +88,7 @@ class Bridge:
 
     def ended(self, task: "asyncio.Task[None]") -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
-            logger.error("%r ends, nothing comes from the broker any more: %s", self, error)
+            logger.error("%r ends, it cannot read from the broker: %s", self, error)
 
     async def wait_ready(self) -> None:
         """Returns when events from the broker arrive here; needs a topic of the pattern to be there."""

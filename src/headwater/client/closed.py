@@ -1,4 +1,4 @@
-"""What stands for a client of librdkafka's that has ended: any use of it says so."""
+"""Replaces a librdkafka client that has ended: any use of it raises an error that says so."""
 
 from typing import NoReturn
 

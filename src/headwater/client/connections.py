@@ -32,7 +32,7 @@ Settings: TypeAlias = Mapping[str, Any]
 
 
 def address_of(broker: BrokerLike) -> str:
-    """`host:port`, several with commas. Raises ConfigurationError where it cannot be meant, and what `address` raises."""
+    """`host:port`, several with commas. Raises ConfigurationError if it is invalid, and what `address` raises."""
     if hasattr(broker, "address"):
         return broker.address
     if isinstance(broker, str):
@@ -44,7 +44,7 @@ def address_of(broker: BrokerLike) -> str:
 
 
 def checked_address(text: object) -> str:
-    """A host, with a port where it is not 9092: librdkafka would go on for ever trying one that cannot be."""
+    """A host, with a port if it is not 9092. librdkafka would try an impossible one for ever."""
     address = checked_text("the broker's address", text).strip()
     found = ADDRESS.fullmatch(address)
     if found is None or not 0 < int(found["port"] or 9092) < 1 << 16:
@@ -55,7 +55,7 @@ def checked_address(text: object) -> str:
 
 
 class Notes:
-    """What librdkafka says outside of calls. It goes on trying; but why nobody is let in is worth more than a timeout."""
+    """What librdkafka reports outside of calls. It keeps trying; but the reason of a refusal is worth more than a timeout."""
 
     def __init__(self, log: ClientLog | None = None) -> None:
         self.refusal: KafkaError | None = None

@@ -135,15 +135,15 @@ class Consumer(Generic[Value]):
         self.polled_ms = self.clock.steady_ms()
         self.ahead: list[Message] = []  # taken from librdkafka and not handed over yet
         self.is_polling = False
-        self.is_given_back = False  # the event behind the `begun` ones: its handler raised
+        self.is_given_back = False  # the event after the `begun` ones: its handler raised
         self.gone: set[tuple[str, int]] = set()  # revoked since the batch was taken
         self.returned: set[tuple[str, int]] = set()  # revoked and assigned again in one poll
         self.unsettled: list[tuple[str, int]] = []  # nothing is handed over before it is known where the group is
         self.settle_ms, self.settle_timeout_s = self.polled_ms, SETTLE_TIMEOUT_S
         self.firsts: dict[tuple[str, int], int] = {}  # where a group began that does not begin at the beginning
         self.is_progress_lost = False  # what was handed over and not committed went with its partition
-        self.error: ClientError | None = None  # behind messages that are yet to be handed over
-        self.handled: dict[tuple[str, int], int] = {}  # the position behind what is handled
+        self.error: ClientError | None = None  # to be raised after the messages that are yet to be handed over
+        self.handled: dict[tuple[str, int], int] = {}  # the position after what is handled
         self.unstored: dict[tuple[str, int], int] = {}  # the same, where librdkafka is yet to be told
         self.stored_ms = self.polled_ms
         self.uncommitted: dict[tuple[str, int], int] = {}  # the same, for a manual commit or a transaction
@@ -568,7 +568,7 @@ class Consumer(Generic[Value]):
         self.notes.log.is_closed = True
         try:
             if not leave(self.raw, timeout_ms):
-                logger.warning("%r: no answer in %g ms: what was handled last comes again", self, timeout_ms)
+                logger.warning("%r: no answer in %g ms: events that are not committed come again", self, timeout_ms)
         finally:
             self.raw = Closed(ConsumerClosedError, "the consumer is closed")
 

@@ -1,4 +1,4 @@
-"""How a consumer leaves its group: librdkafka waits for a broker that is away as long as a session lasts, and for nothing else."""
+"""How a consumer leaves its group. By itself librdkafka would wait for an unreachable broker as long as a session lasts."""
 
 import threading
 
@@ -9,7 +9,7 @@ AWAY_TIMEOUT_MS = 500.0  # where an exception is on its way and no broker has an
 
 
 def leave(raw: RawConsumer, timeout_ms: float) -> bool:
-    """Commits and leaves; False where that is not done in time: it then goes on in its own thread, as long as that takes."""
+    """Commits and leaves; False where that is not done in time: it then continues in its own thread, for as long as it takes."""
     is_done = threading.Event()
     errors: list[BaseException] = []
 

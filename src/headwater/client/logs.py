@@ -1,8 +1,8 @@
-"""What librdkafka logs, as lines that a person can read.
+"""librdkafka's log, reduced to lines that a person can read.
 
-librdkafka writes a line for each attempt to reach each broker: hundreds in ten seconds while a broker is away. Here a kind
-of line comes once, and then at most every half minute, with how many like it there were; everything about connections is
-one kind. When the broker answers again, a line says so. All of it goes to the logger "headwater.client".
+librdkafka writes a line for each attempt to reach each broker: hundreds in ten seconds while a broker is away. Here each
+kind of line is logged once, and then at most every half minute, with the number that was left out; everything about
+connections is one kind. When the broker answers again, a line says so. All of it goes to the logger "headwater.client".
 """
 
 import logging

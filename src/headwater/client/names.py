@@ -1,4 +1,4 @@
-"""What callers may call things: looked at before librdkafka gets it.
+"""Names that callers give: checked before librdkafka sees them.
 
 Its Python binding ends the whole process for some names: an empty group is an assertion that fails, and text that is not
 UTF-8 (half of a surrogate pair, as `os.fsdecode` makes of any byte) is a null pointer. A NUL ends a name silently. Topic
@@ -36,7 +36,7 @@ def checked_text(what: str, name: object) -> str:
         except UnicodeEncodeError:
             raise InvalidNameError(f"{what} {name!r} is not UTF-8; decode its bytes with their own encoding") from None
         if size > STRING_BYTES_MAX:
-            raise InvalidNameError(f"{what} has {size} bytes; Kafka takes {STRING_BYTES_MAX} at most")
+            raise InvalidNameError(f"{what} has {size} bytes; Kafka allows {STRING_BYTES_MAX} at most")
     return name
 
 
@@ -57,7 +57,7 @@ def checked_subscription(topics: str | Sequence[str]) -> list[str]:
         raise InvalidNameError(f"the topics are {topics!r}; give a name, or a list of names")
     names = [topics] if isinstance(topics, str) else list(topics)
     if not names:
-        raise InvalidNameError("there are no topics to read; give one at least")
+        raise InvalidNameError("there are no topics to read; give at least one")
     for name in names:
         if isinstance(name, str) and name.startswith("^"):
             checked_text("the pattern of topics", name)
@@ -67,7 +67,7 @@ def checked_subscription(topics: str | Sequence[str]) -> list[str]:
 
 
 def check_settings(settings: Mapping[str, Any]) -> None:
-    """Raises InvalidNameError for a name among librdkafka's settings, and ConfigurationError for a value that is no text."""
+    """Raises InvalidNameError for a name among librdkafka's settings, and ConfigurationError for a value that is not text."""
     for name, value in settings.items():
         checked_text("the name of a setting", name)
         if name in NEVER_EMPTY:
@@ -91,7 +91,7 @@ def checked_value(name: str, value: str) -> str:
 
 
 def checked_timeout_ms(timeout_ms: float, what: str = "timeout_ms") -> float:
-    """A time to wait: librdkafka takes a negative one, and one that is no number, for ever. Raises ConfigurationError."""
+    """A time to wait: librdkafka waits for ever with a negative one, and with one that is not a number. Raises ConfigurationError."""
     if not isinstance(timeout_ms, int | float) or not timeout_ms >= 0:
         raise ConfigurationError(f"{what} is {timeout_ms!r}; give milliseconds, 0 or more")
     return min(float(timeout_ms), 2.0**31 - 1)

@@ -75,7 +75,7 @@ def seek(raw: RawConsumer, place: TopicPartition) -> bool:
 
 
 def lags(raw: RawConsumer, handled: Mapping[tuple[str, int], int], timeout_s: float) -> dict[Partition, int]:
-    """How many records lie behind what is handled, or else committed, in each assigned partition. Raises KafkaException."""
+    """How many records come after what is handled, or else committed, in each assigned partition. Raises KafkaException."""
     found = {}
     for place in raw.committed(raw.assignment(), timeout_s):
         low, high = raw.get_watermark_offsets(place, timeout_s)

@@ -394,7 +394,7 @@ class ConsumerGroups:
     # -- time
 
     def start_session(self, group: ConsumerGroup, member: ConsumerMember, timeout_ms: int) -> None:
-        """The member lives: its session starts anew.
+        """The member lives: its session restarts.
 
         A timer that runs is left alone: when it is due, it looks whether the session has been prolonged meanwhile.
         """

@@ -289,7 +289,7 @@ class GroupCoordinator:
         return GroupState.EMPTY if group_id in self.offsets.groups else GroupState.DEAD
 
     def expire_offsets(self, done: Callable[[int], None]) -> Steps[None]:
-        """Removes the commits that nobody needs any more, and groups that have nothing left; `done` gets the number.
+        """Removes the commits that are no longer needed, and groups that have nothing left; `done` gets the number.
 
         A group without members and offsets goes at once, as in Kafka: whoever names a group would else leave it for ever.
         """

@@ -140,7 +140,7 @@ def check_epoch(member: ConsumerMember, epoch: int, owned: Assignment | None) ->
 
 
 def subscribed(member: ConsumerMember, request: Heartbeat) -> ConsumerMember:
-    """The member with what the request says anew."""
+    """The member with what the request changes."""
     return replace(
         member,
         instance_id=request.instance_id if request.instance_id is not None else member.instance_id,

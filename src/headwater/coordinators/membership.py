@@ -34,7 +34,7 @@ class GroupLimits:
     size_max: int = 2**31 - 1
 
 
-# What members say of themselves is kept, and told to the leader. A record of it in Kafka has a megabyte at most.
+# What members say of themselves is kept, and sent to the leader. A record of it in Kafka has a megabyte at most.
 MEMBER_BYTES_MAX = 1 << 20
 SMALL_MEMBER_BYTES = 64 << 10
 PROTOCOLS_MAX = 100  # clients have one or two, and three while they are upgraded
@@ -229,7 +229,7 @@ class Membership:
             if error is not ErrorCode.NONE:
                 deferred.complete(JoinAnswer(error, member.member_id))
             elif was_leader and not skip_assignment:
-                # An old client that finds itself leader would assign anew: it is shown another leader (KIP-814).
+                # An old client that finds itself leader would assign again: it is shown another leader (KIP-814).
                 deferred.complete(self.join_answer(group, member)._replace(leader="", members=()))
             else:
                 deferred.complete(self.join_answer(group, member, skip_assignment=skip_assignment))
@@ -485,7 +485,7 @@ class Membership:
             self.complete_join_if_all_joined(group)
 
     def touch(self, group: Group, member: Member) -> None:
-        """The member lives: its session starts anew."""
+        """The member lives: its session restarts."""
         if member.session is not None:
             member.session.cancel()
         member.session = self.timers.call_later(member.session_timeout_ms, lambda: self.expire_member(group, member))

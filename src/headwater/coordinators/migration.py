@@ -329,7 +329,7 @@ def read_assignment(assignment: bytes) -> list[tuple[str, list[int]]]:
 
 def embedded_version(data: bytes) -> int:
     if len(data) < 2:
-        raise ProtocolError("what a member brought is no consumer's subscription or assignment")
+        raise ProtocolError("a member's subscription or assignment is not a consumer's")
     version = int.from_bytes(data[:2], "big", signed=True)
     if version < 0:
         raise ProtocolError(f"a subscription has version {version}")

@@ -113,7 +113,7 @@ class Offsets:
         ]
 
     def expired(self, group_id: str, group: Group | None, now_ms: int, retention_ms: int) -> list[TopicPartition]:
-        """The commits that nobody needs any more (KIP-211).
+        """The commits that are no longer needed (KIP-211).
 
         A group that consumes keeps the offsets of what it subscribes to. An empty one keeps all until it has been
         empty for the retention time; where there was never a member, the commit's own time counts.

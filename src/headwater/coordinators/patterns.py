@@ -1,6 +1,6 @@
 """Regular expressions that clients send: read by RE2, which takes linear time whatever the pattern (docs/decisions/0007).
 
-Nothing that comes from a client may be compiled by `re`: a few characters can take it longer than the broker lives.
+Nothing that comes from a client may be compiled by `re`: a few characters can keep it busy for years.
 """
 
 from typing import Protocol

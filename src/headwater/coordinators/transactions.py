@@ -10,7 +10,7 @@ each on disk before the next begins, so that no power cut leaves it torn:
 
 The client is answered after the second: its next transaction meets no CONCURRENT_TRANSACTIONS. A start goes on where a
 crash stopped: prepared transactions get their markers (again, which changes nothing), open ones run into their timeout.
-Sources: TransactionCoordinator.java, KIP-98, KIP-360 (epochs), KIP-890 (an epoch a transaction).
+Sources: TransactionCoordinator.java, KIP-98, KIP-360 (epochs), KIP-890 (one epoch per transaction).
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -134,7 +134,7 @@ class TransactionCoordinator:
     def init(
         self, transactional_id: str, timeout_ms: int, producer_id: int = NO_PRODUCER_ID, epoch: int = NO_EPOCH
     ) -> ProducerAnswer | Deferred:
-        """A producer id and epoch with which no older instance can write any more; answers with a ProducerAnswer.
+        """A producer id and epoch with which older instances can no longer write; answers with a ProducerAnswer.
 
         A client that recovers from an error names the id and epoch that it has (KIP-360). An open transaction is aborted
         first.
@@ -369,7 +369,7 @@ class TransactionCoordinator:
     # -- chores
 
     def abort_overdue(self) -> Steps[None]:
-        """Aborts what has been open for longer than its timeout, and goes on with what could not be ended.
+        """Aborts what has been open for longer than its timeout, and continues with those that could not be ended before.
 
         One that cannot be ended keeps no other open; raises what they raised at the end, as an ExceptionGroup.
         """
@@ -390,7 +390,7 @@ class TransactionCoordinator:
             self.ending[transaction.transactional_id] = []
             self.carry_out(transaction)
         elif transaction.state is TransactionState.ONGOING and transaction.started_ms + transaction.timeout_ms < now_ms:
-            logger.info("transaction %s is aborted: its time is up", transaction.transactional_id)
+            logger.info("transaction %s is aborted: it timed out", transaction.transactional_id)
             self.fence(transaction, lambda error: None)
 
     def remove_expired(self) -> Steps[None]:

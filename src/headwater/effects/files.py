@@ -2,7 +2,7 @@
 
 A write is in the page cache when it returns and on disk when `sync` returns. A created, renamed or removed name is
 durable when `sync_directory` of its directory returns. Nothing here retries a failed sync, and it is a `SyncError`: the
-caller must not go on as if it had succeeded, and asking again proves nothing, because Linux may have dropped what it
+caller must not continue as if it had succeeded, and asking again proves nothing, because Linux may have dropped what it
 could not write (https://wiki.postgresql.org/wiki/Fsync_Errors).
 """
 
@@ -47,7 +47,7 @@ class File(Protocol):
         ...
 
     def write(self, buffers: Sequence[Buffer], position: int) -> None:
-        """Writes all the buffers, one behind the other, from `position` on."""
+        """Writes all the buffers, one after the other, from `position` on."""
         ...
 
     def sync(self) -> None:

@@ -1,7 +1,7 @@
 """Loggers whose lines cannot be forged.
 
 Names of groups, topics and users come from clients, and may contain line breaks or a terminal's control characters. A line
-of the log that repeats one would look like two lines, of which the second says what the client likes. So whatever is put
+of the log that repeats one would look like two lines, and the client would choose the second. So whatever is put
 into a message is escaped there, in every application that embeds a broker too, and lines of a traceback are indented.
 """
 

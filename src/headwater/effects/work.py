@@ -1,11 +1,11 @@
-"""Work that would hold the loop for too long, done in slices, so that everybody else is served in between.
+"""Work that would block the loop for too long, done in slices, so that other clients are served in between.
 
-A request that names thousands of partitions, or a batch with millions of records, is no reason to let the others wait.
+A request that names thousands of partitions, or a batch with millions of records, must not make other clients wait.
 What it asks for is a generator that yields between its steps. The first slice runs at once, and nearly every request is
 done in it. The rest waits in a queue: a timer runs one slice of the first in it, and sends it to the end. So a turn of the
-loop has one slice, however much work there is, and nobody's work waits for the end of another's.
+loop has one slice, however much work there is, and no work waits for the end of another.
 
-Between two steps anything may have happened: a step must leave a state that is whole, and look at it afresh.
+Anything may happen between two steps: each step must leave a consistent state, and read the state again.
 """
 
 from collections import deque
@@ -48,7 +48,7 @@ class Work:
         self.callback = callback
 
     def cancel(self) -> None:
-        """Nobody waits for the result any more: no further step is done."""
+        """Nobody waits for the result now: no further step is done."""
         if not self.is_done:
             self.is_done = True
             self.steps.close()

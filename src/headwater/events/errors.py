@@ -14,4 +14,4 @@ class DeserializationError(EventError):
 
 
 class CloudEventError(EventError):
-    """A record that claims to be a CloudEvent and is none."""
+    """A record that claims to be a CloudEvent and is not."""

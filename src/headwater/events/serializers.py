@@ -201,7 +201,7 @@ def make_serializer(kind: Any) -> Any:
     try:
         return JsonSerializer(Any if kind is object else kind)
     except TypeError as error:
-        raise SerializationError(f"{kind!r} is no type that can be read or written: {error}") from error
+        raise SerializationError(f"{kind!r} is not a type that can be read or written: {error}") from error
 
 
 def serializer_of_value(value: object) -> Any:

@@ -243,7 +243,7 @@ class Bus:
         """Publishes now, after `delay` (a timedelta, or seconds) or `at` a time with a time zone; returns the event.
 
         Waits where a subscriber's queue is full and its policy is to wait. Raises QueueFullError where the policy is to
-        fail, ScheduleError, PatternError for a topic that is none, and BusClosedError.
+        fail, ScheduleError, PatternError for an invalid topic, and BusClosedError.
         """
         event = self.new_event(topic, value, key, headers)
         if delay is not None or at is not None:
@@ -435,5 +435,5 @@ class Bus:
 
 
 def user_headers(event: Event[Any]) -> list[tuple[str, bytes | None]]:
-    """An event's headers without what the next one gets anew."""
+    """An event's headers without what the next one gets for itself."""
     return [(name, value) for name, value in event.headers if not name.startswith("ce_")]

@@ -1,4 +1,4 @@
-"""What functions are called in messages: by name and place, without addresses in memory."""
+"""Names of functions in messages: name and place, without addresses in memory."""
 
 from functools import partial
 from types import MethodType

@@ -4,7 +4,7 @@ import re
 
 
 class PatternError(ValueError):
-    """A pattern that cannot be meant."""
+    """An invalid pattern."""
 
 
 def compile_pattern(pattern: str) -> re.Pattern[str]:

@@ -14,7 +14,7 @@ WAITING_MAX = 1_000_000
 
 
 class ScheduleError(ValueError):
-    """A time, a delay or a cron expression that cannot be meant, or too much that waits."""
+    """An invalid time, delay or cron expression, or too many waiting events."""
 
 
 class Schedule:
@@ -136,8 +136,8 @@ class Scheduler:
     def ended(self, task: "asyncio.Task[None]") -> None:
         self.tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            # Its publisher has gone on long since: there is nobody else to tell.
-            logger.error("what was due could not be published: %s", error, exc_info=error)
+            # Its publisher has continued long ago, so it can only be logged.
+            logger.error("a scheduled event could not be published: %s", error, exc_info=error)
 
     def now(self) -> datetime:
         return datetime.fromtimestamp(self.clock.wall_ms() / 1000, UTC)
@@ -172,11 +172,11 @@ def as_period(period: object) -> timedelta:
     if isinstance(period, timedelta):
         return period
     if isinstance(period, bool) or not isinstance(period, int | float):
-        raise ScheduleError(f"{period!r} is no time to wait; give a timedelta, or seconds")
+        raise ScheduleError(f"{period!r} is not a time to wait; give a timedelta, or seconds")
     try:
         return timedelta(seconds=period)
     except (ValueError, OverflowError) as error:  # it is not a number, or has no end
-        raise ScheduleError(f"{period!r} seconds are no time to wait: {error}") from error
+        raise ScheduleError(f"{period!r} seconds are not a time to wait: {error}") from error
 
 
 def following_of(when: str | timedelta | float) -> Callable[[datetime], datetime]:
@@ -187,7 +187,7 @@ def following_of(when: str | timedelta | float) -> Callable[[datetime], datetime
     if not isinstance(when, str):
         period = as_period(when)
         if period <= timedelta(0):
-            raise ScheduleError(f"a period of {when} is no period")
+            raise ScheduleError(f"a period of {when} is not a period")
         return lambda after: after + period
     from cronsim import CronSim, CronSimError  # on first use: few programs have schedules
 
@@ -198,5 +198,5 @@ def following_of(when: str | timedelta | float) -> Callable[[datetime], datetime
     try:
         following(datetime(2026, 1, 1, tzinfo=UTC))
     except (CronSimError, StopIteration) as error:
-        raise ScheduleError(f"{when!r} is no cron expression: {error}") from error
+        raise ScheduleError(f"{when!r} is not a cron expression: {error}") from error
     return following

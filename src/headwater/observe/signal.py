@@ -6,7 +6,7 @@
 
 How an emit stays cheap. The observers that are to be called lie in a tuple that is never changed, only replaced. So an
 emit walks it without a lock and without a copy, and notices by one comparison that somebody came or went: who went is
-not called any more, who came is called from the next emit on. A bound method is held as a weak reference to its object
+no longer called; one that came is called from the next emit on. A bound method is held as a weak reference to its object
 and the function, so that observing keeps nothing alive; functions and lambdas are held as they are.
 """
 
@@ -40,13 +40,13 @@ class OnError(Enum):
     COLLECT = "collect"
     """Calls all others, then raises EmitError with everything that was raised."""
     STOP = "stop"
-    """Raises it at once; those behind it are not called."""
+    """Raises it at once; later observers are not called."""
     LOG = "log"
-    """Logs it and goes on."""
+    """Logs it and continues."""
 
     @classmethod
     def _missing_(cls, value: object) -> NoReturn:
-        raise ValueError(f"on_error is {value!r}; it is one of {', '.join(repr(each.value) for each in cls)}")
+        raise ValueError(f"on_error is {value!r}; give one of {', '.join(repr(each.value) for each in cls)}")
 
 
 class Connection:

@@ -39,7 +39,7 @@ class Overflow(Enum):
 
     @classmethod
     def _missing_(cls, value: object) -> NoReturn:
-        raise ValueError(f"overflow is {value!r}; it is one of {', '.join(repr(each.value) for each in cls)}")
+        raise ValueError(f"overflow is {value!r}; give one of {', '.join(repr(each.value) for each in cls)}")
 
 
 OverflowName = Literal["wait", "drop-oldest", "drop-newest", "fail"]
@@ -304,7 +304,7 @@ class Subscription:
         self.cancel()
 
     def cancel(self) -> None:
-        """Ends it; what is queued is not handed over any more."""
+        """Ends it; queued events are not delivered."""
         self.is_active = False
         self.bus.forget(self)
         for lane in self.lanes:

@@ -2,7 +2,7 @@
 
 The functions are Python source built from the message's schema. What makes them fast:
 
-- Neighbouring fields of fixed size, and the length prefix behind them, are read and written by one `struct` format.
+- Neighbouring fields of fixed size, and the length prefix after them, are read and written by one `struct` format.
 - Structs are decoded and encoded in place: no call for an element of an array, no look at a version.
 - A `records` field is never copied: decoding gives a memoryview into the frame, encoding appends the buffer itself.
 - Zero bytes that never vary (an empty tagged section) are a pad byte in the format.
@@ -55,7 +55,7 @@ def too_long() -> ProtocolError:
 
 
 def skip_tagged(buffer: Buffer, position: int, end: int) -> int:
-    """The position behind a tagged section of which no tag is known."""
+    """The position after a tagged section of which no tag is known."""
     count, position = read_uvarint(buffer, position)
     if count > end - position:
         raise too_short()
@@ -379,7 +379,7 @@ class EncoderSource(Source):
                 self.fixed("x", None)
 
     def tagged(self, fields: list[Field], value: str) -> None:
-        """The tagged section: each field that has not its default, behind its tag and size."""
+        """The tagged section: each field that does not have its default, after its tag and size."""
         self.flush()
         count, parts, outer = self.name("n"), self.name("t"), self.sink
         self.line(f"{count} = 0; {parts} = []")
@@ -471,7 +471,7 @@ def step_encoder(class_: type, version: int) -> StepEncoder:
 def decode(
     class_: Any, version: int, buffer: Buffer, position: int = 0, elements_max: int = ELEMENTS_UNLIMITED
 ) -> tuple[Any, int]:
-    """The message at `position` and the position behind it. Raises ProtocolError, also for more elements than allowed."""
+    """The message at `position` and the position after it. Raises ProtocolError, also for more elements than allowed."""
     try:
         return decoder(class_, version)(buffer, position, len(buffer), elements_max)
     except (struct.error, IndexError, ValueError) as error:

@@ -23,7 +23,7 @@ def consecutive_keys(data: bytes, count: int) -> list[bytes | None]:
     """What stands for the key of each record in a batch whose records have all offsets; None for a record without one.
 
     The hot loop of the first pass: no calls, and the offset's delta is known, so it is not read. Records that lie alike,
-    one behind the other, are taken together.
+    one after the other, are taken together.
     """
     keys: list[bytes | None] = []
     append = keys.append

@@ -2,7 +2,7 @@
 
     offset  size  field
          0     8  base offset            set by the broker, outside the CRC
-         8     4  batch length           bytes behind this field
+         8     4  batch length           bytes after this field
         12     4  partition leader epoch set by the broker, outside the CRC
         16     1  magic                  2
         17     4  CRC-32C                of everything from the attributes on
@@ -247,11 +247,11 @@ def records(header: BatchHeader, batch: Buffer, size_max: int = DECOMPRESSED_BYT
     except ValueError as error:
         raise CorruptBatchError(f"a record cannot be read: {error}") from error
     if position != len(data):
-        raise CorruptBatchError("bytes are left behind a batch's last record")
+        raise CorruptBatchError("bytes are left after a batch's last record")
 
 
 def read_record(data: Buffer, position: int, end: int, header: BatchHeader) -> Record:
-    """The record whose timestamp delta is at `position` (behind its length and attributes)."""
+    """The record whose timestamp delta is at `position` (after its length and attributes)."""
     timestamp_delta, position = read_varint(data, position)
     offset_delta, position = read_varint(data, position)
     key, position = read_bytes(data, position, end)
@@ -331,7 +331,7 @@ def build_batch(
 
 
 def write_crc(batch: bytearray | memoryview) -> None:
-    """Writes the CRC of a batch that was changed behind its CRC field."""
+    """Writes the CRC of a batch that was changed after its CRC field."""
     struct.pack_into(">I", batch, 17, crc32c(memoryview(batch)[ATTRIBUTES_AT:]))
 
 

@@ -171,7 +171,7 @@ class Writer:
 
 
 def decode(class_: Any, version: int, buffer: Buffer, position: int = 0) -> tuple[Any, int]:
-    """The message at `position` and the position behind it; raises ProtocolError."""
+    """The message at `position` and the position after it; raises ProtocolError."""
     reader = Reader(class_, version, buffer, position)
     try:
         message = reader.struct(class_)

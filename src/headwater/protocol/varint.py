@@ -11,7 +11,7 @@ class VarintError(ValueError):
 
 
 def read_uvarint(buffer: Buffer, position: int) -> tuple[int, int]:
-    """The unsigned number at `position` and the position behind it."""
+    """The unsigned number at `position` and the position after it."""
     value = shift = 0
     for offset in range(position, position + VARINT_BYTES_MAX):
         try:
@@ -26,7 +26,7 @@ def read_uvarint(buffer: Buffer, position: int) -> tuple[int, int]:
 
 
 def read_varint(buffer: Buffer, position: int) -> tuple[int, int]:
-    """The zig-zag encoded signed number at `position` and the position behind it."""
+    """The zig-zag encoded signed number at `position` and the position after it."""
     try:
         byte = buffer[position]
     except IndexError:

@@ -1,7 +1,7 @@
-"""`ssl.enabled.protocols` and `ssl.cipher.suites`: what of TLS a listener offers.
+"""`ssl.enabled.protocols` and `ssl.cipher.suites`: the versions and suites of TLS that a listener offers.
 
 Suites have IANA's names, as in Kafka, or OpenSSL's. Only those with forward secrecy are served, which are the ones that
-Python's TLS offers by default. Python cannot choose among the suites of TLS 1.3, so they are all offered or none.
+Python's TLS offers by default. Python cannot choose among the suites of TLS 1.3, so a listener offers all of them or none.
 """
 
 import re

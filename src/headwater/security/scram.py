@@ -71,7 +71,7 @@ def password_matches(mechanism: Mechanism, credential: Credential, password: str
 class ScramExchange:
     """The server's side of one exchange. `find` gives a user's credential, `nonce` is random and printable.
 
-    Where `find` gives one for every user, the first answer does not tell who there is.
+    Where `find` gives one for every user, the first answer does not reveal which users exist.
     """
 
     is_slow = False

@@ -1,8 +1,8 @@
-"""A checkpoint: the work that makes logs durable by themselves, so that the journal that covers them is free again.
+"""A checkpoint makes the logs durable by themselves, so that the journal that covers them can be reused.
 
-It runs in a thread of its own, beside the owner's, which goes on appending, rolling and deleting. What it syncs it names
+It runs in a thread of its own, beside the owner's, which keeps appending, rolling and deleting. It syncs files
 by path: a file that is gone was removed by retention or with its topic, and needs no sync. What it writes are aids, which
-only save the next start some work: none of them is worth the broker's end. An aid must never land in the directory of a
+only save the next start some work, so failing to write one does not end the broker. An aid must never land in the directory of a
 new topic with a deleted one's name, where it would be believed; so a deletion says `leave_out` before the name is free.
 """
 
@@ -81,7 +81,7 @@ class Checkpoint:
             self.write_aid(path, partial(write_at, self.files, path, 0, content))
 
     def leave_out(self, directory: str) -> None:
-        """No aid is written into this directory any more; one that is being written is finished first."""
+        """No more aids are written into this directory; one that is being written is finished first."""
         with self.lock:
             self.gone.add(directory)
 
@@ -106,7 +106,7 @@ class Checkpoint:
             try:
                 write()
             except OSError as error:
-                logger.warning("%s is not written, the next start has to do without: %s", path, error.strerror)
+                logger.warning("%s is not written, the next start does without it: %s", path, error.strerror)
 
     def write_snapshot(self, path: str, content: bytes) -> None:
         replace_file(self.files, path, content, sync=False)

@@ -1,8 +1,8 @@
 """The small text files of a data directory, in Kafka's formats.
 
-*-by-topic-id-checkpoint    version 1, number of lines, then "topic-id partition offset crc32c" per line; beside it, as
-                            `.copy`, the same again: what is damaged in the one is taken from the other
-leader-epoch-checkpoint     version 0, number of lines, then "epoch start-offset" a line
+*-by-topic-id-checkpoint    version 1, number of lines, then "topic-id partition offset crc32c" per line; next to it, as
+                            `.copy`, the same again: a damaged line is read from the other
+leader-epoch-checkpoint     version 0, number of lines, then "epoch start-offset" per line
 partition.metadata          version: 0, topic_id: the id in URL-safe base64, crc32c: of the two lines before, in hexadecimal
 meta.properties             version=1, cluster.id, node.id, directory.id
 """
@@ -151,7 +151,7 @@ def read_meta(files: Files, directory: str) -> dict[str, str] | None:
         raise FormatError(f"{path} cannot be read: {error}") from error
     if properties.get("version") != "1":
         raise FormatError(
-            f"{path} has version {properties.get('version')!r}: it was written by a newer Headwater, or is no data "
+            f"{path} has version {properties.get('version')!r}: it was written by a newer Headwater, or is not a data "
             "directory; use the version that wrote it, or another directory"
         )
     missing = [key for key in META_KEYS if not properties.get(key)]

@@ -114,7 +114,7 @@ def take_result(store: LogStore, log: Log, cleaned: Cleaned) -> None:
     """Puts the copies in place and notes up to where the log is clean.
 
     Segments that retention has removed meanwhile stay removed; their copy is left aside. Raises NotTakenError, and
-    OSError when the log's files are not what its state in memory says any more.
+    OSError when the log's files no longer match its state in memory.
     """
     folder = f"{log.directory}/{CLEANING_DIRECTORY}"
     for group in cleaned.groups:
@@ -132,7 +132,7 @@ def take_result(store: LogStore, log: Log, cleaned: Cleaned) -> None:
         write_offsets(store.files, f"{store.directory}/{CLEAN_OFFSETS}", store.clean_offsets)
         store.remove_folder(folder)
     except OSError as error:  # they only save the next job some work
-        logger.error("%s is compacted, but that cannot be noted: %s", log.directory, error)
+        logger.error("%s is compacted, but that cannot be recorded: %s", log.directory, error)
     logger.info(
         "%s: compacted up to offset %d, %d of %d records kept",
         log.directory,

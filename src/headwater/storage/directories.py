@@ -1,12 +1,12 @@
-"""Which directories below the data directory are logs of ours, and what becomes of the others.
+"""Which directories below the data directory are the broker's logs, and what becomes of the others.
 
     TOPIC-PARTITION                 a log, of the topic whose id its `partition.metadata` names
     PARTITION.HEX-TOPIC-delete      a log whose topic's deletion is durable: being removed, and removed at the next start
-    TOPIC-PARTITION.HEX-stray       a log that belongs to no topic that there is: kept, for somebody to look at
+    TOPIC-PARTITION.HEX-stray       a log that belongs to no existing topic: kept, for somebody to look at
 
-Only what is known to be a deleted topic's is removed: its deletion is on record, or we gave it its name when it was.
+Only what is known to be a deleted topic's is removed: its deletion is on record, or its name was given at the deletion.
 Everything else that looks like a log is a stray, and is moved aside: the metadata, or `partition.metadata`, may be what
-is damaged, not the log (Kafka does so since 3.7, KAFKA-15489 and KIP-858). What does not look like a log was never ours
+is damaged, not the log (Kafka does so since 3.7, KAFKA-15489 and KIP-858). What does not look like a log is not the broker's
 and is left alone; a topic that needs its name cannot have that partition until it is moved away.
 """
 
@@ -60,7 +60,7 @@ class LogDirectories:
         return f"{self.directory}/{topic}-{partition}"
 
     def paths(self) -> list[str]:
-        """Of the directories that are logs of ours, by their name and content."""
+        """Of the directories that are the broker's logs, by their name and content."""
         return [path for path in (self.path(*key) for key in sorted(self.names)) if not self.is_foreign(path)]
 
     def content(self, path: str) -> list[str] | None:
@@ -118,7 +118,7 @@ class LogDirectories:
         if names is None:
             return
         if any(not LOG_CONTENT.fullmatch(name) for name in names):
-            logger.warning("%s holds files that are not a log's: it is left as it is", path)
+            logger.warning("%s holds files that do not belong to a log: it is left as it is", path)
         elif read_topic_id(self.files, path)[0] in ids:
             logger.warning("%s belongs to a topic that exists: it is left as it is", path)
         else:
@@ -130,12 +130,12 @@ class LogDirectories:
         """Whether the directory of this name is there and this topic's; what is another's is moved out of the way.
 
         With a recovery point above 0 a checkpoint has synced this very directory. So an id there that is not ours, in a
-        file without a checksum, is damage to that file. Raises DamagedLogError where the name is taken by what is no log
-        of ours, and OSError.
+        file without a checksum, is damage to that file. Raises DamagedLogError where the name is taken by something that
+        is not a log of the broker, and OSError.
         """
         key, path = (topic, partition), self.path(topic, partition)
         if key in self.foreign:
-            raise DamagedLogError(f"{path} is no log of this broker: move it away, then the partition can be used")
+            raise DamagedLogError(f"{path} is not a log of this broker: move it away, and the partition can be used")
         if key not in self.names:
             return False
         if key in self.undeleted:
@@ -232,6 +232,8 @@ class LogDirectories:
             if name != CLEANING_DIRECTORY and name not in others:
                 self.files.remove(f"{path}/{name}")
         if others:
-            logger.warning("%s is kept for the files in it that are not a log's: %s", path, ", ".join(others[:3]))
+            logger.warning(
+                "%s is kept because of files in it that do not belong to a log: %s", path, ", ".join(others[:3])
+            )
         else:
             self.files.remove(path)

@@ -49,13 +49,13 @@ class OffsetIndex:
         at = bisect_right(self.offsets, relative_offset) - 1
         return (self.offsets[at], self.positions[at]) if at >= 0 else None
 
-    def first_behind(self, position: int) -> int | None:
-        """The relative offset of the first entry at or behind `position`."""
+    def first_from(self, position: int) -> int | None:
+        """The relative offset of the first entry at or after `position`."""
         at = bisect_left(self.positions, position)
         return self.offsets[at] if at < len(self.offsets) else None
 
     def truncate(self, position: int) -> None:
-        """Forgets the entries of batches at or behind `position`."""
+        """Forgets the entries of batches at or after `position`."""
         at = bisect_left(self.positions, position)
         del self.offsets[at:], self.positions[at:]
         if at < self.entries_written:
@@ -109,7 +109,7 @@ class TimeIndex:
         return self.offsets[at] if at >= 0 else 0
 
     def truncate(self, relative_offset: int) -> None:
-        """Forgets the entries at or behind `relative_offset`."""
+        """Forgets the entries at or after `relative_offset`."""
         at = bisect_left(self.offsets, relative_offset)
         del self.timestamps[at:], self.offsets[at:]
         if at < self.entries_written:
@@ -159,12 +159,12 @@ class TransactionIndex:
         return AbortedTransaction(*(column[at] for column in self.columns))
 
     def ending_from(self, offset: int) -> Iterator[AbortedTransaction]:
-        """Those whose marker is at or behind `offset`."""
+        """Those whose marker is at or after `offset`."""
         for at in range(bisect_left(self.columns[2], offset), len(self)):
             yield self.entry(at)
 
     def truncate(self, offset: int) -> None:
-        """Forgets those whose marker is at or behind `offset`."""
+        """Forgets those whose marker is at or after `offset`."""
         at = bisect_left(self.columns[2], offset)
         if at < len(self):
             for column in self.columns:

@@ -6,12 +6,12 @@
             offset the group's number, and a batch without records
 
 A group is written when the one before is on disk. So of the last group anything may be missing after a power cut: that
-is a torn tail, was never acknowledged, and is passed over in silence. A place that is not sound before the mark of a
-later group was on disk once: that is damage. It is reported, and reading goes on behind it. Where the header of an entry
-is sound, it says whose batch is lost, and where the next entry begins; else the next one is searched by the generation,
+is a torn tail, was never acknowledged, and is passed over in silence. A place that is not sound, before the mark of a
+later group, was on disk once: that is damage. It is reported, and reading continues after it. Where the header of an entry
+is sound, it says whose batch is lost, and where the next entry begins; otherwise the next one is searched by the generation,
 which has 32 random bits. In a file that the same broker left for the other one no group is the last.
 
-To a version that knows no marks they are batches of a deleted topic. A file without marks was written by such a version:
+A version without marks takes them for batches of a deleted topic. A file without marks was written by such a version:
 there any sound entry after the place makes it damage.
 """
 
@@ -60,7 +60,7 @@ class JournalEntry(NamedTuple):
 
 
 class JournalDamage(NamedTuple):
-    """Bytes of the journal that were on disk once and are not sound any more.
+    """Bytes of the journal that were on disk once and are no longer sound.
 
     Where the entry's header is sound, its topic id, partition and offsets are known; `end_offset` as far as the batch can
     be believed, and at least one above `base_offset`.
@@ -180,7 +180,7 @@ class EntryReader:
             return None
 
     def following(self, position: int, header: EntryHeader | None) -> int | None:
-        """Where reading goes on after a place that is not sound: where that entry ends, or the next sound header is."""
+        """Where reading continues after a place that is not sound: where that entry ends, or the next sound header is."""
         if header is not None:
             end = position + ENTRY.size + header.size
             return end if end < self.file_bytes else None

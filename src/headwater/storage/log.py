@@ -97,7 +97,7 @@ class Log:
     # -- loading
 
     def load(self, recovery_point: int | None, start_offset: int | None) -> None:
-        """Loads what is on disk (`recovery.py`). None stands for a point that is not known any more. Raises OSError."""
+        """Loads what is on disk (`recovery.py`). None stands for a point that has been lost. Raises OSError."""
         self.recovery = LogRecovery(self)
         self.recovery.load(recovery_point, start_offset)
 
@@ -351,9 +351,9 @@ class Log:
     def aborted_transactions(self, offset: int, at: int, position: int) -> list[AbortedTransaction]:
         """Those that may have records from `offset` to a position in the segment number `at` (TransactionIndex.java)."""
         segment = self.segments[at]
-        behind = segment.index.first_behind(position)
-        if behind is not None:
-            upper = segment.base_offset + behind
+        later_entry = segment.index.first_from(position)
+        if later_entry is not None:
+            upper = segment.base_offset + later_entry
         else:
             upper = self.base_offsets[at + 1] if at + 1 < len(self.segments) else self.end_offset
         found: list[AbortedTransaction] = []
@@ -373,7 +373,7 @@ class Log:
         return found or TransactionIndex()
 
     def rebuild_aborted(self) -> None:
-        """Finds the aborted transactions of every segment anew, from all batches that there are."""
+        """Finds the aborted transactions of every segment again, from all batches that there are."""
         states = ProducerStates()
         for segment in self.segments:
             segment.aborted = TransactionIndex()
@@ -491,7 +491,7 @@ class Log:
         """Removes the segments that lie wholly below the log start offset; returns how many.
 
         The start offset must be durable before, so that a log without segments is known to begin there. What lies
-        behind the recovery point stays until the next checkpoint: recovery needs it to be whole.
+        after the recovery point stays until the next checkpoint: recovery needs it to be whole.
         """
         removed = 0
         limit = min(self.start_offset, self.recovery_point)

@@ -1,6 +1,6 @@
 """Looking for records by their time, in steps: a batch may have millions of them.
 
-Retention, compaction and deletion may take a segment away between two steps: the look-up then goes on after it.
+Retention, compaction and deletion may take a segment away between two steps: the look-up then continues after it.
 """
 
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
@@ -135,7 +135,7 @@ def readable(segment: Segment, position: int, batch: Buffer, steps: Steps[Found]
     """The steps that look into a batch.
 
     UNREADABLE for one that its client did not compress rightly, or that is larger than allowed when decompressed: its
-    first record then stands for what is looked for, so that none is missed. Raises DamagedLogError for one that is
+    first record is then the result, so that none is missed. Raises DamagedLogError for one that is
     not as it was written.
     """
     try:

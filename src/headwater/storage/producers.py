@@ -2,7 +2,7 @@
 
 Of each producer id the epoch and the last five batches: enough to recognise a batch that is sent again by a client
 with the usual five requests in flight, and to refuse one that leaves a gap; and where its open transaction begins. What
-lies at or behind the first open transaction is not stable: a reader of committed records does not see it. A transaction
+lies at or after the first open transaction is not stable: a reader of committed records does not see it. A transaction
 that has ended stays in the way until its marker is durable. The state follows from the batches' headers and the
 markers; a snapshot in Kafka's format (ProducerStateManager.java) beside the segments saves reading them all.
 
@@ -91,7 +91,7 @@ class ProducerStates:
     def check(self, header: BatchHeader, *, bumps: bool = False) -> tuple[Verdict, KeptBatch | None]:
         """Whether a batch with a producer id may be appended; for a duplicate, the batch as it was first appended.
 
-        `bumps`: its producer has an epoch a transaction (KIP-890), and so begins with sequence 0 where it is not known.
+        `bumps`: its producer has one epoch per transaction (KIP-890), and so begins with sequence 0 where it is not known.
         """
         entry = self.entries.get(header.producer_id)
         if entry is None:

@@ -4,7 +4,7 @@ The recovery point is where the last checkpoint found the log's end; the journal
 
     below it   everything was synced. What is missing or unsound there is damage: an acknowledged record is gone. It is
                logged with its offsets, no byte of it is removed, and no offset of it is given to another record: the log
-               goes on in a new segment at the recovery point. What is sound before and after it is served.
+               continues in a new segment at the recovery point. What is sound before and after it is served.
     above it   nothing need be whole, and the journal brings back what was acknowledged. The log ends where the first batch
                is torn, and the rest is cut off. A segment that does not follow is set aside until the journal has been
                read; it is removed when that has brought it all back, and kept under its `.aside` name when not.
@@ -53,7 +53,7 @@ def offsets_of(directory: str, names: Iterable[str], suffix: str) -> list[int]:
             continue
         match = SEGMENT_FILE.fullmatch(name)
         if match is None or int(match[1]) > OFFSET_MAX:
-            logger.warning("%s/%s is no file of this log: it is left alone", directory, name)
+            logger.warning("%s/%s is not a file of this log: it is left alone", directory, name)
         else:
             offsets.append(int(match[1]))
     return sorted(offsets)
@@ -91,7 +91,7 @@ class LogRecovery:
         self.aside: list[tuple[str, int]] = []  # files, and where the log has to end so that they are not needed
 
     def load(self, recovery_point: int | None, start_offset: int | None) -> None:
-        """Raises OSError. None stands for what is not known any more."""
+        """Raises OSError. None stands for what has been lost."""
         log = self.log
         names = finish_swaps(log.files, log.directory)
         log.on_disk = True
@@ -117,7 +117,7 @@ class LogRecovery:
         log = self.log
         first = log.base_offsets[0] if log.segments else log.recovery_point
         if start_offset is None:
-            logger.error("%s: its log start offset is not known any more: it begins at %d", log.directory, first)
+            logger.error("%s: its log start offset is lost: it begins at %d", log.directory, first)
             start_offset = first
         elif first > start_offset:
             self.lose(start_offset, first)
@@ -210,7 +210,7 @@ class LogRecovery:
         files.sync_directory(log.directory)
 
     def needed_end(self, segment: Segment) -> int:
-        """How far the log has to get so that nobody needs this segment any more; never for what the journal cannot have."""
+        """How far the log has to get so that this segment is no longer needed; never for what the journal cannot have."""
         size = segment.size
         if segment.base_offset < self.log.recovery_point:
             return OFFSET_MAX
@@ -233,7 +233,7 @@ class LogRecovery:
         self.aside.append((name, needed_end))
 
     def find_end(self) -> None:
-        """Where the log goes on; what is torn at its end is cut off, if it can be that nobody was told of it."""
+        """Where the log continues; an incomplete end is cut off, if it may never have been acknowledged."""
         log = self.log
         if not log.segments:
             return
@@ -294,7 +294,7 @@ class LogRecovery:
                     continue
             is_whole = False
         if not is_whole:
-            logger.warning("%s is damaged: what is missing of it is not known to clients any more", path)
+            logger.warning("%s is damaged: clients no longer learn the leader epochs that it lost", path)
 
     def load_producers(self, names: list[str]) -> None:
         """The newest sound snapshot, then the headers of the batches after it.
@@ -316,7 +316,7 @@ class LogRecovery:
             try:
                 log.producers = ProducerStates.from_snapshot(read_file(log.files, path))
             except ProtocolError as error:
-                logger.warning("%s is left aside: %s", path, error)
+                logger.warning("%s is ignored: %s", path, error)
                 continue
             offset = candidate
             break

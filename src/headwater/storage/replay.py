@@ -1,9 +1,9 @@
-"""What the journal knows that the logs do not: a start's replay.
+"""The replay of the journal at a start: batches that the logs do not have yet.
 
-Each batch goes to the end of its log, unless it is there already. Where a log ends below a batch, something is missing.
-If the journal is damaged, those are the records that it lost: they are named, an empty batch takes their offsets, and the
-log goes on after them, so that what came later is served. If it is not, the log is what is damaged: it is put out of use, and what
-the journal has for it is kept (`rescued.py`).
+Each batch goes to the end of its log, unless it is there already. If a log ends below a batch, records are missing.
+If the journal is damaged, they are the records that it lost: they are logged, an empty batch fills their offsets, and the
+log continues after them, so that later batches are served. If the journal is not damaged, the log is: it is put out of
+use, and its batches in the journal are kept (`rescued.py`).
 """
 
 from collections.abc import Callable
@@ -31,7 +31,7 @@ def replay_entry(log: Log, entry: JournalEntry) -> bool:
         return False
     if entry.base_offset > log.end_offset:
         raise DamagedLogError(
-            f"{log.directory} ends at offset {log.end_offset} but the journal goes on at {entry.base_offset}: "
+            f"{log.directory} ends at offset {log.end_offset} but the journal continues at {entry.base_offset}: "
             "segments are missing; restore the directory from a copy"
         )
     header, batch = read_header(entry.batch), entry.batch
@@ -95,7 +95,7 @@ class Replay:
         self.ends[log] = entry.base_offset + read_header(entry.batch).last_offset_delta + 1
 
     def leave_out(self, log: Log, offset: int) -> None:
-        """Lets a log go on at `offset`. A batch without records, as compaction leaves them, has the lost offsets."""
+        """Lets a log continue at `offset`. A batch without records, as compaction leaves them, has the lost offsets."""
         logger.error(
             "%s: the offsets %d to %d are lost: the journal is damaged, or a part of it is gone, where they were",
             log.directory,

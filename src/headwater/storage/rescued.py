@@ -1,7 +1,7 @@
-"""Acknowledged batches of a damaged log, kept out of the journal that is about to be written over.
+"""Acknowledged batches of a damaged log, saved from the journal before it is overwritten.
 
-A log that cannot be opened at the start takes nothing from the journal. What the journal holds for it goes into a file
-beside the journal, and into the log as soon as a start finds that sound again, as after it was restored from a copy.
+A log that cannot be opened at the start cannot get its batches from the journal. They go into a file next to the journal,
+and into the log at the first start that finds it sound again, for example after it was restored from a copy.
 
     journal/TOPICID-PARTITION.rescued    the batches, each with its offsets, one after the other
 """
@@ -61,7 +61,7 @@ class RescuedBatches:
                 check_batch(batch)
                 yield JournalEntry(*key, header.base_offset, batch)
         except ProtocolError as error:
-            logger.error("%s is damaged, what follows in it is not taken: %s", self.path(key), error)
+            logger.error("%s is damaged, the rest of it is ignored: %s", self.path(key), error)
             self.keys.discard(key)
 
     def discard(self, key: tuple[bytes, int]) -> None:

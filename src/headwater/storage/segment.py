@@ -91,7 +91,7 @@ class Segment:
         self.path = f"{directory}/{segment_name(base_offset)}"
         self.file: File = files.open(self.path + ".log" + suffix, create=create)
         self.size = self.file.size()
-        self.end_offset = base_offset  # behind the last record; of a sealed one, known with its indexes
+        self.end_offset = base_offset  # after the last record; of a sealed one, known with its indexes
         self.sums: SegmentSums | None = None  # what vouches for the index files
         self.has_no_sums = create  # nothing was found
         self.index = OffsetIndex()
@@ -161,7 +161,7 @@ class Segment:
         self.aborted_changed = True
 
     def forget_aborted(self, offset: int) -> bool:
-        """Forgets the aborted transactions whose marker is at or behind `offset`; False when the file is damaged."""
+        """Forgets the aborted transactions whose marker is at or after `offset`; False when the file is damaged."""
         content = load_file(self.files, self.path + ".txnindex") or b""
         self.aborted = TransactionIndex()
         is_sound = self.vouches_for_aborted(content) and self.aborted.load(content)
@@ -193,7 +193,7 @@ class Segment:
         return read_header(chunk, at), chunk, chunk_at
 
     def locate(self, offset: int, limit: int) -> tuple[BatchHeader, int] | None:
-        """The batch that holds `offset`, or the first one behind it, and its position; None if it starts at `limit`.
+        """The batch that holds `offset`, or the first one after it, and its position; None if it starts at `limit`.
 
         Raises DamagedLogError, as everything does that meets bytes on its way which are no batch.
         """
@@ -223,7 +223,7 @@ class Segment:
         return error
 
     def floor_position(self, offset: int, limit: int) -> int:
-        """Where to start looking for `offset`. An index that does not tell the truth is built anew."""
+        """Where to start looking for `offset`. An index that is wrong is rebuilt."""
         entry = self.index.floor(offset - self.base_offset)
         if entry is None:
             return 0
@@ -267,7 +267,7 @@ class Segment:
         try:
             for header, _ in self.scan(self.size, size):
                 self.note(header.base_offset, header.last_offset, header.max_timestamp, header.size_bytes, interval)
-        except DamagedLogError:  # it has been logged; whoever reads there is told
+        except DamagedLogError:  # it has been logged; a reader gets the error
             pass
         finally:
             self.size = size
@@ -313,7 +313,7 @@ class Segment:
     def load_vouched(self, size: int) -> bool:
         """Loads what the sums vouch for; False, and empty indexes, where the files are not that.
 
-        `self.size` is then where the log goes on that the indexes do not know yet.
+        `self.size` is then the end of what the indexes cover; the log continues there.
         """
         sums = self.known_sums()
         self.reset_indexes()
@@ -384,7 +384,7 @@ class Segment:
         self.file.sync()
 
     def truncate_index_files(self) -> None:
-        """Cuts off what the index files have beyond the loaded entries: writes go on from there."""
+        """Cuts off what the index files have beyond the loaded entries: writes continue there."""
         for path, size in (
             (self.path + ".index", len(self.index.offsets) * OFFSET_ENTRY_BYTES),
             (self.path + ".timeindex", len(self.time_index.offsets) * TIME_ENTRY.size),

@@ -440,7 +440,7 @@ class LogStore:
     def recover(self, find: Find) -> None:
         """Brings all logs to where the journal says they were (`replay.py`).
 
-        The journal goes on in a free file; what the other one holds is needed until the next checkpoint.
+        The journal continues in a free file; the content of the other one is needed until the next checkpoint.
         """
         if self.was_clean:  # not before: a start on damaged metadata leaves everything as it is
             self.files.remove(f"{self.directory}/{CLEAN_SHUTDOWN}")
@@ -474,7 +474,7 @@ class LogStore:
         return bool(missing)
 
     def sync_logs(self, logs: list[Log]) -> None:
-        """Syncs what was found behind the recovery points of these logs."""
+        """Syncs what was found after the recovery points of these logs."""
         for log in logs:
             for segment in log.unsynced_segments:
                 self.files.sync_path(segment.path + ".log")
@@ -521,7 +521,7 @@ class LogStore:
             try:
                 found[log] = log.expired_offset(now_ms)
             except (OSError, ProtocolError) as error:
-                logger.error("%s: retention leaves it as it is: %s", log.directory, error)
+                logger.error("%s: retention skips this log: %s", log.directory, error)
             yield
         in_use = set(self.logs.values())  # some may have been deleted meanwhile
         starts = {log: offset for log, offset in found.items() if log in in_use and offset > log.start_offset}

@@ -1,12 +1,12 @@
-"""What a checkpoint knew of a segment, so that its other files need not be believed (`.sums`, a format of our own).
+"""Checksums of a segment's other files, as of a checkpoint (`.sums`, a format of our own).
 
-An index is written without waiting for the disk, and a power cut, or a copy that broke off, leaves a part of it. A part of
-a sound index looks like a sound index: retention then thinks a segment older than it is, and a look-up by time skips
-records. So this file says how many entries the indexes of a segment had, their CRC-32C, and up to which byte of the log
-they go. What it does not vouch for is built again from the log.
+An index is written without waiting for the disk, and a power cut, or an interrupted copy, leaves a part of it. A part of
+a sound index looks like a sound index: retention then takes a segment for older than it is, and a look-up by time skips
+records. So this file records how many entries the indexes of a segment had, their CRC-32C, and up to which byte of the log
+they go. Whatever does not match is rebuilt from the log.
 
 It is written after the recovery point that covers it is on disk. So it is also a second witness of that point, and of where
-the segment ends: one that is shorter, or a gap before the next, is damage. Compaction leaves gaps inside that are none.
+the segment ends: one that is shorter, or a gap before the next, is damage. Gaps inside a segment are from compaction, and no damage.
 
     magic "HWS1", size of the log (8), offset at its end (8), greatest timestamp (8) and its offset (8); of `.index`,
     `.timeindex` and `.txnindex` the number of entries (4) and their CRC-32C (4); CRC-32C of all that (4)

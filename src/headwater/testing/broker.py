@@ -107,7 +107,7 @@ class TestBroker(Broker):
     # -- faults
 
     def kill(self) -> None:
-        """Ends it as SIGKILL does: nothing is answered or closed any more. `start` brings it back on the same address."""
+        """Ends it as SIGKILL does: nothing more is answered or closed. `start` brings it back on the same address."""
         runner = self.running
         addresses = ",".join(f"{name}://{address}" for name, address in runner.addresses.items())
 

@@ -80,7 +80,7 @@ class Network:
     def delay(self, delay_ms: float, api: ApiName | None = None) -> AbstractContextManager[None]:
         """Within the block requests arrive so much later; those of a connection stay in order. Raises ValueError."""
         if not delay_ms >= 0:
-            raise ValueError(f"a delay of {delay_ms} ms is none; give 0 or more")
+            raise ValueError(f"a delay is {delay_ms} ms; give 0 or more")
         return self.delayed((checked_api(api), delay_ms))
 
     @contextmanager
@@ -116,7 +116,7 @@ def checked_api(api: str | None) -> str | None:
     if api is not None and api not in names:
         close = get_close_matches(str(api), names, 1)
         meant = f"did you mean {close[0]!r}? " if close else ""
-        raise ValueError(f"{api!r} is no API of the broker; {meant}there are {', '.join(names)}")
+        raise ValueError(f"{api!r} is not an API of the broker; {meant}it has {', '.join(names)}")
     return api
 
 
@@ -137,7 +137,7 @@ class FaultyProtocol(ClientProtocol):
         delay_ms = server.network.delay_ms(api)
         late: list[bytearray] | None = getattr(self, "late", None)
         if late:
-            late.append(frame)  # behind one that is late already
+            late.append(frame)  # after one that is late already
         elif delay_ms:
             self.late = [frame]
             server.loop.call_later(delay_ms / 1000, self.arrive)

@@ -67,7 +67,7 @@ def create(
 ) -> int:
     """Creates a topic and fills its result; returns the journal's group. Raises MetadataError and OSError."""
     own = {config.name: config.value for config in wanted.configs}
-    # Of several reasons to refuse a topic these are told, as in Kafka.
+    # Of several reasons to refuse a topic these come first, as in Kafka.
     core.metadata.check_new_topic(wanted.name, own)
     partitions = partition_count(core, wanted)
     replication = replication_factor(core, wanted)

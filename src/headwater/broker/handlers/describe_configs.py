@@ -96,7 +96,7 @@ def describe(
 
 
 def node_problem(core: BrokerCore, name: str, otherwise: str) -> str | None:
-    """Why a resource is none of this broker's nodes; None where it is."""
+    """Why a resource is not one of this broker's nodes; None if it is."""
     node_ids = [str(node_id) for node_id in core.cluster.node_ids]
     if not NODE_ID.fullmatch(name):
         return f"Broker id must be an integer, but it is: {shown(name)}"

@@ -25,7 +25,7 @@ def handle(core: BrokerCore, request: Request) -> Steps[ElectLeadersResponse]:
         return ElectLeadersResponse(error_code=failed, replica_election_results=topics)
     if request.api_version >= 1 and body.election_type not in (PREFERRED, UNCLEAN):
         return ElectLeadersResponse(error_code=ErrorCode.INVALID_REQUEST)
-    if wanted is None:  # all partitions: those that need no election are not told
+    if wanted is None:  # all partitions: those that need no election are left out
         topics = [TopicResult(name) for name in core.metadata.topics]
         return ElectLeadersResponse(replica_election_results=topics)
     topics = []

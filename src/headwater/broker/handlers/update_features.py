@@ -1,7 +1,7 @@
 """UpdateFeatures, 0 to 2: finalizes features at other levels, all of them or none; answers when that is on disk (KIP-584).
 
 A lower level needs an upgrade type that allows it. transaction.version and group.version take effect with the clients that
-ask next; metadata.version is kept and told.
+ask next; metadata.version is kept and described.
 """
 
 from headwater.broker.authorization import may_cluster
