@@ -34,14 +34,16 @@ class Target:
             assert all(wire.produce("large", 0, large) == 0 for _ in range(LARGE_BATCHES))
 
     def memory_mib(self) -> float:
-        """What the broker's own process has in memory now."""
-        status = Path(f"/proc/{self.server.process.pid}/status").read_text()
-        (kib,) = re.findall(r"VmRSS:\s+(\d+) kB", status)
-        return int(kib) / 1024
+        """The memory that the broker's own process has now."""
+        return self.status_mib("VmRSS")
 
     def peak_mib(self) -> float:
+        """The most memory that it has had since `begin_peak`."""
+        return self.status_mib("VmHWM")
+
+    def status_mib(self, name: str) -> float:
         status = Path(f"/proc/{self.server.process.pid}/status").read_text()
-        (kib,) = re.findall(r"VmHWM:\s+(\d+) kB", status)
+        (kib,) = re.findall(rf"{name}:\s+(\d+) kB", status)
         return int(kib) / 1024
 
     def begin_peak(self) -> float:

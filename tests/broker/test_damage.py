@@ -30,6 +30,10 @@ def delete_topic(broker: Harness, name: str) -> None:
     assert answer.responses[0].error_code == 0
 
 
+def contents(files: MemoryFiles, directory: str) -> dict[str, bytes]:
+    return {name: read_file(files, f"{directory}/{name}") for name in files.list_directory(directory)}
+
+
 def written_broker(*, clean: bool = True) -> Harness:
     """A broker that has been stopped, with a topic, a record and a group's offset."""
     broker = Harness(**{"offsets.topic.num.partitions": 1})
@@ -231,10 +235,7 @@ class TestStrays:
         """The deletion is on record, and the directory bears the topic's id: that is no stray."""
         broker = written_broker(clean=False)
         broker.core = broker.open()
-        kept = {
-            name: read_file(broker.files, f"data/orders-0/{name}")
-            for name in broker.files.list_directory("data/orders-0")
-        }
+        kept = contents(broker.files, "data/orders-0")
         delete_topic(broker, "orders")
         broker.core.store.abandon()
         broker.files.make_directory("data/orders-0")
@@ -246,10 +247,7 @@ class TestStrays:
     def test_a_deleted_topics_log_is_not_taken_for_the_new_ones(self) -> None:
         broker = written_broker(clean=False)
         broker.core = broker.open()
-        kept = {
-            name: read_file(broker.files, f"data/orders-0/{name}")
-            for name in broker.files.list_directory("data/orders-0")
-        }
+        kept = contents(broker.files, "data/orders-0")
         delete_topic(broker, "orders")
         broker.create_topic("orders")
         broker.core.store.abandon()

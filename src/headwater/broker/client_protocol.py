@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 logger = get_logger(__name__)
 
 STRANGER_FRAME_BYTES_MAX = 64 * 1024
-LARGE_FRAME_BYTES = 64 * 1024
+LARGE_FRAME_BYTES = 64 * 1024  # a larger frame gets a buffer of its own
 LARGE_FRAME_FIRST_BYTES = 256 * 1024
 TURN_BYTES_MAX = 1 << 20
 TURN_MS_MAX = 5.0

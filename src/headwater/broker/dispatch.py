@@ -87,7 +87,7 @@ UNAUTHENTICATED = ""
 # decoded in some 50 ms.
 REQUEST_ELEMENTS_MAX = 100_000
 UNLIMITED_BYTES = 2**31 - 1
-LARGE_FRAME_BYTES = 64 * 1024
+DECODED_AT_ONCE_BYTES_MAX = 64 * 1024  # a larger frame is decoded in steps
 CORRELATION_ID = slice(4, 8)  # in a request without its length, and in a response with it
 SERVED_KEYS = frozenset(int(key) for key in SERVED)
 
@@ -251,7 +251,7 @@ def dispatch(core: BrokerCore, connection: Connection, frame: Buffer) -> list[Bu
             raise UnsupportedVersionError(f"{api.name} version {version} is not served")
         unsupported = import_module("headwater.broker.handlers.api_versions").unsupported_version()
         return response_frame(api, 0, header.correlation_id, unsupported)
-    if len(frame) > LARGE_FRAME_BYTES:
+    if len(frame) > DECODED_AT_ONCE_BYTES_MAX:
         steps = large_in_steps(core, connection, frame, header, entry)
         return in_slices(
             core, connection, framed_in_steps(core, connection, api, version, header.correlation_id, steps)

@@ -91,7 +91,7 @@ class Broker:
         return self.runner.addresses
 
     def reload_certificates(self) -> None:
-        """Takes TLS certificates that have changed on disk now; else the broker looks every half minute."""
+        """Loads TLS certificates that have changed on disk; by itself the broker looks every half minute."""
         if isinstance(self.runner, ThreadRunner):
             self.runner.reload_certificates()
 

@@ -100,7 +100,7 @@ class FetchSessions:
         return session, ErrorCode.NONE
 
     def update(self, session: FetchSession, request: FetchRequest) -> None:
-        """Takes what an incremental fetch adds, changes and forgets."""
+        """Applies what an incremental fetch adds, changes and forgets."""
         before = len(session.targets)
         update_session(session, request, before + ALL_PARTITIONS_MAX - self.partitions)
         self.partitions += len(session.targets) - before

@@ -23,7 +23,7 @@ LEADER_ERRORS = frozenset({ErrorCode.NOT_LEADER_OR_FOLLOWER, ErrorCode.FENCED_LE
 def name_leaders(
     core: "BrokerCore", request: "Request", response: Any, answers: Iterable[tuple[Topic | None, int, Any]]
 ) -> None:
-    """Tells the client in a Produce or Fetch response who leads what it asked at the wrong node (KIP-951).
+    """Names the right leaders in a Produce or Fetch response of the wrong node (KIP-951).
 
     `answers` are a topic, a partition's number and its part of the response.
     """

@@ -95,7 +95,7 @@ class Server:
         return acceptor.port
 
     def reload_certificates(self) -> None:
-        """Takes certificates that have changed on disk, for the connections that come from now on."""
+        """Loads certificates that have changed on disk, for new connections."""
         for files in self.tls_files:
             try:
                 if files.reload_if_changed():

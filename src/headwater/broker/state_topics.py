@@ -328,7 +328,7 @@ class StateTopics:
         return group
 
     def end_hanging(self, log: Log) -> None:
-        """Sees to the open transactions that a start finds in a log.
+        """Resolves the open transactions that a start finds in a log.
 
         A batch may have reached the disk in a power cut and the record that took its partition into the transaction not.
         Where the producer is still the one of its transactional id, the partition is taken in now, so that the client's

@@ -399,7 +399,7 @@ class Consumer(Generic[Value]):
         return events
 
     def keep_alive(self) -> None:
-        """Tells the group that this consumer lives, though its handler takes long: a poll that brings nothing."""
+        """Keeps this consumer's membership alive while its handler takes long: a poll that returns nothing."""
         self.polled_ms = self.clock.steady_ms()
         self.pauses.poll_nothing(self.raw)
 

@@ -379,7 +379,7 @@ class ConsumerGroups:
         return self.commit(change, decide)
 
     def remove(self, change: Change, member_ids: Iterable[str]) -> None:
-        """Takes members out of the group, which begins a new epoch."""
+        """Removes members from the group, which begins a new epoch."""
         group = change.group
         for member_id in member_ids:
             self.stop_timers(group, member_id)
@@ -477,7 +477,7 @@ class ConsumerGroups:
     # -- replay
 
     def replay(self, key: Any, value: Buffer | None) -> None:
-        """Takes a record that is read back."""
+        """Applies a record that is read back."""
         group_id = key.group_id
         if key.RECORD_TYPE == written.GROUP_EPOCH and value is None:
             self.forget(group_id)

@@ -158,7 +158,7 @@ def read_assignment(topics: Iterable[Any]) -> Assignment:
 
 
 def replay(group: ConsumerGroup, key: Any, value: Buffer | None) -> None:
-    """Takes a record about this group into its state. Raises ProtocolError for one that cannot be read."""
+    """Applies a record about this group. Raises ProtocolError for one that cannot be read."""
     match key.RECORD_TYPE:
         case 3:
             if value is not None:

@@ -208,7 +208,7 @@ class GroupCoordinator:
         return records, errors
 
     def end_transaction(self, producer_id: int, partition: int, *, commit: bool) -> None:
-        """Takes what a transaction has committed in one partition of `__consumer_offsets`, or forgets it."""
+        """Applies what a transaction has committed in one partition of `__consumer_offsets`, or forgets it."""
         self.offsets.end_transaction(producer_id, partition, commit=commit)
 
     def remove_offsets(
@@ -326,7 +326,7 @@ class GroupCoordinator:
     # -- replay
 
     def replay(self, key: Buffer | None, value: Buffer | None, producer_id: int = -1, partition: int = -1) -> None:
-        """Takes a record into the state. Raises ProtocolError for one that cannot be read.
+        """Applies a record to the state. Raises ProtocolError for one that cannot be read.
 
         One with a producer id is part of a transaction: it waits for the marker in its partition.
         """

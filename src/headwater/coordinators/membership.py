@@ -503,7 +503,7 @@ class Membership:
     # -- replay
 
     def load(self, group: Group) -> None:
-        """Takes a group that a record told of; its members have a whole session to say that they live."""
+        """Loads a group from a record; its members have a whole session to send a heartbeat."""
         self.forget(group.group_id)
         self.groups[group.group_id] = group
 

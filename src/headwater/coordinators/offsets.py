@@ -57,7 +57,7 @@ class Offsets:
         return records, errors, accepted
 
     def replay(self, group_id: str, topic: str, partition: int, committed: CommittedOffset | None) -> None:
-        """Takes a durable commit, or the removal of one."""
+        """Applies a durable commit, or the removal of one."""
         offsets = self.groups.setdefault(group_id, {})
         if committed is not None:
             offsets[topic, partition] = committed
@@ -71,7 +71,7 @@ class Offsets:
     def note_pending(
         self, producer_id: int, partition: int, group_id: str, key: TopicPartition, committed: CommittedOffset
     ) -> None:
-        """Takes an offset that counts when the producer's transaction commits."""
+        """Records an offset that counts when the producer's transaction commits."""
         pending = self.pending.setdefault((producer_id, partition), {})
         if (group_id, key) not in pending:
             self.pending_counts[group_id, key] += 1

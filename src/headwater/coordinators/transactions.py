@@ -84,7 +84,7 @@ class TransactionCoordinator:
     # -- state
 
     def replay(self, key: Buffer | None, value: Buffer | None) -> None:
-        """Takes a record into the state. Raises ProtocolError for one that cannot be read."""
+        """Applies a record to the state. Raises ProtocolError for one that cannot be read."""
         if key is None:
             return
         transactional_id = read_transaction_key(key)
@@ -248,7 +248,7 @@ class TransactionCoordinator:
         partitions: Iterable[TopicPartition],
         client_version: int = 0,
     ) -> tuple[ErrorCode, int]:
-        """Takes partitions into the transaction, and begins it; returns the group that makes it durable."""
+        """Adds partitions to the transaction, and begins it; returns the group that makes it durable."""
         transaction, error = self.check(transactional_id, producer_id, epoch)
         if transaction is None:
             return error, 0

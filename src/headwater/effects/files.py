@@ -118,7 +118,7 @@ class Files(Protocol):
     def sync_directory(self, path: str) -> None: ...
 
     def lock(self, path: str, wait_ms: int = 0) -> "Lock":
-        """Takes the lock that this file stands for; raises BlockingIOError when another holds it for so long."""
+        """Acquires the lock of this file; raises BlockingIOError when another holds it for so long."""
         ...
 
 

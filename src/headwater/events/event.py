@@ -162,7 +162,7 @@ class Event(Generic[Value]):
         return datetime.fromtimestamp(self.timestamp / 1000, UTC) if self.timestamp >= 0 else None
 
     def caused_by(self, parent: "Event[Any]", new_id: str) -> None:
-        """Takes over from the event that is being handled what the next in the chain carries."""
+        """Copies from the event that is being handled what the next in the chain carries."""
         own = attributes_of(self.headers, None)
         inherited = {"id": new_id, "correlationid": parent.correlation_id, "causationid": parent.id}
         if parent.traceparent is not None:

@@ -331,7 +331,7 @@ def body_of(header: BatchHeader, batch: bytes) -> bytes:
 
 
 def note_newest(newest: dict[bytes, int], data: bytes, header: BatchHeader) -> None:
-    """Notes the offset of each key in a batch."""
+    """Records the offset of each key in a batch."""
     if header.records_count == header.last_offset_delta + 1:  # as it was produced
         keys = consecutive_keys(data, header.records_count)
         newest.update(zip(keys, range(header.base_offset, header.next_offset), strict=True))  # type: ignore[arg-type]

@@ -173,7 +173,7 @@ class TransactionIndex:
             self.crc = crc32c(b"".join(entries))
 
     def load(self, content: bytes) -> bool:
-        """Takes a file's entries up to the first that cannot be sound; False if there is one, or a part of one."""
+        """Loads a file's entries up to the first that cannot be sound; False if there is one, or a part of one."""
         whole = len(content) - len(content) % ABORTED_ENTRY.size
         previous = -1
         for version, *fields in ABORTED_ENTRY.iter_unpack(content[:whole]):

@@ -159,7 +159,7 @@ class Journal:
     def append(
         self, mark: object, value: object, topic_id: bytes, partition: int, base_offset: int, batch: Buffer
     ) -> int:
-        """Takes a batch and returns the number of the group that will make it durable.
+        """Accepts a batch and returns the number of the group that will make it durable.
 
         `value` is kept under `mark` in the group's marks: of several under the same mark the last.
         """

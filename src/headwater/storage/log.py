@@ -116,7 +116,7 @@ class Log:
         self.become_durable(self.mark())
 
     def note_recovered(self, header: BatchHeader, segment: Segment, batch: Buffer) -> None:
-        """Takes a batch that is on disk into the producers' state; `batch` is only looked at where it is a marker."""
+        """Applies a batch that is on disk to the producers' state; `batch` is only looked at where it is a marker."""
         if not header.is_control:
             self.producers.note(header, header.base_offset)
             return
@@ -255,7 +255,7 @@ class Log:
         self.epochs = epochs
 
     def note_epoch(self, epoch: int, offset: int) -> None:
-        """Takes an epoch from a batch that is on disk."""
+        """Records the epoch of a batch that is on disk."""
         while self.epochs and self.epochs[-1][1] >= offset and self.epochs[-1][0] != epoch:
             self.epochs.pop()
         if epoch >= 0 and (not self.epochs or self.epochs[-1][0] < epoch):

@@ -108,7 +108,7 @@ class ProducerStates:
         return (Verdict.APPEND if header.base_sequence == expected else Verdict.OUT_OF_ORDER), None
 
     def note(self, header: BatchHeader, base_offset: int) -> None:
-        """Takes an appended batch of records into the state."""
+        """Applies an appended batch of records to the state."""
         producer_id = header.producer_id
         entry = self.entries.get(producer_id)
         if entry is None or entry.epoch != header.producer_epoch:
@@ -156,7 +156,7 @@ class ProducerStates:
         return AbortedTransaction(producer_id, first, offset, next(others, offset + 1))
 
     def note_marker(self, header: BatchHeader, offset: int, coordinator_epoch: int) -> None:
-        """Takes an appended marker into the state: the producer's transaction is over."""
+        """Applies an appended marker to the state: the producer's transaction is over."""
         entry = self.entries.get(header.producer_id)
         if entry is None or entry.epoch != header.producer_epoch:
             entry = self.renew(header.producer_id, header.producer_epoch)

@@ -200,7 +200,7 @@ class LogRecovery:
         return True
 
     def set_aside(self, at: int) -> None:
-        """Takes a segment that does not follow the one before it out of the log. Raises OSError."""
+        """Removes a segment that does not follow the one before it from the log. Raises OSError."""
         log, files = self.log, self.log.files
         segment = log.segments.pop(at)
         log.base_offsets.pop(at)

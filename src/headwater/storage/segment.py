@@ -111,7 +111,7 @@ class Segment:
         self.note(base_offset, last_offset, max_timestamp, len(batch), interval)
 
     def note(self, base_offset: int, last_offset: int, max_timestamp: int, size: int, interval: int) -> None:
-        """Takes a batch that is in the file into the indexes."""
+        """Adds a batch that is in the file to the indexes."""
         if max_timestamp > self.max_timestamp:
             self.max_timestamp = max_timestamp
             self.max_timestamp_offset = last_offset
@@ -263,7 +263,7 @@ class Segment:
         self.max_timestamp = self.max_timestamp_offset = self.first_timestamp = -1
 
     def extend_indexes(self, size: int, interval: int) -> None:
-        """Takes the batches from `self.size` to `size` into the indexes."""
+        """Adds the batches from `self.size` to `size` to the indexes."""
         try:
             for header, _ in self.scan(self.size, size):
                 self.note(header.base_offset, header.last_offset, header.max_timestamp, header.size_bytes, interval)

@@ -403,7 +403,7 @@ class LogStore:
         return checkpoint
 
     def finish_checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Takes a checkpoint that has run."""
+        """Installs the result of a checkpoint."""
         self.running_checkpoint, self.checkpoint_is_blocked = None, False
         if checkpoint.full_file is not None:
             checkpoint.full_file.retire()

@@ -266,7 +266,7 @@ def check_owner(core: BrokerCore, request: Request, header: BatchHeader) -> None
 
 
 def join_transaction(core: BrokerCore, request: Request, log: Log, header: BatchHeader) -> None:
-    """Takes the partition into the batch's transaction, or checks that it is in. Raises RefusedError."""
+    """Adds the partition to the batch's transaction, or checks that it is in. Raises RefusedError."""
     partition = (log.topic, log.partition)
     if log.producers.is_in_transaction(header.producer_id, header.producer_epoch):
         return  # it was checked for the transaction's first batch here
