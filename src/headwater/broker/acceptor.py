@@ -56,7 +56,7 @@ async def bound_sockets(host: str, port: int) -> list[socket.socket]:
 
 
 class Acceptor:
-    """Accepts what comes to the sockets of one listener's node."""
+    """Accepts connections to the sockets of one listener's node."""
 
     def __init__(self, server: "Server", listener: Listener, endpoint: Endpoint, sockets: list[socket.socket]) -> None:
         self.server = server

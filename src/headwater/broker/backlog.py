@@ -102,7 +102,7 @@ class Backlog:
                 self.client.resume("write")
 
     def measure_progress(self, now_s: float) -> None:
-        """To be called now and then while it is choked."""
+        """Call this regularly while it is choked."""
         unread = sum(map(len, self.outgoing)) - self.first_sent
         if self.transport is not None:
             unread += self.transport.get_write_buffer_size()

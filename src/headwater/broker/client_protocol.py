@@ -565,7 +565,7 @@ class ClientProtocol(asyncio.BufferedProtocol):
             self.opening.cancel()
 
     def release_all(self) -> None:
-        """Gives back all memory; nothing more is read or handled."""
+        """Returns all memory; nothing more is read or handled."""
         self.frame = None
         self.release(self.request_bytes)
         self.tail = bytearray()

@@ -72,7 +72,7 @@ def read_listener_limits(settings: Settings) -> dict[str, int]:
 
 
 class ConnectionLimits(Generic[AnyPlace]):
-    """The places that are taken."""
+    """The connections that have a place."""
 
     def __init__(
         self,
@@ -99,7 +99,7 @@ class ConnectionLimits(Generic[AnyPlace]):
         return self.current
 
     def admit(self, newcomer: AnyPlace) -> AnyPlace | None:
-        """Gives a newcomer, who is a stranger, a place; returns the connection that lost its own for it and has to be closed.
+        """Gives a newcomer, a stranger, its place. Returns the connection that lost its own for it and has to be closed.
 
         Raises RefusedError where nobody can go.
         """

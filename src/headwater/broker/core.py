@@ -200,7 +200,7 @@ class BrokerCore:
         return self.metadata.acls if self.has_authorizer else None
 
     def apply_security(self) -> None:
-        """Takes who is a super user from the settings, and from what `headwater user create` left in the metadata.
+        """Reads the super users from the settings, and those that `headwater user create` left in the metadata.
 
         There is an authorizer where `authorizer.class.name` asks for one, and where there is a super user.
         """

@@ -66,7 +66,7 @@ BACKLOG = 64
 
 
 class QuietHandler(WSGIRequestHandler):
-    """Does not log each request, nor ask a name server who the client is."""
+    """Neither logs each request nor looks up the client's name."""
 
     timeout = REQUEST_S
 

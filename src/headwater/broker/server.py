@@ -370,7 +370,7 @@ class Server:
             self.failed.result()
 
     async def wait_for_disk(self, ended: Awaitable[object], what: str, timeout_s: float) -> None:
-        """Waits for something that the disk may hold up for ever: after that time the broker has failed."""
+        """Waits for something that may never end on a disk that hangs: after that time the broker fails."""
         try:
             await asyncio.wait_for(ended, timeout_s)
         except TimeoutError:

@@ -263,7 +263,7 @@ class Consumer(Generic[Value]):
         return messages
 
     def poll(self, number_max: int, timeout_s: float) -> list[Message]:
-        """Takes what is there, or waits for one message: librdkafka's `consume` alone would wait until it has all."""
+        """Reads what is there, or waits for one message: librdkafka's `consume` alone would wait until it has them all."""
         ready: list[Message] = self.raw.consume(number_max, 0)
         if ready:
             return self.owned(ready) if self.gone or self.returned else ready

@@ -23,7 +23,7 @@ PURGED = frozenset({KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT})
 
 
 class Waker:
-    """Collects, during one call of librdkafka's, who is to be woken; then wakes each loop once.
+    """Collects the waiters to wake during one call of librdkafka; then wakes each loop once.
 
     Also keeps the last deliveries that have failed, for those that nobody looks at.
     """
@@ -78,7 +78,7 @@ class Pending:
         self.event: threading.Event | None = None
 
     def mark_done(self) -> None:
-        # First done, then a look for who waits; who waits does it the other way round. So nobody is missed.
+        # This sets done, then looks for waiters; a waiter registers, then looks at done. So none is missed.
         self.is_done = True
         for future in self.futures:
             self.waker.add(future)

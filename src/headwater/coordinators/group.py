@@ -4,7 +4,7 @@
       ▲                   ▲                                                  │                                  │
       └── no member left ─┴───────── a member joins, leaves or expires ──────┴──────────────────────────────────┘
 
-    Dead: removed; who still holds it is told that its member is unknown.
+    Dead: removed; a request that still refers to it gets UNKNOWN_MEMBER_ID.
 
 This module has the data and the questions one can ask of it; the coordinator has the moves. Source: ClassicGroup.java.
 """

@@ -314,7 +314,7 @@ class GroupCoordinator:
                 done(len(keys))
 
     def forget_topic(self, topic: str, partitions: int) -> None:
-        """Removes the commits of a topic that was deleted. Only what it had is looked for, not all that a group has."""
+        """Removes the commits of a topic that was deleted. Only its own partitions are looked up, not all offsets of each group."""
         for group_id, offsets in list(self.offsets.groups.items()):
             if len(offsets) < partitions:
                 keys = [key for key in offsets if key[0] == topic]

@@ -10,14 +10,14 @@ MEMORY_BYTES_MAX = 1 << 20
 
 
 class PatternError(ValueError):
-    """A text that RE2 cannot read, or that is too long or too large for a pattern."""
+    """A pattern that RE2 rejects, or that is too long or compiles to too much."""
 
 
 class Pattern(Protocol):
     """A compiled expression."""
 
     def fullmatch(self, text: str) -> object:
-        """Something true where the whole text matches."""
+        """A true value if the whole text matches."""
         ...
 
 

@@ -79,7 +79,7 @@ class TransactionCoordinator:
         self.expiration_ms = expiration_ms
         self.transactions: dict[str, Transaction] = {}
         self.owners: dict[int, str] = {}  # producer id to the transactional id that has it
-        self.ending: dict[str, list[Callable[[ErrorCode], None]]] = {}  # who waits for a transaction's end
+        self.ending: dict[str, list[Callable[[ErrorCode], None]]] = {}  # callbacks for a transaction's end
 
     # -- state
 

@@ -5,7 +5,7 @@
     price_changed.emit("gold", 2010.5)
 
 How an emit stays cheap. The observers that are to be called lie in a tuple that is never changed, only replaced. So an
-emit walks it without a lock and without a copy, and notices by one comparison that somebody came or went: who went is
+emit walks it without a lock and without a copy, and notices by one comparison that an observer came or went: one that went is
 no longer called; one that came is called from the next emit on. A bound method is held as a weak reference to its object
 and the function, so that observing keeps nothing alive; functions and lambdas are held as they are.
 """

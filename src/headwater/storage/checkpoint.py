@@ -86,7 +86,7 @@ class Checkpoint:
             self.gone.add(directory)
 
     def write_aids(self) -> None:
-        """Writes index entries and producer snapshots. One that cannot be written is left out, and said so."""
+        """Writes index entries and producer snapshots. One that cannot be written is left out, with a warning."""
         for path, position, data in self.writes:
             self.write_aid(path, partial(write_at, self.files, path, position, data))
         for path, content in self.snapshots:

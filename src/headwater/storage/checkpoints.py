@@ -42,7 +42,7 @@ def uuid_bytes(text: str) -> bytes:
 
 
 class Offsets(NamedTuple):
-    """A checkpoint of offsets as {(topic id, partition): offset}. Of one that is not whole, what is missing is unknown."""
+    """A checkpoint of offsets as {(topic id, partition): offset}. If it is not whole, missing entries are unknown."""
 
     offsets: dict[tuple[bytes, int], int]
     is_whole: bool
@@ -64,7 +64,7 @@ def lines_content(entries: list[str], version: int = 0) -> bytes:
 
 
 def read_offsets(files: Files, path: str) -> Offsets:
-    """What `write_offsets` wrote. Damage is logged; what the copy knows of it is taken from there. Raises OSError."""
+    """What `write_offsets` wrote. Damage is logged; damaged entries are read from the copy. Raises OSError."""
     offsets, is_whole, reason = read_offset_file(files, path)
     if is_whole:
         return Offsets(offsets, True)
@@ -127,7 +127,7 @@ def read_topic_id(files: Files, directory: str) -> tuple[bytes | None, bool]:
 
 
 def write_topic_id(files: Files, directory: str, topic_id: bytes) -> None:
-    """As Kafka does, and a third line that its reader does not look at. Raises OSError."""
+    """As Kafka does, and a third line, which Kafka's reader ignores. Raises OSError."""
     content = f"version: 0\ntopic_id: {uuid_text(topic_id)}"
     summed = f"{content}\n{CHECKSUM_KEY}: {crc32c(content.encode()):08x}"
     write_file(files, f"{directory}/{PARTITION_METADATA}", summed.encode())

@@ -7,7 +7,7 @@ changes until the owner puts the copies in place (`compaction.py`). Records keep
 which all stays is copied as it is, of another the records that stay are cut out and put together.
 
 What else goes: records of aborted transactions; records without a key; tombstones (null values) and transactions' markers,
-but these only `delete.retention.ms` after they were first left over, so that who reads along sees them. That moment is kept
+but these only `delete.retention.ms` after they were first left over, so that consumers still see them. That moment is kept
 in the batch itself: attribute bit 6 says that its base timestamp is the time from which on its tombstones may go, and the
 records' timestamps are relative to that. The last batch of a producer stays, empty if need be: it tells its sequence.
 

@@ -111,7 +111,7 @@ class NotTakenError(Exception):
 
 
 def take_result(store: LogStore, log: Log, cleaned: Cleaned) -> None:
-    """Puts the copies in place and notes up to where the log is clean.
+    """Puts the copies in place and records up to where the log is clean.
 
     Segments that retention has removed meanwhile stay removed; their copy is left aside. Raises NotTakenError, and
     OSError when the log's files no longer match its state in memory.

@@ -60,7 +60,7 @@ class LogDirectories:
         return f"{self.directory}/{topic}-{partition}"
 
     def paths(self) -> list[str]:
-        """Of the directories that are the broker's logs, by their name and content."""
+        """The directories that are the broker's logs, by their name and content."""
         return [path for path in (self.path(*key) for key in sorted(self.names)) if not self.is_foreign(path)]
 
     def content(self, path: str) -> list[str] | None:
@@ -74,7 +74,7 @@ class LogDirectories:
         return any(name == PARTITION_METADATA or SEGMENT_FILE.fullmatch(name) for name in self.content(path) or ())
 
     def is_foreign(self, path: str) -> bool:
-        """Whether we cannot have made it: something without a log in it, but with other things."""
+        """Whether the broker cannot have made it: it has no log in it, but other things."""
         content = self.content(path)
         return content is None or (
             not self.looks_like_log(path) and any(not LOG_CONTENT.fullmatch(name) for name in content)
@@ -87,7 +87,7 @@ class LogDirectories:
     # -- at the start
 
     def sort(self, is_known: Callable[[str, int], bool], deleted_ids: set[bytes], ids: set[bytes]) -> None:
-        """Removes what is left of deleted topics, and moves strays aside. `ids` are those of the topics that there are."""
+        """Removes what is left of deleted topics, and moves strays aside. `ids` are those of the existing topics."""
         self.deleted_ids = deleted_ids
         for name in self.deleted:
             try:
@@ -160,7 +160,7 @@ class LogDirectories:
         return False
 
     def leave(self, topic: str, partition: int) -> None:
-        """What has this name is not ours: nothing is done with it."""
+        """The directory of this name is not the broker's: nothing is done with it."""
         self.names.discard((topic, partition))
         self.foreign.add((topic, partition))
 

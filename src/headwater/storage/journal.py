@@ -128,7 +128,7 @@ class Journal:
         self.bytes_in_file = 0
 
     def recovered(self) -> Iterator[JournalEntry | JournalDamage]:
-        """What the journal holds, oldest first, and where it is damaged. To be read before `start`."""
+        """What the journal holds, oldest first, and where it is damaged. Read it before `start`."""
         files = sorted(self.files, key=lambda f: f.generation)
         for file, later in zip_longest(files, files[1:]):
             # The same life went on in the other file: then all that was written here was on disk.

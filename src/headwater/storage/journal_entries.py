@@ -76,7 +76,7 @@ class JournalDamage(NamedTuple):
 
 
 class EntryHeader(NamedTuple):
-    """What stands before an entry's batch."""
+    """The header of an entry, which comes before its batch."""
 
     magic: int
     crc: int
@@ -93,7 +93,7 @@ def entry_header(generation: int, size: int, partition: int, topic_id: bytes, ba
 
 
 def group_mark(generation: int, number: int, size_bytes: int) -> bytes:
-    """What comes before a group of so many bytes."""
+    """The mark that comes before a group of that size."""
     return entry_header(generation, len(GROUP_BATCH), size_bytes, GROUP_ID, number) + GROUP_BATCH
 
 

@@ -109,7 +109,7 @@ class Log:
             self.recovery.find_start(start_offset)
 
     def finish_recovery(self) -> None:
-        """To be called when the journal has nothing more for this log. Raises OSError."""
+        """Call this when the journal has nothing more for this log. Raises OSError."""
         if self.recovery is not None:
             self.recovery.finish()
             self.recovery = None

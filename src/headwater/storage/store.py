@@ -415,7 +415,7 @@ class LogStore:
             self.remove_before_start(log)
 
     def undo_checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Takes back a checkpoint for which there was no room or no descriptor. The next is due with the regular ones."""
+        """Undoes a checkpoint that ran out of room or of descriptors. The next one comes at the regular time."""
         self.running_checkpoint, self.checkpoint_is_blocked = None, True
         for log, _, segments in checkpoint.advanced:
             log.unsynced_segments |= segments

@@ -1,4 +1,4 @@
-"""What went over the wire and what is stored: for the one who has to find out why a test failed."""
+"""What went over the wire and what is stored: for finding out why a test failed."""
 
 from collections import deque
 from typing import Any

@@ -91,7 +91,7 @@ def decided(core: BrokerCore, kind: int, name: str, changes: Changes) -> list[An
 
 
 def value_of(name: str, value: str | None) -> str:
-    """A value that is to be set. Raises MetadataError for none: a configuration is removed by other means."""
+    """A value that is to be set. Raises MetadataError for null: a configuration is removed in another way."""
     if value is None:
         raise MetadataError(ErrorCode.INVALID_REQUEST, f"Null value not supported for : {name}")
     return value

@@ -98,7 +98,7 @@ def is_enough(request: Request, reading: Reading) -> bool:
 def answer_later(
     core: BrokerCore, request: Request, reader: FetchReader, reading: Reading, respond: Callable[[], Answer]
 ) -> Answer | Deferred:
-    """The answer when what was promised is visible, or when enough has come or the time is up."""
+    """The answer: when acknowledged records are visible, and enough has come or the time is up."""
     body: FetchRequest = request.body
     if is_enough(request, reading):
         logs = [log for _, log in reader.logs()]

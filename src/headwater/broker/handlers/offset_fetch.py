@@ -91,7 +91,7 @@ def fetch_group(
 
 
 def mark_unstable(core: BrokerCore, response: GroupResponse) -> None:
-    """An offset that an open transaction may still move is not shown to who asks for stable ones (KIP-447)."""
+    """An offset that an open transaction may still move is not shown where stable ones are asked for (KIP-447)."""
     for topic in response.topics:
         for p in topic.partitions:
             if core.groups.offsets.is_pending(response.group_id, topic.name, p.partition_index):

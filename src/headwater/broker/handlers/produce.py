@@ -60,7 +60,7 @@ def handle(core: BrokerCore, request: Request) -> Answer | Steps[Answer]:
 
 
 def append_all(core: BrokerCore, request: Request) -> Steps[Answer]:
-    """Appends the batches of several partitions. The error of one keeps no other back."""
+    """Appends the batches of several partitions. An error in one does not affect the others."""
     body: ProduceRequest = request.body
     last_group, has_error = 0, False
     responses = []
@@ -253,7 +253,7 @@ def append(
 
 
 def check_owner(core: BrokerCore, request: Request, header: BatchHeader) -> None:
-    """Raises RefusedError for a batch with the producer id of somebody else's transactional id (CVE-2018-17196)."""
+    """Raises RefusedError for a producer id that belongs to another client's transactional id (CVE-2018-17196)."""
     owner = core.transactions.owners.get(header.producer_id)
     if owner is None or owner == request.body.transactional_id:
         return  # the transactional id that is named was checked for the whole request

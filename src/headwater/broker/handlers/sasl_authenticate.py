@@ -58,7 +58,7 @@ def respond(
     succeeded: Callable[[bytes], Answer],
     failed: Callable[[AuthenticationError], Answer],
 ) -> Answer | Deferred:
-    """Goes a step on; at the end the connection has its principal. Returns what one of the two functions makes of it."""
+    """Does one step; after the last the connection has its principal. Returns the result of one of the two functions."""
     assert connection.sasl is not None
     exchange = connection.sasl.exchange
 
