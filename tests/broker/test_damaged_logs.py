@@ -18,7 +18,7 @@ from headwater.protocol.messages.offset_for_leader_epoch import OffsetForLeaderE
 from headwater.protocol.messages.produce import ProduceRequest
 from headwater.protocol.records import Record, build_batch
 from tests.broker.harness import Harness
-from tests.broker.transactional import Producer, committed_values
+from tests.broker.transactional import READ_COMMITTED, Producer, committed_values
 
 LENGTH_AT, MAGIC_AT = 8, 16
 EARLIER, LATER = 1_700_000_000_000, 1_700_000_001_000
@@ -51,6 +51,11 @@ def flip_magic(broker: Harness) -> None:
     overwrite(broker, MAGIC_AT, b"\x09")
 
 
+def flip_base_offset(broker: Harness) -> None:
+    """No CRC covers it."""
+    overwrite(broker, 0, b"\x01")
+
+
 def failing_disk(broker: Harness) -> None:
     def fault(call: str, path: str) -> int | None:
         return errno.EIO if "t-0" in path and call in ("read", "open", "list", "write") else None
@@ -58,7 +63,7 @@ def failing_disk(broker: Harness) -> None:
     broker.files.fault = fault
 
 
-DAMAGES: list[Callable[[Harness], None]] = [flip_length, flip_magic, failing_disk]
+DAMAGES: list[Callable[[Harness], None]] = [flip_length, flip_magic, flip_base_offset, failing_disk]
 
 
 def fetched(broker: Harness, isolation_level: int = 0, **more: Any) -> dict[int, tuple[int, bool]]:
@@ -188,3 +193,33 @@ def test_aborted_records_stay_aborted_with_a_damaged_index(damage: str) -> None:
     assert committed_values(broker, "t") == [b"b", b"c"]
     broker.restart()
     assert committed_values(broker, "t") == [b"b", b"c"]
+
+
+@pytest.mark.parametrize("call", ["read", "truncate", "write"])
+def test_aborted_records_stay_aborted_where_their_index_could_not_be_built(call: str) -> None:
+    broker = aborted_and_committed()
+    path = "data/t-0/00000000000000000000.txnindex"
+    broker.files.open(path).write([bytes(34)], 0)
+    broker.core = broker.open()
+    broker.files.fault = lambda made, at: errno.EMFILE if (made, at) == (call, path) else None
+    for _ in range(2):
+        data = broker.fetch("t", 0, isolation_level=READ_COMMITTED)
+        assert data.error_code == ErrorCode.KAFKA_STORAGE_ERROR
+        assert not data.records
+    broker.core.store.checkpoint()
+    broker.files.fault = None
+    assert committed_values(broker, "t") == [b"b", b"c"]
+    broker.restart()
+    assert committed_values(broker, "t") == [b"b", b"c"]
+
+
+@pytest.mark.parametrize("isolation_level", [0, READ_COMMITTED])
+def test_no_batch_is_served_with_offsets_beyond_the_end(isolation_level: int) -> None:
+    """A client would go on at an offset that does not exist, and miss every record until then."""
+    broker = harness()
+    flip_base_offset(broker)
+    data = broker.fetch("t", 0, isolation_level=isolation_level)
+    assert data.error_code == ErrorCode.KAFKA_STORAGE_ERROR
+    assert not data.records
+    assert broker.fetch("t", 1, isolation_level=isolation_level).error_code == ErrorCode.KAFKA_STORAGE_ERROR
+    assert broker.fetch("t", 0, partition=1, isolation_level=isolation_level).error_code == 0

@@ -84,6 +84,7 @@ class Log:
         self.promised_offset = 0  # where the last batch ends that was acknowledged before it was durable
         self.stable = LogMark(-1, None, 0)  # where the first open transaction was found last
         self.recovery_point = 0
+        self.lacks_aborted = False  # building the indexes of aborted transactions has failed
         self.loaded_end_offset = 0  # where the segments on disk ended at the start
         self.recovery: LogRecovery | None = None  # until the journal has been read
         self.damages: list[DamagedRange] = []
@@ -366,18 +367,30 @@ class Log:
         return found
 
     def aborted_in(self, segment: Segment) -> TransactionIndex:
-        found = segment.aborted_transactions()
+        found = None if self.lacks_aborted else segment.aborted_transactions()
         if found is None:
             self.rebuild_aborted()
             found = segment.aborted_transactions()
         return found or TransactionIndex()
 
     def rebuild_aborted(self) -> None:
-        """Finds the aborted transactions of every segment again, from all batches that there are."""
+        """Finds the aborted transactions of every segment again, from all batches that there are.
+
+        Raises OSError; then none of the segments' indexes is known, and the next reader of committed records tries again.
+        """
+        self.lacks_aborted = True
+        try:
+            for segment in self.segments:
+                segment.forget_aborted(0)
+            self.note_all_aborted()
+            self.lacks_aborted = False
+        finally:
+            if self.lacks_aborted:  # no checkpoint may vouch for what has been found so far
+                for segment in self.segments:
+                    segment.aborted = None
+
+    def note_all_aborted(self) -> None:
         states = ProducerStates()
-        for segment in self.segments:
-            segment.aborted = TransactionIndex()
-            segment.forget_aborted(0)
         for header, segment, position in self.batches_from(self.base_offsets[0] if self.segments else 0):
             if header.producer_id < 0:
                 continue

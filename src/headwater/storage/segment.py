@@ -203,7 +203,10 @@ class Segment:
         while position < limit:
             header, chunk, chunk_at = self.header_at(position, chunk, chunk_at)
             size = self.checked_size(header, position, limit)
-            if header.base_offset + header.last_offset_delta >= offset:
+            last_offset = header.base_offset + header.last_offset_delta
+            if last_offset >= offset:
+                if last_offset >= self.end_offset:  # no CRC covers the base offset
+                    raise self.damaged_at(position)
                 return header, position
             position += size
         return None
