@@ -20,7 +20,7 @@ def may(core: "BrokerCore", request: "Request", operation: Operation, kind: Reso
 
 
 def may_topic(core: "BrokerCore", request: "Request", operation: Operation, name: str) -> bool:
-    return may(core, request, operation, ResourceType.TOPIC, name)
+    return core.acls is None or may(core, request, operation, ResourceType.TOPIC, name)
 
 
 def may_group(core: "BrokerCore", request: "Request", operation: Operation, name: str) -> bool:

@@ -14,10 +14,12 @@ from headwater.protocol.errors import ProtocolError
 from headwater.protocol.record_keys import consecutive_keys
 from headwater.protocol.records import (
     COMPRESSION_MASK,
+    CONTROL,
     HEADER,
     HEADER_BYTES,
     LOG_OVERHEAD,
     RECORD_BYTES_MIN,
+    TRANSACTIONAL,
     BatchHeader,
     CorruptBatchError,
     InvalidBatchError,
@@ -153,12 +155,13 @@ def checked(config: LogConfig, batch: Buffer) -> BatchHeader:
         count = header.records_count
         if count > RECORDS_AT_ONCE and count * RECORD_BYTES_MIN > client_bytes_max(config.max_message_bytes):
             raise InvalidBatchError(f"{header.records_count} records in {len(batch)} bytes are more than are allowed")
-        if header.is_control:
+        if header.attributes & CONTROL:
             raise InvalidBatchError("clients may not write control records")
-        if header.is_transactional and header.producer_id < 0:
+        if header.producer_id >= 0:
+            if header.base_sequence < 0 or header.producer_epoch < 0:
+                raise InvalidBatchError("a batch with a producer id must have an epoch and a sequence")
+        elif header.attributes & TRANSACTIONAL:
             raise InvalidBatchError("a batch of a transaction must have a producer id")
-        if header.producer_id >= 0 and (header.base_sequence < 0 or header.producer_epoch < 0):
-            raise InvalidBatchError("a batch with a producer id must have an epoch and a sequence")
     except UnsupportedMagicError as error:
         raise RefusedError(ErrorCode.UNSUPPORTED_FOR_MESSAGE_FORMAT, str(error)) from error
     except InvalidBatchError as error:

@@ -9,7 +9,7 @@ import contextlib
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator
-from functools import cached_property
+from functools import cached_property, partial
 from types import GeneratorType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -308,7 +308,7 @@ class BrokerCore:
     def answer_when_durable(self, group: int, answer: object) -> Deferred:
         """An answer that is given when that group of the journal is on disk."""
         deferred = Deferred()
-        self.when_durable(group, lambda: deferred.complete(answer))
+        self.when_durable(group, partial(deferred.complete, answer))
         return deferred
 
     def group_synced(self, group: Group) -> None:

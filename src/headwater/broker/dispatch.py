@@ -240,11 +240,13 @@ def dispatch(core: BrokerCore, connection: Connection, frame: Buffer) -> list[Bu
         return repeat.answer_to(frame)
     header = read_request_header(frame)
     key, version = header.api_key, header.api_version
-    if key not in SERVED_KEYS:
+    entry = served_cache.get(key)
+    if entry is None and key not in SERVED_KEYS:
         raise UnsupportedVersionError(f"{APIS[key].name} is not served")
     if connection.is_restricted and key not in BEFORE_AUTHENTICATION:
         check_session(core, connection, key)
-    entry = served(key)
+    if entry is None:
+        entry = served(key)
     api = entry.api
     if not api.low <= version <= api.latest_stable:
         if key != ApiKey.API_VERSIONS:
@@ -262,12 +264,12 @@ def dispatch(core: BrokerCore, connection: Connection, frame: Buffer) -> list[Bu
     answer = entry.handle(core, Request(key, version, header.client_id, connection, body))
     if answer is None:
         return None
+    if isinstance(answer, Deferred):
+        return framed(core, connection, api, version, header.correlation_id, answer)
     if isinstance(answer, GeneratorType):
         return in_slices(
             core, connection, framed_in_steps(core, connection, api, version, header.correlation_id, answer)
         )
-    if isinstance(answer, Deferred):
-        return framed(core, connection, api, version, header.correlation_id, answer)
     if isinstance(answer, Repeatable):
         buffers = response_frame(api, version, header.correlation_id, answer.message)
         connection.repeat = repeat_of(frame, answer.holds, b"".join(buffers))

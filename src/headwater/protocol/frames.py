@@ -57,11 +57,13 @@ def read_request_header(frame: Buffer) -> RequestHeader:
 
 
 def request_header_version(api: Api, version: int) -> int:
-    return api.request_headers[min(max(version - api.low, 0), len(api.request_headers) - 1)]
+    headers, at = api.request_headers, version - api.low
+    return headers[at] if 0 <= at < len(headers) else headers[0 if at < 0 else -1]
 
 
 def response_header_version(api: Api, version: int) -> int:
-    return api.response_headers[min(max(version - api.low, 0), len(api.response_headers) - 1)]
+    headers, at = api.response_headers, version - api.low
+    return headers[at] if 0 <= at < len(headers) else headers[0 if at < 0 else -1]
 
 
 def response_frame(api: Api, version: int, correlation_id: int, message: Any) -> list[Buffer]:

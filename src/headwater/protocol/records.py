@@ -34,6 +34,7 @@ from headwater.protocol.varint import read_varint, varint
 
 HEADER = struct.Struct(">qiibIhiqqqhii")
 HEADER_BYTES = HEADER.size
+new_tuple = tuple.__new__  # what the format unpacks has the right length: `_make` would count it for each batch
 LOG_OVERHEAD = 12  # base offset and batch length: what the length does not count
 MAGIC, MAGIC_AT = 2, 16
 ATTRIBUTES_AT = 21
@@ -128,7 +129,7 @@ class Record:
 def read_header(buffer: Buffer, position: int = 0) -> BatchHeader:
     """The header at `position`; raises CorruptBatchError when the buffer ends before it does."""
     try:
-        return BatchHeader._make(HEADER.unpack_from(buffer, position))
+        return new_tuple(BatchHeader, HEADER.unpack_from(buffer, position))
     except struct.error:
         raise CorruptBatchError("a record batch is shorter than its header") from None
 
@@ -144,9 +145,10 @@ def check_batch(buffer: Buffer, position: int = 0) -> BatchHeader:
     header = read_header(view)
     if header.magic != 2:
         raise CorruptBatchError(f"a record batch has magic {header.magic}")
-    if header.length < HEADER_BYTES - LOG_OVERHEAD or header.size_bytes > len(view):
+    size = header.length + LOG_OVERHEAD
+    if size < HEADER_BYTES or size > len(view):
         raise CorruptBatchError(f"a record batch claims {header.length} bytes and {len(view) - LOG_OVERHEAD} are there")
-    if crc32c(view[ATTRIBUTES_AT : header.size_bytes]) != header.crc:
+    if crc32c(view[ATTRIBUTES_AT:size]) != header.crc:
         raise CorruptBatchError("a record batch has a wrong CRC")
     return header
 
@@ -160,9 +162,11 @@ def check_counts(header: BatchHeader, batch: Buffer) -> None:
         raise InvalidBatchError(
             f"{header.records_count} records with a last offset delta of {header.last_offset_delta}"
         )
-    if header.attributes & COMPRESSION_MASK > Compression.ZSTD:
-        raise InvalidBatchError(f"unknown compression {header.attributes & COMPRESSION_MASK}")
-    if header.attributes & COMPRESSION_MASK == 0 and not counts_match(batch, header.size_bytes, header.records_count):
+    codec = header.attributes & COMPRESSION_MASK
+    if codec:
+        if codec > Compression.ZSTD:
+            raise InvalidBatchError(f"unknown compression {codec}")
+    elif not counts_match(batch, header.size_bytes, header.records_count):
         raise InvalidBatchError(f"the batch does not hold the {header.records_count} records that it claims")
 
 
