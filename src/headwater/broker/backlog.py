@@ -57,10 +57,14 @@ class Backlog:
         else:
             self.release()
 
-    def feed(self) -> None:
-        """Hands slices to the transport until it is full."""
+    def feed(self) -> int:
+        """Hands slices to the transport until it is full. Returns how many bytes it was given."""
+        fed_bytes = 0
         while self.outgoing and not self.is_full and self.transport is not None:
-            self.transport.writelines(self.next_slice())
+            buffers = self.next_slice()
+            fed_bytes += sum(map(len, buffers))
+            self.transport.writelines(buffers)
+        return fed_bytes
 
     def next_slice(self) -> list[Buffer]:
         found: list[Buffer] = []
@@ -96,10 +100,21 @@ class Backlog:
         self.is_full = False
         if self.is_choked:
             self.progress_s = self.client.server.loop.time()
-            self.feed()
-            if not self.outgoing and not self.is_full:
-                self.release()
-                self.client.resume("write")
+            self.go_on()
+
+    def go_on(self) -> None:
+        """Hands over what is left. Where this turn of the loop has copied enough, for whomever, it is the next one's."""
+        turn, loop = self.client.server.turn_answers, self.client.server.loop
+        if not self.is_choked or self.is_full:
+            return
+        if turn.is_spent:
+            loop.call_soon(self.go_on)
+            return
+        if fed_bytes := self.feed():
+            turn.spend(fed_bytes)
+        if not self.outgoing and not self.is_full:
+            self.release()
+            self.client.resume("write")
 
     def measure_progress(self, now_s: float) -> None:
         """Call this regularly while it is choked."""
