@@ -19,7 +19,7 @@ from headwater.effects.files import Files, Lock, SyncError, is_shortage, remove_
 from headwater.effects.logs import get_logger
 from headwater.effects.work import Steps
 from headwater.protocol.errors import ProtocolError
-from headwater.protocol.records import BatchHeader
+from headwater.protocol.records import CONTROL, BatchHeader
 from headwater.storage.checkpoint import Checkpoint
 from headwater.storage.checkpoints import (
     CLEAN_OFFSETS,
@@ -321,7 +321,7 @@ class LogStore:
         Raises OSError when the batch could not be written; the log is then as before. A control batch must be a
         transaction's marker; it raises FencedMarkerError where it comes too late.
         """
-        base_offset = log.append_marker(batch, header) if header.is_control else log.append(batch, header)
+        base_offset = log.append_marker(batch, header) if header.attributes & CONTROL else log.append(batch, header)
         self.dirty.add(log)
         if not self.use_journal:
             log.become_durable(log.mark())

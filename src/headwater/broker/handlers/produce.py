@@ -209,10 +209,9 @@ def append(
     if not data.records:
         raise RefusedError(ErrorCode.INVALID_RECORD, "a produce request must have one batch for each partition")
     header, batch = prepared_batch or prepared(log, data.records, core.clock.wall_ms())
-    if header.producer_id >= 0:
-        check_owner(core, request, header)
     is_promised = request.body.acks != -1
     if header.producer_id >= 0:
+        check_owner(core, request, header)
         if header.is_transactional:
             join_transaction(core, request, log, header)
         bumps = header.is_transactional and request.api_version >= ADDS_VERSION
