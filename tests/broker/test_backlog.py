@@ -65,6 +65,7 @@ def test_clients_that_all_read_again_are_served_over_several_turns() -> None:
     for reader in readers:
         reader.backlog.room_again()
     received = 0
+    assert not all(reader.resumed for reader in readers)
     while not all(reader.resumed for reader in readers):
         before, received = received, sum(reader.received_bytes for reader in readers)
         assert 0 < received - before <= TURN_BYTES_MAX + ANSWER_BYTES
