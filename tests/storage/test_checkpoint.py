@@ -9,6 +9,7 @@ from headwater.effects.files import SyncError, is_shortage
 from headwater.effects.memory_files import MemoryFiles
 from headwater.protocol.records import Record, build_batch, read_header
 from headwater.storage.config import LogConfig
+from headwater.storage.log import Log
 from tests.storage.test_log import TOPIC_ID, Store, filled
 
 
@@ -59,7 +60,7 @@ def test_no_aid_of_a_deleted_topic_lands_in_a_new_one_of_its_name() -> None:
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC, errno.EMFILE, errno.EACCES])
-@pytest.mark.parametrize("path_end", [".index", ".snapshot.tmp"])
+@pytest.mark.parametrize("path_end", [".index", ".snapshot.checkpoint.tmp"])
 def test_an_aid_that_cannot_be_written_is_left_out(
     number: int, path_end: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -149,3 +150,65 @@ def test_a_full_disk_syncs_no_log_that_was_deleted_meanwhile() -> None:
     store.files.fault = Fault("write", ".journal", errno.ENOSPC)
     store.store.flush()
     assert not store.store.journal.waiting_bytes
+
+
+def test_a_roll_between_a_checkpoint_and_its_writes_leaves_whole_indexes() -> None:
+    store = filled(8)
+    checkpoint = store.store.begin_checkpoint()  # it was handed the entries, and has written none of them yet
+    sealed = store.log.segments[-1]
+    store.log.roll()
+    store.log.keep_indexes = refuse_to_build  # type: ignore[method-assign,assignment]
+    store.log.ensure_index(sealed)
+    checkpoint.run()
+    store.store.finish_checkpoint(checkpoint)
+    sealed.unload_indexes()
+    store.log.ensure_index(sealed)
+
+
+def refuse_to_build(segment: object) -> None:
+    raise AssertionError("indexes were built again")
+
+
+def test_a_roll_and_a_checkpoint_write_the_same_snapshot(caplog: pytest.LogCaptureFixture) -> None:
+    store = filled(8)
+    idempotent(store, 0)
+    checkpoint = store.store.begin_checkpoint()
+    checkpoint.files = Interrupted(store.files, store.log)
+    checkpoint.run()
+    store.store.finish_checkpoint(checkpoint)
+    assert f"{store.log.end_offset:020d}.snapshot" in store.files.list_directory("data/t-0")
+    assert caplog.text == ""
+
+
+class Interrupted:
+    """Files as a checkpoint's thread sees them: the log rolls before the thread renames its snapshot."""
+
+    def __init__(self, files: MemoryFiles, log: Log) -> None:
+        self.files, self.log = files, log
+        self.is_due = True
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.files, name)
+
+    def rename(self, source: str, target: str) -> None:
+        if self.is_due and target.endswith(".snapshot"):
+            self.is_due = False
+            self.log.roll()
+        self.files.rename(source, target)
+
+
+@pytest.mark.parametrize(
+    ("call", "path_end"), [("open", ".snapshot.tmp"), ("rename", ".snapshot.tmp"), ("open", ".log")]
+)
+def test_a_roll_that_fails_changes_nothing(call: str, path_end: str) -> None:
+    store = filled(8)
+    active = store.log.segments[-1]
+    store.files.fault = Fault(call, path_end, errno.ENOSPC)
+    with pytest.raises(OSError, match="No space"):
+        store.log.roll()
+    store.files.fault = None
+    assert store.log.segments[-1] is active
+    assert active.index_loaded
+    store.append()
+    store.log.roll()
+    assert store.offsets() == list(range(store.log.end_offset))

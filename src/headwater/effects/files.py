@@ -352,14 +352,17 @@ def read_file(files: Files, path: str) -> bytes:
         file.close()
 
 
-def replace_file(files: Files, path: str, content: bytes, *, copy: str = "", sync: bool = True) -> None:
+def replace_file(
+    files: Files, path: str, content: bytes, *, copy: str = "", sync: bool = True, suffix: str = ".tmp"
+) -> None:
     """Puts a whole small file in place, so that a crash leaves the old or the new one. Any thread may do it.
 
-    With `copy`, another file in the same directory gets the content too, before.
+    With `copy`, another file in the same directory gets the content too, before. Threads that may replace the same file at
+    the same time have different `suffix`es for what they rename.
     """
     paths = (copy, path) if copy else (path,)
     for name in paths:
-        file = files.open(name + ".tmp", create=True, pinned=True)
+        file = files.open(name + suffix, create=True, pinned=True)
         try:
             file.truncate(0)
             file.write([content], 0)
@@ -368,7 +371,7 @@ def replace_file(files: Files, path: str, content: bytes, *, copy: str = "", syn
         finally:
             file.close()
     for name in paths:
-        files.rename(name + ".tmp", name)
+        files.rename(name + suffix, name)
     if sync:
         files.sync_directory(path.rpartition("/")[0])
 

@@ -21,6 +21,8 @@ from headwater.storage.sums import SUMS_SUFFIX
 
 logger = get_logger(__name__)
 
+TEMPORARY_SUFFIX = ".checkpoint.tmp"  # a roll may write a snapshot of the same name meanwhile
+
 
 @dataclass(slots=True)
 class Checkpoint:
@@ -109,5 +111,5 @@ class Checkpoint:
                 logger.warning("%s is not written, the next start does without it: %s", path, error.strerror)
 
     def write_snapshot(self, path: str, content: bytes) -> None:
-        replace_file(self.files, path, content, sync=False)
+        replace_file(self.files, path, content, sync=False, suffix=TEMPORARY_SUFFIX)
         remove_old_snapshots(self.files, path.rpartition("/")[0])

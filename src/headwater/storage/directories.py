@@ -30,7 +30,7 @@ DELETED_SUFFIX, STRAY_SUFFIX = "-delete", "-stray"
 DELETED_DIRECTORY = re.compile(r"[0-9]+\.[0-9a-f]+-.+-delete")
 SEGMENT_FILE = re.compile(r"[0-9]{20}\.log")
 LOG_CONTENT = re.compile(
-    r"[0-9]{20}\.(log|index|timeindex|txnindex|snapshot|sums)(\.swap|\.tmp|\.deleted|\.aside[0-9]*)?"
+    r"[0-9]{20}\.(log|index|timeindex|txnindex|snapshot|sums)(\.swap|\.tmp|\.checkpoint\.tmp|\.deleted|\.aside[0-9]*)?"
     r"|leader-epoch-checkpoint(\.tmp)?|partition\.metadata(\.tmp)?|\.cleaning"
 )
 

@@ -237,13 +237,14 @@ class Log:
         self.base_offsets.append(segment.base_offset)
 
     def roll(self) -> Segment:
-        """Seals the last segment and starts one at the log's end."""
+        """Seals the last segment and starts one at the log's end. On OSError nothing has changed."""
         sealed = self.segments[-1]
-        sealed.write_indexes()
-        sealed.unload_indexes()
+        sealed.write_whole_indexes()
         replace_file(self.files, *self.snapshot_file(), sync=False)
         remove_old_snapshots(self.files, self.directory)
-        return self.new_segment()
+        segment = self.new_segment()
+        sealed.unload_indexes()
+        return segment
 
     def snapshot_file(self) -> tuple[str, bytes]:
         """The producers' state as of the log's end: the path of its file and the content."""

@@ -435,6 +435,12 @@ class Segment:
                 index.entries_written = index.crc = 0
             raise
 
+    def write_whole_indexes(self) -> None:
+        """Writes all entries: a checkpoint that is under way may not have written those that it was handed. Raises OSError."""
+        for index in (self.index, self.time_index):
+            index.entries_written = index.crc = 0
+        self.write_indexes()
+
     def write_sums(self) -> None:
         """To be called when what they say is synced, and the recovery point is above it. Raises OSError."""
         if self.sums is not None:
