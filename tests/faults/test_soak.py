@@ -155,9 +155,9 @@ def test_memory_and_descriptors_stay_flat_under_load(tmp_path: Path) -> None:
         load.ended.set()
         for thread in load.threads:
             thread.join()
-    memory, descriptors = usage.growth(usage.memory_mib), usage.growth(usage.descriptors)
-    figures = f"memory {median(usage.memory_mib):.0f} MiB, {memory:+.1f}; descriptors {descriptors:+.0f}; rounds {load.rounds}"
-    print(figures)
-    assert load.failures == [], figures
-    assert memory <= GROWTH_MIB_MAX, figures
-    assert descriptors <= DESCRIPTORS_GROWTH_MAX, figures
+        memory, descriptors = usage.growth(usage.memory_mib), usage.growth(usage.descriptors)
+        figures = f"memory {median(usage.memory_mib):.0f} MiB, {memory:+.1f}; descriptors {descriptors:+.0f}; rounds {load.rounds}"
+        print(figures)
+        assert load.failures == [], figures
+        assert memory <= GROWTH_MIB_MAX, figures
+        assert descriptors <= DESCRIPTORS_GROWTH_MAX, figures
