@@ -6,7 +6,7 @@ import pytest
 
 from headwater.effects.clock import ManualClock
 from headwater.effects.entropy import SeededEntropy
-from headwater.effects.memory_files import MemoryFiles
+from headwater.effects.memory_files import MemoryFile, MemoryFiles
 from headwater.effects.work import at_once
 from headwater.protocol.records import Record, batches, build_batch, read_header, records
 from headwater.storage.config import LogConfig
@@ -88,6 +88,47 @@ def test_a_restart_finds_everything(clean: bool) -> None:
     assert [segment.size for segment in store.log.segments] == sizes
     store.append()
     assert store.offsets()[-1] == 120
+
+
+class WatchedFile(MemoryFile):
+    """Notes the positions that are read."""
+
+    positions: list[int]
+
+    def read(self, size: int, position: int) -> bytes:
+        self.positions.append(position)
+        return super().read(size, position)
+
+
+def watch(store: Store) -> list[int]:
+    segment = store.log.segments[0]
+    assert isinstance(segment.file, MemoryFile)
+    file = WatchedFile(store.files, segment.file.path, segment.file.inode)
+    file.positions = []
+    segment.file = file
+    return file.positions
+
+
+def test_a_look_up_reads_the_batch_of_an_index_entry_once() -> None:
+    store = filled()
+    segment = store.log.segments[0]
+    store.log.ensure_index(segment)
+    position = segment.index.positions[0]
+    read = watch(store)
+    data = store.log.read(segment.base_offset + segment.index.offsets[0], 1, at_least_one=True)
+    assert next(batches(data))[0].last_offset == segment.index.offsets[0]
+    assert read == [position, position]  # to find it, and to answer
+
+
+def test_an_index_entry_of_another_batch_is_not_believed() -> None:
+    store = filled()
+    segment = store.log.segments[0]
+    store.log.ensure_index(segment)
+    offset = segment.index.offsets[0]
+    segment.index.positions[0] = segment.index.positions[1]
+    header, _ = next(batches(store.log.read(offset, 1, at_least_one=True)))
+    assert header.base_offset <= offset <= header.last_offset
+    assert len(set(segment.index.positions)) == len(segment.index.positions)  # it was built again
 
 
 @pytest.mark.parametrize("suffix", [".index", ".timeindex", ".snapshot", "leader-epoch-checkpoint"])

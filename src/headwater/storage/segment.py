@@ -197,9 +197,8 @@ class Segment:
 
         Raises DamagedLogError, as everything does that meets bytes on its way which are no batch.
         """
-        position = self.floor_position(offset, limit)
-        chunk: Buffer = b""
-        chunk_at = 0
+        position, chunk = self.start_of_search(offset, limit)
+        chunk_at = position
         while position < limit:
             header, chunk, chunk_at = self.header_at(position, chunk, chunk_at)
             size = self.checked_size(header, position, limit)
@@ -225,26 +224,27 @@ class Segment:
             logger.error("%s; what cannot be read is answered with KAFKA_STORAGE_ERROR", error)
         return error
 
-    def floor_position(self, offset: int, limit: int) -> int:
-        """Where to start looking for `offset`. An index that is wrong is rebuilt."""
+    def start_of_search(self, offset: int, limit: int) -> tuple[int, Buffer]:
+        """Where to start looking for `offset`, and what was read there. An index that is wrong is rebuilt."""
         entry = self.index.floor(offset - self.base_offset)
         if entry is None:
-            return 0
+            return 0, b""
         relative_offset, position = entry
-        if position < limit and self.entry_is_true(relative_offset, position):
-            return position
         if position >= limit:
-            return self.position_below(limit)
+            return self.position_below(limit), b""
+        chunk = self.file.read(SCAN_BYTES, position)
+        if self.entry_is_true(relative_offset, chunk):
+            return position, chunk
         logger.warning("%s.index does not match its log: building it again", self.path)
         self.rebuild_index()
         entry = self.index.floor(offset - self.base_offset)
-        return entry[1] if entry is not None else 0
+        return entry[1] if entry is not None else 0, b""
 
-    def entry_is_true(self, relative_offset: int, position: int) -> bool:
-        data = self.file.read(HEADER_BYTES, position)
+    def entry_is_true(self, relative_offset: int, data: Buffer) -> bool:
+        """Whether `data`, read where an index entry points, begins with the batch that the entry is about."""
         if len(data) < HEADER_BYTES:
             return False
-        header = HEADER.unpack(data)
+        header = HEADER.unpack_from(data)
         return bool(header[3] == 2 and header[0] + header[6] == self.base_offset + relative_offset)
 
     def position_below(self, limit: int) -> int:
@@ -331,8 +331,10 @@ class Segment:
         index, time_index = OffsetIndex(), TimeIndex()
         index.load(content)
         time_index.load(times)
-        if len(index.offsets) and not self.entry_is_true(index.offsets[-1], index.positions[-1]):
-            return False  # of another log than the one that they lie beside
+        if len(index.offsets):
+            newest = self.file.read(HEADER_BYTES, index.positions[-1])
+            if not self.entry_is_true(index.offsets[-1], newest):
+                return False  # of another log than the one that they lie beside
         self.index, self.time_index = index, time_index
         self.size, self.end_offset = sums.size, sums.end_offset
         self.max_timestamp, self.max_timestamp_offset = sums.max_timestamp, sums.max_timestamp_offset
