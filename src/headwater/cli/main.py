@@ -1,5 +1,6 @@
 """The `headwater` command. `up` is imported alone, so that the broker does not wait for the other commands' libraries."""
 
+import gc
 import os
 import sys
 
@@ -9,8 +10,11 @@ BOOTSTRAP_VARIABLE = "HEADWATER_BOOTSTRAP_SERVER"
 def main() -> None:
     """The entry point."""
     if sys.argv[1:2] == ["up"]:
+        gc.disable()  # what imports make stays: a search for garbage among it is time lost, now and at each later one
         from headwater.cli.up import main as up
 
+        gc.freeze()
+        gc.enable()
         sys.exit(up(sys.argv[2:]))
     if (text := not_text([*sys.argv[1:], os.environ.get(BOOTSTRAP_VARIABLE, "")])) is not None:
         print(f"headwater: {text!r} is not UTF-8, as all names in Kafka are", file=sys.stderr)
