@@ -152,13 +152,22 @@ class Deadlines:
                     )
 
     def shed_answers(self) -> None:
-        """Answers hold more than their budget: those that have not read for longest go, then those that asked for most."""
+        """Answers hold more than their budget: those that have not read for longest go, then those that asked for most.
+
+        A batch cannot be cut, so one that takes more than half the budget may exceed it: its client stays, and the others
+        have the budget. There is one such client at a time.
+        """
         answers = self.server.answers
         reason = "it did not read while memory for answers was used up (headwater.queued.max.answer.bytes)"
-        while answers.used_bytes > answers.limit_bytes:
-            client = next(iter(answers.choked), None)
+        largest = max(self.server.clients, key=lambda client: client.answer_bytes, default=None)
+        if largest is not None and 2 * largest.answer_bytes <= answers.limit_bytes:
+            largest = None
+        spared_bytes = largest.answer_bytes if largest is not None else 0
+        while answers.used_bytes - spared_bytes > answers.limit_bytes:
+            client = next((each for each in answers.choked if each is not largest), None)
             if client is None:
-                client = max(self.server.clients, key=lambda client: client.answer_bytes, default=None)
+                others = (each for each in self.server.clients if each is not largest)
+                client = max(others, key=lambda each: each.answer_bytes, default=None)
             if client is None or not client.answer_bytes:
                 return
             client.give_up(reason)

@@ -56,12 +56,8 @@ class Server:
             lambda: core.settings, places, self.deadlines.find_dispensable
         )
         self.requests = RequestBudget(settings.queued_max_request_bytes)
-        # A record as large as a request may be has to fit, because it cannot be cut.
-        largest = settings.socket_request_max_bytes * 5 // 4
         self.turn_answers = TurnBudget(self.loop.call_soon)
-        self.answers: AnswerBudget[ClientProtocol] = AnswerBudget(
-            max(settings.headwater_queued_max_answer_bytes, largest)
-        )
+        self.answers: AnswerBudget[ClientProtocol] = AnswerBudget(settings.headwater_queued_max_answer_bytes)
         self.log = LimitedLog(logger, lambda: self.loop.time() * 1000)
         self.acceptors: list[Acceptor] = []
         self.tls_files: list[TlsFiles] = []

@@ -67,7 +67,7 @@ class Settings:
     max_connections_per_ip_overrides: str = ""
     headwater_authentication_timeout_ms: int = 30_000
     headwater_progress_timeout_ms: int = 60_000
-    headwater_queued_max_answer_bytes: int = 128 << 20
+    headwater_queued_max_answer_bytes: int = 48 << 20
     message_max_bytes: int = 1_048_588
     fetch_max_bytes: int = 57_671_680
     max_incremental_fetch_session_cache_slots: int = 1000
@@ -162,7 +162,7 @@ OWN_DEFINITIONS = {
         whole("headwater.open.files.max", 0, 0),
         whole("headwater.authentication.timeout.ms", 30_000, 1),
         whole("headwater.progress.timeout.ms", 60_000, 1),
-        whole("headwater.queued.max.answer.bytes", 128 << 20, 1 << 20),
+        whole("headwater.queued.max.answer.bytes", 48 << 20, 1 << 20),
     )
 }
 # Where Headwater needs a narrower range than Kafka: the lowest value that works. Intervals of nothing would spin.
