@@ -94,6 +94,24 @@ def test_groups(broker: hw.Broker) -> None:
     assert "does not exist" in headwater("group", "describe", "readers", broker=broker, status=1)
 
 
+@pytest.mark.parametrize(
+    ("typed", "named"), [("up --li", "--listen"), ("topic de", "describe"), ("consume ord", "orders-of-a-shell")]
+)
+def test_a_shell_completes(broker: hw.Broker, typed: str, named: str) -> None:
+    headwater("topic", "create", "orders-of-a-shell", "--if-not-exists", broker=broker)
+    asked = {
+        "_HEADWATER_COMPLETE": "complete_bash",
+        "COMP_WORDS": f"headwater {typed}",
+        "COMP_CWORD": str(len(typed.split())),
+        "HEADWATER_BOOTSTRAP_SERVER": broker.address,
+    }
+    command = Path(sys.executable).parent / "headwater"
+    result = subprocess.run(
+        [command], capture_output=True, text=True, env={**ENVIRONMENT, **asked}, check=True, timeout=60
+    )
+    assert named in result.stdout.split()
+
+
 def test_errors_are_one_line() -> None:
     assert "is it running" in headwater("topic", "list", "-b", "127.0.0.1:1", status=1)
     assert "No such option" in headwater("topic", "list", "--nope", status=2)
@@ -126,6 +144,17 @@ class TestUp:
         assert process.returncode == status, (output, errors)
         assert len(errors.splitlines()) == lines, errors
         return errors
+
+    def test_an_address_of_ipv6_can_be_pasted(self, tmp_path: Path) -> None:
+        process = self.start("--data", tmp_path / "d", "--listen", "[::1]:0")
+        assert process.stdout is not None
+        address = process.stdout.readline().split(" on ")[1].split(",")[0]
+        try:
+            assert address.startswith("[::1]:")
+            assert headwater("topic", "create", "t", "-b", address) == "Created t\n"
+        finally:
+            process.terminate()
+            process.communicate(timeout=30)
 
     def test_what_cannot_start_says_why(self, tmp_path: Path) -> None:
         with socket.create_server(("127.0.0.1", 0)) as taken:

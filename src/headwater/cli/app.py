@@ -1,9 +1,11 @@
 """The commands' tree. Every error that a user can meet ends as one line on standard error and an exit status."""
 
 import sys
+from typing import Any
 
 import typer
 from confluent_kafka import KafkaException
+from typer.core import TyperCommand
 
 from headwater import __version__
 from headwater.cli import acl, config, consume, group, produce, topic, transaction, user
@@ -26,8 +28,20 @@ app.command(help="Write records, one per line, from standard input or a file.")(
 app.command(help="Read records from a topic.")(consume.consume)
 
 
+class UpCommand(TyperCommand):
+    """`up` reads its options itself; to a shell it names them all the same."""
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
+        from headwater.cli.up import parser
+
+        item, *_ = super().shell_complete(ctx, "--")  # typer keeps the class of these to itself
+        options = [option for action in parser()._actions for option in action.option_strings]
+        return [type(item)(option) for option in options if option.startswith("--") and option.startswith(incomplete)]
+
+
 @app.command(
     help="Run the broker until Ctrl-C. For its options, see headwater up --help.",
+    cls=UpCommand,
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
 )
 def up(context: typer.Context) -> None:

@@ -168,7 +168,7 @@ def ready_address(core: BrokerCore, listener: Listener, host: str, port: int) ->
     if listener.advertised is not None:
         host, port = core.cluster.address(listener.name, core.cluster.node_ids[0])
     prefix = "" if listener.name == PLAINTEXT else f"{listener.name}://"
-    return f"{prefix}{host}:{port}"
+    return f"{prefix}[{host}]:{port}" if ":" in host else f"{prefix}{host}:{port}"
 
 
 def stop_at_end(descriptor: int, stopping: asyncio.Event) -> None:
