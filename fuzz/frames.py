@@ -17,8 +17,7 @@ from headwater.protocol.compression import Compression
 from headwater.protocol.errors import ProtocolError
 from headwater.protocol.frames import request_frame
 from headwater.protocol.records import Record, build_batch
-from headwater.protocol.reference import in_version
-from headwater.protocol.schema import Field
+from headwater.protocol.schema import Field, in_version
 
 BITS = {"int8": 8, "int16": 16, "int32": 32, "int64": 64}
 UNSIGNED_BITS = {"uint16": 16, "uint32": 32}

@@ -40,7 +40,7 @@ from headwater.protocol.messages.sasl_authenticate import SaslAuthenticateReques
 from headwater.protocol.messages.sasl_handshake import SaslHandshakeRequest
 from headwater.protocol.messages.sync_group import SyncGroupRequest
 from headwater.protocol.records import Record, build_batch
-from headwater.protocol.reference import in_version
+from headwater.protocol.schema import in_version
 from tests.protocol.test_golden import camel
 from tests.security.matrix import rows
 

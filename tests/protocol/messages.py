@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from headwater.protocol import messages
-from headwater.protocol.reference import in_version
+from headwater.protocol.schema import in_version
 
 INTEGER_BITS = {"int8": 8, "int16": 16, "int32": 32, "int64": 64}
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from headwater.protocol import compiled, reference
-from headwater.protocol.reference import in_version
+from headwater.protocol.schema import in_version
 
 from .messages import message_classes
 

@@ -17,7 +17,7 @@ SHORT_MAX = 2**15 - 1
 INT_MAX = 2**31 - 1
 LONG_MAX = 2**63 - 1
 WHOLE_NUMBER = re.compile(r"[+-]?[0-9]{1,20}", re.ASCII)
-NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,4})?", re.ASCII)
+NUMBER = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,4})?"  # compiled when the first is read
 SHOWN_CHARACTERS_MAX = 100
 
 
@@ -126,7 +126,7 @@ def parse_as(type_: int, name: str, text: str) -> Any:
         if WHOLE_NUMBER.fullmatch(text) and -bound - 1 <= int(text) <= bound:
             return int(text)
     elif type_ == ConfigType.DOUBLE:
-        if NUMBER.fullmatch(text) and math.isfinite(float(text)):
+        if re.fullmatch(NUMBER, text, re.ASCII) and math.isfinite(float(text)):
             return float(text)
     elif type_ == ConfigType.LIST:
         return list(dict.fromkeys(item.strip() for item in text.split(","))) if text else []

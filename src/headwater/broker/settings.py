@@ -5,7 +5,6 @@ They come, later ones over earlier ones, from `server.properties`, from variable
 Kafka checks it, and all that is wrong is reported at once. `setting_classes.py` says what each of Kafka's keys does here.
 """
 
-import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache
@@ -264,6 +263,8 @@ def check_setting(key: str, text: str) -> None:
             raise SettingsError(f"{key}: {reason or f'it cannot be set for one mechanism ({mechanism}) here'}")
         if own.startswith(REMOVED):
             raise SettingsError(f"{shown(key)}: Kafka 4 removed it; leave it out")
+        import difflib  # what only a mistake needs
+
         near = difflib.get_close_matches(key, broker_keys(), 1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise SettingsError(f"unknown setting {shown(key)}{hint}")

@@ -27,7 +27,6 @@ from headwater.broker.listeners import (
     read_configuration,
     start_listeners,
 )
-from headwater.broker.properties_file import read_properties
 from headwater.broker.running import event_loop, open_core
 from headwater.broker.server import Server
 from headwater.broker.settings import (
@@ -83,6 +82,8 @@ def parser() -> Parser:
 
 def read_file(path: str) -> dict[str, str]:
     """The settings in a properties file. Raises SettingsError."""
+    from headwater.broker.properties_file import read_properties
+
     try:
         return read_properties(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:

@@ -29,7 +29,6 @@ from headwater.effects.waits import Deferred
 from headwater.protocol.compiled import decode, encode
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.errors import ProtocolError
-from headwater.protocol.messages.embedded import ConsumerProtocolAssignment, ConsumerProtocolSubscription
 
 logger = get_logger(__name__)
 
@@ -180,6 +179,8 @@ class Migration:
 
     def encoded_assignment(self, subscription: bytes, assigned: Assignment) -> bytes:
         """What SyncGroup brings, in the version of the member's subscription."""
+        from headwater.protocol.messages.embedded import ConsumerProtocolAssignment
+
         version = min(max(int.from_bytes(subscription[:2], "big", signed=True), 0), EMBEDDED_VERSION_MAX)
         topics = [
             ConsumerProtocolAssignment.TopicPartition(name, sorted(partitions))
@@ -315,6 +316,8 @@ class Migration:
 
 def read_subscription(metadata: bytes) -> tuple[frozenset[str], list[tuple[str, list[int]]]]:
     """The topics that a classic consumer subscribes to, and the partitions that it says it has. Raises ProtocolError."""
+    from headwater.protocol.messages.embedded import ConsumerProtocolSubscription
+
     message = decode(ConsumerProtocolSubscription, embedded_version(metadata), metadata, 2)[0]
     return frozenset(message.topics), [(owned.topic, owned.partitions) for owned in message.owned_partitions]
 
@@ -323,6 +326,8 @@ def read_assignment(assignment: bytes) -> list[tuple[str, list[int]]]:
     """The partitions of a classic consumer. Raises ProtocolError."""
     if not assignment:
         return []
+    from headwater.protocol.messages.embedded import ConsumerProtocolAssignment
+
     message = decode(ConsumerProtocolAssignment, embedded_version(assignment), assignment, 2)[0]
     return [(topic.topic, topic.partitions) for topic in message.assigned_partitions]
 

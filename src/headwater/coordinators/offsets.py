@@ -13,7 +13,6 @@ from headwater.coordinators.group_records import CommittedOffset, StateRecord, o
 from headwater.protocol.compiled import decode
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.errors import ProtocolError
-from headwater.protocol.messages.embedded import ConsumerProtocolSubscription
 
 TopicPartition = tuple[str, int]
 
@@ -144,6 +143,8 @@ class Offsets:
 
 def subscribed_topics(group: Group) -> frozenset[str] | None:
     """The topics that a group of consumers subscribes to; None where a member's metadata is not a consumer's."""
+    from headwater.protocol.messages.embedded import ConsumerProtocolSubscription
+
     topics: set[str] = set()
     for member in group.members.values():
         metadata = member.metadata(group.protocol)

@@ -23,8 +23,7 @@ from typing import Any
 from headwater.effects.buffers import Buffer
 from headwater.effects.work import Steps
 from headwater.protocol.errors import ProtocolError
-from headwater.protocol.reference import default_of, in_version
-from headwater.protocol.schema import ZERO_UUID, Field, type_formats
+from headwater.protocol.schema import ZERO_UUID, Field, default_of, in_version, type_formats
 from headwater.protocol.varint import read_uvarint, uvarint
 
 Decoder = Callable[[Buffer, int, int, int], tuple[Any, int]]

@@ -7,21 +7,8 @@ from typing import Any
 
 from headwater.effects.buffers import Buffer
 from headwater.protocol.errors import ProtocolError
-from headwater.protocol.schema import Field, type_formats
+from headwater.protocol.schema import Field, default_of, in_version, type_formats
 from headwater.protocol.varint import read_uvarint, uvarint
-
-
-def in_version(field: Field, version: int) -> bool:
-    return field.low <= version <= field.high
-
-
-def default_of(root: type, field: Field, version: int) -> Any:
-    """The value of a field that is not on the wire."""
-    if field.default is not ...:
-        return field.default
-    if field.is_array:
-        return []
-    return None if field.tag >= 0 or field.nullable <= version else getattr(root, field.type)()
 
 
 class Reader:

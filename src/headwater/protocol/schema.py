@@ -56,3 +56,16 @@ class Field(NamedTuple):
     @property
     def element(self) -> str:
         return self.type[2:]
+
+
+def in_version(field: Field, version: int) -> bool:
+    return field.low <= version <= field.high
+
+
+def default_of(root: type, field: Field, version: int) -> Any:
+    """The value of a field that is not on the wire."""
+    if field.default is not ...:
+        return field.default
+    if field.is_array:
+        return []
+    return None if field.tag >= 0 or field.nullable <= version else getattr(root, field.type)()

@@ -9,7 +9,7 @@ import ssl
 from collections.abc import Sequence
 
 VERSIONS = {"TLSv1.2": ssl.TLSVersion.TLSv1_2, "TLSv1.3": ssl.TLSVersion.TLSv1_3}
-IANA_NAME = re.compile(
+IANA_NAME = (  # compiled when the first name is compared
     r"TLS_(ECDHE|DHE)_(RSA|ECDSA)_WITH_(AES_128|AES_256|CHACHA20)_(GCM|CBC|POLY1305)_(SHA256|SHA384)"
 )
 SECURITY_LEVEL = "@SECLEVEL=2"
@@ -59,7 +59,7 @@ def restrict_suites(context: ssl.SSLContext, suites: Sequence[str]) -> list[str]
 
 def openssl_name(suite: str) -> str:
     """OpenSSL's name of a suite that IANA names; another name as it is."""
-    found = IANA_NAME.fullmatch(suite)
+    found = re.fullmatch(IANA_NAME, suite)
     if found is None:
         return suite
     exchange, signature, cipher, mode, digest = found.groups()

@@ -29,7 +29,7 @@ LOG_DIRECTORY = re.compile(r"(?P<topic>.+)-(?P<partition>0|[1-9][0-9]*)")
 DELETED_SUFFIX, STRAY_SUFFIX = "-delete", "-stray"
 DELETED_DIRECTORY = re.compile(r"[0-9]+\.[0-9a-f]+-.+-delete")
 SEGMENT_FILE = re.compile(r"[0-9]{20}\.log")
-LOG_CONTENT = re.compile(
+LOG_CONTENT = (  # compiled when the first name is compared
     r"[0-9]{20}\.(log|index|timeindex|txnindex|snapshot|sums)(\.swap|\.tmp|\.checkpoint\.tmp|\.deleted|\.aside[0-9]*)?"
     r"|leader-epoch-checkpoint(\.tmp)?|partition\.metadata(\.tmp)?|\.cleaning"
 )
@@ -77,7 +77,7 @@ class LogDirectories:
         """Whether the broker cannot have made it: it has no log in it, but other things."""
         content = self.content(path)
         return content is None or (
-            not self.looks_like_log(path) and any(not LOG_CONTENT.fullmatch(name) for name in content)
+            not self.looks_like_log(path) and any(not re.fullmatch(LOG_CONTENT, name) for name in content)
         )
 
     def has_logs(self, *, besides: str = "") -> bool:
@@ -117,7 +117,7 @@ class LogDirectories:
         names = self.content(path)
         if names is None:
             return
-        if any(not LOG_CONTENT.fullmatch(name) for name in names):
+        if any(not re.fullmatch(LOG_CONTENT, name) for name in names):
             logger.warning("%s holds files that do not belong to a log: it is left as it is", path)
         elif read_topic_id(self.files, path)[0] in ids:
             logger.warning("%s belongs to a topic that exists: it is left as it is", path)
@@ -227,7 +227,7 @@ class LogDirectories:
         names = self.files.list_directory(path)
         if CLEANING_DIRECTORY in names:
             remove_tree(self.files, f"{path}/{CLEANING_DIRECTORY}")
-        others = [name for name in names if not LOG_CONTENT.fullmatch(name)]
+        others = [name for name in names if not re.fullmatch(LOG_CONTENT, name)]
         for name in names:
             if name != CLEANING_DIRECTORY and name not in others:
                 self.files.remove(f"{path}/{name}")
