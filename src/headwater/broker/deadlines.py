@@ -95,7 +95,10 @@ class Deadlines:
         for _ in range(len(self.hungry)):
             if not self.server.requests.has_room(1):
                 break
-            self.hungry.popleft().resume("memory")
+            client = self.hungry.popleft()
+            client.resume("memory")
+            if client in self.partial and not client.pauses:  # nothing was read from it: that was not its slowness
+                self.partial[client] = self.server.loop.time()
         if not self.hungry:
             self.hungry_since_s = None
 
