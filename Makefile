@@ -40,11 +40,11 @@ lint: $(READY) ## format, lint, types, layout, generated files
 audit: $(READY) ## known vulnerabilities of the packages in uv.lock (asks osv.dev)
 	@$(BIN)/python .ci/audit.py
 
-interop-tools: ## install kcat and rapidjson by apt, if possible
-	@{ command -v kcat && test -e /usr/include/rapidjson/rapidjson.h; } >/dev/null || { [ "$$(id -u)" = 0 ] && \
+interop-tools: ## install kcat, rapidjson and strace by apt, if possible
+	@{ command -v kcat && command -v strace && test -e /usr/include/rapidjson/rapidjson.h; } >/dev/null || { [ "$$(id -u)" = 0 ] && \
 		command -v apt-get >/dev/null && \
-		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq kcat rapidjson-dev; } >/dev/null; } || \
-		echo "kcat or rapidjson is missing: their tests will be skipped"
+		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq kcat rapidjson-dev strace; } >/dev/null; } || \
+		echo "kcat, rapidjson or strace is missing: their tests will be skipped"
 
 interop: $(READY) interop-tools ## other people's clients and Kafka's own tools (needs Java, Maven, Go, Cargo, npm, g++)
 	$(BIN)/python -m pytest tests/interop
