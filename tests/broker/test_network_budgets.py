@@ -1,5 +1,6 @@
 """Strangers, slow readers and half-open connections on real sockets: others are served, and everything has an end."""
 
+import contextlib
 import socket
 import struct
 from collections.abc import Iterator
@@ -202,20 +203,25 @@ class TestFrames:
                 assert is_served(other)
                 assert inspect(broker, lambda server: server.requests.used_bytes) == 0
 
-    def test_slow_senders_of_large_frames_make_room_for_others(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(deadlines, "REQUEST_PRESSURE_S", 1.5)
+    @pytest.mark.parametrize("first_bytes", [300_000, 100_000])  # room for two of them, or for the first part of all
+    def test_slow_senders_of_large_frames_make_room_for_others(
+        self, monkeypatch: pytest.MonkeyPatch, first_bytes: int
+    ) -> None:
+        monkeypatch.setattr(deadlines, "REQUEST_PRESSURE_S", 1.0)
+        monkeypatch.setattr(deadlines, "CHECK_S", 0.1)
         settings = {"socket.request.max.bytes": MIB, "queued.max.request.bytes": MIB}
-        with hw.Broker(settings=settings) as broker, Wire(broker.address) as other:
+        with hw.Broker(settings=settings) as broker, contextlib.ExitStack() as opened:
+            other, *slow = (opened.enter_context(Wire(broker.address)) for _ in range(5))
             other.create_topic("t")
-            slow = [Wire(broker.address) for _ in range(4)]
             for each in slow:
-                each.socket.sendall(struct.pack(">ihhi", MIB, 0, 9, 1) + bytes(300_000))
+                each.socket.sendall(struct.pack(">ihhi", MIB, 0, 9, 1) + bytes(first_bytes - 12))
+            assert is_served(other)
+            for each in slow:
+                each.socket.sendall(bytes(300_000 - first_bytes))
             assert is_served(other)
             assert other.produce("t", 0, build_batch([Record(None, bytes(700_000), (), 1)])) == 0
             assert is_closed(slow[0])
             assert inspect(broker, lambda server: server.requests.used_bytes) <= MIB * 1.25
-            for each in slow:
-                each.socket.close()
 
     def test_memory_is_given_back(self) -> None:
         with hw.Broker() as broker:

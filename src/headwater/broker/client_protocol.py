@@ -268,7 +268,7 @@ class ClientProtocol(asyncio.BufferedProtocol):
         if length > self.server.requests.limit_bytes:
             self.fail(f"a frame of {length} bytes exceeds queued.max.request.bytes")
             return False
-        room = min(length, max(LARGE_FRAME_FIRST_BYTES, 2 * len(start)))
+        room = self.next_room(length, max(LARGE_FRAME_FIRST_BYTES, 2 * len(start)))
         if not self.reserve(room):
             return False
         self.frame = bytearray(room)
@@ -291,11 +291,18 @@ class ClientProtocol(asyncio.BufferedProtocol):
     def enlarge_frame(self) -> None:
         """Twice the room for a frame whose buffer is full; the connection waits where there is no memory."""
         assert self.frame is not None
-        room = min(self.frame_size, 2 * len(self.frame))
+        room = self.next_room(self.frame_size, 2 * len(self.frame))
         if self.reserve(room - len(self.frame)):
             larger = bytearray(room)
             larger[: self.filled] = self.frame
             self.frame = larger
+
+    def next_room(self, length: int, step: int) -> int:
+        """How large a frame's buffer is to be: all of it where some wait for memory, so that none of them waits twice.
+
+        Otherwise several could each hold a part and wait for the memory of the others.
+        """
+        return length if self.server.deadlines.is_memory_short else min(length, step)
 
     def release_frame(self) -> None:
         if self.frame is not None:

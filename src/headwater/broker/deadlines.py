@@ -84,6 +84,10 @@ class Deadlines:
         self.hungry.append(client)
         self.arm()
 
+    @property
+    def is_memory_short(self) -> bool:
+        return self.hungry_since_s is not None
+
     def feed_hungry(self) -> None:
         """Memory has become free: whoever waits for it tries again."""
         if not self.is_feeding:
@@ -97,6 +101,9 @@ class Deadlines:
                 break
             client = self.hungry.popleft()
             client.resume("memory")
+            if self.hungry and self.hungry[-1] is client:  # not enough for its frame yet: nobody overtakes it
+                self.hungry.rotate(1)
+                break
             if client in self.partial and not client.pauses:  # nothing was read from it: that was not its slowness
                 self.partial[client] = self.server.loop.time()
         if not self.hungry:
@@ -112,11 +119,15 @@ class Deadlines:
         if since_s > before_s:
             client = None
             if now_s - self.hungry_since_s >= (2 if senders else 1) * REQUEST_PRESSURE_S:
-                old = (c for c in self.server.clients if self.partial.get(c, 0.0) <= before_s)
-                client = max(old, key=lambda client: client.request_bytes + client.tail_bytes, default=None)
+                client = self.find_holder(before_s)
         if client is not None:
             client.fail("its requests held memory for long while others waited for it (queued.max.request.bytes)")
         self.feed_hungry()
+
+    def find_holder(self, before_s: float) -> "ClientProtocol | None":
+        """The client that has reserved most, for longest. One that has reserved nothing comes last."""
+        old = (c for c in self.server.clients if self.partial.get(c, 0.0) <= before_s)
+        return max(old, key=lambda c: (c.request_bytes, c.tail_bytes, -self.partial.get(c, 0.0)), default=None)
 
     def shed_strangers(self) -> None:
         """Strangers hold more than their budget: the oldest goes."""
