@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -77,6 +78,14 @@ async def test_an_async_block_is_left_at_once_too() -> None:
         await delivery
 
 
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Ctrl-C as in a terminal: a shell starts what runs in its background with SIGINT ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def interrupt_when(is_time: threading.Event) -> None:
     def interrupt() -> None:
         is_time.wait()
@@ -85,6 +94,7 @@ def interrupt_when(is_time: threading.Event) -> None:
     threading.Thread(target=interrupt, daemon=True).start()
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_ends_the_registration_of_a_transactional_id() -> None:
     began, is_time = time.monotonic(), threading.Event()
     producer: hw.Producer[Any] = hw.Producer(NOWHERE, transactional_id="t")
@@ -103,6 +113,7 @@ def test_a_producer_whose_registration_fails_is_closed() -> None:
     producer.close()
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_ends_a_flush() -> None:
     is_time = threading.Event()
     producer: hw.Producer[Any] = hw.Producer(NOWHERE)

@@ -254,7 +254,7 @@ GOOD: list[tuple[Any, list[Any]]] = [
     (float, [1.5, 1]),
     (bool, [True]),
     (dict, [{"a": 1}]),
-    (datetime, [datetime.now(UTC)]),
+    (datetime, [datetime(2026, 7, 1, 12, tzinfo=UTC)]),
     (Literal["a", "b"], ["a"]),
     (str, ["text"]),
     (bytes, [b"bytes"]),
