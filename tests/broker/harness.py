@@ -4,6 +4,7 @@ from typing import Any
 
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Connection, dispatch
+from headwater.broker.durability import ThisThread
 from headwater.broker.settings import Settings
 from headwater.effects.clock import ManualClock
 from headwater.effects.entropy import SeededEntropy
@@ -16,6 +17,7 @@ from headwater.protocol.messages.create_topics import CreateTopicsRequest
 from headwater.protocol.messages.fetch import FetchRequest, FetchResponse
 from headwater.protocol.messages.produce import ProduceRequest, ProduceResponse
 from headwater.protocol.records import Record, batches, build_batch, records
+from headwater.storage.checkpoint import Checkpoint
 
 
 class Pending:
@@ -51,6 +53,48 @@ class Pending:
         return message
 
 
+class HeldDisk(ThisThread):
+    """The test says when a sync ends. A checkpoint is done at once, unless it is held."""
+
+    def __init__(self, core: BrokerCore) -> None:
+        super().__init__(core.durability)
+        core.durability.disk = self
+        self.file: int | None = None  # its sync is under way
+        self.holds_checkpoints = False
+        self.held_checkpoint: Checkpoint | None = None
+        self.errors: list[Exception] = []
+
+    def begin_sync(self, file: int) -> bool:
+        self.file = file
+        return False
+
+    def run_checkpoint(self, checkpoint: Checkpoint) -> None:
+        if self.holds_checkpoints:
+            self.held_checkpoint = checkpoint
+        else:
+            super().run_checkpoint(checkpoint)
+
+    def sync(self) -> OSError | None:
+        """The file is synced, and nobody knows yet."""
+        assert self.file is not None, "no sync is under way"
+        file, self.file = self.file, None
+        try:
+            self.durability.journal.sync(file)
+        except OSError as error:
+            return error
+        return None
+
+    def report(self, error: Exception) -> None:
+        self.errors.append(error)
+
+    def raise_errors(self) -> None:
+        if self.durability.error is not None:
+            raise self.durability.error
+        errors, self.errors = self.errors, []
+        for error in errors:
+            raise error
+
+
 class Harness:
     """A broker and a client of it. Unless `hold_syncs` is set, what is appended is synced at once."""
 
@@ -79,18 +123,40 @@ class Harness:
         self.core.store.abandon()
         self.core = self.open()
 
+    @property
+    def core(self) -> BrokerCore:
+        return self.current
+
+    @core.setter
+    def core(self, core: BrokerCore) -> None:
+        self.current, self.disk = core, HeldDisk(core)
+
     def sync(self) -> None:
-        """Puts all that waits on disk."""
-        store = self.core.store
-        while store.journal.waiting_bytes:
-            group = store.journal.take()
-            if group is None:
-                store.checkpoint()
-                continue
-            file = store.write_group(group)
-            if file is not None:
-                file.file.sync()
-            self.core.group_synced(group)
+        """Puts all that waits on disk. Raises what the broker fails with."""
+        self.begin_sync()
+        while self.disk.file is not None:
+            self.end_sync()
+        durability = self.core.durability
+        if durability.journal.waiting_bytes and durability.shortage is not None:
+            raise durability.shortage
+
+    def sync_one(self) -> None:
+        """Ends one sync of the journal. What is appended because of it is written, and is not on disk yet."""
+        self.begin_sync()
+        if self.disk.file is not None:
+            self.end_sync()
+
+    def begin_sync(self) -> None:
+        """What waits is on its way to the disk, unless something else is."""
+        if self.core.durability.syncing is None:
+            self.core.durability.after_timers()
+        self.disk.raise_errors()
+
+    def end_sync(self) -> None:
+        """What is on its way to the disk has come there."""
+        error = self.disk.sync()
+        self.core.durability.synced(error)
+        self.disk.raise_errors()
 
     def send(self, key: int, version: int, message: Any, client_id: str = "client") -> Pending:
         frame = bytearray(request_frame(APIS[key], version, 1, client_id, message)[4:])

@@ -31,7 +31,7 @@ def end_of(broker: hw.Broker) -> None:
 def test_a_broker_that_died_says_so() -> None:
     broker = TestBroker().start()
     assert broker.is_running
-    broker.running.server.fail(OSError(5, "the disk is gone"))  # type: ignore[union-attr]
+    broker.running.server.durability.fail(OSError(5, "the disk is gone"))  # type: ignore[union-attr]
     end_of(broker)
     assert not broker.is_running
     assert "ended" in repr(broker)
@@ -44,7 +44,7 @@ def test_a_broker_that_died_says_so() -> None:
 
 def test_a_stop_of_a_broker_that_died_raises() -> None:
     broker = TestBroker().start()
-    broker.running.server.fail(OSError(5, "the disk is gone"))  # type: ignore[union-attr]
+    broker.running.server.durability.fail(OSError(5, "the disk is gone"))  # type: ignore[union-attr]
     end_of(broker)
     with pytest.raises(hw.BrokerError, match="the disk is gone"):
         broker.stop()

@@ -19,12 +19,12 @@ async def test_a_checkpoint_that_meets_a_shortage_does_not_end_the_broker(number
     broker.produce("t", b"1")
     server = Server(broker.core, inline=True)
     broker.files.fault = Fault("open", "-checkpoint.tmp", number)
-    server.begin_checkpoint()
-    assert not server.failed.done()
+    server.durability.begin_checkpoint()
+    assert not server.failure.done()
     assert broker.core.store.dirty
     broker.files.fault = None
     assert broker.produce("t", b"2").error_code == 0
-    server.begin_checkpoint()
+    server.durability.begin_checkpoint()
     assert not broker.core.store.dirty
     await server.stop()
 
@@ -35,8 +35,8 @@ async def test_a_checkpoint_whose_sync_fails_ends_the_broker() -> None:
     broker.produce("t", b"1")
     server = Server(broker.core, inline=True)
     broker.files.fault = Fault("sync", ".log", errno.EIO)
-    server.begin_checkpoint()
-    assert server.failed.done()
+    server.durability.begin_checkpoint()
+    assert server.failure.done()
     broker.files.fault = None
     with pytest.raises(SyncError):
         await server.stop()
@@ -96,7 +96,7 @@ async def test_after_a_failed_sync_nothing_is_acknowledged_any_more(number: int)
     server.after_event()
     second = broker.produce_batch("t", batch)
     server.after_sync(OSError(number, "the disk is gone"))
-    assert server.failed.done()
+    assert server.failure.done()
     with pytest.raises(OSError, match="the disk is gone"):
         await server.run_until(asyncio.Event())
     assert broker.core.is_failed
@@ -131,7 +131,7 @@ async def test_what_fails_when_a_group_is_on_disk_keeps_nobody_from_the_next(
     assert first.is_done
     assert second.is_done
     assert "broken" in caplog.text
-    assert not server.failed.done()
+    assert not server.failure.done()
     server.syncer = None
     await server.stop()
 

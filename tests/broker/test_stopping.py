@@ -49,7 +49,7 @@ def test_a_disk_that_does_not_answer_is_an_error_and_no_clean_stop(
         unanswered = threading.Thread(target=produce)
         unanswered.start()
         assert isinstance(broker.runner, ThreadRunner)
-        while not broker.runner.call(lambda server: server.syncing is not None):
+        while not broker.runner.call(lambda server: server.durability.syncing is not None):
             pass
         with pytest.raises(hw.BrokerError, match="does not answer"):
             broker.stop()

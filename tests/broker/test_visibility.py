@@ -73,20 +73,16 @@ def test_another_topic_does_not_wait(broker: Harness) -> None:
 
 def test_what_comes_later_is_not_waited_for(broker: Harness) -> None:
     pending = list_offsets(broker, LATEST)
-    group = broker.core.store.journal.take()
-    assert group is not None
+    broker.begin_sync()
     broker.produce_batch("t", batch(b"4"), acks=1)
-    broker.core.store.write_group(group)
-    broker.core.group_synced(group)
+    broker.end_sync()
     assert listed(pending) == (0, 3)
 
 
 def test_a_group_on_its_way_to_the_disk_is_enough(broker: Harness) -> None:
-    group = broker.core.store.journal.take()
-    assert group is not None
+    broker.begin_sync()
     pending = list_offsets(broker, LATEST)
-    broker.core.store.write_group(group)
-    broker.core.group_synced(group)
+    broker.end_sync()
     assert listed(pending) == (0, 3)
 
 
@@ -173,11 +169,9 @@ def test_a_batch_sent_again_waits_for_its_first_copy_alone() -> None:
     broker.hold_syncs = True
     sent = batch(b"1", producer_id=7, producer_epoch=0, base_sequence=0)
     first = broker.produce_batch("t", sent)
-    group = broker.core.store.journal.take()  # on its way to the disk: nothing else follows
-    assert group is not None
+    broker.begin_sync()  # on its way to the disk: nothing else follows
     again = broker.produce_batch("t", sent)
     assert not again.is_done
-    broker.core.store.write_group(group)
-    broker.core.group_synced(group)
+    broker.end_sync()
     for pending in (first, again):
         assert pending.message.responses[0].partition_responses[0].base_offset == 0

@@ -10,17 +10,6 @@ from tests.broker.harness import Harness
 from tests.broker.transactional import READ_COMMITTED, Producer, committed_values, fetched_offset
 
 
-def sync_one_group(broker: Harness) -> None:
-    """Puts what waits now on disk; what that leads to waits on."""
-    store = broker.core.store
-    group = store.journal.take()
-    assert group is not None
-    file = store.write_group(group)
-    assert file is not None
-    file.file.sync()
-    broker.core.group_synced(group)
-
-
 class Steps:
     """A transaction with a record and an offset that is ending, step by step."""
 
@@ -56,14 +45,14 @@ def test_nothing_of_it_is_seen_before_its_markers_are_durable(commit: bool, vers
     assert steps.state is (TransactionState.PREPARE_COMMIT if commit else TransactionState.PREPARE_ABORT)
     log = steps.broker.core.log(steps.broker.core.metadata.topics["t"], 0)
     assert log.end_offset == 1  # not even written before the outcome is on disk
-    sync_one_group(steps.broker)
+    steps.broker.sync_one()
     assert log.end_offset == 2  # the marker is written, and not on disk
     assert steps.state.is_prepared
     assert steps.last_stable_offset == 0
     assert committed_values(steps.broker, "t") == []
     assert steps.offset() == -1
     assert not steps.ended.is_done
-    sync_one_group(steps.broker)
+    steps.broker.sync_one()
     assert steps.last_stable_offset == 2
     assert committed_values(steps.broker, "t") == ([b"1"] if commit else [])
     assert steps.offset() == (7 if commit else -1)

@@ -275,9 +275,8 @@ def test_what_was_decided_before_a_crash_is_carried_out_after_it() -> None:
     producer.commit_offset("g", "t", 9)
     broker.hold_syncs = True
     pending = producer.send_end(commit=True)
-    group = broker.core.store.journal.take()
-    assert group is not None
-    broker.core.store.sync_group(group)  # the decision is on disk, and nothing more
+    broker.begin_sync()
+    assert broker.disk.sync() is None  # the decision is on disk, and nothing more
     assert not pending.is_done
     broker.kill()
     broker.hold_syncs = False

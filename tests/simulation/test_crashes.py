@@ -106,12 +106,12 @@ class History(CrashHistory):
         elif action < 0.85:
             self.commit()
         elif action < 0.9:
-            if broker.core.store.needs_checkpoint() or random.random() < 0.5:
-                broker.core.store.checkpoint()
+            broker.core.durability.begin_checkpoint()
         elif action < 0.94:
             self.delete_records()
         else:
             self.change_topics()
+        broker.begin_sync()
         broker.clock.advance(random.randrange(100))
         self.collect()
 

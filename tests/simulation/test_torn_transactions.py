@@ -113,25 +113,15 @@ class History(CrashHistory):
         action = self.random.random()
         if action < 0.75:
             self.random.choice(self.lanes).step(self.random)
-        elif action < 0.92:
-            self.sync_one()
+        elif action < 0.92:  # one sync, so that a crash can come between the steps of an ending
+            self.broker.sync_one()
         elif action < 0.97:
             self.broker.sync()
         else:
-            self.broker.core.store.checkpoint()
+            self.broker.core.durability.begin_checkpoint()
+        self.broker.begin_sync()
         for lane in self.lanes:
             lane.collect()
-
-    def sync_one(self) -> None:
-        """One group of the journal, so that a crash can come between the steps of an ending."""
-        store = self.broker.core.store
-        group = store.journal.take()
-        if group is None:
-            return
-        file = store.write_group(group)
-        if file is not None:
-            file.file.sync()
-        self.broker.core.group_synced(group)
 
     def check(self) -> None:
         self.broker.hold_syncs = False

@@ -30,7 +30,7 @@ class Fault:
 def idempotent(store: Store, sequence: int) -> None:
     batch = build_batch([Record(None, b"v", (), 1)], producer_id=5, producer_epoch=0, base_sequence=sequence)
     store.store.append(store.log, batch, read_header(batch))
-    store.store.flush()
+    store.flush()
 
 
 def test_a_topic_that_is_deleted_while_a_checkpoint_runs() -> None:
@@ -148,7 +148,7 @@ def test_a_full_disk_syncs_no_log_that_was_deleted_meanwhile() -> None:
     store.store.append(store.log, batch, read_header(batch))
     store.store.delete_log("t", TOPIC_ID, 0)
     store.files.fault = Fault("write", ".journal", errno.ENOSPC)
-    store.store.flush()
+    store.flush()
     assert not store.store.journal.waiting_bytes
 
 

@@ -45,7 +45,7 @@ def written(
             journal.append("log", offset, TOPIC_ID, 0, offset, batch(offset, size))
             offset += 1
         while (group := journal.take()) is not None:
-            journal.write(group).file.sync()
+            journal.sync(journal.write(group))
             journal.synced(group)
     journal.close()
     return files

@@ -4,6 +4,8 @@ from typing import Any
 
 import pytest
 
+from headwater.broker.durability import Durability
+from headwater.broker.statistics import Statistics
 from headwater.effects.clock import ManualClock
 from headwater.effects.entropy import SeededEntropy
 from headwater.effects.memory_files import MemoryFile, MemoryFiles
@@ -33,6 +35,11 @@ class Store:
         self.store.recover(lambda topic_id, partition: ("t", self.config))
         self.log = self.store.open_log("t", TOPIC_ID, 0, self.config)
 
+    def flush(self) -> None:
+        """Makes durable what waits for the journal."""
+        durability = Durability(self.store, Statistics(), logs_grew=lambda logs: None, checkpoint_taken=lambda: None)
+        durability.flush()
+
     def reopen(self, *, clean: bool = True) -> None:
         if clean:
             self.store.close()
@@ -44,7 +51,7 @@ class Store:
         now = self.clock.wall_ms() if timestamp is None else timestamp
         batch = build_batch([Record(None, b"%d" % n + bytes(size), (), now + n) for n in range(count)])
         self.store.append(self.log, batch, read_header(batch))
-        self.store.flush()
+        self.flush()
 
     def offsets(self) -> list[int]:
         found, offset = [], self.log.start_offset

@@ -46,7 +46,7 @@ class Compacting:
         if found is None:
             return False
         if not found.is_synced:
-            core.store.wants_checkpoint = True  # when it is there, `start_next` is called again
+            core.durability.wants_checkpoint = True  # when it is there, `start_next` is called again
             return False
         log = found.log
         try:

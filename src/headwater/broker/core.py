@@ -1,21 +1,20 @@
 """The broker without its sockets: what it keeps, and how its parts meet.
 
-The core is driven from outside and never waits. A shell hands it requests (`dispatch.py`), asks it for the journal's
-next group, writes that group where it likes and says when it is on disk, and calls the timers when they are due. So
-the test broker is this broker on an in-memory disk and a clock that is moved by hand.
+The core is driven from outside and never waits. A shell hands it requests (`dispatch.py`), is told by the journal's
+driver what to sync (`durability.py`) and says when that is done, and calls the timers when they are due. So the test
+broker is this broker on an in-memory disk and a clock that is moved by hand.
 """
 
 import contextlib
-import sys
-from collections import deque
-from collections.abc import Callable, Iterator
-from functools import cached_property, partial
+from collections.abc import Callable
+from functools import cached_property
 from types import GeneratorType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from headwater.broker import configs, dynamic_configs
 from headwater.broker.cluster import PLAINTEXT, Cluster
 from headwater.broker.configs import Layers
+from headwater.broker.durability import Durability
 from headwater.broker.fetching import FetchSessions, FetchWait
 from headwater.broker.limited_log import LimitedLog
 from headwater.broker.metadata import (
@@ -43,7 +42,6 @@ from headwater.protocol.records import Record
 from headwater.security.acls import Acls
 from headwater.storage.config import LogConfig
 from headwater.storage.errors import DamagedLogError, StorageError
-from headwater.storage.journal import Group
 from headwater.storage.log import Log
 from headwater.storage.store import LogStore
 
@@ -94,16 +92,12 @@ class BrokerCore:
         self.work = WorkQueue(clock, self.timers)
         self.retention: Work | None = None
         self.statistics = Statistics()
-        self.durable_waits: deque[tuple[int, Callable[[], None]]] = deque()
-        self.synced_group = 0  # the journal's last group that is on disk
         self.fetch_waits: dict[Log, set[FetchWait]] = {}
         self.sessions = FetchSessions(clock, entropy, settings.max_incremental_fetch_session_cache_slots)
         self.topic_log_configs: dict[bytes, LogConfig] = {}
         self.producer_ids = iter(range(0))
-        self.is_failed = False
         # The shell may compact elsewhere than in the owner's thread.
         self.run_cleaning: Callable[[CleanJob, Callable[[Cleaned | None, str], None]], None] | None = None
-        self.when_broken: Callable[[OSError], None] | None = None  # the shell ends the broker
         # A function that takes long and touches nothing of the core, and what its result is given to, in the owner's thread.
         self.run_elsewhere: Callable[[Callable[[], Any], Callable[[Any], None]], None] = run_here
         self.refusals = LimitedLog(logger, clock.steady_ms)
@@ -117,6 +111,11 @@ class BrokerCore:
             journal_file_bytes=settings.headwater_journal_file_bytes,
             node_id=settings.node_id,
         )
+        self.durability = Durability(
+            self.store, self.statistics, logs_grew=self.wake_readers, checkpoint_taken=self.compact
+        )
+        self.when_durable = self.durability.when_durable
+        self.answer_when_durable = self.durability.answer_when_durable
         try:
             self.metadata = Metadata(self.cluster, is_journaled=self.store.use_journal)
             self.state_topics = StateTopics(self)
@@ -298,34 +297,11 @@ class BrokerCore:
 
     # -- appending
 
-    def when_durable(self, group: int, callback: Callable[[], None]) -> None:
-        """Calls back when that group of the journal is on disk; at once for group 0, or where it is there already."""
-        if group <= self.synced_group:
-            callback()
-        else:
-            self.durable_waits.append((group, callback))
-
-    def answer_when_durable(self, group: int, answer: object) -> Deferred:
-        """An answer that is given when that group of the journal is on disk."""
-        deferred = Deferred()
-        self.when_durable(group, partial(deferred.complete, answer))
-        return deferred
-
-    def group_synced(self, group: Group) -> None:
-        """The shell has synced a group: what waited for it continues.
-
-        Of what waits all is called, whatever another raises; that comes at the end, as an ExceptionGroup.
-        """
-        for log in self.store.group_synced(group):
+    def wake_readers(self, logs: list[Log]) -> None:
+        """Readers may see more of these logs."""
+        for log in logs:
             if log in self.fetch_waits:
                 self.wake_fetches(log)
-        self.synced_group = group.number
-        call_all(self.callbacks_until(group.number))
-
-    def callbacks_until(self, group: int) -> Iterator[Callable[[], None]]:
-        waits = self.durable_waits
-        while waits and waits[0][0] <= group:
-            yield waits.popleft()[1]
 
     def wake_fetches(self, log: Log) -> None:
         for wait in list(self.fetch_waits.get(log, ())):
@@ -445,6 +421,7 @@ class BrokerCore:
         self.repeat(settings.log_retention_check_interval_ms, self.apply_retention)
         self.repeat(settings.offsets_retention_check_interval_ms, self.expire_offsets)
         self.repeat(settings.producer_id_expiration_check_interval_ms, self.expire_producers)
+        self.repeat(settings.log_flush_offset_checkpoint_interval_ms, self.durability.checkpoint_regularly)
         self.repeat(settings.log_flush_offset_checkpoint_interval_ms, self.state_topics.shorten_all)
         self.repeat(
             settings.transaction_abort_timed_out_transaction_cleanup_interval_ms, self.transactions.abort_overdue
@@ -508,13 +485,10 @@ class BrokerCore:
 
     # -- the end
 
-    def fail(self, error: Exception) -> None:
-        """After a failed sync nothing may be acknowledged: everything that waits is left unanswered."""
-        self.is_failed = True
-        self.durable_waits.clear()
-        logger.critical(
-            "the journal cannot be written: %s. The broker ends; the next start takes what is on disk", error
-        )
+    @property
+    def is_failed(self) -> bool:
+        """Whether the disk has failed the broker: nothing is acknowledged any more."""
+        return self.durability.is_failed
 
     @cached_property
     def compacting(self) -> "Compacting":
@@ -530,18 +504,15 @@ class BrokerCore:
 
     def broken_by(self, error: OSError) -> None:
         """The files no longer match the state in memory: the broker has to end."""
-        if self.when_broken is not None:
-            self.when_broken(error)
-        else:
-            self.fail(error)
+        self.durability.fail(error)
 
     def close(self) -> None:
         """Ends the waits and leaves everything synced."""
         for waits in list(self.fetch_waits.values()):
             for wait in list(waits):
                 wait.finish()
-        self.store.flush()
+        self.durability.flush()
         try:
-            call_all(self.callbacks_until(sys.maxsize))
+            call_all(self.durability.release_waits())
         finally:
             self.store.close()

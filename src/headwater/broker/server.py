@@ -1,4 +1,4 @@
-"""The shell around the core: listening sockets, the journal's syncs, checkpoints, timers. It holds no logic of Kafka's."""
+"""The shell around the core: listening sockets, the disk as the journal's driver sees it, timers. It decides nothing."""
 
 import asyncio
 import contextlib
@@ -16,15 +16,15 @@ from headwater.broker.cluster import Endpoint
 from headwater.broker.connection_limits import ConnectionLimits
 from headwater.broker.core import BrokerCore
 from headwater.broker.deadlines import Deadlines
+from headwater.broker.durability import ThisThread
 from headwater.broker.limited_log import LimitedLog
 from headwater.broker.listeners import Listener
 from headwater.broker.memory_budgets import AnswerBudget, RequestBudget, TurnBudget
 from headwater.broker.syncer import Syncer
-from headwater.effects.files import DiskLock, is_shortage
+from headwater.effects.files import DiskLock
 from headwater.effects.logs import get_logger
 from headwater.security.tls import TlsError, TlsFiles
 from headwater.storage.checkpoint import Checkpoint
-from headwater.storage.journal import Group
 
 logger = get_logger(__name__)
 
@@ -63,9 +63,10 @@ class Server:
         self.tls_files: list[TlsFiles] = []
         self.timer: asyncio.TimerHandle | None = None
         self.timer_deadline_ms = 0.0
-        self.failed: asyncio.Future[None] = self.loop.create_future()
+        self.failure: asyncio.Future[None] = self.loop.create_future()
+        self.durability, self.this_thread = core.durability, ThisThread(core.durability)
+        core.durability.disk = self
         self.syncer = None if inline else Syncer(core.store.journal.descriptors, self.loop, self.after_sync)
-        self.syncing: Group | None = None
         self.idle = asyncio.Event()  # no sync is under way
         self.idle.set()
         self.no_clients = asyncio.Event()
@@ -74,11 +75,9 @@ class Server:
         self.cleaner = None if inline else CleanerProcess(self.loop, core.store.directory)
         if self.cleaner is not None:
             core.run_cleaning = self.cleaner.run
-        core.when_broken = self.fail
         self.password_thread = ThreadPoolExecutor(1, "headwater-passwords")  # begins with the first password
         core.run_elsewhere = self.run_elsewhere
         self.sweeping = self.loop.call_later(SWEEP_S, self.sweep)
-        core.timers.call_later(core.settings.log_flush_offset_checkpoint_interval_ms, self.checkpoint_regularly)
 
     async def listen(self, listener: Listener, endpoint: Endpoint, port: int) -> int:
         """Starts to listen; returns the port. Raises OSError when it is taken."""
@@ -86,7 +85,7 @@ class Server:
         self.acceptors.append(acceptor)
         if listener.tls is not None and listener.tls not in self.tls_files:
             self.tls_files.append(listener.tls)
-        self.checkpoint_if_needed()  # of what was recovered
+        self.durability.after_timers()  # what the start has appended or asked for
         self.after_event()
         return acceptor.port
 
@@ -178,115 +177,59 @@ class Server:
         self.reload_certificates()
         self.sweeping = self.loop.call_later(SWEEP_S, self.sweep)
 
-    # -- the journal
+    # -- the disk: what the journal's driver asks for (`durability.Disk`)
 
     def after_event(self) -> None:
         """To be called whenever the core may have something to write or a new deadline."""
-        if self.syncing is None and self.core.store.journal.waiting_bytes:
-            self.write_next()
+        if self.durability.syncing is None:
+            self.durability.after_event()
         heap = self.core.timers.heap
         if heap and (self.timer is None or heap[0][0] < self.timer_deadline_ms):
             self.arm_timer()
 
-    def write_next(self) -> None:
-        journal = self.core.store.journal
-        if self.core.is_failed or not journal.waiting_bytes:
-            return
-        group = journal.take()
-        if group is None:
-            self.checkpoint_if_needed()
-            return
-        try:
-            file = self.core.store.write_group(group)
-            if file is not None and self.syncer is not None:
-                self.syncing = group
-                self.idle.clear()
-                self.syncer.sync(journal.files.index(file))
-                return
-            if file is not None:
-                file.file.sync()
-        except OSError as error:
-            self.fail(error)
-            return
-        self.take_written(group)
-        self.write_next()
+    def begin_sync(self, file: int) -> bool:
+        if self.syncer is None:
+            return self.this_thread.begin_sync(file)
+        self.idle.clear()
+        self.syncer.sync(file)
+        return False
 
     def after_sync(self, error: OSError | None) -> None:
-        group, self.syncing = self.syncing, None
-        if error is not None or group is None:
-            self.fail(error or OSError("the journal was synced out of turn"))
-            return
-        # The next group goes to the disk before this one's answers are made.
-        self.write_next()
-        if self.syncing is None:
-            self.idle.set()
-        self.take_written(group)
+        self.durability.synced(error)
         self.after_event()
 
-    def take_written(self, group: Group) -> None:
-        self.core.statistics.journal_syncs += 1
-        try:
-            self.core.group_synced(group)
-        except Exception:
-            logger.exception("an action that waited for the journal failed")
-        if self.waiting_for_journal and self.core.store.journal.waiting_bytes <= JOURNAL_WAITING_BYTES_MAX // 2:
+    def run_checkpoint(self, checkpoint: Checkpoint) -> None:
+        if self.checkpoint_thread is None:
+            self.this_thread.run_checkpoint(checkpoint)
+            return
+        future = self.loop.run_in_executor(self.checkpoint_thread, checkpoint.run)
+        future.add_done_callback(lambda done: self.after_checkpoint(done.exception()))
+
+    def after_checkpoint(self, error: BaseException | None) -> None:
+        self.durability.checkpoint_ended(error)
+        self.after_event()
+
+    def journal_advanced(self) -> None:
+        if self.durability.syncing is None:
+            self.idle.set()
+        if self.waiting_for_journal and self.durability.journal.waiting_bytes <= JOURNAL_WAITING_BYTES_MAX // 2:
             clients, self.waiting_for_journal = self.waiting_for_journal, []
             for client in clients:
                 client.journal_has_room()
-        self.checkpoint_if_needed()
 
-    def fail(self, error: OSError) -> None:
-        """The journal is broken: nothing more is acknowledged, and the broker ends."""
-        self.core.fail(error)
+    def failed(self, error: Exception) -> None:
         self.idle.set()
         self.abort_clients()
-        if not self.failed.done():
-            self.failed.set_exception(error)
+        if not self.failure.done():
+            self.failure.set_exception(error)
+
+    def report(self, error: Exception) -> None:
+        self.this_thread.report(error)
 
     def abort_clients(self) -> None:
         """Breaks every connection, whatever is on its way."""
         for client in list(self.clients):
             client.abort()
-
-    # -- checkpoints
-
-    def checkpoint_if_needed(self) -> None:
-        if self.core.store.needs_checkpoint():
-            self.begin_checkpoint()
-
-    def checkpoint_regularly(self) -> None:
-        if self.core.store.dirty and not self.core.store.checkpointing:
-            self.begin_checkpoint()
-        self.core.timers.call_later(
-            self.core.settings.log_flush_offset_checkpoint_interval_ms, self.checkpoint_regularly
-        )
-
-    def begin_checkpoint(self) -> None:
-        checkpoint = self.core.store.begin_checkpoint()
-        if self.checkpoint_thread is not None:
-            future = self.loop.run_in_executor(self.checkpoint_thread, checkpoint.run)
-            future.add_done_callback(lambda done: self.end_checkpoint(checkpoint, done.exception()))
-            return
-        try:
-            checkpoint.run()
-        except OSError as error:
-            self.end_checkpoint(checkpoint, error)
-        else:
-            self.end_checkpoint(checkpoint, None)
-
-    def end_checkpoint(self, checkpoint: Checkpoint, error: BaseException | None) -> None:
-        if error is None:
-            self.core.store.finish_checkpoint(checkpoint)
-            self.core.statistics.checkpoints += 1
-            self.core.compact()
-            self.after_event()
-        elif isinstance(error, OSError) and is_shortage(error):
-            logger.error("the checkpoint failed, it is tried again later: %s", error)
-            self.core.store.undo_checkpoint(checkpoint)
-        elif isinstance(error, OSError):
-            self.fail(error)
-        else:
-            raise error
 
     # -- timers
 
@@ -307,7 +250,7 @@ class Server:
             self.core.timers.run_due()
         except Exception:
             logger.exception("a timed action failed")
-        self.checkpoint_if_needed()
+        self.durability.after_timers()
         self.after_event()
 
     # -- the end
@@ -327,11 +270,11 @@ class Server:
     async def run_until(self, stopping: asyncio.Event) -> None:
         """Returns when told to stop. Raises OSError when the journal has failed."""
         stop = self.loop.create_task(stopping.wait())
-        futures = [cast(asyncio.Future[object], stop), cast(asyncio.Future[object], self.failed)]
+        futures = [cast(asyncio.Future[object], stop), cast(asyncio.Future[object], self.failure)]
         await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
         stop.cancel()
-        if self.failed.done():
-            self.failed.result()
+        if self.failure.done():
+            self.failure.result()
 
     async def stop(self) -> None:
         """Answers what is under way, syncs everything and closes. Raises OSError where the disk fails, or does not answer."""
@@ -347,10 +290,12 @@ class Server:
         await self.wait_for_disk(self.idle.wait(), "a sync of the journal", SYNC_TIMEOUT_S)
         if self.syncer is not None:
             self.syncer.stop(is_stuck=self.core.is_failed)
+            self.syncer = None  # what is still written is synced in this thread
         if self.cleaner is not None:
             await self.wait_for_disk(self.cleaner.stop(), "the process that compacts", CLEANER_TIMEOUT_S)
-        if self.checkpoint_thread is not None:
-            ended = self.loop.run_in_executor(None, self.checkpoint_thread.shutdown)
+        thread, self.checkpoint_thread = self.checkpoint_thread, None  # so is what another checkpoint syncs
+        if thread is not None:
+            ended = self.loop.run_in_executor(None, thread.shutdown)
             await self.wait_for_disk(ended, "a checkpoint", CHECKPOINT_TIMEOUT_S)
             await asyncio.sleep(0)
         if self.core.is_failed:
@@ -362,8 +307,8 @@ class Server:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.no_clients.wait(), FLUSH_ON_STOP_S)
         self.abort_clients()
-        if self.failed.done():
-            self.failed.result()
+        if self.failure.done():
+            self.failure.result()
 
     async def wait_for_disk(self, ended: Awaitable[object], what: str, timeout_s: float) -> None:
         """Waits for something that may never end on a disk that hangs: after that time the broker fails."""
@@ -371,4 +316,4 @@ class Server:
             await asyncio.wait_for(ended, timeout_s)
         except TimeoutError:
             text = f"the disk does not answer: {what} has not ended for {timeout_s:.0f} s"
-            self.fail(OSError(errno.ETIMEDOUT, text))
+            self.durability.fail(OSError(errno.ETIMEDOUT, text))

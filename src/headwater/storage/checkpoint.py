@@ -6,8 +6,9 @@ only save the next start some work, so failing to write one does not end the bro
 new topic with a deleted one's name, where it would be believed; so a deletion says `leave_out` before the name is free.
 """
 
+import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -65,41 +66,50 @@ class Checkpoint:
 
     def run(self) -> None:
         """Raises OSError; then nothing may be taken as synced."""
-        self.write_aids()
+        for _ in self.steps():
+            pass
+
+    def steps(self) -> Iterator[None]:
+        """As `run`, one file at a time: the owner's thread may do anything between two of them."""
+        yield from self.write_aids()
         for path in self.paths:
-            try:
+            with contextlib.suppress(FileNotFoundError):  # removed by retention or with its topic meanwhile
                 self.files.sync_path(path)
-            except FileNotFoundError:  # removed by retention or with its topic meanwhile
-                continue
+            yield
         for directory in self.directories:
-            try:
+            with contextlib.suppress(FileNotFoundError):
                 self.files.sync_directory(directory)
-            except FileNotFoundError:
-                continue
+            yield
         if self.directories:
             self.files.sync_directory(self.directory)
+            yield
         write_offsets(self.files, f"{self.directory}/{RECOVERY_POINTS}", self.recovery_points)
+        yield
         for path, content in self.sums:  # they say that what they are about was synced
             self.write_aid(path, partial(write_at, self.files, path, 0, content))
+            yield
 
     def leave_out(self, directory: str) -> None:
         """No more aids are written into this directory; one that is being written is finished first."""
         with self.lock:
             self.gone.add(directory)
 
-    def write_aids(self) -> None:
+    def write_aids(self) -> Iterator[None]:
         """Writes index entries and producer snapshots. One that cannot be written is left out, with a warning."""
         for path, position, data in self.writes:
             self.write_aid(path, partial(write_at, self.files, path, position, data))
+            yield
         for path, content in self.snapshots:
             self.write_aid(path, partial(self.write_snapshot, path, content))
+            yield
         for path in self.aids:
             try:
                 self.files.sync_path(path)
             except FileNotFoundError:
-                continue
+                pass
             except OSError as error:  # should a part of it be lost, its segment's sums will not match
                 logger.warning("%s is not synced: %s", path, error.strerror)
+            yield
 
     def write_aid(self, path: str, write: Callable[[], None]) -> None:
         with self.lock:

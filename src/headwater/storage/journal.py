@@ -15,9 +15,10 @@ which grows with every use of a file, and 32 random bits of this start: entries 
 are never taken for new ones, even where a crash has lost the count. A header of zeros marks a file that nobody needs; one
 that is neither that nor sound is damaged, and the first entry says the generation.
 
-The owner calls `append` for each batch, `take` when no group is being synced, then `write`, syncs the file that it
-returns, elsewhere if it likes, and when that is done calls `synced`. A file that is full is left for the other one at a group's border; the
-other one must have been retired by then, or `take` has nothing to give until it is. A failed sync is final.
+The owner calls `append` for each batch, `take` when no group is being synced, then `write`, syncs the file whose number
+it returns, here (`sync`) or elsewhere, and when that is done calls `synced`. What decides when is the driver,
+`broker/durability.py`. A file that is full is left for the other one at a group's border; the other one must have been
+retired by then, or `take` has nothing to give until it is. A failed sync is final.
 """
 
 import errno
@@ -185,12 +186,8 @@ class Journal:
     def take(self) -> Group | None:
         """The batches that wait, as a group to be written; None when there are none, or no file is free for them."""
         group = self.closed_groups[0] if self.closed_groups else self.pending
-        if group.generation != self.files[self.current].generation:
-            other = self.files[1 - self.current]
-            if other.generation:
-                return None
-            other.start(group.generation)
-            self.current = 1 - self.current
+        if group.generation != self.files[self.current].generation and self.has_full_file:
+            return None
         if self.closed_groups:
             group = self.closed_groups.popleft()
             return group if group.buffers else self.take()
@@ -211,15 +208,26 @@ class Journal:
         other = self.files[1 - self.current]
         return other if other.generation else None
 
-    def write(self, group: Group) -> JournalFile:
-        """Puts the group into the page cache; returns the file that has to be synced now. Raises OSError."""
+    @property
+    def has_full_file(self) -> bool:
+        return self.files[1 - self.current].generation != 0
+
+    def write(self, group: Group) -> int:
+        """Puts the group into the page cache; returns the number of the file that has to be synced now. Raises OSError."""
+        if group.generation != self.files[self.current].generation:
+            self.files[1 - self.current].start(group.generation)
+            self.current = 1 - self.current
         file = self.files[self.current]
         mark = group_mark(group.generation, group.number, group.size_bytes)
         size = MARK_BYTES + group.size_bytes
         file.fill(file.position + size)
         file.file.write([mark, *group.buffers], file.position)
         file.position += size
-        return file
+        return self.current
+
+    def sync(self, file: int) -> None:
+        """Returns when what was written to that file is on disk. Raises SyncError."""
+        self.files[file].file.sync()
 
     def synced(self, group: Group) -> None:
         """To be called in the owner's thread when `write` has returned."""

@@ -36,7 +36,7 @@ from headwater.storage.checkpoints import (
 from headwater.storage.config import LogConfig
 from headwater.storage.directories import LogDirectories
 from headwater.storage.errors import DamagedLogError, DirectoryInUseError, FormatError
-from headwater.storage.journal import Group, Journal, JournalFile, is_disk_full
+from headwater.storage.journal import Group, Journal
 from headwater.storage.log import Log, LogMark
 from headwater.storage.recovery import loads_quickly
 from headwater.storage.replay import Find, Replay, replay_entry
@@ -79,8 +79,6 @@ class LogStore:
         self.damaged: dict[tuple[bytes, int], DamagedLogError] = {}
         self.dirty: set[Log] = set()
         self.running_checkpoint: Checkpoint | None = None
-        self.wants_checkpoint = False  # compaction waits for one
-        self.checkpoint_is_blocked = False  # the disk had no room for the last one
         self.is_recovering = True  # until the journal has been replayed
         is_empty = not files.exists(directory) or not files.list_directory(directory)
         files.make_directory(directory)
@@ -332,17 +330,8 @@ class LogStore:
         """The group of the journal that makes the log durable to its end; 0 where it is."""
         return self.journal.newest_group if log.end_offset > log.high_watermark else 0
 
-    def write_group(self, group: Group) -> JournalFile | None:
-        """Writes a group into the journal; returns the file to be synced, or None when it is durable already.
-
-        Where the journal cannot grow because the disk is full, the logs themselves are synced. Raises OSError.
-        """
-        try:
-            return self.journal.write(group)
-        except OSError as error:
-            if not is_disk_full(error):
-                raise
-        logger.warning("the disk is full: syncing logs instead of the journal")
+    def sync_logs_of(self, group: Group) -> None:
+        """Makes a group durable without the journal: its logs are synced as far as its batches reach. Raises OSError."""
         for mark, value in group.marks.items():
             log, end = cast(Log, mark), cast(LogMark, value)
             if self.logs.get((log.topic_id, log.partition)) is not log:
@@ -352,14 +341,6 @@ class LogStore:
                     self.files.sync_path(segment.path + ".log")
             self.files.sync_directory(log.directory)
         self.files.sync_directory(self.directory)
-        return None
-
-    def sync_group(self, group: Group) -> list[Log]:
-        """Makes a group durable and visible in this thread; returns the logs that have grown. Raises OSError."""
-        file = self.write_group(group)
-        if file is not None:
-            file.file.sync()
-        return self.group_synced(group)
 
     def group_synced(self, group: Group) -> list[Log]:
         """Makes a written group's batches visible; returns the logs that have grown."""
@@ -371,31 +352,17 @@ class LogStore:
             logs.append(log)
         return logs
 
-    def flush(self) -> list[Log]:
-        """Makes everything durable now, in this thread."""
-        grown = []
-        while (group := self.journal.take()) is not None or self.journal.waiting_bytes:
-            if group is None:  # both journal files are full
-                self.checkpoint()
-                continue
-            grown += self.sync_group(group)
-        return grown
-
     # -- checkpoints
 
-    def needs_checkpoint(self) -> bool:
-        """Whether a full journal file waits to be freed, or something else for the logs to be synced."""
-        is_wanted = self.wants_checkpoint or self.journal.full_file is not None
-        return is_wanted and not self.checkpointing and not self.checkpoint_is_blocked
-
     @property
-    def checkpointing(self) -> bool:
-        return self.running_checkpoint is not None
+    def has_unsynced_logs(self) -> bool:
+        """Whether anything was appended since the last checkpoint began."""
+        return bool(self.dirty)
 
     def begin_checkpoint(self) -> Checkpoint:
         """What has to be synced for all that was appended until now. One at a time; `finish_checkpoint` ends it."""
         checkpoint = Checkpoint(self.files, self.directory, dict(self.recovery_points))
-        self.running_checkpoint, self.wants_checkpoint = checkpoint, False
+        self.running_checkpoint = checkpoint
         for log in self.dirty:
             checkpoint.add(log)
         self.dirty = set()
@@ -403,20 +370,20 @@ class LogStore:
         return checkpoint
 
     def finish_checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Installs the result of a checkpoint."""
-        self.running_checkpoint, self.checkpoint_is_blocked = None, False
-        if checkpoint.full_file is not None:
-            checkpoint.full_file.retire()
+        """Installs the result of a checkpoint. Raises OSError where the full file cannot be retired; the next one may."""
+        self.running_checkpoint = None
         for log, offset, _ in checkpoint.advanced:
             if self.logs.get((log.topic_id, log.partition)) is not log:
                 continue
             log.recovery_point = offset
             self.recovery_points[log.topic_id, log.partition] = offset
             self.remove_before_start(log)
+        if checkpoint.full_file is not None:
+            checkpoint.full_file.retire()
 
     def undo_checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Undoes a checkpoint that ran out of room or of descriptors. The next one comes at the regular time."""
-        self.running_checkpoint, self.checkpoint_is_blocked = None, True
+        """Undoes a checkpoint that ran out of room or of descriptors: the next one covers what it would have."""
+        self.running_checkpoint = None
         for log, _, segments in checkpoint.advanced:
             log.unsynced_segments |= segments
             for segment in segments:
@@ -530,8 +497,7 @@ class LogStore:
     # -- the end
 
     def close(self) -> None:
-        """Syncs everything, says so with a marker, and gives the directory back."""
-        self.flush()
+        """Syncs all logs, says so with a marker, and gives the directory back. Whatever waited for the journal is durable."""
         self.checkpoint()
         self.journal.retire_all()
         replace_file(self.files, f"{self.directory}/{CLEAN_SHUTDOWN}", b'{"version":0,"brokerEpoch":0}')

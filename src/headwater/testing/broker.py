@@ -112,7 +112,7 @@ class TestBroker(Broker):
         addresses = ",".join(f"{name}://{address}" for name, address in runner.addresses.items())
 
         def die(server: Server) -> None:
-            server.core.is_failed = True
+            server.core.durability.is_failed = True
             server.abort_clients()
 
         runner.call(die)

@@ -1,0 +1,359 @@
+"""The journal's driver: what is written next, what follows a sync, when a checkpoint begins, and what a failing disk means.
+
+Theory. An append goes into the page cache of its log and waits in the journal's open group. The driver has one rule for
+writing: *while no sync is under way, everything that waits is one group, and its sync begins*. No timer is involved: a
+slow disk makes larger groups, a fast one smaller groups. When a sync has ended, the next group's begins first, and then
+the answers of the ended one are made; so the disk works while Python does.
+
+For example, with three clients that each produce a batch with acks=all:
+
+    event                        driver                                     on disk   answered
+    A arrives, `after_event`     writes group 1 (A), `begin_sync`
+    B and C arrive               nothing: a sync is under way
+    `synced(None)`               writes group 2 (B, C), `begin_sync`;       A         A
+                                 then completes group 1
+    `synced(None)`               nothing waits; completes group 2           A, B, C   A, B, C
+
+    with an error instead:
+    `synced(EIO)`                `fail`: nothing is written or answered     A         A
+                                 from now on, the broker ends
+
+Groups are completed in the order of their numbers, even where one needs no sync of the journal.
+
+A checkpoint syncs the logs themselves, so that a full journal file can be written over. It begins when a journal file
+is full, when compaction asks for one, and at a regular interval. One runs at a time, beside the syncs. Where both
+journal files are full, the driver writes nothing until a checkpoint has freed one; what arrives meanwhile waits.
+
+What can go wrong, and what it means:
+
+    writing a group: disk full          the logs of the group are synced instead of the journal; it is as durable
+    writing a group: any other error    failed
+    a sync of the journal               failed: after a failed sync Linux may have dropped what it could not write,
+                                        so a later success would prove nothing
+    a checkpoint: no room, or no        undone, and begun again at the regular interval; nothing is lost, since the
+    descriptor                          journal still has what it covers
+    a checkpoint: any other error       failed
+    an action that waited raises        reported; whatever else waits is still called
+
+*Failed* is final. Nothing more is written, completed or acknowledged, and the disk is told once, so that it ends the
+broker. The next start recovers what is on disk.
+
+The driver never waits and knows no loop, thread or process. It tells a `Disk` what to do, and is told what happened:
+the server syncs in a child process and checkpoints in a thread, an in-memory broker does both at once (`ThisThread`), and
+a simulation does them in whatever order its seed says. All calls are made in the thread that owns the core.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Protocol
+
+from headwater.broker.statistics import Statistics
+from headwater.effects.files import is_shortage
+from headwater.effects.logs import get_logger
+from headwater.effects.waits import Deferred, call_all
+from headwater.storage.checkpoint import Checkpoint
+from headwater.storage.journal import Group, is_disk_full
+from headwater.storage.log import Log
+
+logger = get_logger(__name__)
+
+
+class Journal(Protocol):
+    """What the driver needs of the journal (`storage/journal.py`)."""
+
+    waiting_bytes: int
+
+    @property
+    def has_full_file(self) -> bool: ...
+    def take(self) -> Group | None: ...
+    def write(self, group: Group) -> int: ...
+    def sync(self, file: int) -> None: ...
+
+
+class Store(Protocol):
+    """What the driver needs of the data directory (`storage/store.py`)."""
+
+    @property
+    def journal(self) -> Journal: ...
+    @property
+    def has_unsynced_logs(self) -> bool: ...
+    def sync_logs_of(self, group: Group) -> None: ...
+    def group_synced(self, group: Group) -> list[Log]: ...
+    def begin_checkpoint(self) -> Checkpoint: ...
+    def finish_checkpoint(self, checkpoint: Checkpoint) -> None: ...
+    def undo_checkpoint(self, checkpoint: Checkpoint) -> None: ...
+
+
+class Disk(Protocol):
+    """What a shell does for the driver, and how it hears of what it has to know."""
+
+    def begin_sync(self, file: int) -> bool:
+        """Begins to sync a file of the journal. True: it is on disk already. False: `synced` will be called.
+
+        Raises OSError where it cannot; that is a failed sync.
+        """
+        ...
+
+    def run_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Runs a checkpoint, here or elsewhere, and calls `checkpoint_ended` in the owner's thread, at once or later."""
+        ...
+
+    def journal_advanced(self) -> None:
+        """A group was completed: less waits than before, and perhaps no sync is under way."""
+        ...
+
+    def failed(self, error: Exception) -> None:
+        """Ends the broker; nobody gets another answer."""
+        ...
+
+    def report(self, error: Exception) -> None:
+        """Something that waited for a group has raised: a defect."""
+        ...
+
+
+class Durability:
+    """See the module's text."""
+
+    def __init__(
+        self,
+        store: Store,
+        statistics: Statistics,
+        *,
+        logs_grew: Callable[[list[Log]], None],
+        checkpoint_taken: Callable[[], None],
+    ) -> None:
+        self.store, self.journal = store, store.journal
+        self.statistics = statistics
+        self.logs_grew = logs_grew  # readers may see more of these logs
+        self.checkpoint_taken = checkpoint_taken
+        self.disk: Disk = ThisThread(self)
+        self.waits: deque[tuple[int, Callable[[], None]]] = deque()
+        self.synced_group = 0  # the last group that was completed
+        self.syncing: Group | None = None  # it is written, and its sync is under way
+        self.durable: deque[Group] = deque()  # they are on disk, and not completed yet
+        self.is_driving = False
+        self.checkpoint: Checkpoint | None = None  # it is under way
+        self.wants_checkpoint = False  # compaction waits for one
+        self.shortage: OSError | None = None  # what the last checkpoint lacked: only the regular one tries again
+        self.is_failed = False
+        self.error: Exception | None = None
+
+    # -- what waits for the disk
+
+    def when_durable(self, group: int, callback: Callable[[], None]) -> None:
+        """Calls back when that group is on disk; at once for group 0, or where it is there already."""
+        if group <= self.synced_group:
+            callback()
+        else:
+            self.waits.append((group, callback))
+
+    def answer_when_durable(self, group: int, answer: object) -> Deferred:
+        """An answer that is given when that group is on disk."""
+        deferred = Deferred()
+        self.when_durable(group, partial(deferred.complete, answer))
+        return deferred
+
+    def due(self, group: int) -> Iterator[Callable[[], None]]:
+        """What waits for that group or an earlier one; it is taken off."""
+        waits = self.waits
+        while waits and waits[0][0] <= group:
+            yield waits.popleft()[1]
+
+    # -- writing
+
+    def after_event(self) -> None:
+        """Call this after every event that may have appended something, unless a sync is under way."""
+        if self.journal.waiting_bytes:
+            self.drive()
+
+    def after_timers(self) -> None:
+        """Call this after timers have run: they may also have asked for a checkpoint."""
+        self.checkpoint_if_needed()
+        self.after_event()
+
+    def synced(self, error: OSError | None) -> None:
+        """The sync that `begin_sync` began has ended."""
+        group, self.syncing = self.syncing, None
+        if error is not None or group is None:
+            self.fail(error or OSError("the journal was synced out of turn"))
+            return
+        self.durable.append(group)
+        self.drive()
+
+    def drive(self) -> None:
+        """Writes and completes, in turn, until a sync is under way or nothing more can be done now."""
+        if self.is_driving:  # what a completed group has brought about; the loop below sees to it
+            return
+        self.is_driving = True
+        try:
+            self.write_next()
+            while self.durable:
+                self.complete(self.durable.popleft())
+                self.write_next()
+        finally:
+            self.is_driving = False
+
+    def write_next(self) -> None:
+        """Begins to sync what waits, unless a sync is under way."""
+        if self.syncing is not None or self.is_failed or not self.journal.waiting_bytes:
+            return
+        try:
+            group = self.next_group()
+            if group is None or self.is_failed:
+                return
+            file = self.write(group)
+            if file is not None:
+                self.syncing = group
+                if not self.disk.begin_sync(file):
+                    return
+                self.syncing = None
+        except OSError as error:
+            self.syncing = None
+            self.fail(error)
+        else:
+            self.durable.append(group)
+
+    def next_group(self) -> Group | None:
+        """What is to be written; None until a checkpoint has freed a file for it."""
+        group = self.journal.take()
+        if group is None:
+            self.checkpoint_if_needed()
+            if self.checkpoint is None:  # there was none to wait for
+                group = self.journal.take()
+        return group
+
+    def write(self, group: Group) -> int | None:
+        """Writes a group; returns the file that has to be synced, or None where the logs were. Raises OSError."""
+        try:
+            return self.journal.write(group)
+        except OSError as error:
+            if not is_disk_full(error):
+                raise
+        logger.warning("the disk is full: syncing logs instead of the journal")
+        self.store.sync_logs_of(group)
+        return None
+
+    def complete(self, group: Group) -> None:
+        """A group is on disk: its batches become visible, and what waited for it continues."""
+        if self.is_failed:
+            return
+        self.statistics.journal_syncs += 1
+        try:
+            self.publish(group)
+        except Exception as error:  # noqa: BLE001 - the shell says what becomes of it; nobody else is kept waiting
+            self.disk.report(error)
+        self.disk.journal_advanced()
+        self.checkpoint_if_needed()
+
+    def publish(self, group: Group) -> None:
+        """Of what waits all is called, whatever another raises; that comes at the end."""
+        logs = self.store.group_synced(group)
+        self.synced_group = group.number
+        try:
+            self.logs_grew(logs)
+        finally:
+            call_all(self.due(group.number))
+
+    # -- checkpoints
+
+    def checkpoint_if_needed(self) -> None:
+        """Begins a checkpoint where a full file waits for one, or compaction."""
+        is_wanted = self.wants_checkpoint or self.journal.has_full_file
+        if is_wanted and self.shortage is None:
+            self.begin_checkpoint()
+
+    def checkpoint_regularly(self) -> None:
+        """Begins one if any log was written since the last: so that the next start has little to read."""
+        if self.store.has_unsynced_logs or self.journal.has_full_file:
+            self.begin_checkpoint()
+
+    def begin_checkpoint(self) -> None:
+        """Begins a checkpoint, unless one is under way."""
+        if self.checkpoint is not None or self.is_failed:
+            return
+        self.wants_checkpoint = False
+        self.checkpoint = checkpoint = self.store.begin_checkpoint()
+        self.disk.run_checkpoint(checkpoint)
+
+    def checkpoint_ended(self, error: BaseException | None) -> None:
+        """The checkpoint that `run_checkpoint` was given has ended."""
+        checkpoint, self.checkpoint = self.checkpoint, None
+        if self.is_failed or checkpoint is None:
+            return
+        if error is None:
+            try:
+                self.store.finish_checkpoint(checkpoint)
+            except OSError as failure:
+                error = failure
+        elif isinstance(error, OSError) and is_shortage(error):
+            self.store.undo_checkpoint(checkpoint)
+        if error is None:
+            self.shortage = None
+            self.statistics.checkpoints += 1
+            self.checkpoint_taken()
+            self.after_event()
+        elif isinstance(error, OSError) and is_shortage(error):
+            logger.error("the checkpoint failed, it is tried again later: %s", error)
+            self.shortage = error
+        elif isinstance(error, Exception):
+            self.fail(error)
+        else:
+            raise error
+
+    # -- the end
+
+    def fail(self, error: Exception) -> None:
+        """The disk does not hold what it should: nothing more is acknowledged, and the broker ends."""
+        if self.is_failed:
+            return
+        self.is_failed, self.error = True, error
+        self.waits.clear()
+        self.durable.clear()
+        logger.critical("the disk has failed: %s. The broker ends; the next start takes what is on disk", error)
+        self.disk.failed(error)
+
+    def flush(self) -> None:
+        """Puts all that waits on disk, in this thread, and completes it: for the end. Raises OSError where it cannot."""
+        if self.syncing is not None:
+            raise RuntimeError("a sync is under way elsewhere: wait for it first")
+        self.disk = ThisThread(self)
+        self.shortage = None
+        self.drive()
+        if self.error is not None:
+            raise self.error
+        if self.journal.waiting_bytes:
+            raise self.shortage or OSError("the journal has no room, and no checkpoint makes any")
+
+    def release_waits(self) -> Iterable[Callable[[], None]]:
+        """What still waits when all is on disk."""
+        while self.waits:
+            yield self.waits.popleft()[1]
+
+
+class ThisThread:
+    """A disk that does everything at once, in the owner's thread."""
+
+    def __init__(self, durability: Durability) -> None:
+        self.durability = durability
+
+    def begin_sync(self, file: int) -> bool:
+        self.durability.journal.sync(file)
+        return True
+
+    def run_checkpoint(self, checkpoint: Checkpoint) -> None:
+        try:
+            checkpoint.run()
+        except OSError as error:
+            self.durability.checkpoint_ended(error)
+        else:
+            self.durability.checkpoint_ended(None)
+
+    def journal_advanced(self) -> None:
+        pass
+
+    def failed(self, error: Exception) -> None:
+        pass
+
+    def report(self, error: Exception) -> None:
+        logger.error("an action that waited for the journal failed", exc_info=error)
