@@ -55,7 +55,7 @@ def test_clients_that_all_read_again_are_served_over_several_turns() -> None:
     answers: AnswerBudget[Any] = AnswerBudget(1 << 30)
     server = SimpleNamespace(
         loop=loop,
-        turn_answers=TurnBudget(loop.call_soon),
+        turn_answers=TurnBudget(loop.call_soon, lambda: False),
         answers=answers,
         deadlines=SimpleNamespace(arm=lambda: None),
     )
@@ -78,7 +78,7 @@ def test_clients_that_all_read_again_are_served_over_several_turns() -> None:
 def test_a_client_that_has_gone_is_given_nothing_in_the_next_turn() -> None:
     loop = Loop()
     answers: AnswerBudget[Any] = AnswerBudget(1 << 30)
-    server = SimpleNamespace(loop=loop, turn_answers=TurnBudget(loop.call_soon), answers=answers)
+    server = SimpleNamespace(loop=loop, turn_answers=TurnBudget(loop.call_soon, lambda: False), answers=answers)
     server.deadlines = SimpleNamespace(arm=lambda: None)
     server.count_answers = lambda size: setattr(answers, "used_bytes", answers.used_bytes + size)
     reader = Reader(server)

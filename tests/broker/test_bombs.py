@@ -1,15 +1,18 @@
 """Batches that are small on the wire and large once decompressed: what they cost is bounded, and done in slices."""
 
 import struct
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from headwater.broker.dispatch import Connection
 from headwater.effects.work import SLICE_MS
 from headwater.protocol.apis import ApiKey
 from headwater.protocol.compression import Compression, client_bytes_max, compress
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.list_offsets import ListOffsetsRequest
+from headwater.protocol.opening import OPENED_AT_ONCE_BYTES_MAX
 from headwater.protocol.records import (
     HEADER,
     HEADER_BYTES,
@@ -94,6 +97,34 @@ def test_a_batch_that_is_too_large_to_look_into_is_found_by_its_first_record() -
     batch = with_body(bytes(compress(Compression.ZSTD, body)), 2, Compression.ZSTD, NOW_MS + 1)
     assert error_of(broker.produce_batch("t", batch)).error_code == 0
     assert found(list_offset(broker, NOW_MS + 1)) == (0, NOW_MS + 1, 0)
+
+
+def test_large_batches_are_opened_in_another_thread_one_at_a_time() -> None:
+    broker = Harness()
+    for name, config in (("keys", {"cleanup_policy": "compact"}), ("packed", {"compression_type": "gzip"}), ("t", {})):
+        broker.create_topic(name, **config)
+    calls: list[tuple[Callable[[], Any], Callable[[Any], None]]] = []
+    body = record_bytes(Record(b"k", bytes(OPENED_AT_ONCE_BYTES_MAX)), 0, 0)
+    batch = with_body(bytes(compress(Compression.ZSTD, body)), 1, Compression.ZSTD, NOW_MS + 1)
+    assert error_of(broker.produce_batch("t", batch)).error_code == 0
+    broker.core.work.run_elsewhere = lambda function, done: calls.append((function, done))
+    pending = []
+    for begin in (
+        lambda: broker.produce_batch("keys", bytearray(batch)),
+        lambda: broker.produce_batch("packed", bytearray(batch)),
+        lambda: list_offset(broker, NOW_MS),
+    ):
+        broker.connection = Connection("/test")
+        pending.append(begin())
+    while not all(each.is_done for each in pending):
+        assert len(calls) <= 1
+        while calls:
+            function, done = calls.pop()
+            done(function())
+        broker.core.timers.run_due()
+        broker.sync()
+    assert [error_of(each).error_code for each in pending[:2]] == [0, 0]
+    assert found(pending[2]) == (0, NOW_MS, 0)
 
 
 @pytest.mark.parametrize("last", [Record(b"k", b"v", (), NOW_MS), Record(None, b"v", (), NOW_MS)])

@@ -2,7 +2,14 @@
 
 from collections.abc import Callable
 
-from headwater.broker.memory_budgets import ANSWER_BYTES_MIN, TURN_BYTES_MAX, AnswerBudget, RequestBudget, TurnBudget
+from headwater.broker.memory_budgets import (
+    ANSWER_BYTES_MIN,
+    CROWDED_TURN_BYTES_MAX,
+    TURN_BYTES_MAX,
+    AnswerBudget,
+    RequestBudget,
+    TurnBudget,
+)
 
 
 def test_no_number_of_slow_readers_exhausts_the_budget() -> None:
@@ -34,13 +41,19 @@ def test_room_for_requests() -> None:
 
 def test_a_turn_copies_so_much_and_then_small_answers_only() -> None:
     callbacks: list[Callable[[], None]] = []
-    turn = TurnBudget(callbacks.append)
+    waiting: list[str] = []
+    turn = TurnBudget(callbacks.append, lambda: bool(waiting))
     assert turn.room() == TURN_BYTES_MAX
     turn.spend(TURN_BYTES_MAX - 1)
     assert not turn.is_spent
-    turn.spend(TURN_BYTES_MAX)
+    turn.spend(1)
     assert turn.room() == ANSWER_BYTES_MIN
     assert turn.is_spent
     (next_turn,) = callbacks
     next_turn()
     assert turn.room() == TURN_BYTES_MAX
+    waiting.append("a connection")
+    assert turn.room() == CROWDED_TURN_BYTES_MAX
+    assert not turn.is_spent
+    turn.spend(CROWDED_TURN_BYTES_MAX)
+    assert turn.is_spent

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import headwater as hw
-from headwater.broker import deadlines, dispatch
+from headwater.broker import client_protocol, deadlines, dispatch
 from headwater.broker.embedded import ThreadRunner
 from headwater.broker.server import Server
 from headwater.protocol.apis import APIS, ApiKey
@@ -235,6 +235,12 @@ class TestFrames:
                     assert is_served(other)
 
 
+@pytest.fixture
+def large_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection's first answer may be as large as those of a client that has shown that it reads."""
+    monkeypatch.setattr(client_protocol, "FIRST_ANSWER_BYTES_MAX", 64 * MIB)
+
+
 def fetch_frame(topic: str, size_max: int) -> bytes:
     partition = FetchRequest.FetchPartition(0, partition_max_bytes=size_max)
     topics = [FetchRequest.FetchTopic(topic=topic, partitions=[partition])]
@@ -242,6 +248,7 @@ def fetch_frame(topic: str, size_max: int) -> bytes:
     return request_frame(APIS[1], 12, 1, "slow", request)
 
 
+@pytest.mark.usefixtures("large_answers")
 class TestSlowReaders:
     """Connections with small buffers, so that the system takes little of what is not read."""
 
@@ -363,6 +370,14 @@ class TestSlowReaders:
         return bytes(wire.receive(ApiKey.FETCH, 12).responses[0].partitions[0].records or b"")
 
 
+def test_answers_begin_small_and_double_while_they_are_read() -> None:
+    with hw.Broker() as broker, Wire(broker.address) as wire:
+        TestSlowReaders().filled(broker, 12)
+        sizes = [len(wire.fetch("t", 0, 0, 55 * MIB)) for _ in range(3)]
+        assert [size // 900_000 for size in sizes] == [1, 2, 3]
+
+
+@pytest.mark.usefixtures("large_answers")
 def test_a_connection_that_ends_does_not_wait_for_a_client_that_does_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deadlines, "CLOSING_S", 0.1)
     readers = TestSlowReaders()

@@ -41,10 +41,10 @@ def turns_until_done(broker: Harness, pending: Pending) -> int:
         work.when_done(raise_error)
     while not pending.is_done:
         turns += 1
-        assert turns < 10 * ENTRIES
+        assert turns < 40 * ENTRIES
         before = broker.clock.now_steady_ms
         broker.core.timers.run_due()
-        assert broker.clock.now_steady_ms - before < 3 * SLICE_MS
+        assert broker.clock.now_steady_ms - before < SLICE_MS + 10
         broker.sync()
     return turns
 

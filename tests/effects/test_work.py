@@ -1,10 +1,13 @@
 """Work in slices: how long one takes, whose turn it is, and what becomes of errors and of work that nobody wants any more."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
 from headwater.effects.clock import ManualClock
 from headwater.effects.waits import Deferred, Timers
-from headwater.effects.work import SLICE_MS, Steps, Work, WorkQueue
+from headwater.effects.work import SLICE_MS, Steps, Work, WorkQueue, alone, at_once, elsewhere
 
 
 class Bench:
@@ -32,7 +35,7 @@ class Bench:
 
 def test_what_is_done_in_one_slice_has_its_result_at_once() -> None:
     bench = Bench()
-    assert bench.queue.begin(bench.steps("a", 5, "result")) == "result"
+    assert bench.queue.begin(bench.steps("a", int(SLICE_MS) - 1, "result")) == "result"
     assert bench.timers.next_deadline_ms() is None
 
 
@@ -76,7 +79,7 @@ def test_an_error_ends_its_own_work_only() -> None:
     assert isinstance(second, Work)
     ended: list[str] = []
     first.when_done(lambda error: ended.append(repr(error)))
-    for _ in range(5):
+    for _ in range(2 * 15):
         bench.turn()
     assert ended == ["ValueError('a defect')"]
     assert second.deferred.answer == "b"
@@ -100,3 +103,93 @@ def test_cancelled_work_does_no_further_step() -> None:
     other.cancel()
     assert bench.turn() == []
     assert bench.timers.next_deadline_ms() is None
+
+
+class OtherThread:
+    """Calls wait here until `end` lets the first one end, as a thread would."""
+
+    def __init__(self, queue: WorkQueue) -> None:
+        queue.run_elsewhere = self.begin
+        self.calls: list[tuple[Callable[[], Any], Callable[[Any], None]]] = []
+
+    def begin(self, function: Callable[[], Any], done: Callable[[Any], None]) -> None:
+        self.calls.append((function, done))
+
+    def end(self) -> None:
+        function, done = self.calls.pop(0)
+        done(function())
+
+
+def test_a_call_elsewhere_holds_nobody_up() -> None:
+    bench = Bench()
+    thread = OtherThread(bench.queue)
+
+    def long() -> Steps[object]:
+        opened = yield from elsewhere(lambda: "opened")
+        return (yield from bench.steps("a", 1, opened))
+
+    work = bench.queue.begin(long())
+    assert isinstance(work, Work)
+    assert bench.queue.begin(bench.steps("b", 1, "b")) == "b"
+    assert bench.turn() == []  # nothing is due while it is waited for
+    thread.end()
+    assert bench.turn() == ["a"]
+    assert work.deferred.answer == "opened"
+
+
+def test_what_a_call_elsewhere_raises_is_raised_where_it_was_made() -> None:
+    def failing() -> Steps[object]:
+        try:
+            yield from elsewhere(lambda: 1 // 0)
+        except ZeroDivisionError:
+            return "caught"
+
+    bench = Bench()
+    assert at_once(failing()) == bench.queue.begin(failing()) == "caught"  # without another thread: here
+    thread = OtherThread(bench.queue)
+    work = bench.queue.begin(failing())
+    thread.end()
+    bench.turn()
+    assert isinstance(work, Work)
+    assert work.deferred.answer == "caught"
+
+
+def test_one_is_alone_and_the_others_wait_in_line() -> None:
+    bench = Bench()
+    works = [bench.queue.begin(alone(bench.steps(name, 5, name))) for name in "abc"]
+    assert all(isinstance(work, Work) for work in works)
+    order = [name for _ in range(20) for name in bench.turn()]
+    assert order == sorted(order)
+    assert [work.deferred.answer for work in works if isinstance(work, Work)] == ["a", "b", "c"]
+    assert at_once(alone(bench.steps("d", 1, "d"))) == "d"
+
+
+def test_who_leaves_the_line_or_fails_inside_lets_the_next_one_in() -> None:
+    bench = Bench()
+    thread = OtherThread(bench.queue)
+
+    def opening(name: str) -> Steps[object]:
+        opened = yield from elsewhere(lambda: name)
+        if name == "c":
+            raise ValueError("a defect")
+        return opened
+
+    works = [bench.queue.begin(alone(opening(name))) for name in "abcd"]
+    first, second, third, fourth = (work for work in works if isinstance(work, Work))
+    assert len(thread.calls) == 1
+    second.cancel()  # it waits
+    first.cancel()  # it is inside, and its call is under way
+    thread.end()
+    bench.turn()
+    ended: list[Exception | None] = []
+    third.when_done(ended.append)
+    while not ended:
+        thread.end()
+        bench.turn()
+    assert isinstance(ended[0], ValueError)
+    bench.turn()
+    thread.end()
+    bench.turn()
+    assert fourth.deferred.answer == "d"
+    assert bench.queue.inside is None
+    assert not bench.queue.outside

@@ -15,6 +15,7 @@ from headwater.broker.address_limits import normalized
 from headwater.broker.cluster import Endpoint
 from headwater.broker.connection_limits import RefusedError
 from headwater.broker.listeners import Listener
+from headwater.broker.settings import Settings
 from headwater.effects.logs import get_logger
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 logger = get_logger(__name__)
 
-BACKLOG = 1024
 ACCEPTS_PER_TURN = 64
 TLS_SHUTDOWN_S = 5.0
 # A client that has disappeared without closing is detected after four minutes.
@@ -32,8 +32,12 @@ NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 RETRY_S = 0.2
 
 
-async def bound_sockets(host: str, port: int) -> list[socket.socket]:
-    """Listening sockets on every address of a host; with port 0 all have the first one's. Raises OSError."""
+async def bound_sockets(host: str, port: int, settings: Settings) -> list[socket.socket]:
+    """Listening sockets on every address of a host; with port 0 all have the first one's. Raises OSError.
+
+    What a client does not read fills the send buffer, for which no budget counts: so the system may not enlarge it.
+    """
+    send_bytes, receive_bytes = settings.socket_send_buffer_bytes, settings.socket_receive_buffer_bytes
     loop = asyncio.get_running_loop()
     found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     sockets: list[socket.socket] = []
@@ -46,7 +50,10 @@ async def bound_sockets(host: str, port: int) -> list[socket.socket]:
                 listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             wanted = port or (sockets[0].getsockname()[1] if len(sockets) > 1 else 0)
             listening.bind((address[0], wanted, *address[2:]))
-            listening.listen(BACKLOG)
+            for option, size in ((socket.SO_SNDBUF, send_bytes), (socket.SO_RCVBUF, receive_bytes)):
+                if size >= 0:  # accepted sockets have what the listening one has
+                    listening.setsockopt(socket.SOL_SOCKET, option, size)
+            listening.listen(settings.socket_listen_backlog_size)
             listening.setblocking(False)
     except BaseException:
         for listening in sockets:

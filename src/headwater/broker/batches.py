@@ -7,10 +7,11 @@ compacted topic, timestamps near a limit, another compression. Sources: LogValid
 from typing import TypeAlias
 
 from headwater.effects.buffers import Buffer
-from headwater.effects.work import Steps
-from headwater.protocol.compression import Compression, CompressionError, client_bytes_max, compress, decompress
+from headwater.effects.work import Steps, alone
+from headwater.protocol.compression import Compression, CompressionError, client_bytes_max, compress
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.errors import ProtocolError
+from headwater.protocol.opening import closed, opened, opened_at_once
 from headwater.protocol.record_keys import consecutive_keys
 from headwater.protocol.records import (
     COMPRESSION_MASK,
@@ -28,7 +29,7 @@ from headwater.protocol.records import (
     check_batch,
     check_counts,
     counts_match,
-    records,
+    read_records,
     write_crc,
 )
 from headwater.protocol.varint import read_varint
@@ -69,7 +70,7 @@ class RefusedError(Exception):
 
 
 class LongInspectionError(Exception):
-    """A batch with so many records to look at that it is done in steps, by `prepared_in_steps`."""
+    """A batch with so much to look at that it is done in steps, by `prepared_in_steps`."""
 
 
 def prepared(log: Log, batch: Buffer, now_ms: int) -> tuple[BatchHeader, Buffer]:
@@ -80,35 +81,53 @@ def prepared(log: Log, batch: Buffer, now_ms: int) -> tuple[BatchHeader, Buffer]
     wants_other = config.compression_type != "producer" and wants_compression(config, header)
     if not (wants_keys or wants_times or wants_other):
         return header, batch
-    if header.records_count > RECORDS_AT_ONCE:
+    small_body = opened_at_once(header, batch) if header.records_count <= RECORDS_AT_ONCE else None
+    if small_body is None:
         raise LongInspectionError
+    body = bytes(small_body)
     try:
+        if not counts_match(body, len(body), header.records_count, 0):
+            raise miscounted(header)
         if wants_keys:
-            check_keys(log, header, batch)
+            check_keys(log, header, body)
         if wants_times:
-            numbered = enumerate(records(header, batch, client_bytes_max(config.max_message_bytes)))
+            numbered = enumerate(read_records(header, body))
             refuse_any([e for n, record in numbered if (e := time_error(config, n, record, now_ms))])
-        return recompressed(config, header, body_of(config, header, batch)) if wants_other else (header, batch)
+        if not wants_other:
+            return header, batch
+        return rebuilt(config, header, compress(CODECS[config.compression_type], body))
     except ProtocolError as error:
         raise unreadable(error) from error
 
 
 def prepared_in_steps(log: Log, batch: Buffer, now_ms: int) -> Steps[tuple[BatchHeader, Buffer]]:
-    """As `prepared`, for a batch with a great many records; only the first errors of its records are reported."""
+    """As `prepared`, for a batch with a great many records, or large ones, which is opened alone.
+
+    Only the first errors of its records are reported.
+    """
+    return alone(inspected(log, batch, now_ms))
+
+
+def inspected(log: Log, batch: Buffer, now_ms: int) -> Steps[tuple[BatchHeader, Buffer]]:
+    """The steps of `prepared_in_steps`."""
     config = log.config
     header = checked(config, batch)
     wants_times = wants_timestamps(config, header, now_ms)
+    try:
+        body = yield from opened(header, batch, client_bytes_max(config.max_message_bytes))
+    except ProtocolError as error:
+        raise unreadable(error) from error
     if config.compact or wants_times:
         errors: list[RecordError] = []
         try:
-            for number, record in enumerate(records(header, batch, client_bytes_max(config.max_message_bytes))):
+            for number, record in enumerate(read_records(header, body)):
                 if number % RECORDS_PER_STEP == 0:
                     yield
-                error = key_error(log, number) if config.compact and record.key is None else None
-                if error is None and wants_times:
-                    error = time_error(config, number, record, now_ms)
-                if error is not None:
-                    errors.append(error)
+                problem = key_error(log, number) if config.compact and record.key is None else None
+                if problem is None and wants_times:
+                    problem = time_error(config, number, record, now_ms)
+                if problem is not None:
+                    errors.append(problem)
                     if len(errors) == RECORD_ERRORS_MAX:
                         break
         except ProtocolError as error:
@@ -117,16 +136,20 @@ def prepared_in_steps(log: Log, batch: Buffer, now_ms: int) -> Steps[tuple[Batch
     if not wants_compression(config, header):
         return header, batch
     try:
-        body = decompressed(config, header, batch)
-        yield from check_count(body, header.records_count)
+        yield from check_count(body, header)
     except ProtocolError as error:
         raise unreadable(error) from error
-    yield
-    return recompressed(config, header, body)
+    after = yield from closed(CODECS[config.compression_type], body)
+    return rebuilt(config, header, after)
 
 
-def check_count(body: bytes, count: int) -> Steps[None]:
+def miscounted(header: BatchHeader) -> CorruptBatchError:
+    return CorruptBatchError(f"the batch does not hold the {header.records_count} records that it claims")
+
+
+def check_count(body: Buffer, header: BatchHeader) -> Steps[None]:
     """Raises CorruptBatchError where the records are not as many as their header says."""
+    count = header.records_count
     position, number = 0, 0
     try:
         while position < len(body) and number <= count:
@@ -137,7 +160,7 @@ def check_count(body: bytes, count: int) -> Steps[None]:
     except ValueError as error:
         raise CorruptBatchError(f"a record cannot be read: {error}") from error
     if number != count or position != len(body):
-        raise CorruptBatchError(f"the batch does not hold the {count} records that it claims")
+        raise miscounted(header)
 
 
 def checked(config: LogConfig, batch: Buffer) -> BatchHeader:
@@ -180,24 +203,10 @@ def unreadable(error: ProtocolError) -> RefusedError:
     return RefusedError(code, str(error))
 
 
-def decompressed(config: LogConfig, header: BatchHeader, batch: Buffer) -> bytes:
-    """The records. Raises CompressionError."""
-    size_max = client_bytes_max(config.max_message_bytes)
-    return bytes(decompress(header.compression, memoryview(batch)[HEADER_BYTES:], size_max))
-
-
-def body_of(config: LogConfig, header: BatchHeader, batch: Buffer) -> bytes:
-    """The records, decompressed. Raises CompressionError, and CorruptBatchError where they are not as many as it says."""
-    data = decompressed(config, header, batch)
-    if not counts_match(data, len(data), header.records_count, 0):
-        raise CorruptBatchError(f"the batch does not hold the {header.records_count} records that it claims")
-    return data
-
-
-def check_keys(log: Log, header: BatchHeader, batch: Buffer) -> None:
+def check_keys(log: Log, header: BatchHeader, body: bytes) -> None:
     """A compacted topic takes records with keys only. Raises RefusedError and ProtocolError."""
     try:
-        keys = consecutive_keys(body_of(log.config, header, batch), header.records_count)
+        keys = consecutive_keys(body, header.records_count)
     except (IndexError, ValueError) as error:
         raise CorruptBatchError(f"a record cannot be read: {error}") from error
     if None in keys:
@@ -252,10 +261,9 @@ def wants_compression(config: LogConfig, header: BatchHeader) -> bool:
     return codec is not None and codec is not header.compression
 
 
-def recompressed(config: LogConfig, header: BatchHeader, records_body: bytes) -> tuple[BatchHeader, Buffer]:
-    """The batch with its records as `compression.type` wants them. Raises RefusedError."""
+def rebuilt(config: LogConfig, header: BatchHeader, body: Buffer) -> tuple[BatchHeader, Buffer]:
+    """The batch with its records compressed as `compression.type` wants them. Raises RefusedError."""
     codec = CODECS[config.compression_type]
-    body = compress(codec, records_body)
     size = HEADER_BYTES + len(body)
     if size > config.max_message_bytes:
         raise RefusedError(ErrorCode.MESSAGE_TOO_LARGE, f"with {codec.name.lower()} the batch has {size} bytes")

@@ -22,6 +22,7 @@ from headwater.broker.cluster import Endpoint
 from headwater.broker.dispatch import UNAUTHENTICATED, Connection, dispatch
 from headwater.broker.failed_answers import failed_frame
 from headwater.broker.listeners import Listener
+from headwater.broker.memory_budgets import FIRST_ANSWER_BYTES_MAX
 from headwater.effects.buffers import Buffer
 from headwater.effects.logs import get_logger
 from headwater.effects.waits import Deferred
@@ -38,7 +39,7 @@ STRANGER_FRAME_BYTES_MAX = 64 * 1024
 LARGE_FRAME_BYTES = 64 * 1024  # a larger frame gets a buffer of its own
 LARGE_FRAME_FIRST_BYTES = 256 * 1024
 TURN_BYTES_MAX = 1 << 20
-TURN_MS_MAX = 5.0
+TURN_MS_MAX = 2.0
 CROWDED_TURN_MS_MAX = 1.0  # while others wait for their turn
 REQUESTS_UNDER_WAY_MAX = 256
 REQUESTS_OF_NEWCOMER = 8
@@ -67,6 +68,7 @@ class ClientProtocol(asyncio.BufferedProtocol):
     __slots__ = (
         "accepted_s",
         "address",
+        "answer_bytes_max",
         "backlog",
         "closing",
         "connection",
@@ -121,6 +123,7 @@ class ClientProtocol(asyncio.BufferedProtocol):
         self.turn_bytes = 0
         # Answers.
         self.slots: deque[Slot] = deque()
+        self.answer_bytes_max = FIRST_ANSWER_BYTES_MAX
         self.ready_bytes = 0  # on the budget: answers that wait for an earlier one
         self.held_bytes = 0  # on the budget: answers that are being made
         self.backlog = Backlog(self)
@@ -467,7 +470,7 @@ class ClientProtocol(asyncio.BufferedProtocol):
         if self.backlog.is_choked or self.ready_bytes > READY_BYTES_MAX:
             return 0
         room = self.server.answers.room(is_newcomer=self.requests <= REQUESTS_OF_NEWCOMER)
-        return min(room, self.server.turn_answers.room())
+        return min(room, self.answer_bytes_max, self.server.turn_answers.room())
 
     def write(self, buffers: list[Buffer]) -> None:
         if self.transport is None or self.closing:
@@ -478,6 +481,7 @@ class ClientProtocol(asyncio.BufferedProtocol):
         elif size <= JOIN_BYTES_MAX:
             self.transport.write(buffers[0] if len(buffers) == 1 else b"".join(buffers))
         else:
+            self.answer_bytes_max = max(self.answer_bytes_max, 2 * size)
             self.server.turn_answers.spend(size)
             if size > SLICE_BYTES:
                 self.backlog.send(buffers, size)

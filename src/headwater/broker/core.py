@@ -36,7 +36,7 @@ from headwater.effects.entropy import Entropy, random_uuid
 from headwater.effects.files import Files
 from headwater.effects.logs import get_logger
 from headwater.effects.waits import Deferred, Timers, call_all
-from headwater.effects.work import Steps, Work, WorkQueue
+from headwater.effects.work import RunElsewhere, Steps, Work, WorkQueue
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.records import Record
 from headwater.security.acls import Acls
@@ -58,6 +58,7 @@ METADATA_CONFIG = LogConfig(retention_ms=-1, segment_bytes=64 << 20)
 
 
 def run_here(function: Callable[[], Any], done: Callable[[Any], None]) -> None:
+    """Where nothing else runs, at once."""
     done(function())
 
 
@@ -99,7 +100,7 @@ class BrokerCore:
         # The shell may compact elsewhere than in the owner's thread.
         self.run_cleaning: Callable[[CleanJob, Callable[[Cleaned | None, str], None]], None] | None = None
         # A function that takes long and touches nothing of the core, and what its result is given to, in the owner's thread.
-        self.run_elsewhere: Callable[[Callable[[], Any], Callable[[Any], None]], None] = run_here
+        self.run_elsewhere: RunElsewhere = run_here
         self.refusals = LimitedLog(logger, clock.steady_ms)
         self.are_coordinators_loaded = self.has_authorizer = False
         self.store = LogStore(

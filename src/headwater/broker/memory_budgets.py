@@ -7,7 +7,9 @@ whose frame has been under way for long are closed, the oldest first. Strangers 
 Answers. What a client does not read stays in memory. Its connection is *choked* from the moment at which the system's
 buffers are full until all is sent, and what it holds counts against `headwater.queued.max.answer.bytes`. A Fetch may have
 an eighth of what is left, so the first slow readers are served generously and no number of them exhausts the budget. A
-newcomer may use the first half only; the rest is for consumers that have been served before.
+newcomer may use the first half only; the rest is for consumers that have been served before. A connection's first answer
+has a mebibyte at most, and each one after it twice as much as the largest so far: a client that reads soon has all that it
+asks for, and one that does not read has cost little.
 
 One turn. Copying answers into sockets takes time as well: where a thousand clients ask at once, a turn of the loop copies
 `TURN_BYTES_MAX`, and the answers after that are small, so that other requests do not wait for them.
@@ -20,7 +22,9 @@ STRANGER_BYTES_MAX = 16 << 20
 OVERDRAFT = 1.25  # how far requests that have arrived already may exceed the budget
 ANSWER_PART = 8
 ANSWER_BYTES_MIN = 64 * 1024
-TURN_BYTES_MAX = 16 << 20
+FIRST_ANSWER_BYTES_MAX = 1 << 20
+TURN_BYTES_MAX = 4 << 20
+CROWDED_TURN_BYTES_MAX = 1 << 20  # while connections wait for their turn
 
 Client = TypeVar("Client")
 
@@ -48,18 +52,23 @@ class RequestBudget:
 class TurnBudget:
     """How much is copied into sockets in one turn of the loop. `call_soon` calls back in the next turn."""
 
-    def __init__(self, call_soon: Callable[[Callable[[], None]], object]) -> None:
+    def __init__(self, call_soon: Callable[[Callable[[], None]], object], is_crowded: Callable[[], bool]) -> None:
         self.call_soon = call_soon
+        self.is_crowded = is_crowded
         self.spent_bytes = 0
 
     def room(self) -> int:
         """How large the next answer of this turn may be."""
-        return max(ANSWER_BYTES_MIN, TURN_BYTES_MAX - self.spent_bytes)
+        return max(ANSWER_BYTES_MIN, self.limit_bytes - self.spent_bytes)
+
+    @property
+    def limit_bytes(self) -> int:
+        return CROWDED_TURN_BYTES_MAX if self.is_crowded() else TURN_BYTES_MAX
 
     @property
     def is_spent(self) -> bool:
         """Whether a connection that has more requests gives way to the others."""
-        return self.spent_bytes > TURN_BYTES_MAX
+        return self.spent_bytes > 0 and self.spent_bytes >= self.limit_bytes
 
     def spend(self, size: int) -> None:
         if not self.spent_bytes:

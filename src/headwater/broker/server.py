@@ -6,6 +6,7 @@ import errno
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, cast
 
 from headwater.broker import descriptors
@@ -30,7 +31,7 @@ logger = get_logger(__name__)
 
 RECEIVE_BUFFER_BYTES = 256 * 1024
 SWEEP_S = 30.0
-TURNS_MS_MAX = 10.0
+TURNS_MS_MAX = 1.0
 FLUSH_ON_STOP_S = 5.0
 SYNC_TIMEOUT_S = 15.0
 CLEANER_TIMEOUT_S = 5.0
@@ -56,7 +57,7 @@ class Server:
             lambda: core.settings, places, self.deadlines.find_dispensable
         )
         self.requests = RequestBudget(settings.queued_max_request_bytes)
-        self.turn_answers = TurnBudget(self.loop.call_soon)
+        self.turn_answers = TurnBudget(self.loop.call_soon, lambda: bool(self.turns))
         self.answers: AnswerBudget[ClientProtocol] = AnswerBudget(settings.headwater_queued_max_answer_bytes)
         self.log = LimitedLog(logger, lambda: self.loop.time() * 1000)
         self.acceptors: list[Acceptor] = []
@@ -75,13 +76,16 @@ class Server:
         self.cleaner = None if inline else CleanerProcess(self.loop, core.store.directory)
         if self.cleaner is not None:
             core.run_cleaning = self.cleaner.run
+        self.is_stopping = False
         self.password_thread = ThreadPoolExecutor(1, "headwater-passwords")  # begins with the first password
-        core.run_elsewhere = self.run_elsewhere
+        core.run_elsewhere = partial(self.run_in, self.password_thread)
+        self.batch_thread = ThreadPoolExecutor(1, "headwater-batches")  # begins with the first large batch
+        core.work.run_elsewhere = partial(self.run_in, self.batch_thread)
         self.sweeping = self.loop.call_later(SWEEP_S, self.sweep)
 
     async def listen(self, listener: Listener, endpoint: Endpoint, port: int) -> int:
         """Starts to listen; returns the port. Raises OSError when it is taken."""
-        acceptor = Acceptor(self, listener, endpoint, await bound_sockets(listener.host, port))
+        acceptor = Acceptor(self, listener, endpoint, await bound_sockets(listener.host, port, self.core.settings))
         self.acceptors.append(acceptor)
         if listener.tls is not None and listener.tls not in self.tls_files:
             self.tls_files.append(listener.tls)
@@ -137,15 +141,15 @@ class Server:
         if answers.used_bytes > answers.limit_bytes:
             self.deadlines.shed_answers()
 
-    def run_elsewhere(self, function: Callable[[], Any], done: Callable[[Any], None]) -> None:
+    def run_in(self, thread: ThreadPoolExecutor, function: Callable[[], Any], done: Callable[[Any], None]) -> None:
         """Runs a function in a thread, and hands its result over in the loop."""
 
         def finished(future: asyncio.Future[Any]) -> None:
-            if not future.cancelled():
+            if not future.cancelled() and not self.is_stopping:
                 done(future.result())
                 self.after_event()
 
-        self.loop.run_in_executor(self.password_thread, function).add_done_callback(finished)
+        self.loop.run_in_executor(thread, function).add_done_callback(finished)
 
     def wait_for_turn(self, client: ClientProtocol) -> None:
         """The connection continues later. However many wait, everybody else's requests are read every few milliseconds."""
@@ -281,7 +285,9 @@ class Server:
         for acceptor in self.acceptors:
             acceptor.close()
         self.deadlines.stop()
-        self.password_thread.shutdown(wait=False, cancel_futures=True)
+        self.is_stopping = True
+        for each in (self.password_thread, self.batch_thread):
+            each.shutdown(wait=False, cancel_futures=True)
         self.sweeping.cancel()
         if self.timer is not None:
             self.timer.cancel()

@@ -138,11 +138,6 @@ WITHOUT_EFFECT: dict[str, tuple[str, ...]] = {
         "compression.zstd.level",
         "offsets.topic.compression.codec",
     ),
-    "the system sizes the buffers of sockets": (
-        "socket.listen.backlog.size",
-        "socket.receive.buffer.bytes",
-        "socket.send.buffer.bytes",
-    ),
     "a new target assignment is made at once": (
         "group.consumer.assignment.interval.ms",
         "group.consumer.assignor.offload.enable",

@@ -58,6 +58,9 @@ class Settings:
     delete_topic_enable: bool = True
     broker_rack: str = ""
     socket_request_max_bytes: int = 104_857_600
+    socket_send_buffer_bytes: int = 512 << 10
+    socket_receive_buffer_bytes: int = -1
+    socket_listen_backlog_size: int = 1024
     queued_max_request_bytes: int = 256 << 20
     connections_max_idle_ms: int = 600_000
     connection_failed_authentication_delay_ms: int = 100

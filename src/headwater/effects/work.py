@@ -6,27 +6,86 @@ done in it. The rest waits in a queue: a timer runs one slice of the first in it
 loop has one slice, however much work there is, and no work waits for the end of another.
 
 Anything may happen between two steps: each step must leave a consistent state, and read the state again.
+
+Two things cannot be divided into steps. One call may take long: decompressing 32 MiB, for example. `elsewhere` runs it in
+another thread; it must touch nothing of the owner's. And what a step has made may be large. `alone` lets one piece of
+work in at a time, and the others wait in line: a hundred clients that each send a bomb cost the memory of one.
 """
 
 from collections import deque
 from collections.abc import Callable, Generator
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from headwater.effects.clock import Clock
 from headwater.effects.waits import Deferred, Timers
 
-SLICE_MS = 10.0
+SLICE_MS = 2.0
 CROWDED_SLICE_MS = 1.0  # of what begins while others wait
 
 Result = TypeVar("Result")
-Steps: TypeAlias = Generator[None, None, Result]
+
+
+class Outcome(NamedTuple):
+    """What a call that ran elsewhere returned or raised."""
+
+    result: Any
+    error: Exception | None
+
+
+class Call:
+    """A step that runs in another thread. The generator gets its Outcome."""
+
+    __slots__ = ("function",)
+
+    def __init__(self, function: Callable[[], Any]) -> None:
+        self.function = function
+
+    def run(self) -> Outcome:
+        try:
+            return Outcome(self.function(), None)
+        except Exception as error:  # noqa: BLE001 - it is raised where the call was made
+            return Outcome(None, error)
+
+
+class Place:
+    """A step that ends when its work is the only one that is let in. `leave` lets in the next, or leaves the line."""
+
+    __slots__ = ("leave",)
+
+    def __init__(self) -> None:
+        self.leave: Callable[[], None] = lambda: None
+
+
+Steps: TypeAlias = Generator[Any, Any, Result]  # it yields None, or a Call or Place that is waited for
+RunElsewhere: TypeAlias = Callable[[Callable[[], Any], Callable[[Any], None]], None]
+
+
+def elsewhere(function: Callable[[], Result]) -> Steps[Result]:
+    """The result of a function that runs in another thread meanwhile. Raises what it raises."""
+    outcome: Outcome = yield Call(function)
+    if outcome.error is not None:
+        raise outcome.error
+    result: Result = outcome.result
+    return result
+
+
+def alone(steps: Steps[Result]) -> Steps[Result]:
+    """The steps, while no other work does steps of this kind."""
+    place = Place()
+    try:
+        yield place
+        return (yield from steps)
+    finally:
+        place.leave()
 
 
 def at_once(steps: Steps[Result]) -> Result:
     """The result of all the steps, for a caller that may wait for them."""
+    outcome: Outcome | None = None
     try:
         while True:
-            next(steps)
+            step = steps.send(outcome)
+            outcome = step.run() if isinstance(step, Call) else None
     except StopIteration as stop:
         result: Result = stop.value
         return result
@@ -35,10 +94,11 @@ def at_once(steps: Steps[Result]) -> Result:
 class Work:
     """One generator that is not yet done. Its `deferred` gets the result."""
 
-    __slots__ = ("callback", "deferred", "is_done", "steps")
+    __slots__ = ("callback", "deferred", "is_done", "sent", "steps")
 
     def __init__(self, steps: Steps[Any]) -> None:
         self.steps = steps
+        self.sent: Outcome | None = None  # what its next step gets
         self.deferred = Deferred()
         self.is_done = False
         self.callback: Callable[[Exception | None], None] | None = None
@@ -66,29 +126,73 @@ class Work:
 
 
 class WorkQueue:
-    """All work that is under way."""
+    """All work that is under way. `run_elsewhere` runs a function in another thread, and calls back in the loop's.
+
+    Where it is None there is no other thread, and a call is a step like any other.
+    """
 
     def __init__(self, clock: Clock, timers: Timers) -> None:
         self.clock = clock
         self.timers = timers
+        self.run_elsewhere: RunElsewhere | None = None
         self.queue: deque[Work] = deque()
+        self.inside: Place | None = None
+        self.outside: dict[Place, Work] = {}  # those that want to be let in, in order
         self.is_scheduled = False
 
     def begin(self, steps: Steps[Result]) -> Result | Work:
         """Runs the first slice: returns the result, or the work that is left. Raises what the steps raise."""
-        until_ms = self.clock.steady_ms() + (CROWDED_SLICE_MS if self.queue else SLICE_MS)
+        work = Work(steps)
         try:
-            while True:
-                next(steps)
-                if self.clock.steady_ms() >= until_ms:
-                    break
+            step = self.advance(work, CROWDED_SLICE_MS if self.queue else SLICE_MS)
         except StopIteration as stop:
             result: Result = stop.value
             return result
-        work = Work(steps)
-        self.queue.append(work)
-        self.schedule()
+        self.wait_for(work, step)
         return work
+
+    def advance(self, work: Work, slice_ms: float) -> Call | Place | None:
+        """Runs steps until the slice is over, or one has to be waited for: returns that one. Raises what they raise."""
+        until_ms = self.clock.steady_ms() + slice_ms
+        while not work.is_done:
+            sent, work.sent = work.sent, None
+            step: Call | Place | None = work.steps.send(sent)
+            if isinstance(step, Call) and self.run_elsewhere is None:
+                work.sent = step.run()
+            elif isinstance(step, Place) and self.inside is None:
+                self.let_in(step)
+            elif step is not None or self.clock.steady_ms() >= until_ms:
+                return step
+        return None
+
+    def wait_for(self, work: Work, step: Call | Place | None) -> None:
+        """What the work waits for before its next step: its turn, a call, or a place."""
+        if isinstance(step, Place):
+            step.leave = lambda: self.leave(step)
+            self.outside[step] = work
+        elif isinstance(step, Call) and self.run_elsewhere is not None:
+            self.run_elsewhere(step.run, lambda outcome: self.go_on(work, outcome))
+        else:
+            self.go_on(work)
+
+    def go_on(self, work: Work, outcome: Outcome | None = None) -> None:
+        if not work.is_done:
+            work.sent = outcome
+            self.queue.append(work)
+            self.schedule()
+
+    def let_in(self, place: Place) -> None:
+        place.leave = lambda: self.leave(place)
+        self.inside = place
+
+    def leave(self, place: Place) -> None:
+        """Lets the next one in, or takes one out of the line."""
+        if place is not self.inside:
+            self.outside.pop(place, None)
+            return
+        self.inside = next(iter(self.outside), None)
+        if self.inside is not None:
+            self.go_on(self.outside.pop(self.inside))
 
     def schedule(self) -> None:
         if self.queue and not self.is_scheduled:
@@ -104,20 +208,12 @@ class WorkQueue:
             return
         work = self.queue.popleft()
         try:
-            self.run_slice(work)
-        finally:
+            step = self.advance(work, SLICE_MS)
             if not work.is_done:
-                self.queue.append(work)
-            self.schedule()
-
-    def run_slice(self, work: Work) -> None:
-        until_ms = self.clock.steady_ms() + SLICE_MS
-        try:
-            while not work.is_done:
-                next(work.steps)
-                if self.clock.steady_ms() >= until_ms:
-                    return
+                self.wait_for(work, step)
         except StopIteration as stop:
             work.end(stop.value, None)
         except Exception as error:  # noqa: BLE001 - given to the connection, which is what a request's failure ends
             work.end(None, error)
+        finally:
+            self.schedule()

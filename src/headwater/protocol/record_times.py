@@ -4,24 +4,35 @@ A batch of two kilobytes may hold millions of records: looking for one of them b
 """
 
 from collections.abc import Iterator
+from typing import TypeAlias
 
 from headwater.effects.buffers import Buffer
-from headwater.effects.work import Steps
-from headwater.protocol.compression import decompress
-from headwater.protocol.records import HEADER_BYTES, LOG_APPEND_TIME, BatchHeader, CorruptBatchError
+from headwater.effects.work import Steps, alone
+from headwater.protocol.opening import opened, opened_at_once
+from headwater.protocol.records import LOG_APPEND_TIME, BatchHeader, CorruptBatchError
 from headwater.protocol.varint import read_varint
 
 RECORDS_PER_STEP = 1000
+Found: TypeAlias = tuple[int, int] | None  # timestamp and offset of a record
 
 
-def first_since(
-    header: BatchHeader, batch: Buffer, timestamp: int, offset: int, size_max: int
-) -> Steps[tuple[int, int] | None]:
+def first_since(header: BatchHeader, batch: Buffer, timestamp: int, offset: int, size_max: int) -> Steps[Found]:
     """The first record at or after an offset with at least that timestamp (ms), as (timestamp, offset).
 
     Raises CompressionError for records that are damaged or larger than `size_max` bytes, and CorruptBatchError.
     """
-    data = decompress(header.compression, memoryview(batch)[HEADER_BYTES : header.size_bytes], size_max)
+    data = opened_at_once(header, batch)
+    if data is not None:
+        return (yield from first_in(header, data, timestamp, offset))
+
+    def large() -> Steps[Found]:
+        data = yield from opened(header, batch, size_max)
+        return (yield from first_in(header, data, timestamp, offset))
+
+    return (yield from alone(large()))
+
+
+def first_in(header: BatchHeader, data: Buffer, timestamp: int, offset: int) -> Steps[Found]:
     for step in time_steps(header, data):
         for record in step:
             if record[0] >= timestamp and record[1] >= offset:
@@ -30,10 +41,21 @@ def first_since(
     return None
 
 
-def latest_since(header: BatchHeader, batch: Buffer, offset: int, size_max: int) -> Steps[tuple[int, int] | None]:
+def latest_since(header: BatchHeader, batch: Buffer, offset: int, size_max: int) -> Steps[Found]:
     """The record at or after an offset with the greatest timestamp, the first of equals. Raises as `first_since`."""
-    data = decompress(header.compression, memoryview(batch)[HEADER_BYTES : header.size_bytes], size_max)
-    best: tuple[int, int] | None = None
+    data = opened_at_once(header, batch)
+    if data is not None:
+        return (yield from latest_in(header, data, offset))
+
+    def large() -> Steps[Found]:
+        data = yield from opened(header, batch, size_max)
+        return (yield from latest_in(header, data, offset))
+
+    return (yield from alone(large()))
+
+
+def latest_in(header: BatchHeader, data: Buffer, offset: int) -> Steps[Found]:
+    best: Found = None
     for step in time_steps(header, data):
         for record in step:
             if record[1] >= offset and record[0] >= 0 and (best is None or record[0] > best[0]):

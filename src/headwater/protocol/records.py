@@ -234,7 +234,11 @@ def batches(buffer: Buffer) -> Iterator[tuple[BatchHeader, memoryview]]:
 def records(header: BatchHeader, batch: Buffer, size_max: int = DECOMPRESSED_BYTES_MAX) -> Iterator[Record]:
     """The records of a batch; raises CorruptBatchError where they are not what the header says."""
     body: Buffer = memoryview(batch)[HEADER_BYTES : header.size_bytes]
-    data = decompress(header.compression, body, size_max)
+    return read_records(header, decompress(header.compression, body, size_max))
+
+
+def read_records(header: BatchHeader, data: Buffer) -> Iterator[Record]:
+    """The records of a batch that has been decompressed. Raises as `records`."""
     position = 0
     append_time = header.max_timestamp if header.attributes & LOG_APPEND_TIME else None
     try:

@@ -3,21 +3,19 @@
 Retention, compaction and deletion may take a segment away between two steps: the look-up then continues after it.
 """
 
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple
 
 from headwater.effects.buffers import Buffer
 from headwater.effects.work import Steps
 from headwater.protocol.compression import CompressionError, client_bytes_max
 from headwater.protocol.errors import ProtocolError
-from headwater.protocol.record_times import first_since, latest_since
+from headwater.protocol.record_times import Found, first_since, latest_since
 from headwater.protocol.records import BatchHeader, check_batch
 from headwater.storage.errors import DamagedLogError
 from headwater.storage.segment import Segment
 
 if TYPE_CHECKING:
     from headwater.storage.log import Log
-
-Found: TypeAlias = tuple[int, int] | None  # timestamp and offset of a record
 
 
 class TimestampOffset(NamedTuple):
@@ -158,11 +156,13 @@ def is_damaged(batch: Buffer) -> bool:
 
 def while_open(log: "Log", segment: Segment, steps: Steps[Found]) -> Steps[Found]:
     """The steps that read a segment, for as long as the log has it."""
+    outcome = None
     while segment in log.segments:
         try:
-            next(steps)
+            step = steps.send(outcome)
         except StopIteration as stop:
             found: Found = stop.value
             return found
-        yield
+        outcome = yield step
+    steps.close()
     return None
