@@ -2,6 +2,8 @@
 
 import asyncio
 import errno
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -47,12 +49,15 @@ class HeldSyncer:
 
     def __init__(self) -> None:
         self.asked: list[int] = []
+        self.is_stopped = False
 
     def sync(self, index: int) -> None:
+        if self.is_stopped:
+            raise OSError(errno.EBADF, "the process that syncs has been stopped")
         self.asked.append(index)
 
     def stop(self, **_: bool) -> None:
-        pass
+        self.is_stopped = True
 
 
 def held_server(broker: Harness) -> tuple[Server, HeldSyncer]:
@@ -134,6 +139,30 @@ async def test_what_fails_when_a_group_is_on_disk_keeps_nobody_from_the_next(
     assert not server.failure.done()
     server.syncer = None
     await server.stop()
+
+
+async def test_what_waits_for_a_checkpoint_when_the_broker_stops_is_written_all_the_same() -> None:
+    """The checkpoint ends when the process that syncs has been stopped."""
+    broker = Harness(**{"headwater.journal.file.bytes": 1 << 16})
+    broker.create_topic("t")
+    server, syncer = held_server(broker)
+    server.checkpoint_thread = ThreadPoolExecutor(1)
+    released = threading.Event()
+    server.checkpoint_thread.submit(released.wait)  # the checkpoint comes after it
+    batch = build_batch([Record(None, bytes(20_000), (), 1)])
+    answers = [broker.produce_batch("t", batch) for _ in range(9)]
+    server.after_event()
+    while server.durability.syncing is not None:
+        server.after_sync(None)
+    assert broker.core.store.journal.waiting_bytes
+    assert not answers[-1].is_done
+    stopping = asyncio.create_task(server.stop())
+    while not syncer.is_stopped:
+        await asyncio.sleep(0)
+    released.set()
+    await stopping
+    assert all(answer.message.responses[0].partition_responses[0].error_code == 0 for answer in answers)
+    assert broker.files.exists("data/.kafka_cleanshutdown")
 
 
 async def test_a_timer_that_fails_keeps_the_clock_running(caplog: pytest.LogCaptureFixture) -> None:
