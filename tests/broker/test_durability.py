@@ -494,6 +494,19 @@ def test_a_file_that_cannot_be_retired_now_is_tried_again() -> None:
     assert not driver.journal.has_full_file
 
 
+def test_what_fails_after_a_checkpoint_is_reported() -> None:
+    driver = Driver()
+
+    def fail() -> None:
+        raise ValueError("a defect")
+
+    driver.durability.checkpoint_taken = fail
+    driver.fill()
+    driver.append("A")
+    driver.durability.checkpoint_ended(None)
+    assert driver.events[2:] == ["checkpoint finished", "report: a defect", "write 1", "begin sync"]
+
+
 def test_an_interrupt_is_no_failure_of_the_disk() -> None:
     driver = Driver()
     driver.durability.begin_checkpoint()

@@ -1,5 +1,6 @@
 """Logs on in-memory files: reading, rolling, time, retention, and auxiliary files that are lost or damaged."""
 
+import errno
 from typing import Any
 
 import pytest
@@ -218,6 +219,33 @@ def test_retention_by_size_and_time() -> None:
     assert (store.log.start_offset, store.log.end_offset) == (120, 120)
     store.append()
     assert store.offsets() == [120]
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EMFILE])
+@pytest.mark.parametrize("is_index_lost", [False, True])
+def test_a_segment_that_cannot_be_read_once_is_not_taken_for_an_old_one(number: int, is_index_lost: bool) -> None:
+    """Whichever call fails while its indexes are loaded, or built from the log: retention removes nothing for it."""
+    for failing in range(1, 200):
+        store = filled(config=LogConfig(segment_bytes=2000, index_interval_bytes=200, retention_ms=3_600_000))
+        store.reopen()
+        if is_index_lost:
+            store.files.remove(f"{store.log.segments[0].path}.index")
+        count = 0
+
+        def fault(call: str, path: str, failing: int = failing) -> int | None:
+            nonlocal count
+            count += "t-0/" in path
+            return number if count == failing and "t-0/" in path else None
+
+        store.files.fault = fault
+        at_once(store.store.apply_retention())
+        store.files.fault = None
+        assert at_once(store.store.apply_retention()) == 0
+        assert store.offsets() == list(range(120)), f"call {failing}"
+        if count < failing:
+            assert failing > 3
+            return
+    raise AssertionError("retention makes more calls than that")
 
 
 def test_roll_by_time() -> None:

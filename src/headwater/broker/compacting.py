@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from headwater.effects.logs import get_logger
 from headwater.protocol.errors import ProtocolError
 from headwater.storage import compaction
-from headwater.storage.cleaner import Cleaned, Cleaning
+from headwater.storage.cleaner import Cleaned, Cleaning, CleanJob
 from headwater.storage.log import Log
 from headwater.storage.swaps import CLEANING_DIRECTORY
 
@@ -62,9 +62,16 @@ class Compacting:
         if core.run_cleaning is not None:
             core.run_cleaning(job, done)
         else:
-            cleaning = Cleaning(core.store.files, job)
-            self.step(cleaning, cleaning.steps(), done)
+            self.begin_steps(job, done)
         return True
+
+    def begin_steps(self, job: CleanJob, done: Done) -> None:
+        try:
+            cleaning = Cleaning(self.core.store.files, job)
+        except OSError as error:
+            done(None, str(error))
+        else:
+            self.step(cleaning, cleaning.steps(), done)
 
     def is_put_off(self, log: Log) -> bool:
         return log in self.failed and self.core.clock.steady_ms() < self.failed[log][0]

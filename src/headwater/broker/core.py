@@ -508,11 +508,15 @@ class BrokerCore:
         self.durability.fail(error)
 
     def close(self) -> None:
-        """Ends the waits and leaves everything synced."""
+        """Ends the waits and leaves everything synced. Raises OSError; the directory is given back then too."""
         for waits in list(self.fetch_waits.values()):
             for wait in list(waits):
                 wait.finish()
-        self.durability.flush()
+        try:
+            self.durability.flush()
+        except BaseException:
+            self.store.abandon()
+            raise
         try:
             call_all(self.durability.release_waits())
         finally:

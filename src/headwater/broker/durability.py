@@ -291,7 +291,10 @@ class Durability:
         if error is None:
             self.shortage = None
             self.statistics.checkpoints += 1
-            self.checkpoint_taken()
+            try:
+                self.checkpoint_taken()
+            except Exception as failure:  # noqa: BLE001 - as in `complete`
+                self.disk.report(failure)
             self.after_event()
         elif isinstance(error, OSError) and is_shortage(error):
             logger.error("the checkpoint failed, it is tried again later: %s", error)

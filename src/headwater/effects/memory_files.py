@@ -22,13 +22,14 @@ Fault: TypeAlias = Callable[[str, str], int | None]
 class Inode:
     """A file's content now and, if crashable, what is on disk and what came after."""
 
-    __slots__ = ("content", "crashable", "durable", "unsynced")
+    __slots__ = ("content", "crashable", "durable", "has_lost", "unsynced")
 
     def __init__(self, crashable: bool) -> None:
         self.content = bytearray()
         self.crashable = crashable
         self.durable = b""
         self.unsynced: list[tuple[int, bytes | None]] = []  # (position, bytes), or (size, None) for a truncation
+        self.has_lost = False  # what is on disk differs from the content in more than what is unsynced
 
     def write(self, data: Buffer, position: int) -> None:
         apply_write(self.content, position, data)
@@ -41,9 +42,21 @@ class Inode:
             self.unsynced.append((size, None))
 
     def sync(self) -> None:
-        if self.crashable:
+        if not self.crashable:
+            return
+        if self.has_lost:
+            durable = bytearray(self.durable)
+            for position, data in self.unsynced:
+                apply_write(durable, position, data)
+            self.durable = bytes(durable)
+        else:
             self.durable = bytes(self.content)
-            self.unsynced.clear()
+        self.unsynced.clear()
+
+    def lose(self) -> None:
+        """A sync has failed, as on Linux: what it was to sync can still be read, and no later sync puts it on disk."""
+        self.has_lost = self.has_lost or bool(self.unsynced)
+        self.unsynced.clear()
 
     def crash(self, random: Random) -> None:
         content = bytearray(self.durable)
@@ -54,7 +67,7 @@ class Inode:
             if data is not None and len(data) > SECTOR_BYTES and random.random() < 0.3:
                 data = data[: random.randrange(0, len(data), SECTOR_BYTES)]
             apply_write(content, position, data)
-        self.content = content
+        self.content, self.has_lost = content, False
         self.sync()
 
 

@@ -1,5 +1,6 @@
 """One segment of a log: a `.log` file of batches and its two indexes, named by the first offset they may hold."""
 
+import contextlib
 import logging
 from collections.abc import Iterator
 
@@ -39,6 +40,17 @@ RELATIVE_OFFSET_MAX = 2**31 - 1
 SCAN_BYTES = 4096 + HEADER_BYTES
 RECOVERY_CHUNK_BYTES = 1 << 20
 REBUILT_INTERVAL_BYTES = 4096  # between entries of an index that is built again
+INDEX_STATE = (
+    "bytes_since_index_entry",
+    "end_offset",
+    "first_timestamp",
+    "index",
+    "index_loaded",
+    "max_timestamp",
+    "max_timestamp_offset",
+    "size",
+    "time_index",
+)
 
 
 def can_be_batch(header: BatchHeader, room: int) -> bool:
@@ -255,10 +267,26 @@ class Segment:
     def rebuild_index(self, interval: int = REBUILT_INTERVAL_BYTES) -> None:
         """Builds the indexes again from the batches' headers, up to the first that is damaged."""
         size, sums = self.size, self.known_sums()
-        self.reset_indexes()
-        self.extend_indexes(size, interval)
+        with self.restored_on_error():
+            self.reset_indexes()
+            self.extend_indexes(size, interval)
         if sums is not None and sums.size == size:
             self.end_offset = sums.end_offset  # compaction may have left a gap after the last batch
+
+    @contextlib.contextmanager
+    def restored_on_error(self) -> Iterator[None]:
+        """Undoes what was done to the indexes where it fails.
+
+        For example, a read fails in the middle of building an index again. The half that is there would say that the
+        segment ends early and is old, and retention would remove what is not.
+        """
+        before = {name: getattr(self, name) for name in INDEX_STATE}
+        try:
+            yield
+        except BaseException:
+            for name, value in before.items():
+                setattr(self, name, value)
+            raise
 
     def reset_indexes(self) -> None:
         self.index, self.time_index, self.index_loaded = OffsetIndex(), TimeIndex(), True
@@ -300,7 +328,14 @@ class Segment:
         return self.sums
 
     def load_indexes(self) -> bool:
-        """Loads the indexes of a sealed segment; False where some of them had to be built from the log."""
+        """Loads the indexes of a sealed segment; False where some of them had to be built from the log.
+
+        On OSError they are as before: not loaded.
+        """
+        with self.restored_on_error():
+            return self.find_indexes()
+
+    def find_indexes(self) -> bool:
         size = self.size
         if self.load_vouched(size):
             if self.size == size:

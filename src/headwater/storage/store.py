@@ -498,14 +498,18 @@ class LogStore:
 
     def close(self) -> None:
         """Syncs all logs, says so with a marker, and gives the directory back. Whatever waited for the journal is durable."""
-        self.checkpoint()
-        self.journal.retire_all()
-        replace_file(self.files, f"{self.directory}/{CLEAN_SHUTDOWN}", b'{"version":0,"brokerEpoch":0}')
-        self.abandon()
+        try:
+            self.checkpoint()
+            self.journal.retire_all()
+            replace_file(self.files, f"{self.directory}/{CLEAN_SHUTDOWN}", b'{"version":0,"brokerEpoch":0}')
+        finally:
+            self.abandon()
 
     def abandon(self) -> None:
         """Gives the directory back without a word, as a killed process would."""
-        for log in self.logs.values():
-            log.close()
-        self.journal.close()
-        self.lock.release()
+        try:
+            for log in self.logs.values():
+                log.close()
+            self.journal.close()
+        finally:
+            self.lock.release()
