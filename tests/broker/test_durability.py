@@ -84,6 +84,9 @@ class FakeStore:
         self.journal.fail_if_told("retire")
         self.journal.has_full_file = self.journal.is_blocked = False
 
+    def distrust_cache(self) -> None:
+        self.events.append("cache distrusted")
+
     def undo_checkpoint(self, checkpoint: Checkpoint) -> None:
         self.events.append("checkpoint undone")
 
@@ -276,7 +279,7 @@ def test_a_full_disk_whose_logs_cannot_be_synced_is_a_failure() -> None:
     driver = Driver()
     driver.journal.errors |= {"write": NO_ROOM, "sync logs": BROKEN}
     driver.append("A")
-    assert driver.events == ["write 1", "sync logs of 1", "failed: [Errno 5] broken"]
+    assert driver.events == ["write 1", "sync logs of 1", "cache distrusted", "failed: [Errno 5] broken"]
 
 
 # -- failures
@@ -372,7 +375,7 @@ def test_a_failure_while_a_sync_is_under_way() -> None:
     driver = Driver()
     driver.append("A")
     driver.durability.fail(BROKEN)
-    assert driver.events == ["write 1", "begin sync", "failed: [Errno 5] broken"]
+    assert driver.events == ["write 1", "begin sync", "cache distrusted", "failed: [Errno 5] broken"]
     driver.durability.synced(None)  # it comes to the disk all the same, and nobody is told
     assert driver.events == []
 
@@ -384,7 +387,7 @@ def test_what_is_on_disk_is_not_answered_where_the_next_write_fails() -> None:
     _ = driver.events
     driver.journal.errors["write"] = BROKEN
     driver.durability.synced(None)
-    assert driver.events == ["write 2", "failed: [Errno 5] broken"]
+    assert driver.events == ["write 2", "cache distrusted", "failed: [Errno 5] broken"]
 
 
 # -- checkpoints

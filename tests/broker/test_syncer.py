@@ -13,6 +13,7 @@ import pytest
 
 from headwater.broker import syncer
 from headwater.broker.syncer import Syncer
+from headwater.effects.files import SyncError
 
 
 class Child:
@@ -67,11 +68,14 @@ async def test_the_child_asks_the_system_for_a_sync_of_that_very_file(tmp_path: 
     reading, writing = os.pipe()
     file = os.open(tmp_path / "journal", os.O_RDWR | os.O_CREAT)
     answers: asyncio.Queue[OSError | None] = asyncio.Queue()
-    child = Syncer([file, writing], asyncio.get_running_loop(), answers.put_nowait)
+    child = Syncer([file, writing], asyncio.get_running_loop(), answers.put_nowait, ["0.journal", "1.journal"])
     for index, number in ((0, None), (1, errno.EINVAL), (0, None), (1, errno.EINVAL)):
         child.sync(index)
         error = await answers.get()
         assert (error.errno if error is not None else None) == number
+        if error is not None:
+            assert isinstance(error, SyncError)
+            assert error.filename == "1.journal"
     child.stop()
     for descriptor in (reading, writing, file):
         os.close(descriptor)

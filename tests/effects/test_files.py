@@ -76,3 +76,58 @@ def test_a_failed_sync_has_a_name(number: int, tmp_path: Path, monkeypatch: pyte
         assert not is_shortage(caught.value)
         assert str(tmp_path) in str(caught.value)
     files.close()
+
+
+CALLS = {
+    "pread": lambda file: file.read(1, 0),
+    "pwrite": lambda file: file.write([b"a"], 0),
+    "pwritev": lambda file: file.write([b"a", b"b"], 0),
+    "ftruncate": lambda file: file.truncate(0),
+    "fstat": lambda file: file.size(),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_whatever_fails_on_a_file_names_it(call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    files = DiskFiles()
+    file = files.open(f"{tmp_path}/a", create=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(files_module.os, call, fail)
+        with pytest.raises(OSError, match="No space left on device") as caught:
+            CALLS[call](file)
+    assert caught.value.filename == f"{tmp_path}/a"
+    assert is_shortage(caught.value)
+    files.close()
+
+
+@pytest.mark.parametrize("buffers", [[b"0123456789"], [b"01234", b"56789"]])
+@pytest.mark.parametrize("size_max", [1, 3, 9])
+def test_a_short_write_is_continued(
+    buffers: list[bytes], size_max: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, write_many = os.pwrite, os.pwritev
+    monkeypatch.setattr(files_module.os, "pwrite", lambda number, data, at: write(number, data[:size_max], at))
+    monkeypatch.setattr(
+        files_module.os, "pwritev", lambda number, parts, at: write_many(number, [b"".join(parts)[:size_max]], at)
+    )
+    files = DiskFiles()
+    file = files.open(f"{tmp_path}/a", create=True)
+    file.write(buffers, 2)
+    assert file.read(100, 0) == b"\0\x000123456789"
+    files.close()
+
+
+@pytest.mark.parametrize("buffers", [[b"0123456789"], [b"01234", b"56789"]])
+def test_a_short_write_that_cannot_be_continued_is_an_error(
+    buffers: list[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files_module.os, "pwritev", lambda number, parts, at: 4)
+    monkeypatch.setattr(files_module.os, "pwrite", lambda number, data, at: 4 if len(data) == 10 else 0)
+    files = DiskFiles()
+    file = files.open(f"{tmp_path}/a", create=True)
+    with pytest.raises(OSError, match="wrote nothing"):
+        file.write(buffers, 0)
+    files.close()

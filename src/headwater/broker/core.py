@@ -33,7 +33,7 @@ from headwater.broker.state_topics import StateTopics
 from headwater.broker.statistics import Statistics
 from headwater.effects.clock import Clock
 from headwater.effects.entropy import Entropy, random_uuid
-from headwater.effects.files import Files
+from headwater.effects.files import Files, SyncError
 from headwater.effects.logs import get_logger
 from headwater.effects.waits import Deferred, Timers, call_all
 from headwater.effects.work import RunElsewhere, Steps, Work, WorkQueue
@@ -272,6 +272,8 @@ class BrokerCore:
                 raise  # it was named when it was found
             except OSError as error:
                 logger.error("%s-%d cannot be opened: %s", topic.name, partition, error)
+                if isinstance(error, SyncError):
+                    self.broken_by(error)
                 raise
             if log.producers.ongoing and self.are_coordinators_loaded:
                 try:

@@ -35,8 +35,8 @@ What can go wrong, and what it means:
     a checkpoint: any other error       failed
     an action that waited raises        reported; whatever else waits is still called
 
-*Failed* is final. Nothing more is written, completed or acknowledged, and the disk is told once, so that it ends the
-broker. The next start recovers what is on disk.
+*Failed* is final. Nothing more is written, completed or acknowledged, the next start is told not to trust the page cache
+(`storage/failed_syncs.py`), and the disk is told once, so that it ends the broker. The next start recovers what is there.
 
 The driver never waits and knows no loop, thread or process. It tells a `Disk` what to do, and is told what happened:
 the server syncs in a child process and checkpoints in a thread, an in-memory broker does both at once (`ThisThread`), and
@@ -83,6 +83,7 @@ class Store(Protocol):
     def begin_checkpoint(self) -> Checkpoint: ...
     def finish_checkpoint(self, checkpoint: Checkpoint) -> None: ...
     def undo_checkpoint(self, checkpoint: Checkpoint) -> None: ...
+    def distrust_cache(self) -> None: ...
 
 
 class Disk(Protocol):
@@ -313,6 +314,7 @@ class Durability:
         self.is_failed, self.error = True, error
         self.waits.clear()
         self.durable.clear()
+        self.store.distrust_cache()
         logger.critical("the disk has failed: %s. The broker ends; the next start takes what is on disk", error)
         self.disk.failed(error)
 

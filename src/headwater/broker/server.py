@@ -67,7 +67,7 @@ class Server:
         self.failure: asyncio.Future[None] = self.loop.create_future()
         self.durability, self.this_thread = core.durability, ThisThread(core.durability)
         core.durability.disk = self
-        self.syncer = None if inline else Syncer(core.store.journal.descriptors, self.loop, self.after_sync)
+        self.syncer = None if inline else self.new_syncer()
         self.idle = asyncio.Event()  # no sync is under way
         self.idle.set()
         self.no_clients = asyncio.Event()
@@ -82,6 +82,10 @@ class Server:
         self.batch_thread = ThreadPoolExecutor(1, "headwater-batches")  # begins with the first large batch
         core.work.run_elsewhere = partial(self.run_in, self.batch_thread)
         self.sweeping = self.loop.call_later(SWEEP_S, self.sweep)
+
+    def new_syncer(self) -> Syncer:
+        journal = self.core.store.journal
+        return Syncer(journal.descriptors, self.loop, self.after_sync, [file.path for file in journal.files])
 
     async def listen(self, listener: Listener, endpoint: Endpoint, port: int) -> int:
         """Starts to listen; returns the port. Raises OSError when it is taken."""

@@ -22,6 +22,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from headwater.broker.children import start_child
+from headwater.effects.files import SyncError
 
 CHILD = """
 import os, sys
@@ -46,10 +47,16 @@ class Syncer:
     """Syncs one file at a time and calls back in the loop with None, or the error."""
 
     def __init__(
-        self, descriptors: Sequence[int], loop: asyncio.AbstractEventLoop, done: Callable[[OSError | None], None]
+        self,
+        descriptors: Sequence[int],
+        loop: asyncio.AbstractEventLoop,
+        done: Callable[[OSError | None], None],
+        paths: Sequence[str] = (),
     ) -> None:
         self.loop = loop
         self.done = done
+        self.paths = paths  # the files' names, for what is said when one cannot be synced
+        self.asked = 0
         self.socket, theirs = socket.socketpair()
         # -I -S: the child imports nothing but what the interpreter itself needs.
         command = [sys.executable, "-I", "-S", "-c", CHILD, *map(str, descriptors)]
@@ -64,6 +71,7 @@ class Syncer:
 
     def sync(self, index: int) -> None:
         """Asks for a sync of the file at `index` of the descriptors. Raises OSError when the child is gone."""
+        self.asked = index
         os.write(self.socket.fileno(), bytes((index,)))
 
     def read_answer(self) -> None:
@@ -80,7 +88,7 @@ class Syncer:
             self.done(failure)
             return
         code = int.from_bytes(answer, "big")
-        self.done(OSError(code, os.strerror(code)) if code else None)
+        self.done(SyncError(code, os.strerror(code), *self.paths[self.asked : self.asked + 1]) if code else None)
 
     def stop(self, *, is_stuck: bool = False) -> None:
         """Ends the child; at once where it is known to be stuck. One that not even SIGKILL ends is left behind."""

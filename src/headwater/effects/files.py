@@ -138,33 +138,44 @@ class DiskFile:
         self.path = path
 
     def read(self, size: int, position: int) -> bytes:
-        return os.pread(self.pool.descriptor(self), size, position)
+        try:
+            return os.pread(self.pool.descriptor(self), size, position)
+        except OSError as error:
+            raise named(error, self.path) from error
 
     def write(self, buffers: Sequence[Buffer], position: int) -> None:
-        descriptor = self.pool.descriptor(self)
-        if len(buffers) == 1:
-            rest = buffers[0]
-            written = os.pwrite(descriptor, rest, position)
-            if written == len(rest):
+        try:
+            descriptor = self.pool.descriptor(self)
+            if len(buffers) == 1:
+                rest = buffers[0]
+                written = os.pwrite(descriptor, rest, position)
+                if written < len(rest):
+                    write_rest(descriptor, memoryview(rest)[written:], position + written)
                 return
-            write_rest(descriptor, memoryview(rest)[written:], position + written)
-            return
-        for start in range(0, len(buffers), IOV_MAX):
-            part = buffers[start : start + IOV_MAX]
-            size = sum(map(len, part))
-            written = os.pwritev(descriptor, part, position)
-            if written < size:
-                write_rest(descriptor, memoryview(b"".join(part))[written:], position + written)
-            position += size
+            for start in range(0, len(buffers), IOV_MAX):
+                part = buffers[start : start + IOV_MAX]
+                size = sum(map(len, part))
+                written = os.pwritev(descriptor, part, position)
+                if written < size:
+                    write_rest(descriptor, memoryview(b"".join(part))[written:], position + written)
+                position += size
+        except OSError as error:
+            raise named(error, self.path) from error
 
     def sync(self) -> None:
         sync_descriptor(os.fdatasync, self.pool.descriptor(self), self.path)
 
     def truncate(self, size: int) -> None:
-        os.ftruncate(self.pool.descriptor(self), size)
+        try:
+            os.ftruncate(self.pool.descriptor(self), size)
+        except OSError as error:
+            raise named(error, self.path) from error
 
     def size(self) -> int:
-        return os.fstat(self.pool.descriptor(self)).st_size
+        try:
+            return os.fstat(self.pool.descriptor(self)).st_size
+        except OSError as error:
+            raise named(error, self.path) from error
 
     def close(self) -> None:
         self.pool.discard(self)
@@ -172,6 +183,11 @@ class DiskFile:
     @property
     def descriptor(self) -> int:
         return self.pool.descriptor(self)
+
+
+def named(error: OSError, path: str) -> OSError:
+    """The error with the path of the file that it is about: calls on descriptors do not know it."""
+    return error if error.filename is not None else OSError(error.errno, error.strerror, path)
 
 
 def sync_descriptor(sync: Callable[[int], None], descriptor: int, path: str) -> None:

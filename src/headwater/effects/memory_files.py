@@ -144,7 +144,11 @@ class MemoryFile:
             position += len(data)
 
     def sync(self) -> None:
-        self.files.check("sync", self.path)
+        try:
+            self.files.check("sync", self.path)
+        except SyncError:
+            self.inode.lose()
+            raise
         self.inode.sync()
 
     def truncate(self, size: int) -> None:

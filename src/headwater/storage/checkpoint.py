@@ -17,7 +17,7 @@ from headwater.effects.logs import get_logger
 from headwater.storage.checkpoints import RECOVERY_POINTS, write_offsets
 from headwater.storage.journal import JournalFile
 from headwater.storage.log import Log, remove_old_snapshots
-from headwater.storage.segment import Segment, write_at
+from headwater.storage.segment import Segment, base_offset_of, write_at
 from headwater.storage.sums import SUMS_SUFFIX
 
 logger = get_logger(__name__)
@@ -47,7 +47,7 @@ class Checkpoint:
         """Includes what a log has now, which its owner may then take as being synced."""
         if log.segments:
             self.writes += log.segments[-1].index_writes()
-        for segment in log.unsynced_segments:
+        for segment in sorted(log.unsynced_segments, key=base_offset_of):
             self.paths.append(segment.path + ".log")
             if segment.aborted_changed:
                 self.paths.append(segment.path + ".txnindex")

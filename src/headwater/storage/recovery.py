@@ -22,8 +22,9 @@ from headwater.effects.files import Files, read_file
 from headwater.effects.logs import get_logger
 from headwater.protocol.errors import ProtocolError
 from headwater.storage.checkpoints import read_lines
+from headwater.storage.errors import DamagedLogError
 from headwater.storage.producers import ProducerStates
-from headwater.storage.segment import SEGMENT_SUFFIXES, Segment, segment_name
+from headwater.storage.segment import SEGMENT_SUFFIXES, Segment, base_offset_of, segment_name
 from headwater.storage.sums import SUMS_SUFFIX, read_sums
 from headwater.storage.swaps import finish_swaps
 
@@ -36,6 +37,7 @@ ASIDE_SUFFIX = ".aside"
 SEGMENT_FILE = re.compile(r"([0-9]{20})\.(log|snapshot)")
 OFFSET_MAX = (1 << 63) - 1
 EMPTY_BYTES_MAX = 1 << 20  # that are looked at
+COPY_BYTES = 1 << 20
 
 
 class DamagedRange(NamedTuple):
@@ -79,6 +81,22 @@ def loads_quickly(files: Files, directory: str, recovery_point: int | None, *, w
     except ProtocolError:
         return False
     return all(read_sums(files, f"{directory}/{name}") is not None for name in segments)
+
+
+def write_again(log: "Log") -> None:
+    """Writes what a log has above its recovery point over itself (`failed_syncs.py`). Raises OSError."""
+    for segment in sorted(log.unsynced_segments, key=base_offset_of):
+        try:
+            log.ensure_index(segment)
+            found = segment.locate(log.recovery_point, segment.size)
+            position = found[1] if found is not None else segment.size
+        except DamagedLogError:  # it was logged
+            position = 0
+        size = segment.file.size()
+        while position < size:
+            data = segment.file.read(min(COPY_BYTES, size - position), position)
+            segment.file.write([data], position)
+            position += len(data)
 
 
 class LogRecovery:

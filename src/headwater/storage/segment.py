@@ -71,6 +71,10 @@ def segment_name(base_offset: int) -> str:
     return f"{base_offset:020d}"
 
 
+def base_offset_of(segment: "Segment") -> int:
+    return segment.base_offset
+
+
 class Segment:
     """Appends at the end, reads from an offset. Positions and sizes are bytes in the `.log` file."""
 

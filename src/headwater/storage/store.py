@@ -36,11 +36,13 @@ from headwater.storage.checkpoints import (
 from headwater.storage.config import LogConfig
 from headwater.storage.directories import LogDirectories
 from headwater.storage.errors import DamagedLogError, DirectoryInUseError, FormatError
+from headwater.storage.failed_syncs import FailedSyncs
 from headwater.storage.journal import Group, Journal
 from headwater.storage.log import Log, LogMark
-from headwater.storage.recovery import loads_quickly
+from headwater.storage.recovery import loads_quickly, write_again
 from headwater.storage.replay import Find, Replay, replay_entry
 from headwater.storage.rescued import RescuedBatches
+from headwater.storage.segment import base_offset_of
 
 logger = get_logger(__name__)
 
@@ -49,6 +51,10 @@ CLEANER_LOCK = ".cleaner.lock"
 CLEANER_WAIT_MS = 10_000  # more than one step of a compaction takes on a slow disk
 DISK_FORMAT = "1"  # of the journal; segments are in Kafka's own format
 CHECKPOINTS_KEY, CHECKPOINTS_ALWAYS = "headwater.checkpoints", "always"
+
+
+def log_key(log: Log) -> tuple[str, int]:
+    return log.topic, log.partition
 
 
 def is_of_this_log(error: BaseException) -> bool:
@@ -95,6 +101,7 @@ class LogStore:
             nonce = int.from_bytes(entropy.bytes(4), "big")
             self.journal = Journal(files, f"{directory}/journal", journal_file_bytes, nonce)
             self.rescued = RescuedBatches(files, f"{directory}/journal")
+            self.failed_syncs = FailedSyncs(files, directory)
             self.keep_others_out(is_new=is_empty)
             for path in (f"{directory}/journal", directory, directory.rpartition("/")[0] or "."):
                 files.sync_directory(path)
@@ -238,6 +245,8 @@ class LogStore:
         try:
             if self.directories.claim(topic, topic_id, partition, recovery_point or 0):
                 log.load(recovery_point, start_offset)
+                if self.failed_syncs.happened:
+                    write_again(log)
                 if log.end_offset != recovery_point or log.damages:
                     self.dirty.add(log)
             else:
@@ -252,6 +261,8 @@ class LogStore:
         except BaseException as error:
             self.dirty.discard(log)
             log.close()
+            if isinstance(error, SyncError):
+                self.failed_syncs.note()
             if isinstance(error, ProtocolError):
                 raise DamagedLogError(f"{path} is damaged: {error}") from error
             # At the start that must not stop all others; later the next request tries again.
@@ -330,6 +341,10 @@ class LogStore:
         """The group of the journal that makes the log durable to its end; 0 where it is."""
         return self.journal.newest_group if log.end_offset > log.high_watermark else 0
 
+    def distrust_cache(self) -> None:
+        """A sync has failed: notes for the next start that the page cache may show what is not on disk."""
+        self.failed_syncs.note()
+
     def sync_logs_of(self, group: Group) -> None:
         """Makes a group durable without the journal: its logs are synced as far as its batches reach. Raises OSError."""
         for mark, value in group.marks.items():
@@ -363,7 +378,7 @@ class LogStore:
         """What has to be synced for all that was appended until now. One at a time; `finish_checkpoint` ends it."""
         checkpoint = Checkpoint(self.files, self.directory, dict(self.recovery_points))
         self.running_checkpoint = checkpoint
-        for log in self.dirty:
+        for log in sorted(self.dirty, key=log_key):  # in the same order each time, so that a simulation can be repeated
             checkpoint.add(log)
         self.dirty = set()
         checkpoint.full_file = self.journal.full_file
@@ -394,7 +409,11 @@ class LogStore:
     def checkpoint(self) -> None:
         """A whole checkpoint in this thread."""
         checkpoint = self.begin_checkpoint()
-        checkpoint.run()
+        try:
+            checkpoint.run()
+        except SyncError:
+            self.failed_syncs.note()
+            raise
         self.finish_checkpoint(checkpoint)
 
     # -- recovery
@@ -424,9 +443,14 @@ class LogStore:
         for log in self.logs.values():
             log.finish_recovery()
         self.is_recovering = False
-        if not self.journal.has_free_file:
+        if self.failed_syncs.happened or not self.journal.has_free_file:
             self.checkpoint()
             self.journal.retire_all()
+        if self.failed_syncs.happened:
+            logger.warning(
+                "a sync had failed: what the logs had after their last checkpoint was written and synced again"
+            )
+            self.failed_syncs.forget()
         self.journal.start()
         if not self.was_clean and replay.batches:
             logger.warning("recovered after an unclean stop: %d batches came back from the journal", replay.batches)
@@ -441,15 +465,19 @@ class LogStore:
         return bool(missing)
 
     def sync_logs(self, logs: list[Log]) -> None:
-        """Syncs what was found after the recovery points of these logs."""
-        for log in logs:
-            for segment in log.unsynced_segments:
-                self.files.sync_path(segment.path + ".log")
-                if segment.aborted_changed:
-                    self.files.sync_path(segment.path + ".txnindex")
-            self.files.sync_directory(log.directory)
-        if logs:
-            self.files.sync_directory(self.directory)
+        """Syncs what was found after the recovery points of these logs. Raises OSError."""
+        try:
+            for log in sorted(logs, key=log_key):
+                for segment in sorted(log.unsynced_segments, key=base_offset_of):
+                    self.files.sync_path(segment.path + ".log")
+                    if segment.aborted_changed:
+                        self.files.sync_path(segment.path + ".txnindex")
+                self.files.sync_directory(log.directory)
+            if logs:
+                self.files.sync_directory(self.directory)
+        except SyncError:
+            self.failed_syncs.note()
+            raise
 
     # -- log start offsets and retention
 
@@ -511,5 +539,6 @@ class LogStore:
             for log in self.logs.values():
                 log.close()
             self.journal.close()
+            self.failed_syncs.close()
         finally:
             self.lock.release()
