@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from headwater.broker.dispatch import Connection
-from headwater.effects.work import SLICE_MS
 from headwater.protocol.apis import ApiKey
 from headwater.protocol.compression import Compression, client_bytes_max, compress
 from headwater.protocol.error_codes import ErrorCode
@@ -24,7 +23,7 @@ from headwater.protocol.records import (
     write_crc,
 )
 from tests.broker.harness import Harness, Pending
-from tests.broker.test_slices import TickingClock, turns_until_done
+from tests.broker.test_slices import STEPS_PER_SLICE, TickingClock, turns_until_done
 
 NOW_MS = 1_700_000_000_000
 MANY = 30_000
@@ -133,7 +132,7 @@ def test_a_compacted_topic_looks_at_many_keys_in_slices(last: Record) -> None:
     broker.create_topic("t", cleanup_policy="compact")
     pending = broker.produce_batch("t", bomb(MANY, last=last))
     assert not pending.is_done
-    assert turns_until_done(broker, pending) >= MANY / 500 / SLICE_MS - 3
+    assert turns_until_done(broker, pending) >= MANY / 500 / STEPS_PER_SLICE - 3
     answer = error_of(pending)
     if last.key is not None:
         assert (answer.error_code, answer.base_offset) == (0, 0)
