@@ -1,5 +1,6 @@
 """KIP-848's groups: joining, reconciling, leaving, fencing, regular expressions, static members, both protocols at once."""
 
+import errno
 from typing import Any
 
 import pytest
@@ -134,6 +135,44 @@ def test_who_is_silent_is_out_and_who_leaves_is_out_at_once() -> None:
         broker.advance(5_000)
         a.beat()
     assert b.beat().error_code == ErrorCode.UNKNOWN_MEMBER_ID
+    assert a.partitions() == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_change_that_cannot_be_written_leaves_the_group_as_it_was() -> None:
+    broker = new_broker()
+    a, b = Member(broker, "a"), Member(broker, "b")
+    a.join()
+    before = describe(broker)
+    broker.files.fault = lambda call, path: errno.ENOSPC if call == "write" else None
+    assert b.join().error_code == ErrorCode.COORDINATOR_NOT_AVAILABLE
+    assert a.leave().error_code == ErrorCode.COORDINATOR_NOT_AVAILABLE
+    broker.files.fault = None
+    assert describe(broker) == before
+    assert (a.beat().member_epoch, a.partitions()) == (a.epoch, [0, 1, 2, 3, 4, 5])
+    assert b.join().error_code == 0
+    settle(a, b)
+    broker.kill()
+    assert [member.member_id for member in describe(broker).members] == ["a", "b"]
+
+
+def test_a_member_whose_leaving_could_not_be_written_is_out_when_its_session_is_over() -> None:
+    broker = new_broker()
+    a, b = Member(broker, "a"), Member(broker, "b")
+    a.join()
+    b.join()
+    settle(a, b)
+    broker.files.fault = lambda call, path: errno.ENOSPC if call == "write" else None
+    assert b.leave().error_code == ErrorCode.COORDINATOR_NOT_AVAILABLE
+    for silent_s in range(0, 60, 5):  # the first removal by the broker cannot be written either
+        broker.advance(5_000)
+        a.send(a.epoch)
+        if silent_s == 45:
+            assert len(describe(broker).members) == 2
+            broker.files.fault = None
+    for _ in range(9):
+        broker.advance(5_000)
+        a.beat()
+    settle(a)
     assert a.partitions() == [0, 1, 2, 3, 4, 5]
 
 

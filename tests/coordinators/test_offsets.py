@@ -216,6 +216,22 @@ def test_a_group_whose_offsets_wait_for_a_transaction_is_kept() -> None:
     assert committed(broker).committed_offset == 7
 
 
+def test_an_offset_that_a_transaction_may_move_does_not_expire() -> None:
+    broker = broker_with_topic()
+    commit(broker, 5)
+    producer = Producer(broker, "tx")
+    assert producer.init().error_code == 0
+    assert producer.commit_offset("g", "t", 7) == 0
+    broker.clock.advance(8 * DAY_MS)
+    broker.core.expire_offsets()
+    broker.sync()
+    assert committed(broker).committed_offset == 5
+    assert producer.end(commit=False) == 0
+    broker.core.expire_offsets()
+    broker.sync()
+    assert committed(broker).committed_offset == -1
+
+
 def test_long_lists_of_groups_are_looked_through_in_slices() -> None:
     broker = Harness(clock=TickingClock())
     broker.create_topic("t")

@@ -7,6 +7,7 @@ group is as before. Sources: GroupMetadataManager.java (consumerGroupHeartbeat),
 
 import hashlib
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -182,6 +183,7 @@ class ConsumerGroups:
         except BaseException as error:
             if group_id in self.groups:
                 self.groups[group_id] = change.before
+                self.start_missing_timers(change.before)
             if isinstance(error, OSError):
                 logger.error("group %s cannot be written: %s", group_id, error)
                 raise GroupError(ErrorCode.COORDINATOR_NOT_AVAILABLE, str(error)) from error
@@ -459,18 +461,19 @@ class ConsumerGroups:
             return
         logger.info("group %s: member %s is out: %s", group_id, member_id, reason)
         change = Change(group)
-        try:
+        with suppress(GroupError):  # the member has another session, and is out when that is over
             self.commit(change, lambda: self.remove(change, [member_id]))
-        except GroupError:
-            limits = self.configs_of(group_id)
-            kept = self.groups[group_id]
-            self.start_session(kept, kept.members[member_id], limits.session_timeout_ms)
 
     def started(self) -> None:
         """To be called when all records are replayed: members have a whole session to say that they live."""
         for group in self.groups.values():
-            limits = self.configs_of(group.group_id)
-            for member in group.members.values():
+            self.start_missing_timers(group)
+
+    def start_missing_timers(self, group: ConsumerGroup) -> None:
+        """Each member without a session begins one: it was read back, or could not be removed."""
+        limits = self.configs_of(group.group_id)
+        for member in group.members.values():
+            if member.member_id not in group.deadlines:
                 self.start_session(group, member, limits.session_timeout_ms)
                 self.watch_revocation(group, member)
 
