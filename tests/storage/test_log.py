@@ -14,7 +14,10 @@ from headwater.effects.work import at_once
 from headwater.protocol.records import Record, batches, build_batch, read_header, records
 from headwater.storage.config import LogConfig
 from headwater.storage.errors import DirectoryInUseError, FormatError, OffsetOutOfRangeError
+from headwater.storage.journal_entries import empty_batch
 from headwater.storage.log import Log
+from headwater.storage.producers import Verdict
+from headwater.storage.segment import RELATIVE_OFFSET_MAX
 from headwater.storage.store import CLEANER_LOCK, LogStore
 from headwater.storage.swaps import CLEANING_DIRECTORY
 
@@ -257,6 +260,38 @@ def test_roll_by_time() -> None:
     store.clock.advance(2000)
     store.append()
     assert len(store.log.segments) == 2
+
+
+def test_a_segment_ends_where_its_index_has_no_room_for_the_offset() -> None:
+    store = Store()
+    batch = bytearray(empty_batch(0, RELATIVE_OFFSET_MAX - 1))
+    store.store.append(store.log, batch, read_header(batch))
+    for _ in range(3):
+        store.append()
+    assert store.log.base_offsets == [0, RELATIVE_OFFSET_MAX + 1]
+    store.reopen(clean=False)
+    found, _ = next(batches(store.log.read(RELATIVE_OFFSET_MAX + 1, 1000, at_least_one=True)))
+    assert found.base_offset == RELATIVE_OFFSET_MAX + 1
+
+
+def test_a_batch_that_could_not_be_written_is_no_duplicate_when_it_comes_again() -> None:
+    store = Store()
+
+    def produce(sequence: int) -> Verdict:
+        batch = build_batch([Record(None, b"v", (), 1)], producer_id=5, producer_epoch=0, base_sequence=sequence)
+        verdict, _ = store.log.producers.check(read_header(batch))
+        store.store.append(store.log, batch, read_header(batch))
+        store.store.flush()
+        return verdict
+
+    produce(0)
+    store.files.fault = lambda call, path: errno.ENOSPC if call == "write" and path.endswith(".log") else None
+    with pytest.raises(OSError, match="No space"):
+        produce(1)
+    assert store.log.end_offset == 1
+    store.files.fault = None
+    assert produce(1) is Verdict.APPEND
+    assert store.offsets() == [0, 1]
 
 
 def test_leader_epochs_end_where_the_next_begins() -> None:
