@@ -10,7 +10,7 @@ TEST_WORKERS ?= 4
 UV_VERSION := 0.13.9
 
 .DEFAULT_GOAL := help
-.PHONY: help up test lint interop interop-full interop-tools faults fuzz audit package bench bench-python clean
+.PHONY: help up test lint interop interop-full interop-tools faults fuzz mutants audit package bench bench-python clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -66,6 +66,9 @@ fuzz: $(READY) ## damaged input on the wire and on disk, and thousands of simula
 fuzz-full: $(READY) ## 2,000,000 damaged frames, and attacks on a running broker (20 minutes)
 	TEST_FUZZ_FRAMES=2000000 $(BIN)/python -m pytest fuzz/test_frames.py
 	$(BIN)/python -m fuzz.full
+
+mutants: $(READY) ## plant every bug of tests/mutants, one at a time: each must be noticed by its tests (some minutes)
+	$(BIN)/python -m tests.mutants
 
 package: $(READY) ## build the wheel, and start the broker from it in an empty environment
 	$(BIN)/python -m pytest tests/package

@@ -72,6 +72,20 @@ def test_an_acknowledgement_waits_for_the_disk_and_so_does_visibility() -> None:
     assert broker.fetch("t").high_watermark == 2
 
 
+def test_an_acknowledgement_waits_for_the_disk_though_another_partition_is_refused() -> None:
+    broker = Harness()
+    broker.create_topic("t")
+    broker.hold_syncs = True
+    batch = bytes(build_batch([Record(None, b"v", (), 1)]))
+    data = [ProduceRequest.PartitionProduceData(partition, batch) for partition in (0, 7)]
+    topics = [ProduceRequest.TopicProduceData(name="t", partition_data=data)]
+    pending = broker.send(ApiKey.PRODUCE, 9, ProduceRequest(None, -1, 1000, topics))
+    assert not pending.is_done
+    broker.sync()
+    answers = pending.message.responses[0].partition_responses
+    assert [answer.error_code for answer in answers] == [0, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION]
+
+
 def test_acks_0_has_no_answer_and_a_failure_closes() -> None:
     broker = Harness()
     broker.create_topic("t")
@@ -285,6 +299,20 @@ class TestFetchWaits:
         assert not broker.core.fetch_waits
         assert not broker.connection.waits
 
+    def test_an_answered_fetch_leaves_no_timer(self) -> None:
+        broker = Harness()
+        broker.create_topic("t")
+
+        def running() -> int:
+            return sum(timer.callback is not None for _, _, timer in broker.core.timers.heap)
+
+        before = running()
+        pending = broker.send(ApiKey.FETCH, 12, broker.fetch_request("t", 0, max_wait_ms=500))
+        assert running() == before + 1
+        broker.produce("t", b"v")
+        assert pending.is_done
+        assert running() == before
+
 
 class TestFetchLimits:
     def test_a_batch_larger_than_the_limit_still_comes(self) -> None:
@@ -350,6 +378,26 @@ class TestSessions:
         broker.produce("t", b"v", partition=1)
         answer = broker.call(ApiKey.FETCH, 12, FetchRequest(session_id=session_id, session_epoch=2, max_bytes=1 << 20))
         assert [p.partition_index for p in answer.responses[0].partitions] == [1]
+
+    def test_a_new_log_start_is_news(self) -> None:
+        broker = Harness()
+        broker.create_topic("t", 2)
+        session_id, _ = self.full(broker)
+        broker.produce("t", b"v")
+        request = broker.fetch_request("t", 1, session_id=session_id, session_epoch=1)
+        assert broker.call(ApiKey.FETCH, 12, request).responses[0].partitions[0].log_start_offset == 0
+        broker.core.store.advance_start({broker.core.log(broker.core.metadata.topics["t"], 0): 1})
+        answer = broker.call(ApiKey.FETCH, 12, FetchRequest(session_id=session_id, session_epoch=2, max_bytes=1 << 20))
+        assert [(p.partition_index, p.log_start_offset) for p in answer.responses[0].partitions] == [(0, 1)]
+
+    def test_epochs_wrap(self) -> None:
+        broker = Harness()
+        broker.create_topic("t", 2)
+        session_id, _ = self.full(broker)
+        broker.core.sessions.sessions[session_id].epoch = 2**31 - 1
+        for epoch in (2**31 - 1, 1):
+            request = FetchRequest(session_id=session_id, session_epoch=epoch, max_bytes=1 << 20)
+            assert broker.call(ApiKey.FETCH, 12, request).error_code == 0
 
     def test_forgotten_partitions_are_not_served(self) -> None:
         broker = Harness()

@@ -2,6 +2,9 @@
 
 from typing import Any
 
+import pytest
+
+from headwater.broker import state_topics
 from headwater.coordinators.groups import partition_for
 from headwater.protocol.apis import ApiKey
 from headwater.protocol.error_codes import ErrorCode
@@ -168,6 +171,22 @@ def test_many_commits_do_not_make_restarts_slow() -> None:
     assert log.end_offset - log.start_offset < 10
     broker.kill()
     assert committed(broker).committed_offset == 5999
+
+
+def test_a_log_is_shortened_when_its_state_is_on_disk_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state_topics, "SNAPSHOT_RECORDS_MIN", 10)
+    broker = broker_with_topic()
+    for n in range(20):
+        commit(broker, n)
+    topic = broker.core.metadata.topics["__consumer_offsets"]
+    log = broker.core.log(topic, partition_for("g", topic.partitions))
+    end = log.end_offset
+    broker.hold_syncs = True
+    broker.core.state_topics.shorten_all()
+    assert (log.start_offset, log.end_offset > end) == (0, True)
+    broker.sync()
+    assert log.start_offset == end
+    assert committed(broker).committed_offset == 19
 
 
 def test_a_group_between_generations_is_not_written_anew() -> None:

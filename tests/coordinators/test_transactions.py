@@ -219,6 +219,17 @@ def test_what_is_open_too_long_is_aborted() -> None:
     assert committed_values(broker, "t") == [b"again"]
 
 
+def test_a_transaction_that_grows_is_not_open_any_longer() -> None:
+    broker = new_broker()
+    producer = new_producer(broker, timeout_ms=30_000)
+    begin(producer, b"first")
+    broker.advance(20_000)
+    begin(producer, b"second", partition=1)
+    broker.advance(25_000)
+    assert [last_stable_offset(broker, partition) for partition in (0, 1)] == [2, 2]
+    assert producer.end(commit=True) == ErrorCode.INVALID_TXN_STATE
+
+
 @pytest.mark.parametrize(("timeout_ms", "error"), [(0, 50), (900_001, 50), (900_000, 0)])
 def test_timeouts_have_limits(timeout_ms: int, error: int) -> None:
     assert Producer(new_broker(), "tx", timeout_ms=timeout_ms).init().error_code == error
