@@ -116,23 +116,6 @@ async def test_after_a_failed_sync_nothing_is_acknowledged_any_more(number: int)
     assert not broker.files.exists("data/.kafka_cleanshutdown")
 
 
-async def test_what_waits_when_a_checkpoint_fails_is_left_unanswered() -> None:
-    broker = Harness()
-    broker.create_topic("t")
-    server, _ = held_server(broker)
-    waiting = broker.produce_batch("t", build_batch([Record(None, b"1", (), 1)]))
-    server.after_event()
-    broker.files.fault = Fault("sync", ".log", errno.EIO)
-    server.begin_checkpoint()
-    broker.files.fault = None
-    assert server.failed.done()
-    server.after_sync(None)  # the sync that was under way has succeeded
-    assert not waiting.is_done
-    server.syncer = None
-    with pytest.raises(SyncError):
-        await server.stop()
-
-
 async def test_what_fails_when_a_group_is_on_disk_keeps_nobody_from_the_next(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -77,6 +77,17 @@ def test_what_is_no_proof_is_refused(change) -> None:
     assert not server.is_done
 
 
+def test_nothing_follows_the_last_message() -> None:
+    server = exchange()
+    server.respond(b"n,,n=user,r=rOprNGfwEbeRWgbNEkqO")
+    last = b"c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ="
+    server.respond(last)
+    for message in (last, b"n,,n=user,r=rOprNGfwEbeRWgbNEkqO"):
+        with pytest.raises(AuthenticationError, match="Invalid SCRAM message"):
+            server.respond(message)
+    assert (server.is_done, server.user) == (True, "user")
+
+
 @given(st.lists(st.binary(max_size=100), max_size=3))
 def test_garbage_never_gets_in(messages: list[bytes]) -> None:
     for server in (exchange(), PlainExchange({("user", SHA_256): credential()})):
