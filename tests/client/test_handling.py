@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 import headwater as hw
+from headwater.client.errors import RecordTooLargeError
 from headwater.client.handling import Handling
 from tests.client.test_clients import committed, consumer, send_numbers
 
@@ -32,6 +33,22 @@ def test_a_stop_during_a_wait_gives_the_event_back(address: str, orders: str, la
         assert [event.offset for event in events.take(2, WAIT_MS)] == [1, 2]
     with hw.Admin(address) as admin:
         assert f"{orders}.dead" not in admin.topics()
+
+
+def test_an_event_whose_dead_letter_is_not_delivered_is_not_handled(address: str, orders: str) -> None:
+    send_numbers(address, orders, 3)
+    calls: list[int] = []
+
+    def fail(event: hw.Event[Any]) -> None:
+        calls.append(event.offset)
+        raise ValueError("no")
+
+    with hw.Admin(address) as admin:
+        admin.create_topic(f"{orders}.dead", configs={"max.message.bytes": "10"})
+    with pytest.raises(RecordTooLargeError), consumer(address, orders) as events:
+        events.handle(fail, on_error=hw.DeadLetter())
+    assert calls == [0]
+    assert committed(address, f"{orders}-group") <= 0
 
 
 async def test_an_async_stop_during_a_wait_gives_the_event_back(address: str, orders: str) -> None:

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from headwater.protocol.compression import Compression, CompressionError, compress, decompress
 from headwater.protocol.records import (
+    ABORT_MARKER,
+    COMMIT_MARKER,
     HEADER_BYTES,
     CorruptBatchError,
     InvalidBatchError,
@@ -20,6 +22,7 @@ from headwater.protocol.records import (
     check_counts,
     control_record,
     counts_match,
+    marker_of,
     read_header,
     records,
     set_append_time,
@@ -124,6 +127,18 @@ def test_control_batches() -> None:
     assert header.is_control
     assert header.is_transactional
     assert next(records(header, batch)).key == b"\x00\x00\x00\x01"
+
+
+@pytest.mark.parametrize(("marker", "commits"), [(ABORT_MARKER, False), (COMMIT_MARKER, True)])
+def test_a_marker_commits_or_aborts(marker: int, commits: bool) -> None:
+    batch = build_batch([control_record(marker, 7, 5)], attributes=0x30, producer_id=9, producer_epoch=1)
+    assert marker_of(check_batch(batch), batch) == (commits, 7)
+
+
+def test_another_control_batch_is_no_marker() -> None:
+    batch = build_batch([control_record(2, 7, 5)], attributes=0x30, producer_id=9, producer_epoch=1)
+    with pytest.raises(CorruptBatchError, match="not the marker"):
+        marker_of(check_batch(batch), batch)
 
 
 @given(st.binary(max_size=5000), st.sampled_from(Compression))

@@ -115,6 +115,17 @@ def test_a_failed_sync_is_final_whatever_its_errno(number: int) -> None:
     assert not is_shortage(caught.value)
 
 
+@pytest.mark.parametrize(("call", "path_end"), [("sync", ".log"), ("sync_directory", "t-0"), ("rename", "-checkpoint.tmp")])
+def test_nothing_vouches_for_a_segment_that_could_not_be_synced(call: str, path_end: str) -> None:
+    store = filled(8)
+    assert len(store.log.segments) > 1
+    store.files.fault = fault = Fault(call, path_end, errno.EIO)
+    with pytest.raises(OSError, match="Input/output"):
+        store.store.checkpoint()
+    assert fault.hits
+    assert [name for name in store.files.list_directory("data/t-0") if name.endswith(".sums")] == []
+
+
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENOSPC, errno.EIO])
 @pytest.mark.parametrize("path_end", [".log", ".index", ".timeindex", ".snapshot.tmp"])
 def test_a_roll_that_fails_refuses_the_batch_and_changes_nothing(number: int, path_end: str) -> None:

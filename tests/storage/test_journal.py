@@ -157,6 +157,29 @@ def test_a_file_that_an_earlier_life_has_left_may_have_one() -> None:
     assert damages == []
 
 
+def test_a_file_that_is_needed_is_not_written_over() -> None:
+    files = MemoryFiles()
+    journal = Journal(files, "journal", FILE_BYTES, 7)
+    journal.start()
+
+    def write_what_waits() -> None:
+        while (group := journal.take()) is not None:
+            journal.sync(journal.write(group))
+            journal.synced(group)
+
+    for offset in range(8):  # three of them fill a file
+        journal.append("log", offset, TOPIC_ID, 0, offset, batch(offset, 20_000))
+        write_what_waits()
+    assert journal.waiting_bytes
+    assert read(files) == ([0, 1, 2, 3, 4, 5], [])
+    full = journal.full_file
+    assert full is not None
+    full.retire()
+    write_what_waits()
+    assert not journal.waiting_bytes
+    assert read(files) == ([3, 4, 5, 6, 7], [])
+
+
 def test_entries_of_an_earlier_generation_are_never_read() -> None:
     """M11: a file is written over; beyond the new entries lie those of before, whole and sound."""
     files = written([1] * 6, first=200)  # as long as those that come over them: where these end another begins

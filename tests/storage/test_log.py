@@ -12,6 +12,7 @@ from headwater.effects.entropy import SeededEntropy
 from headwater.effects.memory_files import MemoryFile, MemoryFiles
 from headwater.effects.work import at_once
 from headwater.protocol.records import Record, batches, build_batch, read_header, records
+from headwater.storage.checkpoints import LOG_STARTS
 from headwater.storage.config import LogConfig
 from headwater.storage.errors import DirectoryInUseError, FormatError, OffsetOutOfRangeError
 from headwater.storage.journal_entries import empty_batch
@@ -251,6 +252,34 @@ def test_a_segment_that_cannot_be_read_once_is_not_taken_for_an_old_one(number: 
     raise AssertionError("retention makes more calls than that")
 
 
+def test_segments_that_recovery_may_need_stay_until_a_checkpoint() -> None:
+    store = filled()
+    before = list(store.log.base_offsets)
+    assert store.store.advance_start({store.log: 60}) == 0
+    assert (store.log.base_offsets, store.log.start_offset) == (before, 60)
+    store.reopen(clean=False)
+    assert store.offsets() == list(range(60, 120))
+    assert store.log.damages == []
+    store.store.checkpoint()
+    assert len(store.log.base_offsets) < len(before)
+    assert store.log.base_offsets[0] <= 60
+    store.reopen(clean=False)
+    assert store.offsets() == list(range(60, 120))
+
+
+def test_a_log_start_that_cannot_be_written_does_not_move() -> None:
+    store = filled()
+    store.files.fault = lambda call, path: errno.ENOSPC if path.startswith(f"data/{LOG_STARTS}") else None
+    with pytest.raises(OSError, match="No space"):
+        store.store.advance_start({store.log: 60})
+    store.files.fault = None
+    assert store.offsets() == list(range(120))
+    store.store.checkpoint()
+    assert store.store.advance_start({}) == 0  # what is written now must not have it either
+    store.reopen(clean=False)
+    assert store.offsets() == list(range(120))
+
+
 def test_roll_by_time() -> None:
     store = Store(LogConfig(segment_ms=5000))
     store.append()
@@ -260,6 +289,15 @@ def test_roll_by_time() -> None:
     store.clock.advance(2000)
     store.append()
     assert len(store.log.segments) == 2
+
+
+def test_no_segment_is_larger_than_its_limit_but_for_a_single_batch() -> None:
+    store = filled(10)
+    store.append(30)
+    store.append(1)
+    sizes = [segment.size for segment in store.log.segments]
+    assert len(sizes) > 3
+    assert [size > 2000 for size in sizes] == [False] * (len(sizes) - 2) + [True, False]
 
 
 def test_a_segment_ends_where_its_index_has_no_room_for_the_offset() -> None:
@@ -281,7 +319,7 @@ def test_a_batch_that_could_not_be_written_is_no_duplicate_when_it_comes_again()
         batch = build_batch([Record(None, b"v", (), 1)], producer_id=5, producer_epoch=0, base_sequence=sequence)
         verdict, _ = store.log.producers.check(read_header(batch))
         store.store.append(store.log, batch, read_header(batch))
-        store.store.flush()
+        store.flush()
         return verdict
 
     produce(0)

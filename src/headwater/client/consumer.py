@@ -445,9 +445,9 @@ class Consumer(Generic[Value]):
             self.take_handled(handled)
 
     def part_handled(self) -> dict[tuple[str, int], int]:
-        """What is handled of the batch, but for the event that is being handled."""
+        """What is handled of the batch, but for the event that is being handled, and for what was not handed over."""
         end = self.begun if self.is_given_back else self.begun - 1
-        return last_offsets(self.messages[self.settled : max(0, end)])
+        return last_offsets(outside(self.messages[self.settled : max(0, end)], self.gone))
 
     def take_handled(self, handled: dict[tuple[str, int], int]) -> None:
         for place in self.gone:
