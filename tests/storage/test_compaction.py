@@ -132,6 +132,18 @@ def test_what_is_not_sealed_or_too_young_is_left_alone() -> None:
     assert [offset for offset, _, _ in found(broker)] == [1]
 
 
+def test_what_no_checkpoint_has_covered_waits_for_one() -> None:
+    """Recovery must not meet a compacted segment above the recovery point: the journal has batches that it lacks."""
+    broker = compacted_broker()
+    write(broker, (b"a", b"1"))
+    write(broker, (b"a", b"2"))
+    the_log(broker).roll()
+    assert not broker.core.compacting.start_next()
+    assert broker.core.durability.wants_checkpoint
+    compact(broker)
+    assert [offset for offset, _, _ in found(broker)] == [1]
+
+
 def test_only_what_is_dirty_enough_or_overdue_is_compacted() -> None:
     broker = compacted_broker(min_cleanable_dirty_ratio="0.9", max_compaction_lag_ms="100000")
     write(broker, *((b"%d" % n, b"x") for n in range(50)))
