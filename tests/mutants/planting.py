@@ -79,15 +79,24 @@ def bug_of(area: str, entry: dict[str, Any]) -> Bug:
         raise BugError(f"{name}: missing, unknown or of a wrong type: {', '.join(wrong)}")
     if not entry["tests"]:
         raise BugError(f"{name}: no test is named that has to fail")
-    anchor, replacement = lines_of(entry["anchor"]), lines_of(entry["replacement"])
+    margin = margin_of(entry["anchor"])
+    anchor, replacement = lines_of(entry["anchor"], margin), lines_of(entry["replacement"], margin)
     if not anchor or anchor == replacement:
         raise BugError(f"{name}: the anchor is empty, or the replacement is the same")
     tests = tuple(str(test) for test in entry["tests"])
     return Bug(name, area, entry["breaks"], anchor, replacement, tests, entry.get("hangs", False))
 
 
-def lines_of(text: str) -> tuple[str, ...]:
-    return tuple(textwrap.dedent(text).strip("\n").split("\n")) if text.strip() else ()
+def margin_of(text: str) -> str:
+    """The indentation that all lines of an anchor have; it is taken off the replacement too, so that both fit together."""
+    line = next((line for line in text.split("\n") if line.strip()), "")
+    shorter = next((line for line in textwrap.dedent(text).split("\n") if line.strip()), "")
+    return line.removesuffix(shorter)
+
+
+def lines_of(text: str, margin: str = "") -> tuple[str, ...]:
+    lines = text.strip("\n").split("\n") if text.strip() else []
+    return tuple(line.removeprefix(margin).rstrip() for line in lines)
 
 
 class Sources:

@@ -68,6 +68,12 @@ def test_an_anchor_keeps_its_shape(sources: Sources) -> None:
     assert not list(sources.matches(lines_of("if not text:\nreturn 0")))
 
 
+def test_a_replacement_is_indented_as_its_anchor(sources: Sources) -> None:
+    anchor = "        return 0\n    return len(text)"
+    planting = sources.plant(bug(anchor=anchor, replacement="        return 1"))
+    assert planting.content == MODULE.replace("        return 0\n    return len(text)\n", "        return 1\n")
+
+
 def test_an_empty_replacement_removes_the_lines(sources: Sources) -> None:
     planting = sources.plant(bug(anchor="if not text:\n    return 0", replacement=""))
     assert planting.content == MODULE.replace("    if not text:\n        return 0\n", "")
