@@ -13,9 +13,7 @@ def batches(draw: st.DrawFn) -> list[Message]:
     offsets: dict[tuple[str, int], int] = {}
     messages = []
     for topic, partition, length, gap in draw(
-        st.lists(
-            st.tuples(st.sampled_from("tu"), st.integers(0, 1), st.integers(1, 5), st.integers(0, 2)), max_size=8
-        )
+        st.lists(st.tuples(st.sampled_from("tu"), st.integers(0, 1), st.integers(1, 5), st.integers(0, 2)), max_size=8)
     ):
         start = offsets.get((topic, partition), draw(st.integers(0, 3))) + gap
         messages += [Message(topic=topic, partition=partition, offset=start + n) for n in range(length)]

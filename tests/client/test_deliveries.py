@@ -21,8 +21,8 @@ def waker() -> Waker:
 def test_a_batch_is_done_with_its_last_report(waker: Waker) -> None:
     batch = BatchDelivery(waker, "t")
     batch.report(None, MESSAGE)
-    batch.sent_all(3)
     batch.report(None, MESSAGE)
+    batch.sent_all(3)
     assert not batch.is_done
     with pytest.raises(ClientTimeoutError, match="not delivered after 0 ms"):
         batch.result(0)

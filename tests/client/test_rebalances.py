@@ -134,7 +134,7 @@ def test_a_message_that_comes_with_a_sign_of_life_comes_again(events: hw.Consume
 def test_what_is_paused_stays_so_where_it_comes_back(events: hw.Consumer[Any], raw: Raw) -> None:
     events.pause([hw.Partition("t", 1)])
     take_away(events, raw, 1)
-    events.assigned(raw, [TopicPartition("t", 0), TopicPartition("t", 1)])  # type: ignore[arg-type]
+    events.assigned(raw, [TopicPartition("t", 0), TopicPartition("t", 1)])
     assert raw.paused == {1}
     events.keep_alive()
     assert raw.paused == {1}

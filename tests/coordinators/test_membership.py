@@ -112,7 +112,8 @@ def test_a_sync_waits_for_the_leader_and_the_disk() -> None:
 def test_a_sync_that_waits_is_called_to_the_next_generation() -> None:
     broker = Harness()
     ids = [new_member(broker) for _ in range(2)]
-    leader = [join(broker, member_id) for member_id in ids][0].message.leader
+    first, _ = [join(broker, member_id) for member_id in ids]
+    leader = first.message.leader
     waiting = sync(broker, 1, next(member_id for member_id in ids if member_id != leader))
     assert not waiting.is_done
     join(broker, new_member(broker))

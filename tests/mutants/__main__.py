@@ -1,9 +1,9 @@
 """`python -m tests.mutants`: plants each bug and tells which of them no test has noticed. Exit status 1 if there is one.
 
-    python -m tests.mutants                        all bugs
-    python -m tests.mutants --draw 6 [--seed N]    some of them, others each time
-    python -m tests.mutants NAME...                these
-    python -m tests.mutants NAME --look PATH...    which tests in these paths notice the bug, the fastest first
+python -m tests.mutants                        all bugs
+python -m tests.mutants --draw 6 [--seed N]    some of them, others each time
+python -m tests.mutants NAME...                these
+python -m tests.mutants NAME --look PATH...    which tests in these paths notice the bug, the fastest first
 """
 
 import argparse

@@ -80,7 +80,9 @@ class Copy:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "COV_"))}
         return kept | {
             "PYTHONPATH": str(self.source),  # it comes before what is installed, and that is the working tree
-            "HYPOTHESIS_STORAGE_DIRECTORY": str(self.home / "hypothesis"),  # what fails here must not be tried elsewhere
+            "HYPOTHESIS_STORAGE_DIRECTORY": str(
+                self.home / "hypothesis"
+            ),  # what fails here must not be tried elsewhere
             REPORT_VARIABLE: str(self.report),
         }
 

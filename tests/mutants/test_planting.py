@@ -97,7 +97,7 @@ def test_what_cannot_be_planted_is_named(sources: Sources, changes: dict[str, st
 def test_an_anchor_that_is_found_twice_names_both_places(tmp_path: Path) -> None:
     (tmp_path / "module.py").write_text(MODULE)
     (tmp_path / "other.py").write_text(MODULE)
-    with pytest.raises(BugError, match="off-by-one.*module.py:10, other.py:10"):
+    with pytest.raises(BugError, match=r"off-by-one.*module\.py:10, other\.py:10"):
         Sources(tmp_path).plant(bug())
 
 

@@ -19,7 +19,13 @@ def test_imports() -> None:
 
 
 def planted(**changes: object) -> Bug:
-    entry = {"name": "a-byte-less", "breaks": "Large numbers.", "anchor": ANCHOR, "replacement": CHANGED, "tests": ["x"]}
+    entry = {
+        "name": "a-byte-less",
+        "breaks": "Large numbers.",
+        "anchor": ANCHOR,
+        "replacement": CHANGED,
+        "tests": ["x"],
+    }
     return bug_of("protocol", {**entry, **changes})
 
 

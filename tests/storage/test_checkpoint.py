@@ -115,7 +115,9 @@ def test_a_failed_sync_is_final_whatever_its_errno(number: int) -> None:
     assert not is_shortage(caught.value)
 
 
-@pytest.mark.parametrize(("call", "path_end"), [("sync", ".log"), ("sync_directory", "t-0"), ("rename", "-checkpoint.tmp")])
+@pytest.mark.parametrize(
+    ("call", "path_end"), [("sync", ".log"), ("sync_directory", "t-0"), ("rename", "-checkpoint.tmp")]
+)
 def test_nothing_vouches_for_a_segment_that_could_not_be_synced(call: str, path_end: str) -> None:
     store = filled(8)
     assert len(store.log.segments) > 1

@@ -21,7 +21,8 @@ from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.record_keys import split_record
 from headwater.protocol.records import Record, batches, build_batch, records
 from headwater.storage.cleaner import COMMAND_MODULE, Cleaning, CleanJob, job_text, read_job, read_result
-from headwater.storage.swaps import CLEANING_DIRECTORY
+from headwater.storage.segment import segment_name
+from headwater.storage.swaps import CLEANING_DIRECTORY, SWAP_SUFFIX
 from tests.broker.harness import Harness
 from tests.broker.transactional import Producer, committed_values
 
@@ -403,6 +404,25 @@ class TestFailures:
         broker.core.store.checkpoint()
         broker.files.fault = lambda call, path: errno.EIO if "broken-0" in path else None
         assert self.run(broker) == 1
+
+
+def test_the_names_of_a_copy_are_on_disk_before_what_it_replaces_is_removed() -> None:
+    """A file system may keep a later change of a directory and lose an earlier one: the simulated one does not."""
+    broker = compacted_broker()
+    write(broker, (b"a", b"1"))
+    write(broker, (b"a", b"2"))
+    calls: list[tuple[str, str]] = []
+    broker.files.fault = lambda call, path: calls.append((call, path))
+    compact(broker)
+    directory, name = the_log(broker).directory, segment_name(0)
+    copied = calls.index(("rename", f"{directory}/{CLEANING_DIRECTORY}/{name}.log"))
+    removed = calls.index(("remove", f"{directory}/{name}.log"))
+    named = calls.index(("rename", f"{directory}/{name}.log{SWAP_SUFFIX}"))
+    assert ("sync_directory", directory) in calls[copied:removed]
+    assert ("sync_directory", directory) in calls[named:]
+    content = [at for at, call in enumerate(calls) if call == ("sync", f"{directory}/{CLEANING_DIRECTORY}/{name}.log")]
+    assert content
+    assert content[-1] < copied < removed < named
 
 
 @pytest.mark.parametrize("seed", range(40))
