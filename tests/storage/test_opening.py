@@ -1,5 +1,6 @@
 """What the first use of a log costs: after a stop or a checkpoint no segment is read, and what must be is read at the start."""
 
+import errno
 from collections.abc import Callable
 
 import pytest
@@ -103,3 +104,34 @@ def test_what_has_to_be_read_is_read_before_anyone_is_served(damage: Callable[[H
     assert len(reads) <= 2 * len(log.segments)
     broker.files.fault = None
     assert len(broker.read_all("t")) == BATCHES
+
+
+@pytest.mark.parametrize(
+    ("call", "suffixes"),
+    [("open", (".sums", ".index", ".timeindex")), ("read", (".sums", ".index", ".timeindex")), ("read", (".log",))],
+)
+def test_a_segment_that_cannot_be_loaded_now_is_loaded_later(call: str, suffixes: tuple[str, ...]) -> None:
+    """The broker has no descriptor left for a moment, or the disk gives an error once: no reader may miss a record for it."""
+    broker = written()
+    broker.core.close()
+    if suffixes == (".log",):
+        remove(".sums")(broker)  # the indexes have to be built from the log
+    for failing in range(1, 100):
+        broker.core = broker.open()
+        count = 0
+
+        def fault(called: str, path: str, failing: int = failing) -> int | None:
+            nonlocal count
+            count += called == call and path.startswith("data/t-0/") and path.endswith(suffixes)
+            return errno.EMFILE if count == failing and called == call else None
+
+        broker.files.fault = fault
+        for offset in (60, 0, BATCHES - 1):
+            broker.fetch("t", offset)
+        broker.files.fault = None
+        offsets = [record.offset for record in broker.read_all("t")]
+        assert offsets == list(range(BATCHES)), failing
+        if count < failing:
+            break
+        broker.core.store.abandon()
+    assert failing > 1

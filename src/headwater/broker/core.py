@@ -93,7 +93,7 @@ class BrokerCore:
         self.work = WorkQueue(clock, self.timers)
         self.retention: Work | None = None
         self.statistics = Statistics()
-        self.fetch_waits: dict[Log, set[FetchWait]] = {}
+        self.fetch_waits: dict[Log, dict[FetchWait, None]] = {}  # in the order in which they began
         self.sessions = FetchSessions(clock, entropy, settings.max_incremental_fetch_session_cache_slots)
         self.topic_log_configs: dict[bytes, LogConfig] = {}
         self.producer_ids = iter(range(0))

@@ -306,7 +306,7 @@ class FetchWait:
         self.targets: dict[Log, list[FetchTarget]] = {}
         for target, log in self.watched:
             self.targets.setdefault(log, []).append(target)
-            core.fetch_waits.setdefault(log, set()).add(self)
+            core.fetch_waits.setdefault(log, {})[self] = None
         self.bytes: dict[Log, int] = {}  # what there is to read in each log, once one of them has grown
         self.total = 0
         self.timer = core.timers.call_later(max_wait_ms, self.time_out)
@@ -347,7 +347,7 @@ class FetchWait:
         for _, log in self.watched:
             waits = self.core.fetch_waits.get(log)
             if waits is not None:
-                waits.discard(self)
+                waits.pop(self, None)
                 if not waits:
                     del self.core.fetch_waits[log]
 

@@ -119,7 +119,7 @@ class Balance:
         result: Targets = {}
         for member_id, keys in self.owned.items():
             topics: dict[bytes, set[int]] = {}
-            for topic_id, partition in keys:
+            for topic_id, partition in sorted(keys):
                 topics.setdefault(topic_id, set()).add(partition)
             result[member_id] = {topic_id: frozenset(parts) for topic_id, parts in topics.items()}
         return result

@@ -360,7 +360,7 @@ class Membership:
         """Members that never asked for their assignment are out."""
         if group.generation != generation or group.state not in (GroupState.COMPLETING_REBALANCE, GroupState.STABLE):
             return
-        late = [group.members[i] for i in group.unsynced if i in group.members]
+        late = [member for member_id, member in group.members.items() if member_id in group.unsynced]
         for member in late:
             self.drop_member(group, member)
         if late:

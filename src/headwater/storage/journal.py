@@ -136,6 +136,12 @@ class Journal:
             is_complete = later is not None and file.generation & NONCE_MASK == later.generation & NONCE_MASK
             yield from file.items(is_complete=is_complete)
 
+    def sync_recovered(self) -> None:
+        """Puts on disk whatever an earlier process has written. Raises SyncError."""
+        for file in self.files:
+            if file.generation or file.is_header_damaged:
+                file.file.sync()
+
     @property
     def has_free_file(self) -> bool:
         return any(file.generation == 0 for file in self.files)

@@ -419,7 +419,17 @@ class LogStore:
     # -- recovery
 
     def recover_log(self, log: Log) -> None:
-        """Appends from the journal what the metadata log lacks. Raises DamagedLogError where a part of it is lost."""
+        """Appends from the journal what the metadata log lacks. Raises DamagedLogError where a part of it is lost.
+
+        A killed broker may have left a part of the journal in the page cache only. What is read from it is believed,
+        shown to clients and built upon, so it must not be lost in a power cut after this start: it is synced first.
+        """
+        if not self.was_clean:
+            try:
+                self.journal.sync_recovered()
+            except SyncError:
+                self.failed_syncs.note()
+                raise
         Replay(self).metadata(log)
         log.finish_recovery()
 
