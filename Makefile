@@ -7,10 +7,11 @@ READY := $(VENV)/.ready
 DATA ?= headwater-data
 LISTEN ?= 127.0.0.1:9092
 TEST_WORKERS ?= 4
+TEST_SEEDS ?= 300
 UV_VERSION := 0.13.9
 
 .DEFAULT_GOAL := help
-.PHONY: help up test lint interop interop-full interop-tools faults fuzz mutants audit package bench bench-python clean
+.PHONY: help up test lint interop interop-full interop-tools faults simulate fuzz mutants audit package bench bench-python clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,8 +61,11 @@ faults: $(READY) ## kills of the broker under load
 soak: $(READY) ## half an hour under full load; memory and descriptors must stay flat
 	TEST_SOAK_S=1800 $(BIN)/python -m pytest -s tests/faults/test_soak.py
 
-fuzz: $(READY) ## damaged input on the wire and on disk, and thousands of simulated crashes
-	TEST_SEEDS=2000 $(BIN)/python -m pytest tests/simulation fuzz
+simulate: $(READY) ## the whole broker simulated from new seeds (TEST_SEEDS=300), on two processors; TEST_SEED=n repeats one
+	TEST_SEEDS=$(TEST_SEEDS) $(BIN)/python -m pytest -n 2 --dist load tests/simulation/test_whole_broker.py
+
+fuzz: $(READY) ## damaged input on the wire and on disk
+	$(BIN)/python -m pytest fuzz
 
 fuzz-full: $(READY) ## 2,000,000 damaged frames, and attacks on a running broker (20 minutes)
 	TEST_FUZZ_FRAMES=2000000 $(BIN)/python -m pytest fuzz/test_frames.py

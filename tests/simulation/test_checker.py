@@ -465,3 +465,15 @@ def test_histories_of_several_processes_are_joined() -> None:
 def test_a_line_that_is_no_operation_is_named() -> None:
     with pytest.raises(ValueError, match="not an operation"):
         History.load(['{"kind": "Guess"}'])
+
+
+def test_a_commit_that_was_not_answered_may_come_late() -> None:
+    """Then the group goes on from it, and no member has done anything wrong."""
+    story = Story()
+    story.send(0, b"1", b"2", b"3")
+    story.commit(1, UNKNOWN)
+    story.commit(3)
+    story.fetch(1)
+    story.commit(2)
+    story.final((0, b"1"), (1, b"2"), (2, b"3"))
+    assert kinds(story, Rules(exclusive_groups=frozenset({"g"}))) == []

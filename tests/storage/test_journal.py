@@ -1,6 +1,5 @@
 """The journal's files: what is read back, past damage, and what never is."""
 
-import logging
 from random import Random
 
 import pytest
@@ -17,7 +16,6 @@ from headwater.storage.journal_entries import (
     JournalEntry,
     entry_header,
 )
-from tests.simulation.test_crashes import History
 
 TOPIC_ID = b"t" * 16
 FILE_BYTES = 1 << 16
@@ -206,16 +204,6 @@ def test_a_file_of_a_version_without_marks() -> None:
     offsets, damages = read(files)
     assert offsets == [0, 1, 3, 4]
     assert len(damages) == 1
-
-
-def test_power_cuts_are_never_taken_for_damage(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.ERROR, "headwater.storage"):
-        for seed in range(12):
-            history = History(seed)
-            history.loses_files = False
-            history.run()
-    assert "is damaged" not in caplog.text
-    assert "is missing" not in caplog.text
 
 
 def test_random_damage_never_makes_up_an_entry() -> None:

@@ -115,12 +115,18 @@ class GroupCheck:
         """Members take over where the one before has committed: in real time no commit goes back."""
         certain = sorted((write for write in self.writes if write.is_certain), key=lambda write: write.began)
         ended = sorted((write.ended, write.offset) for write in certain)
+        # A commit that was not answered may be carried out late, and then the next member begins there.
+        uncertain = sorted((write.began, write.offset) for write in self.writes if not write.is_certain)
         highest, n = -1, 0
+        lowest, m = NEVER, 0
         for write in certain:
+            while m < len(uncertain) and uncertain[m][0] < write.began:
+                lowest = min(lowest, uncertain[m][1])
+                m += 1
             while n < len(ended) and ended[n][0] < write.began:
                 highest = max(highest, ended[n][1])
                 n += 1
-            if write.offset < highest:
+            if write.offset < min(highest, lowest):
                 self.report(AnomalyKind.OFFSET_BACK, f"{write.offset} was committed after {highest}")
         self.check_read()
 

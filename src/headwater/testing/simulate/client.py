@@ -1,0 +1,144 @@
+"""A simulated client: a connection that is made again when it is lost, and requests that are answered or are not.
+
+`call` is for processes: it waits for the answer, and gives None where none came: the connection was lost, the broker
+was not there, or the time was up. What became of the request is then unknown. `request` is the same with a callback, for
+clients with several requests under way.
+"""
+
+from collections.abc import Callable, Generator
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from headwater.protocol.apis import APIS
+from headwater.protocol.compiled import decode
+from headwater.protocol.error_codes import ErrorCode
+from headwater.protocol.frames import request_frame, response_header_version
+from headwater.testing.simulate.history import History, Outcome
+from headwater.testing.simulate.network import Link
+from headwater.testing.simulate.world import Process, Wait
+
+if TYPE_CHECKING:
+    from headwater.testing.simulate.simulation import Simulation
+
+TIMEOUT_MS = 3000.0
+REFUSED_MS = 40.0
+BACKOFF_MS_MAX = 200.0
+CORRELATION = slice(4, 8)
+Call = Generator[Wait, Any, Any]
+
+# What a client tries again, with the same request.
+RETRIABLE = frozenset(
+    {
+        ErrorCode.UNKNOWN_SERVER_ERROR,
+        ErrorCode.LEADER_NOT_AVAILABLE,
+        ErrorCode.NOT_LEADER_OR_FOLLOWER,
+        ErrorCode.REQUEST_TIMED_OUT,
+        ErrorCode.NOT_ENOUGH_REPLICAS,
+        ErrorCode.COORDINATOR_LOAD_IN_PROGRESS,
+        ErrorCode.COORDINATOR_NOT_AVAILABLE,
+        ErrorCode.NOT_COORDINATOR,
+        ErrorCode.KAFKA_STORAGE_ERROR,
+        ErrorCode.CONCURRENT_TRANSACTIONS,
+        ErrorCode.UNSTABLE_OFFSET_COMMIT,
+        ErrorCode.CORRUPT_MESSAGE,
+    }
+)
+response_classes: dict[int, Any] = {}
+
+
+def response_class(key: int) -> Any:
+    class_ = response_classes.get(key)
+    if class_ is None:
+        api = APIS[key]
+        module = import_module(f"headwater.protocol.messages.{api.module}")
+        class_ = response_classes[key] = getattr(module, api.name + "Response")
+    return class_
+
+
+class Client:
+    """See the module's text."""
+
+    def __init__(self, simulation: "Simulation", name: str) -> None:
+        self.simulation = simulation
+        self.world, self.node = simulation.world, simulation.node
+        self.history: History = simulation.history
+        self.random = simulation.world.random
+        self.name = name
+        self.link: Link | None = None
+        self.pending: dict[int, tuple[int, int, Callable[[Any], None]]] = {}
+        self.correlation = 0
+        self.is_busy = False  # with something that has to be finished before the end
+
+    # -- requests
+
+    def request(
+        self, key: int, version: int, message: Any, resume: Callable[[Any], None], timeout_ms: float = TIMEOUT_MS
+    ) -> None:
+        """Sends a request; `resume` gets the answer, or None. Never before this returns."""
+        link = self.connect()
+        if link is None:
+            self.world.later(REFUSED_MS, lambda: resume(None))
+            return
+        self.correlation += 1
+        correlation = self.correlation
+        self.pending[correlation] = key, version, resume
+        link.send(request_frame(APIS[key], version, correlation, self.name, message))
+        self.world.later(timeout_ms, lambda: self.time_out(correlation))
+
+    def call(self, key: int, version: int, message: Any, timeout_ms: float = TIMEOUT_MS) -> Call:
+        """Sends a request, in a process; gives the answer, or None."""
+        answer = yield lambda resume: self.request(key, version, message, resume, timeout_ms)
+        return answer
+
+    def sleep(self, delay_ms: float) -> Process:
+        return self.world.sleep(delay_ms)
+
+    def back_off(self) -> Process:
+        return self.world.sleep(10 + self.random.random() * BACKOFF_MS_MAX)
+
+    # -- the connection
+
+    def connect(self) -> Link | None:
+        if self.link is None and self.node.core is not None:
+            self.link = self.simulation.connect(self)
+        return self.link
+
+    def disconnect(self) -> None:
+        """Gives the connection up, and all that is under way on it."""
+        if self.link is not None:
+            self.link.close()
+        self.lost()
+
+    def lost(self) -> None:
+        self.link = None
+        pending, self.pending = self.pending, {}
+        for _, _, resume in pending.values():
+            resume(None)
+
+    def time_out(self, correlation: int) -> None:
+        if correlation in self.pending:
+            self.disconnect()
+
+    def received(self, frame: bytes) -> None:
+        entry = self.pending.pop(int.from_bytes(frame[CORRELATION], "big"), None)
+        if entry is None:
+            self.world.find(f"{self.name} got an answer that it did not wait for")
+            return
+        key, version, resume = entry
+        start = 9 if response_header_version(APIS[key], version) else 8
+        message, end = decode(response_class(key), version, frame, start)
+        if end != len(frame):
+            self.world.find(f"{self.name} got {len(frame) - end} bytes after an answer of {APIS[key].name}")
+        resume(message)
+
+    # -- what clients have in common
+
+    def unexpected(self, what: str, error: int) -> None:
+        """An answer that no client should get here."""
+        self.world.find(f"{self.name}: {what} was answered with {ErrorCode(error).name}")
+
+    def outcome(self, error: int, *, was_uncertain: bool) -> Outcome:
+        """What a refusal means, where an earlier attempt may have been carried out."""
+        if error == ErrorCode.NONE:
+            return Outcome.OK
+        return Outcome.UNKNOWN if was_uncertain else Outcome.FAILED

@@ -1,0 +1,145 @@
+"""What goes wrong, and when: power cuts, kills, clean stops, connections that break, a disk that fails, clocks that jump, bits that flip."""
+
+import errno
+from typing import TYPE_CHECKING
+
+from headwater.effects.memory_files import Inode
+from headwater.protocol.records import LOG_OVERHEAD
+from headwater.storage.checkpoints import LOG_STARTS, RECOVERY_POINTS
+from headwater.testing.simulate.node import DIRECTORY
+from headwater.testing.simulate.world import Process
+
+if TYPE_CHECKING:
+    from headwater.testing.simulate.simulation import Simulation
+
+CALLS_UNTIL_CUT_MAX = 150
+WALL_OFFSET_MS_MAX = 25 * 60_000
+JUMP_MS_MAX = 20 * 60_000
+FLIPS_MAX = 3
+PARTITION_METADATA = "partition.metadata"  # only a log's directory has one
+
+
+def unprotected(content: bytes) -> set[int]:
+    """The bytes of each batch that no checksum covers, by the format: its base offset, and its leader epoch."""
+    positions: set[int] = set()
+    start = 0
+    while start + LOG_OVERHEAD <= len(content):
+        positions.update(range(start, start + 8), range(start + LOG_OVERHEAD, start + LOG_OVERHEAD + 4))
+        start += LOG_OVERHEAD + max(1, int.from_bytes(content[start + 8 : start + LOG_OVERHEAD]))
+    return positions
+
+
+class Nemesis:
+    """See the module's text. Each method is a process that ends with the run's active part."""
+
+    def __init__(self, simulation: "Simulation") -> None:
+        self.simulation = simulation
+        self.world, self.node, self.files = simulation.world, simulation.node, simulation.files
+        self.random = simulation.world.random
+        self.loses_files = self.world.chance(0.5)
+
+    def sleep(self, mean_ms: float) -> Process:
+        yield from self.world.sleep(min(self.random.expovariate(1 / mean_ms), 5 * mean_ms))
+
+    @property
+    def is_active(self) -> bool:
+        return not self.simulation.is_ending
+
+    def crash(self, mean_ms: float) -> Process:
+        while True:
+            yield from self.sleep(mean_ms)
+            if not self.is_active:
+                return
+            how = self.random.random()
+            if how < 0.35:
+                self.node.power_cut()
+            elif how < 0.7:
+                if self.node.core is not None:
+                    self.files.cut_after = self.random.randint(1, CALLS_UNTIL_CUT_MAX)
+            elif how < 0.88:
+                self.node.kill()
+            else:
+                self.node.stop()
+
+    def cut_connections(self, mean_ms: float) -> Process:
+        while True:
+            yield from self.sleep(mean_ms)
+            if not self.is_active:
+                return
+            links = self.simulation.open_links()
+            if links:
+                self.random.choice(links).cut()
+
+    def fail_disk(self, mean_ms: float) -> Process:
+        while True:
+            yield from self.sleep(mean_ms)
+            if not self.is_active:
+                return
+            number, share = self.random.choice(
+                ((errno.EIO, 0.02), (errno.EIO, 0.3), (errno.ENOSPC, 0.5), (errno.ENOSPC, 1.0), (errno.EMFILE, 1.0))
+            )
+            self.world.record(b"disk fails")
+            self.files.fail(number, share)
+            yield from self.sleep(400)
+            self.files.heal()
+
+    def move_clock(self, mean_ms: float) -> Process:
+        while True:
+            yield from self.sleep(mean_ms)
+            if not self.is_active:
+                return
+            jump = self.random.choice((-2000, 2000, self.random.randint(-JUMP_MS_MAX, JUMP_MS_MAX)))
+            if abs(self.world.wall_offset_ms + jump) <= WALL_OFFSET_MS_MAX:
+                self.world.jump(jump)
+
+    def between_lives(self) -> None:
+        """While the broker is down. What is done here is no call of the broker's: none of it fails."""
+        failing, self.files.failing = self.files.failing, None
+        if self.loses_files and self.world.chance(0.3):
+            self.lose_files()
+        if self.simulation.fragile:
+            self.flip_bits()
+        self.files.failing = failing
+
+    def lose_files(self) -> None:
+        """Files that only save the next start some work, or that have a copy, are gone."""
+        files = self.files
+        suffix = self.random.choice((".index", ".timeindex", ".sums", ".snapshot"))
+        for directory in files.list_directory(DIRECTORY):
+            if files.exists(f"{DIRECTORY}/{directory}/{PARTITION_METADATA}"):
+                for name in files.list_directory(f"{DIRECTORY}/{directory}"):
+                    if name.endswith(suffix) and self.world.chance(0.5):
+                        files.remove(f"{DIRECTORY}/{directory}/{name}")
+        path = f"{DIRECTORY}/{self.random.choice((RECOVERY_POINTS, LOG_STARTS))}"
+        if self.world.chance(0.3) and files.exists(path):
+            files.remove(path)
+            self.simulation.has_lost_checkpoint = True
+        self.world.record(b"lose")
+
+    def flip_bits(self) -> None:
+        """Damages what is on disk of one partition of a topic that may be damaged."""
+        files = self.files
+        places = []
+        for topic in self.simulation.topics:
+            if topic.label not in self.simulation.fragile:
+                continue
+            for partition in range(topic.partitions):
+                directory = f"{DIRECTORY}/{topic.name}-{partition}"
+                if files.exists(directory):
+                    places.append((topic.label, partition, directory))
+        if not places:
+            return
+        label, partition, directory = self.random.choice(places)
+        names = [
+            n for n in files.list_directory(directory) if n.endswith((".log", ".index", ".timeindex", ".txnindex"))
+        ]
+        for _ in range(self.random.randint(1, FLIPS_MAX) if names else 0):
+            path = f"{directory}/{self.random.choice(names)}"
+            inode = files.entry(path)
+            if isinstance(inode, Inode) and inode.content:
+                position = self.random.randrange(len(inode.content))
+                if path.endswith(".log") and position in unprotected(inode.durable):
+                    continue
+                files.flip(path, position, 1 << self.random.randrange(8))
+                self.simulation.damaged.add((label, partition))
+                self.world.record(b"flip")

@@ -1,0 +1,270 @@
+"""The simulated broker process: the real core, dispatch and driver of the journal, on the simulated disk and network.
+
+It does what the server's shell does, as events: a sync of the journal takes a moment, in which requests go on; a checkpoint runs in
+steps between other events, as its thread would; timers fire when they are due; work that is done in slices is cut at moments that
+the seed chooses. It can be stopped cleanly, killed (the page cache outlives it), and lose its power.
+
+A start that finds damage which it does not forgive, or a disk that fails, is tried again later, as a supervisor would.
+"""
+
+import errno
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from random import Random
+
+from headwater.broker.core import BrokerCore
+from headwater.broker.durability import Durability
+from headwater.broker.metadata import Topic
+from headwater.broker.settings import Settings
+from headwater.effects.clock import Clock
+from headwater.effects.entropy import SeededEntropy
+from headwater.storage.checkpoint import Checkpoint
+from headwater.storage.config import LogConfig
+from headwater.storage.errors import StorageError
+from headwater.testing.simulate.disk import SimulatedFiles
+from headwater.testing.simulate.network import BrokerEnd
+from headwater.testing.simulate.world import World
+
+SYNC_MS_MIN, SYNC_MS_MAX = 0.3, 15.0
+STEP_MS_MAX = 20.0
+DOWN_MS_MIN, DOWN_MS_MAX = 50.0, 1500.0
+RETRY_MS = 1000.0
+DIRECTORY = "data"
+
+
+class SlicingClock:
+    """The clock by which work in slices ends its slice: after how many steps is up to the seed."""
+
+    def __init__(self, random: Random) -> None:
+        self.random = random
+        self.now_ms = 0.0
+
+    def wall_ms(self) -> int:
+        return int(self.now_ms)
+
+    def steady_ms(self) -> float:
+        if self.random.random() < 0.1:
+            self.now_ms += 20.0
+        return self.now_ms
+
+
+class SimulatedCore(BrokerCore):
+    """The core, with segments so small that logs roll, and indexes so fine that they have entries."""
+
+    segment_bytes = 5000
+
+    def log_config(self, topic: Topic) -> LogConfig:
+        config = super().log_config(topic)
+        return replace(config, segment_bytes=min(self.segment_bytes, config.segment_bytes), index_interval_bytes=200)
+
+
+class EventDisk:
+    """The driver's disk: syncs and checkpoints take a time that the seed says."""
+
+    def __init__(self, node: "Node", durability: Durability) -> None:
+        self.node, self.durability = node, durability
+        self.world = node.world
+        self.life = node.life
+
+    def begin_sync(self, file: int) -> bool:
+        delay_ms = self.world.random.uniform(SYNC_MS_MIN, self.node.sync_ms_max)
+        self.world.later(delay_ms, lambda: self.end_sync(file))
+        return False
+
+    def end_sync(self, file: int) -> None:
+        if self.node.life != self.life:
+            return
+        try:
+            self.durability.journal.sync(file)
+        except OSError as error:
+            self.durability.synced(error)
+        else:
+            self.durability.synced(None)
+        self.node.after_event()
+
+    def run_checkpoint(self, checkpoint: Checkpoint) -> None:
+        steps = checkpoint.steps()
+        self.world.later(self.world.random.random() * STEP_MS_MAX, lambda: self.step(steps))
+
+    def step(self, steps: Iterator[None]) -> None:
+        if self.node.life != self.life:
+            return
+        try:
+            for _ in range(self.world.random.randint(1, 6)):
+                next(steps)
+        except StopIteration:
+            self.durability.checkpoint_ended(None)
+        except OSError as error:
+            self.durability.checkpoint_ended(error)
+        else:
+            self.world.later(self.world.random.random() * STEP_MS_MAX, lambda: self.step(steps))
+        self.node.after_event()
+
+    def journal_advanced(self) -> None:
+        """Nothing here waits for room in the journal."""
+
+    def failed(self, error: Exception) -> None:
+        self.node.world.later(0, lambda: self.node.end_failed(self.life, error))
+
+    def report(self, error: Exception) -> None:
+        self.node.defect(error)
+
+
+class Node:
+    """See the module's text."""
+
+    def __init__(self, world: World, files: SimulatedFiles, settings: Mapping[str, object], segment_bytes: int) -> None:
+        self.world, self.files = world, files
+        self.settings = Settings.from_pairs({key: str(value) for key, value in settings.items()})
+        self.core_class = type("SimulatedCore", (SimulatedCore,), {"segment_bytes": segment_bytes})
+        self.core: BrokerCore | None = None
+        self.life = 0
+        self.sync_ms_max = world.random.choice((2.0, SYNC_MS_MAX))
+        self.ends: dict[BrokerEnd, Callable[[], None]] = {}  # with what tells its client that it is gone
+        self.timer_ms = float("inf")
+        self.crashes = self.kills = self.stops = self.failures = 0
+        self.is_ending = False
+        self.while_down: Callable[[], None] = lambda: None  # what happens to the disk between two lives
+
+    @property
+    def running_core(self) -> BrokerCore:
+        assert self.core is not None
+        return self.core
+
+    # -- life
+
+    def start(self) -> None:
+        if self.core is not None:
+            return
+        self.life += 1
+        clock: Clock = self.world.clock
+        try:
+            core = self.core_class(
+                self.settings, self.files, clock, SeededEntropy(self.world.random.getrandbits(32)), directory=DIRECTORY
+            )
+        except (OSError, StorageError) as error:
+            self.start_failed(error)
+            return
+        core.durability.disk = EventDisk(self, core.durability)
+        core.work.clock = SlicingClock(self.world.random)
+        self.core = core
+        self.timer_ms = float("inf")
+        self.world.record(b"start %d" % self.life)
+        core.durability.after_timers()
+        self.after_event()
+
+    def start_failed(self, error: Exception) -> None:
+        """The disk is at fault, or else the broker is."""
+        self.world.record(b"no start")
+        self.files.forget_process()
+        if self.files.failing is None:
+            self.world.find(f"the broker does not start: {error!r}")
+            return
+        self.failures += 1
+        self.world.later(RETRY_MS, self.start)
+
+    def restart_later(self) -> None:
+        self.while_down()
+        self.world.later(self.world.random.uniform(DOWN_MS_MIN, DOWN_MS_MAX), self.start)
+
+    def leave(self) -> None:
+        """The process is gone, and its clients notice."""
+        self.core = None
+        self.life += 1
+        ends, self.ends = self.ends, {}
+        for end, gone in ends.items():
+            end.is_open = False
+            gone()
+
+    def power_cut(self) -> None:
+        """The machine loses its power; what was not synced may be lost."""
+        if self.core is None and not self.files.is_off:
+            return
+        self.crashes += 1
+        self.world.record(b"power cut")
+        self.leave()
+        self.files.power_on()
+        self.restart_later()
+
+    def kill(self) -> None:
+        """SIGKILL: nothing is written any more, nothing that was written is lost."""
+        if self.core is None:
+            return
+        self.kills += 1
+        self.world.record(b"kill")
+        self.leave()
+        self.files.forget_process()
+        self.restart_later()
+
+    def stop(self) -> None:
+        """A clean stop: requests are read no more, and what is under way ends."""
+        core = self.core
+        if core is None:
+            return
+        if core.durability.syncing is not None or core.durability.checkpoint is not None:
+            self.world.later(1.0, self.stop)  # the shell waits for both
+            return
+        self.stops += 1
+        self.world.record(b"stop")
+        try:
+            core.close()
+        except OSError as error:
+            self.end_failed(self.life, error)
+            return
+        self.leave()
+        self.files.forget_process()
+        self.restart_later()
+
+    def end_failed(self, life: int, error: Exception) -> None:
+        """The broker ends because of its disk; that there is a reason is checked."""
+        if self.core is None or self.life != life:
+            return
+        self.failures += 1
+        self.world.record(b"failed")
+        if not self.files.faults_injected:
+            self.world.find(f"the broker ended without a fault of the disk: {error!r}")
+        self.core.store.abandon()
+        self.leave()
+        self.files.forget_process()
+        self.restart_later()
+
+    def defect(self, error: Exception) -> None:
+        """Something was raised that is no answer."""
+        if isinstance(error, OSError) and error.errno in (errno.EIO, errno.ENOSPC, errno.EMFILE):
+            self.world.find(f"an error of the disk was not answered: {error!r}")
+        else:
+            self.world.find(f"a defect: {error!r}")
+
+    # -- what the shell does
+
+    def accept(self, send: Callable[[bytes], None], gone: Callable[[], None]) -> BrokerEnd | None:
+        """The broker's end of a new connection; None where nobody listens."""
+        if self.core is None:
+            return None
+        end = BrokerEnd(self, send)
+        self.ends[end] = gone
+        return end
+
+    def after_event(self) -> None:
+        core = self.core
+        if core is None:
+            return
+        if core.durability.syncing is None:
+            core.durability.after_event()
+        deadline_ms = core.timers.next_deadline_ms()
+        if deadline_ms is not None and deadline_ms < self.timer_ms:
+            self.timer_ms = deadline_ms
+            life = self.life
+            self.world.at(deadline_ms, lambda: self.run_timers(life, deadline_ms))
+
+    def run_timers(self, life: int, deadline_ms: float) -> None:
+        core = self.core
+        if core is None or life != self.life or deadline_ms != self.timer_ms:
+            return
+        self.timer_ms = float("inf")
+        try:
+            core.timers.run_due()
+        except Exception as error:  # noqa: BLE001 - a defect: it is reported, and the run goes on
+            self.defect(error)
+        core.durability.after_timers()
+        self.after_event()

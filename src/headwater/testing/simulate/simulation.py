@@ -1,0 +1,361 @@
+"""One seed: a broker, its clients, and what goes wrong; then the verdict.
+
+A run has four parts. The topics are made. For 60 seconds of its own time everything happens at once. Then nothing goes
+wrong any more, and every client gets the time to finish what it has begun; transactions that were left open time out. At last the broker loses
+its power once more, starts, and every partition and every group's offset is read: that is what the checker compares with all that the clients had seen.
+
+    result = simulate(seed)
+    assert not result.findings
+
+The same seed gives the same run, to the byte (`Result.transcript`).
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from headwater.protocol.schema import ZERO_UUID
+from headwater.testing.simulate.administration import Administrator, Recycler
+from headwater.testing.simulate.anomalies import Copy, Rules
+from headwater.testing.simulate.checker import check
+from headwater.testing.simulate.client import Call, Client
+from headwater.testing.simulate.consumers import Consumer, RecycledConsumer
+from headwater.testing.simulate.disk import SimulatedFiles
+from headwater.testing.simulate.final_reads import FinalReader
+from headwater.testing.simulate.history import History
+from headwater.testing.simulate.members import COPY_PREFIX, Copier, GroupConsumer
+from headwater.testing.simulate.nemesis import Nemesis
+from headwater.testing.simulate.network import Link
+from headwater.testing.simulate.node import Node
+from headwater.testing.simulate.producers import IdempotentProducer
+from headwater.testing.simulate.transacting import TransactionalProducer
+from headwater.testing.simulate.world import Process, World
+
+ACTIVE_MS = 60_000.0
+FINISH_MS = 90_000.0
+TIMED_OUT_MS = 25_000.0
+READ_MS = 60_000.0
+SETUP_MS = 30_000.0
+RETENTION_MS = 12_000
+SEGMENT_SIZES = (3000, 8000, 30_000)
+JOURNAL_SIZES = (1 << 16, 1 << 17, 1 << 18)
+SETTINGS = {
+    "group.initial.rebalance.delay.ms": 100,
+    "group.min.session.timeout.ms": 1000,
+    "group.consumer.session.timeout.ms": 6000,
+    "group.consumer.min.session.timeout.ms": 1000,
+    "group.consumer.heartbeat.interval.ms": 1500,
+    "group.consumer.min.heartbeat.interval.ms": 1000,
+    "offsets.topic.num.partitions": 2,
+    "transaction.state.log.num.partitions": 2,
+    "transaction.abort.timed.out.transaction.cleanup.interval.ms": 2000,
+    "log.cleaner.backoff.ms": 3000,
+    "log.retention.check.interval.ms": 3000,
+    "log.flush.offset.checkpoint.interval.ms": 7000,
+}
+
+
+@dataclass(slots=True, eq=False)
+class TopicLife:
+    """One life of a topic: a name may have several, each with its own label."""
+
+    name: str
+    partitions: int
+    label: str
+    topic_id: bytes = ZERO_UUID
+    is_compacted: bool = False
+    is_trimmed: bool = False
+    may_be_gone: bool = False
+    is_deleted: bool = False  # or may be
+
+
+@dataclass(slots=True)
+class Result:
+    """What a seed came to."""
+
+    seed: int
+    findings: list[str]
+    transcript: str
+    operations: int
+    simulated_ms: float
+    crash_states: int  # starts on a disk that a power cut left
+    kills: int
+    clean_stops: int
+    failed_disks: int
+    faults: int
+    history: History = field(repr=False)
+
+
+class Simulation:
+    """See the module's text."""
+
+    def __init__(self, seed: int, *, change: Callable[["Simulation"], None] | None = None) -> None:
+        self.world = World(seed)
+        random = self.world.random
+        self.history = History()
+        self.files = SimulatedFiles(random)
+        settings = {**SETTINGS, "headwater.journal.file.bytes": random.choice(JOURNAL_SIZES)}
+        self.node = Node(self.world, self.files, settings, random.choice(SEGMENT_SIZES))
+        self.world.on_power_cut = self.node.power_cut
+        self.clients: list[Client] = []
+        self.topics: list[TopicLife] = []
+        self.links: list[Link] = []
+        self.connections = 0
+        self.recycled: TopicLife | None = None
+        self.is_ready = self.is_ending = self.is_over = self.is_read = False
+        self.damaged: set[tuple[str, int]] = set()
+        self.named: set[tuple[str, int]] = set()  # damaged partitions of which a client was told so
+        self.has_lost_checkpoint = False
+        self.fragile: frozenset[str] = frozenset()
+        self.copies: list[Copy] = []
+        self.exclusive_groups: list[str] = []
+        self.groups: dict[str, list[TopicLife]] = {}
+        self.errors: list[str] = []
+        if change is not None:
+            change(self)
+
+    # -- what clients ask
+
+    def connect(self, client: Client) -> Link:
+        self.connections += 1
+        link = Link(self.world, self.node, client.received, client.lost, self.connections)
+        self.links.append(link)
+        return link
+
+    def open_links(self) -> list[Link]:
+        self.links = [link for link in self.links if link.is_open]
+        return self.links
+
+    def add(self, client: Client, process: Process) -> None:
+        self.clients.append(client)
+        self.world.start(process)
+
+    def new_topic(self, name: str, partitions: int, *, label: str = "") -> TopicLife:
+        topic = TopicLife(name, partitions, label or name)
+        self.topics.append(topic)
+        return topic
+
+    def excuses(self, label: str, partition: int) -> bool:
+        """Whether the partition's files were damaged on purpose: then a client may be told of it."""
+        if (label, partition) not in self.damaged:
+            return False
+        self.named.add((label, partition))
+        return True
+
+    @property
+    def has_damage(self) -> bool:
+        return bool(self.damaged)
+
+    # -- the scenario
+
+    def prepare(self) -> Process:
+        """Makes the topics and starts everybody."""
+        admin = Administrator(self, "admin", [])
+        chance, random = self.world.chance, self.world.random
+        compacted = {
+            "cleanup.policy": "compact",
+            "min.cleanable.dirty.ratio": "0.1",
+            "segment.ms": "5000",
+            "delete.retention.ms": "1000",
+        }
+        plain = yield from self.make(admin, "plain", 2)
+        mixed = yield from self.make(admin, "mixed", 2)
+        admin.topics += [plain, mixed]
+        self.add(admin, admin.run())
+        producers = [plain, plain, mixed]
+        readers = [[plain, mixed]]
+        if chance(0.5):
+            trimmed = yield from self.make(admin, "trimmed", 1)
+            trimmed.is_trimmed = True
+            admin.topics.append(trimmed)
+            producers.append(trimmed)
+            readers.append([trimmed, mixed])
+        if chance(0.5):
+            topic = yield from self.make(admin, "compacted", 1, **compacted)
+            topic.is_compacted = True
+            producers.append(topic)
+            readers.append([topic])
+        if chance(0.4):
+            topic = yield from self.make(
+                admin, "expiring", 1, **{"retention.ms": str(RETENTION_MS), "segment.ms": "4000"}
+            )
+            producers.append(topic)
+            readers.append([topic, plain])
+        for n, topic in enumerate(producers):
+            pause_ms = random.choice((500.0, 1000.0))
+            producer = IdempotentProducer(self, f"p{n}", topic, pause_ms)
+            self.add(producer, producer.run())
+        for n, topics in enumerate(readers):
+            consumer = Consumer(self, f"c{n}", topics, is_committed=chance(0.5), pause_ms=700.0)
+            self.add(consumer, consumer.run())
+        yield from self.prepare_transactions(admin, mixed)
+        yield from self.prepare_groups(admin, plain)
+        if chance(0.4):
+            recycler, reader = Recycler(self, "recycler", []), RecycledConsumer(self, "reader")
+            self.add(recycler, recycler.run())
+            self.add(reader, reader.run())
+        self.prepare_nemesis()
+        self.is_ready = True
+
+    def make(self, admin: Administrator, name: str, partitions: int, **configs: str) -> Call:
+        topic = self.new_topic(name, partitions)
+        yield from admin.create(topic, configs)
+        return topic
+
+    def prepare_transactions(self, admin: Administrator, mixed: TopicLife) -> Call:
+        random = self.world.random
+        second = yield from self.make(admin, "second", 1)
+        for n in range(random.randint(1, 3)):
+            producer = TransactionalProducer(
+                self,
+                f"tx{n}",
+                [mixed, second],
+                version=random.choice((2, 2, 1)),
+                pause_ms=random.choice((400.0, 1200.0)),
+            )
+            self.groups[f"of-tx{n}"] = [mixed, second]
+            self.add(producer, producer.run())
+
+    def prepare_groups(self, admin: Administrator, plain: TopicLife) -> Call:
+        chance, random = self.world.chance, self.world.random
+        is_modern = chance(0.5)
+        group = "modern" if is_modern else "classic"
+        self.groups[group] = [plain]
+        self.exclusive_groups.append(group)
+        for n in range(random.randint(1, 3)):
+            member = GroupConsumer(self, f"{group}{n}", group, [plain], is_modern=is_modern)
+            self.add(member, member.run())
+        if chance(0.6):
+            target = yield from self.make(admin, "target", plain.partitions)
+            self.copies.append(Copy("copiers", plain.label, target.label, COPY_PREFIX))
+            self.groups["copiers"] = [plain]
+            is_modern = chance(0.5)
+            for n in range(random.randint(1, 2)):
+                copier = Copier(self, f"copier{n}", "copiers", (plain, target), is_modern=is_modern)
+                self.add(copier, copier.run())
+
+    def prepare_nemesis(self) -> None:
+        nemesis, world, chance = Nemesis(self), self.world, self.world.chance
+        world.start(nemesis.crash(world.random.choice((2500.0, 5000.0, 10_000.0, 20_000.0))))
+        world.start(nemesis.cut_connections(world.random.choice((700.0, 3000.0))))
+        if chance(0.4):
+            world.start(nemesis.fail_disk(12_000.0))
+        if chance(0.4):
+            world.start(nemesis.move_clock(8000.0))
+        if chance(0.1):
+            self.fragile = frozenset({"mixed", "trimmed", "compacted", "expiring"})
+        self.node.while_down = nemesis.between_lives
+
+    # -- the run
+
+    def run(self) -> Result:
+        world = self.world
+        with ErrorLog(self.errors):
+            self.node.start()
+            world.start(self.prepare())
+            world.run_until(SETUP_MS, lambda: self.is_ready)
+            if not self.is_ready:
+                world.find("the topics cannot be made")
+            world.run_until(world.now_ms + ACTIVE_MS)
+            self.finish()
+            self.read()
+        anomalies = [str(anomaly) for anomaly in check(self.history, self.rules())]
+        self.check_named()
+        self.check_unnamed()
+        return Result(
+            world.seed,
+            world.findings + anomalies,
+            world.transcript.hexdigest(),
+            len(self.history.operations),
+            world.now_ms,
+            self.node.crashes,
+            self.node.kills,
+            self.node.stops,
+            self.node.failures,
+            self.files.faults_injected,
+            self.history,
+        )
+
+    def finish(self) -> None:
+        """Nothing goes wrong any more; everybody finishes, and what was left open times out."""
+        world = self.world
+        self.is_ending = True
+        self.node.while_down = lambda: None
+        self.files.heal()
+        self.node.stop()
+        world.run_until(world.now_ms + FINISH_MS, lambda: not any(client.is_busy for client in self.clients))
+        busy = [client.name for client in self.clients if client.is_busy]
+        if busy and not self.has_damage:
+            world.find(f"{', '.join(busy)} got no final answers")
+        world.run_until(world.now_ms + TIMED_OUT_MS)
+
+    def read(self) -> None:
+        """The power goes once more; then everything is read."""
+        world = self.world
+        self.is_over = True
+        world.run_until(world.now_ms + 5000, lambda: self.node.core is not None)
+        self.node.power_cut()
+        reader = FinalReader(self, "final")
+        self.add(reader, reader.run())
+        world.run_until(world.now_ms + READ_MS, lambda: self.is_read)
+        if not self.is_read:
+            world.find("the final reads do not end")
+
+    def rules(self) -> Rules:
+        expired = self.world.latest_wall_ms - RETENTION_MS + 1
+        return Rules(
+            compacted=frozenset({"compacted"}),
+            expired_before_ms={"expiring": expired},
+            exclusive_groups=frozenset(self.exclusive_groups),
+            damaged=frozenset(self.damaged),
+            copies=tuple(self.copies),
+        )
+
+    def check_named(self) -> None:
+        """Records that are missing for damage must have been named: in the log at ERROR, or to a client that asked for them."""
+        if not self.damaged:
+            return
+        without = replace(self.rules(), damaged=frozenset())
+        for label, partition in sorted(self.damaged):
+            where = f"{label}-{partition}"
+            missing = [a for a in check(self.history, without) if a.where == where]
+            is_named = (label, partition) in self.named or any(where in text for text in self.errors)
+            if missing and not is_named:
+                self.world.find(f"{where} is damaged, and no error names it: {missing[0]}")
+
+    def check_unnamed(self) -> None:
+        """A power cut is no damage: where the disk is sound, nothing may be called damaged or lost."""
+        if self.damaged or self.has_lost_checkpoint or self.files.faults_injected:
+            return
+        for text in self.errors:
+            if any(word in text for word in ("damaged", "missing", "lost")):
+                self.world.find(f"no file was damaged, and yet: {text}")
+
+
+class ErrorLog(logging.Handler):
+    """Collects what the broker logs as errors, and keeps the rest from the terminal."""
+
+    def __init__(self, lines: list[str]) -> None:
+        super().__init__(logging.ERROR)
+        self.lines = lines
+        self.logger = logging.getLogger("headwater")
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+
+    def __enter__(self) -> "ErrorLog":
+        self.before = self.logger.propagate, self.logger.level
+        self.logger.addHandler(self)
+        self.logger.propagate = False
+        self.logger.setLevel(logging.ERROR)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.logger.removeHandler(self)
+        self.logger.propagate, level = self.before
+        self.logger.setLevel(level)
+
+
+def simulate(seed: int) -> Result:
+    """Runs a seed from its beginning to its verdict."""
+    return Simulation(seed).run()
