@@ -19,7 +19,7 @@ from headwater.effects.memory_files import MemoryFiles
 from headwater.protocol.compression import Compression
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.record_keys import split_record
-from headwater.protocol.records import Record, batches, build_batch, records
+from headwater.protocol.records import HEADER_BYTES, Record, batches, build_batch, records
 from headwater.storage.cleaner import COMMAND_MODULE, Cleaning, CleanJob, job_text, read_job, read_result
 from headwater.storage.segment import segment_name
 from headwater.storage.swaps import CLEANING_DIRECTORY, SWAP_SUFFIX
@@ -117,6 +117,27 @@ def test_a_log_of_which_records_are_gone_is_not_compacted() -> None:
     broker.core.store.checkpoint()
     assert not broker.core.compacting.start_next()
     assert broker.fetch("t", 1).error_code == ErrorCode.KAFKA_STORAGE_ERROR
+
+
+@pytest.mark.parametrize("position", [0, 7, *range(HEADER_BYTES, HEADER_BYTES + 20)])
+def test_a_damaged_batch_is_not_compacted_into_one_with_a_sound_checksum(
+    position: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    broker = compacted_broker()
+    write(broker, (b"a", b"0"), (b"b", b"1"))
+    write(broker, (b"a", b"2"))
+    the_log(broker).roll()
+    broker.core.store.checkpoint()
+    path = f"{the_log(broker).segments[0].path}.log"
+    file = broker.files.open(path)
+    file.write([bytes([file.read(1, position)[0] ^ 0x40])], position)
+    before = file.read(1 << 20, 0)
+    broker.core.compacting.start_next()
+    broker.advance(100)
+    assert not broker.core.compacting.is_running
+    assert broker.core.statistics.compactions == 0
+    assert file.read(1 << 20, 0) == before
+    assert "data/t-0 cannot be compacted" in caplog.text
 
 
 def test_what_is_not_sealed_or_too_young_is_left_alone() -> None:

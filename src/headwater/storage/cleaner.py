@@ -34,6 +34,7 @@ from headwater.protocol.records import (
     LOG_APPEND_TIME,
     LOG_OVERHEAD,
     BatchHeader,
+    check_batch,
     write_crc,
 )
 from headwater.protocol.varint import read_varint, varint
@@ -143,8 +144,16 @@ class Cleaning:
             segment.file.close()
 
     def batches(self, segment: Segment) -> Iterator[tuple[BatchHeader, int]]:
-        """Every batch of a sealed segment; by headers alone where the body is not needed."""
-        return segment.scan(0, segment.size)
+        """Every batch of a sealed segment; by headers alone where the body is not needed.
+
+        No checksum covers a batch's base offset: it is checked by the order of the batches.
+        """
+        next_offset, end = segment.base_offset, self.ends[self.segments.index(segment)]
+        for header, position in segment.scan(0, segment.size):
+            if not next_offset <= header.base_offset <= header.last_offset < end:
+                raise segment.damaged_at(position)
+            next_offset = header.next_offset
+            yield header, position
 
     # -- the first pass
 
@@ -325,7 +334,8 @@ class Cleaning:
 
 
 def body_of(header: BatchHeader, batch: bytes) -> bytes:
-    """A batch's records, decompressed."""
+    """A batch's records, decompressed. Raises ProtocolError for a damaged batch: a copy of it would get a checksum that is right."""
+    check_batch(batch)
     body = memoryview(batch)[HEADER_BYTES : header.size_bytes]
     return bytes(decompress(header.compression, body, DECOMPRESSED_BYTES_MAX))
 

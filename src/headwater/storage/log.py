@@ -381,17 +381,19 @@ class Log:
         """
         self.lacks_aborted = True
         try:
+            found = self.find_all_aborted()
             for segment in self.segments:
-                segment.forget_aborted(0)
-            self.note_all_aborted()
+                if segment.replace_aborted(found.get(segment, [])):
+                    self.unsynced_segments.add(segment)  # a checkpoint vouches for it
             self.lacks_aborted = False
         finally:
             if self.lacks_aborted:  # no checkpoint may vouch for what has been found so far
                 for segment in self.segments:
                     segment.aborted = None
 
-    def note_all_aborted(self) -> None:
+    def find_all_aborted(self) -> dict[Segment, list[AbortedTransaction]]:
         states = ProducerStates()
+        found: dict[Segment, list[AbortedTransaction]] = {}
         for header, segment, position in self.batches_from(self.base_offsets[0] if self.segments else 0):
             if header.producer_id < 0:
                 continue
@@ -407,8 +409,9 @@ class Log:
                 continue
             aborted = None if is_commit else states.aborts(header.producer_id, header.base_offset)
             if aborted is not None:
-                self.note_aborted(segment, aborted)
+                found.setdefault(segment, []).append(aborted)
             states.note_marker(header, header.base_offset, coordinator_epoch)
+        return found
 
     def bytes_between(self, offset: int, *, committed: bool = False) -> int:
         """About how many bytes a read from `offset` could yield (whole segments count whole)."""

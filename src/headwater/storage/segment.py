@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from crc32c import crc32c
 
 from headwater.effects.buffers import Buffer
-from headwater.effects.files import File, Files
+from headwater.effects.files import File, Files, replace_file
 from headwater.effects.logs import get_logger
 from headwater.protocol.errors import ProtocolError
 from headwater.protocol.records import (
@@ -181,7 +181,7 @@ class Segment:
         content = load_file(self.files, self.path + ".txnindex") or b""
         self.aborted = TransactionIndex()
         is_sound = self.vouches_for_aborted(content) and self.aborted.load(content)
-        if not content:
+        if not content or not is_sound:  # what is damaged stays until it is replaced
             return is_sound
         self.aborted.truncate(offset)
         file = self.files.open(self.path + ".txnindex", create=True)
@@ -189,6 +189,24 @@ class Segment:
         file.close()
         self.aborted_changed = True
         return is_sound
+
+    def replace_aborted(self, aborted: list[AbortedTransaction]) -> bool:
+        """Installs the aborted transactions that were found again; returns whether the file was another one. Raises OSError.
+
+        The file is replaced as a whole. If it were written in parts, a power cut could leave a sound but shorter one, and
+        the records of the aborted transactions that it lacks would be shown as committed.
+        """
+        index = TransactionIndex()
+        for entry in aborted:
+            index.append(entry)
+        path = self.path + ".txnindex"
+        content = b"".join(ABORTED_ENTRY.pack(ABORTED_VERSION, *entry) for entry in aborted)
+        is_changed = (load_file(self.files, path) or b"") != content
+        if is_changed:
+            replace_file(self.files, path, content)
+        self.aborted = index
+        self.aborted_changed = True
+        return is_changed
 
     def should_roll(self, size: int, last_offset: int, timestamp: int, config: LogConfig) -> bool:
         """Whether a batch of `size` bytes belongs into a new segment; time counts between records, as in Kafka."""

@@ -282,7 +282,7 @@ class Simulation:
         self.is_ending = True
         self.node.while_down = lambda: None
         self.files.heal()
-        self.node.stop()
+        world.later(0, self.node.stop)
         world.run_until(world.now_ms + FINISH_MS, lambda: not any(client.is_busy for client in self.clients))
         busy = [client.name for client in self.clients if client.is_busy]
         if busy and not self.has_damage:
@@ -294,7 +294,7 @@ class Simulation:
         world = self.world
         self.is_over = True
         world.run_until(world.now_ms + 5000, lambda: self.node.core is not None)
-        self.node.power_cut()
+        world.later(0, self.node.power_cut)
         reader = FinalReader(self, "final")
         self.add(reader, reader.run())
         world.run_until(world.now_ms + READ_MS, lambda: self.is_read)
