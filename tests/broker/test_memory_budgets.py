@@ -30,6 +30,8 @@ def test_the_longest_choked_come_first() -> None:
 
 def test_room_for_requests() -> None:
     budget = RequestBudget(1000, stranger_limit_bytes=10)
+    assert budget.is_ample_for(500)
+    assert not budget.is_ample_for(501)
     budget.used_bytes = 900
     assert budget.has_room(100)
     assert not budget.has_room(101)

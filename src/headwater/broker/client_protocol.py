@@ -37,7 +37,8 @@ logger = get_logger(__name__)
 
 STRANGER_FRAME_BYTES_MAX = 64 * 1024
 LARGE_FRAME_BYTES = 64 * 1024  # a larger frame gets a buffer of its own
-LARGE_FRAME_FIRST_BYTES = 256 * 1024
+LARGE_FRAME_FIRST_BYTES = 1 << 20
+LARGE_FRAME_FIRST_BYTES_MIN = 256 * 1024  # while memory for requests is not ample
 TURN_BYTES_MAX = 1 << 20
 TURN_MS_MAX = 2.0
 CROWDED_TURN_MS_MAX = 1.0  # while others wait for their turn
@@ -271,7 +272,9 @@ class ClientProtocol(asyncio.BufferedProtocol):
         if length > self.server.requests.limit_bytes:
             self.fail(f"a frame of {length} bytes exceeds queued.max.request.bytes")
             return False
-        room = self.next_room(length, max(LARGE_FRAME_FIRST_BYTES, 2 * len(start)))
+        is_ample = self.server.requests.is_ample_for(LARGE_FRAME_FIRST_BYTES)
+        first = LARGE_FRAME_FIRST_BYTES if is_ample else LARGE_FRAME_FIRST_BYTES_MIN
+        room = self.next_room(length, max(first, 2 * len(start)))
         if not self.reserve(room):
             return False
         self.frame = bytearray(room)

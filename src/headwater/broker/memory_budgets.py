@@ -44,6 +44,10 @@ class RequestBudget:
     def has_overdraft(self, size: int) -> bool:
         return self.used_bytes + size <= self.limit_bytes * OVERDRAFT
 
+    def is_ample_for(self, size: int) -> bool:
+        """Whether half of it is still free after that."""
+        return 2 * (self.used_bytes + size) <= self.limit_bytes
+
     @property
     def are_strangers_over(self) -> bool:
         return self.stranger_bytes > self.stranger_limit_bytes
