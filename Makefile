@@ -11,7 +11,7 @@ TEST_SEEDS ?= 300
 UV_VERSION := 0.13.9
 
 .DEFAULT_GOAL := help
-.PHONY: help up test lint interop interop-full interop-tools faults simulate fuzz mutants audit package bench bench-python clean
+.PHONY: help up test lint interop interop-full interop-tools faults power-cuts soak simulate fuzz fuzz-full mutants audit package bench bench-python clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ interop-full: $(READY) interop-tools ## the same, each suite whole, and 50 kills
 
 faults: $(READY) ## kills of the broker under load
 	$(BIN)/python -m pytest tests/faults
+
+power-cuts: $(READY) ## 50 power cuts of ext4 under load (as root, on Linux; about ten minutes)
+	TEST_POWER_CUTS=50 $(BIN)/python -m pytest -s tests/faults/test_power_cuts.py
 
 soak: $(READY) ## half an hour under full load; memory and descriptors must stay flat
 	TEST_SOAK_S=1800 $(BIN)/python -m pytest -s tests/faults/test_soak.py
