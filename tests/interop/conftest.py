@@ -1,5 +1,6 @@
 """The tools of other people that these tests run: where one cannot be had, its tests are skipped with the reason."""
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -60,12 +61,27 @@ def run(command: list[str | Path], timeout_s: float = TOOL_TIMEOUT_S, **more: ob
     return str(result.stdout)
 
 
+@contextmanager
+def fetching() -> Iterator[None]:
+    """Of several processes that run these tests one at a time fetches what they share."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def kafka_jars() -> str:
+    """The class path of Kafka."""
+    with fetching():
+        return run([KAFKA_SH, "jars"], timeout_s=BUILD_TIMEOUT_S).strip()
+
+
 @pytest.fixture(scope="session")
 def kafka_tool() -> Callable[..., str]:
     """Runs one of Kafka's own mains."""
     need("java")
     need("mvn")
-    run([KAFKA_SH, "jars"])
+    kafka_jars()
 
     def tool(class_name: str, *arguments: object, **more: object) -> str:
         return run([KAFKA_SH, "tool", class_name, *map(str, arguments)], **more)
@@ -79,13 +95,13 @@ def jars(pom: Path, version: str = "") -> str:
     need("mvn")
     key = hashlib.sha256(pom.read_bytes() + version.encode()).hexdigest()[:16]
     target = CACHE / f"{pom.parent.name}-{version or 'jars'}-{key}"
-    if not target.exists():
-        CACHE.mkdir(parents=True, exist_ok=True)
-        made = tempfile.mkdtemp(dir=CACHE)
-        goal = ["dependency:copy-dependencies", f"-DoutputDirectory={made}"]
-        goal += [f"-Dkafka={version}"] if version else []
-        run(["mvn", "-q", "-B", "-f", pom, *goal], timeout_s=BUILD_TIMEOUT_S)
-        Path(made).rename(target)
+    with fetching():
+        if not target.exists():
+            made = tempfile.mkdtemp(dir=CACHE)
+            goal = ["dependency:copy-dependencies", f"-DoutputDirectory={made}"]
+            goal += [f"-Dkafka={version}"] if version else []
+            run(["mvn", "-q", "-B", "-f", pom, *goal], timeout_s=BUILD_TIMEOUT_S)
+            Path(made).rename(target)
     return f"{target}/*"
 
 
@@ -103,7 +119,7 @@ def running_kafka(directory: Path, settings: dict[str, str]) -> Iterator[str]:
     """The address of a fresh one-node Kafka."""
     need("java")
     need("mvn")
-    run([KAFKA_SH, "jars"])
+    kafka_jars()
     (directory / "extra").write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
     port = free_port_pair()
     environment = {**os.environ, "EXTRA": str(directory / "extra")}

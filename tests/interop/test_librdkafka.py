@@ -14,7 +14,7 @@ import pytest
 
 from tests.certificates import make_certificate, make_suite_files
 
-from .conftest import HERE, KAFKA_SH, need, run
+from .conftest import HERE, kafka_jars, need, run
 from .exceptions import read_exceptions
 from .servers import HeadwaterServer, running_server
 from .test_franz_go import PASSWORD, USER, create_user
@@ -102,7 +102,7 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ):
         run(command, cwd=source, timeout_s=BUILD_TIMEOUT_S)
     java = source / "tests" / "java"
-    run(["javac", "-classpath", run([KAFKA_SH, "jars"]).strip(), *java.glob("*.java")], cwd=java)
+    run(["javac", "-classpath", kafka_jars(), *java.glob("*.java")], cwd=java)
     return source / "tests"
 
 
