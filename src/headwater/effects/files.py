@@ -117,6 +117,13 @@ class Files(Protocol):
 
     def sync_directory(self, path: str) -> None: ...
 
+    def stamp(self, path: str) -> tuple[int, ...]:
+        """Which file is at a path, and in which state: two equal stamps mean that nothing was written in between.
+
+        The first two numbers say which file it is, the third its size. Raises FileNotFoundError.
+        """
+        ...
+
     def lock(self, path: str, wait_ms: int = 0) -> "Lock":
         """Acquires the lock of this file; raises BlockingIOError when another holds it for so long."""
         ...
@@ -213,8 +220,9 @@ class DescriptorPool:
     between a write and its sync loses nothing: Linux keeps dirty pages, and a write-back error, with the file.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, access: int = os.O_RDWR) -> None:
         self.limit = limit
+        self.access = access
         self.owner = threading.get_ident()
         self.open: OrderedDict[DiskFile, int] = OrderedDict()
 
@@ -223,7 +231,7 @@ class DescriptorPool:
         if descriptor is not None:
             self.open.move_to_end(file)
             return descriptor
-        descriptor = self.open_descriptor(file.path, os.O_RDWR)
+        descriptor = self.open_descriptor(file.path, self.access)
         self.adopt(file, descriptor)
         return descriptor
 
@@ -300,13 +308,13 @@ class DiskLock:
 
 
 class DiskFiles:
-    """The machine's file system, with a bound on open descriptors."""
+    """The machine's file system, with a bound on open descriptors. A `read_only` one fails to write, with EBADF."""
 
-    def __init__(self, descriptors_max: int = 1024) -> None:
-        self.pool = DescriptorPool(descriptors_max)
+    def __init__(self, descriptors_max: int = 1024, *, read_only: bool = False) -> None:
+        self.pool = DescriptorPool(descriptors_max, os.O_RDONLY if read_only else os.O_RDWR)
 
     def open(self, path: str, *, create: bool = False, pinned: bool = False) -> DiskFile:
-        flags = os.O_RDWR | (os.O_CREAT if create else 0)
+        flags = self.pool.access | (os.O_CREAT if create else 0)
         descriptor = self.pool.open_descriptor(path, flags)
         if pinned:
             return DiskFile(PinnedDescriptor(descriptor), path)
@@ -351,6 +359,10 @@ class DiskFiles:
             sync_descriptor(os.fsync, descriptor, path)
         finally:
             os.close(descriptor)
+
+    def stamp(self, path: str) -> tuple[int, ...]:
+        status = os.stat(path)
+        return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
     def lock(self, path: str, wait_ms: int = 0) -> DiskLock:
         return DiskLock(path, wait_ms)

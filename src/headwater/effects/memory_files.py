@@ -22,9 +22,11 @@ Fault: TypeAlias = Callable[[str, str], int | None]
 class Inode:
     """A file's content now and, if crashable, what is on disk and what came after."""
 
-    __slots__ = ("content", "crashable", "durable", "has_lost", "unsynced")
+    __slots__ = ("changes", "content", "crashable", "durable", "has_lost", "number", "unsynced")
 
-    def __init__(self, crashable: bool) -> None:
+    def __init__(self, crashable: bool, number: int = 0) -> None:
+        self.number = number
+        self.changes = 0
         self.content = bytearray()
         self.crashable = crashable
         self.durable = b""
@@ -32,11 +34,13 @@ class Inode:
         self.has_lost = False  # what is on disk differs from the content in more than what is unsynced
 
     def write(self, data: Buffer, position: int) -> None:
+        self.changes += 1
         apply_write(self.content, position, data)
         if self.crashable:
             self.unsynced.append((position, bytes(data)))
 
     def truncate(self, size: int) -> None:
+        self.changes += 1
         apply_write(self.content, size, None)
         if self.crashable:
             self.unsynced.append((size, None))
@@ -68,6 +72,7 @@ class Inode:
                 data = data[: random.randrange(0, len(data), SECTOR_BYTES)]
             apply_write(content, position, data)
         self.content, self.has_lost = content, False
+        self.changes += 1
         self.sync()
 
 
@@ -190,6 +195,7 @@ class MemoryFiles:
         self.crashable = crashable
         self.fault = fault
         self.locks: set[str] = set()
+        self.inodes = 0  # that were made
 
     def check(self, call: str, path: str) -> None:
         if self.fault is not None:
@@ -228,7 +234,8 @@ class MemoryFiles:
         directory, name = self.walk(path)
         inode = directory.names.get(name)
         if inode is None and create:
-            inode = Inode(self.crashable)
+            self.inodes += 1
+            inode = Inode(self.crashable, self.inodes)
             directory.change({name: inode}, self.crashable)
         if not isinstance(inode, Inode):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
@@ -300,6 +307,12 @@ class MemoryFiles:
         if not isinstance(directory, Directory):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
         directory.sync()
+
+    def stamp(self, path: str) -> tuple[int, ...]:
+        entry = self.entry(path)
+        if not isinstance(entry, Inode):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+        return 0, entry.number, len(entry.content), entry.changes, 0
 
     def lock(self, path: str, wait_ms: int = 0) -> MemoryLock:
         self.check("lock", path)

@@ -102,12 +102,16 @@ def line_checksum(words: list[str]) -> str:
 
 def write_offsets(files: Files, path: str, offsets: dict[tuple[bytes, int], int]) -> None:
     """Replaces a checkpoint, durably, and its copy. Raises OSError."""
+    replace_file(files, path, offsets_content(offsets), copy=path + COPY_SUFFIX)
+
+
+def offsets_content(offsets: dict[tuple[bytes, int], int]) -> bytes:
+    """What `read_offsets` reads back."""
     lines = []
     for (topic_id, partition), offset in offsets.items():
         words = [uuid_text(topic_id), str(partition), str(offset)]
         lines.append(" ".join([*words, line_checksum(words)]))
-    content = lines_content(lines, version=1)
-    replace_file(files, path, content, copy=path + COPY_SUFFIX)
+    return lines_content(lines, version=1)
 
 
 def read_topic_id(files: Files, directory: str) -> tuple[bytes | None, bool]:

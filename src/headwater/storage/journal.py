@@ -24,7 +24,7 @@ retired by then, or `take` has nothing to give until it is. A failed sync is fin
 import errno
 import struct
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import zip_longest
 
@@ -112,6 +112,15 @@ class JournalFile:
             yield from EntryReader(self.file, self.path, self.generation, is_complete=is_complete).items()
 
 
+def items_of(journal_files: Iterable[JournalFile]) -> Iterator[JournalEntry | JournalDamage]:
+    """What the files of a journal hold, oldest first, and where they are damaged."""
+    files = sorted(journal_files, key=lambda f: f.generation)
+    for file, later in zip_longest(files, files[1:]):
+        # The same life went on in the other file: then all that was written here was on disk.
+        is_complete = later is not None and file.generation & NONCE_MASK == later.generation & NONCE_MASK
+        yield from file.items(is_complete=is_complete)
+
+
 class Journal:
     """See the module's text."""
 
@@ -130,11 +139,7 @@ class Journal:
 
     def recovered(self) -> Iterator[JournalEntry | JournalDamage]:
         """What the journal holds, oldest first, and where it is damaged. Read it before `start`."""
-        files = sorted(self.files, key=lambda f: f.generation)
-        for file, later in zip_longest(files, files[1:]):
-            # The same life went on in the other file: then all that was written here was on disk.
-            is_complete = later is not None and file.generation & NONCE_MASK == later.generation & NONCE_MASK
-            yield from file.items(is_complete=is_complete)
+        yield from items_of(self.files)
 
     def sync_recovered(self) -> None:
         """Puts on disk whatever an earlier process has written. Raises SyncError."""
