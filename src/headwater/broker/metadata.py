@@ -35,8 +35,8 @@ PRODUCER_ID_BLOCK = 1000
 TOPIC_NAME = re.compile(r"[a-zA-Z0-9._-]{1,249}")
 TOPIC_RESOURCE = 2
 BROKER_RESOURCE, GROUP_RESOURCE = 4, 32
-REMOVE_TOPIC = 9  # a record type
-TOPIC_RECORDS = frozenset({2, 3, 5, REMOVE_TOPIC})
+TOPIC_RECORD, REMOVE_TOPIC = 2, 9  # record types
+TOPIC_RECORDS = frozenset({TOPIC_RECORD, 3, 5, REMOVE_TOPIC})
 FRAME_VERSION = 1
 RECORD_MODULES = {
     0: ("register_broker_record", "RegisterBrokerRecord", 3),
