@@ -8,7 +8,7 @@ from confluent_kafka import KafkaException
 from typer.core import TyperCommand
 
 from headwater import __version__
-from headwater.cli import acl, config, consume, group, produce, topic, transaction, user
+from headwater.cli import acl, backup, config, consume, group, produce, topic, transaction, user
 from headwater.cli.errors import CommandError, UsageError, kafka_message
 
 app = typer.Typer(
@@ -26,6 +26,8 @@ app.add_typer(user.app, name="user", help="Create, list and delete the users of 
 app.add_typer(acl.app, name="acl", help="Allow and forbid what users may do.")
 app.command(help="Write records, one per line, from standard input or a file.")(produce.produce)
 app.command(help="Read records from a topic.")(consume.consume)
+app.command(help="Copy a data directory into a directory of backups, while the broker runs or not.")(backup.backup)
+app.command(help="Make a new data directory from a backup.")(backup.restore)
 
 
 class UpCommand(TyperCommand):
