@@ -34,14 +34,78 @@ from headwater.storage.backup import Backup
 from headwater.storage.backup_repository import Manifest, Repository, restored
 from headwater.storage.config import LogConfig
 from tests.broker.harness import Harness, Pending
-from tests.broker.transactional import committed_values, fetched_offset
-from tests.simulation.test_torn_transactions import PARTITIONS, Lane
+from tests.broker.transactional import Producer, committed_values, fetched_offset
 
 SEEDS = int(os.environ.get("TEST_SEEDS", "60")) // 8
 CHUNK = 50
 FIRST_SEED = int(os.environ.get("TEST_BACKUPS_SEED", "0")) or int.from_bytes(os.urandom(4))
 KEYS = 4
 ACTIONS_MAX = 150  # while a backup is made; then the broker has nothing to do, so that the backup comes to its end
+
+
+PARTITIONS = (("a", 0), ("a", 1), ("b", 0))
+
+
+class Lane:
+    """One producer and its transactions, numbered; each writes its number to some partitions, and as an offset."""
+
+    def __init__(self, broker: Harness, number: int, version: int) -> None:
+        self.name = f"tx-{number}"
+        self.producer = Producer(broker, self.name, version)
+        self.next = 1
+        self.open: dict[tuple[str, int], int] = {}  # partitions of the open transaction, and the records in each
+        self.pending: list[Pending] = []
+        self.offset: Pending | None = None
+        self.ending: tuple[bool, Pending] | None = None
+        self.outcomes: dict[int, bool | None] = {}  # None: nobody was told
+        self.written: dict[int, dict[tuple[str, int], int]] = {}
+        self.has_offset: set[int] = set()
+
+    def value(self) -> bytes:
+        return b"%s:%d" % (self.name.encode(), self.next)
+
+    def step(self, random: Random) -> None:
+        producer = self.producer
+        if self.ending is not None:
+            return
+        action = random.random()
+        if action < 0.6:
+            key = random.choice(PARTITIONS)
+            if producer.version < 2 and key not in self.open:
+                producer.broker.hold_syncs = False
+                assert producer.add(*key) == 0
+                producer.broker.hold_syncs = True
+            self.open[key] = self.open.get(key, 0) + 1
+            self.pending.append(producer.send_produce(key[0], self.value(), partition=key[1]))
+        elif action < 0.75 and producer.version >= 2 and self.offset is None:
+            self.offset = producer.send_offset(self.name, "a", self.next)
+        elif (self.open or self.offset is not None) and all(p.is_done for p in (*self.pending, self.offset) if p):
+            commit = random.random() < 0.7
+            self.note(None)
+            self.ending = commit, producer.send_end(commit=commit)
+
+    def note(self, outcome: bool | None) -> None:
+        self.outcomes[self.next] = outcome
+        self.written[self.next] = dict(self.open)
+        if self.offset is not None:
+            self.has_offset.add(self.next)
+
+    def collect(self) -> None:
+        for pending in self.pending:
+            if pending.is_done:
+                assert pending.message.responses[0].partition_responses[0].error_code == 0
+        if self.ending is not None and self.ending[1].is_done:
+            commit, pending = self.ending
+            answer = pending.message
+            assert answer.error_code == 0, answer
+            if self.producer.version >= 2:
+                self.producer.took(answer)
+            self.note(commit)
+            self.begin_next()
+
+    def begin_next(self) -> None:
+        self.next += 1
+        self.open, self.pending, self.offset, self.ending = {}, [], None, None
 
 
 class CompactingHarness(Harness):
@@ -76,7 +140,7 @@ class Running:
         self.broker = CompactingHarness(self.files, ManualClock(), **pairs)
         for name, partitions in (("a", 2), ("b", 1), ("c", 1), ("d", 2)):
             self.broker.create_topic(name, partitions)
-        self.lanes = [Lane(self.broker, n, version) for n, version in enumerate((2, 1))]  # type: ignore[arg-type]
+        self.lanes = [Lane(self.broker, n, version) for n, version in enumerate((2, 1))]
         for lane in self.lanes:
             assert lane.producer.init().error_code == 0
         self.broker.hold_syncs = True

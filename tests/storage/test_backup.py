@@ -8,8 +8,10 @@ import pytest
 
 from headwater.broker.core import BrokerCore
 from headwater.broker.metadata import Topic
+from headwater.broker.settings import Settings
 from headwater.cli.backup import topics_in
 from headwater.effects.clock import ManualClock
+from headwater.effects.entropy import SeededEntropy
 from headwater.effects.memory_files import MemoryFiles
 from headwater.effects.work import Steps, at_once
 from headwater.protocol.records import Record, build_batch
@@ -22,15 +24,26 @@ from headwater.storage.backup_repository import BackupError, Manifest, Repositor
 from headwater.storage.checkpoints import RECOVERY_POINTS
 from headwater.storage.config import LogConfig
 from tests.broker.harness import Harness
-from tests.simulation.crashing import CrashingHarness
 
 VALUE = bytes(range(256)) * 4
 
 
-class Backed(CrashingHarness):
+class Backed(Harness):
     """A broker with small segments, and backups of it in the same memory."""
 
     segment_bytes = 20_000
+    opened = 0
+
+    def open(self) -> BrokerCore:
+        segment_bytes = self.segment_bytes
+        self.opened += 1
+
+        class SmallSegments(BrokerCore):
+            def log_config(self, topic: Topic) -> LogConfig:
+                return LogConfig(segment_bytes=segment_bytes, index_interval_bytes=200, retention_ms=-1)
+
+        settings, entropy = Settings.from_pairs(self.pairs), SeededEntropy(self.opened)
+        return SmallSegments(settings, self.files, self.clock, entropy, directory="data")
 
     def backup(self) -> Manifest:
         repository = self.repository()

@@ -240,6 +240,8 @@ class LogReader:
             return whole
         try:
             before = self.listing(name)
+            if held is not None and not held.segments and not before:
+                return trimmed(held, cut, point, start)  # a power cut has taken all segments
             if held is None or not held.segments:
                 if len(before) != 1 or bases(before) > [start]:
                     return None
