@@ -39,6 +39,7 @@ class Report:
     skipped: list[str] = field(default_factory=list)
     uncollected: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
+    reasons: dict[str, str] = field(default_factory=dict)  # what the tests have failed with
     trouble: str = ""
 
 
@@ -143,7 +144,8 @@ def fate_of(bug: Bug, report: Report) -> tuple[Fate, str]:
     if report.trouble:
         return Fate.NOT_TRIED, report.trouble
     if report.failed:
-        return Fate.DIED, report.failed[0]
+        name = report.failed[0]
+        return Fate.DIED, f"{name}: {report.reasons.get(name, '')}"
     if report.timed_out:
         return (Fate.DIED if bug.hangs else Fate.HUNG), report.timed_out[0]
     return Fate.SURVIVED, f"{len(report.passed)} tests passed"

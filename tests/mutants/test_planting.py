@@ -1,5 +1,7 @@
 """Every planted bug can be planted in the source as it is now, and what cannot be is named."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,24 @@ def bug(**changes: Any) -> Bug:
 def test_the_bug_can_be_planted_and_its_tests_exist(planted: Bug, real: Sources) -> None:
     real.plant(planted)
     check_tests(planted)
+
+
+def test_no_bug_uses_a_name_that_is_not_there(real: Sources, tmp_path: Path) -> None:
+    """Such a bug dies of a NameError wherever it is run, which proves nothing."""
+    for planted in load_bugs():
+        (tmp_path / f"{planted.name}.py").write_text(real.plant(planted).content)
+    command = [
+        sys.executable,
+        "-m",
+        "ruff",
+        "check",
+        "--isolated",
+        "--no-cache",
+        "--select=F821,F822,F823",
+        str(tmp_path),
+    ]
+    checked = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
 def test_there_are_enough_in_every_area() -> None:

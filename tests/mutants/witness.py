@@ -10,6 +10,7 @@ import headwater
 
 REPORT_VARIABLE = "MUTANTS_REPORT"
 TIMEOUT_TEXT = "from pytest-timeout"
+REASON_CHARACTERS = 100
 
 passed: list[str] = []
 failed: list[str] = []
@@ -17,6 +18,13 @@ timed_out: list[str] = []
 skipped: list[str] = []
 uncollected: list[str] = []
 seconds: dict[str, float] = {}
+reasons: dict[str, str] = {}
+
+
+def reason_of(report: pytest.TestReport) -> str:
+    """The first line of what the test failed with."""
+    crash = getattr(report.longrepr, "reprcrash", None)
+    return str(crash.message if crash is not None else report.longreprtext).strip().split("\n")[0][:REASON_CHARACTERS]
 
 
 def pytest_collectreport(report: pytest.CollectReport) -> None:
@@ -31,6 +39,7 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
         skipped.append(name)
     elif report.failed:
         (timed_out if TIMEOUT_TEXT in report.longreprtext else failed).append(name)
+        reasons[name] = reason_of(report)
     elif report.when == "call":
         passed.append(name)
 
@@ -44,5 +53,6 @@ def pytest_sessionfinish() -> None:
         "skipped": skipped,
         "uncollected": uncollected,
         "seconds": seconds,
+        "reasons": reasons,
     }
     Path(os.environ[REPORT_VARIABLE]).write_text(json.dumps(found))
