@@ -151,3 +151,14 @@ def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
     result = run("backup", tmp_path / "data", tmp_path / "to")
     assert isinstance(result.exception, CommandError)
     assert str(log) in str(result.exception)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="the rights of files do not bind root")
+def test_backups_that_cannot_be_written_can_be_restored(tmp_path: Path) -> None:
+    fill(tmp_path / "data", 3)
+    run("backup", tmp_path / "data", tmp_path / "to")
+    for path in [tmp_path / "to", *(tmp_path / "to").rglob("*")]:
+        path.chmod(0o500 if path.is_dir() else 0o400)
+    assert run("backup", "--list", tmp_path / "to").return_value == 0
+    run("restore", tmp_path / "to", tmp_path / "back")
+    assert ends(tmp_path / "back") == 3

@@ -84,7 +84,7 @@ def restore(
     clock = SystemClock()
     started_ms = clock.steady_ms()
     try:
-        repository = Repository(DiskFiles(OPEN_FILES), os.path.abspath(repository_path))
+        repository = Repository(DiskFiles(OPEN_FILES, read_only=True), os.path.abspath(repository_path))
         manifest = repository.manifest(backup_id or newest_id(repository))
         total = run(restored(repository, manifest, DiskFiles(OPEN_FILES), os.path.abspath(directory)), lambda: "")
     except (StorageError, OSError) as error:
@@ -186,7 +186,7 @@ def summary(manifest: Manifest) -> dict[str, Any]:
 
 def list_backups(to: str, *, as_json: bool) -> int:
     """Prints the backups; a manifest that cannot be read is named, and makes the status 1."""
-    repository = Repository(DiskFiles(OPEN_FILES), os.path.abspath(to))
+    repository = Repository(DiskFiles(OPEN_FILES, read_only=True), os.path.abspath(to))
     rows, problems = [], []
     for backup_id in repository.backup_ids():
         try:
