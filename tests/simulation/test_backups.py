@@ -113,9 +113,11 @@ class CompactingHarness(Harness):
 
     segment_bytes = 3000
     journal_file_bytes = 1 << 16
+    opened = 0
 
     def open(self) -> BrokerCore:
         segment_bytes = self.segment_bytes
+        self.opened += 1
 
         class SmallSegments(BrokerCore):
             def log_config(self, topic: Topic) -> LogConfig:
@@ -125,7 +127,7 @@ class CompactingHarness(Harness):
                 return config
 
         settings = replace(Settings.from_pairs(self.pairs), headwater_journal_file_bytes=self.journal_file_bytes)
-        return SmallSegments(settings, self.files, self.clock, SeededEntropy(1), directory="data")
+        return SmallSegments(settings, self.files, self.clock, SeededEntropy(self.opened), directory="data")
 
 
 class Running:
@@ -163,8 +165,9 @@ class Running:
             self.delete_records,
             self.change_topics,
             lambda: self.at_once(self.add_rule),
+            self.start_again,
         ]
-        usual = (10, 10, 25, 8, 20, 4, 4, 2, 2, 4, 2)
+        usual = (10, 10, 25, 8, 20, 4, 4, 2, 2, 4, 2, 1)
         self.weights = [max(weight * random.choice((0, 0.3, 1, 1, 3)), 0.1) for weight in usual]
 
     def act(self) -> None:
@@ -173,6 +176,13 @@ class Running:
         action()
         self.broker.begin_sync()
         self.collect()
+
+    def start_again(self) -> None:
+        """Stops the broker, or kills it, when all has been answered, and starts it."""
+        self.release_checkpoint()
+        self.broker.sync()
+        self.collect()
+        self.random.choice((self.broker.kill, self.broker.restart))()
 
     def step_lane(self) -> None:
         lane = self.random.choice(self.lanes)
