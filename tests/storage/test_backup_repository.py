@@ -239,3 +239,15 @@ def test_a_directory_with_other_things_is_no_repository() -> None:
         Repository(files, "backups", create=True)
     with pytest.raises(BackupError, match=r"headwater-backups\.json is missing"):
         Repository(files, "backups")
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_power_cut_after_a_backup_takes_nothing_of_it(seed: int) -> None:
+    broker = filled(MemoryFiles(crashable=True))
+    manifest = broker.backup()
+    broker.core.store.abandon()
+    broker.files.crash(Random(seed))
+    repository = broker.repository()
+    assert repository.backup_ids() == [manifest.backup_id]
+    assert at_once(repository.verify([repository.manifest(manifest.backup_id)])) == []
+    assert len(values(broker.restored())) == 40
