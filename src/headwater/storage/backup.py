@@ -347,9 +347,8 @@ class Backup:
                 yield
         if buffers:
             write_group(file, number + 1, buffers)
-        content = file.file.read(file.position, 0)
+        copies.remainder = yield from self.reader.stored_file("journal/0.journal", file.file, file.position, path)
         file.file.close()
-        copies.remainder = self.reader.stored("journal/0.journal", content)
         return reached
 
     def topics(self, copies: Copies) -> Topics:

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from crc32c import crc32c
 
-from headwater.effects.files import File, Files, read_file
+from headwater.effects.files import File, Files
 from headwater.effects.work import Steps
 from headwater.protocol.errors import ProtocolError
 from headwater.protocol.records import HEADER_BYTES, BatchHeader, check_batch, read_header
@@ -420,15 +420,26 @@ class LogReader:
 
     def file(self, relative: str) -> Steps[StoredFile]:
         """A file as it is. Raises FileNotFoundError and BackupError."""
+        path = f"{self.directory}/{relative}"
+        file = self.source.open(path)
         try:
-            content = read_file(self.source, f"{self.directory}/{relative}")
-        except FileNotFoundError:
-            raise
-        except OSError as error:
-            raise BackupError(f"{self.directory}/{relative} cannot be read: {error.strerror}") from error
-        self.read_bytes += len(content)
-        yield
-        return self.stored(relative, content)
+            return (yield from self.stored_file(relative, file, file.size(), path))
+        finally:
+            file.close()
+
+    def stored_file(self, relative: str, file: File, size: int, path: str) -> Steps[StoredFile]:
+        """The first bytes of an open file as a file of the backup. Raises BackupError."""
+        pieces: list[Piece] = []
+        while True:
+            at = sum(piece.size for piece in pieces)
+            content = self.read(file, min(PIECE_BYTES, size - at), at, path)
+            yield
+            if not pieces and len(content) < PIECE_BYTES:
+                return self.stored(relative, content)
+            if content:
+                pieces.append(self.repository.put(content))
+            if len(content) < PIECE_BYTES:
+                return StoredFile(relative, at + len(content), pieces)
 
     def stored(self, relative: str, content: bytes) -> StoredFile:
         """Content as a file of the backup."""
