@@ -3,7 +3,7 @@
 A power cut. Of each file, any of its unsynced writes may be on disk or not, whatever their order was; and a write may be torn: disks
 write whole sectors, of 512 bytes or 4 KiB as the seed says, so of a large write any subset of its sectors may be there.
 A sector that was not written has what was there before: the old bytes of a recycled file, zeros in a file that has grown. Of a
-directory, a prefix of its unsynced changes is there. The power may go at any call on the files, as `cut_after` says.
+directory, a prefix of its unsynced changes is there. After a sync that failed nothing of what it was to sync gets on disk, as on Linux. The power may go at any call on the files, as `cut_after` says.
 
 Faults. `fail` makes calls fail: with EIO, with EMFILE (no descriptor), with ENOSPC (no room). A write that has no room may first have written a
 part of its bytes, as a short write does.
@@ -122,7 +122,7 @@ def crash_directory(directory: Directory, random: Random, sector_bytes: int) -> 
     for entry in names.values():
         if isinstance(entry, Directory):
             crash_directory(entry, random, sector_bytes)
-        elif entry.unsynced:
+        elif entry.unsynced or entry.has_lost:
             crash_file(entry, random, sector_bytes)
 
 
@@ -138,7 +138,7 @@ def crash_file(inode: Inode, random: Random, sector_bytes: int) -> None:
         for start, end in sectors(position, len(data), sector_bytes):
             if random.random() < keep:
                 apply_write(content, position + start, data[start:end])
-    inode.content = content
+    inode.content, inode.has_lost = content, False
     inode.sync()
 
 
