@@ -54,8 +54,13 @@ class SimulatedCore(BrokerCore):
     segment_bytes = 5000
 
     def log_config(self, topic: Topic) -> LogConfig:
+        known = self.topic_log_configs.get(topic.topic_id)
+        if known is not None:
+            return known
         config = super().log_config(topic)
-        return replace(config, segment_bytes=min(self.segment_bytes, config.segment_bytes), index_interval_bytes=200)
+        small = replace(config, segment_bytes=min(self.segment_bytes, config.segment_bytes), index_interval_bytes=200)
+        self.topic_log_configs[topic.topic_id] = small
+        return small
 
 
 class EventDisk:

@@ -182,7 +182,7 @@ class Simulation:
             producers.append(topic)
             readers.append([topic, plain])
         for n, topic in enumerate(producers):
-            pause_ms = random.choice((500.0, 1000.0))
+            pause_ms = random.choice((600.0, 1200.0))
             producer = IdempotentProducer(self, f"p{n}", topic, pause_ms)
             self.add(producer, producer.run())
         for n, topics in enumerate(readers):
@@ -211,7 +211,7 @@ class Simulation:
                 f"tx{n}",
                 [mixed, second],
                 version=random.choice((2, 2, 1)),
-                pause_ms=random.choice((400.0, 1200.0)),
+                pause_ms=random.choice((700.0, 1500.0)),
             )
             self.groups[f"of-tx{n}"] = [mixed, second]
             self.add(producer, producer.run())
