@@ -25,7 +25,8 @@ from headwater.testing.simulate.disk import SimulatedFiles
 from headwater.testing.simulate.network import BrokerEnd
 from headwater.testing.simulate.world import World
 
-SYNC_MS_MIN, SYNC_MS_MAX = 0.3, 15.0
+SYNC_MS_MIN = 0.3
+SYNC_MS_MAX = (2.0, 15.0, 120.0)
 STEP_MS_MAX = 20.0
 DOWN_MS_MIN, DOWN_MS_MAX = 50.0, 1500.0
 RETRY_MS = 1000.0
@@ -124,7 +125,7 @@ class Node:
         self.core_class = type("SimulatedCore", (SimulatedCore,), {"segment_bytes": segment_bytes})
         self.core: BrokerCore | None = None
         self.life = 0
-        self.sync_ms_max = world.random.choice((2.0, SYNC_MS_MAX))
+        self.sync_ms_max = world.random.choice(SYNC_MS_MAX)
         self.ends: dict[BrokerEnd, Callable[[], None]] = {}  # with what tells its client that it is gone
         self.timer_ms = float("inf")
         self.crashes = self.kills = self.stops = self.failures = 0
