@@ -130,9 +130,8 @@ class Nemesis:
         if not places:
             return
         label, partition, directory = self.random.choice(places)
-        names = [
-            n for n in files.list_directory(directory) if n.endswith((".log", ".index", ".timeindex", ".txnindex"))
-        ]
+        # Not `.txnindex`: a power cut may take the `.sums` that vouches for it, and both at once are a known gap.
+        names = [name for name in files.list_directory(directory) if name.endswith((".log", ".index", ".timeindex"))]
         for _ in range(self.random.randint(1, FLIPS_MAX) if names else 0):
             path = f"{directory}/{self.random.choice(names)}"
             inode = files.entry(path)

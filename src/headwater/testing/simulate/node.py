@@ -130,6 +130,7 @@ class Node:
         self.timer_ms = float("inf")
         self.crashes = self.kills = self.stops = self.failures = 0
         self.is_ending = False
+        self.asks_for_reboot: Callable[[], bool] = lambda: False  # the log says that the machine has to be restarted
         self.while_down: Callable[[], None] = lambda: None  # what happens to the disk between two lives
 
     @property
@@ -162,7 +163,7 @@ class Node:
     def start_failed(self, error: Exception) -> None:
         """The disk is at fault, or else the broker is."""
         self.world.record(b"no start")
-        self.files.forget_process()
+        self.end_process()
         if self.files.failing is None:
             self.world.find(f"the broker does not start: {error!r}")
             return
@@ -231,8 +232,15 @@ class Node:
             self.world.find(f"the broker ended without a fault of the disk: {error!r}")
         self.core.store.abandon()
         self.leave()
-        self.files.forget_process()
+        self.end_process()
         self.restart_later()
+
+    def end_process(self) -> None:
+        """What becomes of the page cache: a supervisor does what the log asks for before it starts the broker again."""
+        if self.asks_for_reboot():
+            self.files.power_on()
+        else:
+            self.files.forget_process()
 
     def defect(self, error: Exception) -> None:
         """Something was raised that is no answer."""

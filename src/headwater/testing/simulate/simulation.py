@@ -97,6 +97,7 @@ class Simulation:
         settings = {**SETTINGS, "headwater.journal.file.bytes": random.choice(JOURNAL_SIZES)}
         self.node = Node(self.world, self.files, settings, random.choice(SEGMENT_SIZES))
         self.world.on_power_cut = self.node.power_cut
+        self.node.asks_for_reboot = self.asks_for_reboot
         self.clients: list[Client] = []
         self.topics: list[TopicLife] = []
         self.links: list[Link] = []
@@ -111,6 +112,7 @@ class Simulation:
         self.exclusive_groups: list[str] = []
         self.groups: dict[str, list[TopicLife]] = {}
         self.errors: list[str] = []
+        self.errors_seen = 0
         if change is not None:
             change(self)
 
@@ -145,6 +147,11 @@ class Simulation:
     @property
     def has_damage(self) -> bool:
         return bool(self.damaged)
+
+    def asks_for_reboot(self) -> bool:
+        """Whether the broker has logged, in the life that ends, that the page cache must not be believed."""
+        new, self.errors_seen = self.errors[self.errors_seen :], len(self.errors)
+        return any("Restart the machine" in text for text in new)
 
     # -- the scenario
 
