@@ -498,7 +498,7 @@ class TestJournal:
         broker.disk.holds_checkpoints = True  # none ends before the kill
         for n in range(self.COUNT):  # some in one file, some in the other
             broker.produce("orders", b"%d" % n + bytes(300_000))
-        assert broker.core.store.journal.full_file is not None
+        assert broker.core.store.journal.has_full_file
         broker.core.store.abandon()
         for name in broker.files.list_directory("data/orders-0"):
             broker.files.remove(f"data/orders-0/{name}")

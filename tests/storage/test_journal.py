@@ -170,8 +170,7 @@ def test_a_file_that_is_needed_is_not_written_over() -> None:
         write_what_waits()
     assert journal.waiting_bytes
     assert read(files) == ([0, 1, 2, 3, 4, 5], [])
-    full = journal.full_file
-    assert full is not None
+    (full,) = journal.full_files
     full.retire()
     write_what_waits()
     assert not journal.waiting_bytes
@@ -216,3 +215,68 @@ def test_random_damage_never_makes_up_an_entry() -> None:
         offsets, _ = read(files)
         assert offsets == sorted(set(offsets))
         assert set(offsets) <= set(range(7))
+
+
+def killed_again_and_again(kills: int) -> tuple[MemoryFiles, list[int]]:
+    """Each life writes a batch into the file that its start finds, and is killed; the sizes of the files in the end."""
+    files = MemoryFiles()
+    for life in range(kills):
+        journal = Journal(files, "journal", FILE_BYTES, life)
+        journal.start()
+        journal.append("log", life, TOPIC_ID, 0, life, batch(life))
+        group = journal.take()
+        assert group is not None
+        journal.sync(journal.write(group))
+        journal.close()
+    return files, [files.open(f"journal/{n}.journal").size() for n in range(4)]
+
+
+def test_one_topics_entries_are_read_without_those_of_others() -> None:
+    """Also where another's batch is damaged: that is found when all are read."""
+    files = MemoryFiles()
+    journal = Journal(files, "journal", FILE_BYTES, 7)
+    journal.start()
+    topics = [b"even topic's id.", b"odd topic's id.."]
+    for offset in range(6):
+        journal.append("log", offset, topics[offset % 2], 0, offset, batch(offset))
+        group = journal.take()
+        assert group is not None
+        journal.write(group)
+    flip(files, FILE_HEADER_BYTES + MARK_BYTES + 70)
+    journal = Journal(files, "journal", FILE_BYTES, 8)
+
+    def offsets(only: bytes | None) -> list[tuple[bool, int]]:
+        return [(isinstance(item, JournalDamage), item.base_offset) for item in journal.recovered(only)]
+
+    assert offsets(topics[1]) == [(False, 1), (False, 3), (False, 5)]
+    assert offsets(topics[0]) == [(True, 0), (False, 2), (False, 4)]
+    assert offsets(None) == [(True, 0), *((False, n) for n in range(1, 6))]
+
+
+def test_starts_continue_in_a_spare_file_until_there_is_none() -> None:
+    for kills in (1, 2, 3, 4):
+        files, sizes = killed_again_and_again(kills)
+        assert [size > 0 for size in sizes] == [n < kills for n in range(4)]
+        assert read(files) == (list(range(kills)), [])
+    assert not Journal(files, "journal", FILE_BYTES, 9).has_free_file
+
+
+def test_a_spare_file_gives_its_room_back_and_is_not_used_again() -> None:
+    files, _ = killed_again_and_again(3)
+    journal = Journal(files, "journal", FILE_BYTES, 9)
+    journal.start()
+    assert journal.current == 3
+    assert len(journal.full_files) == 3
+    assert journal.has_full_file
+    for file in journal.full_files:
+        file.retire()
+    assert [files.open(f"journal/{n}.journal").size() > 0 for n in range(4)] == [True, True, False, True]
+    for offset in range(20):
+        journal.append("log", offset, TOPIC_ID, 0, offset, batch(offset, 20_000))
+    group = journal.take()
+    assert group is not None
+    assert journal.write(group) == 3
+    journal.synced(group)
+    group = journal.take()
+    assert group is not None
+    assert journal.write(group) == 0

@@ -8,7 +8,7 @@ import pytest
 from headwater.effects.files import read_file
 from headwater.effects.memory_files import Inode, MemoryFiles
 from headwater.effects.work import at_once
-from headwater.protocol.records import BatchHeader, batches
+from headwater.protocol.records import BatchHeader, Record, batches, build_batch, read_header
 from headwater.storage.checkpoints import RECOVERY_POINTS, write_offsets
 from headwater.storage.config import LogConfig
 from headwater.storage.errors import DamagedLogError
@@ -648,3 +648,32 @@ def test_a_flipped_base_offset_below_the_recovery_point_moves_nothing(byte: int)
     store.append()
     assert store.log.end_offset == 121
     assert readable(store.log) == [*range(117), 120]
+
+
+def test_a_start_syncs_no_log_while_there_is_a_spare_file_of_the_journal() -> None:
+    """With a thousand logs that takes seconds, in which nobody is served."""
+    store = filled(30)
+    journal = store.store.journal
+    while not journal.has_full_file:
+        batch = build_batch([Record(None, bytes(20_000), (), 1)])
+        store.store.append(store.log, batch, read_header(batch))
+        while (group := journal.take()) is not None:
+            journal.sync(journal.write(group))
+            store.store.group_synced(group)
+    end = store.log.end_offset
+    for life in range(3):
+        synced: list[str] = []
+        store.store.abandon()
+
+        def note(call: str, path: str, synced: list[str] = synced) -> None:
+            if call == "sync":
+                synced.append(path)
+
+        store.files.fault = note
+        store.open()
+        store.files.fault = None
+        logs = [path for path in synced if path.endswith(".log")]
+        assert bool(logs) is (life == 2)  # no spare file is left
+        assert store.store.journal.has_full_file is (life < 2)
+        assert store.log.end_offset == end
+    assert store.offsets() == list(range(end))

@@ -52,7 +52,7 @@ from headwater.storage.checkpoints import (
     read_topic_id,
 )
 from headwater.storage.directories import LOG_DIRECTORY
-from headwater.storage.journal import JournalFile
+from headwater.storage.journal import FILES_MAX, JournalFile
 from headwater.storage.journal_entries import FILE_HEADER_BYTES, JournalDamage, entry_header, group_mark
 from headwater.storage.recovery import OFFSET_MAX
 from headwater.storage.rescued import RESCUED_FILE
@@ -275,7 +275,8 @@ class Backup:
             for path in (name, name + COPY_SUFFIX):
                 manifest.files.append(self.reader.stored(path, offsets_content(offsets)))
         remainder = copies.remainder or StoredFile("journal/0.journal", 0, content=b"")
-        manifest.files += [remainder, StoredFile("journal/1.journal", 0, content=b""), *copies.rescued]
+        empty = [StoredFile(f"journal/{number}.journal", 0, content=b"") for number in range(1, FILES_MAX)]
+        manifest.files += [remainder, *empty, *copies.rescued]
         for key, copy in copies.logs.items():
             manifest.files += files_of(copy, starts[key], points[key])
         for file in manifest.files:

@@ -57,7 +57,7 @@ class JournalCopy:
         self.scratch = scratch
 
     def heads(self) -> list[bytes]:
-        """The headers of both files; nothing for one that is missing or that nobody needs."""
+        """The headers of all files; nothing for one that is missing or that nobody needs."""
         found = []
         for number in range(FILES_MAX):
             try:

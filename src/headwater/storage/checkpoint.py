@@ -39,7 +39,7 @@ class Checkpoint:
     paths: list[str] = field(default_factory=list)
     directories: list[str] = field(default_factory=list)
     advanced: list[tuple[Log, int, set[Segment]]] = field(default_factory=list)
-    full_file: JournalFile | None = None
+    full_files: list[JournalFile] = field(default_factory=list)
     gone: set[str] = field(default_factory=set)  # directories of logs that were deleted meanwhile
     lock: threading.Lock = field(default_factory=threading.Lock)
 

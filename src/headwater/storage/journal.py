@@ -19,6 +19,10 @@ The owner calls `append` for each batch, `take` when no group is being synced, t
 it returns, here (`sync`) or elsewhere, and when that is done calls `synced`. What decides when is the driver,
 `broker/durability.py`. A file that is full is left for the other one at a group's border; the other one must have been
 retired by then, or `take` has nothing to give until it is. A failed sync is final.
+
+A start after a crash needs what is in both files until a checkpoint has come to its end, which with many logs takes
+seconds. So that nobody has to wait for it, the journal continues in one of the spare files, which are empty otherwise. Only where
+they are in use too, because one start after the other was killed, a checkpoint comes first.
 """
 
 import errno
@@ -47,7 +51,9 @@ from headwater.storage.journal_entries import (
 FILE_MAGIC = b"HWJRNL01"
 FILE_HEADER = struct.Struct(">8sQI")
 FILL_STEP_BYTES = 1 << 20
-FILES_MAX = 2
+FILES = 2
+SPARE_FILES = 2  # used by starts only
+FILES_MAX = FILES + SPARE_FILES
 NONCE_BITS = 32
 NONCE_MASK = (1 << NONCE_BITS) - 1
 
@@ -66,8 +72,11 @@ class Group:
 class JournalFile:
     """One recycled file: `filled` bytes exist on disk, `position` is where the next group goes."""
 
-    def __init__(self, files: Files, path: str, fill_step_bytes: int = FILL_STEP_BYTES) -> None:
+    def __init__(
+        self, files: Files, path: str, fill_step_bytes: int = FILL_STEP_BYTES, *, is_spare: bool = False
+    ) -> None:
         self.path = path
+        self.is_spare = is_spare
         self.fill_step_bytes = fill_step_bytes
         self.was_missing = not files.exists(path)
         self.file: File = files.open(path, create=True, pinned=True)
@@ -100,25 +109,29 @@ class JournalFile:
             self.filled += self.fill_step_bytes
 
     def retire(self) -> None:
-        """Says that nobody needs the content: the next start does not read it."""
+        """Says that nobody needs the content: the next start does not read it. A spare file gives its room back."""
         self.file.write([bytes(FILE_HEADER.size)], 0)
         self.generation = 0
+        if self.is_spare:
+            self.file.truncate(0)
+            self.filled = 0
 
-    def items(self, *, is_complete: bool) -> Iterator[JournalEntry | JournalDamage]:
-        """Every sound entry, in order, and the damage between them."""
+    def items(self, *, is_complete: bool, only: bytes | None = None) -> Iterator[JournalEntry | JournalDamage]:
+        """Every sound entry, in order, and the damage between them; with `only`, of the topic with that id."""
         if self.is_header_damaged:
             yield JournalDamage(self.path, 0, FILE_HEADER.size)
         if self.generation:
-            yield from EntryReader(self.file, self.path, self.generation, is_complete=is_complete).items()
+            reader = EntryReader(self.file, self.path, self.generation, is_complete=is_complete, only=only)
+            yield from reader.items()
 
 
-def items_of(journal_files: Iterable[JournalFile]) -> Iterator[JournalEntry | JournalDamage]:
-    """What the files of a journal hold, oldest first, and where they are damaged."""
+def items_of(journal_files: Iterable[JournalFile], only: bytes | None = None) -> Iterator[JournalEntry | JournalDamage]:
+    """What the files of a journal hold, oldest first, and where they are damaged; with `only`, of one topic."""
     files = sorted(journal_files, key=lambda f: f.generation)
     for file, later in zip_longest(files, files[1:]):
         # The same life went on in the other file: then all that was written here was on disk.
         is_complete = later is not None and file.generation & NONCE_MASK == later.generation & NONCE_MASK
-        yield from file.items(is_complete=is_complete)
+        yield from file.items(is_complete=is_complete, only=only)
 
 
 class Journal:
@@ -129,7 +142,9 @@ class Journal:
         self.nonce = nonce
         self.file_bytes = file_bytes
         step = min(FILL_STEP_BYTES, file_bytes)
-        self.files = [JournalFile(files, f"{directory}/{n}.journal", step) for n in range(FILES_MAX)]
+        self.files = [
+            JournalFile(files, f"{directory}/{n}.journal", step, is_spare=n >= FILES) for n in range(FILES_MAX)
+        ]
         self.generation = max(file.generation for file in self.files)
         self.current = 0
         self.pending = Group(1, self.generation)
@@ -137,9 +152,12 @@ class Journal:
         self.waiting_bytes = 0
         self.bytes_in_file = 0
 
-    def recovered(self) -> Iterator[JournalEntry | JournalDamage]:
-        """What the journal holds, oldest first, and where it is damaged. Read it before `start`."""
-        yield from items_of(self.files)
+    def recovered(self, only: bytes | None = None) -> Iterator[JournalEntry | JournalDamage]:
+        """What the journal holds, oldest first, and where it is damaged. Read it before `start`.
+
+        With `only`, a topic's id, of that topic; other damage may go unseen.
+        """
+        yield from items_of(self.files, only)
 
     def sync_recovered(self) -> None:
         """Puts on disk whatever an earlier process has written. Raises SyncError."""
@@ -151,11 +169,15 @@ class Journal:
     def has_free_file(self) -> bool:
         return any(file.generation == 0 for file in self.files)
 
+    def free_file(self) -> int:
+        """The number of a file that nobody needs; a spare one only where there is no other."""
+        return next(n for n, file in enumerate(self.files) if file.generation == 0)
+
     def start(self) -> None:
-        """Begins a new generation in a free file. What the other one holds is needed until the next checkpoint."""
+        """Begins a new generation in a free file. What the others hold is needed until the next checkpoint."""
         self.generation = self.next_generation()
         self.pending.generation = self.generation
-        self.current = next(n for n, file in enumerate(self.files) if file.generation == 0)
+        self.current = self.free_file()
         self.files[self.current].start(self.generation)
         self.bytes_in_file = FILE_HEADER_BYTES
 
@@ -214,20 +236,20 @@ class Journal:
         return self.pending.number if self.pending.buffers else self.pending.number - 1
 
     @property
-    def full_file(self) -> JournalFile | None:
-        """The file that was left when the other one began: to be retired after a checkpoint of what it holds."""
-        other = self.files[1 - self.current]
-        return other if other.generation else None
+    def full_files(self) -> list[JournalFile]:
+        """Those that were left when another one began: to be retired after a checkpoint of what they hold."""
+        return [file for n, file in enumerate(self.files) if file.generation and n != self.current]
 
     @property
     def has_full_file(self) -> bool:
-        return self.files[1 - self.current].generation != 0
+        return bool(self.full_files)
 
     def write(self, group: Group) -> int:
         """Puts the group into the page cache; returns the number of the file that has to be synced now. Raises OSError."""
         if group.generation != self.files[self.current].generation:
-            self.files[1 - self.current].start(group.generation)
-            self.current = 1 - self.current
+            free = self.free_file()
+            self.files[free].start(group.generation)
+            self.current = free
         file = self.files[self.current]
         mark = group_mark(group.generation, group.number, group.size_bytes)
         size = MARK_BYTES + group.size_bytes

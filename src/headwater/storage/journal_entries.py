@@ -115,9 +115,13 @@ class Window:
 
 
 class EntryReader:
-    """Reads one file's entries of one generation. `is_complete`: a later group is known to be elsewhere."""
+    """Reads one file's entries of one generation. `is_complete`: a later group is known to be elsewhere.
 
-    def __init__(self, file: File, path: str, generation: int, *, is_complete: bool) -> None:
+    With `only`, a topic's id, the batches of other topics are passed over, and not looked at.
+    """
+
+    def __init__(self, file: File, path: str, generation: int, *, is_complete: bool, only: bytes | None = None) -> None:
+        self.only = only
         self.window = Window(file)
         self.file_bytes = file.size()
         self.path = path
@@ -133,6 +137,9 @@ class EntryReader:
         position = FILE_HEADER_BYTES
         while position < self.file_bytes:
             header = self.header_at(position)
+            if header is not None and self.is_passed_over(header):
+                position += ENTRY.size + header.size
+                continue
             batch = self.batch_at(position, header) if header is not None else None
             if header is None or batch is None:
                 following = self.following(position, header)
@@ -158,6 +165,9 @@ class EntryReader:
                 yield from self.proved()
         if self.is_complete:
             yield from self.proved()
+
+    def is_passed_over(self, header: EntryHeader) -> bool:
+        return self.only is not None and header.topic_id not in (self.only, GROUP_ID)
 
     def proved(self) -> list[JournalEntry | JournalDamage]:
         found, self.unproved = self.unproved, []

@@ -324,8 +324,7 @@ class LogRecovery:
         unproved = [offset for offset in snapshots if offset > log.recovery_point]
         for offset in unproved:
             log.files.remove(f"{log.directory}/{segment_name(offset)}.snapshot")
-        if unproved:
-            log.files.sync_directory(log.directory)
+            log.names_unsynced = True  # it is gone for good before a checkpoint moves the recovery point
         start = log.base_offsets[0] if log.base_offsets else log.end_offset
         offset = start
         # One below the first segment is of no use: what follows its missing batches would look like a gap.

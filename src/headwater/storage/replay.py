@@ -55,7 +55,7 @@ class Replay:
 
     def metadata(self, log: Log) -> None:
         """Appends what the metadata log lacks. Raises DamagedLogError where a part of it is lost."""
-        for item in self.store.journal.recovered():
+        for item in self.store.journal.recovered(only=log.topic_id):
             if item.topic_id != log.topic_id or item.partition != log.partition:
                 continue
             if isinstance(item, JournalDamage):

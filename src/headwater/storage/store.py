@@ -37,7 +37,7 @@ from headwater.storage.config import LogConfig
 from headwater.storage.directories import LogDirectories
 from headwater.storage.errors import DamagedLogError, DirectoryInUseError, FormatError
 from headwater.storage.failed_syncs import FailedSyncs
-from headwater.storage.journal import Group, Journal
+from headwater.storage.journal import FILES_MAX, Group, Journal
 from headwater.storage.log import Log, LogMark
 from headwater.storage.recovery import loads_quickly, write_again
 from headwater.storage.replay import Find, Replay, replay_entry
@@ -51,6 +51,8 @@ CLEANER_LOCK = ".cleaner.lock"
 CLEANER_WAIT_MS = 10_000  # more than one step of a compaction takes on a slow disk
 DISK_FORMAT = "1"  # of the journal; segments are in Kafka's own format
 CHECKPOINTS_KEY, CHECKPOINTS_ALWAYS = "headwater.checkpoints", "always"
+JOURNAL_FILES_KEY = "headwater.journal.files"
+ADOPTED = {CHECKPOINTS_KEY: CHECKPOINTS_ALWAYS, JOURNAL_FILES_KEY: str(FILES_MAX)}
 
 
 def log_key(log: Log) -> tuple[str, int]:
@@ -85,6 +87,7 @@ class LogStore:
         self.damaged: dict[tuple[bytes, int], DamagedLogError] = {}
         self.dirty: set[Log] = set()
         self.running_checkpoint: Checkpoint | None = None
+        self.has_spare_files = True  # the journal of an earlier version had none
         self.is_recovering = True  # until the journal has been replayed
         is_empty = not files.exists(directory) or not files.list_directory(directory)
         files.make_directory(directory)
@@ -170,7 +173,7 @@ class LogStore:
             }
             for name in (RECOVERY_POINTS, LOG_STARTS):
                 write_offsets(self.files, f"{self.directory}/{name}", {})
-            meta[CHECKPOINTS_KEY] = CHECKPOINTS_ALWAYS
+            meta |= ADOPTED
             write_meta(self.files, self.directory, meta)
         if meta.get("headwater.format") != DISK_FORMAT:
             raise FormatError(
@@ -186,23 +189,28 @@ class LogStore:
         return meta["cluster.id"], meta["directory.id"].encode()
 
     def adopt_checkpoints(self) -> None:
-        """Makes the checkpoints that an earlier version had not made: it wrote each when there was something to write.
+        """Makes the files that an earlier version had not made: it wrote each when there was something to write.
 
         From then on there is something wrong where one is missing; `meta.properties` says so.
         """
         meta = read_meta(self.files, self.directory) or {}
-        if meta.get(CHECKPOINTS_KEY) == CHECKPOINTS_ALWAYS:
+        if ADOPTED.items() <= meta.items():
             return
+        self.has_spare_files = JOURNAL_FILES_KEY in meta
         for name in (RECOVERY_POINTS, LOG_STARTS):
             path = f"{self.directory}/{name}"
-            if self.files.exists(path) or self.files.exists(path + COPY_SUFFIX):
+            if (
+                meta.get(CHECKPOINTS_KEY) == CHECKPOINTS_ALWAYS
+                or self.files.exists(path)
+                or self.files.exists(path + COPY_SUFFIX)
+            ):
                 continue
             if name == RECOVERY_POINTS:
                 self.points_are_known = True
             else:
                 self.starts_are_known = True
             write_offsets(self.files, path, {})
-        write_meta(self.files, self.directory, {**meta, CHECKPOINTS_KEY: CHECKPOINTS_ALWAYS})
+        write_meta(self.files, self.directory, {**meta, **ADOPTED})
 
     # -- logs
 
@@ -381,11 +389,11 @@ class LogStore:
         for log in sorted(self.dirty, key=log_key):  # in the same order each time, so that a simulation can be repeated
             checkpoint.add(log)
         self.dirty = set()
-        checkpoint.full_file = self.journal.full_file
+        checkpoint.full_files = self.journal.full_files
         return checkpoint
 
     def finish_checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Installs the result of a checkpoint. Raises OSError where the full file cannot be retired; the next one may."""
+        """Installs the result of a checkpoint. Raises OSError where a full file cannot be retired; the next one may."""
         self.running_checkpoint = None
         for log, offset, _ in checkpoint.advanced:
             if self.logs.get((log.topic_id, log.partition)) is not log:
@@ -393,8 +401,8 @@ class LogStore:
             log.recovery_point = offset
             self.recovery_points[log.topic_id, log.partition] = offset
             self.remove_before_start(log)
-        if checkpoint.full_file is not None:
-            checkpoint.full_file.retire()
+        for file in checkpoint.full_files:
+            file.retire()
 
     def undo_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Undoes a checkpoint that ran out of room or of descriptors: the next one covers what it would have."""
@@ -469,7 +477,8 @@ class LogStore:
         """Whether a file of the journal is gone that may have had something; that is logged."""
         if self.was_clean or not self.directories.names:
             return False
-        missing = [file.path for file in self.journal.files if file.was_missing]
+        files = [file for file in self.journal.files if self.has_spare_files or not file.is_spare]
+        missing = [file.path for file in files if file.was_missing]
         for path in missing:
             logger.error("%s is missing: what was acknowledged since the last checkpoint may be lost", path)
         return bool(missing)
