@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from headwater.testing.simulate.simulation import Simulation
 
 CALLS_UNTIL_CUT_MAX = 150
+AGAIN_CHANCE = 0.25
 WALL_OFFSET_MS_MAX = 25 * 60_000
 JUMP_MS_MAX = 20 * 60_000
 FLIPS_MAX = 3
@@ -100,6 +101,8 @@ class Nemesis:
         if self.simulation.fragile:
             self.flip_bits()
         self.files.failing = failing
+        if self.world.chance(AGAIN_CHANCE):  # in the next start, or soon after it
+            self.files.cut_after = self.random.randint(1, CALLS_UNTIL_CUT_MAX * 4)
 
     def lose_files(self) -> None:
         """Files that only save the next start some work, or that have a copy, are gone."""

@@ -289,6 +289,7 @@ class Simulation:
         self.is_ending = True
         self.node.while_down = lambda: None
         self.files.heal()
+        self.files.cut_after = None
         world.later(0, self.node.stop)
         world.run_until(world.now_ms + FINISH_MS, lambda: not any(client.is_busy for client in self.clients))
         busy = [client.name for client in self.clients if client.is_busy]
