@@ -36,8 +36,8 @@ def forget_the_producers(original: Original) -> Original:
 def free_the_journal_too_early(original: Original) -> Original:
     def begin_checkpoint(self: LogStore) -> Any:
         checkpoint = original(self)
-        if checkpoint.full_file is not None:
-            checkpoint.full_file.retire()
+        for file in checkpoint.full_files:
+            file.retire()
         return checkpoint
 
     return begin_checkpoint
