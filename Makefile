@@ -11,7 +11,7 @@ TEST_SEEDS ?= 300
 UV_VERSION := 0.13.9
 
 .DEFAULT_GOAL := help
-.PHONY: help up test lint interop interop-full interop-tools faults power-cuts soak simulate fuzz fuzz-full mutants audit package bench bench-python clean
+.PHONY: help up test lint interop interop-full interop-tools faults kills every-fault power-cuts soak simulate fuzz fuzz-full mutants audit package bench bench-python clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,6 +57,12 @@ interop-full: $(READY) interop-tools ## the same, each suite whole, and 50 kills
 
 faults: $(READY) ## kills of the broker under load
 	$(BIN)/python -m pytest tests/faults
+
+kills: $(READY) ## 500 SIGKILLs under load, twice: numbered records, and clients of all kinds with a checker (half an hour)
+	TEST_KILLS=500 $(BIN)/python -m pytest -s tests/faults/test_kills.py
+
+every-fault: $(READY) ## an error at every call on the files of a scripted run, of every kind (half an hour)
+	TEST_FAULTS=all $(BIN)/python -m pytest tests/simulation/test_faults.py
 
 power-cuts: $(READY) ## 50 power cuts of ext4 under load (as root, on Linux; about ten minutes)
 	TEST_POWER_CUTS=50 $(BIN)/python -m pytest -s tests/faults/test_power_cuts.py

@@ -1,8 +1,11 @@
 """SIGKILL under load, again and again: no acknowledged record is lost, doubled, moved or changed, and a group's offset
-never goes back. One idempotent producer with acks=all lives through all restarts, as a user's application would.
+never goes back. Clients live through all restarts, as users' applications would.
+
+`TEST_KILLS` says how many kills there are in each test (`make kills`: 500), and `TEST_KILLS_SEED` repeats the choices of a run.
 """
 
 import os
+import shutil
 import threading
 from pathlib import Path
 from random import Random
@@ -13,10 +16,23 @@ from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from headwater.protocol.records import batches, check_batch, records
+from headwater.testing.simulate.history import EndTransaction, Outcome, Send
 from tests.broker.wire import Wire
+from tests.faults.mixed_clients import MixedClients
 from tests.interop.servers import HeadwaterServer, running_server
+from tests.power.cut_history import Readers, write_everywhere
 
-KILLS = int(os.environ.get("TEST_KILLS", "200"))
+KILLS = int(os.environ.get("TEST_KILLS", "60"))
+SEED = int(os.environ.get("TEST_KILLS_SEED", "0")) or int.from_bytes(os.urandom(4))
+KILLS_IN_ROUND = 25  # then all is read and checked, and the next round begins with nothing
+MIXED_SETTINGS = (
+    "headwater.journal.file.bytes=1048576",
+    "log.flush.offset.checkpoint.interval.ms=300",
+    "log.cleaner.backoff.ms=100",
+    "group.initial.rebalance.delay.ms=0",
+    "offsets.topic.num.partitions=3",
+    "transaction.state.log.num.partitions=3",
+)
 PARTITIONS = 3
 IN_QUEUE_MAX = 20_000
 LONG_LIFE_S = 2.0
@@ -107,9 +123,9 @@ def commit_and_check(server: HeadwaterServer, committed: int) -> int:
         consumer.close()
 
 
-@pytest.mark.timeout(1500)
+@pytest.mark.timeout(3600)
 def test_nothing_acknowledged_is_lost_through_kills(tmp_path: Path) -> None:
-    random = Random(1)
+    random = Random(SEED)
     with running_server(tmp_path, "--set", "headwater.journal.file.bytes=4194304") as server:
         admin = AdminClient({"bootstrap.servers": server.address})
         topic = NewTopic("t", PARTITIONS, 1, config={"segment.bytes": "2097152"})
@@ -151,3 +167,44 @@ def check_partition(address: str, partition: int, load: Load) -> None:
     assert not missing, f"{len(missing)} acknowledged records are gone from partition {partition}"
     wrong = [n for n, offset in load.acknowledged[partition].items() if offset >= 0 and by_number[n] != offset]
     assert not wrong, f"{len(wrong)} records are at other offsets than acknowledged"
+
+
+def round_of_kills(directory: Path, kills: int, seed: int) -> list[str]:
+    """Kills a broker under mixed load; returns what its clients saw that must not be."""
+    random = Random(seed)
+    options = [word for setting in MIXED_SETTINGS for word in ("--set", setting)]
+    with running_server(directory, *options) as server:
+        clients = MixedClients(server.address, random.getrandbits(32))
+        try:
+            clients.start()
+            for kill in range(kills):
+                clients.over.wait(LONG_LIFE_S if kill % 8 == 7 else random.uniform(0.02, 0.6))  # an error ends it early
+                server.kill()
+                server.restart()
+        finally:
+            clients.stop()
+        server.kill()  # what was acknowledged last, too
+        server.restart()
+        readers = Readers(server.address, clients.history)
+        problems = clients.refused + readers.problems(clients.facts)
+        topics = {name for name in readers.topics if not name.startswith("__")}
+        problems += write_everywhere(server.address, topics, kills)
+        sends = [send for send in clients.history.of(Send) if send.outcome is Outcome.OK]
+        ends = [end for end in clients.history.of(EndTransaction) if end.outcome is Outcome.OK]
+        print(f"{kills} kills, {len(clients.history.operations)} operations, {len(sends)} sends and {len(ends)} ends")
+        assert len(sends) > 20 * kills
+        assert len(ends) > kills / 5
+        if problems:
+            (directory / "history").write_text("\n".join(clients.history.lines()))
+    return problems
+
+
+@pytest.mark.timeout(7200)
+def test_what_clients_of_all_kinds_see_through_kills(tmp_path: Path) -> None:
+    """Idempotent and transactional producers, a copier, readers, compaction, topics that come and go: one checker for all."""
+    for number, first in enumerate(range(0, KILLS, KILLS_IN_ROUND)):
+        directory = tmp_path / str(number)
+        directory.mkdir()
+        problems = round_of_kills(directory, min(KILLS_IN_ROUND, KILLS - first), SEED + number)
+        assert not problems, "\n".join([f"TEST_KILLS_SEED={SEED}, round {number}:", *problems[:30]])
+        shutil.rmtree(directory / "data")

@@ -170,8 +170,7 @@ def test_a_file_that_is_needed_is_not_written_over() -> None:
         write_what_waits()
     assert journal.waiting_bytes
     assert read(files) == ([0, 1, 2, 3, 4, 5], [])
-    (full,) = journal.full_files
-    full.retire()
+    journal.retire(journal.full_files)
     write_what_waits()
     assert not journal.waiting_bytes
     assert read(files) == ([3, 4, 5, 6, 7], [])
@@ -268,8 +267,7 @@ def test_a_spare_file_gives_its_room_back_and_is_not_used_again() -> None:
     assert journal.current == 3
     assert len(journal.full_files) == 3
     assert journal.has_full_file
-    for file in journal.full_files:
-        file.retire()
+    journal.retire(journal.full_files)
     assert [files.open(f"journal/{n}.journal").size() > 0 for n in range(4)] == [True, True, False, True]
     for offset in range(20):
         journal.append("log", offset, TOPIC_ID, 0, offset, batch(offset, 20_000))

@@ -199,62 +199,62 @@ class Durability:
         """Begins to sync what waits, unless a sync is under way."""
         if self.syncing is not None or self.is_failed or not self.journal.waiting_bytes:
             return
+        group = self.journal.take() or self.take_after_checkpoint()
+        if group is None or self.is_failed:
+            return
         try:
-            group = self.next_group()
-            if group is None or self.is_failed:
-                return
-            file = self.write(group)
-            if file is not None:
-                self.syncing = group
-                if not self.disk.begin_sync(file):
-                    return
-                self.syncing = None
+            file = self.journal.write(group)
+        except OSError as error:
+            self.write_failed(group, error)
+            return
+        self.syncing = group
+        try:
+            is_synced = self.disk.begin_sync(file)
         except OSError as error:
             self.syncing = None
             self.fail(error)
+            return
+        if is_synced:
+            self.syncing = None
+            self.durable.append(group)
+
+    def take_after_checkpoint(self) -> Group | None:
+        """What is to be written where no file was free for it: None until a checkpoint has freed one."""
+        self.checkpoint_if_needed()
+        return self.journal.take() if self.checkpoint is None else None
+
+    def write_failed(self, group: Group, error: OSError) -> None:
+        """A group is not in the journal: on a full disk its logs are synced instead."""
+        if not is_disk_full(error):
+            self.fail(error)
+            return
+        logger.warning("the disk is full: syncing logs instead of the journal")
+        try:
+            self.store.sync_logs_of(group)
+        except OSError as failure:
+            self.fail(failure)
         else:
             self.durable.append(group)
 
-    def next_group(self) -> Group | None:
-        """What is to be written; None until a checkpoint has freed a file for it."""
-        group = self.journal.take()
-        if group is None:
-            self.checkpoint_if_needed()
-            if self.checkpoint is None:  # there was none to wait for
-                group = self.journal.take()
-        return group
-
-    def write(self, group: Group) -> int | None:
-        """Writes a group; returns the file that has to be synced, or None where the logs were. Raises OSError."""
-        try:
-            return self.journal.write(group)
-        except OSError as error:
-            if not is_disk_full(error):
-                raise
-        logger.warning("the disk is full: syncing logs instead of the journal")
-        self.store.sync_logs_of(group)
-        return None
-
     def complete(self, group: Group) -> None:
-        """A group is on disk: its batches become visible, and what waited for it continues."""
+        """A group is on disk: its batches become visible, and what waited for it continues.
+
+        Of what waits all is called, whatever another raises; that is reported at the end.
+        """
         if self.is_failed:
             return
         self.statistics.journal_syncs += 1
         try:
-            self.publish(group)
+            try:
+                logs = self.store.group_synced(group)
+                self.synced_group = group.number
+                self.logs_grew(logs)
+            finally:
+                call_all(self.due(group.number))
         except Exception as error:  # noqa: BLE001 - the shell says what becomes of it; nobody else is kept waiting
             self.disk.report(error)
         self.disk.journal_advanced()
         self.checkpoint_if_needed()
-
-    def publish(self, group: Group) -> None:
-        """Of what waits all is called, whatever another raises; that comes at the end."""
-        logs = self.store.group_synced(group)
-        self.synced_group = group.number
-        try:
-            self.logs_grew(logs)
-        finally:
-            call_all(self.due(group.number))
 
     # -- checkpoints
 

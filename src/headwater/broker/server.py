@@ -189,8 +189,9 @@ class Server:
 
     def after_event(self) -> None:
         """To be called whenever the core may have something to write or a new deadline."""
-        if self.durability.syncing is None:
-            self.durability.after_event()
+        durability = self.durability
+        if durability.syncing is None and durability.journal.waiting_bytes:
+            durability.drive()
         heap = self.core.timers.heap
         if heap and (self.timer is None or heap[0][0] < self.timer_deadline_ms):
             self.arm_timer()

@@ -151,6 +151,7 @@ class Journal:
         self.closed_groups: deque[Group] = deque()
         self.waiting_bytes = 0
         self.bytes_in_file = 0
+        self.has_full_file = False  # whether there are `full_files`
 
     def recovered(self, only: bytes | None = None) -> Iterator[JournalEntry | JournalDamage]:
         """What the journal holds, oldest first, and where it is damaged. Read it before `start`.
@@ -179,6 +180,7 @@ class Journal:
         self.pending.generation = self.generation
         self.current = self.free_file()
         self.files[self.current].start(self.generation)
+        self.has_full_file = bool(self.full_files)
         self.bytes_in_file = FILE_HEADER_BYTES
 
     def next_generation(self) -> int:
@@ -186,9 +188,15 @@ class Journal:
 
     def retire_all(self) -> None:
         """Says that every log is synced: the next start has nothing to read here."""
-        for file in self.files:
-            if file.generation:
+        self.retire([file for file in self.files if file.generation])
+
+    def retire(self, files: Iterable[JournalFile]) -> None:
+        """Says that nobody needs the content of these. Raises OSError."""
+        try:
+            for file in files:
                 file.retire()
+        finally:
+            self.has_full_file = bool(self.full_files)
 
     def append(
         self, mark: object, value: object, topic_id: bytes, partition: int, base_offset: int, batch: Buffer
@@ -240,16 +248,13 @@ class Journal:
         """Those that were left when another one began: to be retired after a checkpoint of what they hold."""
         return [file for n, file in enumerate(self.files) if file.generation and n != self.current]
 
-    @property
-    def has_full_file(self) -> bool:
-        return bool(self.full_files)
-
     def write(self, group: Group) -> int:
         """Puts the group into the page cache; returns the number of the file that has to be synced now. Raises OSError."""
         if group.generation != self.files[self.current].generation:
             free = self.free_file()
             self.files[free].start(group.generation)
             self.current = free
+            self.has_full_file = bool(self.full_files)
         file = self.files[self.current]
         mark = group_mark(group.generation, group.number, group.size_bytes)
         size = MARK_BYTES + group.size_bytes

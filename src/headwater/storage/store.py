@@ -401,8 +401,7 @@ class LogStore:
             log.recovery_point = offset
             self.recovery_points[log.topic_id, log.partition] = offset
             self.remove_before_start(log)
-        for file in checkpoint.full_files:
-            file.retire()
+        self.journal.retire(checkpoint.full_files)
 
     def undo_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Undoes a checkpoint that ran out of room or of descriptors: the next one covers what it would have."""

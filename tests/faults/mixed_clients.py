@@ -1,0 +1,217 @@
+"""The clients of the power cuts (`tests/power/clients.py`) on a broker that is killed and comes back on the same address.
+
+There a broker lives as long as its clients. Here each request may be lost with its broker, so that nobody knows whether it
+was carried out: its operation stays open in the history, and the client does what an application would. It tries again what
+may be tried again, aborts a transaction that has to be, and looks where it was.
+"""
+
+import time
+from collections.abc import Callable
+from random import Random
+from typing import Any, TypeVar
+
+from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
+
+from headwater.protocol.apis import ApiKey
+from headwater.protocol.error_codes import ErrorCode
+from headwater.protocol.messages.create_topics import CreateTopicsRequest
+from headwater.protocol.messages.delete_topics import DeleteTopicsRequest
+from headwater.protocol.records import Record, build_batch
+from headwater.testing.simulate.history import CommitOffset, DeleteTopic, EndTransaction, Outcome, Send
+from tests.broker.wire import Wire
+from tests.power.clients import TIMEOUT_S, Clients, Fact, label_of, padded
+
+PATIENCE_S = 60.0  # longer than a broker is away
+RECORDS_PER_S = 400  # of each producer: the checker keeps them all in memory
+Result = TypeVar("Result")
+
+
+class TransactionLostError(Exception):
+    """The transaction has to be aborted, or nobody knows whether it was committed."""
+
+
+class MixedClients(Clients):
+    """See the module's text."""
+
+    def __init__(self, address: str, seed: int) -> None:
+        super().__init__(address, seed)
+        self.settings |= {
+            "reconnect.backoff.ms": 10,
+            "reconnect.backoff.max.ms": 100,
+            "retry.backoff.ms": 20,
+            "retry.backoff.max.ms": 200,
+            "delivery.timeout.ms": 60_000,
+            "topic.metadata.refresh.fast.interval.ms": 50,
+        }
+        self.refused: list[str] = []
+
+    def patiently(self, call: Callable[[], Result]) -> Result:
+        """The result of a call of librdkafka, which is tried again while the broker is away."""
+        deadline_s = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                return call()
+            except KafkaException as error:
+                problem = error.args[0]
+                if problem.txn_requires_abort():
+                    raise TransactionLostError(str(problem)) from error
+                may_try_again = problem.retriable() or problem.code() < 0  # of librdkafka's own: no broker, no answer
+                if problem.fatal() or not may_try_again or time.monotonic() > deadline_s:
+                    raise
+
+    # -- producers
+
+    def delivered(self, send: Send, error: Any, message: Message) -> None:
+        super().delivered(send, error, message)
+        # A transaction that is aborted takes what is still in the queue along, and acks=1 promises nothing.
+        if error is not None and send.is_durable and not send.transaction:
+            self.refused.append(f"{send.topic}-{send.partition} {send.values[0]!r}: {error}")
+
+    def send(self, producer: Producer, send: Send, **options: Any) -> None:
+        super().send(producer, send, **options)
+        self.over.wait(1 / RECORDS_PER_S)
+
+    # -- transactions
+
+    def write_transactions(self, random: Random) -> None:
+        producer = Producer({**self.settings, "transactional.id": "writer", "linger.ms": 1})
+        self.patiently(lambda: producer.init_transactions(TIMEOUT_S))
+        number = 0
+        while not self.over.is_set():
+            name = f"writer/{number}"
+            producer.begin_transaction()
+            try:
+                for n in range(random.randrange(1, 12)):
+                    send = Send(
+                        process="w", topic="orders", partition=random.randrange(3), values=(b"w.%d.%d" % (number, n),)
+                    )
+                    send.producer, send.transaction = "w", name
+                    self.send_in_transaction(producer, send)
+                self.end_transaction(producer, "w", name, commit=random.random() < 0.7)
+            except TransactionLostError:
+                self.patiently(lambda: producer.abort_transaction(TIMEOUT_S))
+            number += 1
+
+    def send_in_transaction(self, producer: Producer, send: Send) -> None:
+        try:
+            self.send(producer, send)
+        except KafkaException as error:  # the transaction has failed meanwhile
+            raise TransactionLostError(str(error)) from error
+
+    def end_transaction(self, producer: Producer, process: str, name: str, *, commit: bool) -> None:
+        self.patiently(lambda: producer.flush(TIMEOUT_S))
+        end = EndTransaction(process=process, transaction=name, commit=commit)
+        self.history.begin(end)
+        call = producer.commit_transaction if commit else producer.abort_transaction
+        self.patiently(lambda: call(TIMEOUT_S))
+        self.history.end(end, Outcome.OK)
+
+    def copy(self, random: Random) -> None:
+        settings = {"group.id": "copier", "isolation.level": "read_committed", "enable.auto.commit": False}
+        consumer = Consumer({**self.settings, **settings})
+        producer = Producer({**self.settings, "transactional.id": "copier", "linger.ms": 1})
+        self.patiently(lambda: producer.init_transactions(TIMEOUT_S))
+        number = 0
+        consumer.assign([TopicPartition("orders", 0, 0)])
+        while not self.over.is_set():
+            messages = [message for message in consumer.consume(100, 0.2) if message.error() is None]
+            if not messages:
+                continue
+            producer.begin_transaction()
+            is_committed = random.random() < 0.8
+            try:
+                self.copy_in_transaction(consumer, producer, messages, f"copier/{number}", is_committed)
+            except TransactionLostError:
+                self.patiently(lambda: producer.abort_transaction(TIMEOUT_S))
+                is_committed = False
+            number += 1
+            if not is_committed:  # where the group says that it is
+                place = TopicPartition("orders", 0)
+                (found,) = self.patiently(lambda place=place: consumer.committed([place], TIMEOUT_S))
+                consumer.seek(TopicPartition("orders", 0, max(0, found.offset)))
+        consumer.close()
+
+    def copy_in_transaction(
+        self, consumer: Consumer, producer: Producer, messages: list[Message], name: str, commit: bool
+    ) -> None:
+        for message in messages:
+            values = (b"copy:" + label_of(message.value()),)
+            send = Send(process="c", topic="copies", partition=0, values=values, producer="c", transaction=name)
+            self.send_in_transaction(producer, send)
+        following = messages[-1].offset() + 1
+        operation = CommitOffset(
+            process="c", group="copier", topic="orders", partition=0, offset=following, transaction=name
+        )
+        self.history.begin(operation)
+        offsets, group = [TopicPartition("orders", 0, following)], consumer.consumer_group_metadata()
+        self.patiently(lambda: producer.send_offsets_to_transaction(offsets, group, TIMEOUT_S))
+        self.history.end(operation, Outcome.OK)
+        self.end_transaction(producer, "c", name, commit=commit)
+
+    # -- readers
+
+    def commit(self, consumer: Consumer, partition: int, offset: int) -> None:
+        try:
+            super().commit(consumer, partition, offset)
+        except KafkaException as error:  # a later one says more
+            if error.args[0].fatal():
+                raise
+
+    def delete_records(self) -> None:
+        try:
+            super().delete_records()
+        except KafkaException as error:
+            if error.args[0].fatal():
+                raise
+
+    # -- topics that come and go
+
+    def pass_topics(self, random: Random) -> None:
+        life, is_unsure = 0, False
+        while not self.over.is_set():
+            try:
+                with Wire(self.address, TIMEOUT_S) as wire:
+                    while not self.over.is_set():
+                        if is_unsure:  # the next life of the name begins where this one has certainly ended
+                            self.delete(wire, f"passing#{life}")
+                            life, is_unsure = life + 1, False
+                        is_unsure = True
+                        self.pass_topic(wire, life)
+                        life, is_unsure = life + 1, False
+                        self.over.wait(random.random() * 0.1)
+            except OSError:  # its broker was killed: what was under way stays open
+                self.over.wait(0.05)
+
+    def pass_topic(self, wire: Wire, life: int) -> None:
+        """One life of a topic whose name is used again. Raises OSError."""
+        topic = f"passing#{life}"
+        self.create(wire, "passing")
+        for number in range(4):
+            label = b"%s.%d" % (topic.encode(), number)
+            send = self.history.begin(Send(process="t", topic=topic, partition=number % 2, values=(label,)))
+            batch = build_batch([Record(None, padded(label), (), int(time.time() * 1000))])
+            assert wire.produce("passing", send.partition, batch) == 0
+            self.history.end(send, Outcome.OK)
+        self.delete(wire, topic)
+        self.create(wire, f"kept-{life}")
+        self.delete_records()
+
+    def create(self, wire: Wire, name: str) -> None:
+        """Creates a topic, unless an attempt of which nobody heard has created it."""
+        fact = Fact(name, True, self.history.clock())
+        self.facts.append(fact)
+        wanted = CreateTopicsRequest.CreatableTopic(name, 2, 1)
+        code = wire.call(ApiKey.CREATE_TOPICS, 7, CreateTopicsRequest([wanted], 10_000)).topics[0].error_code
+        assert code in (ErrorCode.NONE, ErrorCode.TOPIC_ALREADY_EXISTS), code
+        fact.ended = self.history.clock()
+
+    def delete(self, wire: Wire, life: str) -> None:
+        name = life.partition("#")[0]
+        fact = Fact(name, False, self.history.clock())
+        self.facts.append(fact)
+        operation = self.history.begin(DeleteTopic(process="t", topic=life))
+        body = DeleteTopicsRequest([DeleteTopicsRequest.DeleteTopicState(name)], timeout_ms=TIMEOUT_S * 1000)
+        code = wire.call(ApiKey.DELETE_TOPICS, 6, body).responses[0].error_code
+        assert code in (ErrorCode.NONE, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION), code
+        self.history.end(operation, Outcome.OK)
+        fact.ended = self.history.clock()
