@@ -340,7 +340,7 @@ def test_leader_epochs_end_where_the_next_begins() -> None:
     assert store.log.end_offset_for_epoch(3) == (0, 6)
     assert store.log.end_offset_for_epoch(4) == (4, 7)
     store.reopen(clean=False)
-    assert store.log.epochs == [(0, 0), (4, 6)]
+    assert store.log.epochs.entries == [(0, 0), (4, 6)]
 
 
 def test_two_brokers_do_not_share_a_directory() -> None:

@@ -14,7 +14,8 @@ from functools import partial
 
 from headwater.effects.files import Files, replace_file
 from headwater.effects.logs import get_logger
-from headwater.storage.checkpoints import RECOVERY_POINTS, write_offsets
+from headwater.storage.checkpoints import COPY_SUFFIX, RECOVERY_POINTS, write_offsets
+from headwater.storage.epochs import EPOCHS_FILE
 from headwater.storage.journal import JournalFile
 from headwater.storage.log import Log, remove_old_snapshots
 from headwater.storage.segment import Segment, base_offset_of, write_at
@@ -58,7 +59,8 @@ class Checkpoint:
                 self.sums.append((segment.path + SUMS_SUFFIX, segment.sums.content()))
         self.snapshots.append(log.snapshot_file())
         if log.names_unsynced:
-            self.paths.append(f"{log.directory}/partition.metadata")
+            names = ("partition.metadata", EPOCHS_FILE, EPOCHS_FILE + COPY_SUFFIX)
+            self.paths += [f"{log.directory}/{name}" for name in names]
             self.directories.append(log.directory)
         self.advanced.append((log, log.end_offset, log.unsynced_segments))
         log.unsynced_segments, log.names_unsynced = set(), False

@@ -45,6 +45,7 @@ from headwater.storage.swaps import CLEANING_DIRECTORY
 DELETE_HORIZON = 0x40
 ENTRY_BYTES = 160  # what a key and its offset take in a dictionary
 STEP_BYTES = 256 * 1024
+DENSE_BYTES_MAX = 64 << 20  # of a copy that has an index entry for each batch
 OPEN_FILES = 16
 NICENESS = 10
 COMMAND_MODULE = "headwater.storage.cleaner"
@@ -143,18 +144,6 @@ class Cleaning:
         for segment in self.segments:
             segment.file.close()
 
-    def batches(self, segment: Segment) -> Iterator[tuple[BatchHeader, int]]:
-        """Every batch of a sealed segment; by headers alone where the body is not needed.
-
-        No checksum covers a batch's base offset: it is checked by the order of the batches.
-        """
-        next_offset, end = segment.base_offset, self.ends[self.segments.index(segment)]
-        for header, position in segment.scan(0, segment.size):
-            if not next_offset <= header.base_offset <= header.last_offset < end:
-                raise segment.damaged_at(position)
-            next_offset = header.next_offset
-            yield header, position
-
     # -- the first pass
 
     def note_keys(self) -> Iterator[None]:
@@ -163,7 +152,8 @@ class Cleaning:
         for number, segment in enumerate(self.segments):
             if self.ends[number] <= self.job.first_dirty:
                 continue
-            for header, position in self.batches(segment):
+            segment.load_indexes()  # they tell whether the offsets are right
+            for header, _, batch in segment.checked_scan(0, segment.size):
                 if header.is_control or header.base_offset < self.job.first_dirty:
                     continue
                 if transactions.is_aborted(header):
@@ -172,7 +162,6 @@ class Cleaning:
                     # What was noted is enough for the segments before this one.
                     self.end = segment.base_offset
                     return
-                batch = segment.read_batch(header, position)
                 note_newest(self.newest, body_of(header, batch), header)
                 read += header.size_bytes
                 if read >= STEP_BYTES:
@@ -198,7 +187,9 @@ class Cleaning:
         target = Segment(self.files, self.folder, group[0].base_offset, create=True)
         pending: list[Buffer] = []
         pending_bytes = read = 0
-        interval = self.job.index_interval_bytes
+        # No CRC covers the base offsets, and with gaps between them only the index tells whether they are right.
+        is_small = sum(source.size for source in group) <= DENSE_BYTES_MAX
+        interval = -1 if is_small else self.job.index_interval_bytes
 
         def flush() -> None:
             nonlocal pending_bytes
@@ -208,7 +199,11 @@ class Cleaning:
                 pending_bytes = 0
 
         for source in group:
-            for header, position in self.batches(source):
+            source.load_indexes()
+            is_checked = self.ends[self.segments.index(source)] > self.job.first_dirty  # in the first pass
+            scan = source.scan(0, source.size)
+            checked = ((header, at) for header, at, _ in source.checked_scan(0, source.size))
+            for header, position in scan if is_checked else checked:
                 kept = self.kept(header, source, position, transactions)
                 if kept is not None:
                     after = BatchHeader._make(HEADER.unpack_from(kept))
@@ -225,6 +220,7 @@ class Cleaning:
 
     def finish(self, target: Segment, group: list[Segment]) -> None:
         target.end_offset = self.ends[self.segments.index(group[-1])]  # whatever is left of it
+        target.may_have_gaps = True
         for source in group:
             index = source.aborted_transactions()
             for entry in index.ending_from(0) if index is not None else ():

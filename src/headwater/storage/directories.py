@@ -31,7 +31,7 @@ DELETED_DIRECTORY = re.compile(r"[0-9]+\.[0-9a-f]+-.+-delete")
 SEGMENT_FILE = re.compile(r"[0-9]{20}\.log")
 LOG_CONTENT = (  # compiled when the first name is compared
     r"[0-9]{20}\.(log|index|timeindex|txnindex|snapshot|sums)(\.swap|\.tmp|\.checkpoint\.tmp|\.deleted|\.aside[0-9]*)?"
-    r"|leader-epoch-checkpoint(\.tmp)?|partition\.metadata(\.tmp)?|\.cleaning"
+    r"|leader-epoch-checkpoint(\.tmp|\.copy)?|partition\.metadata(\.tmp)?|\.cleaning"
 )
 
 

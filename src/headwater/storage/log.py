@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from headwater.effects.buffers import Buffer
-from headwater.effects.files import Files, replace_file, write_file
+from headwater.effects.files import Files, replace_file
 from headwater.effects.logs import get_logger
 from headwater.effects.work import at_once
 from headwater.protocol.errors import ProtocolError
@@ -25,8 +25,9 @@ from headwater.protocol.records import (
     patch_base_offset,
     patch_leader_epoch,
 )
-from headwater.storage.checkpoints import lines_content, write_topic_id
+from headwater.storage.checkpoints import write_topic_id
 from headwater.storage.config import LogConfig
+from headwater.storage.epochs import LeaderEpochs
 from headwater.storage.errors import DamagedLogError, OffsetOutOfRangeError
 from headwater.storage.index import TransactionIndex
 from headwater.storage.lookups import TimestampOffset, find_max_timestamp, find_timestamp
@@ -88,7 +89,7 @@ class Log:
         self.loaded_end_offset = 0  # where the segments on disk ended at the start
         self.recovery: LogRecovery | None = None  # until the journal has been read
         self.damages: list[DamagedRange] = []
-        self.epochs: list[tuple[int, int]] = []  # (leader epoch, its first offset)
+        self.epochs = LeaderEpochs(files, directory)
         self.producers = ProducerStates()
         self.on_disk = False
         self.unsynced_segments: set[Segment] = set()
@@ -114,6 +115,8 @@ class Log:
         if self.recovery is not None:
             self.recovery.finish()
             self.recovery = None
+            if self.on_disk and self.epochs.save():
+                self.names_unsynced = True
         self.become_durable(self.mark())
 
     def note_recovered(self, header: BatchHeader, segment: Segment, batch: Buffer) -> None:
@@ -135,20 +138,17 @@ class Log:
         self.names_unsynced = True  # its index may be a new file
 
     def batches_from(self, offset: int) -> Iterator[tuple[BatchHeader, Segment, int]]:
-        """The header of every batch from the one that holds `offset` on, its segment and its position there.
-
-        Of a damaged segment, those before the damage.
-        """
+        """The header of every sound batch from the one that holds `offset` on, its segment and its position there."""
         for segment in self.segments[max(0, bisect_right(self.base_offsets, offset) - 1) :]:
+            self.ensure_index(segment)
             try:
-                self.ensure_index(segment)
                 found = segment.locate(offset, segment.size)
-                if found is not None:
-                    for header, position in segment.scan(found[1], segment.size):
-                        if header.base_offset >= offset:
-                            yield header, segment, position
+                start = found[1] if found is not None else segment.size
             except DamagedLogError:  # it has been logged
-                continue
+                start = 0
+            for header, position in segment.scan(start, segment.size, skips_damage=True):
+                if header.base_offset >= offset:
+                    yield header, segment, position
 
     # -- appending
 
@@ -172,8 +172,9 @@ class Log:
         segment = self.segments[-1] if self.segments else self.first_segment()
         if segment.size and segment.should_roll(size, last_offset, header.max_timestamp, self.config):
             segment = self.roll()
-        if not self.epochs or self.epochs[-1][0] != self.leader_epoch:
-            self.begin_epoch(base_offset)
+        if self.epochs.last != self.leader_epoch:
+            self.epochs.begin(self.leader_epoch, base_offset)
+            self.names_unsynced = True  # its files may be new
         segment.append(batch, base_offset, last_offset, header.max_timestamp, self.config.index_interval_bytes)
         self.unsynced_segments.add(segment)
 
@@ -207,7 +208,7 @@ class Log:
         interval = self.config.index_interval_bytes
         segment.append(batch, header.base_offset, header.last_offset, header.max_timestamp, interval)
         self.unsynced_segments.add(segment)
-        self.note_epoch(header.leader_epoch, header.base_offset)
+        self.epochs.note(header.leader_epoch, header.base_offset)
         if header.producer_id >= 0:
             self.note_recovered(header, segment, batch)
         self.end_offset = header.next_offset
@@ -249,19 +250,6 @@ class Log:
     def snapshot_file(self) -> tuple[str, bytes]:
         """The producers' state as of the log's end: the path of its file and the content."""
         return f"{self.directory}/{segment_name(self.end_offset)}.snapshot", self.producers.snapshot()
-
-    def begin_epoch(self, offset: int) -> None:
-        epochs = [*self.epochs, (self.leader_epoch, offset)]
-        lines = [f"{epoch} {start}" for epoch, start in epochs]
-        write_file(self.files, f"{self.directory}/leader-epoch-checkpoint", lines_content(lines))
-        self.epochs = epochs
-
-    def note_epoch(self, epoch: int, offset: int) -> None:
-        """Records the epoch of a batch that is on disk."""
-        while self.epochs and self.epochs[-1][1] >= offset and self.epochs[-1][0] != epoch:
-            self.epochs.pop()
-        if epoch >= 0 and (not self.epochs or self.epochs[-1][0] < epoch):
-            self.epochs.append((epoch, offset))
 
     def mark(self) -> LogMark:
         """The log's end, to be handed to `become_durable` when it is."""
@@ -330,7 +318,12 @@ class Log:
             if found is not None:
                 header, position = found
                 size = max(size_max, header.size_bytes) if at_least_one else size_max
-                return segment.read(position, min(size, limit - position)), at, position
+                data = segment.read(position, min(size, limit - position))
+                if position < segment.trusted_from:
+                    data = segment.checked_bytes(data, position, header.base_offset, self.epochs)
+                    if not data:  # damage that does not reach as far as the offset: what comes after it
+                        return self.read_to(end, offset, size_max, at_least_one=at_least_one)
+                return data, at, position
             if segment is end.segment:
                 break
         return b"", 0, 0
@@ -344,11 +337,12 @@ class Log:
     def ends_of_damage(self) -> set[int]:
         """The offsets right after records that are known to be damaged or gone."""
         ends = {lost.end for lost in self.damages if lost.end > self.start_offset}
-        return ends.union(
-            following
-            for segment, following in zip(self.segments, self.base_offsets[1:], strict=False)
-            if segment.is_damaged
-        )
+        for segment, following in zip(self.segments, [*self.base_offsets, self.end_offset][1:], strict=True):
+            if segment.is_damaged:
+                ends.update(min(part.end_offset, following) for part in segment.parts)
+                if not segment.parts:
+                    ends.add(following)
+        return ends
 
     def aborted_transactions(self, offset: int, at: int, position: int) -> list[AbortedTransaction]:
         """Those that may have records from `offset` to a position in the segment number `at` (TransactionIndex.java)."""
@@ -467,12 +461,7 @@ class Log:
             return epoch, self.end_offset
         if epoch > self.leader_epoch:
             return -1, -1
-        for position in range(len(self.epochs) - 1, -1, -1):
-            found = self.epochs[position][0]
-            if found <= epoch:
-                is_last = position == len(self.epochs) - 1
-                return found, self.end_offset if is_last else self.epochs[position + 1][1]
-        return -1, -1
+        return self.epochs.end_of(epoch, self.end_offset)
 
     @property
     def size_bytes(self) -> int:
@@ -526,11 +515,7 @@ class Log:
             segment.remove()
             self.names_unsynced = True
             removed += 1
-        self.epochs = [
-            (epoch, max(start, self.start_offset))
-            for i, (epoch, start) in enumerate(self.epochs)
-            if i == len(self.epochs) - 1 or self.epochs[i + 1][1] > self.start_offset
-        ]
+        self.epochs.forget_before(self.start_offset)
         return removed
 
     # -- compaction

@@ -66,11 +66,10 @@ def first_in(segment: Segment, timestamp: int, limit: int, log: "Log") -> Steps[
     start = segment.locate(from_offset, limit)
     if start is None:
         return None
-    for header, position in segment.scan(start[1], limit):
+    for header, position, batch in segment.checked_scan(start[1], limit):
         yield
         if header.max_timestamp < timestamp or header.last_offset < start_offset:
             continue
-        batch = segment.read_batch(header, position)
         steps = first_since(header, batch, timestamp, start_offset, size_max(log, header))
         found = yield from readable(segment, position, batch, steps)
         if found is UNREADABLE:
@@ -109,7 +108,7 @@ def latest_in(segment: Segment, log: "Log") -> Steps[Found]:
         return (yield from latest_in_batch(segment, *start, log))
     best: Found = None
     start = segment.locate(start_offset, segment.size)
-    for header, position in segment.scan(start[1], segment.size) if start is not None else ():
+    for header, position, _ in segment.checked_scan(start[1], segment.size) if start is not None else ():
         if best is None or header.max_timestamp > best[0]:
             latest = yield from latest_in_batch(segment, header, position, log)
             if latest is not None and (best is None or latest[0] > best[0]):
@@ -119,7 +118,7 @@ def latest_in(segment: Segment, log: "Log") -> Steps[Found]:
 
 
 def latest_in_batch(segment: Segment, header: BatchHeader, position: int, log: "Log") -> Steps[Found]:
-    batch = segment.read_batch(header, position)
+    batch = next(segment.checked_scan(position, position + header.size_bytes))[2]
     steps = latest_since(header, batch, log.start_offset, size_max(log, header))
     found = yield from readable(segment, position, batch, steps)
     return (header.max_timestamp, max(header.base_offset, log.start_offset)) if found is UNREADABLE else found

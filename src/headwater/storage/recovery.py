@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, NamedTuple
 from headwater.effects.files import Files, read_file
 from headwater.effects.logs import get_logger
 from headwater.protocol.errors import ProtocolError
-from headwater.storage.checkpoints import read_lines
 from headwater.storage.errors import DamagedLogError
 from headwater.storage.producers import ProducerStates
 from headwater.storage.segment import SEGMENT_SUFFIXES, Segment, base_offset_of, segment_name
@@ -120,7 +119,7 @@ class LogRecovery:
             recovery_point = self.witnessed_point()
         log.recovery_point = log.end_offset = recovery_point
         self.find_start(start_offset)
-        self.load_epochs()
+        log.epochs.load()
         self.check_segments()
         self.find_end()
         log.loaded_end_offset = log.end_offset
@@ -198,7 +197,7 @@ class LogRecovery:
         size = segment.size
         interval, point = log.config.index_interval_bytes, log.recovery_point
         for header in segment.recover(point, interval, has_no_gaps=self.is_point_known):
-            log.note_epoch(header.leader_epoch, header.base_offset)
+            log.epochs.note(header.leader_epoch, header.base_offset)
         sums = segment.known_sums()
         if sums is not None and sums.size == segment.size == size:
             segment.end_offset = max(segment.end_offset, sums.end_offset)  # the point is older than the last compaction
@@ -296,23 +295,6 @@ class LogRecovery:
         self.aside.clear()
 
     # -- what is known of the records
-
-    def load_epochs(self) -> None:
-        log = self.log
-        path = f"{log.directory}/leader-epoch-checkpoint"
-        try:
-            _, entries, is_whole = read_lines(log.files, path)
-        except FileNotFoundError:
-            return
-        for words in entries:
-            if len(words) == 2 and all(word.isdecimal() and word.isascii() for word in words):
-                epoch = int(words[0]), int(words[1])
-                if not log.epochs or (log.epochs[-1][0] < epoch[0] and log.epochs[-1][1] <= epoch[1]):
-                    log.epochs.append(epoch)
-                    continue
-            is_whole = False
-        if not is_whole:
-            logger.warning("%s is damaged: clients no longer learn the leader epochs that it lost", path)
 
     def load_producers(self, names: list[str]) -> None:
         """The newest sound snapshot, then the headers of the batches after it.

@@ -102,7 +102,7 @@ class Replay:
             log.end_offset,
             offset - 1,
         )
-        epoch = log.epochs[-1][0] if log.epochs else 0
+        epoch = max(0, log.epochs.last)
         batch = empty_batch(log.end_offset, offset - log.end_offset - 1, epoch)
         log.append_recovered(memoryview(batch), read_header(batch))
         self.store.dirty.add(log)

@@ -2,7 +2,9 @@
 
 import contextlib
 import logging
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from crc32c import crc32c
 
@@ -31,7 +33,11 @@ from headwater.storage.index import (
     load_file,
 )
 from headwater.storage.producers import AbortedTransaction
+from headwater.storage.soundness import OFFSET_MAX, DamagedPart, agrees_with_index, check, find_part, force_part
 from headwater.storage.sums import SUMS_SUFFIX, SegmentSums, read_sums
+
+if TYPE_CHECKING:
+    from headwater.storage.epochs import LeaderEpochs
 
 logger = get_logger(__name__)
 
@@ -39,6 +45,7 @@ SEGMENT_SUFFIXES = (".log", ".index", ".timeindex", ".txnindex", SUMS_SUFFIX)
 RELATIVE_OFFSET_MAX = 2**31 - 1
 SCAN_BYTES = 4096 + HEADER_BYTES
 RECOVERY_CHUNK_BYTES = 1 << 20
+PARTS_MAX = 1000  # damaged ones of a segment; with more, all from there on is one
 REBUILT_INTERVAL_BYTES = 4096  # between entries of an index that is built again
 INDEX_STATE = (
     "bytes_since_index_entry",
@@ -83,6 +90,7 @@ class Segment:
         "aborted_changed",
         "base_offset",
         "bytes_since_index_entry",
+        "checked",
         "end_offset",
         "file",
         "files",
@@ -93,10 +101,13 @@ class Segment:
         "is_damaged",
         "max_timestamp",
         "max_timestamp_offset",
+        "may_have_gaps",
+        "parts",
         "path",
         "size",
         "sums",
         "time_index",
+        "trusted_from",
     )
 
     def __init__(
@@ -118,6 +129,10 @@ class Segment:
         self.first_timestamp = -1
         self.index_loaded = create
         self.is_damaged = False  # something unreadable was found in it
+        self.parts: list[DamagedPart] = []  # what was found, in order
+        self.trusted_from = self.size  # what lies from there on was written or checked in this life
+        self.checked = (0, 0, base_offset)  # so was what lies from the first to the second position; the offset at its end
+        self.may_have_gaps = not create  # in its offsets: compaction was there, or nothing is known of it
         self.aborted: TransactionIndex | None = TransactionIndex() if create else None  # None: not loaded yet
         self.aborted_changed = False  # since the last checkpoint
 
@@ -217,62 +232,125 @@ class Segment:
             or (self.first_timestamp >= 0 and timestamp - self.first_timestamp > config.roll_ms)
         ) and self.size > 0
 
-    def header_at(self, position: int, chunk: Buffer, chunk_at: int) -> tuple[BatchHeader, Buffer, int]:
-        """The header at `position`, from `chunk` if it lies in it, else from the file; with the chunk it was in."""
-        at = position - chunk_at
-        if at < 0 or at + HEADER_BYTES > len(chunk):
-            chunk, chunk_at, at = self.file.read(SCAN_BYTES, position), position, 0
-            if len(chunk) < HEADER_BYTES:
-                raise self.damaged_at(position)
-        return read_header(chunk, at), chunk, chunk_at
-
     def locate(self, offset: int, limit: int) -> tuple[BatchHeader, int] | None:
         """The batch that holds `offset`, or the first one after it, and its position; None if it starts at `limit`.
 
-        Raises DamagedLogError, as everything does that meets bytes on its way which are no batch.
+        Raises DamagedLogError where the offset is in a damaged part. What lies before and after one is found.
         """
+        found = self.find(offset, limit)
+        while isinstance(found, int):  # damage was found there, that nobody knew of
+            self.damaged_at(found)
+            found = self.find(offset, limit)
+        return found
+
+    def find(self, offset: int, limit: int) -> tuple[BatchHeader, int] | int | None:
+        """As `locate`; the position where something does not fit, and no damaged part is known."""
         position, chunk = self.start_of_search(offset, limit)
         chunk_at = position
+        expected = -1 if position else self.base_offset
         while position < limit:
-            header, chunk, chunk_at = self.header_at(position, chunk, chunk_at)
-            size = self.checked_size(header, position, limit)
-            last_offset = header.base_offset + header.last_offset_delta
-            if last_offset >= offset:
-                if last_offset >= self.end_offset:  # no CRC covers the base offset
-                    raise self.damaged_at(position)
+            if self.parts and (part := self.part_at(position)) is not None:
+                if offset < part.end_offset:
+                    raise self.error_of(part)
+                position, expected = part.end, part.end_offset
+                continue
+            at = position - chunk_at
+            if at < 0 or at + HEADER_BYTES > len(chunk):
+                chunk, chunk_at, at = self.file.read(SCAN_BYTES, position), position, 0
+                if len(chunk) < HEADER_BYTES:
+                    return position
+            header = read_header(chunk, at)
+            if not can_be_batch(header, limit - position):
+                return position
+            if header.base_offset != expected and expected >= 0 and not self.may_leave(header, position, expected):
+                return position
+            expected = header.base_offset + header.last_offset_delta + 1
+            if expected > offset:
+                if expected > self.end_offset:  # no CRC covers the base offset
+                    return position
                 return header, position
-            position += size
+            position += header.length + LOG_OVERHEAD
         return None
 
-    def checked_size(self, header: BatchHeader, position: int, limit: int) -> int:
-        size = header.length + LOG_OVERHEAD
-        if not can_be_batch(header, limit - position):
-            raise self.damaged_at(position)
-        return size
+    def may_leave(self, header: BatchHeader, position: int, expected: int) -> bool:
+        """Whether a batch may leave a gap in the offsets before it."""
+        is_gap = self.may_have_gaps and header.base_offset > expected
+        return is_gap and agrees_with_index(self, position, header.last_offset)
+
+    def part_at(self, position: int) -> DamagedPart | None:
+        """The damaged part that `position` lies in."""
+        return next((part for part in self.parts if part.position <= position < part.end), None)
+
+    def error_of(self, part: DamagedPart) -> DamagedLogError:
+        last = "the segment's last" if part.end_offset == OFFSET_MAX else str(part.end_offset - 1)
+        return DamagedLogError(
+            f"{self.path}.log is damaged at byte {part.position}: the records of the offsets {part.start_offset} to "
+            f"{last} cannot be read"
+        )
 
     def damaged_at(self, position: int) -> DamagedLogError:
-        """The error to raise where there is no sound batch; the first one is logged."""
-        error = DamagedLogError(f"{self.path}.log is damaged at byte {position}: restore it from a copy")
-        if not self.is_damaged:
-            self.is_damaged = True
-            logger.error("%s; what cannot be read is answered with KAFKA_STORAGE_ERROR", error)
+        """The error to raise where there is no sound batch. The damaged part is found and, the first time, logged."""
+        part = self.part_at(position)
+        if part is not None:
+            return self.error_of(part)
+        part = find_part(self, position, max(self.size, position + 1)) or force_part(self, position)
+        if len(self.parts) >= PARTS_MAX:
+            part = part._replace(end=self.size, end_offset=max(part.end_offset, self.end_offset))
+        self.is_damaged = True
+        self.parts = sorted([*self.parts, part])
+        error = self.error_of(part)
+        logger.error(
+            "%s. They are answered with KAFKA_STORAGE_ERROR, all others are served: restore the file from a copy", error
+        )
         return error
 
+    def checked_bytes(self, data: bytes, position: int, base_offset: int, epochs: "LeaderEpochs | None") -> bytes:
+        """Of what was read at `position` the part before the first batch that is damaged; base_offset is its first.
+
+        Nothing is left where that is the first batch: its part is then known to `locate`. What was found to be sound is
+        not checked again.
+        """
+        if self.is_checked(position, len(data)):
+            return data
+        start, end, next_offset = self.checked
+        skipped, expected = (end - position, next_offset) if start <= position < end else (0, base_offset)
+        found = check(data, skipped, self, position, expected, epochs)
+        sound = skipped + found.size
+        if position > end or start > position + sound:  # apart from what was checked before
+            self.checked = (position, position + sound, found.next_offset)
+        elif position + sound >= end:
+            self.checked = (min(start, position), position + sound, found.next_offset)
+        else:
+            self.checked = (min(start, position), end, next_offset)
+        if self.checked[1] >= self.trusted_from:
+            self.trusted_from = min(self.trusted_from, self.checked[0])
+        if found.is_sound:
+            return data
+        self.damaged_at(position + sound)
+        return data[:sound]
+
     def start_of_search(self, offset: int, limit: int) -> tuple[int, Buffer]:
-        """Where to start looking for `offset`, and what was read there. An index that is wrong is rebuilt."""
-        entry = self.index.floor(offset - self.base_offset)
-        if entry is None:
-            return 0, b""
-        relative_offset, position = entry
-        if position >= limit:
-            return self.position_below(limit), b""
-        chunk = self.file.read(SCAN_BYTES, position)
-        if self.entry_is_true(relative_offset, chunk):
-            return position, chunk
-        logger.warning("%s.index does not match its log: building it again", self.path)
-        self.rebuild_index()
-        entry = self.index.floor(offset - self.base_offset)
-        return entry[1] if entry is not None else 0, b""
+        """Where to start looking for `offset`, and what was read there. An index that is wrong is rebuilt.
+
+        Where not the index is wrong but the log, the search starts before that.
+        """
+        index = self.index
+        at = bisect_right(index.offsets, offset - self.base_offset) - 1
+        if at >= 0 and index.positions[at] >= limit:  # the high watermark may lie below the newest entries
+            at = bisect_left(index.positions, limit) - 1
+        while at >= 0:
+            position = index.positions[at]
+            chunk = self.file.read(SCAN_BYTES, position)
+            if self.entry_is_true(index.offsets[at], chunk):
+                return position, chunk
+            if self.part_at(position) is None:
+                if find_part(self, position, max(self.size, position + 1)) is None:
+                    logger.warning("%s.index does not match its log: building it again", self.path)
+                    self.rebuild_index()
+                    return self.start_of_search(offset, limit)
+                self.damaged_at(position)
+            at -= 1
+        return 0, b""
 
     def entry_is_true(self, relative_offset: int, data: Buffer) -> bool:
         """Whether `data`, read where an index entry points, begins with the batch that the entry is about."""
@@ -280,11 +358,6 @@ class Segment:
             return False
         header = HEADER.unpack_from(data)
         return bool(header[3] == 2 and header[0] + header[6] == self.base_offset + relative_offset)
-
-    def position_below(self, limit: int) -> int:
-        """The last indexed position before `limit` (the high watermark may lie below the newest entries)."""
-        below = [p for p in self.index.positions[-64:] if p < limit]
-        return below[-1] if below else 0
 
     def rebuild_index(self, interval: int = REBUILT_INTERVAL_BYTES) -> None:
         """Builds the indexes again from the batches' headers, up to the first that is damaged."""
@@ -316,24 +389,63 @@ class Segment:
         self.max_timestamp = self.max_timestamp_offset = self.first_timestamp = -1
 
     def extend_indexes(self, size: int, interval: int) -> None:
-        """Adds the batches from `self.size` to `size` to the indexes."""
+        """Adds the batches from `self.size` to `size` to the indexes. What is damaged is logged; a reader gets the error."""
+        start, self.size = self.size, size
+        sums = self.known_sums()
+        end_offset, last = self.end_offset, sums.end_offset if sums is not None and sums.size == size else OFFSET_MAX
+        self.end_offset = last  # as far as damage may reach
         try:
-            for header, _ in self.scan(self.size, size):
+            for header, position in self.scan(start, size, skips_damage=True):
+                self.size = position
                 self.note(header.base_offset, header.last_offset, header.max_timestamp, header.size_bytes, interval)
-        except DamagedLogError:  # it has been logged; a reader gets the error
-            pass
+                end_offset, self.size, self.end_offset = self.end_offset, size, last
         finally:
-            self.size = size
+            self.size, self.end_offset = size, end_offset
 
-    def scan(self, position: int, limit: int) -> Iterator[tuple[BatchHeader, int]]:
-        """Each batch's header and position from `position` on; raises DamagedLogError where there is none."""
+    def scan(self, position: int, limit: int, *, skips_damage: bool = False) -> Iterator[tuple[BatchHeader, int]]:
+        """Each batch's header and position from `position` on.
+
+        Raises DamagedLogError where there is none, or continues with the next that is sound.
+        """
         chunk: Buffer = b""
         chunk_at = 0
+        expected = -1 if position else self.base_offset
         while position < limit:
-            header, chunk, chunk_at = self.header_at(position, chunk, chunk_at)
-            size = self.checked_size(header, position, limit)
-            yield header, position
-            position += size
+            part = self.part_at(position) if self.parts else None
+            if part is None:
+                at = position - chunk_at
+                if at < 0 or at + HEADER_BYTES > len(chunk):
+                    chunk, chunk_at, at = self.file.read(SCAN_BYTES, position), position, 0
+                if len(chunk) >= HEADER_BYTES:
+                    header = read_header(chunk, at)
+                    is_next = expected < 0 or header.base_offset == expected or self.may_leave(header, position, expected)
+                    if is_next and can_be_batch(header, limit - position):
+                        yield header, position
+                        position, expected = position + header.size_bytes, header.next_offset
+                        continue
+            error = self.damaged_at(position)
+            if not skips_damage:
+                raise error
+            part = self.part_at(position)
+            if part is None:  # the damage is in what came before
+                expected = -1
+            else:
+                position, expected = min(part.end, limit), part.end_offset
+
+    def checked_scan(self, position: int, limit: int) -> Iterator[tuple[BatchHeader, int, bytes]]:
+        """As `scan`, with the batch, which was checked by its CRC now or earlier in this life."""
+        for header, at in self.scan(position, limit):
+            batch = self.read_batch(header, at)
+            if at < self.trusted_from and not self.is_checked(at, header.size_bytes):
+                try:
+                    check_batch(batch)
+                except ProtocolError:
+                    raise self.damaged_at(at) from None
+            yield header, at, batch
+
+    def is_checked(self, position: int, size: int) -> bool:
+        start, end, _ = self.checked
+        return start <= position and position + size <= end
 
     def read(self, position: int, size: int) -> bytes:
         return self.file.read(size, position)
@@ -347,6 +459,8 @@ class Segment:
         if self.sums is None and not self.has_no_sums:
             self.sums = read_sums(self.files, self.path)
             self.has_no_sums = self.sums is None
+            if self.sums is not None:
+                self.may_have_gaps = bool(self.sums.may_have_gaps)
         return self.sums
 
     def load_indexes(self) -> bool:
@@ -396,7 +510,7 @@ class Segment:
         self.size, self.end_offset = sums.size, sums.end_offset
         self.max_timestamp, self.max_timestamp_offset = sums.max_timestamp, sums.max_timestamp_offset
         if size >= HEADER_BYTES:
-            self.first_timestamp = self.header_at(0, b"", 0)[0].max_timestamp
+            self.first_timestamp = read_header(self.file.read(HEADER_BYTES, 0)).max_timestamp
         return True
 
     def recover(self, checked_below: int, interval: int, *, has_no_gaps: bool = False) -> Iterator[BatchHeader]:
@@ -412,6 +526,9 @@ class Segment:
             self.reset_indexes()
             self.end_offset = self.base_offset
         is_strict = has_no_gaps and (sums is None or sums.end_offset <= checked_below)
+        if is_strict and sums is None and checked_below <= self.base_offset:
+            self.may_have_gaps = False
+        self.trusted_from = total
         self.truncate_index_files()
         chunk, chunk_at = b"", 0
         while self.size < total:
@@ -435,8 +552,11 @@ class Segment:
                 break  # a checkpoint is between batches
             if is_strict and header.base_offset > max(self.end_offset, checked_below):
                 break
+            if self.trusted_from == total and header.base_offset >= checked_below:
+                self.trusted_from = self.size
             self.note(header.base_offset, header.last_offset, header.max_timestamp, size, interval)
             yield header
+        self.trusted_from = min(self.trusted_from, self.size)
 
     def cut(self) -> None:
         """Ends the file where the sound part ends."""
@@ -481,6 +601,7 @@ class Segment:
             self.time_index.crc,
             aborted_entries,
             aborted_crc,
+            int(self.may_have_gaps),
         )
         return writes
 

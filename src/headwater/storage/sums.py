@@ -8,8 +8,11 @@ they go. Whatever does not match is rebuilt from the log.
 It is written after the recovery point that covers it is on disk. So it is also a second witness of that point, and of where
 the segment ends: one that is shorter, or a gap before the next, is damage. Gaps inside a segment are from compaction, and no damage.
 
-    magic "HWS1", size of the log (8), offset at its end (8), greatest timestamp (8) and its offset (8); of `.index`,
-    `.timeindex` and `.txnindex` the number of entries (4) and their CRC-32C (4); CRC-32C of all that (4)
+    magic "HWS2", size of the log (8), offset at its end (8), greatest timestamp (8) and its offset (8); of `.index`,
+    `.timeindex` and `.txnindex` the number of entries (4) and their CRC-32C (4); 1 if there may be gaps in the offsets
+    of its batches, else 0 (4); CRC-32C of all that (4)
+
+"HWS1", of earlier versions, does not say whether there may be gaps.
 """
 
 import struct
@@ -20,9 +23,9 @@ from crc32c import crc32c
 from headwater.effects.files import Files, read_file
 
 SUMS_SUFFIX = ".sums"
-SUMS_MAGIC = b"HWS1"
-SUMS = struct.Struct(">4sqqqqIIIIII")
-SUMS_BYTES = SUMS.size + 4
+SUMS_MAGIC, SUMS = b"HWS2", struct.Struct(">4sqqqqIIIIIII")
+EARLIER_MAGIC, EARLIER_SUMS = b"HWS1", struct.Struct(">4sqqqqIIIIII")
+CRC_BYTES = 4
 
 
 class SegmentSums(NamedTuple):
@@ -38,6 +41,7 @@ class SegmentSums(NamedTuple):
     time_crc: int
     aborted_entries: int
     aborted_crc: int
+    may_have_gaps: int = 1
 
     def content(self) -> bytes:
         head = SUMS.pack(SUMS_MAGIC, *self)
@@ -50,7 +54,10 @@ def read_sums(files: Files, path: str, suffix: str = "") -> SegmentSums | None:
         content = read_file(files, path + SUMS_SUFFIX + suffix)
     except FileNotFoundError:
         return None
-    if len(content) != SUMS_BYTES or crc32c(content[: SUMS.size]) != int.from_bytes(content[SUMS.size :]):
+    body = content[:-CRC_BYTES]
+    if len(content) < CRC_BYTES or crc32c(body) != int.from_bytes(content[-CRC_BYTES:], "big"):
         return None
-    magic, *fields = SUMS.unpack_from(content)
-    return SegmentSums(*fields) if magic == SUMS_MAGIC else None
+    for known, layout in ((SUMS_MAGIC, SUMS), (EARLIER_MAGIC, EARLIER_SUMS)):
+        if len(body) == layout.size and body.startswith(known):
+            return SegmentSums(*layout.unpack(body)[1:])
+    return None

@@ -1,0 +1,252 @@
+"""Whether what lies in a segment is what was written, and what is damaged where it is not.
+
+A batch's CRC covers everything in it but its first 16 bytes: base offset, length and leader epoch. Those are checked by
+their neighbours. A batch begins where the one before it ends, in the file and in the offsets; only compaction leaves gaps
+in the offsets, and a segment's sums say whether it may have some. There the index, which the sums vouch for, has the offset
+of each batch. A leader epoch has to be the one that the log's epochs have for the offset.
+
+What was written in this life of the broker was checked on its way in. What an earlier one left is checked when it is first
+read, and not again: a consumer that follows the end of a log pays nothing for it.
+
+A damaged part goes from the first byte that is not sound to the next batch that is. Where the length of a batch still leads
+to a sound one, that is the next. Otherwise it is searched for: it has to be sound, and the batches after it have to lead to
+one that the index knows, or to the segment's end, so that nothing inside of a record is mistaken for a batch.
+"""
+
+import re
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+from crc32c import crc32c
+
+from headwater.effects.buffers import Buffer
+from headwater.protocol.records import (
+    ATTRIBUTES_AT,
+    HEADER,
+    HEADER_BYTES,
+    LOG_OVERHEAD,
+    MAGIC,
+    BatchHeader,
+    read_header,
+)
+
+if TYPE_CHECKING:
+    from headwater.storage.epochs import LeaderEpochs
+    from headwater.storage.segment import Segment
+
+SEARCH_BYTES = 1 << 20
+CHUNK_BYTES = 1 << 20
+CANDIDATES_MAX = 10_000  # places that look like a batch; a segment of nothing but those is given up
+EPOCH_UNKNOWN = -1
+OFFSET_MAX = (1 << 63) - 1
+
+
+class DamagedPart(NamedTuple):
+    """Bytes of a segment that are not sound, and the offsets that were in them. Ends are exclusive."""
+
+    position: int
+    end: int
+    start_offset: int
+    end_offset: int
+
+
+class Checked(NamedTuple):
+    """What checking some bytes has shown: how many of them are whole and sound batches, and what they lead to."""
+
+    size: int
+    next_offset: int
+    is_sound: bool  # nothing but an incomplete batch is after them
+
+
+def check(
+    data: Buffer, start: int, segment: "Segment", position: int, expected: int, epochs: "LeaderEpochs | None"
+) -> Checked:
+    """Checks the batches in `data` from `start` on; `data` was read at `position`, and `expected` is their first offset."""
+    view, at, size = memoryview(data), start, len(data)
+    unpack, has_gaps = HEADER.unpack_from, segment.may_have_gaps
+    epoch, epoch_ends_at = EPOCH_UNKNOWN, -1
+    while at + HEADER_BYTES <= size:
+        base, length, batch_epoch, magic, crc, _, last_delta, *_ = unpack(view, at)
+        end = at + length + LOG_OVERHEAD
+        if magic != MAGIC or end < at + HEADER_BYTES:
+            return Checked(at - start, expected, False)
+        if end > size:
+            break
+        if base != expected and not (has_gaps and base > expected):
+            return Checked(at - start, expected, False)
+        if crc32c(view[at + ATTRIBUTES_AT : end]) != crc:
+            return Checked(at - start, expected, False)
+        if has_gaps and not agrees_with_index(segment, position + at, base + last_delta):
+            return Checked(at - start, expected, False)
+        if epochs is not None:
+            if base >= epoch_ends_at:
+                epoch, epoch_ends_at = epochs.at(base)
+            if batch_epoch != epoch and EPOCH_UNKNOWN not in (batch_epoch, epoch):
+                return Checked(at - start, expected, False)
+        expected = base + last_delta + 1
+        at = end
+    return Checked(at - start, expected, True)
+
+
+def agrees_with_index(segment: "Segment", position: int, last_offset: int) -> bool:
+    """Whether the index has no other offset for the batch at `position`."""
+    index = segment.index
+    at = bisect_left(index.positions, position)
+    if at >= len(index.positions) or index.positions[at] != position:
+        return True
+    return index.offsets[at] == last_offset - segment.base_offset
+
+
+def header_if_sound(segment: "Segment", position: int, limit: int) -> BatchHeader | None:
+    """The header of the batch at `position`, where its CRC and its length say that it is one."""
+    head = segment.file.read(HEADER_BYTES, position)
+    if len(head) < HEADER_BYTES:
+        return None
+    header = read_header(head)
+    if header.magic != MAGIC or not HEADER_BYTES <= header.size_bytes <= limit - position:
+        return None
+    if header.last_offset_delta < 0 or header.base_offset < 0:
+        return None
+    crc = 0
+    at, end = position + ATTRIBUTES_AT, position + header.size_bytes
+    while at < end:
+        chunk = segment.file.read(min(CHUNK_BYTES, end - at), at)
+        if not chunk:
+            return None
+        crc = crc32c(chunk, crc)
+        at += len(chunk)
+    return header if crc == header.crc else None
+
+
+def is_next(segment: "Segment", header: BatchHeader, position: int, expected: int) -> bool:
+    """Whether a batch may follow where `expected` is the next offset."""
+    if header.base_offset == expected:
+        return True
+    is_gap = segment.may_have_gaps and header.base_offset > expected
+    return is_gap and agrees_with_index(segment, position, header.last_offset)
+
+
+def find_part(segment: "Segment", position: int, limit: int) -> DamagedPart | None:
+    """The first damaged part up to `position` that is not known yet; None where all of it is sound."""
+    at, expected = start_of_chain(segment, position)
+    while at <= position:
+        header = header_if_sound(segment, at, limit)
+        if header is None or not is_next(segment, header, at, expected):
+            return DamagedPart(at, *following(segment, at, limit, expected))
+        at, expected = at + header.size_bytes, header.next_offset
+    return None
+
+
+def force_part(segment: "Segment", position: int) -> DamagedPart:
+    """The batch at `position`, which is sound by its CRC and its place but not by something else, as a damaged part."""
+    limit = max(segment.size, position + 1)
+    head = segment.file.read(HEADER_BYTES, position)
+    expected = read_header(head).base_offset if len(head) == HEADER_BYTES else segment.base_offset
+    return DamagedPart(position, *following(segment, position, limit, expected))
+
+
+def start_of_chain(segment: "Segment", position: int) -> tuple[int, int]:
+    """Where the last batch known to be sound, before `position`, begins or ends, and the offset there."""
+    start, expected = 0, segment.base_offset
+    for part in segment.parts:
+        if start < part.end <= position:
+            start, expected = part.end, part.end_offset
+    index = segment.index
+    for at in range(bisect_left(index.positions, position) - 1, -1, -1):
+        found = index.positions[at]
+        if found <= start:
+            break
+        header = header_if_sound(segment, found, segment.size)
+        if header is not None and header.last_offset == segment.base_offset + index.offsets[at]:
+            return found, header.base_offset
+    return start, expected
+
+
+def following(segment: "Segment", position: int, limit: int, expected: int) -> tuple[int, int, int]:
+    """Where the next sound batch is, after one that is not; the offset that is expected there, and its first one."""
+    end, end_offset = next_sound(segment, position, limit, expected)
+    return end, expected, end_offset
+
+
+def next_sound(segment: "Segment", position: int, limit: int, expected: int) -> tuple[int, int]:
+    """Where the next sound batch is, after one that is not, and its first offset; the end where there is none."""
+    head = segment.file.read(HEADER_BYTES, position)
+    if len(head) == HEADER_BYTES:
+        header = read_header(head)
+        after = position + header.size_bytes
+        if header.magic == MAGIC and header.size_bytes >= HEADER_BYTES and after <= limit:
+            if after == limit:
+                return limit, end_of(segment, expected)
+            found = header_if_sound(segment, after, limit)
+            if found is not None and leads_on(segment, found, after, limit, expected):
+                return after, found.base_offset
+    start = position + 1
+    for anchor in [*anchors(segment, position, limit), limit]:
+        for candidate in candidates(segment, start, anchor):
+            found = header_if_sound(segment, candidate, limit)
+            if found is not None and leads_on(segment, found, candidate, limit, expected):
+                return candidate, found.base_offset
+        if anchor < limit:
+            found = header_if_sound(segment, anchor, limit)
+            if found is not None and found.base_offset > expected:
+                return anchor, found.base_offset
+        start = anchor
+    return limit, end_of(segment, expected)
+
+
+def end_of(segment: "Segment", expected: int) -> int:
+    """The offset at the segment's end; at least one record is gone where there is damage."""
+    return max(segment.end_offset, expected + 1)
+
+
+def anchors(segment: "Segment", position: int, limit: int) -> Iterator[int]:
+    """Where the index says that batches begin, after `position`."""
+    positions = segment.index.positions
+    for at in range(bisect_right(positions, position), len(positions)):
+        if positions[at] >= limit:
+            return
+        yield positions[at]
+
+
+def leads_on(segment: "Segment", header: BatchHeader, position: int, limit: int, expected: int) -> bool:
+    """Whether the batches from this one on lead to one that the index knows, or to the end."""
+    end_offset = segment.end_offset if segment.end_offset > expected else OFFSET_MAX
+    if not expected < header.base_offset or header.last_offset >= end_offset:
+        return False
+    positions = segment.index.positions
+    at = bisect_left(positions, position)
+    anchor = positions[at] if at < len(positions) and positions[at] < limit else limit
+    at, next_offset = position + header.size_bytes, header.next_offset
+    while at < anchor:
+        head = segment.file.read(HEADER_BYTES, at)
+        if len(head) < HEADER_BYTES:
+            return False
+        later = read_header(head)
+        if later.magic != MAGIC or later.size_bytes < HEADER_BYTES:
+            return False
+        if later.base_offset < next_offset or later.last_offset >= end_offset:
+            return True  # that one is damaged as well, but its length leads on
+        at, next_offset = at + later.size_bytes, later.next_offset
+    return at == anchor
+
+
+def candidates(segment: "Segment", start: int, end: int) -> Iterator[int]:
+    """Positions at which bytes look like the header of a batch of this segment."""
+    upper = segment.base_offset >> 32
+    starts = b"|".join(re.escape(word.to_bytes(4, "big")) for word in (upper, upper + 1))
+    pattern = re.compile(b"(?=(?:" + starts + rb").{4}[\x00-\x7f].{7}\x02)", re.DOTALL)
+    found = 0
+    while start < end:
+        chunk = segment.file.read(min(SEARCH_BYTES, end - start) + HEADER_BYTES, start)
+        for match in pattern.finditer(chunk):
+            if start + match.start() >= end:
+                break
+            length = int.from_bytes(chunk[match.start() + 8 : match.start() + 12], "big")
+            if length + LOG_OVERHEAD < HEADER_BYTES:
+                continue
+            found += 1
+            if found > CANDIDATES_MAX:
+                return
+            yield start + match.start()
+        start += SEARCH_BYTES
