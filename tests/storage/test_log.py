@@ -367,7 +367,7 @@ def test_a_log_is_removed_with_what_a_compaction_has_left_in_it() -> None:
     for name in ("t-0", "0.1-t-delete"):  # of a topic that is there, and of one whose removal was interrupted
         files.make_directory(f"data/{name}")
         files.make_directory(f"data/{name}/{CLEANING_DIRECTORY}")
-        files.open(f"data/{name}/{CLEANING_DIRECTORY}/0.log", create=True)
+        files.open(f"data/{name}/{CLEANING_DIRECTORY}/{0:020d}.log", create=True)
     store.store.delete_log("t", TOPIC_ID, 0)
     assert not files.exists("data/t-0")
     store.reopen(clean=False)

@@ -62,6 +62,8 @@ def group_refusal(core: "BrokerCore", request: "Request", operation: Operation, 
     """Why this node does not do that with the group; NONE where it does."""
     if not may_group(core, request, operation, group_id):
         return ErrorCode.GROUP_AUTHORIZATION_FAILED
+    if not core.state_topics.is_known(group_id):
+        return ErrorCode.COORDINATOR_NOT_AVAILABLE
     return ErrorCode.NONE if coordinates_group(core, request, group_id) else ErrorCode.NOT_COORDINATOR
 
 

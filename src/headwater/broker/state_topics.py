@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING
 
 from headwater.broker.metadata import OFFSETS_TOPIC, TRANSACTIONS_TOPIC, MetadataError, Topic, encode_record
 from headwater.coordinators.consumer_groups import ConsumerGroupLimits
-from headwater.coordinators.group_records import StateRecord
+from headwater.coordinators.consumer_records import read_consumer_key
+from headwater.coordinators.group_records import StateRecord, read_key
 from headwater.coordinators.groups import GroupCoordinator, partition_for
 from headwater.coordinators.membership import GroupLimits
 from headwater.coordinators.transaction import EPOCH_PER_TRANSACTION, Transaction
 from headwater.coordinators.transactions import TransactionCoordinator
+from headwater.effects.buffers import Buffer
 from headwater.effects.logs import get_logger
 from headwater.effects.waits import Deferred
 from headwater.protocol.error_codes import ErrorCode
@@ -48,7 +50,24 @@ SNAPSHOT_BATCH_RECORDS = 1000
 METADATA_BATCH_RECORDS = 2**31 - 1
 SNAPSHOT_RECORDS_MIN = 5000
 READ_BYTES = 1 << 20
+NAMES_SHOWN = 20
 COORDINATOR_EPOCH = 0  # one node: no other coordinator ever takes over
+
+
+def damaged_at(log: Log, offset: int, error: Exception) -> StorageError:
+    return StorageError(
+        f"{log.directory} is damaged at offset {offset}: {error}; restore this directory from a copy, or see what headwater "
+        "doctor says"
+    )
+
+
+def group_of(key: Buffer | None) -> str:
+    """The group that a record of `__consumer_offsets` is about; "" where it cannot be told."""
+    try:
+        named = None if key is None else read_key(key) or read_consumer_key(key)
+    except ProtocolError:
+        return ""
+    return "" if named is None else str(getattr(named, "group", "") or getattr(named, "group_id", ""))
 
 
 def belongs_to(partition: int, partitions: int, key: str) -> bool:
@@ -62,6 +81,7 @@ class StateTopics:
         self.core = core
         self.lengths: dict[Log, int] = {}  # of each state log, the records in it
         self.shorten_from: dict[Log, int] = {}  # and from how many on it may be worth shortening
+        self.damaged: set[int] = set()  # partitions of `__consumer_offsets` whose groups are not known
 
     def new_groups(self) -> GroupCoordinator:
         core, settings = self.core, self.core.settings
@@ -147,10 +167,11 @@ class StateTopics:
         """Brings the coordinators' states back; both must exist, empty."""
         core = self.core
         for log in self.existing_logs(TRANSACTIONS_TOPIC):
+            self.check_is_whole(log)
             for header, record in self.read_records(log):
                 if not header.is_control:  # an administrator may have written a marker there
                     core.transactions.replay(record.key, record.value)
-        for log in self.existing_logs(OFFSETS_TOPIC):
+        for log in self.existing_groups():
             for header, record in self.read_records(log):
                 if header.is_control:
                     commit, _ = read_marker(record)
@@ -160,17 +181,105 @@ class StateTopics:
                     core.groups.replay(record.key, record.value, producer_id, log.partition)
         core.groups.started()
 
+    def check_is_whole(self, log: Log) -> None:
+        """Raises StorageError where records of a state log are missing or damaged."""
+        if log.damages:
+            start, end = log.damages[0]
+            raise StorageError(
+                f"{log.directory}: the offsets {start} to {end - 1} are gone; restore this directory from a copy, or see "
+                "what headwater doctor says"
+            )
+        for _ in self.read_batches(log):
+            continue
+
+    def existing_groups(self) -> Iterable[Log]:
+        """The logs of groups that are whole.
+
+        The groups of one that is not are not served: without the state that is lost a consumer would start over, or at a
+        position that is long past. As in Kafka they have no coordinator, and all others do.
+        """
+        topic = self.core.metadata.topics.get(OFFSETS_TOPIC)
+        for partition in range(topic.partitions if topic is not None else 0):
+            assert topic is not None
+            if not self.exists(topic, partition):
+                continue
+            try:
+                log = self.core.log(topic, partition)
+                self.check_is_whole(log)
+            except StorageError as error:
+                self.leave_out(topic, partition, error)
+            else:
+                yield log
+
+    def leave_out(self, topic: Topic, partition: int, error: StorageError) -> None:
+        """Serves the groups of a damaged log no more, in this life."""
+        log = self.core.store.logs.get((topic.topic_id, partition))
+        names = self.readable_groups(log) if log is not None else []
+        shown = ", ".join(names[:NAMES_SHOWN]) + (", …" if len(names) > NAMES_SHOWN else "")
+        self.damaged.add(partition)
+        damage = error if isinstance(error, DamagedLogError) else DamagedLogError(str(error))
+        self.core.store.put_out_of_use(topic.topic_id, partition, damage)
+        logger.error(
+            "%s-%d: its groups are answered with COORDINATOR_NOT_AVAILABLE. Those that can be read there: %s",
+            topic.name,
+            partition,
+            shown or "none",
+        )
+
+    def readable_groups(self, log: Log) -> list[str]:
+        """The groups whose records are in the sound part of a damaged log."""
+        names: set[str] = set()
+        offset = log.start_offset
+        while offset < log.end_offset:
+            try:
+                following = offset
+                for header, batch in batches(log.read(offset, READ_BYTES, at_least_one=True)):
+                    check_batch(batch)
+                    following = header.next_offset
+                    if not header.is_control:
+                        names.update(group_of(record.key) for record in records(header, batch))
+            except DamagedLogError as error:
+                following = error.end_offset
+            except ProtocolError:
+                following = offset
+            if following <= offset:
+                break
+            offset = following
+        return sorted(names - {""})
+
+    def is_known(self, group_id: str) -> bool:
+        """Whether the state of the group's partition is; only then the group can be served."""
+        if not self.damaged:
+            return True
+        topic = self.core.metadata.topics[OFFSETS_TOPIC]
+        return partition_for(group_id, topic.partitions) not in self.damaged
+
+    def exists(self, topic: Topic, partition: int) -> bool:
+        """Whether the log was ever written, also where its directory is gone."""
+        store, key = self.core.store, (topic.topic_id, partition)
+        return (
+            (topic.name, partition) in store.directories or key in store.logs or store.recovery_points.get(key, 0) > 0
+        )
+
     def existing_logs(self, name: str) -> Iterable[Log]:
         """The logs of a topic that have been written."""
         core = self.core
         topic = core.metadata.topics.get(name)
         for partition in range(topic.partitions if topic is not None else 0):
             assert topic is not None
-            if (name, partition) in core.store.directories or (topic.topic_id, partition) in core.store.logs:
+            if self.exists(topic, partition):
                 yield core.log(topic, partition)
 
     def read_records(self, log: Log) -> Iterable[tuple[BatchHeader, Record]]:
-        """Every record of a state log, decoded, with the header of its batch.
+        """Every record of a state log, decoded, with the header of its batch. Raises StorageError as `read_batches`."""
+        for offset, header, batch in self.read_batches(log):
+            try:
+                yield from ((header, record) for record in records(header, batch) if record.offset >= offset)
+            except ProtocolError as error:
+                raise damaged_at(log, header.base_offset, error) from error
+
+    def read_batches(self, log: Log) -> Iterable[tuple[int, BatchHeader, Buffer]]:
+        """Every batch of a state log, and the offset from which on its records count.
 
         Each batch is checked by its CRC, and that it follows the one before: state that is read from damaged bytes would
         decide what is kept and what is not. Raises StorageError with the log's name and the offset.
@@ -178,22 +287,20 @@ class StateTopics:
         offset = log.start_offset
         self.lengths[log] = log.end_offset - offset
         while offset < log.end_offset:
+            following = offset
             try:
-                following = offset
                 for header, batch in batches(log.read(offset, READ_BYTES, at_least_one=True)):
                     check_batch(batch)
                     if not header.base_offset <= following <= header.last_offset:
                         raise CorruptBatchError(
                             f"it is followed by the offsets {header.base_offset} to {header.last_offset}"
                         )
-                    yield from ((header, record) for record in records(header, batch) if record.offset >= offset)
+                    yield offset, header, batch
                     following = header.next_offset
                 if following == offset:
                     raise CorruptBatchError("the batch is incomplete")
             except (ProtocolError, DamagedLogError) as error:
-                raise StorageError(
-                    f"{log.directory} is damaged at offset {following}: {error}; restore this directory from a copy"
-                ) from error
+                raise damaged_at(log, following, error) from error
             offset = following
 
     # -- appending

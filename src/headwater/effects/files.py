@@ -414,6 +414,15 @@ def write_file(files: Files, path: str, content: bytes) -> None:
         file.close()
 
 
+def free_name(files: Files, path: str) -> str:
+    """`path`, or with a number at its end, so that nothing has that name."""
+    name, number = path, 0
+    while files.exists(name):
+        number += 1
+        name = f"{path}{number}"
+    return name
+
+
 def remove_tree(files: Files, path: str) -> None:
     """Removes a directory of files."""
     for name in files.list_directory(path):

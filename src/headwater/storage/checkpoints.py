@@ -4,7 +4,7 @@
                             `.copy`, the same again: a damaged line is read from the other
 leader-epoch-checkpoint     version 0, number of lines, then "epoch start-offset" per line
 partition.metadata          version: 0, topic_id: the id in URL-safe base64, crc32c: of the two lines before, in hexadecimal
-meta.properties             version=1, cluster.id, node.id, directory.id
+meta.properties             version=1, cluster.id, node.id, directory.id, headwater.crc32c: of the other lines; and its `.copy`
 """
 
 import base64
@@ -23,6 +23,7 @@ RECOVERY_POINTS = "recovery-point-by-topic-id-checkpoint"
 CLEAN_OFFSETS = "cleaner-offset-by-topic-id-checkpoint"
 LOG_STARTS = "log-start-by-topic-id-checkpoint"
 META_KEYS = ("cluster.id", "directory.id")
+META_CHECKSUM, MISSING = "headwater.crc32c", "missing"
 CLEAN_SHUTDOWN = ".kafka_cleanshutdown"
 PARTITION_METADATA = "partition.metadata"
 CHECKSUM_KEY = "crc32c"
@@ -144,15 +145,37 @@ def read_properties(content: str) -> dict[str, str]:
     return {pair[0].strip(): pair[1].strip() if len(pair) > 1 else "" for pair in pairs}
 
 
+def meta_content(properties: dict[str, str]) -> bytes:
+    lines = [f"{key}={value}" for key, value in properties.items() if key != META_CHECKSUM]
+    content = "\n".join(lines)
+    return f"{content}\n{META_CHECKSUM}={crc32c(content.encode()):08x}\n".encode()
+
+
 def read_meta(files: Files, directory: str) -> dict[str, str] | None:
-    """`meta.properties`; None in a new directory. Raises FormatError for a version that this code does not know."""
+    """`meta.properties`, from its copy where it is damaged; None in a new directory.
+
+    Raises FormatError for a version that this code does not know, and where both are damaged.
+    """
     path = f"{directory}/meta.properties"
-    try:
-        properties = read_properties(read_file(files, path).decode())
-    except FileNotFoundError:
+    properties, reason = read_meta_file(files, path)
+    if reason or META_CHECKSUM not in properties:
+        copied, copy_reason = read_meta_file(files, path + COPY_SUFFIX)
+        if not copy_reason and META_CHECKSUM in copied:
+            logger.warning(
+                "%s is %s: it is written again from its copy. To change it yourself, remove the copy and the line %s",
+                path,
+                reason or "without its checksum",
+                META_CHECKSUM,
+            )
+            properties, reason = copied, ""
+    if reason == MISSING:
         return None
-    except ValueError as error:
-        raise FormatError(f"{path} cannot be read: {error}") from error
+    if reason:
+        raise FormatError(
+            f"{path} is {reason}: restore it from a copy, or choose another directory. If you have changed it yourself, "
+            f"remove its line {META_CHECKSUM}"
+        )
+    properties.pop(META_CHECKSUM, None)
     if properties.get("version") != "1":
         raise FormatError(
             f"{path} has version {properties.get('version')!r}: it was written by a newer Headwater, or is not a data "
@@ -166,6 +189,29 @@ def read_meta(files: Files, directory: str) -> dict[str, str] | None:
     return properties
 
 
+def read_meta_file(files: Files, path: str) -> tuple[dict[str, str], str]:
+    """What one of the files has, and what is wrong with it; an earlier version wrote no checksum."""
+    try:
+        content = read_file(files, path)
+        properties = read_properties(content.decode())
+    except FileNotFoundError:
+        return {}, MISSING
+    except ValueError as error:
+        return {}, f"damaged ({error})"
+    if META_CHECKSUM in properties and content != meta_content(properties):
+        return {}, "damaged (its checksum is another)"
+    return properties, ""
+
+
+def keep_meta(files: Files, directory: str, properties: dict[str, str]) -> None:
+    """Writes `meta.properties` and its copy where they are not both as `write_meta` leaves them. Raises OSError."""
+    path = f"{directory}/meta.properties"
+    for name in (path, path + COPY_SUFFIX):
+        if not files.exists(name) or read_file(files, name) != meta_content(properties):
+            write_meta(files, directory, properties)
+            return
+
+
 def write_meta(files: Files, directory: str, properties: dict[str, str]) -> None:
-    content = "\n".join(f"{key}={value}" for key, value in properties.items()) + "\n"
-    replace_file(files, f"{directory}/meta.properties", content.encode())
+    path = f"{directory}/meta.properties"
+    replace_file(files, path, meta_content(properties), copy=path + COPY_SUFFIX)

@@ -25,7 +25,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, TypeAlias
 
 from headwater.effects.buffers import Buffer
-from headwater.effects.files import DiskFiles, Files, remove_tree
+from headwater.effects.files import DiskFiles, Files
 from headwater.protocol.compression import DECOMPRESSED_BYTES_MAX, compress, decompress
 from headwater.protocol.record_keys import consecutive_keys, split_record
 from headwater.protocol.records import (
@@ -40,7 +40,7 @@ from headwater.protocol.records import (
 from headwater.protocol.varint import read_varint, varint
 from headwater.storage.producers import AbortedTransaction
 from headwater.storage.segment import RELATIVE_OFFSET_MAX, SEGMENT_SUFFIXES, Segment
-from headwater.storage.swaps import CLEANING_DIRECTORY
+from headwater.storage.swaps import CLEANING_DIRECTORY, remove_copies
 
 DELETE_HORIZON = 0x40
 ENTRY_BYTES = 160  # what a key and its offset take in a dictionary
@@ -133,8 +133,7 @@ class Cleaning:
 
     def steps(self) -> Iterator[None]:
         """Raises OSError and ProtocolError; the log is then as it was."""
-        if self.files.exists(self.folder):
-            remove_tree(self.files, self.folder)
+        remove_copies(self.files, self.folder)
         self.files.make_directory(self.folder)
         yield from self.note_keys()
         self.survivors = array("q", sorted(self.newest.values()))

@@ -15,11 +15,11 @@ import re
 from collections.abc import Callable
 
 from headwater.effects.clock import Clock
-from headwater.effects.files import Files, remove_tree
+from headwater.effects.files import Files
 from headwater.effects.logs import get_logger
 from headwater.storage.checkpoints import PARTITION_METADATA, read_topic_id, uuid_text, write_topic_id
 from headwater.storage.errors import DamagedLogError
-from headwater.storage.swaps import CLEANING_DIRECTORY
+from headwater.storage.swaps import CLEANING_DIRECTORY, remove_copies
 
 logger = get_logger(__name__)
 
@@ -226,10 +226,11 @@ class LogDirectories:
         """Removes a log's files, and its directory where nothing else is in it. Raises OSError."""
         names = self.files.list_directory(path)
         if CLEANING_DIRECTORY in names:
-            remove_tree(self.files, f"{path}/{CLEANING_DIRECTORY}")
-        others = [name for name in names if not re.fullmatch(LOG_CONTENT, name)]
+            remove_copies(self.files, f"{path}/{CLEANING_DIRECTORY}")
+            names = self.files.list_directory(path)
+        others = [name for name in names if name == CLEANING_DIRECTORY or not re.fullmatch(LOG_CONTENT, name)]
         for name in names:
-            if name != CLEANING_DIRECTORY and name not in others:
+            if name not in others:
                 self.files.remove(f"{path}/{name}")
         if others:
             logger.warning(

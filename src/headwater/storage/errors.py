@@ -19,12 +19,15 @@ class DamagedLogError(StorageError, OSError):
     """Bytes of a log are not what was written, or are missing; the message names the file or the offsets.
 
     It is an OSError as what a failing disk says (EIO) is: where one log cannot be read or written, its partition is
-    answered with KAFKA_STORAGE_ERROR, and all that is sound is served.
+    answered with KAFKA_STORAGE_ERROR, and all that is sound is served. The records of the offsets from `start_offset` up to
+    but not including `end_offset` are lost, where that is known; otherwise these are -1.
     """
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, *, start_offset: int = -1, end_offset: int = -1) -> None:
         super().__init__(message)
         self.errno = errno.EIO
+        self.start_offset = start_offset
+        self.end_offset = end_offset
 
 
 class OffsetOutOfRangeError(Exception):

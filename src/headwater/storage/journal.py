@@ -35,7 +35,8 @@ from itertools import zip_longest
 from crc32c import crc32c
 
 from headwater.effects.buffers import Buffer
-from headwater.effects.files import File, Files
+from headwater.effects.files import File, Files, free_name
+from headwater.effects.logs import get_logger
 from headwater.storage.journal_entries import (
     ENTRY,
     FILE_HEADER_BYTES,
@@ -48,6 +49,9 @@ from headwater.storage.journal_entries import (
     group_mark,
 )
 
+logger = get_logger(__name__)
+
+ASIDE_SUFFIX = ".aside"
 FILE_MAGIC = b"HWJRNL01"
 FILE_HEADER = struct.Struct(">8sQI")
 FILL_STEP_BYTES = 1 << 20
@@ -75,11 +79,15 @@ class JournalFile:
     def __init__(
         self, files: Files, path: str, fill_step_bytes: int = FILL_STEP_BYTES, *, is_spare: bool = False
     ) -> None:
+        self.files = files
         self.path = path
         self.is_spare = is_spare
         self.fill_step_bytes = fill_step_bytes
         self.was_missing = not files.exists(path)
-        self.file: File = files.open(path, create=True, pinned=True)
+        self.open()
+
+    def open(self) -> None:
+        self.file: File = self.files.open(self.path, create=True, pinned=True)
         self.filled = self.file.size()
         self.position = 0
         self.is_header_damaged = False
@@ -87,9 +95,9 @@ class JournalFile:
 
     def read_generation(self) -> int:
         header = self.file.read(FILE_HEADER.size, 0)
-        if len(header) < FILE_HEADER.size or not any(header):
+        if not any(header):
             return 0
-        magic, generation, crc = FILE_HEADER.unpack(header)
+        magic, generation, crc = FILE_HEADER.unpack(header.ljust(FILE_HEADER.size, b"\0"))
         if magic == FILE_MAGIC and crc == crc32c(header[:16]):
             return int(generation)
         self.is_header_damaged = True
@@ -115,6 +123,14 @@ class JournalFile:
         if self.is_spare:
             self.file.truncate(0)
             self.filled = 0
+
+    def set_aside(self) -> None:
+        """Keeps what is in the file under another name, and begins an empty one. Raises OSError."""
+        self.file.close()
+        name = free_name(self.files, self.path + ASIDE_SUFFIX)
+        self.files.rename(self.path, name)
+        logger.error("%s is not a file of the journal: it is kept as %s; look at it, and remove it", self.path, name)
+        self.open()
 
     def items(self, *, is_complete: bool, only: bytes | None = None) -> Iterator[JournalEntry | JournalDamage]:
         """Every sound entry, in order, and the damage between them; with `only`, of the topic with that id."""
@@ -165,6 +181,12 @@ class Journal:
         for file in self.files:
             if file.generation or file.is_header_damaged:
                 file.file.sync()
+
+    def set_foreign_aside(self) -> None:
+        """Keeps what no broker has written, before the file is used. Raises OSError."""
+        for file in self.files:
+            if file.is_header_damaged and not file.generation:
+                file.set_aside()
 
     @property
     def has_free_file(self) -> bool:

@@ -90,6 +90,8 @@ class Log:
         self.recovery: LogRecovery | None = None  # until the journal has been read
         self.damages: list[DamagedRange] = []
         self.epochs = LeaderEpochs(files, directory)
+        # Nothing is decided by the epochs of the broker's own records.
+        self.compared_epochs = None if topic.startswith("__") else self.epochs
         self.producers = ProducerStates()
         self.on_disk = False
         self.unsynced_segments: set[Segment] = set()
@@ -320,7 +322,7 @@ class Log:
                 size = max(size_max, header.size_bytes) if at_least_one else size_max
                 data = segment.read(position, min(size, limit - position))
                 if position < segment.trusted_from:
-                    data = segment.checked_bytes(data, position, header.base_offset, self.epochs)
+                    data = segment.checked_bytes(data, position, header.base_offset, self.compared_epochs)
                     if not data:  # damage that does not reach as far as the offset: what comes after it
                         return self.read_to(end, offset, size_max, at_least_one=at_least_one)
                 return data, at, position
@@ -328,11 +330,18 @@ class Log:
                 break
         return b"", 0, 0
 
+    def has_batch(self, base_offset: int, crc: int) -> bool:
+        """Whether there is a batch with that CRC, which begins at that offset, or that part is known to be damaged."""
+        found = next(self.batches_from(base_offset), None)
+        is_here = found is not None and (found[0].base_offset, found[0].crc) == (base_offset, crc)
+        return is_here or any(segment.is_damaged for segment in self.segments) or bool(self.damages)
+
     def check_damage(self, offset: int) -> None:
         """Raises DamagedLogError for an offset whose record is known to be gone."""
         for start, end in self.damages:
             if start <= offset < end:
-                raise DamagedLogError(f"{self.directory}: the records of the offsets {start} to {end - 1} are gone")
+                message = f"{self.directory}: the records of the offsets {start} to {end - 1} are gone"
+                raise DamagedLogError(message, start_offset=start, end_offset=end)
 
     def ends_of_damage(self) -> set[int]:
         """The offsets right after records that are known to be damaged or gone."""

@@ -18,12 +18,13 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
-from headwater.effects.files import Files, read_file
+from headwater.effects.files import Files, free_name, read_file
 from headwater.effects.logs import get_logger
 from headwater.protocol.errors import ProtocolError
+from headwater.protocol.records import MAGIC, MAGIC_AT
 from headwater.storage.errors import DamagedLogError
 from headwater.storage.producers import ProducerStates
-from headwater.storage.segment import SEGMENT_SUFFIXES, Segment, base_offset_of, segment_name
+from headwater.storage.segment import ASIDE_SUFFIX, SEGMENT_SUFFIXES, Segment, base_offset_of, segment_name
 from headwater.storage.sums import SUMS_SUFFIX, read_sums
 from headwater.storage.swaps import finish_swaps
 
@@ -32,11 +33,10 @@ if TYPE_CHECKING:
 
 logger = get_logger(__name__)
 
-ASIDE_SUFFIX = ".aside"
 SEGMENT_FILE = re.compile(r"([0-9]{20})\.(log|snapshot)")
 OFFSET_MAX = (1 << 63) - 1
-EMPTY_BYTES_MAX = 1 << 20  # that are looked at
 COPY_BYTES = 1 << 20
+EMPTY_BYTES_MAX = 1 << 20  # that are looked at
 
 
 class DamagedRange(NamedTuple):
@@ -96,6 +96,34 @@ def write_again(log: "Log") -> None:
             data = segment.file.read(min(COPY_BYTES, size - position), position)
             segment.file.write([data], position)
             position += len(data)
+
+
+def can_be_torn(segment: Segment) -> bool:
+    """Whether what follows the sound part begins as the next batch, as far as it is not zeros."""
+    head = segment.file.read(MAGIC_AT + 1, segment.size)
+    offset = segment.end_offset.to_bytes(8, "big")
+    begins = all(found in (0, wanted) for found, wanted in zip(head, offset, strict=False))
+    return begins and (len(head) <= MAGIC_AT or head[MAGIC_AT] in (0, MAGIC))
+
+
+def keep_rest(segment: Segment) -> None:
+    """Copies what follows the sound part, which no torn write can have left, into another file. Raises OSError."""
+    files, size = segment.files, segment.file.size()
+    name = free_name(files, f"{segment.path}.log{ASIDE_SUFFIX}")
+    file = files.open(name, create=True)
+    try:
+        for position in range(segment.size, size, COPY_BYTES):
+            file.write((segment.file.read(min(COPY_BYTES, size - position), position),), position - segment.size)
+        file.sync()
+    finally:
+        file.close()
+    files.sync_directory(name.rpartition("/")[0])
+    logger.error(
+        "%s.log has bytes from %d on that this broker has not written: they are kept as %s; look at it, and remove it",
+        segment.path,
+        segment.size,
+        name,
+    )
 
 
 class LogRecovery:
@@ -239,10 +267,7 @@ class LogRecovery:
     def move_aside(self, segment: Segment, needed_end: int) -> None:
         files, path = self.log.files, segment.path
         segment.file.close()
-        name, number = f"{path}.log{ASIDE_SUFFIX}", 0
-        while files.exists(name):  # of an earlier start
-            number += 1
-            name = f"{path}.log{ASIDE_SUFFIX}{number}"
+        name = free_name(files, f"{path}.log{ASIDE_SUFFIX}")
         files.rename(f"{path}.log", name)
         for suffix in SEGMENT_SUFFIXES[1:]:
             if files.exists(path + suffix):
@@ -258,6 +283,8 @@ class LogRecovery:
         log.end_offset = max(last.end_offset, last.base_offset)
         is_torn = last.size < last.file.size()
         if is_torn and self.is_point_known and log.end_offset >= point:
+            if not can_be_torn(last):
+                keep_rest(last)
             last.cut()
             return
         if log.end_offset < point or is_torn:

@@ -7,13 +7,13 @@ and into the log at the first start that finds it sound again, for example after
 """
 
 import re
-from collections.abc import Iterator
 
 from headwater.effects.files import Files, read_file
 from headwater.effects.logs import get_logger
 from headwater.protocol.errors import ProtocolError
-from headwater.protocol.records import batches, check_batch, patch_base_offset
+from headwater.protocol.records import CorruptBatchError, check_batch, patch_base_offset
 from headwater.storage.checkpoints import uuid_bytes, uuid_text
+from headwater.storage.errors import DamagedLogError
 from headwater.storage.journal_entries import JournalEntry
 
 logger = get_logger(__name__)
@@ -30,7 +30,10 @@ class RescuedBatches:
         self.keys: set[tuple[bytes, int]] = set()
         for name in files.list_directory(directory):
             if match := RESCUED_FILE.fullmatch(name):
-                self.keys.add((uuid_bytes(match["topic_id"]), int(match["partition"])))
+                try:
+                    self.keys.add((uuid_bytes(match["topic_id"]), int(match["partition"])))
+                except ValueError:
+                    logger.warning("%s/%s is not a file of the journal: it is left alone", directory, name)
 
     def path(self, key: tuple[bytes, int]) -> str:
         return f"{self.directory}/{uuid_text(key[0])}-{key[1]}.rescued"
@@ -52,17 +55,29 @@ class RescuedBatches:
         if entries:
             self.files.sync_directory(self.directory)
 
-    def entries(self, key: tuple[bytes, int]) -> Iterator[JournalEntry]:
-        """What was kept of a log, in order, as far as it is sound. A damaged file is kept."""
+    def entries(self, key: tuple[bytes, int]) -> list[JournalEntry]:
+        """What was kept of a log, in order.
+
+        Raises DamagedLogError where it is not what was kept: its offsets were acknowledged, and must not be used again.
+        """
         if key not in self.keys:
-            return
+            return []
+        found: list[JournalEntry] = []
+        content = memoryview(read_file(self.files, self.path(key)))
+        position, next_offset = 0, -1
         try:
-            for header, batch in batches(read_file(self.files, self.path(key))):
-                check_batch(batch)
-                yield JournalEntry(*key, header.base_offset, batch)
+            while position < len(content):
+                header = check_batch(content, position)
+                if header.base_offset != next_offset >= 0:
+                    raise CorruptBatchError(f"offset {next_offset} is followed by {header.base_offset}")
+                found.append(JournalEntry(*key, header.base_offset, content[position : position + header.size_bytes]))
+                position, next_offset = position + header.size_bytes, header.next_offset
         except ProtocolError as error:
-            logger.error("%s is damaged, the rest of it is ignored: %s", self.path(key), error)
-            self.keys.discard(key)
+            raise DamagedLogError(
+                f"{self.path(key)} is damaged at byte {position} ({error}): it has acknowledged batches from offset "
+                f"{found[0].base_offset if found else 'unknown'} on; restore it from a copy, or move it away to do without"
+            ) from error
+        return found
 
     def discard(self, key: tuple[bytes, int]) -> None:
         """Removes what was kept of a log. Raises OSError."""

@@ -45,6 +45,7 @@ SEGMENT_SUFFIXES = (".log", ".index", ".timeindex", ".txnindex", SUMS_SUFFIX)
 RELATIVE_OFFSET_MAX = 2**31 - 1
 SCAN_BYTES = 4096 + HEADER_BYTES
 RECOVERY_CHUNK_BYTES = 1 << 20
+ASIDE_SUFFIX = ".aside"
 PARTS_MAX = 1000  # damaged ones of a segment; with more, all from there on is one
 REBUILT_INTERVAL_BYTES = 4096  # between entries of an index that is built again
 INDEX_STATE = (
@@ -131,7 +132,11 @@ class Segment:
         self.is_damaged = False  # something unreadable was found in it
         self.parts: list[DamagedPart] = []  # what was found, in order
         self.trusted_from = self.size  # what lies from there on was written or checked in this life
-        self.checked = (0, 0, base_offset)  # so was what lies from the first to the second position; the offset at its end
+        self.checked = (
+            0,
+            0,
+            base_offset,
+        )  # so was what lies from the first to the second position; the offset at its end
         self.may_have_gaps = not create  # in its offsets: compaction was there, or nothing is known of it
         self.aborted: TransactionIndex | None = TransactionIndex() if create else None  # None: not loaded yet
         self.aborted_changed = False  # since the last checkpoint
@@ -285,7 +290,9 @@ class Segment:
         last = "the segment's last" if part.end_offset == OFFSET_MAX else str(part.end_offset - 1)
         return DamagedLogError(
             f"{self.path}.log is damaged at byte {part.position}: the records of the offsets {part.start_offset} to "
-            f"{last} cannot be read"
+            f"{last} cannot be read",
+            start_offset=part.start_offset,
+            end_offset=part.end_offset,
         )
 
     def damaged_at(self, position: int) -> DamagedLogError:
@@ -418,7 +425,9 @@ class Segment:
                     chunk, chunk_at, at = self.file.read(SCAN_BYTES, position), position, 0
                 if len(chunk) >= HEADER_BYTES:
                     header = read_header(chunk, at)
-                    is_next = expected < 0 or header.base_offset == expected or self.may_leave(header, position, expected)
+                    is_next = (
+                        expected < 0 or header.base_offset == expected or self.may_leave(header, position, expected)
+                    )
                     if is_next and can_be_batch(header, limit - position):
                         yield header, position
                         position, expected = position + header.size_bytes, header.next_offset

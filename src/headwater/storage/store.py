@@ -15,11 +15,11 @@ from typing import cast
 
 from headwater.effects.clock import Clock
 from headwater.effects.entropy import Entropy, random_uuid
-from headwater.effects.files import Files, Lock, SyncError, is_shortage, remove_tree, replace_file
+from headwater.effects.files import Files, Lock, SyncError, is_shortage, replace_file
 from headwater.effects.logs import get_logger
 from headwater.effects.work import Steps
 from headwater.protocol.errors import ProtocolError
-from headwater.protocol.records import CONTROL, BatchHeader
+from headwater.protocol.records import CONTROL, BatchHeader, read_header
 from headwater.storage.checkpoint import Checkpoint
 from headwater.storage.checkpoints import (
     CLEAN_OFFSETS,
@@ -27,6 +27,7 @@ from headwater.storage.checkpoints import (
     COPY_SUFFIX,
     LOG_STARTS,
     RECOVERY_POINTS,
+    keep_meta,
     read_meta,
     read_offsets,
     uuid_text,
@@ -43,6 +44,7 @@ from headwater.storage.recovery import loads_quickly, write_again
 from headwater.storage.replay import Find, Replay, replay_entry
 from headwater.storage.rescued import RescuedBatches
 from headwater.storage.segment import base_offset_of
+from headwater.storage.swaps import remove_copies
 
 logger = get_logger(__name__)
 
@@ -186,6 +188,7 @@ class LogStore:
                 f"{self.directory}/meta.properties has no {' and no '.join(missing)}; restore it from a copy, or choose "
                 "another directory"
             )
+        keep_meta(self.files, self.directory, meta)
         return meta["cluster.id"], meta["directory.id"].encode()
 
     def adopt_checkpoints(self) -> None:
@@ -302,6 +305,11 @@ class LogStore:
         for entry in self.rescued.entries(key):
             if replay_entry(log, entry):
                 self.dirty.add(log)
+            elif not log.has_batch(entry.base_offset, read_header(entry.batch).crc):  # no CRC covers the offset
+                raise DamagedLogError(
+                    f"{self.rescued.path(key)}: {log.directory} has another batch at offset {entry.base_offset}; look at "
+                    "both, and move the file away to do without its batches"
+                )
             end = entry.base_offset + 1
         if end and end <= log.recovery_point:
             self.rescued.discard(key)
@@ -326,9 +334,8 @@ class LogStore:
             self.rescued.discard((topic_id, partition))
 
     def remove_folder(self, path: str) -> None:
-        """Removes a folder of temporary files; nothing happens where there is none. Raises OSError."""
-        if self.files.exists(path):
-            remove_tree(self.files, path)
+        """Removes a folder of a compaction's copies; nothing happens where there is none. Raises OSError."""
+        remove_copies(self.files, path)
 
     # -- appending
 
@@ -468,6 +475,7 @@ class LogStore:
                 "a sync had failed: what the logs had after their last checkpoint was written and synced again"
             )
             self.failed_syncs.forget()
+        self.journal.set_foreign_aside()
         self.journal.start()
         if not self.was_clean and replay.batches:
             logger.warning("recovered after an unclean stop: %d batches came back from the journal", replay.batches)

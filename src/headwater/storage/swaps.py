@@ -10,11 +10,16 @@ from a copy that never came so far, and go. Source: LogLoader.java.
 
 import re
 
-from headwater.effects.files import Files, remove_tree
-from headwater.storage.segment import SEGMENT_SUFFIXES, Segment, segment_name
+from headwater.effects.files import Files, free_name
+from headwater.effects.logs import get_logger
+from headwater.storage.errors import DamagedLogError
+from headwater.storage.segment import ASIDE_SUFFIX, SEGMENT_SUFFIXES, Segment, segment_name
 from headwater.storage.sums import read_sums
 
+logger = get_logger(__name__)
+
 SWAP_SUFFIX = ".swap"
+COPIED_FILE = re.compile(r"[0-9]{20}\.(log|index|timeindex|txnindex|sums)")
 SEGMENT_STEM = re.compile(r"[0-9]{20}")
 SWAPPED_FILE = re.compile(r"[0-9]{20}\.(log|index|timeindex|txnindex|sums)\.swap")
 CLEANING_DIRECTORY = ".cleaning"  # where compaction makes its copies
@@ -36,19 +41,62 @@ def complete_swap(files: Files, directory: str, name: str) -> None:
     files.sync_directory(directory)
 
 
+def last_offset(files: Files, directory: str, base: int) -> int | None:
+    """The last offset in a copy; None where it is damaged."""
+    copy = Segment(files, directory, base, suffix=SWAP_SUFFIX)
+    try:
+        return max((header.last_offset for header, _, _ in copy.checked_scan(0, copy.size)), default=base)
+    except DamagedLogError:
+        return None
+    finally:
+        copy.file.close()
+
+
+def set_copy_aside(files: Files, path: str) -> None:
+    name = free_name(files, f"{path}.log{ASIDE_SUFFIX}")
+    logger.error(
+        "%s.log%s, a compacted copy, is damaged: the segments that it would replace are kept, and the copy as %s; look at "
+        "it, and remove it",
+        path,
+        SWAP_SUFFIX,
+        name,
+    )
+    files.rename(f"{path}.log{SWAP_SUFFIX}", name)
+
+
+def remove_copies(files: Files, folder: str) -> None:
+    """Removes a compaction's folder; files in it that no compaction made are kept. Raises OSError."""
+    if not files.exists(folder):
+        return
+    others = []
+    for name in files.list_directory(folder):
+        if COPIED_FILE.fullmatch(name):
+            files.remove(f"{folder}/{name}")
+        else:
+            others.append(name)
+    if others:
+        logger.warning("%s is kept because of files in it that no compaction made: %s", folder, ", ".join(others[:3]))
+    else:
+        files.remove(folder)
+
+
 def finish_swaps(files: Files, directory: str) -> list[str]:
     """Completes what a crash has interrupted between a compaction's copies and their names; returns what is then there."""
     names = files.list_directory(directory)
     if CLEANING_DIRECTORY in names:
-        remove_tree(files, f"{directory}/{CLEANING_DIRECTORY}")
+        remove_copies(files, f"{directory}/{CLEANING_DIRECTORY}")
     swapped = [name for name in names if SWAPPED_FILE.fullmatch(name)]
     for name in swapped:
         if not name.endswith(f".log{SWAP_SUFFIX}"):
             continue
         base = int(name.partition(".")[0])
-        copy = Segment(files, directory, base, suffix=SWAP_SUFFIX)
-        last = max((header.last_offset for header, _ in copy.scan(0, copy.size)), default=base)
-        copy.file.close()
+        last = last_offset(files, directory, base)
+        if last is None and f"{segment_name(base)}.log" in names:  # what it replaces is all there
+            set_copy_aside(files, f"{directory}/{segment_name(base)}")
+            continue
+        if last is None:  # it is all that there is of its records, but what is still there beside it is kept
+            complete_swap(files, directory, segment_name(base))
+            continue
         sums = read_sums(files, f"{directory}/{segment_name(base)}", SWAP_SUFFIX)
         if sums is not None:
             last = max(last, sums.end_offset - 1)

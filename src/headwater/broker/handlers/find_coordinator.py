@@ -51,6 +51,9 @@ def find(core: BrokerCore, request: Request, key_type: int, key: str) -> Coordin
             topic = core.state_topics.transactions_topic()
     except (MetadataError, OSError) as error:
         return Coordinator(key, -1, "", -1, ErrorCode.COORDINATOR_NOT_AVAILABLE, str(error))
+    if key_type == GROUP and not core.state_topics.is_known(key):
+        damaged = f"the partition of {topic.name} that has its state is damaged; the broker's log says where"
+        return Coordinator(key, -1, "", -1, ErrorCode.COORDINATOR_NOT_AVAILABLE, damaged)
     node_id = coordinator(core, topic, key)
     host, port = core.cluster.address(request.connection.endpoint.listener, node_id)
     return Coordinator(key, node_id, host, port, 0, "")
