@@ -102,14 +102,16 @@ def test_a_segment_that_is_gone_from_the_middle_is_named(config: LogConfig, capl
         store.log.read(start, 1000, at_least_one=True)
 
 
-def test_a_first_segment_that_is_gone_moves_the_start(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_first_segment_that_is_gone_does_not_move_the_start(caplog: pytest.LogCaptureFixture) -> None:
     store = stopped()
     first = store.log.base_offsets[1]
     store.files.remove(segment_path(store, 0))
     store.open()
     assert f"the offsets 0 to {first - 1} are gone" in errors(caplog)
-    assert store.log.start_offset == first
+    assert store.log.start_offset == 0
     assert readable(store.log) == list(range(first, 120))
+    with pytest.raises(DamagedLogError):
+        store.log.read(0, 1000, at_least_one=True)
 
 
 @pytest.mark.parametrize("whole_directory", [False, True])
@@ -122,7 +124,7 @@ def test_a_log_that_is_gone_goes_on_where_it_ended(whole_directory: bool, caplog
         store.files.remove("data/t-0")
     store.open()
     assert "the offsets 0 to 119 are gone" in errors(caplog)
-    assert (store.log.start_offset, store.log.high_watermark) == (120, 120)
+    assert (store.log.start_offset, store.log.high_watermark) == (0, 120)
     store.append()
     assert readable(store.log) == [120]
     store.reopen(clean=False)

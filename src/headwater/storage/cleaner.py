@@ -39,7 +39,8 @@ from headwater.protocol.records import (
 )
 from headwater.protocol.varint import read_varint, varint
 from headwater.storage.producers import AbortedTransaction
-from headwater.storage.segment import RELATIVE_OFFSET_MAX, SEGMENT_SUFFIXES, Segment
+from headwater.storage.segment import SEGMENT_SUFFIXES, Segment
+from headwater.storage.soundness import RELATIVE_OFFSET_MAX
 from headwater.storage.swaps import CLEANING_DIRECTORY, remove_copies
 
 DELETE_HORIZON = 0x40

@@ -321,7 +321,7 @@ class Log:
                 header, position = found
                 size = max(size_max, header.size_bytes) if at_least_one else size_max
                 data = segment.read(position, min(size, limit - position))
-                if position < segment.trusted_from:
+                if position < segment.trust.begins_at:
                     data = segment.checked_bytes(data, position, header.base_offset, self.compared_epochs)
                     if not data:  # damage that does not reach as far as the offset: what comes after it
                         return self.read_to(end, offset, size_max, at_least_one=at_least_one)
@@ -348,8 +348,8 @@ class Log:
         ends = {lost.end for lost in self.damages if lost.end > self.start_offset}
         for segment, following in zip(self.segments, [*self.base_offsets, self.end_offset][1:], strict=True):
             if segment.is_damaged:
-                ends.update(min(part.end_offset, following) for part in segment.parts)
-                if not segment.parts:
+                ends.update(min(part.end_offset, following) for part in segment.parts.found)
+                if not segment.parts.found:
                     ends.add(following)
         return ends
 

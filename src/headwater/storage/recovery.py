@@ -166,7 +166,7 @@ class LogRecovery:
             start_offset = first
         elif first > start_offset:
             self.lose(start_offset, first)
-        log.start_offset = max(start_offset, first)
+        log.start_offset = start_offset
 
     def lose(self, start: int, end: int) -> None:
         """Names a damaged range; reads in it raise DamagedLogError."""
@@ -282,7 +282,7 @@ class LogRecovery:
         last, point = log.segments[-1], log.recovery_point
         log.end_offset = max(last.end_offset, last.base_offset)
         is_torn = last.size < last.file.size()
-        if is_torn and self.is_point_known and log.end_offset >= point:
+        if is_torn and self.is_point_known and log.end_offset >= point and not last.is_damaged:
             if not can_be_torn(last):
                 keep_rest(last)
             last.cut()

@@ -33,7 +33,7 @@ from headwater.storage.index import (
     load_file,
 )
 from headwater.storage.producers import AbortedTransaction
-from headwater.storage.soundness import OFFSET_MAX, DamagedPart, agrees_with_index, check, find_part, force_part
+from headwater.storage.soundness import OFFSET_MAX, RELATIVE_OFFSET_MAX, DamagedParts, Trust, find_part, is_next
 from headwater.storage.sums import SUMS_SUFFIX, SegmentSums, read_sums
 
 if TYPE_CHECKING:
@@ -42,11 +42,9 @@ if TYPE_CHECKING:
 logger = get_logger(__name__)
 
 SEGMENT_SUFFIXES = (".log", ".index", ".timeindex", ".txnindex", SUMS_SUFFIX)
-RELATIVE_OFFSET_MAX = 2**31 - 1
 SCAN_BYTES = 4096 + HEADER_BYTES
 RECOVERY_CHUNK_BYTES = 1 << 20
 ASIDE_SUFFIX = ".aside"
-PARTS_MAX = 1000  # damaged ones of a segment; with more, all from there on is one
 REBUILT_INTERVAL_BYTES = 4096  # between entries of an index that is built again
 INDEX_STATE = (
     "bytes_since_index_entry",
@@ -91,7 +89,6 @@ class Segment:
         "aborted_changed",
         "base_offset",
         "bytes_since_index_entry",
-        "checked",
         "end_offset",
         "file",
         "files",
@@ -108,7 +105,7 @@ class Segment:
         "size",
         "sums",
         "time_index",
-        "trusted_from",
+        "trust",
     )
 
     def __init__(
@@ -130,13 +127,8 @@ class Segment:
         self.first_timestamp = -1
         self.index_loaded = create
         self.is_damaged = False  # something unreadable was found in it
-        self.parts: list[DamagedPart] = []  # what was found, in order
-        self.trusted_from = self.size  # what lies from there on was written or checked in this life
-        self.checked = (
-            0,
-            0,
-            base_offset,
-        )  # so was what lies from the first to the second position; the offset at its end
+        self.parts = DamagedParts()
+        self.trust = Trust(self.size, base_offset)
         self.may_have_gaps = not create  # in its offsets: compaction was there, or nothing is known of it
         self.aborted: TransactionIndex | None = TransactionIndex() if create else None  # None: not loaded yet
         self.aborted_changed = False  # since the last checkpoint
@@ -254,9 +246,9 @@ class Segment:
         chunk_at = position
         expected = -1 if position else self.base_offset
         while position < limit:
-            if self.parts and (part := self.part_at(position)) is not None:
+            if self.parts.found and (part := self.parts.at(position)) is not None:
                 if offset < part.end_offset:
-                    raise self.error_of(part)
+                    raise part.error(self.path)
                 position, expected = part.end, part.end_offset
                 continue
             at = position - chunk_at
@@ -267,7 +259,7 @@ class Segment:
             header = read_header(chunk, at)
             if not can_be_batch(header, limit - position):
                 return position
-            if header.base_offset != expected and expected >= 0 and not self.may_leave(header, position, expected):
+            if header.base_offset != expected and expected >= 0 and not is_next(self, header, position, expected):
                 return position
             expected = header.base_offset + header.last_offset_delta + 1
             if expected > offset:
@@ -277,39 +269,17 @@ class Segment:
             position += header.length + LOG_OVERHEAD
         return None
 
-    def may_leave(self, header: BatchHeader, position: int, expected: int) -> bool:
-        """Whether a batch may leave a gap in the offsets before it."""
-        is_gap = self.may_have_gaps and header.base_offset > expected
-        return is_gap and agrees_with_index(self, position, header.last_offset)
-
-    def part_at(self, position: int) -> DamagedPart | None:
-        """The damaged part that `position` lies in."""
-        return next((part for part in self.parts if part.position <= position < part.end), None)
-
-    def error_of(self, part: DamagedPart) -> DamagedLogError:
-        last = "the segment's last" if part.end_offset == OFFSET_MAX else str(part.end_offset - 1)
-        return DamagedLogError(
-            f"{self.path}.log is damaged at byte {part.position}: the records of the offsets {part.start_offset} to "
-            f"{last} cannot be read",
-            start_offset=part.start_offset,
-            end_offset=part.end_offset,
-        )
-
     def damaged_at(self, position: int) -> DamagedLogError:
         """The error to raise where there is no sound batch. The damaged part is found and, the first time, logged."""
-        part = self.part_at(position)
-        if part is not None:
-            return self.error_of(part)
-        part = find_part(self, position, max(self.size, position + 1)) or force_part(self, position)
-        if len(self.parts) >= PARTS_MAX:
-            part = part._replace(end=self.size, end_offset=max(part.end_offset, self.end_offset))
-        self.is_damaged = True
-        self.parts = sorted([*self.parts, part])
-        error = self.error_of(part)
-        logger.error(
-            "%s. They are answered with KAFKA_STORAGE_ERROR, all others are served: restore the file from a copy", error
-        )
-        return error
+        part = self.parts.at(position)
+        if part is None:
+            self.is_damaged = True
+            part = self.parts.add(self, position)
+            logger.error(
+                "%s. They are answered with KAFKA_STORAGE_ERROR, all others are served: restore the file from a copy",
+                part.error(self.path),
+            )
+        return part.error(self.path)
 
     def checked_bytes(self, data: bytes, position: int, base_offset: int, epochs: "LeaderEpochs | None") -> bytes:
         """Of what was read at `position` the part before the first batch that is damaged; base_offset is its first.
@@ -317,24 +287,11 @@ class Segment:
         Nothing is left where that is the first batch: its part is then known to `locate`. What was found to be sound is
         not checked again.
         """
-        if self.is_checked(position, len(data)):
+        size = self.trust.check(data, self, position, base_offset, epochs)
+        if size < 0:
             return data
-        start, end, next_offset = self.checked
-        skipped, expected = (end - position, next_offset) if start <= position < end else (0, base_offset)
-        found = check(data, skipped, self, position, expected, epochs)
-        sound = skipped + found.size
-        if position > end or start > position + sound:  # apart from what was checked before
-            self.checked = (position, position + sound, found.next_offset)
-        elif position + sound >= end:
-            self.checked = (min(start, position), position + sound, found.next_offset)
-        else:
-            self.checked = (min(start, position), end, next_offset)
-        if self.checked[1] >= self.trusted_from:
-            self.trusted_from = min(self.trusted_from, self.checked[0])
-        if found.is_sound:
-            return data
-        self.damaged_at(position + sound)
-        return data[:sound]
+        self.damaged_at(position + size)
+        return data[:size]
 
     def start_of_search(self, offset: int, limit: int) -> tuple[int, Buffer]:
         """Where to start looking for `offset`, and what was read there. An index that is wrong is rebuilt.
@@ -350,7 +307,7 @@ class Segment:
             chunk = self.file.read(SCAN_BYTES, position)
             if self.entry_is_true(index.offsets[at], chunk):
                 return position, chunk
-            if self.part_at(position) is None:
+            if self.parts.at(position) is None:
                 if find_part(self, position, max(self.size, position + 1)) is None:
                     logger.warning("%s.index does not match its log: building it again", self.path)
                     self.rebuild_index()
@@ -418,24 +375,22 @@ class Segment:
         chunk_at = 0
         expected = -1 if position else self.base_offset
         while position < limit:
-            part = self.part_at(position) if self.parts else None
+            part = self.parts.at(position) if self.parts.found else None
             if part is None:
                 at = position - chunk_at
                 if at < 0 or at + HEADER_BYTES > len(chunk):
                     chunk, chunk_at, at = self.file.read(SCAN_BYTES, position), position, 0
                 if len(chunk) >= HEADER_BYTES:
                     header = read_header(chunk, at)
-                    is_next = (
-                        expected < 0 or header.base_offset == expected or self.may_leave(header, position, expected)
-                    )
-                    if is_next and can_be_batch(header, limit - position):
+                    follows = expected < 0 or is_next(self, header, position, expected)
+                    if follows and can_be_batch(header, limit - position):
                         yield header, position
                         position, expected = position + header.size_bytes, header.next_offset
                         continue
             error = self.damaged_at(position)
             if not skips_damage:
                 raise error
-            part = self.part_at(position)
+            part = self.parts.at(position)
             if part is None:  # the damage is in what came before
                 expected = -1
             else:
@@ -445,16 +400,12 @@ class Segment:
         """As `scan`, with the batch, which was checked by its CRC now or earlier in this life."""
         for header, at in self.scan(position, limit):
             batch = self.read_batch(header, at)
-            if at < self.trusted_from and not self.is_checked(at, header.size_bytes):
+            if not self.trust.covers(at, header.size_bytes):
                 try:
                     check_batch(batch)
                 except ProtocolError:
                     raise self.damaged_at(at) from None
             yield header, at, batch
-
-    def is_checked(self, position: int, size: int) -> bool:
-        start, end, _ = self.checked
-        return start <= position and position + size <= end
 
     def read(self, position: int, size: int) -> bytes:
         return self.file.read(size, position)
@@ -515,11 +466,14 @@ class Segment:
             newest = self.file.read(HEADER_BYTES, index.positions[-1])
             if not self.entry_is_true(index.offsets[-1], newest):
                 return False  # of another log than the one that they lie beside
+        if size:
+            first = self.file.read(HEADER_BYTES, 0)
+            if len(first) < HEADER_BYTES or not can_be_batch(read_header(first), size):
+                return False
+            self.first_timestamp = read_header(first).max_timestamp
         self.index, self.time_index = index, time_index
         self.size, self.end_offset = sums.size, sums.end_offset
         self.max_timestamp, self.max_timestamp_offset = sums.max_timestamp, sums.max_timestamp_offset
-        if size >= HEADER_BYTES:
-            self.first_timestamp = read_header(self.file.read(HEADER_BYTES, 0)).max_timestamp
         return True
 
     def recover(self, checked_below: int, interval: int, *, has_no_gaps: bool = False) -> Iterator[BatchHeader]:
@@ -534,10 +488,15 @@ class Segment:
         if sums is None or sums.end_offset > checked_below or not self.load_vouched(total):
             self.reset_indexes()
             self.end_offset = self.base_offset
+            if sums is not None and sums.end_offset <= checked_below and sums.size <= total:
+                self.extend_indexes(
+                    sums.size, interval
+                )  # that was all on disk: what is not sound there is no torn write
+                self.end_offset = sums.end_offset
         is_strict = has_no_gaps and (sums is None or sums.end_offset <= checked_below)
         if is_strict and sums is None and checked_below <= self.base_offset:
             self.may_have_gaps = False
-        self.trusted_from = total
+        self.trust.begins_at = total
         self.truncate_index_files()
         chunk, chunk_at = b"", 0
         while self.size < total:
@@ -561,11 +520,11 @@ class Segment:
                 break  # a checkpoint is between batches
             if is_strict and header.base_offset > max(self.end_offset, checked_below):
                 break
-            if self.trusted_from == total and header.base_offset >= checked_below:
-                self.trusted_from = self.size
+            if self.trust.begins_at == total and header.base_offset >= checked_below:
+                self.trust.begins_at = self.size
             self.note(header.base_offset, header.last_offset, header.max_timestamp, size, interval)
             yield header
-        self.trusted_from = min(self.trusted_from, self.size)
+        self.trust.begins_at = min(self.trust.begins_at, self.size)
 
     def cut(self) -> None:
         """Ends the file where the sound part ends."""

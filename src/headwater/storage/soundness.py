@@ -30,6 +30,7 @@ from headwater.protocol.records import (
     BatchHeader,
     read_header,
 )
+from headwater.storage.errors import DamagedLogError
 
 if TYPE_CHECKING:
     from headwater.storage.epochs import LeaderEpochs
@@ -38,8 +39,10 @@ if TYPE_CHECKING:
 SEARCH_BYTES = 1 << 20
 CHUNK_BYTES = 1 << 20
 CANDIDATES_MAX = 10_000  # places that look like a batch; a segment of nothing but those is given up
+PARTS_MAX = 1000  # damaged ones of a segment; with more, all from there on is one
 EPOCH_UNKNOWN = -1
 OFFSET_MAX = (1 << 63) - 1
+RELATIVE_OFFSET_MAX = (1 << 31) - 1  # in a segment
 
 
 class DamagedPart(NamedTuple):
@@ -49,6 +52,72 @@ class DamagedPart(NamedTuple):
     end: int
     start_offset: int
     end_offset: int
+
+    def error(self, path: str) -> DamagedLogError:
+        """The error for a reader of these offsets; `path` is the segment's."""
+        last = "the segment's last" if self.end_offset == OFFSET_MAX else str(self.end_offset - 1)
+        return DamagedLogError(
+            f"{path}.log is damaged at byte {self.position}: the records of the offsets {self.start_offset} to {last} "
+            "cannot be read",
+            start_offset=self.start_offset,
+            end_offset=self.end_offset,
+        )
+
+
+class DamagedParts:
+    """Those of a segment that were found, in order."""
+
+    __slots__ = ("found",)
+
+    def __init__(self) -> None:
+        self.found: list[DamagedPart] = []
+
+    def at(self, position: int) -> DamagedPart | None:
+        """The part that `position` lies in."""
+        return next((part for part in self.found if part.position <= position < part.end), None)
+
+    def add(self, segment: "Segment", position: int) -> DamagedPart:
+        """Finds the part in which, or before which, nothing sound is at `position`."""
+        part = find_part(segment, position, max(segment.size, position + 1)) or force_part(segment, position)
+        if len(self.found) >= PARTS_MAX:
+            part = part._replace(end=max(part.end, segment.size), end_offset=max(part.end_offset, segment.end_offset))
+        self.found = sorted([*self.found, part])
+        return part
+
+
+class Trust:
+    """Which part of a segment was written or checked in this life: from `begins_at` on, and from `start` to `end`."""
+
+    __slots__ = ("begins_at", "end", "next_offset", "start")
+
+    def __init__(self, begins_at: int, base_offset: int) -> None:
+        self.begins_at = begins_at
+        self.start = self.end = 0
+        self.next_offset = base_offset  # at `end`
+
+    def covers(self, position: int, size: int) -> bool:
+        return position >= self.begins_at or (self.start <= position and position + size <= self.end)
+
+    def check(
+        self, data: bytes, segment: "Segment", position: int, base_offset: int, epochs: "LeaderEpochs | None"
+    ) -> int:
+        """How many bytes of `data` come before the first damage; -1 where there is none."""
+        if self.covers(position, len(data)):
+            return -1
+        is_inside = self.start <= position < self.end
+        skipped, expected = (self.end - position, self.next_offset) if is_inside else (0, base_offset)
+        found = check(data, skipped, segment, position, expected, epochs)
+        sound = skipped + found.size
+        end = position + sound
+        if position > self.end or self.start > end:  # apart from what was checked before
+            self.start, self.end, self.next_offset = position, end, found.next_offset
+        else:
+            self.start = min(self.start, position)
+            if end >= self.end:
+                self.end, self.next_offset = end, found.next_offset
+        if self.end >= self.begins_at:
+            self.begins_at = min(self.begins_at, self.start)
+        return -1 if found.is_sound else sound
 
 
 class Checked(NamedTuple):
@@ -73,11 +142,12 @@ def check(
             return Checked(at - start, expected, False)
         if end > size:
             break
-        if base != expected and not (has_gaps and base > expected):
+        if has_gaps:
+            if not is_next(segment, read_header(view, at), position + at, expected):
+                return Checked(at - start, expected, False)
+        elif base != expected:
             return Checked(at - start, expected, False)
         if crc32c(view[at + ATTRIBUTES_AT : end]) != crc:
-            return Checked(at - start, expected, False)
-        if has_gaps and not agrees_with_index(segment, position + at, base + last_delta):
             return Checked(at - start, expected, False)
         if epochs is not None:
             if base >= epoch_ends_at:
@@ -123,8 +193,10 @@ def is_next(segment: "Segment", header: BatchHeader, position: int, expected: in
     """Whether a batch may follow where `expected` is the next offset."""
     if header.base_offset == expected:
         return True
-    is_gap = segment.may_have_gaps and header.base_offset > expected
-    return is_gap and agrees_with_index(segment, position, header.last_offset)
+    if not segment.may_have_gaps or not expected < header.base_offset <= segment.base_offset + RELATIVE_OFFSET_MAX:
+        return False
+    is_within = header.next_offset <= segment.end_offset or segment.end_offset == segment.base_offset
+    return is_within and agrees_with_index(segment, position, header.last_offset)
 
 
 def find_part(segment: "Segment", position: int, limit: int) -> DamagedPart | None:
@@ -149,7 +221,7 @@ def force_part(segment: "Segment", position: int) -> DamagedPart:
 def start_of_chain(segment: "Segment", position: int) -> tuple[int, int]:
     """Where the last batch known to be sound, before `position`, begins or ends, and the offset there."""
     start, expected = 0, segment.base_offset
-    for part in segment.parts:
+    for part in segment.parts.found:
         if start < part.end <= position:
             start, expected = part.end, part.end_offset
     index = segment.index
