@@ -35,7 +35,8 @@ from headwater.storage.backup_repository import (
 )
 from headwater.storage.checkpoints import PARTITION_METADATA, read_topic_id
 from headwater.storage.index import ABORTED_ENTRY, OFFSET_ENTRY_BYTES, TIME_ENTRY, TransactionIndex, load_file
-from headwater.storage.segment import SEGMENT_SUFFIXES, can_be_batch, segment_name
+from headwater.storage.segment import SEGMENT_SUFFIXES, segment_name
+from headwater.storage.soundness import can_be_batch
 from headwater.storage.sums import SegmentSums, read_sums
 
 READ_BYTES = 1 << 20

@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -13,7 +12,6 @@ from headwater.effects.files import File, Files, replace_file
 from headwater.effects.logs import get_logger
 from headwater.protocol.errors import ProtocolError
 from headwater.protocol.records import (
-    HEADER,
     HEADER_BYTES,
     LOG_OVERHEAD,
     BatchHeader,
@@ -33,7 +31,17 @@ from headwater.storage.index import (
     load_file,
 )
 from headwater.storage.producers import AbortedTransaction
-from headwater.storage.soundness import OFFSET_MAX, RELATIVE_OFFSET_MAX, DamagedParts, Trust, find_part, is_next
+from headwater.storage.soundness import (
+    OFFSET_MAX,
+    RELATIVE_OFFSET_MAX,
+    SCAN_BYTES,
+    DamagedParts,
+    Trust,
+    can_be_batch,
+    entry_is_true,
+    is_next,
+    start_of_search,
+)
 from headwater.storage.sums import SUMS_SUFFIX, SegmentSums, read_sums
 
 if TYPE_CHECKING:
@@ -42,7 +50,6 @@ if TYPE_CHECKING:
 logger = get_logger(__name__)
 
 SEGMENT_SUFFIXES = (".log", ".index", ".timeindex", ".txnindex", SUMS_SUFFIX)
-SCAN_BYTES = 4096 + HEADER_BYTES
 RECOVERY_CHUNK_BYTES = 1 << 20
 ASIDE_SUFFIX = ".aside"
 REBUILT_INTERVAL_BYTES = 4096  # between entries of an index that is built again
@@ -57,11 +64,6 @@ INDEX_STATE = (
     "size",
     "time_index",
 )
-
-
-def can_be_batch(header: BatchHeader, room: int) -> bool:
-    """Whether a header's format and length can be those of a batch in the next `room` bytes."""
-    return header.magic == 2 and HEADER_BYTES <= header.length + LOG_OVERHEAD <= room
 
 
 def write_at(files: Files, path: str, position: int, data: bytes) -> None:
@@ -242,7 +244,7 @@ class Segment:
 
     def find(self, offset: int, limit: int) -> tuple[BatchHeader, int] | int | None:
         """As `locate`; the position where something does not fit, and no damaged part is known."""
-        position, chunk = self.start_of_search(offset, limit)
+        position, chunk = start_of_search(self, offset, limit)
         chunk_at = position
         expected = -1 if position else self.base_offset
         while position < limit:
@@ -292,36 +294,6 @@ class Segment:
             return data
         self.damaged_at(position + size)
         return data[:size]
-
-    def start_of_search(self, offset: int, limit: int) -> tuple[int, Buffer]:
-        """Where to start looking for `offset`, and what was read there. An index that is wrong is rebuilt.
-
-        Where not the index is wrong but the log, the search starts before that.
-        """
-        index = self.index
-        at = bisect_right(index.offsets, offset - self.base_offset) - 1
-        if at >= 0 and index.positions[at] >= limit:  # the high watermark may lie below the newest entries
-            at = bisect_left(index.positions, limit) - 1
-        while at >= 0:
-            position = index.positions[at]
-            chunk = self.file.read(SCAN_BYTES, position)
-            if self.entry_is_true(index.offsets[at], chunk):
-                return position, chunk
-            if self.parts.at(position) is None:
-                if find_part(self, position, max(self.size, position + 1)) is None:
-                    logger.warning("%s.index does not match its log: building it again", self.path)
-                    self.rebuild_index()
-                    return self.start_of_search(offset, limit)
-                self.damaged_at(position)
-            at -= 1
-        return 0, b""
-
-    def entry_is_true(self, relative_offset: int, data: Buffer) -> bool:
-        """Whether `data`, read where an index entry points, begins with the batch that the entry is about."""
-        if len(data) < HEADER_BYTES:
-            return False
-        header = HEADER.unpack_from(data)
-        return bool(header[3] == 2 and header[0] + header[6] == self.base_offset + relative_offset)
 
     def rebuild_index(self, interval: int = REBUILT_INTERVAL_BYTES) -> None:
         """Builds the indexes again from the batches' headers, up to the first that is damaged."""
@@ -464,7 +436,7 @@ class Segment:
         time_index.load(times)
         if len(index.offsets):
             newest = self.file.read(HEADER_BYTES, index.positions[-1])
-            if not self.entry_is_true(index.offsets[-1], newest):
+            if not entry_is_true(self, index.offsets[-1], newest):
                 return False  # of another log than the one that they lie beside
         if size:
             first = self.file.read(HEADER_BYTES, 0)

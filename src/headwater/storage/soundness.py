@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from crc32c import crc32c
 
 from headwater.effects.buffers import Buffer
+from headwater.effects.logs import get_logger
 from headwater.protocol.records import (
     ATTRIBUTES_AT,
     HEADER,
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
     from headwater.storage.epochs import LeaderEpochs
     from headwater.storage.segment import Segment
 
+logger = get_logger(__name__)
+
+SCAN_BYTES = 4096 + HEADER_BYTES
 SEARCH_BYTES = 1 << 20
 CHUNK_BYTES = 1 << 20
 CANDIDATES_MAX = 10_000  # places that look like a batch; a segment of nothing but those is given up
@@ -43,6 +47,11 @@ PARTS_MAX = 1000  # damaged ones of a segment; with more, all from there on is o
 EPOCH_UNKNOWN = -1
 OFFSET_MAX = (1 << 63) - 1
 RELATIVE_OFFSET_MAX = (1 << 31) - 1  # in a segment
+
+
+def can_be_batch(header: BatchHeader, room: int) -> bool:
+    """Whether a header's format and length can be those of a batch in the next `room` bytes."""
+    return header.magic == MAGIC and HEADER_BYTES <= header.length + LOG_OVERHEAD <= room
 
 
 class DamagedPart(NamedTuple):
@@ -174,7 +183,7 @@ def header_if_sound(segment: "Segment", position: int, limit: int) -> BatchHeade
     if len(head) < HEADER_BYTES:
         return None
     header = read_header(head)
-    if header.magic != MAGIC or not HEADER_BYTES <= header.size_bytes <= limit - position:
+    if not can_be_batch(header, limit - position):
         return None
     if header.last_offset_delta < 0 or header.base_offset < 0:
         return None
@@ -197,6 +206,38 @@ def is_next(segment: "Segment", header: BatchHeader, position: int, expected: in
         return False
     is_within = header.next_offset <= segment.end_offset or segment.end_offset == segment.base_offset
     return is_within and agrees_with_index(segment, position, header.last_offset)
+
+
+def start_of_search(segment: "Segment", offset: int, limit: int) -> tuple[int, Buffer]:
+    """Where to start looking for `offset`, and what was read there. An index that is wrong is rebuilt.
+
+    Where not the index is wrong but the log, the search starts before that.
+    """
+    index = segment.index
+    at = bisect_right(index.offsets, offset - segment.base_offset) - 1
+    if at >= 0 and index.positions[at] >= limit:  # the high watermark may lie below the newest entries
+        at = bisect_left(index.positions, limit) - 1
+    while at >= 0:
+        position = index.positions[at]
+        chunk = segment.file.read(SCAN_BYTES, position)
+        if entry_is_true(segment, index.offsets[at], chunk):
+            return position, chunk
+        if segment.parts.at(position) is None:
+            if find_part(segment, position, max(segment.size, position + 1)) is None:
+                logger.warning("%s.index does not match its log: building it again", segment.path)
+                segment.rebuild_index()
+                return start_of_search(segment, offset, limit)
+            segment.damaged_at(position)
+        at -= 1
+    return 0, b""
+
+
+def entry_is_true(segment: "Segment", relative_offset: int, data: Buffer) -> bool:
+    """Whether `data`, read where an index entry points, begins with the batch that the entry is about."""
+    if len(data) < HEADER_BYTES:
+        return False
+    header = HEADER.unpack_from(data)
+    return bool(header[3] == MAGIC and header[0] + header[6] == segment.base_offset + relative_offset)
 
 
 def find_part(segment: "Segment", position: int, limit: int) -> DamagedPart | None:
