@@ -158,7 +158,8 @@ def read_meta(files: Files, directory: str) -> dict[str, str] | None:
     """
     path = f"{directory}/meta.properties"
     properties, reason = read_meta_file(files, path)
-    if reason or META_CHECKSUM not in properties:
+    is_other = not reason and META_CHECKSUM not in properties and properties.get("version", "1") != "1"
+    if reason or (META_CHECKSUM not in properties and not is_other):
         copied, copy_reason = read_meta_file(files, path + COPY_SUFFIX)
         if not copy_reason and META_CHECKSUM in copied:
             logger.warning(
