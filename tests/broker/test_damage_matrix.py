@@ -36,7 +36,7 @@ KINDS: dict[str, tuple[str, set[str]]] = {  # a kind of file, what its path is l
     "partition.metadata": (rf"{LOGS}/partition\.metadata", SERVED),
     "groups": (r"__consumer_offsets-0/[0-9]+\.log", NAMED),
     "metadata and transactions": (rf"{STATE}/[0-9]+\.log", DECISIVE),
-    "journal": (r"journal/[012]\.journal", {*NAMED, REFUSED}),
+    "journal": (r"journal/[0-9]\.journal", {*NAMED, REFUSED}),
     "recovery points": (r"recovery-point-by-topic-id-checkpoint", SERVED),
     "recovery points' copy": (r"recovery-point-by-topic-id-checkpoint\.copy", SERVED),
     "log starts": (r"log-start-by-topic-id-checkpoint(\.copy)?", SERVED),
