@@ -180,6 +180,31 @@ class TestStrays:
         broker.restart()
         assert broker.files.exists(f"data/{stray}")
 
+    @pytest.mark.parametrize(
+        ("content", "is_kept"),
+        [
+            ({}, False),
+            ({f"{0:020d}.log": b"", "partition.metadata": b"", f"{0:020d}.index": b""}, False),
+            ({f"{0:020d}.log": b"x", "partition.metadata": b""}, True),
+            ({f"{0:020d}.log": b"", "partition.metadata": b"", f"{0:020d}.timeindex": b"x"}, True),
+            ({f"{0:020d}.log": b"", "notes": b""}, True),
+            ({f"{0:020d}.log": b"", ".cleaning": b""}, True),
+        ],
+    )
+    def test_an_unknown_log_of_empty_files_is_removed(self, content: dict[str, bytes], is_kept: bool) -> None:
+        """A power cut leaves the names of what was never synced: here of a topic that was deleted soon after."""
+        broker = written_broker()
+        broker.files.make_directory("data/unknown-0")
+        for name, data in content.items():
+            write(broker.files, f"data/unknown-0/{name}", data)
+        broker.core = broker.open()
+        left = [name for name in broker.files.list_directory("data") if "unknown" in name]
+        if is_kept:
+            (stray,) = left
+            assert contents(broker.files, f"data/{stray}") == content
+        else:
+            assert left == ([] if content else ["unknown-0"])  # an empty directory is nobody's
+
     def test_another_topics_log_under_a_topics_name_is_kept(self, caplog: pytest.LogCaptureFixture) -> None:
         """Two directories were swapped by hand."""
         broker = written_broker()

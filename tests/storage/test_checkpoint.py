@@ -43,6 +43,15 @@ def test_a_topic_that_is_deleted_while_a_checkpoint_runs() -> None:
     assert not store.files.exists("data/t-0")
 
 
+def test_whose_a_log_is_reaches_the_disk_before_its_records() -> None:
+    """Else a power cut leaves records of which nobody knows the topic: a deleted topic's would be taken for a stray."""
+    store = filled(8)
+    checkpoint = store.store.begin_checkpoint()
+    paths = [path for path in checkpoint.paths if path.startswith("data/t-0/")]
+    assert paths[0] == "data/t-0/partition.metadata"
+    assert any(path.endswith(".log") for path in paths)
+
+
 def test_no_aid_of_a_deleted_topic_lands_in_a_new_one_of_its_name() -> None:
     store = filled(8)
     idempotent(store, 0)

@@ -380,6 +380,15 @@ def read_file(files: Files, path: str) -> bytes:
         file.close()
 
 
+def file_size(files: Files, path: str) -> int:
+    """The bytes in a file; FileNotFoundError where there is none."""
+    file = files.open(path)
+    try:
+        return file.size()
+    finally:
+        file.close()
+
+
 def replace_file(
     files: Files, path: str, content: bytes, *, copy: str = "", sync: bool = True, suffix: str = ".tmp"
 ) -> None:

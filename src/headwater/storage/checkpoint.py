@@ -48,6 +48,10 @@ class Checkpoint:
         """Includes what a log has now, which its owner may then take as being synced."""
         if log.segments:
             self.writes += log.segments[-1].index_writes()
+        if log.names_unsynced:  # first: what has content on disk then says whose it is
+            names = ("partition.metadata", EPOCHS_FILE, EPOCHS_FILE + COPY_SUFFIX)
+            self.paths += [f"{log.directory}/{name}" for name in names]
+            self.directories.append(log.directory)
         for segment in sorted(log.unsynced_segments, key=base_offset_of):
             self.paths.append(segment.path + ".log")
             if segment.aborted_changed:
@@ -58,10 +62,6 @@ class Checkpoint:
             if segment.sums is not None:
                 self.sums.append((segment.path + SUMS_SUFFIX, segment.sums.content()))
         self.snapshots.append(log.snapshot_file())
-        if log.names_unsynced:
-            names = ("partition.metadata", EPOCHS_FILE, EPOCHS_FILE + COPY_SUFFIX)
-            self.paths += [f"{log.directory}/{name}" for name in names]
-            self.directories.append(log.directory)
         self.advanced.append((log, log.end_offset, log.unsynced_segments))
         log.unsynced_segments, log.names_unsynced = set(), False
         self.recovery_points[log.topic_id, log.partition] = log.end_offset

@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable
 
 from headwater.effects.clock import Clock
-from headwater.effects.files import Files
+from headwater.effects.files import Files, file_size
 from headwater.effects.logs import get_logger
 from headwater.storage.checkpoints import PARTITION_METADATA, read_topic_id, uuid_text, write_topic_id
 from headwater.storage.errors import DamagedLogError
@@ -110,8 +110,22 @@ class LogDirectories:
         elif read_topic_id(self.files, path)[0] in self.deleted_ids:
             logger.info("removing %s: its topic was deleted", path)
             self.remove(topic, partition)
+        elif self.is_hollow(path):
+            logger.info("removing %s: no topic has it, and all files in it are empty", path)
+            self.remove(topic, partition)
         else:
             self.set_aside(topic, partition, "it belongs to no topic that the metadata knows")
+
+    def is_hollow(self, path: str) -> bool:
+        """Whether only the names of a log are there.
+
+        A power cut leaves that of a topic that was created and deleted since the last checkpoint: its deletion is on
+        record, but nothing says that the directory was its own. Raises OSError.
+        """
+        names = self.content(path) or []
+        return all(re.fullmatch(LOG_CONTENT, name) and name != CLEANING_DIRECTORY for name in names) and not any(
+            file_size(self.files, f"{path}/{name}") for name in names
+        )
 
     def remove_deleted(self, path: str, ids: set[bytes]) -> None:
         names = self.content(path)
