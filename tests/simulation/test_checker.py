@@ -113,6 +113,15 @@ def duplicate_of_two_attempts(story: Story, is_bad: bool) -> Rules | None:
     return None
 
 
+def duplicate_in_one_transaction(story: Story, is_bad: bool) -> Rules | None:
+    """The first was aborted by a start that could not ascribe it; its producer had no answer and sent it again."""
+    story.send(2, b"1", transaction="x")
+    story.finish("x")
+    both = (0, b"1"), (2, b"1")
+    story.final(*both, committed=both if is_bad else both[1:], end=4)
+    return None
+
+
 def reordered(story: Story, is_bad: bool) -> Rules | None:
     story.send(None, b"1")
     story.send(None, b"2", producer="p" if is_bad else "q")
@@ -386,6 +395,7 @@ CASES: list[tuple[Callable[[Story, bool], Rules | None], AnomalyKind]] = [
     (lost_transaction, AnomalyKind.LOST_WRITE),
     (duplicate, AnomalyKind.DUPLICATE),
     (duplicate_of_two_attempts, AnomalyKind.DUPLICATE),
+    (duplicate_in_one_transaction, AnomalyKind.DUPLICATE),
     (reordered, AnomalyKind.REORDERED),
     (inconsistent_offset, AnomalyKind.INCONSISTENT_OFFSET),
     (read_before_durable, AnomalyKind.READ_BEFORE_DURABLE),

@@ -211,6 +211,11 @@ class PartitionCheck:
     # -- sends
 
     def check_duplicates(self) -> None:
+        """What belongs to a transaction may lie there twice, if readers of committed records see it once.
+
+        After a crash the broker may abort what it finds open and cannot ascribe, and the producer, which has had no answer,
+        sends the same again in the same transaction.
+        """
         for values, is_committed in ((self.known.items(), False), (self.committed_values.items(), True)):
             offsets: dict[bytes, list[int]] = defaultdict(list)
             for offset, value in values:
@@ -218,6 +223,8 @@ class PartitionCheck:
             for value, places in offsets.items():
                 sends = self.origins.get(value, [])
                 allowed = 1 if is_committed else len(sends)
+                if not is_committed and any(send.transaction for send in sends):
+                    continue
                 if len(places) > allowed > 0 and all(send.producer for send in sends):
                     self.report(AnomalyKind.DUPLICATE, f"{value!r} is at {places}")
 
@@ -228,6 +235,8 @@ class PartitionCheck:
             value = self.known[offset]
             sends = self.origins.get(value, ())
             if len(sends) != 1 or not sends[0].producer:
+                continue
+            if sends[0].transaction and self.committed_values.get(offset) != value:
                 continue
             place = sends[0].began, sends[0].values.index(value), value
             earlier = last.get(sends[0].producer)
