@@ -193,6 +193,24 @@ def test_without_descriptors_connections_are_closed_and_the_loop_goes_on(monkeyp
             assert is_served(after)
 
 
+def test_a_connection_that_is_accepted_in_the_last_moment_is_closed() -> None:
+    with hw.Broker() as broker:
+        host, _, port = broker.address.rpartition(":")
+
+        def accept_and_cancel(server: Server) -> socket.socket:
+            late = socket.create_connection((host, int(port)))
+            acceptor = server.acceptors[0]
+            acceptor.accept_ready(acceptor.sockets[0])
+            for task in acceptor.opening:
+                task.cancel()  # before its first step, as `Acceptor.close` may
+            return late
+
+        with inspect(broker, accept_and_cancel) as late:
+            late.settimeout(20)
+            assert late.recv(1) == b""
+        assert not inspect(broker, lambda server: server.clients)
+
+
 class TestFrames:
     def test_half_a_frame_is_not_waited_for_for_ever(self) -> None:
         settings = {"headwater.progress.timeout.ms": 200}

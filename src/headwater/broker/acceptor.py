@@ -9,6 +9,7 @@ import contextlib
 import errno
 import os
 import socket
+from functools import partial
 from typing import TYPE_CHECKING
 
 from headwater.broker.address_limits import normalized
@@ -107,7 +108,7 @@ class Acceptor:
             task = self.loop.create_task(self.open(client, connection))
             client.opening = task
             self.opening.add(task)
-            task.add_done_callback(self.opening.discard)
+            task.add_done_callback(partial(self.opened, client, connection))
 
     async def open(self, client: "ClientProtocol", connection: socket.socket) -> None:
         context = self.listener.tls.context if self.listener.tls is not None else None
@@ -123,6 +124,11 @@ class Acceptor:
             self.failed(client, connection)
             if context is not None:
                 self.server.handshake_failed(client, error)
+
+    def opened(self, client: "ClientProtocol", connection: socket.socket, task: asyncio.Task[None]) -> None:
+        self.opening.discard(task)
+        if task.cancelled():  # before its first step
+            self.failed(client, connection)
 
     def failed(self, client: "ClientProtocol", connection: socket.socket) -> None:
         connection.close()
