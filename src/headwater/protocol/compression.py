@@ -7,6 +7,7 @@ block. Decompression is bounded: a batch that would grow beyond `size_max` bytes
 
 import struct
 from enum import IntEnum
+from mmap import mmap
 from typing import Any
 
 import cramjam
@@ -16,6 +17,7 @@ from headwater.protocol.errors import ProtocolError
 
 SNAPPY_HEADER = b"\x82SNAPPY\x00" + struct.pack(">ii", 1, 1)
 SNAPPY_BLOCK_BYTES = 32 * 1024
+SPACE_BYTES_MAX = 1 << 20
 DECOMPRESSED_BYTES_MAX = 256 * 1024 * 1024
 # Of what a client sends: as much as is decompressed in some 50 ms, and for no batch less than records really compress to.
 RATIO_MAX = 32
@@ -52,7 +54,11 @@ def compress(compression: Compression, data: Buffer) -> Buffer:
             return snappy_compress(data)
         case Compression.LZ4:
             compressor = cramjam.lz4.Compressor(block_linked=False)
-            compressor.compress(bytes(data))
+            view = memoryview(data)
+            for start in range(
+                0, len(view), SPACE_BYTES_MAX
+            ):  # it takes bytes only, and copying all at once takes long
+                compressor.compress(bytes(view[start : start + SPACE_BYTES_MAX]))
             return bytes(compressor.finish())
         case Compression.ZSTD:
             return bytes(cramjam.zstd.compress(data))
@@ -73,11 +79,18 @@ def decompress(compression: Compression, data: Buffer, size_max: int) -> Buffer:
             return bounded(cramjam.zstd, data, size_max)
 
 
+def space(size: int) -> bytearray | mmap:
+    """Memory for `size` bytes. Where it is much, it comes from the system: a bytearray would be filled with zeros first,
+    and nobody else could run Python meanwhile (32 MiB: 20 ms).
+    """
+    return bytearray(size) if size <= SPACE_BYTES_MAX else mmap(-1, size)
+
+
 def bounded(module: Any, data: Buffer, size_max: int) -> Buffer:
     """Decompresses into buffers that double until the data fits or `size_max` is reached."""
     size = min(size_max, max(4096, 8 * len(data)))
     while True:
-        output = bytearray(size)
+        output = space(size)
         try:
             written = module.decompress_into(data, output)
         except cramjam.DecompressionError as error:
@@ -98,11 +111,11 @@ def snappy_compress(data: Buffer) -> bytes:
     return b"".join(parts)
 
 
-def snappy_decompress(data: Buffer, size_max: int) -> bytes:
+def snappy_decompress(data: Buffer, size_max: int) -> memoryview:
     view = memoryview(data)
     if bytes(view[:8]) != SNAPPY_HEADER[:8]:
-        return snappy_block(view, size_max)
-    parts, position, total = [], len(SNAPPY_HEADER), 0
+        return snappy_blocks([view], size_max)
+    blocks, position = [], len(SNAPPY_HEADER)
     while position < len(view):
         if position + 4 > len(view):
             raise CompressionError("a snappy block ends too early")
@@ -110,17 +123,21 @@ def snappy_decompress(data: Buffer, size_max: int) -> bytes:
         position += 4
         if size < 0 or position + size > len(view):
             raise CompressionError("a snappy block ends too early")
-        block = snappy_block(view[position : position + size], size_max - total)
-        total += len(block)
-        parts.append(block)
+        blocks.append(view[position : position + size])
         position += size
-    return b"".join(parts)
+    return snappy_blocks(blocks, size_max)
 
 
-def snappy_block(block: memoryview, size_max: int) -> bytes:
+def snappy_blocks(blocks: list[memoryview], size_max: int) -> memoryview:
     try:
-        if cramjam.snappy.decompress_raw_len(block) > size_max:
+        sizes = [cramjam.snappy.decompress_raw_len(block) for block in blocks]
+        if sum(sizes) > size_max:
             raise CompressionError("snappy records are too large when decompressed")
-        return bytes(cramjam.snappy.decompress_raw(block))
+        output, end = memoryview(space(sum(sizes))), 0
+        for block, size in zip(blocks, sizes, strict=True):
+            if cramjam.snappy.decompress_raw_into(block, output[end : end + size]) != size:
+                raise CompressionError("a snappy block holds less than it says")
+            end += size
+        return output
     except cramjam.DecompressionError as error:
         raise CompressionError(f"cannot decompress records: {error}") from error

@@ -20,9 +20,9 @@ def opened_at_once(header: BatchHeader, batch: Buffer) -> Buffer | None:
         return None
 
 
-def opened(header: BatchHeader, batch: Buffer, size_max: int) -> Steps[bytes]:
+def opened(header: BatchHeader, batch: Buffer, size_max: int) -> Steps[Buffer]:
     """The records of a batch. Raises CompressionError where they are damaged or more than `size_max` bytes."""
-    return elsewhere(lambda: bytes(decompress(header.compression, compressed(header, batch), size_max)))
+    return elsewhere(lambda: decompress(header.compression, compressed(header, batch), size_max))
 
 
 def closed(compression: Compression, body: Buffer) -> Steps[Buffer]:
