@@ -8,7 +8,7 @@ from confluent_kafka import KafkaException
 from typer.core import TyperCommand
 
 from headwater import __version__
-from headwater.cli import acl, backup, config, consume, group, produce, topic, transaction, user
+from headwater.cli import acl, backup, config, consume, doctor, group, produce, topic, transaction, user
 from headwater.cli.errors import CommandError, UsageError, kafka_message
 
 app = typer.Typer(
@@ -28,6 +28,7 @@ app.command(help="Write records, one per line, from standard input or a file.")(
 app.command(help="Read records from a topic.")(consume.consume)
 app.command(help="Copy a data directory into a directory of backups, while the broker runs or not.")(backup.backup)
 app.command(help="Make a new data directory from a backup.")(backup.restore)
+app.command(help="Say what is wrong with a stopped broker's data directory, and mend it.")(doctor.doctor)
 
 
 class UpCommand(TyperCommand):

@@ -38,3 +38,27 @@ def get_logger(name: str) -> logging.Logger:
     logger = logging.getLogger(name)
     logger.addFilter(ONE_LINE)
     return logger
+
+
+class LogLines(logging.Handler):
+    """Takes what a broker logs, and keeps it from everyone else."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self.records: list[logging.LogRecord] = []
+        self.logger = logging.getLogger("headwater")
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+
+    def __enter__(self) -> "LogLines":
+        self.before = self.logger.level, self.logger.propagate, self.logger.disabled
+        self.logger.setLevel(logging.INFO)
+        self.logger.propagate = False
+        self.logger.addHandler(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.logger.removeHandler(self)
+        level, self.logger.propagate, self.logger.disabled = self.before
+        self.logger.setLevel(level)

@@ -85,6 +85,7 @@ class Log:
         self.promised_offset = 0  # where the last batch ends that was acknowledged before it was durable
         self.stable = LogMark(-1, None, 0)  # where the first open transaction was found last
         self.recovery_point = 0
+        self.lost_aborted: list[AbortedTransaction] = []  # whose markers were in segments that are missing
         self.lacks_aborted = False  # building the indexes of aborted transactions has failed
         self.loaded_end_offset = 0  # where the segments on disk ended at the start
         self.recovery: LogRecovery | None = None  # until the journal has been read
@@ -361,7 +362,7 @@ class Log:
             upper = segment.base_offset + later_entry
         else:
             upper = self.base_offsets[at + 1] if at + 1 < len(self.segments) else self.end_offset
-        found: list[AbortedTransaction] = []
+        found = [a for a in self.lost_aborted if a.last_offset >= offset and a.first_offset < upper]
         for following in self.segments[at:]:
             for aborted in self.aborted_in(following).ending_from(offset):
                 if aborted.first_offset < upper:

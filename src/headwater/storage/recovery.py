@@ -23,7 +23,8 @@ from headwater.effects.logs import get_logger
 from headwater.protocol.errors import ProtocolError
 from headwater.protocol.records import MAGIC, MAGIC_AT
 from headwater.storage.errors import DamagedLogError
-from headwater.storage.producers import ProducerStates
+from headwater.storage.index import TransactionIndex
+from headwater.storage.producers import AbortedTransaction, ProducerStates
 from headwater.storage.segment import ASIDE_SUFFIX, SEGMENT_SUFFIXES, Segment, base_offset_of, segment_name
 from headwater.storage.sums import SUMS_SUFFIX, read_sums
 from headwater.storage.swaps import finish_swaps
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 logger = get_logger(__name__)
 
 SEGMENT_FILE = re.compile(r"([0-9]{20})\.(log|snapshot)")
+ABORTED_FILE = re.compile(r"[0-9]{20}\.txnindex")
 OFFSET_MAX = (1 << 63) - 1
 COPY_BYTES = 1 << 20
 EMPTY_BYTES_MAX = 1 << 20  # that are looked at
@@ -98,6 +100,20 @@ def write_again(log: "Log") -> None:
             position += len(data)
 
 
+def aborted_of_missing(files: Files, directory: str, names: list[str]) -> list[AbortedTransaction]:
+    """The aborted transactions whose markers were in segments that are missing, by the indexes that these have left.
+
+    Their records may be in the segments before, and stay aborted.
+    """
+    found: list[AbortedTransaction] = []
+    for name in names:
+        if ABORTED_FILE.fullmatch(name) and f"{name[:20]}.log" not in names:
+            index = TransactionIndex()
+            index.load(read_file(files, f"{directory}/{name}"))
+            found += index.ending_from(0)
+    return found
+
+
 def can_be_torn(segment: Segment) -> bool:
     """Whether what follows the sound part begins as the next batch, as far as it is not zeros."""
     head = segment.file.read(MAGIC_AT + 1, segment.size)
@@ -142,6 +158,7 @@ class LogRecovery:
         log.on_disk = True
         for base in offsets_of(log.directory, names, ".log"):
             log.add_segment(Segment(log.files, log.directory, base))
+        log.lost_aborted = aborted_of_missing(log.files, log.directory, names)
         self.is_point_known = recovery_point is not None
         if recovery_point is None:
             recovery_point = self.witnessed_point()

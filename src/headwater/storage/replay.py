@@ -32,7 +32,9 @@ def replay_entry(log: Log, entry: JournalEntry) -> bool:
     if entry.base_offset > log.end_offset:
         raise DamagedLogError(
             f"{log.directory} ends at offset {log.end_offset} but the journal continues at {entry.base_offset}: "
-            "segments are missing; restore the directory from a copy"
+            "segments are missing; restore the directory from a copy",
+            start_offset=log.end_offset,
+            end_offset=entry.base_offset,
         )
     header, batch = read_header(entry.batch), entry.batch
     if header.base_offset != entry.base_offset:  # no CRC of the batch's covers it, the entry's does
