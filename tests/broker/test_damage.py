@@ -11,7 +11,9 @@ from headwater.effects.memory_files import MemoryFiles
 from headwater.protocol.apis import ApiKey
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.delete_topics import DeleteTopicsRequest
+from headwater.protocol.messages.find_coordinator import FindCoordinatorRequest
 from headwater.protocol.messages.offset_commit import OffsetCommitRequest
+from headwater.protocol.messages.offset_fetch import OffsetFetchRequest
 from headwater.storage.checkpoints import PARTITION_METADATA, read_topic_id
 from headwater.storage.errors import FormatError, StorageError
 from tests.broker.harness import Harness
@@ -94,6 +96,36 @@ class TestStateTopics:
             flip(broker.files, log, position)
             assert broker.files.exists("data/.kafka_cleanshutdown")
         assert broker.open().metadata.topics["orders"]
+
+    @pytest.mark.parametrize("damage", ["flipped", "missing"])
+    def test_groups_whose_log_is_damaged_have_no_coordinator(
+        self, damage: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        broker = written_broker()
+        log = "data/__consumer_offsets-0/00000000000000000000.log"
+        broker.core = broker.open()
+        broker.core.log(broker.core.metadata.topics["__consumer_offsets"], 0).roll()
+        commit_offset(broker)
+        broker.core.close()
+        if damage == "missing":
+            broker.files.remove(log)
+        else:
+            flip(broker.files, log, 80)
+        for _ in range(2):
+            broker.core = broker.open()
+            find = FindCoordinatorRequest(key_type=0, coordinator_keys=["group"])
+            (found,) = broker.call(ApiKey.FIND_COORDINATOR, 4, find).coordinators
+            assert found.error_code == ErrorCode.COORDINATOR_NOT_AVAILABLE
+            wanted = OffsetFetchRequest.OffsetFetchRequestTopic("orders", [0])
+            answer = broker.call(ApiKey.OFFSET_FETCH, 7, OffsetFetchRequest(group_id="group", topics=[wanted]))
+            assert answer.error_code == ErrorCode.COORDINATOR_NOT_AVAILABLE
+            partition = OffsetCommitRequest.OffsetCommitRequestPartition(0, 9)
+            topic = OffsetCommitRequest.OffsetCommitRequestTopic(name="orders", partitions=[partition])
+            committed = broker.call(ApiKey.OFFSET_COMMIT, 8, OffsetCommitRequest("group", topics=[topic]))
+            assert committed.topics[0].partitions[0].error_code == ErrorCode.COORDINATOR_NOT_AVAILABLE
+            assert [r.value for r in broker.read_all("orders")] == [b"1"]
+            assert "Those that can be read there: group" in caplog.text
+            broker.core.close()
 
     @pytest.mark.parametrize("clean", [True, False])
     def test_metadata_that_is_cut_at_any_length(self, clean: bool) -> None:

@@ -143,3 +143,31 @@ def test_metadata_is_brought_back_or_left_alone() -> None:
     assert done == []
     assert overlay.changed() == []
     assert [(f.kind, f.broker) for f in left.damages] == [(DAMAGE, "does not start")]
+
+
+@pytest.mark.parametrize("clean", [True, False])
+@pytest.mark.parametrize("how", ["missing", "empty", "foreign and short"])
+def test_aborted_transactions_stay_aborted_and_committed_ones_committed(how: str, clean: bool) -> None:
+    """Also where a transaction's marker is given up: consumers leave out what its producer writes until they meet it."""
+    before = written(clean=clean)
+    for path in (path for path in tree(before.files) if re.fullmatch(r"data/paid-0/[0-9]+\.log", path)):
+        files = before.copy()
+        HOWS[how](files, path)
+        check(before, files, is_metadata=False)
+
+
+@pytest.mark.parametrize("topic", ["__consumer_offsets", "__transaction_state"])
+def test_the_state_of_groups_and_transactions_is_given_up_where_it_has_to_be(topic: str) -> None:
+    before = written(clean=True)
+    files = before.copy()
+    path = f"data/{topic}-0/00000000000000000000.log"
+    files.open(path).write([bytes(30)], 70)
+    found = doctor(files).examine()
+    broker = {"__consumer_offsets": "COORDINATOR_NOT_AVAILABLE", "__transaction_state": "does not start"}
+    (finding,) = found.damages
+    assert broker[topic] in finding.broker
+    overlay, done, left = doctor(files).mend(found)
+    assert [mended.is_lossless for mended in done] == [False]
+    assert not left.damages
+    overlay.commit()
+    assert outcome(before, files, given_up(done)) in ("rebuilt", "damaged")
