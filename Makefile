@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 DATA ?= headwater-data
 LISTEN ?= 127.0.0.1:9092
 TEST_WORKERS ?= 4
-TEST_SEEDS ?= 300
+TEST_SEEDS ?= 150
 UV_VERSION := 0.13.9
 
 .DEFAULT_GOAL := help
@@ -70,7 +70,7 @@ power-cuts: $(READY) ## 50 power cuts of ext4 under load (as root, on Linux; abo
 soak: $(READY) ## half an hour under full load; memory and descriptors must stay flat
 	TEST_SOAK_S=1800 $(BIN)/python -m pytest -s tests/faults/test_soak.py
 
-simulate: $(READY) ## the whole broker simulated from new seeds (TEST_SEEDS=300), on two processors; TEST_SEED=n repeats one
+simulate: $(READY) ## the whole broker simulated, 150 seeds on two processors (TEST_SEEDS, TEST_FIRST_SEED=new; TEST_SEED=n repeats one)
 	TEST_SEEDS=$(TEST_SEEDS) $(BIN)/python -m pytest -n 2 --dist load tests/simulation/test_whole_broker.py
 
 fuzz: $(READY) ## damaged input on the wire and on disk
