@@ -7,6 +7,7 @@ import pytest
 from headwater.effects.files import read_file
 from headwater.effects.memory_files import MemoryFiles
 from headwater.protocol.records import Record, build_batch
+from headwater.storage import journal as journal_module
 from headwater.storage.journal import FILE_HEADER, Journal
 from headwater.storage.journal_entries import (
     ENTRY,
@@ -252,6 +253,13 @@ def test_one_topics_entries_are_read_without_those_of_others() -> None:
     assert offsets(None) == [(True, 0), *((False, n) for n in range(1, 6))]
 
 
+@pytest.fixture
+def spare_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The journal has them, as it has not by default."""
+    monkeypatch.setattr(journal_module, "FILES_MAX", journal_module.FILES + 2)
+
+
+@pytest.mark.usefixtures("spare_files")
 def test_starts_continue_in_a_spare_file_until_there_is_none() -> None:
     for kills in (1, 2, 3, 4):
         files, sizes = killed_again_and_again(kills)
@@ -260,6 +268,7 @@ def test_starts_continue_in_a_spare_file_until_there_is_none() -> None:
     assert not Journal(files, "journal", FILE_BYTES, 9).has_free_file
 
 
+@pytest.mark.usefixtures("spare_files")
 def test_a_spare_file_gives_its_room_back_and_is_not_used_again() -> None:
     files, _ = killed_again_and_again(3)
     journal = Journal(files, "journal", FILE_BYTES, 9)

@@ -10,6 +10,7 @@ from headwater.effects.files import read_file
 from headwater.effects.memory_files import Inode, MemoryFiles
 from headwater.effects.work import at_once
 from headwater.protocol.records import BatchHeader, Record, batches, build_batch, read_header
+from headwater.storage import journal as journal_module
 from headwater.storage.checkpoints import RECOVERY_POINTS, write_offsets
 from headwater.storage.config import LogConfig
 from headwater.storage.errors import DamagedLogError
@@ -656,6 +657,13 @@ def test_a_flipped_base_offset_below_the_recovery_point_moves_nothing(byte: int)
     assert readable(store.log) == [*range(117), 120]
 
 
+@pytest.fixture
+def spare_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The journal has them, as it has not by default."""
+    monkeypatch.setattr(journal_module, "FILES_MAX", journal_module.FILES + 2)
+
+
+@pytest.mark.usefixtures("spare_files")
 def test_a_start_syncs_no_log_while_there_is_a_spare_file_of_the_journal() -> None:
     """With a thousand logs that takes seconds, in which nobody is served."""
     store = filled(30)
