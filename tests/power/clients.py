@@ -81,7 +81,14 @@ class Clients:
         topics.append(NewTopic("newest", 1, 1, config=NEWEST))
         for done in self.admin.create_topics(topics).values():
             done.result(TIMEOUT_S)
-        parts: list[Callable[[Random], None]] = [
+        for part in self.parts():
+            thread = threading.Thread(target=self.run, args=(part, Random(self.random.getrandbits(32))))
+            self.threads.append(thread)
+            thread.start()
+
+    def parts(self) -> list[Callable[[Random], None]]:
+        """What is done at the same time."""
+        return [
             partial(self.produce, "p1"),
             partial(self.produce, "p2"),
             self.make_noise,
@@ -91,10 +98,6 @@ class Clients:
             self.read,
             self.pass_topics,
         ]
-        for part in parts:
-            thread = threading.Thread(target=self.run, args=(part, Random(self.random.getrandbits(32))))
-            self.threads.append(thread)
-            thread.start()
 
     def run(self, part: Callable[[Random], None], random: Random) -> None:
         try:
