@@ -36,7 +36,7 @@ from headwater.storage.config import LogConfig
 from tests.broker.harness import Harness, Pending
 from tests.broker.transactional import Producer, committed_values, fetched_offset
 
-SEEDS = int(os.environ.get("TEST_SEEDS", "60")) // 8
+SEEDS = max(1, int(os.environ.get("TEST_SEEDS", "60")) // 8)
 CHUNK = 50
 FIRST_SEED = int(os.environ.get("TEST_BACKUPS_SEED", "0")) or int.from_bytes(os.urandom(4))
 KEYS = 4
