@@ -20,6 +20,7 @@ TOOLS = ("unshare", "mount", "umount", "mkfs.ext4", "e2fsck")
 ISOLATED = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
 TIMEOUT_S = 120 + 30 * CUTS
 CLEAN_TIMEOUT_S = 60
+UNREACHABLE = "/disk"  # the file of a recorded disk whose mount is gone
 
 
 def missing() -> str:
@@ -55,14 +56,24 @@ def test_nothing_acknowledged_is_lost_in_a_power_cut(tmp_path: Path) -> None:
     assert code == 0, f"TEST_POWER_SEED={SEED}: {output[-8000:]}"
 
 
-def attached(directory: Path) -> list[str]:
+def attached(directory: Path) -> set[str]:
     """The loop devices whose files are in this directory."""
-    found = []
+    return {device for device, file in backing_files().items() if file.startswith(str(directory))}
+
+
+def backing_files() -> dict[str, str]:
+    """The file of each loop device; only the end of its path where nobody can reach it any more."""
+    found = {}
     for device in Path("/sys/block").glob("loop*/loop/backing_file"):
         with contextlib.suppress(OSError):  # it was detached meanwhile
-            if device.read_text().startswith(str(directory)):
-                found.append(device.parts[3])
+            found[device.parts[3]] = device.read_text().strip()
     return found
+
+
+def children_of(process: "subprocess.Popen[str]") -> list[Path]:
+    """The folders of its children in /proc: they are there until a process has ended, and all of its namespace."""
+    numbers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return [Path("/proc") / number for number in numbers]
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
@@ -77,19 +88,22 @@ def test_a_run_that_is_ended_leaves_nothing_attached_or_mounted(tmp_path: Path, 
     process = start(tmp_path, 1000)
     try:
         wait_until(lambda: bool(attached(tmp_path)))
+        devices, children = attached(tmp_path), children_of(process)
+        assert children
         if is_killed:
             process.kill()
         else:
             assert process.stdin is not None
             process.stdin.close()  # as the kernel does when this process is killed
         process.wait(CLEAN_TIMEOUT_S)
-        wait_until(lambda: not attached(tmp_path))
+        wait_until(lambda: not any(child.exists() for child in children))
+        assert not attached(tmp_path)
+        assert [device for device in devices if backing_files().get(device) == UNREACHABLE] == []
     finally:
         process.kill()
         process.wait()
-        assert process.stdout is not None
-        process.stdout.close()
-        if process.stdin is not None:
-            process.stdin.close()
+        for pipe in (process.stdin, process.stdout):
+            assert pipe is not None
+            pipe.close()
     assert str(tmp_path) not in Path("/proc/mounts").read_text()
     assert list(tmp_path.iterdir()) == []

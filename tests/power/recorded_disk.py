@@ -15,6 +15,9 @@ mounts DIRECTORY, which then has a file `disk` of that size, with the content of
 Then each line on standard input, [path, seed, writes], asks for a cut after so many more writes, or when nobody has written
 for a moment. It is answered, when the image is at that path, by a line, [moment, unflushed]: the time of the cut by the clock that
 all processes share (`time.monotonic_ns`), and the number of writes since the last flush. It ends with standard input.
+
+The process leaves the mount namespace that it has mounted DIRECTORY in. Else it could be the last one there: the kernel lets
+the last one unmount what is left, ext4 would ask for a flush, and the only one to answer would be the process that waits.
 """
 
 import ctypes
@@ -59,6 +62,7 @@ PAGE_BYTES = 4096
 DIRECT_IO = 1
 FOREVER_S = 1 << 30
 MS_NOSUID_NODEV = 6
+CLONE_NEWNS = 0x20000
 CHUNK_BYTES = 1 << 16  # of an image: those that nobody wrote stay holes
 SECTOR_BYTES = 512
 IDLE_MS = 300
@@ -159,7 +163,9 @@ class Server:
         self.buffer = bytearray(TRANSFER_BYTES_MAX + (1 << 16))
         libc = ctypes.CDLL(None, use_errno=True)
         options = f"fd={self.device},rootmode=40000,user_id=0,group_id=0".encode()
-        if libc.mount(b"recorded-disk", directory.encode(), b"fuse", MS_NOSUID_NODEV, options):
+        if libc.mount(b"recorded-disk", directory.encode(), b"fuse", MS_NOSUID_NODEV, options) or libc.unshare(
+            CLONE_NEWNS
+        ):
             number = ctypes.get_errno()
             raise OSError(number, os.strerror(number), directory)
 
