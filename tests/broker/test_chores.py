@@ -1,13 +1,21 @@
 """What the broker does by itself goes on, whatever fails once."""
 
 import errno
+from random import Random
 
 import pytest
 
+from headwater.effects.memory_files import MemoryFiles
 from headwater.protocol.apis import ApiKey
+from headwater.protocol.error_codes import ErrorCode
+from headwater.protocol.messages.create_topics import CreateTopicsRequest
 from headwater.protocol.messages.delete_topics import DeleteTopicsRequest
+from headwater.protocol.messages.metadata import MetadataRequest
 from tests.broker.harness import Harness
 from tests.storage.test_checkpoint import Fault
+
+CREATE_T = CreateTopicsRequest([CreateTopicsRequest.CreatableTopic("t", 1, 1)])
+DELETE_T = DeleteTopicsRequest(topic_names=["t"])
 
 
 def delete(broker: Harness, name: str) -> int:
@@ -76,15 +84,17 @@ class TestDeletedTopics:
         assert [r.value for r in broker.read_all("t")] == [b"new"]
         assert not [n for n in broker.files.list_directory("data") if n.endswith(("-delete", "-stray"))]
 
-    def test_a_partition_whose_old_directory_cannot_be_moved_is_refused(self) -> None:
+    def test_a_topic_is_refused_while_the_directory_of_an_old_one_cannot_be_moved(self) -> None:
         broker = Harness()
         broker.create_topic("t")
         broker.produce("t", b"old")
         broker.files.fault = Fault("rename", "data/t-0", errno.EIO)
         assert delete(broker, "t") == 0
-        broker.create_topic("t")
-        assert broker.produce("t", b"new").error_code != 0
+        result = broker.call(ApiKey.CREATE_TOPICS, 7, CREATE_T).topics[0]
+        assert result.error_code == ErrorCode.KAFKA_STORAGE_ERROR
+        assert broker.produce("t", b"new").error_code == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
         broker.files.fault = None
+        broker.create_topic("t")
         assert broker.produce("t", b"new").base_offset == 0
         assert [r.value for r in broker.read_all("t")] == [b"new"]
 
@@ -94,9 +104,9 @@ class TestDeletedTopics:
         broker.produce("t", b"old")
         broker.files.fault = Fault("rename", "data/t-0", errno.EIO)
         assert delete(broker, "t") == 0
-        broker.create_topic("t")
         broker.files.fault = None
         broker.kill()
+        broker.create_topic("t")
         assert broker.produce("t", b"new").base_offset == 0
         assert [r.value for r in broker.read_all("t")] == [b"new"]
 
@@ -113,6 +123,40 @@ class TestDeletedTopics:
         broker.sync()
         assert pending.is_done
         assert not broker.files.exists("data/t-0")
+
+    def test_one_of_the_same_name_is_created_when_the_deletion_is_durable(self) -> None:
+        """Until then the directory is the old one's. Its records were removed with the old ones."""
+        broker = Harness()
+        broker.create_topic("t")
+        broker.produce("t", b"old")
+        broker.hold_syncs = True
+        deleted = broker.send(ApiKey.DELETE_TOPICS, 5, DELETE_T)
+        created = broker.send(ApiKey.CREATE_TOPICS, 7, CREATE_T)
+        metadata = MetadataRequest([MetadataRequest.MetadataRequestTopic(name="t")], allow_auto_topic_creation=True)
+        described = broker.send(ApiKey.METADATA, 12, metadata).message.topics[0]
+        assert described.error_code == ErrorCode.LEADER_NOT_AVAILABLE
+        assert not deleted.is_done
+        broker.hold_syncs = False
+        broker.sync()
+        assert created.message.topics[0].error_code == 0
+        assert broker.produce("t", b"new").error_code == 0
+        assert [r.value for r in broker.read_all("t")] == [b"new"]
+        broker.restart()
+        assert [r.value for r in broker.read_all("t")] == [b"new"]
+
+    @pytest.mark.parametrize("seed", range(40))
+    def test_a_power_cut_does_not_bring_the_directory_back_under_a_new_topic(self, seed: int) -> None:
+        files = MemoryFiles(crashable=True)
+        broker = Harness(files)
+        broker.create_topic("t")
+        broker.produce("t", b"old")
+        assert delete(broker, "t") == 0
+        broker.create_topic("t")
+        broker.produce("t", b"new")
+        broker.core.store.abandon()
+        files.crash(Random(seed))
+        broker.core = broker.open()
+        assert [r.value for r in broker.read_all("t")] == [b"new"]
 
 
 def test_retention_leaves_a_log_that_cannot_be_read_and_goes_on(caplog: pytest.LogCaptureFixture) -> None:

@@ -24,6 +24,7 @@ from headwater.broker.metadata import (
     REMOVE_TOPIC,
     TRANSACTIONS_TOPIC,
     Metadata,
+    MetadataError,
     Topic,
     decode_record,
     encode_record,
@@ -96,6 +97,7 @@ class BrokerCore:
         self.fetch_waits: dict[Log, dict[FetchWait, None]] = {}  # in the order in which they began
         self.sessions = FetchSessions(clock, entropy, settings.max_incremental_fetch_session_cache_slots)
         self.topic_log_configs: dict[bytes, LogConfig] = {}
+        self.deletions: dict[str, int] = {}  # topics whose deletion is not durable yet, and the group that makes it so
         self.producer_ids = iter(range(0))
         # The shell may compact elsewhere than in the owner's thread.
         self.run_cleaning: Callable[[CleanJob, Callable[[Cleaned | None, str], None]], None] | None = None
@@ -351,11 +353,18 @@ class BrokerCore:
 
         Raises MetadataError and OSError.
         """
+        if name in self.deletions:  # a crash may still bring it back, and its directory has the name
+            raise MetadataError(ErrorCode.TOPIC_ALREADY_EXISTS, f"Topic '{name}' is being deleted.")
         topic_id = random_uuid(self.entropy)
         if replication is None:
             replication = min(self.settings.default_replication_factor, len(self.cluster.node_ids))
         epoch = self.store.leader_epoch
         changes = self.metadata.create_topic(name, topic_id, partitions, own_configs, epoch, replication, assignments)
+        try:
+            self.store.free_name(name)
+        except SyncError as error:
+            self.broken_by(error)
+            raise
         return self.append_metadata(changes)
 
     def auto_create_topic(self, name: str) -> None:
@@ -390,11 +399,13 @@ class BrokerCore:
                 for wait in list(self.fetch_waits.get(log, ())):
                     wait.finish()
         # The data goes when nothing can bring the topic back.
+        self.deletions[topic.name] = group
         self.when_durable(group, lambda: self.remove_topic_data(topic))
         self.groups.forget_topic(topic.name, topic.partitions)
         return group
 
     def remove_topic_data(self, topic: Topic) -> None:
+        self.deletions.pop(topic.name, None)
         for partition in range(topic.partitions):
             try:
                 self.store.delete_log(topic.name, topic.topic_id, partition)

@@ -47,6 +47,7 @@ class LogDirectories:
         self.deleted_ids: set[bytes] = set()  # topics whose deletion is on record
         self.foreign: set[tuple[str, int]] = set()
         self.undeleted: set[tuple[str, int]] = set()  # of deleted topics: moving them aside has failed
+        self.has_unsynced_moves = False
         for name in files.list_directory(directory):
             if DELETED_DIRECTORY.fullmatch(name):
                 self.deleted.append(name)
@@ -152,9 +153,6 @@ class LogDirectories:
             raise DamagedLogError(f"{path} is not a log of this broker: move it away, and the partition can be used")
         if key not in self.names:
             return False
-        if key in self.undeleted:
-            self.remove(topic, partition)
-            return False
         if self.is_foreign(path):
             self.leave(topic, partition)
             return self.claim(topic, topic_id, partition, recovery_point)
@@ -171,7 +169,23 @@ class LogDirectories:
             self.remove(topic, partition)
         else:
             self.set_aside(topic, partition, f"it belongs to another topic, of the id {uuid_text(found)}")
+        self.sync_moves()
         return False
+
+    def free(self, topic: str) -> None:
+        """Makes a name free for a new topic: no directory of a deleted one can come back under it. Raises OSError.
+
+        Without the sync a power cut may undo a rename, and may take the content of the `partition.metadata` that says
+        whose the directory was. The next start would take it for the new topic's.
+        """
+        for key in [key for key in self.undeleted if key[0] == topic]:
+            self.remove(*key)
+        self.sync_moves()
+
+    def sync_moves(self) -> None:
+        if self.has_unsynced_moves:
+            self.files.sync_directory(self.directory)
+            self.has_unsynced_moves = False
 
     def leave(self, topic: str, partition: int) -> None:
         """The directory of this name is not the broker's: nothing is done with it."""
@@ -196,8 +210,8 @@ class LogDirectories:
     def remove(self, topic: str, partition: int) -> None:
         """Moves a deleted topic's directory aside, so that a new topic of the name can begin, and removes it.
 
-        Raises OSError where it cannot be moved; then the next `claim` of the name tries again. What cannot be removed
-        after that is removed by the next start.
+        Raises OSError where it cannot be moved; then `free` tries again. What cannot be removed after that is removed by
+        the next start.
         """
         key = (topic, partition)
         if key not in self.names:
@@ -232,6 +246,7 @@ class LogDirectories:
                 moved = f"{self.directory}/{new_name(topic, partition, stamp)}"
                 stamp += 1
             self.files.rename(path, moved)
+            self.has_unsynced_moves = True
         self.names.discard((topic, partition))
         self.undeleted.discard((topic, partition))
         return moved

@@ -1,5 +1,7 @@
 """CreateTopics, 2 to 7: topics with their configurations; answers when they are on disk.
 
+One whose name is that of a topic that is being deleted is created when the deletion is on disk.
+
 Replica assignments may name the nodes there are, which is one but for virtual ones; -1 for partitions or replication is
 the broker's default (KIP-464). `replication.factor.clamp` cuts what is asked for to the number of nodes.
 """
@@ -22,7 +24,17 @@ PARTITIONS_PER_REQUEST_MAX = 10_000  # as in Kafka: ReplicationControlManager.MA
 TopicResult = CreateTopicsResponse.CreatableTopicResult
 
 
-def handle(core: BrokerCore, request: Request) -> Steps[CreateTopicsResponse | Deferred]:
+def handle(core: BrokerCore, request: Request) -> Steps[CreateTopicsResponse | Deferred] | Deferred:
+    body: CreateTopicsRequest = request.body
+    deletion = max((core.deletions.get(wanted.name, 0) for wanted in body.topics), default=0)
+    if not deletion:
+        return create_all(core, request)
+    deferred = Deferred()
+    core.when_durable(deletion, lambda: deferred.complete(create_all(core, request)))
+    return deferred
+
+
+def create_all(core: BrokerCore, request: Request) -> Steps[CreateTopicsResponse | Deferred]:
     body: CreateTopicsRequest = request.body
     times = Counter(topic.name for topic in body.topics)
     response = CreateTopicsResponse()

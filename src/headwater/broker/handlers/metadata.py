@@ -87,6 +87,8 @@ def find(
             return MetadataTopic(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, name)
         if not may_create_topic(core, request, name):
             return MetadataTopic(ErrorCode.TOPIC_AUTHORIZATION_FAILED, name)
+        if name in core.deletions:
+            return MetadataTopic(ErrorCode.LEADER_NOT_AVAILABLE, name)  # the client asks again
         try:
             core.auto_create_topic(name)
         except MetadataError as error:
