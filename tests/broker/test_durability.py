@@ -77,6 +77,7 @@ class FakeStore:
 
     def begin_checkpoint(self) -> Checkpoint:
         self.events.append("checkpoint")
+        self.journal.fail_if_told("begin checkpoint")
         return Checkpoint(self.files, "data", {})
 
     def finish_checkpoint(self, checkpoint: Checkpoint) -> None:
@@ -309,6 +310,11 @@ def fail_by_syncing_out_of_turn(driver: Driver) -> None:
     driver.durability.synced(None)
 
 
+def fail_by_beginning_a_checkpoint(driver: Driver) -> None:
+    driver.journal.errors["begin checkpoint"] = BROKEN
+    driver.durability.begin_checkpoint()
+
+
 def fail_by_a_checkpoint(driver: Driver) -> None:
     driver.durability.begin_checkpoint()
     driver.durability.checkpoint_ended(BROKEN)
@@ -336,6 +342,7 @@ FAILURES = [
     fail_by_syncing,
     fail_by_a_full_disk_when_syncing,
     fail_by_syncing_out_of_turn,
+    fail_by_beginning_a_checkpoint,
     fail_by_a_checkpoint,
     fail_by_a_checkpoint_whose_sync_had_no_room,
     fail_by_a_defect_in_a_checkpoint,

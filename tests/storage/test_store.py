@@ -136,3 +136,22 @@ def test_a_checkpoint_that_is_lost_later_is_named(tmp_path: Path, caplog: pytest
         path.unlink()
     opened(tmp_path / "data").open_log("t", TOPIC_ID, 0, LogConfig())
     assert "log start offset is lost" in caplog.text
+
+
+@pytest.mark.parametrize("is_replaced", [False, True])
+def test_a_directory_that_was_replaced_under_a_broker_is_not_written_to(tmp_path: Path, is_replaced: bool) -> None:
+    """`rm -r data`, and a new broker on the same path, while the first one still runs."""
+    first = opened(tmp_path / "data")
+    log = first.open_log("t", TOPIC_ID, 0, LogConfig())
+    batch = build_batch([Record(None, b"1", (), 1)])
+    for _ in range(3):
+        first.append(log, batch, read_header(batch))
+    (tmp_path / "data").rename(tmp_path / "moved")
+    if is_replaced:
+        use(tmp_path / "data")
+    before = {str(path): path.read_bytes() for path in (tmp_path / "data").rglob("*") if path.is_file()}
+    with pytest.raises(OSError, match="replaced under the running broker"):
+        first.close()
+    after = {str(path): path.read_bytes() for path in (tmp_path / "data").rglob("*") if path.is_file()}
+    assert after == before
+    assert (tmp_path / "data").exists() is is_replaced

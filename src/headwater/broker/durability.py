@@ -274,7 +274,11 @@ class Durability:
         if self.checkpoint is not None or self.is_failed:
             return
         self.wants_checkpoint = False
-        self.checkpoint = checkpoint = self.store.begin_checkpoint()
+        try:
+            self.checkpoint = checkpoint = self.store.begin_checkpoint()
+        except OSError as error:
+            self.fail(error)
+            return
         self.disk.run_checkpoint(checkpoint)
 
     def checkpoint_ended(self, error: BaseException | None) -> None:

@@ -134,6 +134,10 @@ class Lock(Protocol):
 
     def release(self) -> None: ...
 
+    def is_in_place(self) -> bool:
+        """Whether the file at its path is still the one that is locked, and not that of another directory."""
+        ...
+
 
 class DiskFile:
     """A file on disk. The pool opens its descriptor when it is needed and may close it in between."""
@@ -280,6 +284,7 @@ class DiskLock:
     """An flock on a file; the kernel gives it back when the process ends, however it ends."""
 
     def __init__(self, path: str, wait_ms: int = 0) -> None:
+        self.path = path
         self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
         deadline = time.monotonic() + wait_ms / 1000
         while True:
@@ -300,6 +305,13 @@ class DiskLock:
         """Gives it back, also where a forked child has a copy of the descriptor."""
         fcntl.flock(self.descriptor, fcntl.LOCK_UN)
         self.leave_to_child()
+
+    def is_in_place(self) -> bool:
+        try:
+            there = os.stat(self.path)
+        except FileNotFoundError:
+            return False
+        return os.path.samestat(there, os.fstat(self.descriptor))
 
     def leave_to_child(self) -> None:
         """From now on it is held by a process that was started with its descriptor, until that ends."""

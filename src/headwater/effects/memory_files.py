@@ -185,6 +185,9 @@ class MemoryLock:
     def release(self) -> None:
         self.held.discard(self.path)
 
+    def is_in_place(self) -> bool:
+        return self.path in self.held
+
 
 class MemoryFiles:
     """A file system in memory, at most `capacity_bytes` large: a write beyond it fails with ENOSPC."""

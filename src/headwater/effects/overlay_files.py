@@ -162,6 +162,9 @@ class OverlayLock:
     def release(self) -> None:
         """Nothing is held."""
 
+    def is_in_place(self) -> bool:
+        return True
+
 
 class OverlayFiles:
     """See the module's text. `files` are only read until `commit`; `spill` is an empty file for what is written."""

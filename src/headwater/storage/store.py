@@ -10,6 +10,7 @@ Threads. All methods belong to the owner's thread, but for `Checkpoint.run`, whi
 another.
 """
 
+import errno
 from collections.abc import Iterable
 from typing import cast
 
@@ -333,6 +334,14 @@ class LogStore:
         finally:
             self.rescued.discard((topic_id, partition))
 
+    def free_name(self, topic: str) -> None:
+        """To be called before a topic is created: nothing of a deleted one of this name can come back. Raises OSError."""
+        try:
+            self.directories.free(topic)
+        except SyncError:
+            self.failed_syncs.note()
+            raise
+
     def remove_folder(self, path: str) -> None:
         """Removes a folder of a compaction's copies; nothing happens where there is none. Raises OSError."""
         remove_copies(self.files, path)
@@ -390,7 +399,15 @@ class LogStore:
         return bool(self.dirty)
 
     def begin_checkpoint(self) -> Checkpoint:
-        """What has to be synced for all that was appended until now. One at a time; `finish_checkpoint` ends it."""
+        """What has to be synced for all that was appended until now. One at a time; `finish_checkpoint` ends it.
+
+        Raises OSError where the directory is another one than it was: a checkpoint opens files by their paths, and would
+        write what it knows of this one into that, which another broker may have.
+        """
+        if not self.lock.is_in_place():
+            raise OSError(
+                errno.ESTALE, "the directory was removed or replaced under the running broker", self.directory
+            )
         checkpoint = Checkpoint(self.files, self.directory, dict(self.recovery_points))
         self.running_checkpoint = checkpoint
         for log in sorted(self.dirty, key=log_key):  # in the same order each time, so that a simulation can be repeated
@@ -400,7 +417,7 @@ class LogStore:
         return checkpoint
 
     def finish_checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Installs the result of a checkpoint. Raises OSError where a full file cannot be retired; the next one may."""
+        """Installs the result of a checkpoint."""
         self.running_checkpoint = None
         for log, offset, _ in checkpoint.advanced:
             if self.logs.get((log.topic_id, log.partition)) is not log:
@@ -408,7 +425,7 @@ class LogStore:
             log.recovery_point = offset
             self.recovery_points[log.topic_id, log.partition] = offset
             self.remove_before_start(log)
-        self.journal.retire(checkpoint.full_files)
+        self.journal.release(checkpoint.full_files)
 
     def undo_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Undoes a checkpoint that ran out of room or of descriptors: the next one covers what it would have."""
@@ -462,8 +479,11 @@ class LogStore:
         replay.has_unknown_loss = self.is_journal_missing()
         replay.logs(find)
         ends = replay.ends
+        regained = [log for log in self.logs.values() if log.take_remains()]
+        self.dirty.update(regained)
         # Batches that were written and never acknowledged are kept, and from now on visible: so they must be on disk.
-        self.sync_logs([log for log in self.dirty if log.loaded_end_offset > max(ends.get(log, 0), log.recovery_point)])
+        kept = [log for log in self.dirty if log.loaded_end_offset > max(ends.get(log, 0), log.recovery_point)]
+        self.sync_logs(list({*kept, *regained}))
         for log in self.logs.values():
             log.finish_recovery()
         self.is_recovering = False
