@@ -37,7 +37,8 @@ def free_the_journal_too_early(original: Original) -> Original:
     def begin_checkpoint(self: LogStore) -> Any:
         checkpoint = original(self)
         for file in checkpoint.full_files:
-            file.retire()
+            file.erase()
+            file.release()
         return checkpoint
 
     return begin_checkpoint

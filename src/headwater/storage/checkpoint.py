@@ -87,6 +87,9 @@ class Checkpoint:
             yield
         write_offsets(self.files, f"{self.directory}/{RECOVERY_POINTS}", self.recovery_points)
         yield
+        for file in self.full_files:
+            file.erase()
+            yield
         for path, content in self.sums:  # they say that what they are about was synced
             self.write_aid(path, partial(write_at, self.files, path, 0, content))
             yield

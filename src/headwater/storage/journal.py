@@ -18,7 +18,7 @@ that is neither that nor sound is damaged, and the first entry says the generati
 The owner calls `append` for each batch, `take` when no group is being synced, then `write`, syncs the file whose number
 it returns, here (`sync`) or elsewhere, and when that is done calls `synced`. What decides when is the driver,
 `broker/durability.py`. A file that is full is left for the other one at a group's border; the other one must have been
-retired by then, or `take` has nothing to give until it is. A failed sync is final.
+erased by then, or `take` has nothing to give until it is. A failed sync is final.
 
 A start after a crash needs what is in both files until a checkpoint has come to its end, which with many logs takes
 seconds. So that nobody has to wait for it, the journal continues in one of the spare files, which are empty otherwise. Only where
@@ -52,11 +52,11 @@ from headwater.storage.journal_entries import (
 logger = get_logger(__name__)
 
 ASIDE_SUFFIX = ".aside"
-FILE_MAGIC = b"HWJRNL01"
+FILE_MAGIC, EARLIER_MAGIC = b"HWJRNL02", b"HWJRNL01"  # groups of earlier files may have no marks
 FILE_HEADER = struct.Struct(">8sQI")
 FILL_STEP_BYTES = 1 << 20
 FILES = 2
-SPARE_FILES = 0  # used by starts only; with 2 the simulation has lost a record (docs/known-gaps.md)
+SPARE_FILES = 2  # used by starts only
 FILES_MAX = FILES + SPARE_FILES
 NONCE_BITS = 32
 NONCE_MASK = (1 << NONCE_BITS) - 1
@@ -91,6 +91,7 @@ class JournalFile:
         self.filled = self.file.size()
         self.position = 0
         self.is_header_damaged = False
+        self.has_marks = False  # whether its groups are known to have them
         self.generation = self.read_generation()
 
     def read_generation(self) -> int:
@@ -98,7 +99,8 @@ class JournalFile:
         if not any(header):
             return 0
         magic, generation, crc = FILE_HEADER.unpack(header.ljust(FILE_HEADER.size, b"\0"))
-        if magic == FILE_MAGIC and crc == crc32c(header[:16]):
+        if magic in (FILE_MAGIC, EARLIER_MAGIC) and crc == crc32c(header[:16]):
+            self.has_marks = magic == FILE_MAGIC
             return int(generation)
         self.is_header_damaged = True
         return first_generation(self.file)
@@ -108,7 +110,7 @@ class JournalFile:
         head = FILE_MAGIC + struct.pack(">Q", generation)
         self.fill(FILE_HEADER_BYTES)
         self.file.write([head + struct.pack(">I", crc32c(head))], 0)
-        self.generation, self.position = generation, FILE_HEADER_BYTES
+        self.generation, self.position, self.has_marks = generation, FILE_HEADER_BYTES, True
 
     def fill(self, size: int) -> None:
         """Makes the file at least `size` bytes large, in steps, with real zeros."""
@@ -116,12 +118,21 @@ class JournalFile:
             self.file.write([bytes(self.fill_step_bytes)], self.filled)
             self.filled += self.fill_step_bytes
 
-    def retire(self) -> None:
-        """Says that nobody needs the content: the next start does not read it. A spare file gives its room back."""
+    def erase(self) -> None:
+        """Says on disk that nobody needs the content: the next start does not read it. A spare file gives its room back.
+
+        Another thread may do it: nobody writes to a file that was left. It is synced, since otherwise a power cut after
+        the next use of the file might leave the old header above new content, which would be taken for damage. Raises OSError.
+        """
         self.file.write([bytes(FILE_HEADER.size)], 0)
-        self.generation = 0
         if self.is_spare:
             self.file.truncate(0)
+        self.file.sync()
+
+    def release(self) -> None:
+        """It was erased, and may be used again."""
+        self.generation = 0
+        if self.is_spare:
             self.filled = 0
 
     def set_aside(self) -> None:
@@ -138,6 +149,7 @@ class JournalFile:
             yield JournalDamage(self.path, 0, FILE_HEADER.size)
         if self.generation:
             reader = EntryReader(self.file, self.path, self.generation, is_complete=is_complete, only=only)
+            reader.has_marks = self.has_marks
             yield from reader.items()
 
 
@@ -210,15 +222,16 @@ class Journal:
 
     def retire_all(self) -> None:
         """Says that every log is synced: the next start has nothing to read here."""
-        self.retire([file for file in self.files if file.generation])
+        needed = [file for file in self.files if file.generation]
+        for file in needed:
+            file.erase()
+        self.release(needed)
 
-    def retire(self, files: Iterable[JournalFile]) -> None:
-        """Says that nobody needs the content of these. Raises OSError."""
-        try:
-            for file in files:
-                file.retire()
-        finally:
-            self.has_full_file = bool(self.full_files)
+    def release(self, files: Iterable[JournalFile]) -> None:
+        """These were erased, and may be used again."""
+        for file in files:
+            file.release()
+        self.has_full_file = bool(self.full_files)
 
     def append(
         self, mark: object, value: object, topic_id: bytes, partition: int, base_offset: int, batch: Buffer
@@ -267,7 +280,7 @@ class Journal:
 
     @property
     def full_files(self) -> list[JournalFile]:
-        """Those that were left when another one began: to be retired after a checkpoint of what they hold."""
+        """Those that were left when another one began: a checkpoint of what they hold erases them."""
         return [file for n, file in enumerate(self.files) if file.generation and n != self.current]
 
     def write(self, group: Group) -> int:

@@ -11,8 +11,8 @@ later group, was on disk once: that is damage. It is reported, and reading conti
 is sound, it says whose batch is lost, and where the next entry begins; otherwise the next one is searched by the generation,
 which has 32 random bits. In a file that the same broker left for the other one no group is the last.
 
-A version without marks takes them for batches of a deleted topic. A file without marks was written by such a version:
-there any sound entry after the place makes it damage.
+Files of an earlier version may have no marks; their headers have another magic. Until one was found in such a file, any
+sound entry after the place makes it damage.
 """
 
 import struct

@@ -6,7 +6,7 @@ A sector that was not written has what was there before: the old bytes of a recy
 directory, a prefix of its unsynced changes is there. After a sync that failed nothing of what it was to sync gets on disk, as on Linux. The power may go at any call on the files, as `cut_after` says.
 
 Faults. `fail` makes calls fail: with EIO, with EMFILE (no descriptor), with ENOSPC (no room). A write that has no room may first have written a
-part of its bytes, as a short write does.
+part of its bytes, as a short write does; one that has written all of them does not fail.
 
 Damage. `flip` changes bits of what was synced long ago, while the broker is down.
 """
@@ -109,7 +109,7 @@ class SimulatedFile(MemoryFile):
             files = self.files
             if error.errno == errno.ENOSPC and isinstance(files, SimulatedFiles):
                 data = b"".join(buffers)
-                self.inode.write(data[: files.random.randrange(len(data) + 1)], position)
+                self.inode.write(data[: files.random.randrange(max(1, len(data)))], position)
             raise
 
 
