@@ -8,7 +8,7 @@ and into the log at the first start that finds it sound again, for example after
 
 import re
 
-from headwater.effects.files import Files, read_file
+from headwater.effects.files import Files, read_file, replace_file
 from headwater.effects.logs import get_logger
 from headwater.protocol.errors import ProtocolError
 from headwater.protocol.records import CorruptBatchError, check_batch, patch_base_offset
@@ -19,6 +19,18 @@ from headwater.storage.journal_entries import JournalEntry
 logger = get_logger(__name__)
 
 RESCUED_FILE = re.compile(r"(?P<topic_id>.{22})-(?P<partition>[0-9]+)\.rescued")
+
+
+def end_of(content: bytearray) -> int:
+    """Where the sound batches end, as an offset; 0 where there are none."""
+    position, end = 0, 0
+    while position < len(content):
+        try:
+            header = check_batch(content, position)
+        except ProtocolError:
+            break
+        position, end = position + header.size_bytes, header.next_offset
+    return end
 
 
 class RescuedBatches:
@@ -39,21 +51,21 @@ class RescuedBatches:
         return f"{self.directory}/{uuid_text(key[0])}-{key[1]}.rescued"
 
     def keep(self, entries: list[JournalEntry]) -> None:
-        """Puts them on disk. Raises OSError."""
+        """Puts them on disk, after those of earlier starts. A crash leaves what was there before. Raises OSError."""
+        of_log: dict[tuple[bytes, int], list[JournalEntry]] = {}
         for entry in entries:
-            key = entry.topic_id, entry.partition
+            of_log.setdefault((entry.topic_id, entry.partition), []).append(entry)
+        for key, found in of_log.items():
+            content = bytearray(read_file(self.files, self.path(key))) if key in self.keys else bytearray()
+            end = end_of(content)
+            for entry in found:
+                if entry.base_offset < end:  # kept by an earlier start
+                    continue
+                batch = bytearray(entry.batch)
+                patch_base_offset(batch, 0, entry.base_offset)
+                content += batch
+            replace_file(self.files, self.path(key), bytes(content))
             self.keys.add(key)
-            batch = bytearray(entry.batch)
-            patch_base_offset(batch, 0, entry.base_offset)
-            file = self.files.open(self.path(key), create=True)
-            try:
-                file.write([batch], file.size())
-            finally:
-                file.close()
-        for path in {self.path((entry.topic_id, entry.partition)) for entry in entries}:
-            self.files.sync_path(path)
-        if entries:
-            self.files.sync_directory(self.directory)
 
     def entries(self, key: tuple[bytes, int]) -> list[JournalEntry]:
         """What was kept of a log, in order.
