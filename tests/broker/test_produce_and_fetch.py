@@ -124,6 +124,17 @@ class TestIdempotence:
         assert self.produce(broker, 4).error_code == ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER
         assert self.produce(broker, 2).error_code == 0
 
+    def test_a_first_batch_that_cannot_be_written_stays_the_first(self) -> None:
+        """A client has up to five on the way. The second one would be taken, and the first refused when it comes again."""
+        broker = Harness()
+        broker.create_topic("t")
+        broker.files.fault = lambda call, path: errno.ENOSPC if call == "write" and path.endswith(".log") else None
+        assert self.produce(broker, 0).error_code == ErrorCode.KAFKA_STORAGE_ERROR
+        broker.files.fault = None
+        assert self.produce(broker, 2).error_code == ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER
+        assert self.produce(broker, 0).base_offset == 0
+        assert self.produce(broker, 2).base_offset == 2
+
     def test_an_old_epoch_is_fenced_and_a_new_one_begins_at_0(self) -> None:
         broker = Harness()
         broker.create_topic("t")

@@ -113,6 +113,13 @@ class Log:
         if recovery_point:
             self.recovery.find_start(start_offset)
 
+    def take_remains(self) -> bool:
+        """Call this when the journal has been read: takes back what only the log has; whether there was any.
+
+        Raises OSError.
+        """
+        return self.recovery is not None and self.recovery.take_remains()
+
     def finish_recovery(self) -> None:
         """Call this when the journal has nothing more for this log. Raises OSError."""
         if self.recovery is not None:
@@ -158,10 +165,15 @@ class Log:
     def append(self, batch: bytearray | memoryview, header: BatchHeader) -> int:
         """Writes a checked batch at the log's end and returns its base offset.
 
-        The base offset and the leader epoch are written into the batch. On OSError the log is unchanged.
+        The base offset and the leader epoch are written into the batch. On OSError the log is unchanged, but that a
+        producer's first batch has to come first: without it, a later one that is under way would be taken for the first.
         """
         base_offset, last_offset = self.end_offset, self.end_offset + header.last_offset_delta
-        self.write(batch, header)
+        try:
+            self.write(batch, header)
+        except OSError:
+            self.producers.expect_first(header)
+            raise
         if header.producer_id >= 0:
             self.producers.note(header, base_offset)
         self.end_offset = last_offset + 1

@@ -107,6 +107,11 @@ class ProducerStates:
         expected = (entry.batches[-1].last_sequence + 1) & 0x7FFFFFFF if entry.batches else 0
         return (Verdict.APPEND if header.base_sequence == expected else Verdict.OUT_OF_ORDER), None
 
+    def expect_first(self, header: BatchHeader) -> None:
+        """A batch could not be written. Where it was a producer's first, no other one of that producer is from now on."""
+        if header.base_sequence == 0 and header.producer_id >= 0 and header.producer_id not in self.entries:
+            self.entries[header.producer_id] = ProducerEntry(header.producer_epoch, last_timestamp=header.max_timestamp)
+
     def note(self, header: BatchHeader, base_offset: int) -> None:
         """Applies an appended batch of records to the state."""
         producer_id = header.producer_id
