@@ -1,8 +1,11 @@
 """Loading a damaged directory: what is gone is named, nothing sound is removed, and no offset is used again."""
 
 import contextlib
+import errno
 import logging
+from bisect import bisect_right
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -10,7 +13,6 @@ from headwater.effects.files import read_file
 from headwater.effects.memory_files import Inode, MemoryFiles
 from headwater.effects.work import at_once
 from headwater.protocol.records import BatchHeader, Record, batches, build_batch, read_header
-from headwater.storage import journal as journal_module
 from headwater.storage.checkpoints import RECOVERY_POINTS, write_offsets
 from headwater.storage.config import LogConfig
 from headwater.storage.errors import DamagedLogError
@@ -657,13 +659,6 @@ def test_a_flipped_base_offset_below_the_recovery_point_moves_nothing(byte: int)
     assert readable(store.log) == [*range(117), 120]
 
 
-@pytest.fixture
-def spare_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The journal has them, as it has not by default."""
-    monkeypatch.setattr(journal_module, "FILES_MAX", journal_module.FILES + 2)
-
-
-@pytest.mark.usefixtures("spare_files")
 def test_a_start_syncs_no_log_while_there_is_a_spare_file_of_the_journal() -> None:
     """With a thousand logs that takes seconds, in which nobody is served."""
     store = filled(30)
@@ -691,3 +686,32 @@ def test_a_start_syncs_no_log_while_there_is_a_spare_file_of_the_journal() -> No
         assert store.store.journal.has_full_file is (life < 2)
         assert store.log.end_offset == end
     assert store.offsets() == list(range(end))
+
+
+# -- acknowledged on a full disk: in the log, and not in the journal
+
+
+@pytest.mark.parametrize("segment_bytes", [400, 2000])
+def test_what_only_the_log_has_outlives_a_damaged_place_before_it(
+    segment_bytes: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = Store(config=replace(SMALL, segment_bytes=segment_bytes))
+    store.append(3)
+    store.store.checkpoint()
+    store.append(3)
+    store.append(3)
+    store.files.fault = lambda call, path: errno.ENOSPC if call == "write" and "journal" in path else None
+    store.append(3)
+    store.append(3)
+    store.files.fault = None
+    assert store.log.high_watermark == 15
+    number = bisect_right(store.log.base_offsets, 6) - 1
+    path = segment_path(store, number)
+    position = start_of_batch(store, path, (6 - store.log.base_offsets[number]) // 3)
+    store.files.open(path).write([b"\xff"], position + 100)
+    store.reopen(clean=False)
+    assert readable(store.log) == list(range(15))
+    assert "the offsets 9 to 14 were not in the journal" in caplog.text
+    store.append()
+    store.reopen(clean=False)
+    assert readable(store.log) == list(range(16))

@@ -7,7 +7,9 @@ The recovery point is where the last checkpoint found the log's end; the journal
                continues in a new segment at the recovery point. What is sound before and after it is served.
     above it   nothing need be whole, and the journal brings back what was acknowledged. The log ends where the first batch
                is torn, and the rest is cut off. A segment that does not follow is set aside until the journal has been
-               read; it is removed when that has brought it all back, and kept under its `.aside` name when not.
+               read; it is removed when that has brought it all back, and kept under its `.aside` name when not. What is
+               sound after such a place, and continues what the journal has brought back, is taken back too: on a full
+               disk batches are synced in their logs only (`LogStore.sync_logs_of`).
 
 A recovery point that is not known (its file was lost) is taken from the segments' sums, and then nothing is cut off nor
 set aside. Compaction leaves gaps, within segments and between them, which are no damage: a segment's sums say where it
@@ -25,6 +27,7 @@ from headwater.protocol.records import MAGIC, MAGIC_AT
 from headwater.storage.errors import DamagedLogError
 from headwater.storage.index import TransactionIndex
 from headwater.storage.producers import AbortedTransaction, ProducerStates
+from headwater.storage.remains import Remains
 from headwater.storage.segment import ASIDE_SUFFIX, SEGMENT_SUFFIXES, Segment, base_offset_of, segment_name
 from headwater.storage.sums import SUMS_SUFFIX, read_sums
 from headwater.storage.swaps import finish_swaps
@@ -150,6 +153,7 @@ class LogRecovery:
         self.is_point_known = True
         self.goes_on_at = -1  # where a new segment has to begin
         self.aside: list[tuple[str, int]] = []  # files, and where the log has to end so that they are not needed
+        self.remains = Remains()
 
     def load(self, recovery_point: int | None, start_offset: int | None) -> None:
         """Raises OSError. None stands for what has been lost."""
@@ -268,6 +272,8 @@ class LogRecovery:
         log.base_offsets.pop(at)
         log.unsynced_segments.discard(segment)
         logger.warning("%s.log: set aside, it does not follow the segment before it", segment.path)
+        if segment.base_offset >= log.recovery_point:
+            self.remains.add(segment, 0)
         self.move_aside(segment, self.needed_end(segment))
         files.sync_directory(log.directory)
 
@@ -302,6 +308,7 @@ class LogRecovery:
         if is_torn and self.is_point_known and log.end_offset >= point and not last.is_damaged:
             if not can_be_torn(last):
                 keep_rest(last)
+            self.remains.add(last, last.size)
             last.cut()
             return
         if log.end_offset < point or is_torn:
@@ -322,6 +329,23 @@ class LogRecovery:
         if self.goes_on_at >= 0:
             self.log.new_segment()
             self.goes_on_at = -1
+
+    def take_remains(self) -> bool:
+        """Appends what continues the log and the journal did not have; whether there was any. Raises OSError."""
+        log = self.log
+        before = log.end_offset
+        for header, batch in self.remains.take():
+            if header.base_offset == log.end_offset:
+                log.append_recovered(batch, header)
+        if log.end_offset == before:
+            return False
+        logger.warning(
+            "%s: the offsets %d to %d were not in the journal, and are taken from what follows a damaged place",
+            log.directory,
+            before,
+            log.end_offset - 1,
+        )
+        return True
 
     def finish(self) -> None:
         """The journal has nothing more for this log: what is there now is all there is. Raises OSError."""
