@@ -7,7 +7,8 @@ READY := $(VENV)/.ready
 DATA ?= headwater-data
 LISTEN ?= 127.0.0.1:9092
 TEST_WORKERS ?= 4
-TEST_SEEDS ?= 150
+TEST_SEEDS ?= 300
+TEST_FIRST_SEED ?= new
 UV_VERSION := 0.13.9
 
 .DEFAULT_GOAL := help
@@ -70,8 +71,8 @@ power-cuts: $(READY) ## 50 power cuts of ext4 under load (as root, on Linux; abo
 soak: $(READY) ## half an hour under full load; memory and descriptors must stay flat
 	TEST_SOAK_S=1800 $(BIN)/python -m pytest -s tests/faults/test_soak.py
 
-simulate: $(READY) ## the whole broker simulated, 150 seeds on two processors (TEST_SEEDS, TEST_FIRST_SEED=new; TEST_SEED=n repeats one)
-	TEST_SEEDS=$(TEST_SEEDS) $(BIN)/python -m pytest -n 2 --dist load tests/simulation/test_whole_broker.py
+simulate: $(READY) ## the whole broker simulated, 300 new seeds on two processors (TEST_SEEDS, TEST_FIRST_SEED; TEST_SEED=n repeats one)
+	TEST_SEEDS=$(TEST_SEEDS) TEST_FIRST_SEED=$(TEST_FIRST_SEED) $(BIN)/python -m pytest -n 2 --dist load tests/simulation/test_whole_broker.py
 
 fuzz: $(READY) ## damaged input on the wire and on disk
 	$(BIN)/python -m pytest fuzz

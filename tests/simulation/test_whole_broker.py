@@ -1,8 +1,7 @@
 """The whole broker, its clients, network, disk and clock from one seed; what the clients saw is judged (headwater.testing.simulate).
 
-TEST_SEEDS says how many seeds are run, from TEST_FIRST_SEED on; with TEST_FIRST_SEED=new they are drawn. One in a hundred new
-seeds still finds something (docs/known-gaps.md), so the seeds are the same each time until that is mended. A failure names its
-seed, and TEST_SEED=n runs that one again, the same to the byte.
+TEST_SEEDS says how many seeds are run, from TEST_FIRST_SEED on; with TEST_FIRST_SEED=new they are drawn. A failure names its seed,
+and TEST_SEED=n runs that one again, the same to the byte.
 """
 
 import os
