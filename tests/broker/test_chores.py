@@ -144,18 +144,21 @@ class TestDeletedTopics:
         broker.restart()
         assert [r.value for r in broker.read_all("t")] == [b"new"]
 
-    @pytest.mark.parametrize("seed", range(40))
+    @pytest.mark.parametrize("seed", range(10))
     def test_a_power_cut_does_not_bring_the_directory_back_under_a_new_topic(self, seed: int) -> None:
+        """It might come back without the id of its topic, and would be taken for the new one's."""
         files = MemoryFiles(crashable=True)
         broker = Harness(files)
         broker.create_topic("t")
         broker.produce("t", b"old")
+        files.sync_directory("data")
         assert delete(broker, "t") == 0
         broker.create_topic("t")
-        broker.produce("t", b"new")
         broker.core.store.abandon()
         files.crash(Random(seed))
+        assert "t-0" not in files.list_directory("data")
         broker.core = broker.open()
+        broker.produce("t", b"new")
         assert [r.value for r in broker.read_all("t")] == [b"new"]
 
 
