@@ -454,6 +454,32 @@ def test_what_has_an_excuse_may_be_missing() -> None:
     assert kinds(story, Rules(damaged=frozenset({("t", 1)}))) == [AnomalyKind.LOST_WRITE]
 
 
+def test_what_is_compacted_between_the_two_final_reads_is_not_lost() -> None:
+    story = Story()
+    story.send(0, b"1", b"2", keys=(b"k", b"k"))
+    story.final((0, b"1"), (1, b"2"), committed=((1, b"2"),))
+    assert kinds(story, Rules(compacted=frozenset({"t"}))) == []
+    assert kinds(story) == [AnomalyKind.LOST_WRITE]
+
+
+def test_the_newest_record_of_a_key_is_hidden_from_nobody() -> None:
+    story = Story()
+    story.send(0, b"1", b"2", keys=(b"k", b"k"))
+    story.final((0, b"1"), (1, b"2"), committed=((0, b"1"),))
+    assert kinds(story, Rules(compacted=frozenset({"t"}))) == [AnomalyKind.LOST_WRITE]
+
+
+@pytest.mark.parametrize("is_allowed", [True, False])
+def test_what_expires_between_the_two_final_reads_is_not_lost(is_allowed: bool) -> None:
+    story = Story()
+    story.send(0, b"1", timestamps=(50,))
+    story.send(1, b"2", timestamps=(150,))
+    story.poll(0, (0, b"1"), (1, b"2"), is_final=True, log_start=0)
+    story.poll(1, (1, b"2"), is_final=True, is_committed=True, log_start=1)
+    rules = Rules(expired_before_ms={"t": 100 if is_allowed else 50})
+    assert kinds(story, rules) == ([] if is_allowed else [AnomalyKind.EARLY_REMOVAL])
+
+
 def test_damage_excuses_no_wrong_value() -> None:
     story = Story()
     story.send(0, b"1")

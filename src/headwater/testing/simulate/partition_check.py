@@ -3,6 +3,9 @@
 Theory. Acknowledgements and polls together say which value each offset has had. A log is append-only, so an offset has one value for
 ever, and the final reads say which of them are still there. What is not there has to have an excuse: it lies below the log's
 start, its topic is deleted, a later record with its key replaced it, or its transaction was aborted.
+
+The two final reads come one after the other, and the broker goes on compacting and expiring in between. So what the first
+has seen is no proof that the second had to see it: each read has its own log start and asks for its own excuse.
 """
 
 from bisect import bisect_left
@@ -131,11 +134,11 @@ class PartitionCheck:
     def may_be_committed(self, value: bytes) -> bool:
         return any(self.transactions.is_committed(send) is not False for send in self.origins.get(value, ()))
 
-    def is_excused(self, offset: int | None, value: bytes) -> bool:
-        """Whether a record may rightly be gone."""
+    def is_excused(self, offset: int | None, value: bytes, read: Poll | None) -> bool:
+        """Whether a final read may rightly be without a record."""
         if self.history.is_topic_deleted or self.is_damaged:
             return True
-        if offset is not None and self.final is not None and offset < self.final.log_start:
+        if offset is not None and read is not None and offset < read.log_start:
             return True
         if self.is_compacted and value in self.key_of:
             return offset is None or self.latest_of_key.get(self.key_of[value], -1) > offset
@@ -151,7 +154,7 @@ class PartitionCheck:
             last = offset
             self.check_origin(poll, offset, value)
             is_lost = self.final is not None and self.final_values.get(offset) != value
-            if is_lost and not self.is_excused(offset, value) and not self.was_acknowledged(value):
+            if is_lost and not self.is_excused(offset, value, self.final) and not self.was_acknowledged(value):
                 self.report(
                     AnomalyKind.READ_BEFORE_DURABLE, f"{poll.process} read {value!r} at {offset}, and it is gone"
                 )
@@ -254,34 +257,35 @@ class PartitionCheck:
             for n, value in enumerate(send.values):
                 offset = send.offset + n if send.offset is not None else None
                 is_there = value in there if offset is None else self.final_values.get(offset) == value
-                if not is_there and not self.is_excused(offset, value):
+                if not is_there and not self.is_excused(offset, value, self.final):
                     self.report(AnomalyKind.LOST_WRITE, f"{value!r}, acknowledged to {send.process} at {offset}")
                 elif is_there and self.final_committed is not None and not send.transaction:
-                    self.check_committed_there(send, value)
+                    self.check_committed_there(send, offset, value)
 
-    def check_committed_there(self, send: Send, value: bytes) -> None:
+    def check_committed_there(self, send: Send, offset: int | None, value: bytes) -> None:
         """What is outside of transactions is committed as soon as it is written."""
-        if value not in self.all_committed:
+        if self.is_missing_committed(offset, value):
             self.report(
                 AnomalyKind.LOST_WRITE, f"{value!r} of {send.process} is hidden from readers of committed records"
             )
 
     def is_missing_committed(self, offset: int | None, value: bytes) -> bool:
-        """Whether a record of a committed transaction is not shown, without an excuse."""
-        return value not in self.all_committed and not self.is_excused(offset, value)
+        """Whether a committed record is not shown to readers of committed records, without an excuse."""
+        return value not in self.all_committed and not self.is_excused(offset, value, self.final_committed)
 
     def check_log_start(self) -> None:
-        if self.final is None or self.final.log_start <= 0:
+        log_start = max((read.log_start for read in (self.final, self.final_committed) if read is not None), default=0)
+        if log_start <= 0:
             return
         asked = [d for d in self.history.deletions if d.outcome is not Outcome.FAILED]
         everything = any(deletion.before < 0 for deletion in asked)
         allowed = max((max(d.before, d.low_watermark) for d in asked), default=0)
-        if everything or self.final.log_start <= allowed:
+        if everything or log_start <= allowed:
             return
         expired_before_ms = self.rules.expired_before_ms.get(self.history.topic, 0)
         for offset, value in self.known.items():
-            if allowed <= offset < self.final.log_start and self.time_of.get(value, 0) >= expired_before_ms:
-                text = f"the log starts at {self.final.log_start}, and {value!r} at {offset} was kept"
+            if allowed <= offset < log_start and self.time_of.get(value, 0) >= expired_before_ms:
+                text = f"the log starts at {log_start}, and {value!r} at {offset} was kept"
                 self.report(AnomalyKind.EARLY_REMOVAL, text)
 
     # -- look-ups by time
