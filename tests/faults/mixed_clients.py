@@ -3,27 +3,33 @@
 There a broker lives as long as its clients. Here each request may be lost with its broker, so that nobody knows whether it
 was carried out: its operation stays open in the history, and the client does what an application would. It tries again what
 may be tried again, aborts a transaction that has to be, and looks where it was.
+
+The copier does not re-bootstrap. librdkafka re-bootstraps when its only broker is away: it drops the broker, but not the group
+coordinator that it remembers as that broker. `send_offsets_to_transaction` then waits for the dropped one for ever, past its
+timeout, although the broker is back (confluentinc/librdkafka#5511 and #5456; seen with 2.16.0 on Apache Kafka 4 as well).
+`metadata.recovery.strategy=none` keeps the broker.
 """
 
 import time
 from collections.abc import Callable
 from random import Random
-from typing import Any, TypeVar
+from typing import Any
 
-from confluent_kafka import Consumer, KafkaException, Message, Producer
+from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
 
 from headwater.protocol.apis import ApiKey
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.create_topics import CreateTopicsRequest
 from headwater.protocol.messages.delete_topics import DeleteTopicsRequest
 from headwater.protocol.records import Record, build_batch
-from headwater.testing.simulate.history import DeleteTopic, EndTransaction, Outcome, Send
+from headwater.testing.simulate.history import NO_OFFSET, DeleteTopic, EndTransaction, FetchOffset, Outcome, Send
 from tests.broker.wire import Wire
-from tests.power.clients import TIMEOUT_S, Clients, Fact, padded
+from tests.power.clients import TIMEOUT_S, Clients, Fact, Result, padded
 
 PATIENCE_S = 60.0  # longer than a broker is away
 RECORDS_PER_S = 400  # of each producer: the checker keeps them all in memory
-Result = TypeVar("Result")
+COPIED_MAX = 60  # records of one transaction
+SUCCESSION_SHARE = 0.1
 
 
 class TransactionLostError(Exception):
@@ -44,13 +50,6 @@ class MixedClients(Clients):
             "topic.metadata.refresh.fast.interval.ms": 50,
         }
         self.refused: list[str] = []
-
-    def parts(self) -> list[Callable[[Random], None]]:
-        """All but the copier: librdkafka's `send_offsets_to_transaction` may wait for minutes after its broker was killed.
-
-        `test_exactly_once` copies through kills, in processes that it ends where they wait too long.
-        """
-        return [part for part in super().parts() if part != self.copy]
 
     def patiently(self, call: Callable[[], Result]) -> Result:
         """The result of a call of librdkafka, which is tried again while the broker is away."""
@@ -75,7 +74,12 @@ class MixedClients(Clients):
             self.refused.append(f"{send.topic}-{send.partition} {send.values[0]!r}: {error}")
 
     def send(self, producer: Producer, send: Send, **options: Any) -> None:
-        super().send(producer, send, **options)
+        try:
+            super().send(producer, send, **options)
+        except KafkaException as error:
+            if send.transaction:  # it has failed meanwhile
+                raise TransactionLostError(str(error)) from error
+            raise
         self.over.wait(1 / RECORDS_PER_S)
 
     # -- transactions
@@ -93,17 +97,14 @@ class MixedClients(Clients):
                         process="w", topic="orders", partition=random.randrange(3), values=(b"w.%d.%d" % (number, n),)
                     )
                     send.producer, send.transaction = "w", name
-                    self.send_in_transaction(producer, send)
+                    self.send(producer, send)
                 self.end_transaction(producer, "w", name, commit=random.random() < 0.7)
             except TransactionLostError:
-                self.patiently(lambda: producer.abort_transaction(TIMEOUT_S))
+                self.abort(producer)
             number += 1
 
-    def send_in_transaction(self, producer: Producer, send: Send) -> None:
-        try:
-            self.send(producer, send)
-        except KafkaException as error:  # the transaction has failed meanwhile
-            raise TransactionLostError(str(error)) from error
+    def abort(self, producer: Producer) -> None:
+        self.patiently(lambda: producer.abort_transaction(TIMEOUT_S))
 
     def end_transaction(self, producer: Producer, process: str, name: str, *, commit: bool) -> None:
         self.patiently(lambda: producer.flush(TIMEOUT_S))
@@ -112,6 +113,68 @@ class MixedClients(Clients):
         call = producer.commit_transaction if commit else producer.abort_transaction
         self.patiently(lambda: call(TIMEOUT_S))
         self.history.end(end, Outcome.OK)
+
+    def copy(self, random: Random) -> None:
+        """After each transaction that is not known to be committed, it goes on where its group is.
+
+        Now and then a successor with the same transactional id begins in the middle of a transaction.
+        """
+        consumer = Consumer(
+            {**self.settings, "group.id": "copier", "isolation.level": "read_committed", "enable.auto.commit": False}
+        )
+        producer = self.start_copier()
+        self.go_to_committed(consumer)
+        number = 0
+        while not self.over.is_set():
+            found = consumer.consume(random.randrange(1, COPIED_MAX), 0.2)
+            messages = [message for message in found if message.error() is None]
+            if not messages:
+                continue
+            name = f"copier/{number}"
+            number += 1
+            try:
+                self.copy_messages(producer, consumer, name, messages)
+                if random.random() < SUCCESSION_SHARE:
+                    predecessor, producer = producer, self.start_copier()
+                    self.commit_too_late(predecessor, name)
+                else:
+                    is_committed = random.random() < 0.8
+                    self.end_transaction(producer, "c", name, commit=is_committed)
+                    if is_committed:
+                        continue
+            except TransactionLostError:
+                self.abort(producer)
+            self.go_to_committed(consumer)
+        consumer.close()
+
+    def start_copier(self) -> Producer:
+        """A producer that has aborted what its predecessor had open."""
+        producer = Producer(
+            {**self.settings, "transactional.id": "copier", "linger.ms": 1, "metadata.recovery.strategy": "none"}
+        )
+        self.patiently(lambda: producer.init_transactions(TIMEOUT_S))
+        return producer
+
+    def commit_too_late(self, producer: Producer, name: str) -> None:
+        """A commit by a producer whose successor has begun: whatever its error is, it has not happened and will not."""
+        end = self.history.begin(EndTransaction(process="c", transaction=name, commit=True))
+        try:
+            producer.commit_transaction(TIMEOUT_S)
+        except KafkaException as error:
+            self.history.end(end, Outcome.FAILED, str(error))
+        else:
+            self.history.end(end, Outcome.OK)  # the checker knows better
+
+    def go_to_committed(self, consumer: Consumer) -> None:
+        """The position that the group has committed."""
+        fetch = FetchOffset(process="c", group="copier", topic="orders", partition=0)
+        self.history.begin(fetch)
+        place = TopicPartition("orders", 0)
+        (found,) = self.patiently(lambda: consumer.committed([place], timeout=TIMEOUT_S))
+        fetch.offset = max(found.offset, NO_OFFSET)
+        self.history.end(fetch, Outcome.OK)
+        place.offset = max(found.offset, 0)
+        consumer.assign([place])
 
     # -- readers
 

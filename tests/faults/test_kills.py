@@ -191,9 +191,14 @@ def round_of_kills(directory: Path, kills: int, seed: int) -> list[str]:
         problems += write_everywhere(server.address, topics, kills)
         sends = [send for send in clients.history.of(Send) if send.outcome is Outcome.OK]
         ends = [end for end in clients.history.of(EndTransaction) if end.outcome is Outcome.OK]
-        print(f"{kills} kills, {len(clients.history.operations)} operations, {len(sends)} sends and {len(ends)} ends")
+        copies = [end for end in ends if end.process == "c"]
+        print(
+            f"{kills} kills, {len(clients.history.operations)} operations,",
+            f"{len(sends)} sends and {len(ends)} ends, {len(copies)} of them the copier's",
+        )
         assert len(sends) > 20 * kills
         assert len(ends) > kills / 5
+        assert copies
         if problems:
             (directory / "history").write_text("\n".join(clients.history.lines()))
     return problems

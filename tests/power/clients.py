@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from random import Random
-from typing import Any
+from typing import Any, TypeVar
 
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
@@ -36,6 +36,7 @@ ORDERS = {"segment.bytes": str(1 << 20)}
 NEWEST = {"cleanup.policy": "compact", "segment.ms": "200", "min.cleanable.dirty.ratio": "0.01"}
 QUIET = {"log_level": 0, "socket.timeout.ms": 60_000}
 TRANSACTIONAL_IDS = ("writer", "copier")
+Result = TypeVar("Result")
 
 
 def padded(label: bytes) -> bytes:
@@ -112,6 +113,10 @@ class Clients:
             thread.join()
         if self.errors:
             raise self.errors[0]
+
+    def patiently(self, call: Callable[[], Result]) -> Result:
+        """The result of a call of librdkafka. Here the broker is always there; raises KafkaException where it fails."""
+        return call()
 
     # -- producers
 
@@ -213,19 +218,7 @@ class Clients:
                 continue
             name = f"copier/{number}"
             number += 1
-            producer.begin_transaction()
-            for message in messages:
-                values = (b"copy:" + label_of(message.value()),)
-                send = Send(process="c", topic="copies", partition=0, values=values, producer="c", transaction=name)
-                self.send(producer, send)
-            following = messages[-1].offset() + 1
-            commit = CommitOffset(
-                process="c", group="copier", topic="orders", partition=0, offset=following, transaction=name
-            )
-            self.history.begin(commit)
-            offsets = [TopicPartition("orders", 0, following)]
-            producer.send_offsets_to_transaction(offsets, consumer.consumer_group_metadata(), TIMEOUT_S)
-            self.history.end(commit, Outcome.OK)
+            following = self.copy_messages(producer, consumer, name, messages)
             is_committed = random.random() < 0.8
             self.end_transaction(producer, "c", name, commit=is_committed)
             if is_committed:
@@ -233,6 +226,23 @@ class Clients:
             else:
                 consumer.seek(TopicPartition("orders", 0, position))
         consumer.close()
+
+    def copy_messages(self, producer: Producer, consumer: Consumer, name: str, messages: list[Message]) -> int:
+        """A transaction up to its end, with the group's offset in it; returns that offset."""
+        producer.begin_transaction()
+        for message in messages:
+            values = (b"copy:" + label_of(message.value()),)
+            send = Send(process="c", topic="copies", partition=0, values=values, producer="c", transaction=name)
+            self.send(producer, send)
+        following: int = messages[-1].offset() + 1
+        commit = CommitOffset(
+            process="c", group="copier", topic="orders", partition=0, offset=following, transaction=name
+        )
+        self.history.begin(commit)
+        offsets, group = [TopicPartition("orders", 0, following)], consumer.consumer_group_metadata()
+        self.patiently(lambda: producer.send_offsets_to_transaction(offsets, group, TIMEOUT_S))
+        self.history.end(commit, Outcome.OK)
+        return following
 
     # -- readers
 
