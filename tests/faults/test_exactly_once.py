@@ -1,4 +1,7 @@
-"""Records are copied exactly once, in order, with random aborts, while the broker and the copier are killed."""
+"""Records are copied exactly once, in order, with random aborts, while the broker and the copier are killed.
+
+The copier gives up at each error and is started again; a loop with the Python API goes on by itself.
+"""
 
 import os
 import subprocess
@@ -6,15 +9,19 @@ import sys
 import threading
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
+import headwater as hw
+from headwater.client.errors import TransactionAbortedError
 from tests.broker.wire import Wire
 from tests.interop.servers import HeadwaterServer, running_server
 
 KILLS = int(os.environ.get("TEST_COPY_KILLS", "8"))  # of each
 RECORDS = 2_000 * KILLS
+LOOP_KILLS = 3
 COPIER = Path(__file__).parent / "copier.py"
 QUIET_S = 120.0
 
@@ -104,3 +111,67 @@ def test_records_are_copied_exactly_once_through_kills(tmp_path: Path) -> None:
             copying.stop()
     assert found == list(range(RECORDS))
     assert copying.starts > KILLS
+
+
+class Loop:
+    """Copies with the Python API, one record in each transaction, in a thread."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.committed = 0
+        self.has_committed, self.over = threading.Event(), threading.Event()
+        self.errors: list[BaseException] = []
+        # A daemon: the process can end although a call never returns.
+        self.thread = threading.Thread(target=self.run, daemon=True)
+        self.thread.start()
+
+    def run(self) -> None:
+        try:
+            with (
+                hw.Producer(self.address, transactional_id="loop") as producer,
+                hw.Consumer(self.address, "source", group="loop", commit="manual") as source,
+            ):
+                while not self.over.is_set():
+                    self.copy(producer, source)
+        except BaseException as error:  # noqa: BLE001 - raised by `wait_committed`
+            self.errors.append(error)
+            self.has_committed.set()
+
+    def copy(self, producer: hw.Producer[Any], source: hw.Consumer[Any]) -> None:
+        for event in source:
+            try:
+                with producer.transaction(source):
+                    producer.send("target", event.value)
+            except TransactionAbortedError:
+                return  # the consumer is back where it was
+            self.committed += 1
+            self.has_committed.set()
+            if self.over.is_set():
+                return
+
+    def wait_committed(self) -> None:
+        """Waits for the end of the next transaction."""
+        self.has_committed.clear()
+        assert self.has_committed.wait(QUIET_S), "no transaction ends any more"
+        if self.errors:
+            raise self.errors[0]
+
+
+@pytest.mark.timeout(900)
+def test_a_loop_goes_on_after_its_only_broker_was_killed(tmp_path: Path) -> None:
+    """With librdkafka's own `metadata.recovery.strategy` it waits for ever after the first kill."""
+    with running_server(tmp_path) as server:
+        with Wire(server.address) as wire:
+            wire.create_topic("source")
+            wire.create_topic("target")
+        fill(server.address)
+        loop = Loop(server.address)
+        for _ in range(LOOP_KILLS):
+            loop.wait_committed()
+            server.kill()
+            server.restart()
+        loop.wait_committed()
+        loop.over.set()
+        loop.thread.join(QUIET_S)
+        assert not loop.thread.is_alive()
+        assert copied(server.address, loop.committed) == list(range(loop.committed))

@@ -67,6 +67,12 @@ DEFAULTS = {
     # As Java's producers: a key has the same partition, whoever sends it. librdkafka's own default is CRC32.
     "partitioner": "murmur2_random",
 }
+TRANSACTIONAL_DEFAULTS = {
+    # When no broker answers, librdkafka's own default is to drop them all and begin again with `bootstrap.servers`. But it goes
+    # on waiting for the dropped broker when a consumer's progress is added to a transaction, for ever and past any timeout
+    # (confluentinc/librdkafka#5511 and #5456, in 2.16): a restart of a single broker would end a copying loop.
+    "metadata.recovery.strategy": "none",
+}
 
 
 class Outgoing(NamedTuple):
@@ -102,8 +108,8 @@ class Producer(Generic[Value]):
 
     `value` and `key` are types or serializers; without them each value is written by its own type. `cloudevents` is how
     records are CloudEvents. With a `transactional_id` everything is sent in transactions. `settings` are librdkafka's and
-    win over the defaults here (idempotent, acks=all, linger 1 ms, keys to partitions by murmur2 as in Java). Raises
-    ConfigurationError.
+    win over the defaults here (idempotent, acks=all, linger 1 ms, keys to partitions by murmur2 as in Java; transactional
+    ones keep their brokers when none answers). Raises ConfigurationError.
     """
 
     def __init__(
@@ -120,7 +126,9 @@ class Producer(Generic[Value]):
         if cloudevents not in get_args(CloudEvents):
             raise ConfigurationError(f"cloudevents is {cloudevents!r}; give one of {', '.join(get_args(CloudEvents))}")
         checked_text("source", source)
-        defaults = dict(DEFAULTS) if transactional_id is None else {**DEFAULTS, "transactional.id": transactional_id}
+        defaults: dict[str, Any] = dict(DEFAULTS)
+        if transactional_id is not None:
+            defaults |= {**TRANSACTIONAL_DEFAULTS, "transactional.id": transactional_id}
         self.notes = Notes()
         merged_settings = merged(broker, defaults, settings, self.notes)
         self.address = merged_settings["bootstrap.servers"]
