@@ -10,6 +10,7 @@ timeout, although the broker is back (confluentinc/librdkafka#5511 and #5456; se
 `metadata.recovery.strategy=none` keeps the broker.
 """
 
+import threading
 import time
 from collections.abc import Callable
 from random import Random
@@ -28,7 +29,7 @@ from tests.power.clients import TIMEOUT_S, Clients, Fact, Result, padded
 
 PATIENCE_S = 60.0  # longer than a broker is away
 RECORDS_PER_S = 400  # of each producer: the checker keeps them all in memory
-COPIED_MAX = 60  # records of one transaction
+COPIED_MAX = 20  # records of one transaction
 SUCCESSION_SHARE = 0.1
 
 
@@ -50,6 +51,22 @@ class MixedClients(Clients):
             "topic.metadata.refresh.fast.interval.ms": 50,
         }
         self.refused: list[str] = []
+        self.has_ended = {"w": threading.Event(), "c": threading.Event()}  # a transaction, by its process
+
+    def run(self, part: Callable[[Random], None], random: Random) -> None:
+        try:
+            super().run(part, random)
+        finally:  # nobody waits for one that has failed
+            for event in self.has_ended.values():
+                event.set()
+
+    def wait_for_transactions(self) -> None:
+        """Waits until each of the transactional clients has ended one more, or a client has failed."""
+        for event in self.has_ended.values():
+            event.clear()
+        for process, event in self.has_ended.items():
+            is_set = event.wait(PATIENCE_S)
+            assert is_set or self.over.is_set(), f"{process} has ended no transaction in {PATIENCE_S} s"
 
     def patiently(self, call: Callable[[], Result]) -> Result:
         """The result of a call of librdkafka, which is tried again while the broker is away."""
@@ -113,6 +130,7 @@ class MixedClients(Clients):
         call = producer.commit_transaction if commit else producer.abort_transaction
         self.patiently(lambda: call(TIMEOUT_S))
         self.history.end(end, Outcome.OK)
+        self.has_ended[process].set()
 
     def copy(self, random: Random) -> None:
         """After each transaction that is not known to be committed, it goes on where its group is.

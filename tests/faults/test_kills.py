@@ -23,8 +23,9 @@ from tests.interop.servers import HeadwaterServer, running_server
 from tests.power.cut_history import Readers, write_everywhere
 
 KILLS = int(os.environ.get("TEST_KILLS", "60"))
+MIXED_KILLS = int(os.environ.get("TEST_KILLS", "40"))  # each takes longer
 SEED = int(os.environ.get("TEST_KILLS_SEED", "0")) or int.from_bytes(os.urandom(4))
-KILLS_IN_ROUND = 25  # then all is read and checked, and the next round begins with nothing
+KILLS_IN_ROUND = 20  # then all is read and checked, and the next round begins with nothing
 MIXED_SETTINGS = (
     "headwater.journal.file.bytes=1048576",
     "log.flush.offset.checkpoint.interval.ms=300",
@@ -36,6 +37,7 @@ MIXED_SETTINGS = (
 PARTITIONS = 3
 IN_QUEUE_MAX = 20_000
 LONG_LIFE_S = 2.0
+LIVES_OF_A_TRANSACTION = 6  # most lives are too short for one: librdkafka waits half a second for its coordinator
 
 
 class Load:
@@ -178,7 +180,9 @@ def round_of_kills(directory: Path, kills: int, seed: int) -> list[str]:
         try:
             clients.start()
             for kill in range(kills):
-                clients.over.wait(LONG_LIFE_S if kill % 8 == 7 else random.uniform(0.02, 0.6))  # an error ends it early
+                if kill % LIVES_OF_A_TRANSACTION == 0:
+                    clients.wait_for_transactions()
+                clients.over.wait(random.uniform(0.02, 0.6))  # an error ends it early
                 server.kill()
                 server.restart()
         finally:
@@ -196,20 +200,20 @@ def round_of_kills(directory: Path, kills: int, seed: int) -> list[str]:
             f"{kills} kills, {len(clients.history.operations)} operations,",
             f"{len(sends)} sends and {len(ends)} ends, {len(copies)} of them the copier's",
         )
-        assert len(sends) > 20 * kills
-        assert len(ends) > kills / 5
-        assert copies
         if problems:
             (directory / "history").write_text("\n".join(clients.history.lines()))
-    return problems
+            return problems
+        assert len(sends) > 20 * kills
+        assert min(len(copies), len(ends) - len(copies)) >= kills // LIVES_OF_A_TRANSACTION
+    return []
 
 
 @pytest.mark.timeout(7200)
 def test_what_clients_of_all_kinds_see_through_kills(tmp_path: Path) -> None:
     """Idempotent and transactional producers, a copier, readers, compaction, topics that come and go: one checker for all."""
-    for number, first in enumerate(range(0, KILLS, KILLS_IN_ROUND)):
+    for number, first in enumerate(range(0, MIXED_KILLS, KILLS_IN_ROUND)):
         directory = tmp_path / str(number)
         directory.mkdir()
-        problems = round_of_kills(directory, min(KILLS_IN_ROUND, KILLS - first), SEED + number)
+        problems = round_of_kills(directory, min(KILLS_IN_ROUND, MIXED_KILLS - first), SEED + number)
         assert not problems, "\n".join([f"TEST_KILLS_SEED={SEED}, round {number}:", *problems[:30]])
         shutil.rmtree(directory / "data")

@@ -48,7 +48,6 @@ SETTINGS = (
     "offsets.topic.num.partitions=3",
     "transaction.state.log.num.partitions=3",
 )
-UNCHANGING = "log.cleaner.enable=false"  # nothing is compacted while all is read twice
 # How much reaches the disk besides what is synced: nothing, much of the names, everything soon.
 MOUNTS = ("commit=300,noauto_da_alloc", "commit=1,noauto_da_alloc", "commit=1,noauto_da_alloc,nodelalloc")
 ALARMING = re.compile(r"ERROR|CRITICAL|Traceback|stray|is kept: look at it")
@@ -89,10 +88,10 @@ class Phases:
 class Broker:
     """`headwater up` on a mounted disk."""
 
-    def __init__(self, data: Path, log: Path, *settings: str) -> None:
+    def __init__(self, data: Path, log: Path) -> None:
         self.log = log
         command = [sys.executable, "-m", "headwater", "up", "--data", str(data), "--listen", "127.0.0.1:0"]
-        for setting in (*SETTINGS, *settings):
+        for setting in SETTINGS:
             command += ["--set", setting]
         with log.open("a") as file:
             self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=file, text=True)
@@ -279,7 +278,7 @@ class PowerCuts:
         log = self.directory / "check.log"
         log.unlink(missing_ok=True)
         with mounted(image, self.directory / "disk") as mount:
-            broker = Broker(mount / "data", log, UNCHANGING)
+            broker = Broker(mount / "data", log)
             try:
                 address = broker.wait_ready()
                 readers = Readers(address, history)
