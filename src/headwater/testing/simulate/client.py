@@ -67,6 +67,7 @@ class Client:
         self.link: Link | None = None
         self.pending: dict[int, tuple[int, int, Callable[[Any], None]]] = {}
         self.correlation = 0
+        self.refused_until_ms = 0.0  # an attempt to connect is under way, and fails then with all that waits for it
         self.is_busy = False  # with something that has to be finished before the end
 
     # -- requests
@@ -77,7 +78,9 @@ class Client:
         """Sends a request; `resume` gets the answer, or None. Never before this returns."""
         link = self.connect()
         if link is None:
-            self.world.later(REFUSED_MS, lambda: resume(None))
+            if self.refused_until_ms <= self.world.now_ms:
+                self.refused_until_ms = self.world.now_ms + REFUSED_MS
+            self.world.at(self.refused_until_ms, lambda: resume(None))
             return
         self.correlation += 1
         correlation = self.correlation
@@ -99,7 +102,8 @@ class Client:
     # -- the connection
 
     def connect(self) -> Link | None:
-        if self.link is None and self.node.core is not None:
+        is_refused = self.refused_until_ms > self.world.now_ms or self.node.core is None
+        if self.link is None and not is_refused:
             self.link = self.simulation.connect(self)
         return self.link
 
