@@ -17,6 +17,7 @@ from headwater.broker.cluster import Endpoint
 from headwater.broker.connection_limits import RefusedError
 from headwater.broker.listeners import Listener
 from headwater.broker.settings import Settings
+from headwater.broker.turns import SLICE_MS
 from headwater.effects.logs import get_logger
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 logger = get_logger(__name__)
 
-ACCEPTS_PER_TURN = 64
 TLS_SHUTDOWN_S = 5.0
 # A client that has disappeared without closing is detected after four minutes.
 KEEPALIVE = (("TCP_KEEPIDLE", 120), ("TCP_KEEPINTVL", 30), ("TCP_KEEPCNT", 4))
@@ -51,6 +51,10 @@ async def bound_sockets(host: str, port: int, settings: Settings) -> list[socket
                 listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             wanted = port or (sockets[0].getsockname()[1] if len(sockets) > 1 else 0)
             listening.bind((address[0], wanted, *address[2:]))
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            for name, value in KEEPALIVE:
+                if hasattr(socket, name):
+                    listening.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
             for option, size in ((socket.SO_SNDBUF, send_bytes), (socket.SO_RCVBUF, receive_bytes)):
                 if size >= 0:  # accepted sockets have what the listening one has
                     listening.setsockopt(socket.SOL_SOCKET, option, size)
@@ -81,7 +85,10 @@ class Acceptor:
         return int(self.sockets[0].getsockname()[1])
 
     def accept_ready(self, listening: socket.socket) -> None:
-        for _ in range(ACCEPTS_PER_TURN):
+        """Accepts connections for a slice of time. The loop calls again while there are more."""
+        steady_ms = self.server.turns.steady_ms
+        ends_ms = steady_ms() + SLICE_MS
+        while steady_ms() < ends_ms:
             try:
                 accepted, peer = listening.accept()
             except OSError as error:
@@ -93,10 +100,6 @@ class Acceptor:
     def accepted(self, connection: socket.socket, host: str) -> None:
         try:
             connection.setblocking(False)
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            for name, value in KEEPALIVE:
-                if hasattr(socket, name):
-                    connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
             client = self.server.protocol_class(self.server, self.listener, self.endpoint, normalized(host))
             self.server.admit(client)
         except RefusedError as error:

@@ -1,6 +1,7 @@
 """Addresses of clients, and how many connections each may have (`max.connections.per.ip.overrides`)."""
 
 import ipaddress
+from functools import lru_cache
 
 from headwater.broker.definitions import WHOLE_NUMBER, ConfigError, shown
 
@@ -25,6 +26,7 @@ def read_overrides(text: str) -> dict[str, int]:
     return found
 
 
+@lru_cache(maxsize=1024)
 def normalized(address: str) -> str:
     """One way to write an address, with IPv4 for what is IPv4. Raises ValueError."""
     parsed = ipaddress.ip_address(address.partition("%")[0])

@@ -4,9 +4,9 @@ Receiving. All connections share one receive buffer, so an idle one costs next t
 copied out once and belongs to the request from then on. Only a large frame gets a buffer of its own, which grows with
 what has arrived, never with what its length field claims.
 
-Fairness and limits. A connection that has sent a lot in a row, or caused much work, gives way to the others. Reading from
-a connection pauses while its client does not read its answers or has too many requests under way, while it waits for a
-login or for memory, and while the journal is behind. `memory_budgets.py` limits the memory, `deadlines.py` the time.
+Fairness and limits. What a connection sends is put off while it uses more than its share (`turns.py`). Reading from a connection pauses while its client does not read its answers or has
+too many requests under way, while it waits for a login or for memory, and while the journal is behind. `memory_budgets.py`
+limits the memory, `deadlines.py` the time.
 
 Answers go out in the order of their requests: a request that waits keeps its slot, later answers wait for it.
 `backlog.py` holds what the client has not read.
@@ -22,12 +22,14 @@ from headwater.broker.cluster import Endpoint
 from headwater.broker.dispatch import UNAUTHENTICATED, Connection, dispatch
 from headwater.broker.failed_answers import failed_frame
 from headwater.broker.listeners import Listener
-from headwater.broker.memory_budgets import FIRST_ANSWER_BYTES_MAX
+from headwater.broker.memory_budgets import FIRST_ANSWER_BYTES_MAX, JOURNAL_WAITING_BYTES_MAX, READY_BYTES_MAX
+from headwater.broker.slots import Slot
+from headwater.broker.turns import NEWCOMER_CREDIT_MS, SLICE_MS, TURN_MS_MAX
 from headwater.effects.buffers import Buffer
 from headwater.effects.logs import get_logger
 from headwater.effects.waits import Deferred
 from headwater.protocol.errors import ProtocolError
-from headwater.protocol.frames import LENGTH_BYTES, REQUEST_HEADER_BYTES_MIN, unpack_length
+from headwater.protocol.frames import LENGTH_BYTES, REQUEST_HEADER_BYTES_MIN, SMALLEST_FRAME_BYTES, unpack_length
 from headwater.security.tls import certificate_principal
 
 if TYPE_CHECKING:
@@ -39,28 +41,10 @@ STRANGER_FRAME_BYTES_MAX = 64 * 1024
 LARGE_FRAME_BYTES = 64 * 1024  # a larger frame gets a buffer of its own
 LARGE_FRAME_FIRST_BYTES = 1 << 20
 LARGE_FRAME_FIRST_BYTES_MIN = 256 * 1024  # while memory for requests is not ample
-TURN_BYTES_MAX = 1 << 20
-TURN_MS_MAX = 2.0
-CROWDED_TURN_MS_MAX = 1.0  # while others wait for their turn
 REQUESTS_UNDER_WAY_MAX = 256
 REQUESTS_OF_NEWCOMER = 8
 WRITE_BUFFER_BYTES_HIGH = 64 * 1024
-READY_BYTES_MAX = 1 << 20
-JOURNAL_WAITING_BYTES_MAX = 64 << 20
 JOIN_BYTES_MAX = 32 * 1024
-SMALLEST_FRAME_BYTES = LENGTH_BYTES + REQUEST_HEADER_BYTES_MIN
-
-
-class Slot:
-    """A place in the order of answers. It holds its request until the answer is there, then the answer."""
-
-    __slots__ = ("answer_bytes", "buffers", "is_ready", "request_bytes")
-
-    def __init__(self, request_bytes: int) -> None:
-        self.buffers: list[Buffer] | None = None
-        self.is_ready = False
-        self.request_bytes = request_bytes
-        self.answer_bytes = 0
 
 
 class ClientProtocol(asyncio.BufferedProtocol):
@@ -73,6 +57,8 @@ class ClientProtocol(asyncio.BufferedProtocol):
         "backlog",
         "closing",
         "connection",
+        "credit_ms",
+        "credited_ms",
         "endpoint",
         "filled",
         "frame",
@@ -93,7 +79,7 @@ class ClientProtocol(asyncio.BufferedProtocol):
         "tail",
         "tail_bytes",
         "transport",
-        "turn_bytes",
+        "turn_number",
     )
 
     def __init__(self, server: "Server", listener: Listener, endpoint: Endpoint, address: str) -> None:
@@ -121,7 +107,8 @@ class ClientProtocol(asyncio.BufferedProtocol):
         self.filled = 0
         self.request_bytes = 0  # on the budget: the large frame, and requests that wait for their answers
         self.pauses: set[str] = set()
-        self.turn_bytes = 0
+        self.turn_number = 0
+        self.credit_ms, self.credited_ms = NEWCOMER_CREDIT_MS, server.turns.steady_ms()
         # Answers.
         self.slots: deque[Slot] = deque()
         self.answer_bytes_max = FIRST_ANSWER_BYTES_MAX
@@ -168,18 +155,29 @@ class ClientProtocol(asyncio.BufferedProtocol):
         return self.server.receive_buffer
 
     def buffer_updated(self, size: int) -> None:
-        self.last_active_s = self.server.loop.time()
-        self.turn_bytes += size
+        server = self.server
+        self.last_active_s = server.loop.time()
+        if not server.turns.begin(self):
+            self.put_off(size)
+            return
         if self.frame is not None:
             self.take_large(size)
         elif self.tail:
-            self.tail += self.server.receive_buffer[:size]
+            self.tail += server.receive_buffer[:size]
             self.take_tail()
         else:
             self.take_received(size)
-        if self.turn_bytes > TURN_BYTES_MAX:
-            self.give_way()
-        self.server.after_event()
+        server.after_event()
+        server.turns.end(self)
+
+    def put_off(self, size: int) -> None:
+        """Keeps what has arrived until it is this connection's turn."""
+        if self.closing or (self.frame is not None and not self.fill(size)):
+            return
+        if self.frame is None:
+            self.tail += self.server.receive_buffer[:size]
+            self.count_tail()
+        self.give_way()
 
     def eof_received(self) -> bool:
         return False
@@ -222,7 +220,7 @@ class ClientProtocol(asyncio.BufferedProtocol):
         position, size = 0, len(data)
         steady_ms = self.server.core.clock.steady_ms
         turn_answers = self.server.turn_answers
-        turn_ends_ms = steady_ms() + (CROWDED_TURN_MS_MAX if self.server.turns else TURN_MS_MAX)
+        turn_ends_ms = steady_ms() + (SLICE_MS if self.server.turns.queue else TURN_MS_MAX)
         while size - position >= LENGTH_BYTES and not self.pauses and not self.closing:
             (length,) = unpack_length(data, position)
             if not self.is_length_allowed(length):
@@ -285,14 +283,20 @@ class ClientProtocol(asyncio.BufferedProtocol):
         return True
 
     def take_large(self, size: int) -> None:
+        if self.fill(size):
+            frame = cast(bytearray, self.frame)
+            self.release_frame()
+            self.handle(frame)
+
+    def fill(self, size: int) -> bool:
+        """Whether the large frame is whole with that."""
         assert self.frame is not None
         self.filled += size
         if self.filled == self.frame_size:
-            frame = self.frame
-            self.release_frame()
-            self.handle(frame)
-        elif self.filled == len(self.frame):
+            return True
+        if self.filled == len(self.frame):
             self.enlarge_frame()
+        return False
 
     def enlarge_frame(self) -> None:
         """Twice the room for a frame whose buffer is full; the connection waits where there is no memory."""
@@ -359,14 +363,15 @@ class ClientProtocol(asyncio.BufferedProtocol):
             self.put_ready(slot, answer)
         else:
             self.write(answer)
-        if self.connection.work is not None:
+        connection = self.connection
+        if connection.work is not None:
             self.pause("work")
-            self.connection.work.when_done(partial(self.work_done, frame, self.slots[-1]))
+            connection.work.when_done(partial(self.work_done, frame, self.slots[-1]))
         if self.is_stranger:
             self.recognize()
-        if self.connection.must_close:
+        if connection.must_close:
             self.end_soon()
-        if self.server.core.store.journal.waiting_bytes > JOURNAL_WAITING_BYTES_MAX:
+        if self.server.durability.journal.waiting_bytes > JOURNAL_WAITING_BYTES_MAX:
             self.server.wait_for_journal(self)
 
     def work_done(self, frame: bytearray, slot: Slot, error: Exception | None) -> None:
@@ -507,11 +512,10 @@ class ClientProtocol(asyncio.BufferedProtocol):
         if self.pauses or self.closing or self.transport is None:
             return
         if self.frame is not None:
-            if self.filled == len(self.frame):
-                self.enlarge_frame()
+            self.take_large(0)
         elif self.tail:
             self.take_tail()
-            self.server.after_event()
+        self.server.after_event()
         if not self.pauses and not self.closing:
             self.transport.resume_reading()
 
@@ -519,7 +523,7 @@ class ClientProtocol(asyncio.BufferedProtocol):
         """Lets the others have a turn."""
         if "turn" not in self.pauses and not self.closing:
             self.pause("turn")
-            self.server.wait_for_turn(self)
+            self.server.turns.wait(self)
 
     def journal_has_room(self) -> None:
         """Goes on; with what has been kept back when it is this connection's turn."""
@@ -528,7 +532,6 @@ class ClientProtocol(asyncio.BufferedProtocol):
         self.resume("journal")
 
     def next_turn(self) -> None:
-        self.turn_bytes = 0
         self.resume("turn")
 
     # -- the end

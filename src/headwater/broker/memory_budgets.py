@@ -23,6 +23,8 @@ OVERDRAFT = 1.25  # how far requests that have arrived already may exceed the bu
 ANSWER_PART = 8
 ANSWER_BYTES_MIN = 64 * 1024
 FIRST_ANSWER_BYTES_MAX = 1 << 20
+READY_BYTES_MAX = 1 << 20  # of one connection's answers that wait for an earlier one
+JOURNAL_WAITING_BYTES_MAX = 64 << 20
 TURN_BYTES_MAX = 4 << 20
 CROWDED_TURN_BYTES_MAX = 1 << 20  # while connections wait for their turn
 

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import errno
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -12,7 +11,7 @@ from typing import Any, cast
 from headwater.broker import descriptors
 from headwater.broker.acceptor import Acceptor, bound_sockets
 from headwater.broker.cleaner_process import CleanerProcess
-from headwater.broker.client_protocol import JOURNAL_WAITING_BYTES_MAX, ClientProtocol
+from headwater.broker.client_protocol import ClientProtocol
 from headwater.broker.cluster import Endpoint
 from headwater.broker.connection_limits import ConnectionLimits
 from headwater.broker.core import BrokerCore
@@ -20,8 +19,9 @@ from headwater.broker.deadlines import Deadlines
 from headwater.broker.durability import ThisThread
 from headwater.broker.limited_log import LimitedLog
 from headwater.broker.listeners import Listener
-from headwater.broker.memory_budgets import AnswerBudget, RequestBudget, TurnBudget
+from headwater.broker.memory_budgets import JOURNAL_WAITING_BYTES_MAX, AnswerBudget, RequestBudget, TurnBudget
 from headwater.broker.syncer import Syncer
+from headwater.broker.turns import Turns
 from headwater.effects.files import DiskLock
 from headwater.effects.logs import get_logger
 from headwater.security.tls import TlsError, TlsFiles
@@ -31,7 +31,6 @@ logger = get_logger(__name__)
 
 RECEIVE_BUFFER_BYTES = 256 * 1024
 SWEEP_S = 30.0
-TURNS_MS_MAX = 1.0
 FLUSH_ON_STOP_S = 5.0
 SYNC_TIMEOUT_S = 15.0
 CLEANER_TIMEOUT_S = 5.0
@@ -49,7 +48,7 @@ class Server:
         self.receive_buffer = memoryview(bytearray(RECEIVE_BUFFER_BYTES))
         self.clients: set[ClientProtocol] = set()
         self.waiting_for_journal: list[ClientProtocol] = []
-        self.turns: deque[ClientProtocol] = deque()  # those that gave way to the others
+        self.turns: Turns[ClientProtocol] = Turns(core.clock.steady_ms, self.loop.call_soon)
         settings = core.settings
         places = descriptors.for_connections(settings, has_logs=not inline)
         self.deadlines = Deadlines(self)
@@ -57,7 +56,7 @@ class Server:
             lambda: core.settings, places, self.deadlines.find_dispensable
         )
         self.requests = RequestBudget(settings.queued_max_request_bytes)
-        self.turn_answers = TurnBudget(self.loop.call_soon, lambda: bool(self.turns))
+        self.turn_answers = TurnBudget(self.loop.call_soon, lambda: bool(self.turns.queue))
         self.answers: AnswerBudget[ClientProtocol] = AnswerBudget(settings.headwater_queued_max_answer_bytes)
         self.log = LimitedLog(logger, lambda: self.loop.time() * 1000)
         self.acceptors: list[Acceptor] = []
@@ -154,22 +153,6 @@ class Server:
                 self.after_event()
 
         self.loop.run_in_executor(thread, function).add_done_callback(finished)
-
-    def wait_for_turn(self, client: ClientProtocol) -> None:
-        """The connection continues later. However many wait, everybody else's requests are read every few milliseconds."""
-        if not self.turns:
-            self.loop.call_soon(self.run_turns)
-        self.turns.append(client)
-
-    def run_turns(self) -> None:
-        waiting, self.turns = self.turns, deque()
-        steady_ms = self.core.clock.steady_ms
-        ends_ms = steady_ms() + TURNS_MS_MAX
-        while waiting and steady_ms() < ends_ms:
-            waiting.popleft().next_turn()
-        if waiting and not self.turns:
-            self.loop.call_soon(self.run_turns)
-        self.turns.extendleft(reversed(waiting))  # before those that have had a turn meanwhile
 
     def wait_for_journal(self, client: ClientProtocol) -> None:
         client.pause("journal")

@@ -20,6 +20,7 @@ unpack_start = struct.Struct(">hhih").unpack_from
 pack_response_0 = struct.Struct(">ii").pack
 pack_response_1 = struct.Struct(">iix").pack
 REQUEST_HEADER_BYTES_MIN = 10
+SMALLEST_FRAME_BYTES = LENGTH_BYTES + REQUEST_HEADER_BYTES_MIN
 PARTS_JOINED = 4096
 
 
