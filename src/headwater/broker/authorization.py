@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from headwater.protocol.config_resources import ConfigResourceType
 from headwater.protocol.error_codes import ErrorCode
 from headwater.security.acls import CLUSTER_NAME, OPERATIONS, Operation, ResourceType
 
@@ -53,10 +54,10 @@ def may_write_something(core: "BrokerCore", request: "Request") -> bool:
 def config_refusal(core: "BrokerCore", request: "Request", operation: Operation, resource: Any) -> ErrorCode:
     """Why the client may not see or change the configurations of a topic, a group or, for all else, the cluster."""
     match resource.resource_type:
-        case 2:
+        case ConfigResourceType.TOPIC:
             is_allowed = may_topic(core, request, operation, resource.resource_name)
             code = ErrorCode.TOPIC_AUTHORIZATION_FAILED
-        case 32:
+        case ConfigResourceType.GROUP:
             is_allowed = may_group(core, request, operation, resource.resource_name)
             code = ErrorCode.GROUP_AUTHORIZATION_FAILED
         case _:

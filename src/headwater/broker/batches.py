@@ -4,13 +4,13 @@ A batch is checked as bytes, by its header and CRC; its records are looked at on
 compacted topic, timestamps near a limit, another compression. Sources: LogValidator.java, KIP-467 (errors of records).
 """
 
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from headwater.effects.buffers import Buffer
 from headwater.effects.work import Steps, alone
 from headwater.protocol.compression import Compression, CompressionError, client_bytes_max, compress
 from headwater.protocol.error_codes import ErrorCode
-from headwater.protocol.errors import ProtocolError
+from headwater.protocol.errors import ApiError, ProtocolError
 from headwater.protocol.opening import closed, opened, opened_at_once
 from headwater.protocol.record_keys import consecutive_keys
 from headwater.protocol.records import (
@@ -52,29 +52,12 @@ CODECS = {
 }
 
 
-class RefusedError(Exception):
-    """A batch that is not appended: the error code and why; `record_errors` are (index in the batch, why)."""
-
-    def __init__(
-        self,
-        code: ErrorCode,
-        message: str | None = None,
-        record_errors: list[tuple[int, str]] | None = None,
-        log_start_offset: int = -1,
-    ) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
-        self.record_errors = record_errors or []
-        self.log_start_offset = log_start_offset
-
-
 class LongInspectionError(Exception):
     """A batch with so much to look at that it is done in steps, by `prepared_in_steps`."""
 
 
 def prepared(log: Log, batch: Buffer, now_ms: int) -> tuple[BatchHeader, Buffer]:
-    """A batch that may be appended, as the topic wants it, and its header. Raises RefusedError and LongInspectionError."""
+    """A batch that may be appended, as the topic wants it, and its header. Raises ApiError and LongInspectionError."""
     config = log.config
     header = checked(config, batch)
     wants_keys, wants_times = config.compact, wants_timestamps(config, header, now_ms)
@@ -164,13 +147,13 @@ def check_count(body: Buffer, header: BatchHeader) -> Steps[None]:
 
 
 def checked(config: LogConfig, batch: Buffer) -> BatchHeader:
-    """The header of a batch that may be appended as far as its header shows. Raises RefusedError."""
+    """The header of a batch that may be appended as far as its header shows. Raises ApiError."""
     try:
         header = check_batch(batch)
         if header.size_bytes != len(batch):
             raise InvalidBatchError("a produce request must have one batch for each partition")
         if len(batch) > config.max_message_bytes:
-            raise RefusedError(
+            raise ApiError(
                 ErrorCode.MESSAGE_TOO_LARGE,
                 f"The record batch size of {len(batch)} bytes exceeds max.message.bytes ({config.max_message_bytes}).",
             )
@@ -186,25 +169,25 @@ def checked(config: LogConfig, batch: Buffer) -> BatchHeader:
         elif header.attributes & TRANSACTIONAL:
             raise InvalidBatchError("a batch of a transaction must have a producer id")
     except UnsupportedMagicError as error:
-        raise RefusedError(ErrorCode.UNSUPPORTED_FOR_MESSAGE_FORMAT, str(error)) from error
+        raise ApiError(ErrorCode.UNSUPPORTED_FOR_MESSAGE_FORMAT, str(error)) from error
     except InvalidBatchError as error:
-        raise RefusedError(ErrorCode.INVALID_RECORD, str(error)) from error
+        raise ApiError(ErrorCode.INVALID_RECORD, str(error)) from error
     except CorruptBatchError as error:
-        raise RefusedError(ErrorCode.CORRUPT_MESSAGE, str(error)) from error
+        raise ApiError(ErrorCode.CORRUPT_MESSAGE, str(error)) from error
     return header
 
 
-def unreadable(error: ProtocolError) -> RefusedError:
+def unreadable(error: ProtocolError) -> ApiError:
     """A batch whose CRC is right and whose records are not: sending it again cannot help, so the code is INVALID_RECORD.
 
     A count that is not the header's stays CORRUPT_MESSAGE.
     """
     code = ErrorCode.INVALID_RECORD if isinstance(error, CompressionError) else ErrorCode.CORRUPT_MESSAGE
-    return RefusedError(code, str(error))
+    return ApiError(code, str(error))
 
 
 def check_keys(log: Log, header: BatchHeader, body: bytes) -> None:
-    """A compacted topic takes records with keys only. Raises RefusedError and ProtocolError."""
+    """A compacted topic takes records with keys only. Raises ApiError and ProtocolError."""
     try:
         keys = consecutive_keys(body, header.records_count)
     except (IndexError, ValueError) as error:
@@ -219,18 +202,28 @@ def key_error(log: Log, number: int) -> RecordError:
 
 
 def refuse_any(errors: list[RecordError]) -> None:
-    """Raises RefusedError where there is an error, with the code of the first."""
+    """Raises ApiError where there is an error, with the code of the first."""
     if errors:
         raise rejected(errors[0][0], [(number, message) for _, number, message in errors])
 
 
-def rejected(code: ErrorCode, record_errors: list[tuple[int, str]]) -> RefusedError:
+class BatchDetails(NamedTuple):
+    """What else a client is told of a batch that is not appended; `record_errors` are (index in the batch, why)."""
+
+    record_errors: list[tuple[int, str]] = []
+    log_start_offset: int = -1
+
+
+NO_DETAILS = BatchDetails()
+
+
+def rejected(code: ErrorCode, record_errors: list[tuple[int, str]]) -> ApiError:
     shown = "; ".join(f"record {n}: {message}" for n, message in record_errors[:RECORD_ERRORS_SHOWN])
-    return RefusedError(
+    return ApiError(
         code,
         f"One or more records have been rejected due to {len(record_errors)} record errors in total, and only showing "
         f"the first three errors at most: {shown}",
-        record_errors,
+        BatchDetails(record_errors),
     )
 
 
@@ -262,11 +255,11 @@ def wants_compression(config: LogConfig, header: BatchHeader) -> bool:
 
 
 def rebuilt(config: LogConfig, header: BatchHeader, body: Buffer) -> tuple[BatchHeader, Buffer]:
-    """The batch with its records compressed as `compression.type` wants them. Raises RefusedError."""
+    """The batch with its records compressed as `compression.type` wants them. Raises ApiError."""
     codec = CODECS[config.compression_type]
     size = HEADER_BYTES + len(body)
     if size > config.max_message_bytes:
-        raise RefusedError(ErrorCode.MESSAGE_TOO_LARGE, f"with {codec.name.lower()} the batch has {size} bytes")
+        raise ApiError(ErrorCode.MESSAGE_TOO_LARGE, f"with {codec.name.lower()} the batch has {size} bytes")
     after = header._replace(attributes=header.attributes & ~COMPRESSION_MASK | codec, length=size - LOG_OVERHEAD)
     changed = bytearray(HEADER_BYTES) + body
     HEADER.pack_into(changed, 0, *after)

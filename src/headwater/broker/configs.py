@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, TypeAlias
 from headwater.broker.definitions import INT_MAX, LONG_MAX, ConfigType, definitions, kafka_configs, shown
 from headwater.broker.definitions import ConfigError as ConfigError
 from headwater.broker.settings import HOUR_MS
+from headwater.protocol.config_resources import ConfigResourceType
 from headwater.storage.config import LogConfig
 
 RECORD_LIMIT = "max.decompressed.message.bytes"
@@ -78,10 +79,17 @@ def broker_family(name: str) -> tuple[str, ...]:
     return next((family for family in families if name in family), (name,))
 
 
+SCOPES: dict[int, str] = {
+    ConfigResourceType.TOPIC: "topic",
+    ConfigResourceType.BROKER: "broker",
+    ConfigResourceType.GROUP: "group",
+}
+
+
 @cache
 def documentation(resource_type: int) -> Mapping[str, str]:
     """Kafka's own words on the configurations of a topic (2), a broker (4) or a group (32); none for other resources."""
-    kind = {2: "topic", 4: "broker", 32: "group"}.get(resource_type)
+    kind = SCOPES.get(resource_type)
     texts = json.loads(files("headwater.broker").joinpath("data/config_docs.json").read_text())
     return dict(texts[kind]) if kind is not None else {}
 

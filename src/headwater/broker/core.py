@@ -21,10 +21,9 @@ from headwater.broker.metadata import (
     METADATA_TOPIC,
     METADATA_TOPIC_ID,
     OFFSETS_TOPIC,
-    REMOVE_TOPIC,
     TRANSACTIONS_TOPIC,
     Metadata,
-    MetadataError,
+    MetadataRecordType,
     Topic,
     decode_record,
     encode_record,
@@ -39,6 +38,7 @@ from headwater.effects.logs import get_logger
 from headwater.effects.waits import Deferred, Timers, call_all
 from headwater.effects.work import RunElsewhere, Steps, Work, WorkQueue
 from headwater.protocol.error_codes import ErrorCode
+from headwater.protocol.errors import ApiError
 from headwater.protocol.records import Record
 from headwater.security.acls import Acls
 from headwater.storage.config import LogConfig
@@ -153,7 +153,7 @@ class BrokerCore:
         for _, record in self.state_topics.read_records(log):
             if record.value is not None:
                 change = decode_record(record.value)
-                if change.RECORD_TYPE == REMOVE_TOPIC:
+                if change.RECORD_TYPE == MetadataRecordType.REMOVE_TOPIC:
                     deleted.add(change.topic_id)
                 metadata.replay(change)
         if not log.end_offset and store.directories.has_logs(besides=METADATA_TOPIC):
@@ -351,10 +351,10 @@ class BrokerCore:
     ) -> int:
         """Creates a topic; returns the journal's group. Without a replication it has the broker's default.
 
-        Raises MetadataError and OSError.
+        Raises ApiError and OSError.
         """
         if name in self.deletions:  # a crash may still bring it back, and its directory has the name
-            raise MetadataError(ErrorCode.TOPIC_ALREADY_EXISTS, f"Topic '{name}' is being deleted.")
+            raise ApiError(ErrorCode.TOPIC_ALREADY_EXISTS, f"Topic '{name}' is being deleted.")
         topic_id = random_uuid(self.entropy)
         if replication is None:
             replication = min(self.settings.default_replication_factor, len(self.cluster.node_ids))
@@ -368,7 +368,7 @@ class BrokerCore:
         return self.append_metadata(changes)
 
     def auto_create_topic(self, name: str) -> None:
-        """Creates a topic that a client asked after, with the broker's defaults. Raises MetadataError and OSError."""
+        """Creates a topic that a client asked after, with the broker's defaults. Raises ApiError and OSError."""
         if name == OFFSETS_TOPIC:
             self.state_topics.offsets_topic()
             return

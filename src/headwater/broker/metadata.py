@@ -8,6 +8,7 @@ and what one decision appends is one batch: it is there whole or not at all.
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from enum import IntEnum
 from functools import cache
 from importlib import import_module
 from typing import Any
@@ -17,7 +18,9 @@ from headwater.broker.cluster import Cluster
 from headwater.broker.features import DEFAULT_LEVELS
 from headwater.effects.buffers import Buffer
 from headwater.protocol.compiled import decode, encode
+from headwater.protocol.config_resources import ConfigResourceType
 from headwater.protocol.error_codes import ErrorCode
+from headwater.protocol.errors import ApiError
 from headwater.protocol.varint import read_uvarint, uvarint
 from headwater.security.acls import Acl, Acls, Operation, PatternType, Permission, ResourceType
 from headwater.security.scram import Credential, Mechanism
@@ -33,34 +36,56 @@ CHANGES_PER_REQUEST_MAX = 10_000
 TOO_MANY_CHANGES = "Unable to perform excessively large batch operation."
 PRODUCER_ID_BLOCK = 1000
 TOPIC_NAME = re.compile(r"[a-zA-Z0-9._-]{1,249}")
-TOPIC_RESOURCE = 2
-BROKER_RESOURCE, GROUP_RESOURCE = 4, 32
-TOPIC_RECORD, REMOVE_TOPIC = 2, 9  # record types
-TOPIC_RECORDS = frozenset({TOPIC_RECORD, 3, 5, REMOVE_TOPIC})
 FRAME_VERSION = 1
-RECORD_MODULES = {
-    0: ("register_broker_record", "RegisterBrokerRecord", 3),
-    2: ("topic_record", "TopicRecord", 0),
-    3: ("partition_record", "PartitionRecord", 1),
-    5: ("partition_change_record", "PartitionChangeRecord", 1),
-    4: ("config_record", "ConfigRecord", 0),
-    9: ("remove_topic_record", "RemoveTopicRecord", 0),
-    11: ("user_scram_credential_record", "UserScramCredentialRecord", 0),
-    22: ("remove_user_scram_credential_record", "RemoveUserScramCredentialRecord", 0),
-    18: ("access_control_entry_record", "AccessControlEntryRecord", 0),
-    19: ("remove_access_control_entry_record", "RemoveAccessControlEntryRecord", 0),
-    12: ("feature_level_record", "FeatureLevelRecord", 0),
-    15: ("producer_ids_record", "ProducerIdsRecord", 0),
+
+
+class MetadataRecordType(IntEnum):
+    """The kinds of records that this broker writes and reads."""
+
+    REGISTER_BROKER = 0
+    TOPIC = 2
+    PARTITION = 3
+    CONFIG = 4
+    PARTITION_CHANGE = 5
+    REMOVE_TOPIC = 9
+    USER_SCRAM_CREDENTIAL = 11
+    FEATURE_LEVEL = 12
+    PRODUCER_IDS = 15
+    ACCESS_CONTROL_ENTRY = 18
+    REMOVE_ACCESS_CONTROL_ENTRY = 19
+    REMOVE_USER_SCRAM_CREDENTIAL = 22
+
+
+TOPIC_RECORDS = frozenset(
+    {
+        MetadataRecordType.TOPIC,
+        MetadataRecordType.PARTITION,
+        MetadataRecordType.PARTITION_CHANGE,
+        MetadataRecordType.REMOVE_TOPIC,
+    }
+)
+RECORD_MODULES: dict[int, tuple[str, str, int]] = {
+    MetadataRecordType.REGISTER_BROKER: ("register_broker_record", "RegisterBrokerRecord", 3),
+    MetadataRecordType.TOPIC: ("topic_record", "TopicRecord", 0),
+    MetadataRecordType.PARTITION: ("partition_record", "PartitionRecord", 1),
+    MetadataRecordType.PARTITION_CHANGE: ("partition_change_record", "PartitionChangeRecord", 1),
+    MetadataRecordType.CONFIG: ("config_record", "ConfigRecord", 0),
+    MetadataRecordType.REMOVE_TOPIC: ("remove_topic_record", "RemoveTopicRecord", 0),
+    MetadataRecordType.USER_SCRAM_CREDENTIAL: ("user_scram_credential_record", "UserScramCredentialRecord", 0),
+    MetadataRecordType.REMOVE_USER_SCRAM_CREDENTIAL: (
+        "remove_user_scram_credential_record",
+        "RemoveUserScramCredentialRecord",
+        0,
+    ),
+    MetadataRecordType.ACCESS_CONTROL_ENTRY: ("access_control_entry_record", "AccessControlEntryRecord", 0),
+    MetadataRecordType.REMOVE_ACCESS_CONTROL_ENTRY: (
+        "remove_access_control_entry_record",
+        "RemoveAccessControlEntryRecord",
+        0,
+    ),
+    MetadataRecordType.FEATURE_LEVEL: ("feature_level_record", "FeatureLevelRecord", 0),
+    MetadataRecordType.PRODUCER_IDS: ("producer_ids_record", "ProducerIdsRecord", 0),
 }
-
-
-class MetadataError(Exception):
-    """A decision that cannot be taken: the error code for the client, and why."""
-
-    def __init__(self, code: ErrorCode, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
 
 
 @cache
@@ -118,14 +143,14 @@ class Topic:
 
 
 def check_topic_name(name: str) -> None:
-    """Raises MetadataError for a name that Kafka does not allow."""
+    """Raises ApiError for a name that Kafka does not allow."""
     if name in (".", ".."):
-        raise MetadataError(ErrorCode.INVALID_TOPIC_EXCEPTION, f"Topic name is invalid: '{name}' is not allowed")
+        raise ApiError(ErrorCode.INVALID_TOPIC_EXCEPTION, f"Topic name is invalid: '{name}' is not allowed")
     if not TOPIC_NAME.fullmatch(name):
         reason = "the empty string is not allowed" if not name else f"'{name}' is longer than 249 characters"
         if name and len(name) <= 249:
             reason = f"'{name}' contains one or more characters other than ASCII alphanumerics, '.', '_' and '-'"
-        raise MetadataError(ErrorCode.INVALID_TOPIC_EXCEPTION, f"Topic name is invalid: {reason}")
+        raise ApiError(ErrorCode.INVALID_TOPIC_EXCEPTION, f"Topic name is invalid: {reason}")
 
 
 def metric_name(name: str) -> str:
@@ -181,7 +206,15 @@ class Metadata:
     def register_broker(self, incarnation_id: bytes) -> list[Any]:
         """A start after an unclean stop is a new epoch of this broker, and so of every leader."""
         epoch = self.broker_epoch + 1
-        return [new_record(0, broker_id=self.node_id, incarnation_id=incarnation_id, broker_epoch=epoch, fenced=False)]
+        return [
+            new_record(
+                MetadataRecordType.REGISTER_BROKER,
+                broker_id=self.node_id,
+                incarnation_id=incarnation_id,
+                broker_epoch=epoch,
+                fenced=False,
+            )
+        ]
 
     def create_topic(
         self,
@@ -193,24 +226,24 @@ class Metadata:
         replication: int = 1,
         assignments: Mapping[int, list[int]] | None = None,
     ) -> list[Any]:
-        """Raises MetadataError."""
+        """Raises ApiError."""
         self.check_new_topic(name, own_configs)
         self.check_partitions(partitions)
-        records = [new_record(2, name=name, topic_id=topic_id)]
+        records = [new_record(MetadataRecordType.TOPIC, name=name, topic_id=topic_id)]
         records += self.config_records(name, own_configs)
         return records + self.partition_records(topic_id, range(partitions), leader_epoch, replication, assignments)
 
     def check_new_topic(self, name: str, own_configs: Mapping[str, str | None]) -> None:
-        """Raises MetadataError for a name or a configuration that no new topic can have."""
+        """Raises ApiError for a name or a configuration that no new topic can have."""
         check_topic_name(name)
         if name == METADATA_TOPIC:  # a topic of that name would have the metadata log's own directory
-            raise MetadataError(ErrorCode.TOPIC_AUTHORIZATION_FAILED, f"{METADATA_TOPIC} is the broker's own log")
+            raise ApiError(ErrorCode.TOPIC_AUTHORIZATION_FAILED, f"{METADATA_TOPIC} is the broker's own log")
         if name in self.topics:
-            raise MetadataError(ErrorCode.TOPIC_ALREADY_EXISTS, f"Topic '{name}' already exists.")
+            raise ApiError(ErrorCode.TOPIC_ALREADY_EXISTS, f"Topic '{name}' already exists.")
         clash = self.colliding_topic(name)
         if clash is not None:
             message = f"Topic '{name}' collides with existing topic: {clash}"
-            raise MetadataError(ErrorCode.INVALID_TOPIC_EXCEPTION, message)
+            raise ApiError(ErrorCode.INVALID_TOPIC_EXCEPTION, message)
         self.check_configs(own_configs)
 
     def colliding_topic(self, name: str) -> str | None:
@@ -219,11 +252,11 @@ class Metadata:
 
     def check_partitions(self, added: int) -> None:
         if added <= 0:
-            raise MetadataError(ErrorCode.INVALID_PARTITIONS, "Number of partitions must be larger than 0.")
+            raise ApiError(ErrorCode.INVALID_PARTITIONS, "Number of partitions must be larger than 0.")
         total = self.partitions_total + added
         if total > PARTITIONS_MAX:
             message = f"{total} partitions are more than this broker allows ({PARTITIONS_MAX})"
-            raise MetadataError(ErrorCode.INVALID_PARTITIONS, message)
+            raise ApiError(ErrorCode.INVALID_PARTITIONS, message)
 
     def check_configs(self, own_configs: Mapping[str, str | None]) -> None:
         try:
@@ -231,13 +264,15 @@ class Metadata:
             if not self.is_journaled:
                 configs.refuse_flushes(own_configs)
         except configs.ConfigError as error:
-            raise MetadataError(ErrorCode.INVALID_CONFIG, str(error)) from error
+            raise ApiError(ErrorCode.INVALID_CONFIG, str(error)) from error
 
     def config_records(
-        self, resource: str, values: Mapping[str, str | None], resource_type: int = TOPIC_RESOURCE
+        self, resource: str, values: Mapping[str, str | None], resource_type: int = ConfigResourceType.TOPIC
     ) -> list[Any]:
         return [
-            new_record(4, resource_type=resource_type, resource_name=resource, name=name, value=value)
+            new_record(
+                MetadataRecordType.CONFIG, resource_type=resource_type, resource_name=resource, name=name, value=value
+            )
             for name, value in values.items()
         ]
 
@@ -254,7 +289,7 @@ class Metadata:
             replicas = (assignments or {}).get(number) or self.cluster.replicas(topic_id, number, replication)
             records.append(
                 new_record(
-                    3,
+                    MetadataRecordType.PARTITION,
                     partition_id=number,
                     topic_id=topic_id,
                     replicas=replicas,
@@ -270,17 +305,17 @@ class Metadata:
     def add_partitions(
         self, name: str, count: int, leader_epoch: int, assignments: Mapping[int, list[int]] | None = None
     ) -> list[Any]:
-        """Raises MetadataError."""
+        """Raises ApiError."""
         topic = self.topics.get(name)
         if topic is None:
-            raise MetadataError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, "This server does not host this topic-partition.")
+            raise ApiError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, "This server does not host this topic-partition.")
         if count == topic.partitions:
-            raise MetadataError(ErrorCode.INVALID_PARTITIONS, f"Topic already has {count} partition(s).")
+            raise ApiError(ErrorCode.INVALID_PARTITIONS, f"Topic already has {count} partition(s).")
         if count < topic.partitions:
             message = (
                 f"The topic {name} currently has {topic.partitions} partition(s); {count} would not be an increase."
             )
-            raise MetadataError(ErrorCode.INVALID_PARTITIONS, message)
+            raise ApiError(ErrorCode.INVALID_PARTITIONS, message)
         self.check_partitions(count - topic.partitions)
         added = range(topic.partitions, count)
         return self.partition_records(topic.topic_id, added, leader_epoch, topic.replication, assignments)
@@ -291,7 +326,7 @@ class Metadata:
             return []
         return [
             new_record(
-                5,
+                MetadataRecordType.PARTITION_CHANGE,
                 partition_id=partition,
                 topic_id=topic.topic_id,
                 isr=replicas,
@@ -302,22 +337,22 @@ class Metadata:
         ]
 
     def delete_topic(self, topic: Topic) -> list[Any]:
-        return [new_record(9, topic_id=topic.topic_id)]
+        return [new_record(MetadataRecordType.REMOVE_TOPIC, topic_id=topic.topic_id)]
 
     def change_configs(self, name: str, changes: Mapping[str, str | None]) -> list[Any]:
-        """Sets configurations of a topic, or removes those whose value is None. Raises MetadataError."""
+        """Sets configurations of a topic, or removes those whose value is None. Raises ApiError."""
         topic = self.topics.get(name)
         after: dict[str, str | None] = {**(topic.configs if topic is not None else {}), **changes}
         self.check_configs({key: value for key, value in after.items() if value is not None or key not in changes})
         if topic is None:  # what cannot be is told first, as Kafka does
-            raise MetadataError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"The topic '{name}' does not exist.")
+            raise ApiError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"The topic '{name}' does not exist.")
         return self.config_records(name, changes)
 
     def allocate_producer_ids(self) -> list[Any]:
         """A block of ids, so that handing out an id does not wait for the log each time."""
         return [
             new_record(
-                15,
+                MetadataRecordType.PRODUCER_IDS,
                 broker_id=self.node_id,
                 broker_epoch=self.broker_epoch,
                 next_producer_id=self.next_producer_id + PRODUCER_ID_BLOCK,
@@ -327,7 +362,7 @@ class Metadata:
     def credential_record(self, user: str, mechanism: Mechanism, credential: Credential) -> Any:
         """A user's password for one mechanism, as it is kept: salted."""
         return new_record(
-            11,
+            MetadataRecordType.USER_SCRAM_CREDENTIAL,
             name=user,
             mechanism=mechanism,
             salt=credential.salt,
@@ -338,7 +373,7 @@ class Metadata:
 
     def acl_record(self, acl_id: bytes, acl: Acl) -> Any:
         return new_record(
-            18,
+            MetadataRecordType.ACCESS_CONTROL_ENTRY,
             id=acl_id,
             resource_type=acl.resource_type,
             resource_name=acl.name,
@@ -356,40 +391,40 @@ class Metadata:
         if record.RECORD_TYPE in TOPIC_RECORDS:
             self.topics_version += 1
         match record.RECORD_TYPE:
-            case 0:
+            case MetadataRecordType.REGISTER_BROKER:
                 self.broker_epoch = record.broker_epoch
-            case 2:
+            case MetadataRecordType.TOPIC:
                 topic = Topic(record.name, record.topic_id)
                 self.topics[topic.name] = self.by_id[topic.topic_id] = topic
                 self.metric_names[metric_name(topic.name)] = topic.name
-            case 3:
+            case MetadataRecordType.PARTITION:
                 topic = self.by_id[record.topic_id]
                 before, topic.partitions = topic.partitions, max(topic.partitions, record.partition_id + 1)
                 self.partitions_total += topic.partitions - before
                 if record.partition_id == 0:  # what partitions that are added later have, as in Kafka
                     topic.replication = max(1, len(record.replicas))
                 self.assign(topic, record.partition_id, record.replicas)
-            case 5:
+            case MetadataRecordType.PARTITION_CHANGE:
                 self.assign(self.by_id[record.topic_id], record.partition_id, record.replicas or [])
-            case 4:
+            case MetadataRecordType.CONFIG:
                 self.replay_config(record)
-            case 11:
+            case MetadataRecordType.USER_SCRAM_CREDENTIAL:
                 credential = Credential(record.salt, record.stored_key, record.server_key, record.iterations)
                 self.credentials[record.name, Mechanism(record.mechanism)] = credential
-            case 22:
+            case MetadataRecordType.REMOVE_USER_SCRAM_CREDENTIAL:
                 self.credentials.pop((record.name, Mechanism(record.mechanism)), None)
-            case 18:
+            case MetadataRecordType.ACCESS_CONTROL_ENTRY:
                 self.acls.add(record.id, acl_of(record))
-            case 19:
+            case MetadataRecordType.REMOVE_ACCESS_CONTROL_ENTRY:
                 self.acls.remove(record.id)
-            case 12:
+            case MetadataRecordType.FEATURE_LEVEL:
                 self.features[record.name] = record.feature_level
-            case 9:
+            case MetadataRecordType.REMOVE_TOPIC:
                 topic = self.by_id.pop(record.topic_id)
                 del self.topics[topic.name]
                 del self.metric_names[metric_name(topic.name)]
                 self.partitions_total -= topic.partitions
-            case 15:
+            case MetadataRecordType.PRODUCER_IDS:
                 self.next_producer_id = record.next_producer_id
 
     def assign(self, topic: Topic, partition: int, replicas: list[int]) -> None:
@@ -402,9 +437,9 @@ class Metadata:
     def replay_config(self, record: Any) -> None:
         name = record.resource_name
         match record.resource_type:
-            case 2:
+            case ConfigResourceType.TOPIC:
                 target = self.topics[name].configs
-            case 32:
+            case ConfigResourceType.GROUP:
                 target = self.group_configs.setdefault(name, {})
             case _:
                 target = self.broker_configs.setdefault(name, {})
@@ -415,14 +450,22 @@ class Metadata:
 
     def snapshot(self, leader_epoch: int) -> Iterator[Any]:
         """Records that make this state from nothing."""
-        yield new_record(0, broker_id=self.node_id, broker_epoch=self.broker_epoch, fenced=False)
         yield new_record(
-            15, broker_id=self.node_id, broker_epoch=self.broker_epoch, next_producer_id=self.next_producer_id
+            MetadataRecordType.REGISTER_BROKER, broker_id=self.node_id, broker_epoch=self.broker_epoch, fenced=False
+        )
+        yield new_record(
+            MetadataRecordType.PRODUCER_IDS,
+            broker_id=self.node_id,
+            broker_epoch=self.broker_epoch,
+            next_producer_id=self.next_producer_id,
         )
         for name, level in self.features.items():
             if level != DEFAULT_LEVELS.get(name):
-                yield new_record(12, name=name, feature_level=level)
-        for kind, all_configs in ((BROKER_RESOURCE, self.broker_configs), (GROUP_RESOURCE, self.group_configs)):
+                yield new_record(MetadataRecordType.FEATURE_LEVEL, name=name, feature_level=level)
+        for kind, all_configs in (
+            (ConfigResourceType.BROKER, self.broker_configs),
+            (ConfigResourceType.GROUP, self.group_configs),
+        ):
             for resource, values in all_configs.items():
                 yield from self.config_records(resource, values, kind)
         for (user, mechanism), credential in self.credentials.items():
@@ -430,7 +473,7 @@ class Metadata:
         for acl_id, acl in self.acls.entries.items():
             yield self.acl_record(acl_id, acl)
         for topic in self.topics.values():
-            yield new_record(2, name=topic.name, topic_id=topic.topic_id)
+            yield new_record(MetadataRecordType.TOPIC, name=topic.name, topic_id=topic.topic_id)
             yield from self.config_records(topic.name, topic.configs)
             numbers = range(topic.partitions)
             given = topic.assignments

@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from headwater.broker.metadata import OFFSETS_TOPIC, TRANSACTIONS_TOPIC, MetadataError, Topic, encode_record
+from headwater.broker.metadata import OFFSETS_TOPIC, TRANSACTIONS_TOPIC, Topic, encode_record
 from headwater.coordinators.consumer_groups import ConsumerGroupLimits
 from headwater.coordinators.consumer_records import read_consumer_key
 from headwater.coordinators.group_records import StateRecord, read_key
@@ -22,7 +22,7 @@ from headwater.effects.buffers import Buffer
 from headwater.effects.logs import get_logger
 from headwater.effects.waits import Deferred
 from headwater.protocol.error_codes import ErrorCode
-from headwater.protocol.errors import ProtocolError
+from headwater.protocol.errors import ApiError, ProtocolError
 from headwater.protocol.records import (
     CONTROL,
     TRANSACTIONAL,
@@ -137,12 +137,12 @@ class StateTopics:
     # -- the topics
 
     def offsets_topic(self) -> Topic:
-        """The topic that keeps the groups, configured as Kafka configures it. Raises MetadataError and OSError."""
+        """The topic that keeps the groups, configured as Kafka configures it. Raises ApiError and OSError."""
         settings = self.core.settings
         return self.ensure(OFFSETS_TOPIC, settings.offsets_topic_num_partitions, settings.offsets_topic_segment_bytes)
 
     def transactions_topic(self) -> Topic:
-        """The topic that keeps the transactions. Raises MetadataError and OSError."""
+        """The topic that keeps the transactions. Raises ApiError and OSError."""
         settings = self.core.settings
         return self.ensure(
             TRANSACTIONS_TOPIC,
@@ -342,7 +342,7 @@ class StateTopics:
                 then(ErrorCode.UNKNOWN_SERVER_ERROR)  # as in Kafka
                 return
             group = self.append(log, self.stamped(changes))
-        except (OSError, MetadataError) as error:
+        except (OSError, ApiError) as error:
             logger.error("group %s: cannot write to %s: %s", group_id, OFFSETS_TOPIC, error)
             then(ErrorCode.COORDINATOR_NOT_AVAILABLE)
             return
@@ -352,7 +352,7 @@ class StateTopics:
         """What groups of the new protocol append with; returns the journal's group. Raises OSError."""
         try:
             topic = self.offsets_topic()
-        except MetadataError as error:
+        except ApiError as error:
             raise OSError(f"{OFFSETS_TOPIC} cannot be created: {error}") from error
         log = self.core.log(topic, partition_for(group_id, topic.partitions))
         return self.append(log, self.stamped(records))
@@ -364,7 +364,7 @@ class StateTopics:
         """What the transaction coordinator appends with. Raises OSError."""
         try:
             topic = self.transactions_topic()
-        except MetadataError as error:
+        except ApiError as error:
             raise OSError(f"{TRANSACTIONS_TOPIC} cannot be created: {error}") from error
         log = self.core.log(topic, partition_for(transactional_id, topic.partitions))
         return self.append(log, self.stamped([record]))
@@ -378,7 +378,7 @@ class StateTopics:
     # -- offsets within transactions
 
     def group_partition(self, group_id: str) -> tuple[str, int]:
-        """Where a group's offsets are kept. Raises MetadataError and OSError."""
+        """Where a group's offsets are kept. Raises ApiError and OSError."""
         topic = self.offsets_topic()
         return topic.name, partition_for(group_id, topic.partitions)
 
@@ -393,7 +393,7 @@ class StateTopics:
             if entry is not None and epoch < entry.epoch:
                 return ErrorCode.INVALID_PRODUCER_EPOCH
             group = self.append(log, self.stamped(changes), (producer_id, epoch))
-        except (OSError, MetadataError) as error:
+        except (OSError, ApiError) as error:
             logger.error("group %s: cannot write to %s: %s", group_id, OFFSETS_TOPIC, error)
             return ErrorCode.COORDINATOR_NOT_AVAILABLE
         for key, value in changes:

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from headwater.broker.metadata import REMOVE_TOPIC, TOPIC_RECORD, decode_record
+from headwater.broker.metadata import MetadataRecordType, decode_record
 from headwater.cli.errors import CommandError, counted
 from headwater.effects.clock import SystemClock
 from headwater.effects.files import DiskFiles
@@ -42,9 +42,9 @@ def topics_in(contents: Iterable[bytes]) -> Topics:
             for header, batch in batches(content):
                 for record in () if header.is_control else records(header, batch):
                     change = decode_record(record.value) if record.value is not None else None
-                    if change is not None and change.RECORD_TYPE == TOPIC_RECORD:
+                    if change is not None and change.RECORD_TYPE == MetadataRecordType.TOPIC:
                         topics[change.topic_id] = change.name
-                    elif change is not None and change.RECORD_TYPE == REMOVE_TOPIC:
+                    elif change is not None and change.RECORD_TYPE == MetadataRecordType.REMOVE_TOPIC:
                         topics.pop(change.topic_id, None)
         except (ProtocolError, KeyError):  # the damage has been named where the batch was checked
             continue

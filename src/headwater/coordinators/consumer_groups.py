@@ -24,7 +24,7 @@ from headwater.coordinators.consumer_group import (
     ResolvedExpression,
 )
 from headwater.coordinators.group_records import StateRecord
-from headwater.coordinators.heartbeats import GroupError, Heartbeat, HeartbeatAnswer, check, check_epoch, subscribed
+from headwater.coordinators.heartbeats import Heartbeat, HeartbeatAnswer, check, check_epoch, subscribed
 from headwater.coordinators.offsets import Commit
 from headwater.coordinators.patterns import client_pattern
 from headwater.effects.buffers import Buffer
@@ -32,6 +32,7 @@ from headwater.effects.clock import Clock
 from headwater.effects.logs import get_logger
 from headwater.effects.waits import Deferred, Timers
 from headwater.protocol.error_codes import ErrorCode
+from headwater.protocol.errors import ApiError
 
 logger = get_logger(__name__)
 
@@ -125,7 +126,7 @@ class ConsumerGroups:
                 return self.leave(request)
             change = Change(self.group_for(request))
             return self.commit(change, lambda: self.advance(change, request))
-        except GroupError as error:
+        except ApiError as error:
             return HeartbeatAnswer(error.code, error.message)
 
     def prolonged(self, request: Heartbeat) -> HeartbeatAnswer | None:
@@ -165,14 +166,14 @@ class ConsumerGroups:
         group = self.groups.get(request.group_id)
         if group is None:
             if request.epoch != JOIN_EPOCH:
-                raise GroupError(ErrorCode.GROUP_ID_NOT_FOUND, f"Consumer group {request.group_id} not found.")
+                raise ApiError(ErrorCode.GROUP_ID_NOT_FOUND, f"Consumer group {request.group_id} not found.")
             group = ConsumerGroup(request.group_id, epoch=FIRST_EPOCH)
         return group
 
     def commit(self, change: Change, decide: Callable[[], Answer]) -> Answer | Deferred:
         """Lets `decide` make its changes, appends them, and answers when they are on disk.
 
-        Raises GroupError; then the group is as before.
+        Raises ApiError; then the group is as before.
         """
         group_id = change.group.group_id
         try:
@@ -186,7 +187,7 @@ class ConsumerGroups:
                 self.start_missing_timers(change.before)
             if isinstance(error, OSError):
                 logger.error("group %s cannot be written: %s", group_id, error)
-                raise GroupError(ErrorCode.COORDINATOR_NOT_AVAILABLE, str(error)) from error
+                raise ApiError(ErrorCode.COORDINATOR_NOT_AVAILABLE, str(error)) from error
             raise
         if group_id not in self.groups and not change.is_gone:
             self.groups[group_id] = change.group
@@ -248,7 +249,7 @@ class ConsumerGroups:
     # -- members
 
     def member_for(self, change: Change, request: Heartbeat) -> ConsumerMember:
-        """The member that the request is from, or a new one. Raises GroupError for one that is fenced or unknown."""
+        """The member that the request is from, or a new one. Raises ApiError for one that is fenced or unknown."""
         group = change.group
         is_joining = request.epoch == JOIN_EPOCH
         known = group.members.get(request.member_id)
@@ -257,7 +258,7 @@ class ConsumerGroups:
         if known is None:
             if not is_joining:
                 message = f"Member {request.member_id} is not a member of group {group.group_id}."
-                raise GroupError(ErrorCode.UNKNOWN_MEMBER_ID, message)
+                raise ApiError(ErrorCode.UNKNOWN_MEMBER_ID, message)
             self.check_size(group)
             return ConsumerMember(request.member_id, request.instance_id)
         if not is_joining:
@@ -267,23 +268,23 @@ class ConsumerGroups:
     def check_size(self, group: ConsumerGroup) -> None:
         if len(group.members) >= self.limits.size_max:
             message = f"The consumer group has reached its maximum capacity of {self.limits.size_max} members."
-            raise GroupError(ErrorCode.GROUP_MAX_SIZE_REACHED, message)
+            raise ApiError(ErrorCode.GROUP_MAX_SIZE_REACHED, message)
 
     def static_member_for(self, change: Change, request: Heartbeat) -> ConsumerMember | None:
         group, instance_id = change.group, request.instance_id or ""
         current_id = group.static_members.get(instance_id)
         if request.epoch != JOIN_EPOCH:
             if current_id is None:
-                raise GroupError(ErrorCode.UNKNOWN_MEMBER_ID, f"Instance id {instance_id} is unknown.")
+                raise ApiError(ErrorCode.UNKNOWN_MEMBER_ID, f"Instance id {instance_id} is unknown.")
             if current_id != request.member_id:
-                raise GroupError(ErrorCode.FENCED_INSTANCE_ID, f"Instance id {instance_id} is another member's.")
+                raise ApiError(ErrorCode.FENCED_INSTANCE_ID, f"Instance id {instance_id} is another member's.")
             return group.members[current_id]
         if current_id is None:
             return group.members.get(request.member_id)
         current = group.members[current_id]
         if not current.has_left_for_now and current.classic is None:
             message = f"Static member {current_id} with instance id {instance_id} was not released."
-            raise GroupError(ErrorCode.UNRELEASED_INSTANCE_ID, message)
+            raise ApiError(ErrorCode.UNRELEASED_INSTANCE_ID, message)
         if current_id == request.member_id:
             return current
         return self.replace_static(change, current, request.member_id)
@@ -353,19 +354,19 @@ class ConsumerGroups:
     def leave(self, request: Heartbeat) -> HeartbeatAnswer | Deferred:
         group = self.groups.get(request.group_id)
         if group is None:
-            raise GroupError(ErrorCode.GROUP_ID_NOT_FOUND, f"Consumer group {request.group_id} not found.")
+            raise ApiError(ErrorCode.GROUP_ID_NOT_FOUND, f"Consumer group {request.group_id} not found.")
         change = Change(group)
         member_id = request.member_id
         if request.instance_id is not None:
             current_id = group.static_members.get(request.instance_id)
             if current_id is None:
-                raise GroupError(ErrorCode.UNKNOWN_MEMBER_ID, f"Instance id {request.instance_id} is unknown.")
+                raise ApiError(ErrorCode.UNKNOWN_MEMBER_ID, f"Instance id {request.instance_id} is unknown.")
             if current_id != member_id:
                 message = f"Instance id {request.instance_id} is another member's."
-                raise GroupError(ErrorCode.FENCED_INSTANCE_ID, message)
+                raise ApiError(ErrorCode.FENCED_INSTANCE_ID, message)
         member = group.members.get(member_id)
         if member is None:
-            raise GroupError(
+            raise ApiError(
                 ErrorCode.UNKNOWN_MEMBER_ID, f"Member {member_id} is not a member of group {group.group_id}."
             )
 
@@ -461,7 +462,7 @@ class ConsumerGroups:
             return
         logger.info("group %s: member %s is out: %s", group_id, member_id, reason)
         change = Change(group)
-        with suppress(GroupError):  # the member has another session, and is out when that is over
+        with suppress(ApiError):  # the member has another session, and is out when that is over
             self.commit(change, lambda: self.remove(change, [member_id]))
 
     def started(self) -> None:
@@ -482,7 +483,7 @@ class ConsumerGroups:
     def replay(self, key: Any, value: Buffer | None) -> None:
         """Applies a record that is read back."""
         group_id = key.group_id
-        if key.RECORD_TYPE == written.GROUP_EPOCH and value is None:
+        if key.RECORD_TYPE == written.GroupRecordType.GROUP_EPOCH and value is None:
             self.forget(group_id)
             return
         if group_id not in self.groups:

@@ -7,6 +7,7 @@ names. Record 4 (the topics' partitions) is no longer written since Kafka 4.1; a
 
 from collections.abc import Iterable
 from dataclasses import replace
+from enum import IntEnum
 from functools import cache
 from importlib import import_module
 from typing import Any
@@ -23,15 +24,32 @@ from headwater.coordinators.group_records import StateRecord, versioned
 from headwater.effects.buffers import Buffer
 from headwater.protocol.compiled import decode, encode
 
-GROUP_EPOCH, MEMBER, TARGET_EPOCH, TARGET, CURRENT, EXPRESSION = 3, 5, 6, 7, 8, 16
+
+class GroupRecordType(IntEnum):
+    """The kinds of records that tell of such a group."""
+
+    GROUP_EPOCH = 3
+    MEMBER = 5
+    TARGET_EPOCH = 6
+    TARGET = 7
+    CURRENT = 8
+    EXPRESSION = 16
+
+
 # Imported with the first record of the kind: most brokers start without such groups.
-MESSAGES = {
-    GROUP_EPOCH: ("stored_consumer_group_metadata", "ConsumerGroupMetadata"),
-    MEMBER: ("stored_consumer_group_member_metadata", "ConsumerGroupMemberMetadata"),
-    TARGET_EPOCH: ("stored_consumer_group_target_assignment_metadata", "ConsumerGroupTargetAssignmentMetadata"),
-    TARGET: ("stored_consumer_group_target_assignment_member", "ConsumerGroupTargetAssignmentMember"),
-    CURRENT: ("stored_consumer_group_current_member_assignment", "ConsumerGroupCurrentMemberAssignment"),
-    EXPRESSION: ("stored_consumer_group_regular_expression", "ConsumerGroupRegularExpression"),
+MESSAGES: dict[int, tuple[str, str]] = {
+    GroupRecordType.GROUP_EPOCH: ("stored_consumer_group_metadata", "ConsumerGroupMetadata"),
+    GroupRecordType.MEMBER: ("stored_consumer_group_member_metadata", "ConsumerGroupMemberMetadata"),
+    GroupRecordType.TARGET_EPOCH: (
+        "stored_consumer_group_target_assignment_metadata",
+        "ConsumerGroupTargetAssignmentMetadata",
+    ),
+    GroupRecordType.TARGET: ("stored_consumer_group_target_assignment_member", "ConsumerGroupTargetAssignmentMember"),
+    GroupRecordType.CURRENT: (
+        "stored_consumer_group_current_member_assignment",
+        "ConsumerGroupCurrentMemberAssignment",
+    ),
+    GroupRecordType.EXPRESSION: ("stored_consumer_group_regular_expression", "ConsumerGroupRegularExpression"),
 }
 
 
@@ -54,22 +72,24 @@ def record(key: Any, value: Any | None) -> StateRecord:
 
 def group_epoch_record(group_id: str, epoch: int | None, metadata_hash: int = 0) -> StateRecord:
     """A group's epoch, or with None the removal of the group."""
-    value = None if epoch is None else value_class(GROUP_EPOCH)(epoch, metadata_hash)
-    return record(key_class(GROUP_EPOCH)(group_id), value)
+    value = None if epoch is None else value_class(GroupRecordType.GROUP_EPOCH)(epoch, metadata_hash)
+    return record(key_class(GroupRecordType.GROUP_EPOCH)(group_id), value)
 
 
 def target_epoch_record(group_id: str, epoch: int | None, timestamp: int = 0) -> StateRecord:
-    value = None if epoch is None else value_class(TARGET_EPOCH)(epoch, timestamp)
-    return record(key_class(TARGET_EPOCH)(group_id), value)
+    value = None if epoch is None else value_class(GroupRecordType.TARGET_EPOCH)(epoch, timestamp)
+    return record(key_class(GroupRecordType.TARGET_EPOCH)(group_id), value)
 
 
 def member_record(group_id: str, member: ConsumerMember) -> StateRecord:
     """A member's subscription."""
     classic = None
     if member.classic is not None:
-        protocols = [value_class(MEMBER).ClassicProtocol(*p) for p in member.classic.protocols]
-        classic = value_class(MEMBER).ClassicMemberMetadata(member.classic.session_timeout_ms, protocols)
-    value = value_class(MEMBER)(
+        protocols = [value_class(GroupRecordType.MEMBER).ClassicProtocol(*p) for p in member.classic.protocols]
+        classic = value_class(GroupRecordType.MEMBER).ClassicMemberMetadata(
+            member.classic.session_timeout_ms, protocols
+        )
+    value = value_class(GroupRecordType.MEMBER)(
         member.instance_id,
         member.rack_id,
         member.client_id,
@@ -80,18 +100,21 @@ def member_record(group_id: str, member: ConsumerMember) -> StateRecord:
         member.assignor,
         classic,
     )
-    return record(key_class(MEMBER)(group_id, member.member_id), value)
+    return record(key_class(GroupRecordType.MEMBER)(group_id, member.member_id), value)
 
 
 def target_record(group_id: str, member_id: str, target: Assignment) -> StateRecord:
-    topics = [value_class(TARGET).TopicPartition(topic_id, sorted(parts)) for topic_id, parts in sorted(target.items())]
-    value = value_class(TARGET)(topics)
-    return record(key_class(TARGET)(group_id, member_id), value)
+    topics = [
+        value_class(GroupRecordType.TARGET).TopicPartition(topic_id, sorted(parts))
+        for topic_id, parts in sorted(target.items())
+    ]
+    value = value_class(GroupRecordType.TARGET)(topics)
+    return record(key_class(GroupRecordType.TARGET)(group_id, member_id), value)
 
 
 def current_record(group_id: str, member: ConsumerMember) -> StateRecord:
     """What a member has and what it is giving up."""
-    topic = value_class(CURRENT).TopicPartitions
+    topic = value_class(GroupRecordType.CURRENT).TopicPartitions
 
     def topics(assignment: Assignment) -> list[Any]:
         return [
@@ -99,25 +122,25 @@ def current_record(group_id: str, member: ConsumerMember) -> StateRecord:
             for topic_id, parts in sorted(assignment.items())
         ]
 
-    value = value_class(CURRENT)(
+    value = value_class(GroupRecordType.CURRENT)(
         member.epoch, member.previous_epoch, member.state, topics(member.assigned), topics(member.revoking)
     )
-    return record(key_class(CURRENT)(group_id, member.member_id), value)
+    return record(key_class(GroupRecordType.CURRENT)(group_id, member.member_id), value)
 
 
 def expression_record(group_id: str, expression: str, found: ResolvedExpression | None) -> StateRecord:
     value = None
     if found is not None:
-        value = value_class(EXPRESSION)(sorted(found.topics), found.version, found.timestamp)
-    return record(key_class(EXPRESSION)(group_id, expression), value)
+        value = value_class(GroupRecordType.EXPRESSION)(sorted(found.topics), found.version, found.timestamp)
+    return record(key_class(GroupRecordType.EXPRESSION)(group_id, expression), value)
 
 
 def removal_records(group_id: str, member_id: str) -> list[StateRecord]:
     """What removes a member."""
     return [
-        record(key_class(CURRENT)(group_id, member_id), None),
-        record(key_class(TARGET)(group_id, member_id), None),
-        record(key_class(MEMBER)(group_id, member_id), None),
+        record(key_class(GroupRecordType.CURRENT)(group_id, member_id), None),
+        record(key_class(GroupRecordType.TARGET)(group_id, member_id), None),
+        record(key_class(GroupRecordType.MEMBER)(group_id, member_id), None),
     ]
 
 
@@ -160,28 +183,28 @@ def read_assignment(topics: Iterable[Any]) -> Assignment:
 def replay(group: ConsumerGroup, key: Any, value: Buffer | None) -> None:
     """Applies a record about this group. Raises ProtocolError for one that cannot be read."""
     match key.RECORD_TYPE:
-        case 3:
+        case GroupRecordType.GROUP_EPOCH:
             if value is not None:
-                message = read_value(GROUP_EPOCH, value)
+                message = read_value(GroupRecordType.GROUP_EPOCH, value)
                 group.epoch, group.metadata_hash = message.epoch, message.metadata_hash
-        case 5:
+        case GroupRecordType.MEMBER:
             replay_member(group, key.member_id, value)
-        case 6:
+        case GroupRecordType.TARGET_EPOCH:
             if value is not None:
-                group.target_epoch = read_value(TARGET_EPOCH, value).assignment_epoch
-        case 7:
+                group.target_epoch = read_value(GroupRecordType.TARGET_EPOCH, value).assignment_epoch
+        case GroupRecordType.TARGET:
             if value is None:
                 group.targets.pop(key.member_id, None)
             else:
-                message = read_value(TARGET, value)
+                message = read_value(GroupRecordType.TARGET, value)
                 group.targets[key.member_id] = read_assignment(message.topic_partitions)
-        case 8:
+        case GroupRecordType.CURRENT:
             replay_current(group, key.member_id, value)
-        case 16:
+        case GroupRecordType.EXPRESSION:
             if value is None:
                 group.expressions.pop(key.regular_expression, None)
             else:
-                message = read_value(EXPRESSION, value)
+                message = read_value(GroupRecordType.EXPRESSION, value)
                 found = ResolvedExpression(frozenset(message.topics), message.version, message.timestamp)
                 group.expressions[key.regular_expression] = found
 
@@ -190,7 +213,7 @@ def replay_member(group: ConsumerGroup, member_id: str, value: Buffer | None) ->
     if value is None:
         group.remove_member(member_id)
         return
-    message = read_value(MEMBER, value)
+    message = read_value(GroupRecordType.MEMBER, value)
     classic = None
     if message.classic_member_metadata is not None:
         metadata = message.classic_member_metadata
@@ -221,7 +244,7 @@ def replay_current(group: ConsumerGroup, member_id: str, value: Buffer | None) -
         epoch, previous, state = none.epoch, none.previous_epoch, none.state
         assigned, revoking, assigned_at = none.assigned, none.revoking, none.assigned_at
     else:
-        message = read_value(CURRENT, value)
+        message = read_value(GroupRecordType.CURRENT, value)
         epoch, previous, state = message.member_epoch, message.previous_member_epoch, MemberState(message.state)
         assigned = read_assignment(message.assigned_partitions)
         revoking = read_assignment(message.partitions_pending_revocation)

@@ -23,7 +23,7 @@ from headwater.coordinators.group_records import (
     read_key,
     read_offset,
 )
-from headwater.coordinators.heartbeats import GroupError, Heartbeat, HeartbeatAnswer, check
+from headwater.coordinators.heartbeats import Heartbeat, HeartbeatAnswer, check
 from headwater.coordinators.membership import (
     Append,
     GroupLimits,
@@ -41,6 +41,7 @@ from headwater.effects.entropy import Entropy
 from headwater.effects.waits import Deferred, Timers
 from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
+from headwater.protocol.errors import ApiError
 from headwater.protocol.messages.stored_group_metadata import GroupMetadataKey
 
 INT32_MIN = -(1 << 31)
@@ -97,7 +98,7 @@ class GroupCoordinator:
             try:
                 check(request, self.consumers.limits.assignors)
                 self.migration.upgrade(request.group_id)
-            except GroupError as error:
+            except ApiError as error:
                 return HeartbeatAnswer(error.code, error.message)
         return self.consumers.heartbeat(request)
 

@@ -13,17 +13,9 @@ from headwater.coordinators.consumer_group import (
 )
 from headwater.coordinators.patterns import PatternError, client_pattern
 from headwater.protocol.error_codes import ErrorCode
+from headwater.protocol.errors import ApiError
 
 SUBSCRIPTION_CHARACTERS_MAX = 1 << 20  # a record of it in Kafka has a megabyte at most
-
-
-class GroupError(Exception):
-    """What cannot be done, as the code and message for the client."""
-
-    def __init__(self, code: ErrorCode, message: str | None = None) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
 
 
 class Heartbeat(NamedTuple):
@@ -74,7 +66,7 @@ class HeartbeatAnswer(NamedTuple):
 
 
 def check(request: Heartbeat, assignors: tuple[str, ...]) -> None:
-    """Raises GroupError for a request that cannot be right whatever the state."""
+    """Raises ApiError for a request that cannot be right whatever the state."""
     problem = None
     if not request.group_id.strip():
         problem = "GroupId can't be empty."
@@ -93,9 +85,9 @@ def check(request: Heartbeat, assignors: tuple[str, ...]) -> None:
     elif request.epoch < LEAVE_STATIC_EPOCH:
         problem = f"MemberEpoch is {request.epoch}, but must be greater than or equal to -2."
     if problem is not None:
-        raise GroupError(ErrorCode.INVALID_REQUEST, problem)
+        raise ApiError(ErrorCode.INVALID_REQUEST, problem)
     if request.assignor is not None and request.assignor not in assignors:
-        raise GroupError(
+        raise ApiError(
             ErrorCode.UNSUPPORTED_ASSIGNOR,
             f"ServerAssignor {request.assignor} is not supported. Supported assignors: {', '.join(assignors)}.",
         )
@@ -114,16 +106,16 @@ def join_problem(request: Heartbeat) -> str | None:
 
 
 def check_expression(expression: str) -> None:
-    """Raises GroupError for what RE2 cannot read."""
+    """Raises ApiError for what RE2 cannot read."""
     try:
         client_pattern(expression)
     except PatternError as error:
         message = f"SubscribedTopicRegex `{expression}` is not a valid regular expression: {error}."
-        raise GroupError(ErrorCode.INVALID_REGULAR_EXPRESSION, message) from error
+        raise ApiError(ErrorCode.INVALID_REGULAR_EXPRESSION, message) from error
 
 
 def check_epoch(member: ConsumerMember, epoch: int, owned: Assignment | None) -> None:
-    """Raises GroupError for a member that is not where the group has it.
+    """Raises ApiError for a member that is not where the group has it.
 
     The epoch before is allowed where the member has nothing that it should not have: an answer may have been lost.
     """
@@ -132,7 +124,7 @@ def check_epoch(member: ConsumerMember, epoch: int, owned: Assignment | None) ->
     has_lost_answer = epoch == member.previous_epoch and owned is not None and is_part_of(owned, member.assigned)
     if epoch > member.epoch or not has_lost_answer:
         relation = "greater" if epoch > member.epoch else "smaller"
-        raise GroupError(
+        raise ApiError(
             ErrorCode.FENCED_MEMBER_EPOCH,
             f"The consumer group member has a {relation} member epoch ({epoch}) than the one known by the group "
             f"coordinator ({member.epoch}). The member must abandon all its partitions and rejoin.",

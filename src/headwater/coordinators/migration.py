@@ -22,13 +22,12 @@ from headwater.coordinators.consumer_group import (
 from headwater.coordinators.consumer_groups import Change, ConsumerGroups
 from headwater.coordinators.group import Group, GroupState, Member
 from headwater.coordinators.group_records import group_record
-from headwater.coordinators.heartbeats import GroupError
 from headwater.coordinators.membership import JoinAnswer, JoinRequest, Membership, SyncAnswer, SyncRequest
 from headwater.effects.logs import get_logger
 from headwater.effects.waits import Deferred
 from headwater.protocol.compiled import decode, encode
 from headwater.protocol.error_codes import ErrorCode
-from headwater.protocol.errors import ProtocolError
+from headwater.protocol.errors import ApiError, ProtocolError
 
 logger = get_logger(__name__)
 
@@ -50,7 +49,7 @@ class Migration:
     def upgrade(self, group_id: str) -> None:
         """Makes way for a member of the new protocol: an empty classic group goes, one with members is converted.
 
-        Raises GroupError where that cannot be.
+        Raises ApiError where that cannot be.
         """
         classic = self.membership.groups.get(group_id)
         if classic is None:
@@ -65,7 +64,7 @@ class Migration:
         try:
             self.consumers.log.append_group_state(group_id, change.records)
         except OSError as error:
-            raise GroupError(ErrorCode.COORDINATOR_NOT_AVAILABLE, str(error)) from error
+            raise ApiError(ErrorCode.COORDINATOR_NOT_AVAILABLE, str(error)) from error
         logger.info("group %s is now a consumer group", group_id)
         self.release(classic)
         del self.membership.groups[group_id]
@@ -77,9 +76,9 @@ class Migration:
     def check_upgrade(self, classic: Group) -> None:
         if not self.may_upgrade or classic.protocol_type != CONSUMER:
             message = f"Group {classic.group_id} is not a consumer group."
-            raise GroupError(ErrorCode.GROUP_ID_NOT_FOUND, message)
+            raise ApiError(ErrorCode.GROUP_ID_NOT_FOUND, message)
         if len(classic.members) >= self.consumers.limits.size_max:
-            raise GroupError(ErrorCode.GROUP_MAX_SIZE_REACHED, "The consumer group has reached its maximum capacity.")
+            raise ApiError(ErrorCode.GROUP_MAX_SIZE_REACHED, "The consumer group has reached its maximum capacity.")
 
     def converted(self, classic: Group) -> Change:
         """The group with what its members have now as its target."""
@@ -92,7 +91,7 @@ class Migration:
                 assigned = self.by_topic_id(read_assignment(m.assignment))
             except (ProtocolError, IndexError) as error:
                 message = f"Group {group_id} cannot be converted: {error}"
-                raise GroupError(ErrorCode.INCONSISTENT_GROUP_PROTOCOL, message) from error
+                raise ApiError(ErrorCode.INCONSISTENT_GROUP_PROTOCOL, message) from error
             members.append(
                 ConsumerMember(
                     m.member_id,
@@ -211,7 +210,7 @@ class Migration:
         change = Change(group)
         try:
             return self.consumers.commit(change, lambda: self.joined(change, request, member_id, protocol))
-        except GroupError as error:
+        except ApiError as error:
             return JoinAnswer(error.code, member_id)
         except ProtocolError:
             return JoinAnswer(ErrorCode.INCONSISTENT_GROUP_PROTOCOL, member_id)
@@ -309,7 +308,7 @@ class Migration:
             change = Change(group)
             try:
                 self.consumers.commit(change, lambda: self.consumers.remove(change, members))
-            except GroupError as failure:
+            except ApiError as failure:
                 return [failure.code for _ in results]
         return results
 

@@ -4,9 +4,9 @@ from headwater.broker.authorization import may_group
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
 from headwater.broker.leadership import transaction_refusal
-from headwater.broker.metadata import MetadataError
 from headwater.effects.waits import Deferred
 from headwater.protocol.error_codes import ErrorCode
+from headwater.protocol.errors import ApiError
 from headwater.protocol.messages.add_offsets_to_txn import AddOffsetsToTxnRequest, AddOffsetsToTxnResponse
 from headwater.security.acls import Operation
 
@@ -21,7 +21,7 @@ def handle(core: BrokerCore, request: Request) -> AddOffsetsToTxnResponse | Defe
         return AddOffsetsToTxnResponse(error_code=ErrorCode.GROUP_AUTHORIZATION_FAILED)
     try:
         partition = core.state_topics.group_partition(body.group_id)
-    except (MetadataError, OSError):
+    except (ApiError, OSError):
         return AddOffsetsToTxnResponse(error_code=ErrorCode.COORDINATOR_NOT_AVAILABLE)
     error, group = core.transactions.add(body.transactional_id, body.producer_id, body.producer_epoch, [partition])
     if error is ErrorCode.PRODUCER_FENCED and request.api_version < FENCED_VERSION:

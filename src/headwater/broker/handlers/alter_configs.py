@@ -15,7 +15,7 @@ def handle(core: BrokerCore, request: Request) -> Steps[Deferred]:
 
 
 def wanted_changes(core: BrokerCore, resource: AlterConfigsRequest.AlterConfigsResource) -> Changes:
-    """The values that are named; all others that the resource has are removed. Raises MetadataError."""
+    """The values that are named; all others that the resource has are removed. Raises ApiError."""
     changes: Changes = {config.name: value_of(config.name, config.value) for config in resource.configs}
     own = present(core, resource.resource_type, resource.resource_name)
     return {**dict.fromkeys(own, None), **changes}

@@ -5,10 +5,11 @@ from typing import Any
 from headwater.broker.authorization import may_cluster
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
-from headwater.broker.metadata import CHANGES_PER_REQUEST_MAX, new_record
+from headwater.broker.metadata import CHANGES_PER_REQUEST_MAX, MetadataRecordType, new_record
 from headwater.effects.waits import Deferred
 from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
+from headwater.protocol.errors import ApiError
 from headwater.protocol.messages.alter_user_scram_credentials import (
     AlterUserScramCredentialsRequest,
     AlterUserScramCredentialsResponse,
@@ -17,15 +18,6 @@ from headwater.security.acls import Operation
 from headwater.security.scram import ITERATIONS_MAX, ITERATIONS_MIN, Mechanism, credential_of
 
 Result = AlterUserScramCredentialsResponse.AlterUserScramCredentialsResult
-REMOVE_CREDENTIAL = 22
-
-
-class RefusedChangeError(Exception):
-    """A change that cannot be made: the code and why."""
-
-    def __init__(self, code: ErrorCode, message: str) -> None:
-        super().__init__(message)
-        self.code = code
 
 
 def handle(core: BrokerCore, request: Request) -> Steps[AlterUserScramCredentialsResponse | Deferred]:
@@ -43,10 +35,10 @@ def handle(core: BrokerCore, request: Request) -> Steps[AlterUserScramCredential
         try:
             if len({change.mechanism for change in own}) != len(own):
                 message = "A user credential cannot be altered twice in the same request"
-                raise RefusedChangeError(ErrorCode.DUPLICATE_RESOURCE, message)
+                raise ApiError(ErrorCode.DUPLICATE_RESOURCE, message)
             records += [record_of(core, change) for change in own]
             response.results.append(Result(name, 0, None))
-        except RefusedChangeError as error:
+        except ApiError as error:
             response.results.append(Result(name, error.code, str(error)))
     if len(records) > CHANGES_PER_REQUEST_MAX:
         return failed(names, ErrorCode.POLICY_VIOLATION)
@@ -58,22 +50,22 @@ def failed(names: list[str], code: ErrorCode) -> AlterUserScramCredentialsRespon
 
 
 def record_of(core: BrokerCore, change: Any) -> Any:
-    """Raises RefusedChangeError."""
+    """Raises ApiError."""
     try:
         mechanism = Mechanism(change.mechanism)
     except ValueError as error:
-        raise RefusedChangeError(ErrorCode.UNSUPPORTED_SASL_MECHANISM, "Unknown SCRAM mechanism") from error
+        raise ApiError(ErrorCode.UNSUPPORTED_SASL_MECHANISM, "Unknown SCRAM mechanism") from error
     if not change.name:
-        raise RefusedChangeError(ErrorCode.UNACCEPTABLE_CREDENTIAL, "Username must not be empty")
+        raise ApiError(ErrorCode.UNACCEPTABLE_CREDENTIAL, "Username must not be empty")
     if isinstance(change, AlterUserScramCredentialsRequest.ScramCredentialDeletion):
         if (change.name, mechanism) not in core.metadata.credentials:
             message = "Attempt to delete a user credential that does not exist"
-            raise RefusedChangeError(ErrorCode.RESOURCE_NOT_FOUND, message)
-        return new_record(REMOVE_CREDENTIAL, name=change.name, mechanism=mechanism)
+            raise ApiError(ErrorCode.RESOURCE_NOT_FOUND, message)
+        return new_record(MetadataRecordType.REMOVE_USER_SCRAM_CREDENTIAL, name=change.name, mechanism=mechanism)
     if not ITERATIONS_MIN <= change.iterations <= ITERATIONS_MAX:
         bound = "few" if change.iterations < ITERATIONS_MIN else "many"
-        raise RefusedChangeError(ErrorCode.UNACCEPTABLE_CREDENTIAL, f"Too {bound} iterations")
+        raise ApiError(ErrorCode.UNACCEPTABLE_CREDENTIAL, f"Too {bound} iterations")
     if not change.salt or not change.salted_password:
-        raise RefusedChangeError(ErrorCode.UNACCEPTABLE_CREDENTIAL, "Salt and salted password must not be empty")
+        raise ApiError(ErrorCode.UNACCEPTABLE_CREDENTIAL, "Salt and salted password must not be empty")
     credential = credential_of(mechanism, change.salted_password, change.salt, change.iterations)
     return core.metadata.credential_record(change.name, mechanism, credential)

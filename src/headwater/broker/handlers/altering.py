@@ -9,20 +9,21 @@ from headwater.broker.authorization import config_refusal
 from headwater.broker.core import BrokerCore
 from headwater.broker.definitions import ConfigError
 from headwater.broker.dispatch import Request
-from headwater.broker.metadata import MetadataError, check_topic_name
+from headwater.broker.metadata import check_topic_name
 from headwater.effects.waits import Deferred
 from headwater.effects.work import Steps
+from headwater.protocol.config_resources import ConfigResourceType
 from headwater.protocol.error_codes import ErrorCode
+from headwater.protocol.errors import ApiError
 from headwater.security.acls import Operation
 
-TOPIC, BROKER, GROUP = 2, 4, 32
 Changes: TypeAlias = dict[str, str | None]
 
 
 def alter_all(
     core: BrokerCore, request: Request, response: Any, changes_of: Callable[[BrokerCore, Any], Changes]
 ) -> Steps[Deferred]:
-    """Answers either request: `changes_of` tells what a resource asks for, and may raise MetadataError."""
+    """Answers either request: `changes_of` tells what a resource asks for, and may raise ApiError."""
     body, last_group = request.body, 0
     times = Counter((resource.resource_type, resource.resource_name) for resource in body.resources)
     for resource in body.resources:
@@ -35,10 +36,10 @@ def alter_all(
             continue
         try:
             if times[kind, name] > 1:
-                raise MetadataError(ErrorCode.INVALID_REQUEST, "Each resource must appear at most once.")
+                raise ApiError(ErrorCode.INVALID_REQUEST, "Each resource must appear at most once.")
             changes = changes_of(core, resource)
             last_group = max(last_group, alter(core, kind, name, changes, validate_only=body.validate_only))
-        except MetadataError as error:
+        except ApiError as error:
             result.error_code, result.error_message = error.code, error.message
         except OSError as error:
             result.error_code, result.error_message = ErrorCode.KAFKA_STORAGE_ERROR, str(error)
@@ -48,65 +49,65 @@ def alter_all(
 def alter(core: BrokerCore, kind: int, name: str, changes: Changes, *, validate_only: bool) -> int:
     """Changes a resource's configurations (None removes one); returns the journal's group.
 
-    Raises MetadataError and OSError.
+    Raises ApiError and OSError.
     """
     records = decided(core, kind, name, changes)
     if validate_only or not records:
         return 0
     group = core.append_metadata(records)
-    if kind == TOPIC:
+    if kind == ConfigResourceType.TOPIC:
         core.config_changed(core.metadata.topics[name])
-    elif kind == BROKER:
+    elif kind == ConfigResourceType.BROKER:
         dynamic_configs.apply(core)
     return group
 
 
 def decided(core: BrokerCore, kind: int, name: str, changes: Changes) -> list[Any]:
-    """The records of a change. Raises MetadataError."""
+    """The records of a change. Raises ApiError."""
     metadata = core.metadata
     try:
         match kind:
-            case 2 if not name:
-                raise MetadataError(ErrorCode.INVALID_REQUEST, "Default topic resources are not allowed.")
-            case 2:
+            case ConfigResourceType.TOPIC if not name:
+                raise ApiError(ErrorCode.INVALID_REQUEST, "Default topic resources are not allowed.")
+            case ConfigResourceType.TOPIC:
                 check_topic_name(name)
                 return metadata.change_configs(name, changes)
-            case 4:
+            case ConfigResourceType.BROKER:
                 dynamic_configs.check_broker(core, name, changes)
-            case 32 if name:
+            case ConfigResourceType.GROUP if name:
                 dynamic_configs.check_group(core, changes)
-            case 32:
-                raise MetadataError(ErrorCode.INVALID_REQUEST, "Default group resources are not allowed.")
-            case 8 | 16:
-                raise MetadataError(ErrorCode.INVALID_REQUEST, "this broker has no such resources to configure")
+            case ConfigResourceType.GROUP:
+                raise ApiError(ErrorCode.INVALID_REQUEST, "Default group resources are not allowed.")
+            case ConfigResourceType.BROKER_LOGGER | ConfigResourceType.CLIENT_METRICS:
+                raise ApiError(ErrorCode.INVALID_REQUEST, "this broker has no such resources to configure")
             case _:
-                raise MetadataError(ErrorCode.INVALID_REQUEST, f"Unknown resource type {kind}")
+                raise ApiError(ErrorCode.INVALID_REQUEST, f"Unknown resource type {kind}")
     except dynamic_configs.NotDynamicError as error:
-        raise MetadataError(ErrorCode.INVALID_REQUEST, str(error)) from error
+        raise ApiError(ErrorCode.INVALID_REQUEST, str(error)) from error
     except ConfigError as error:
-        is_of_broker = kind == BROKER and not isinstance(error, dynamic_configs.ClusterConfigError)
+        is_of_broker = kind == ConfigResourceType.BROKER and not isinstance(error, dynamic_configs.ClusterConfigError)
         code = ErrorCode.INVALID_REQUEST if is_of_broker else ErrorCode.INVALID_CONFIG
-        raise MetadataError(code, str(error)) from error
+        raise ApiError(code, str(error)) from error
     return metadata.config_records(name, changes, kind)
 
 
 def value_of(name: str, value: str | None) -> str:
-    """A value that is to be set. Raises MetadataError for null: a configuration is removed in another way."""
+    """A value that is to be set. Raises ApiError for null: a configuration is removed in another way."""
     if value is None:
-        raise MetadataError(ErrorCode.INVALID_REQUEST, f"Null value not supported for : {name}")
+        raise ApiError(ErrorCode.INVALID_REQUEST, f"Null value not supported for : {name}")
     return value
 
 
 def present(core: BrokerCore, kind: int, name: str) -> dict[str, str]:
     """The resource's own configurations that clients may change: not the super users, which `user create` stores there."""
     match kind:
-        case 2:
+        case ConfigResourceType.TOPIC:
             topic = core.metadata.topics.get(name)
             return topic.configs if topic is not None else {}
-        case 4:
+        case ConfigResourceType.BROKER:
             stored = core.metadata.broker_configs.get(name, {})
             return {key: text for key, text in stored.items() if key != dynamic_configs.SUPER_USERS}
-        case 32:
+        case ConfigResourceType.GROUP:
             return core.metadata.group_configs.get(name, {})
         case _:
             return {}

@@ -9,6 +9,7 @@ from headwater.effects.entropy import random_uuid
 from headwater.effects.waits import Deferred
 from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
+from headwater.protocol.errors import ApiError
 from headwater.protocol.messages.create_acls import CreateAclsRequest, CreateAclsResponse
 from headwater.security.acls import (
     CLUSTER_NAME,
@@ -24,10 +25,6 @@ Creation = CreateAclsRequest.AclCreation
 Result = CreateAclsResponse.AclCreationResult
 
 
-class InvalidAclError(Exception):
-    """An entry that cannot be; the message says why."""
-
-
 def handle(core: BrokerCore, request: Request) -> Steps[CreateAclsResponse | Deferred]:
     body: CreateAclsRequest = request.body
     acls = core.acls
@@ -40,8 +37,8 @@ def handle(core: BrokerCore, request: Request) -> Steps[CreateAclsResponse | Def
         yield
         try:
             acl = read_acl(creation)
-        except InvalidAclError as error:
-            results.append(Result(ErrorCode.INVALID_REQUEST, str(error)))
+        except ApiError as error:
+            results.append(Result(error.code, error.message))
             continue
         results.append(Result(0, None))
         if acl not in acls and acl not in added:
@@ -58,7 +55,7 @@ def failed(body: CreateAclsRequest, code: ErrorCode, message: str | None) -> Cre
 
 
 def read_acl(creation: Creation) -> Acl:
-    """Raises InvalidAclError."""
+    """Raises ApiError."""
     try:
         acl = Acl(
             ResourceType(creation.resource_type),
@@ -70,22 +67,24 @@ def read_acl(creation: Creation) -> Acl:
             Permission(creation.permission_type),
         )
     except ValueError as error:
-        raise InvalidAclError(f"CreatableAcls contain unknown elements: {error}") from error
+        raise ApiError(ErrorCode.INVALID_REQUEST, f"CreatableAcls contain unknown elements: {error}") from error
     kind, _, name = acl.principal.partition(":")
     if acl.resource_type not in OPERATIONS:
-        raise InvalidAclError(f"Invalid resourceType {acl.resource_type.name}")
+        raise ApiError(ErrorCode.INVALID_REQUEST, f"Invalid resourceType {acl.resource_type.name}")
     if acl.pattern_type not in (PatternType.LITERAL, PatternType.PREFIXED):
-        raise InvalidAclError(f"Invalid patternType {acl.pattern_type.name}")
+        raise ApiError(ErrorCode.INVALID_REQUEST, f"Invalid patternType {acl.pattern_type.name}")
     if acl.operation in (Operation.UNKNOWN, Operation.ANY):
-        raise InvalidAclError(f"Invalid operation {acl.operation.name}")
+        raise ApiError(ErrorCode.INVALID_REQUEST, f"Invalid operation {acl.operation.name}")
     if acl.permission not in (Permission.ALLOW, Permission.DENY):
-        raise InvalidAclError(f"Invalid permissionType {acl.permission.name}")
+        raise ApiError(ErrorCode.INVALID_REQUEST, f"Invalid permissionType {acl.permission.name}")
     if acl.resource_type is ResourceType.CLUSTER and acl.name != CLUSTER_NAME:
-        raise InvalidAclError(f"The only valid name for the CLUSTER resource is {CLUSTER_NAME}")
+        raise ApiError(ErrorCode.INVALID_REQUEST, f"The only valid name for the CLUSTER resource is {CLUSTER_NAME}")
     if not acl.name:
-        raise InvalidAclError("Resource name should not be empty")
+        raise ApiError(ErrorCode.INVALID_REQUEST, "Resource name should not be empty")
     if not kind or not name:
-        raise InvalidAclError(f"Could not parse principal from `{acl.principal}` (no colon is present).")
+        raise ApiError(
+            ErrorCode.INVALID_REQUEST, f"Could not parse principal from `{acl.principal}` (no colon is present)."
+        )
     if not acl.host:
-        raise InvalidAclError("The host must not be empty")
+        raise ApiError(ErrorCode.INVALID_REQUEST, "The host must not be empty")
     return acl

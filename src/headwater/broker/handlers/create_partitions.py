@@ -10,10 +10,10 @@ from headwater.broker.authorization import may_topic
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
 from headwater.broker.handlers.create_topics import check_replicas
-from headwater.broker.metadata import MetadataError
 from headwater.effects.waits import Deferred
 from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
+from headwater.protocol.errors import ApiError
 from headwater.protocol.messages.create_partitions import CreatePartitionsRequest, CreatePartitionsResponse
 from headwater.security.acls import Operation
 
@@ -29,21 +29,19 @@ def handle(core: BrokerCore, request: Request) -> Steps[Deferred]:
         response.results.append(result)
         try:
             if times[wanted.name] > 1:
-                raise MetadataError(ErrorCode.INVALID_REQUEST, "Duplicate topic in request.")
+                raise ApiError(ErrorCode.INVALID_REQUEST, "Duplicate topic in request.")
             if not may_topic(core, request, Operation.ALTER, wanted.name):
-                raise MetadataError(ErrorCode.TOPIC_AUTHORIZATION_FAILED, "Authorization failed.")
+                raise ApiError(ErrorCode.TOPIC_AUTHORIZATION_FAILED, "Authorization failed.")
             topic = core.metadata.topics.get(wanted.name)
             if topic is not None and topic.is_internal:
-                raise MetadataError(
-                    ErrorCode.INVALID_TOPIC_EXCEPTION, f"{topic.name} is internal and keeps its partitions."
-                )
+                raise ApiError(ErrorCode.INVALID_TOPIC_EXCEPTION, f"{topic.name} is internal and keeps its partitions.")
             first = topic.partitions if topic is not None else 0
             given = {first + n: a.broker_ids for n, a in enumerate(wanted.assignments or ())}
             changes = core.metadata.add_partitions(wanted.name, wanted.count, core.store.leader_epoch, given)
             check_assignments(core, wanted, len(changes))
             if not body.validate_only:
                 last_group = max(last_group, core.append_metadata(changes))
-        except MetadataError as error:
+        except ApiError as error:
             result.error_code, result.error_message = error.code, error.message
         except OSError as error:
             result.error_code, result.error_message = ErrorCode.KAFKA_STORAGE_ERROR, str(error)
@@ -51,11 +49,11 @@ def handle(core: BrokerCore, request: Request) -> Steps[Deferred]:
 
 
 def check_assignments(core: BrokerCore, wanted: CreatePartitionsRequest.CreatePartitionsTopic, added: int) -> None:
-    """Raises MetadataError."""
+    """Raises ApiError."""
     if wanted.assignments is None or not wanted.assignments:
         return
     if len(wanted.assignments) != added:
         message = f"{added} partitions were to be added and {len(wanted.assignments)} assignments were given."
-        raise MetadataError(ErrorCode.INVALID_REPLICA_ASSIGNMENT, message)
+        raise ApiError(ErrorCode.INVALID_REPLICA_ASSIGNMENT, message)
     for assignment in wanted.assignments:
         check_replicas(core, assignment.broker_ids)

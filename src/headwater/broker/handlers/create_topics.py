@@ -12,11 +12,12 @@ from headwater.broker import configs
 from headwater.broker.authorization import may_create_topic, may_topic
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
-from headwater.broker.metadata import MetadataError, Topic
+from headwater.broker.metadata import Topic
 from headwater.effects.entropy import random_uuid
 from headwater.effects.waits import Deferred
 from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
+from headwater.protocol.errors import ApiError
 from headwater.protocol.messages.create_topics import CreateTopicsRequest, CreateTopicsResponse
 from headwater.security.acls import Operation
 
@@ -47,14 +48,14 @@ def create_all(core: BrokerCore, request: Request) -> Steps[CreateTopicsResponse
         response.topics.append(result)
         try:
             if times[wanted.name] > 1:
-                raise MetadataError(ErrorCode.INVALID_REQUEST, "Duplicate topic name.")
+                raise ApiError(ErrorCode.INVALID_REQUEST, "Duplicate topic name.")
             if not may_create_topic(core, request, wanted.name):
-                raise MetadataError(ErrorCode.TOPIC_AUTHORIZATION_FAILED, "Authorization failed.")
+                raise ApiError(ErrorCode.TOPIC_AUTHORIZATION_FAILED, "Authorization failed.")
             last_group = max(last_group, create(core, wanted, result, body.validate_only))
             if not may_topic(core, request, Operation.DESCRIBE_CONFIGS, wanted.name):
                 result.topic_config_error_code = ErrorCode.TOPIC_AUTHORIZATION_FAILED
                 result.num_partitions, result.replication_factor, result.configs = -1, -1, []
-        except MetadataError as error:
+        except ApiError as error:
             result.error_code, result.error_message = error.code, error.message
         except OSError as error:
             result.error_code, result.error_message = ErrorCode.KAFKA_STORAGE_ERROR, str(error)
@@ -77,7 +78,7 @@ def refuse_all(body: CreateTopicsRequest) -> CreateTopicsResponse:
 def create(
     core: BrokerCore, wanted: CreateTopicsRequest.CreatableTopic, result: TopicResult, validate_only: bool
 ) -> int:
-    """Creates a topic and fills its result; returns the journal's group. Raises MetadataError and OSError."""
+    """Creates a topic and fills its result; returns the journal's group. Raises ApiError and OSError."""
     own = {config.name: config.value for config in wanted.configs}
     # Of several reasons to refuse a topic these come first, as in Kafka.
     core.metadata.check_new_topic(wanted.name, own)
@@ -96,15 +97,15 @@ def create(
 
 
 def partition_count(core: BrokerCore, wanted: CreateTopicsRequest.CreatableTopic) -> int:
-    """Raises MetadataError for a count, factor or assignment that one node cannot serve."""
+    """Raises ApiError for a count, factor or assignment that one node cannot serve."""
     if wanted.assignments:
         if wanted.num_partitions != -1 or wanted.replication_factor != -1:
-            raise MetadataError(
+            raise ApiError(
                 ErrorCode.INVALID_REQUEST,
                 "A manual partition assignment was specified, but numPartitions or replicationFactor was not -1.",
             )
         if sorted(a.partition_index for a in wanted.assignments) != list(range(len(wanted.assignments))):
-            raise MetadataError(
+            raise ApiError(
                 ErrorCode.INVALID_REPLICA_ASSIGNMENT, "partitions should be a consecutive 0-based integer sequence"
             )
         for assignment in wanted.assignments:
@@ -114,12 +115,12 @@ def partition_count(core: BrokerCore, wanted: CreateTopicsRequest.CreatableTopic
         return core.settings.num_partitions
     if wanted.num_partitions < 1:
         message = "Number of partitions was set to an invalid non-positive value."
-        raise MetadataError(ErrorCode.INVALID_PARTITIONS, message)
+        raise ApiError(ErrorCode.INVALID_PARTITIONS, message)
     return wanted.num_partitions
 
 
 def replication_factor(core: BrokerCore, wanted: CreateTopicsRequest.CreatableTopic) -> int:
-    """Raises MetadataError for more replicas than there are nodes, unless the setting cuts it."""
+    """Raises ApiError for more replicas than there are nodes, unless the setting cuts it."""
     nodes, factor = len(core.cluster.node_ids), wanted.replication_factor
     if wanted.assignments:
         return len(wanted.assignments[0].broker_ids)
@@ -127,9 +128,9 @@ def replication_factor(core: BrokerCore, wanted: CreateTopicsRequest.CreatableTo
         return min(core.settings.default_replication_factor, nodes)
     if factor < 1:
         message = "Replication factor must be larger than 0, or -1 to use the default value."
-        raise MetadataError(ErrorCode.INVALID_REPLICATION_FACTOR, message)
+        raise ApiError(ErrorCode.INVALID_REPLICATION_FACTOR, message)
     if factor > nodes and not core.settings.replication_factor_clamp:
-        raise MetadataError(
+        raise ApiError(
             ErrorCode.INVALID_REPLICATION_FACTOR,
             f"Unable to replicate the partition {factor} time(s): "
             f"The target replication factor of {factor} cannot be reached because only {nodes} broker(s) are registered.",
@@ -138,11 +139,11 @@ def replication_factor(core: BrokerCore, wanted: CreateTopicsRequest.CreatableTo
 
 
 def check_replicas(core: BrokerCore, broker_ids: list[int]) -> None:
-    """Raises MetadataError for an assignment to nodes that are not there."""
+    """Raises ApiError for an assignment to nodes that are not there."""
     known = core.cluster.node_ids
     if not broker_ids or len(set(broker_ids)) != len(broker_ids) or not set(broker_ids) <= set(known):
         message = f"an assignment must name different brokers of {', '.join(map(str, known))}, not {broker_ids}"
-        raise MetadataError(ErrorCode.INVALID_REPLICA_ASSIGNMENT, message)
+        raise ApiError(ErrorCode.INVALID_REPLICA_ASSIGNMENT, message)
 
 
 def fill(core: BrokerCore, result: TopicResult, topic: Topic) -> None:

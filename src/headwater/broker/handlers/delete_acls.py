@@ -4,7 +4,7 @@ from headwater.broker.authorization import may_cluster
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
 from headwater.broker.handlers.describe_acls import NO_AUTHORIZER, UNKNOWN_ELEMENT, read_filter
-from headwater.broker.metadata import CHANGES_PER_REQUEST_MAX, TOO_MANY_CHANGES, new_record
+from headwater.broker.metadata import CHANGES_PER_REQUEST_MAX, TOO_MANY_CHANGES, MetadataRecordType, new_record
 from headwater.effects.waits import Deferred
 from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
@@ -12,7 +12,6 @@ from headwater.protocol.messages.delete_acls import DeleteAclsRequest, DeleteAcl
 from headwater.security.acls import Operation
 
 FilterResult = DeleteAclsResponse.DeleteAclsFilterResult
-REMOVE_ACL = 19
 
 
 def handle(core: BrokerCore, request: Request) -> Steps[DeleteAclsResponse | Deferred]:
@@ -36,7 +35,7 @@ def handle(core: BrokerCore, request: Request) -> Steps[DeleteAclsResponse | Def
         if found_count > CHANGES_PER_REQUEST_MAX:
             return failed(body, ErrorCode.POLICY_VIOLATION, TOO_MANY_CHANGES)
         for acl_id, acl in found:
-            removed[acl_id] = new_record(REMOVE_ACL, id=acl_id)
+            removed[acl_id] = new_record(MetadataRecordType.REMOVE_ACCESS_CONTROL_ENTRY, id=acl_id)
             result.matching_acls.append(
                 DeleteAclsResponse.DeleteAclsMatchingAcl(
                     0,

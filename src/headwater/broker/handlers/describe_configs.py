@@ -20,14 +20,15 @@ from headwater.broker.dynamic_configs import (
     dynamic_keys,
     is_custom,
 )
-from headwater.broker.metadata import MetadataError, check_topic_name
+from headwater.broker.metadata import check_topic_name
 from headwater.broker.settings import is_secret
 from headwater.effects.work import Steps
+from headwater.protocol.config_resources import ConfigResourceType
 from headwater.protocol.error_codes import ErrorCode
+from headwater.protocol.errors import ApiError
 from headwater.protocol.messages.describe_configs import DescribeConfigsRequest, DescribeConfigsResponse
 from headwater.security.acls import Operation
 
-TOPIC, BROKER, BROKER_LOGGER, CLIENT_METRICS, GROUP = 2, 4, 8, 16, 32
 Entry = DescribeConfigsResponse.DescribeConfigsResourceResult
 Synonym = DescribeConfigsResponse.DescribeConfigsSynonym
 Result = DescribeConfigsResponse.DescribeConfigsResult
@@ -64,10 +65,10 @@ def describe(
 ) -> Result:
     kind, name = resource.resource_type, resource.resource_name
     match kind:
-        case 2:
+        case ConfigResourceType.TOPIC:
             try:
                 check_topic_name(name)
-            except MetadataError as error:
+            except ApiError as error:
                 return Result(error.code, error.message, kind, name)
             topic = core.metadata.topics.get(name)
             if topic is None:
@@ -76,20 +77,20 @@ def describe(
             if own not in shared:
                 shared[own] = list(topic_entries(core, topic.configs))
             return Result(0, "", kind, name, shared[own])
-        case 4:
+        case ConfigResourceType.BROKER:
             message = node_problem(core, name, " or empty string,") if name else None
             if message is not None:
                 return Result(ErrorCode.INVALID_REQUEST, message, kind, name)
             return Result(0, "", kind, name, list(broker_entries(core) if name else default_entries(core)))
-        case 8:
+        case ConfigResourceType.BROKER_LOGGER:
             message = node_problem(core, name, "")
             return Result(ErrorCode.INVALID_REQUEST if message else 0, message or "", kind, name)
-        case 16 | 32 if not name:
-            what = "Group name" if kind == GROUP else "Client metrics subscription name"
+        case ConfigResourceType.CLIENT_METRICS | ConfigResourceType.GROUP if not name:
+            what = "Group name" if kind == ConfigResourceType.GROUP else "Client metrics subscription name"
             return Result(ErrorCode.INVALID_REQUEST, f"{what} must not be empty", kind, name)
-        case 32:
+        case ConfigResourceType.GROUP:
             return Result(0, "", kind, name, list(group_entries(core, name)))
-        case 16:
+        case ConfigResourceType.CLIENT_METRICS:
             return Result(0, "", kind, name)
         case _:
             return Result(ErrorCode.INVALID_REQUEST, f"Unsupported resource type: {kind}", kind, name)

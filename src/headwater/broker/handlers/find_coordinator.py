@@ -9,9 +9,9 @@ from headwater.broker.authorization import may_group, may_transaction
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
 from headwater.broker.leadership import coordinator
-from headwater.broker.metadata import MetadataError
 from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
+from headwater.protocol.errors import ApiError
 from headwater.protocol.messages.find_coordinator import FindCoordinatorRequest, FindCoordinatorResponse
 from headwater.security.acls import Operation
 
@@ -49,7 +49,7 @@ def find(core: BrokerCore, request: Request, key_type: int, key: str) -> Coordin
             topic = core.state_topics.offsets_topic()
         else:
             topic = core.state_topics.transactions_topic()
-    except (MetadataError, OSError) as error:
+    except (ApiError, OSError) as error:
         return Coordinator(key, -1, "", -1, ErrorCode.COORDINATOR_NOT_AVAILABLE, str(error))
     if key_type == GROUP and not core.state_topics.is_known(key):
         damaged = f"the partition of {topic.name} that has its state is damaged; the broker's log says where"

@@ -5,6 +5,7 @@ of which there are none.
 from headwater.broker.authorization import may_cluster
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
+from headwater.protocol.config_resources import ConfigResourceType
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.list_config_resources import (
     ListConfigResourcesRequest,
@@ -12,8 +13,7 @@ from headwater.protocol.messages.list_config_resources import (
 )
 from headwater.security.acls import Operation
 
-TOPIC, BROKER, BROKER_LOGGER, CLIENT_METRICS, GROUP = 2, 4, 8, 16, 32
-SERVED_TYPES = (TOPIC, BROKER, BROKER_LOGGER, CLIENT_METRICS, GROUP)
+SERVED_TYPES = tuple(ConfigResourceType)
 Resource = ListConfigResourcesResponse.ConfigResource
 
 
@@ -28,11 +28,11 @@ def handle(core: BrokerCore, request: Request) -> ListConfigResourcesResponse:
         return ListConfigResourcesResponse(error_code=ErrorCode.UNSUPPORTED_VERSION)
     node_ids = [str(node_id) for node_id in core.cluster.node_ids]
     names = {
-        TOPIC: list(core.metadata.topics),
-        BROKER: node_ids,
-        BROKER_LOGGER: node_ids,
-        CLIENT_METRICS: [],
-        GROUP: [group_id for group_id, own in core.metadata.group_configs.items() if own],
+        ConfigResourceType.TOPIC: list(core.metadata.topics),
+        ConfigResourceType.BROKER: node_ids,
+        ConfigResourceType.BROKER_LOGGER: node_ids,
+        ConfigResourceType.CLIENT_METRICS: [],
+        ConfigResourceType.GROUP: [group_id for group_id, own in core.metadata.group_configs.items() if own],
     }
     return ListConfigResourcesResponse(
         config_resources=[Resource(name, kind) for kind in SERVED_TYPES if kind in wanted for name in names[kind]]

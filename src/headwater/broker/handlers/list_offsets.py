@@ -18,22 +18,29 @@ from headwater.effects.waits import Deferred
 from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.list_offsets import ListOffsetsRequest, ListOffsetsResponse
+from headwater.protocol.special_timestamps import SpecialTimestamp
 from headwater.security.acls import Operation
 from headwater.storage.log import Log
 from headwater.storage.lookups import find_max_timestamp, find_timestamp
 
-LATEST, EARLIEST, MAX_TIMESTAMP, EARLIEST_LOCAL, LATEST_TIERED, EARLIEST_PENDING_UPLOAD = -1, -2, -3, -4, -5, -6
 # The lowest version in which each special timestamp has its meaning.
-SPECIAL_SINCE = {
-    LATEST: 0,
-    EARLIEST: 0,
-    MAX_TIMESTAMP: 7,
-    EARLIEST_LOCAL: 8,
-    LATEST_TIERED: 9,
-    EARLIEST_PENDING_UPLOAD: 11,
+SPECIAL_SINCE: dict[int, int] = {
+    SpecialTimestamp.LATEST: 0,
+    SpecialTimestamp.EARLIEST: 0,
+    SpecialTimestamp.MAX_TIMESTAMP: 7,
+    SpecialTimestamp.EARLIEST_LOCAL: 8,
+    SpecialTimestamp.LATEST_TIERED: 9,
+    SpecialTimestamp.EARLIEST_PENDING_UPLOAD: 11,
 }
-INDEPENDENT_OF_END = frozenset({EARLIEST, EARLIEST_LOCAL, LATEST_TIERED, EARLIEST_PENDING_UPLOAD})
-ENDS = INDEPENDENT_OF_END | {LATEST}
+INDEPENDENT_OF_END = frozenset(
+    {
+        SpecialTimestamp.EARLIEST,
+        SpecialTimestamp.EARLIEST_LOCAL,
+        SpecialTimestamp.LATEST_TIERED,
+        SpecialTimestamp.EARLIEST_PENDING_UPLOAD,
+    }
+)
+ENDS = INDEPENDENT_OF_END | {SpecialTimestamp.LATEST}
 TIMEOUT_VERSION = 10
 READ_COMMITTED = 1
 DEBUGGING_REPLICA = -2  # asks any node that has the partition
@@ -106,13 +113,13 @@ def find(core: BrokerCore, request: Request, name: str, wanted: WantedPartition)
             return PartitionResponse(number, error)
         end = log.last_stable_offset if committed else log.high_watermark
         match timestamp:
-            case -1:
+            case SpecialTimestamp.LATEST:
                 found, offset = -1, end
-            case -2 | -4:
+            case SpecialTimestamp.EARLIEST | SpecialTimestamp.EARLIEST_LOCAL:
                 found, offset = -1, log.start_offset
-            case -5 | -6:
+            case SpecialTimestamp.LATEST_TIERED | SpecialTimestamp.EARLIEST_PENDING_UPLOAD:
                 return PartitionResponse(number, 0, -1, -1, -1)
-            case -3:
+            case SpecialTimestamp.MAX_TIMESTAMP:
                 found, offset = yield from find_max_timestamp(log)
             case _:
                 found, offset = yield from find_timestamp(log, timestamp)

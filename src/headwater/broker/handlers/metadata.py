@@ -7,10 +7,11 @@ request is needed. One that is named twice is answered once, as in Kafka.
 from headwater.broker.authorization import authorized_operations, may_cluster, may_create_topic, may_topic
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
-from headwater.broker.metadata import MetadataError, Topic, check_topic_name
+from headwater.broker.metadata import Topic, check_topic_name
 from headwater.effects.logs import get_logger
 from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
+from headwater.protocol.errors import ApiError
 from headwater.protocol.messages.metadata import MetadataRequest, MetadataResponse
 from headwater.protocol.schema import ZERO_UUID
 from headwater.security.acls import CLUSTER_NAME, Operation, ResourceType
@@ -81,7 +82,7 @@ def find(
     if name not in core.metadata.topics:
         try:
             check_topic_name(name)
-        except MetadataError as error:
+        except ApiError as error:
             return MetadataTopic(error.code, name)
         if not may_create:
             return MetadataTopic(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, name)
@@ -91,7 +92,7 @@ def find(
             return MetadataTopic(ErrorCode.LEADER_NOT_AVAILABLE, name)  # the client asks again
         try:
             core.auto_create_topic(name)
-        except MetadataError as error:
+        except ApiError as error:
             return MetadataTopic(error.code, name)
         except OSError as error:
             logger.error("topic %s cannot be created: %s", name, error)

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from typing import TypeAlias
 
 from headwater.broker.authorization import may_topic, may_transaction
-from headwater.broker.batches import LongInspectionError, RefusedError, prepared, prepared_in_steps
+from headwater.broker.batches import NO_DETAILS, BatchDetails, LongInspectionError, prepared, prepared_in_steps
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
 from headwater.broker.leadership import name_leaders
@@ -27,7 +27,7 @@ from headwater.effects.buffers import Buffer
 from headwater.effects.waits import Deferred
 from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
-from headwater.protocol.errors import ProtocolError
+from headwater.protocol.errors import ApiError, ProtocolError
 from headwater.protocol.messages.produce import ProduceRequest, ProduceResponse
 from headwater.protocol.records import ATTRIBUTES_AT, MAGIC, MAGIC_AT, TRANSACTIONAL, BatchHeader, set_append_time
 from headwater.security.acls import Operation
@@ -124,7 +124,7 @@ def append_or_refuse(
     try:
         log = wanted_log(core, request, topic_data, data.index)
         return append(core, request, log, data, prepared_batch)
-    except RefusedError as error:
+    except ApiError as error:
         return refused(data.index, error), 0
 
 
@@ -138,14 +138,15 @@ def append_inspected(
     try:
         log = wanted_log(core, request, topic_data, data.index)
         prepared_batch = yield from prepared_in_steps(log, data.records or b"", core.clock.wall_ms())
-    except RefusedError as error:
+    except ApiError as error:
         return refused(data.index, error), 0
     return append_or_refuse(core, request, topic_data, data, prepared_batch)
 
 
-def refused(number: int, error: RefusedError) -> PartitionResponse:
-    answer = PartitionResponse(number, error.code, -1, -1, error.log_start_offset, error_message=error.message)
-    answer.record_errors = [ProduceResponse.BatchIndexAndErrorMessage(*e) for e in error.record_errors]
+def refused(number: int, error: ApiError) -> PartitionResponse:
+    details = error.details if isinstance(error.details, BatchDetails) else NO_DETAILS
+    answer = PartitionResponse(number, error.code, -1, -1, details.log_start_offset, error_message=error.message)
+    answer.record_errors = [ProduceResponse.BatchIndexAndErrorMessage(*e) for e in details.record_errors]
     return answer
 
 
@@ -176,22 +177,22 @@ def refuse_all(body: ProduceRequest, code: ErrorCode) -> ProduceResponse:
 
 
 def wanted_log(core: BrokerCore, request: Request, topic_data: ProduceRequest.TopicProduceData, number: int) -> Log:
-    """The log of a partition that the client may write to. Raises RefusedError."""
+    """The log of a partition that the client may write to. Raises ApiError."""
     metadata, by_id = core.metadata, request.api_version >= TOPIC_ID_VERSION
     topic = metadata.by_id.get(topic_data.topic_id) if by_id else metadata.topics.get(topic_data.name)
     name = topic.name if topic is not None else topic_data.name
     if not (by_id and topic is None) and not may_topic(core, request, Operation.WRITE, name):
-        raise RefusedError(ErrorCode.TOPIC_AUTHORIZATION_FAILED)
+        raise ApiError(ErrorCode.TOPIC_AUTHORIZATION_FAILED)
     if topic is None or not 0 <= number < topic.partitions:
         missing_id = by_id and topic is None
-        raise RefusedError(ErrorCode.UNKNOWN_TOPIC_ID if missing_id else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
+        raise ApiError(ErrorCode.UNKNOWN_TOPIC_ID if missing_id else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
     if topic.is_internal:
-        raise RefusedError(ErrorCode.INVALID_TOPIC_EXCEPTION, f"{topic.name} is written by the broker only")
+        raise ApiError(ErrorCode.INVALID_TOPIC_EXCEPTION, f"{topic.name} is written by the broker only")
     log, error_code = core.find_log(topic, number, connection=request.connection)
     if log is None:
         is_elsewhere = error_code == ErrorCode.NOT_LEADER_OR_FOLLOWER
         reason = "another node leads the partition" if is_elsewhere else "the partition's files cannot be read"
-        raise RefusedError(error_code, reason)
+        raise ApiError(error_code, reason)
     return log
 
 
@@ -204,10 +205,10 @@ def append(
 ) -> tuple[PartitionResponse, int]:
     """Appends a partition's batch; returns its answer and the journal's group.
 
-    Raises RefusedError, and LongInspectionError unless the batch comes prepared.
+    Raises ApiError, and LongInspectionError unless the batch comes prepared.
     """
     if not data.records:
-        raise RefusedError(ErrorCode.INVALID_RECORD, "a produce request must have one batch for each partition")
+        raise ApiError(ErrorCode.INVALID_RECORD, "a produce request must have one batch for each partition")
     header, batch = prepared_batch or prepared(log, data.records, core.clock.wall_ms())
     is_promised = request.body.acks != -1
     if header.producer_id >= 0:
@@ -224,11 +225,13 @@ def append(
                 log.promised_offset = max(log.promised_offset, first.last_offset + 1)
             return PartitionResponse(data.index, 0, base_offset, first.timestamp, log.start_offset), group
         if verdict is Verdict.OUT_OF_ORDER:
-            raise RefusedError(ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER, log_start_offset=log.start_offset)
+            raise ApiError(
+                ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER, details=BatchDetails(log_start_offset=log.start_offset)
+            )
         if verdict is Verdict.FENCED:
-            raise RefusedError(ErrorCode.INVALID_PRODUCER_EPOCH, log_start_offset=log.start_offset)
+            raise ApiError(ErrorCode.INVALID_PRODUCER_EPOCH, details=BatchDetails(log_start_offset=log.start_offset))
         if not header.is_transactional and header.producer_id in log.producers.ongoing:
-            raise RefusedError(ErrorCode.INVALID_TXN_STATE, "a transaction is open, and the batch is not part of one")
+            raise ApiError(ErrorCode.INVALID_TXN_STATE, "a transaction is open, and the batch is not part of one")
     append_time = -1
     if log.config.log_append_time:
         append_time = core.clock.wall_ms()
@@ -237,7 +240,7 @@ def append(
     try:
         base_offset, group = core.store.append(log, memoryview(batch), header)
     except OSError as error:
-        raise RefusedError(
+        raise ApiError(
             ErrorCode.KAFKA_STORAGE_ERROR, f"the batch could not be written: {error.strerror or error}"
         ) from error
     if group == 0:
@@ -252,20 +255,20 @@ def append(
 
 
 def check_owner(core: BrokerCore, request: Request, header: BatchHeader) -> None:
-    """Raises RefusedError for a producer id that belongs to another client's transactional id (CVE-2018-17196)."""
+    """Raises ApiError for a producer id that belongs to another client's transactional id (CVE-2018-17196)."""
     owner = core.transactions.owners.get(header.producer_id)
     if owner is None or owner == request.body.transactional_id:
         return  # the transactional id that is named was checked for the whole request
     if not may_transaction(core, request, Operation.WRITE, owner):
         reason = "the producer id belongs to another transactional id"
-        raise RefusedError(ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED, reason)
+        raise ApiError(ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED, reason)
     if header.is_transactional:
         reason = "the producer id is not the one of the transactional id"
-        raise RefusedError(ErrorCode.INVALID_PRODUCER_ID_MAPPING, reason)
+        raise ApiError(ErrorCode.INVALID_PRODUCER_ID_MAPPING, reason)
 
 
 def join_transaction(core: BrokerCore, request: Request, log: Log, header: BatchHeader) -> None:
-    """Adds the partition to the batch's transaction, or checks that it is in. Raises RefusedError."""
+    """Adds the partition to the batch's transaction, or checks that it is in. Raises ApiError."""
     partition = (log.topic, log.partition)
     if log.producers.is_in_transaction(header.producer_id, header.producer_epoch):
         return  # it was checked for the transaction's first batch here
@@ -284,4 +287,4 @@ def join_transaction(core: BrokerCore, request: Request, log: Log, header: Batch
             error = ErrorCode.NOT_ENOUGH_REPLICAS  # what producers try again, as Kafka answers
         case ErrorCode.TRANSACTION_ABORTABLE if request.api_version < ABORTABLE_VERSION:
             error = ErrorCode.INVALID_TXN_STATE
-    raise RefusedError(error, "the partition is not part of the producer's transaction")
+    raise ApiError(error, "the partition is not part of the producer's transaction")

@@ -9,11 +9,11 @@ from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
 from headwater.broker.handlers.offset_commit import COMMITS_PER_STEP, Errors, sorted_out, topic_names
 from headwater.broker.leadership import group_refusal
-from headwater.broker.metadata import MetadataError
 from headwater.coordinators.transaction import EPOCH_PER_TRANSACTION
 from headwater.effects.waits import Deferred
 from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
+from headwater.protocol.errors import ApiError
 from headwater.protocol.messages.txn_offset_commit import TxnOffsetCommitRequest, TxnOffsetCommitResponse
 from headwater.security.acls import Operation
 
@@ -69,7 +69,7 @@ def take_into_transaction(core: BrokerCore, request: Request) -> ErrorCode:
     producer = (body.transactional_id, body.producer_id, body.producer_epoch)
     try:
         partition = core.state_topics.group_partition(body.group_id)
-    except (MetadataError, OSError):
+    except (ApiError, OSError):
         return ErrorCode.COORDINATOR_NOT_AVAILABLE
     if request.api_version >= ADDS_VERSION:
         error, _ = core.transactions.add(*producer, [partition], EPOCH_PER_TRANSACTION)

@@ -8,14 +8,13 @@ from headwater.broker.authorization import may_cluster
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import Request
 from headwater.broker.features import SUPPORTED_FEATURES
-from headwater.broker.metadata import new_record
+from headwater.broker.metadata import MetadataRecordType, new_record
 from headwater.effects.waits import Deferred
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.update_features import UpdateFeaturesRequest, UpdateFeaturesResponse
 from headwater.security.acls import Operation
 
 UPGRADE, SAFE_DOWNGRADE, UNSAFE_DOWNGRADE = 1, 2, 3
-FEATURE_LEVEL = 12
 RESULTS_VERSION_MAX = 1
 Result = UpdateFeaturesResponse.UpdatableFeatureResult
 
@@ -37,7 +36,7 @@ def handle(core: BrokerCore, request: Request) -> UpdateFeaturesResponse | Defer
     if request.api_version <= RESULTS_VERSION_MAX:
         response.results = [Result(update.feature, 0, "NONE") for update in body.feature_updates]
     changes = [
-        new_record(FEATURE_LEVEL, name=update.feature, feature_level=update.max_version_level)
+        new_record(MetadataRecordType.FEATURE_LEVEL, name=update.feature, feature_level=update.max_version_level)
         for update in body.feature_updates
         if core.metadata.features.get(update.feature, 0) != update.max_version_level
     ]

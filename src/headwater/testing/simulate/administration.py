@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from headwater.protocol.apis import ApiKey
+from headwater.protocol.config_resources import AlterConfigOp, ConfigResourceType
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.create_topics import CreateTopicsRequest
 from headwater.protocol.messages.delete_records import DeleteRecordsRequest
@@ -19,9 +20,6 @@ from headwater.testing.simulate.world import Process
 
 if TYPE_CHECKING:
     from headwater.testing.simulate.simulation import Simulation, TopicLife
-
-TOPIC_RESOURCE = 2
-SET = 0
 
 
 class Administrator(Client):
@@ -94,7 +92,7 @@ class Administrator(Client):
         change = IncrementalAlterConfigsRequest.AlterableConfig
         size = self.random.choice(("1048576", "2097152"))
         resource = IncrementalAlterConfigsRequest.AlterConfigsResource(
-            TOPIC_RESOURCE, topic.name, [change("segment.bytes", SET, size)]
+            ConfigResourceType.TOPIC, topic.name, [change("segment.bytes", AlterConfigOp.SET, size)]
         )
         answer = yield from self.call(ApiKey.INCREMENTAL_ALTER_CONFIGS, 1, IncrementalAlterConfigsRequest([resource]))
         if answer is not None and answer.responses[0].error_code not in (ErrorCode.NONE, *RETRIABLE):
