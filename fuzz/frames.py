@@ -7,11 +7,11 @@ one of those, usually with one to four mutations. What it makes depends on the s
 
 import struct
 from collections.abc import Iterator
-from importlib import import_module
 from random import Random
 from typing import Any
 
 from headwater.broker.dispatch import advertised
+from headwater.protocol.api_classes import request_class
 from headwater.protocol.apis import APIS
 from headwater.protocol.compression import Compression
 from headwater.protocol.errors import ProtocolError
@@ -59,8 +59,7 @@ class FrameMaker:
 
     def frames_of(self, key: int, low: int, high: int) -> Iterator[bytes]:
         api = APIS[key]
-        module = import_module(f"headwater.protocol.messages.{api.module}")
-        class_ = getattr(module, api.name + "Request")
+        class_ = request_class(key)
         for version in range(max(low, api.low), high + 1):
             for _ in range(MESSAGES_PER_VERSION):
                 message = self.message(class_, class_, version, 0)

@@ -10,7 +10,8 @@ from random import Random
 import pytest
 
 from fuzz.frames import FrameMaker
-from headwater.broker.dispatch import UNAUTHENTICATED, Connection, dispatch
+from headwater.broker.connection import UNAUTHENTICATED, Connection
+from headwater.broker.dispatch import dispatch
 from headwater.effects.waits import Deferred
 from headwater.protocol.apis import ApiKey
 from headwater.protocol.errors import ProtocolError

@@ -2,14 +2,16 @@
 
 from typing import Any
 
+from headwater.broker.connection import Connection
 from headwater.broker.core import BrokerCore
-from headwater.broker.dispatch import Connection, dispatch
+from headwater.broker.dispatch import dispatch
 from headwater.broker.durability import ThisThread
 from headwater.broker.settings import Settings
 from headwater.effects.clock import ManualClock
 from headwater.effects.entropy import SeededEntropy
 from headwater.effects.memory_files import MemoryFiles
 from headwater.effects.waits import Deferred
+from headwater.protocol.api_classes import response_class
 from headwater.protocol.apis import APIS, ApiKey
 from headwater.protocol.compiled import decode
 from headwater.protocol.frames import request_frame, response_header_version
@@ -44,9 +46,7 @@ class Pending:
         api = APIS[self.key]
         frame = b"".join(self.buffers)
         assert int.from_bytes(frame[:4], "big") == len(frame) - 4
-        from importlib import import_module
-
-        class_ = getattr(import_module(f"headwater.protocol.messages.{api.module}"), api.name + "Response")
+        class_ = response_class(self.key)
         start = 9 if response_header_version(api, self.version) else 8
         message, end = decode(class_, self.version, frame, start)
         assert end == len(frame)

@@ -17,7 +17,8 @@ import pytest
 import headwater.broker.handlers
 from headwater.broker import authorization
 from headwater.coordinators.consumer_group import JOIN_EPOCH
-from headwater.protocol.apis import APIS, ApiKey
+from headwater.protocol.api_classes import request_class
+from headwater.protocol.apis import ApiKey
 from headwater.protocol.records import TRANSACTIONAL, Record, build_batch
 from headwater.security.acls import CLUSTER_NAME, Operation, ResourceType
 from tests.broker.harness import Harness
@@ -66,8 +67,7 @@ def sites() -> list[Site]:
 
 
 def message(key: ApiKey) -> Any:
-    api = APIS[key]
-    return getattr(import_module(f"headwater.protocol.messages.{api.module}"), api.name + "Request")
+    return request_class(key)
 
 
 def scenarios() -> Iterator[Scenario]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from headwater.broker.dispatch import Connection
+from headwater.broker.connection import Connection
 from headwater.protocol.apis import ApiKey
 from headwater.protocol.compression import Compression, client_bytes_max, compress
 from headwater.protocol.error_codes import ErrorCode

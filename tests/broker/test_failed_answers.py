@@ -1,7 +1,6 @@
 """Every API has an answer for a request in which a defect of the broker shows; and the connection goes on."""
 
 from collections.abc import Iterator
-from importlib import import_module
 from typing import Any
 
 import pytest
@@ -11,6 +10,7 @@ from headwater.broker.dispatch import SERVED, served
 from headwater.broker.embedded import ThreadRunner
 from headwater.broker.failed_answers import ERROR_CODES, failed_frame
 from headwater.effects.waits import Deferred
+from headwater.protocol.api_classes import response_class
 from headwater.protocol.apis import APIS, ApiKey
 from headwater.protocol.compiled import decode
 from headwater.protocol.error_codes import ErrorCode
@@ -53,7 +53,7 @@ def answer_to(key: int, version: int, request: Any) -> Any:
     assert buffers is not None
     frame = b"".join(buffers)
     assert frame[4:8] == b"\0\0\0\7"
-    class_ = getattr(import_module(f"headwater.protocol.messages.{api.module}"), api.name + "Response")
+    class_ = response_class(key)
     message, end = decode(class_, version, frame, 9 if response_header_version(api, version) else 8)
     assert end == len(frame)
     return message

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from headwater.broker.cluster import PLAINTEXT, Endpoint
-from headwater.broker.dispatch import Connection
+from headwater.broker.connection import Connection
 from headwater.coordinators.groups import partition_for
 from headwater.protocol.apis import ApiKey
 from headwater.protocol.error_codes import ErrorCode

@@ -145,7 +145,7 @@ def test_certificates_are_taken_anew_without_a_restart(pki: Path, tmp_path: Path
 
 def sasl_harness(**pairs: object) -> Harness:
     from headwater.broker.cluster import Endpoint
-    from headwater.broker.dispatch import UNAUTHENTICATED, Connection
+    from headwater.broker.connection import UNAUTHENTICATED, Connection
     from headwater.security.scram import Mechanism, credential_of, salt_password
 
     broker = Harness(**pairs)

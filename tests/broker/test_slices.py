@@ -3,13 +3,13 @@
 The clock here moves whenever it is read, so that eight steps fill a slice.
 """
 
-from importlib import import_module
 from typing import Any
 
 import pytest
 
 from headwater.effects.clock import ManualClock
 from headwater.effects.work import SLICE_MS
+from headwater.protocol.api_classes import request_class
 from headwater.protocol.apis import APIS, ApiKey
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.records import Record, build_batch
@@ -30,8 +30,7 @@ class TickingClock(ManualClock):
 
 
 def message(key: ApiKey) -> Any:
-    api = APIS[key]
-    return getattr(import_module(f"headwater.protocol.messages.{api.module}"), api.name + "Request")
+    return request_class(key)
 
 
 def turns_until_done(broker: Harness, pending: Pending) -> int:

@@ -2,9 +2,9 @@
 
 import socket
 import struct
-from importlib import import_module
 from typing import Any, Self
 
+from headwater.protocol.api_classes import response_class
 from headwater.protocol.apis import APIS, ApiKey
 from headwater.protocol.compiled import decode
 from headwater.protocol.frames import request_frame, response_header_version
@@ -47,7 +47,7 @@ class Wire:
         api = APIS[key]
         frame = self.read_frame()
         assert int.from_bytes(frame[:4], "big") == correlation_id
-        class_ = getattr(import_module(f"headwater.protocol.messages.{api.module}"), api.name + "Response")
+        class_ = response_class(key)
         message, end = decode(class_, version, frame, 5 if response_header_version(api, version) else 4)
         assert end == len(frame)
         return message

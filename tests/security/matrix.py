@@ -5,9 +5,9 @@ The same table drives the broker's core here and, in tests/interop, a real Apach
 
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
-from importlib import import_module
 from typing import Any, NamedTuple
 
+from headwater.protocol.api_classes import request_class
 from headwater.protocol.apis import APIS, ApiKey
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.records import TRANSACTIONAL, Record, build_batch
@@ -42,8 +42,7 @@ class Row(NamedTuple):
 
 
 def message(key: ApiKey) -> Any:
-    api = APIS[key]
-    return getattr(import_module(f"headwater.protocol.messages.{api.module}"), api.name + "Request")
+    return request_class(key)
 
 
 def error_codes(answer: Any) -> Iterator[int]:

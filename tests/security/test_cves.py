@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from headwater.broker.cluster import Endpoint
-from headwater.broker.dispatch import UNAUTHENTICATED, Connection
+from headwater.broker.connection import UNAUTHENTICATED, Connection
 from headwater.broker.listeners import read_configuration
 from headwater.broker.settings import Settings, SettingsError, problems
 from headwater.protocol.apis import ApiKey

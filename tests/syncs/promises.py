@@ -7,9 +7,9 @@ text of the request (a topic's name, a group's id), which must be in the journal
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, is_dataclass
-from importlib import import_module
 from typing import Any, NamedTuple, TypeAlias
 
+from headwater.protocol.api_classes import request_class, response_class
 from headwater.protocol.apis import APIS, ApiKey
 from headwater.protocol.compiled import decode
 from headwater.protocol.frames import read_request_header, response_header_version
@@ -66,15 +66,14 @@ class Request:
 def read_request(frame: bytes, received_at: int) -> Request:
     """A frame without its length."""
     header = read_request_header(frame)
-    api = APIS[header.api_key]
-    class_ = getattr(import_module(f"headwater.protocol.messages.{api.module}"), api.name + "Request")
+    class_ = request_class(header.api_key)
     body, _ = decode(class_, header.api_version, frame, header.body_at)
     return Request(header.api_key, header.api_version, header.correlation_id, body, received_at)
 
 
 def read_answer(request: Request, frame: bytes) -> Any:
     api = APIS[request.key]
-    class_ = getattr(import_module(f"headwater.protocol.messages.{api.module}"), api.name + "Response")
+    class_ = response_class(request.key)
     return decode(class_, request.version, frame, 5 if response_header_version(api, request.version) else 4)[0]
 
 

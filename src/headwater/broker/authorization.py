@@ -7,8 +7,8 @@ from headwater.protocol.error_codes import ErrorCode
 from headwater.security.acls import CLUSTER_NAME, OPERATIONS, Operation, ResourceType
 
 if TYPE_CHECKING:
+    from headwater.broker.connection import Request
     from headwater.broker.core import BrokerCore
-    from headwater.broker.dispatch import Request
 
 
 def may(core: "BrokerCore", request: "Request", operation: Operation, kind: ResourceType, name: str) -> bool:

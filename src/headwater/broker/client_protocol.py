@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, cast
 
 from headwater.broker.backlog import SLICE_BYTES, Backlog
 from headwater.broker.cluster import Endpoint
-from headwater.broker.dispatch import UNAUTHENTICATED, Connection, dispatch
+from headwater.broker.connection import UNAUTHENTICATED, Connection
+from headwater.broker.dispatch import dispatch
 from headwater.broker.failed_answers import failed_frame
 from headwater.broker.listeners import Listener
 from headwater.broker.memory_budgets import FIRST_ANSWER_BYTES_MAX, JOURNAL_WAITING_BYTES_MAX, READY_BYTES_MAX

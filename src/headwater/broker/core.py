@@ -48,7 +48,7 @@ from headwater.storage.store import LogStore
 
 if TYPE_CHECKING:
     from headwater.broker.compacting import Compacting
-    from headwater.broker.dispatch import Connection
+    from headwater.broker.connection import Connection
     from headwater.storage.cleaner import Cleaned, CleanJob
 
 logger = get_logger(__name__)

@@ -1,177 +1,91 @@
 """From a frame to its handler and back: the one way in which a request reaches the core.
 
-The table below is all that this broker serves, and what ApiVersions tells. A handler's module is imported with its
-first request.
+The table below is all that this broker serves, and what ApiVersions tells.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
-from importlib import import_module
 from types import GeneratorType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
-from headwater.broker.cluster import PLAIN_ENDPOINT, Endpoint
+from headwater.broker import handlers
+from headwater.broker.connection import UNAUTHENTICATED, Connection, Repeat, Repeatable, Request
 from headwater.broker.core import BrokerCore
-from headwater.broker.fetching import FetchWait
 from headwater.effects.buffers import Buffer
 from headwater.effects.waits import Deferred
 from headwater.effects.work import Steps, Work
+from headwater.protocol.api_classes import request_class
 from headwater.protocol.apis import APIS, Api, ApiKey
 from headwater.protocol.compiled import decode, decode_in_steps
 from headwater.protocol.errors import ProtocolError, UnsupportedVersionError
 from headwater.protocol.frames import RequestHeader, read_request_header, response_frame, response_frame_in_steps
-from headwater.security.acls import ANONYMOUS
-from headwater.security.sasl import Exchange
 
-SERVED: tuple[ApiKey, ...] = (
-    ApiKey.PRODUCE,
-    ApiKey.FETCH,
-    ApiKey.LIST_OFFSETS,
-    ApiKey.METADATA,
-    ApiKey.OFFSET_COMMIT,
-    ApiKey.OFFSET_FETCH,
-    ApiKey.FIND_COORDINATOR,
-    ApiKey.JOIN_GROUP,
-    ApiKey.HEARTBEAT,
-    ApiKey.LEAVE_GROUP,
-    ApiKey.SYNC_GROUP,
-    ApiKey.DESCRIBE_GROUPS,
-    ApiKey.LIST_GROUPS,
-    ApiKey.SASL_HANDSHAKE,
-    ApiKey.API_VERSIONS,
-    ApiKey.CREATE_TOPICS,
-    ApiKey.DELETE_TOPICS,
-    ApiKey.DELETE_RECORDS,
-    ApiKey.INIT_PRODUCER_ID,
-    ApiKey.OFFSET_FOR_LEADER_EPOCH,
-    ApiKey.ADD_PARTITIONS_TO_TXN,
-    ApiKey.ADD_OFFSETS_TO_TXN,
-    ApiKey.END_TXN,
-    ApiKey.WRITE_TXN_MARKERS,
-    ApiKey.TXN_OFFSET_COMMIT,
-    ApiKey.DESCRIBE_ACLS,
-    ApiKey.CREATE_ACLS,
-    ApiKey.DELETE_ACLS,
-    ApiKey.DESCRIBE_CONFIGS,
-    ApiKey.ALTER_CONFIGS,
-    ApiKey.ALTER_REPLICA_LOG_DIRS,
-    ApiKey.DESCRIBE_LOG_DIRS,
-    ApiKey.SASL_AUTHENTICATE,
-    ApiKey.CREATE_PARTITIONS,
-    ApiKey.DELETE_GROUPS,
-    ApiKey.ELECT_LEADERS,
-    ApiKey.INCREMENTAL_ALTER_CONFIGS,
-    ApiKey.ALTER_PARTITION_REASSIGNMENTS,
-    ApiKey.LIST_PARTITION_REASSIGNMENTS,
-    ApiKey.OFFSET_DELETE,
-    ApiKey.DESCRIBE_CLIENT_QUOTAS,
-    ApiKey.DESCRIBE_USER_SCRAM_CREDENTIALS,
-    ApiKey.ALTER_USER_SCRAM_CREDENTIALS,
-    ApiKey.DESCRIBE_QUORUM,
-    ApiKey.UPDATE_FEATURES,
-    ApiKey.DESCRIBE_CLUSTER,
-    ApiKey.DESCRIBE_PRODUCERS,
-    ApiKey.DESCRIBE_TRANSACTIONS,
-    ApiKey.LIST_TRANSACTIONS,
-    ApiKey.CONSUMER_GROUP_HEARTBEAT,
-    ApiKey.CONSUMER_GROUP_DESCRIBE,
-    ApiKey.LIST_CONFIG_RESOURCES,
-    ApiKey.DESCRIBE_TOPIC_PARTITIONS,
-)
+Handler: TypeAlias = Callable[[BrokerCore, Request], Any]
+# Each is looked up, and its module imported, with the first request of its API.
+HANDLERS: dict[ApiKey, Callable[[], Handler]] = {
+    ApiKey.PRODUCE: lambda: handlers.produce.handle,
+    ApiKey.FETCH: lambda: handlers.fetch.handle,
+    ApiKey.LIST_OFFSETS: lambda: handlers.list_offsets.handle,
+    ApiKey.METADATA: lambda: handlers.metadata.handle,
+    ApiKey.OFFSET_COMMIT: lambda: handlers.offset_commit.handle,
+    ApiKey.OFFSET_FETCH: lambda: handlers.offset_fetch.handle,
+    ApiKey.FIND_COORDINATOR: lambda: handlers.find_coordinator.handle,
+    ApiKey.JOIN_GROUP: lambda: handlers.join_group.handle,
+    ApiKey.HEARTBEAT: lambda: handlers.heartbeat.handle,
+    ApiKey.LEAVE_GROUP: lambda: handlers.leave_group.handle,
+    ApiKey.SYNC_GROUP: lambda: handlers.sync_group.handle,
+    ApiKey.DESCRIBE_GROUPS: lambda: handlers.describe_groups.handle,
+    ApiKey.LIST_GROUPS: lambda: handlers.list_groups.handle,
+    ApiKey.SASL_HANDSHAKE: lambda: handlers.sasl_handshake.handle,
+    ApiKey.API_VERSIONS: lambda: partial(handlers.api_versions.handle, served=advertised()),
+    ApiKey.CREATE_TOPICS: lambda: handlers.create_topics.handle,
+    ApiKey.DELETE_TOPICS: lambda: handlers.delete_topics.handle,
+    ApiKey.DELETE_RECORDS: lambda: handlers.delete_records.handle,
+    ApiKey.INIT_PRODUCER_ID: lambda: handlers.init_producer_id.handle,
+    ApiKey.OFFSET_FOR_LEADER_EPOCH: lambda: handlers.offset_for_leader_epoch.handle,
+    ApiKey.ADD_PARTITIONS_TO_TXN: lambda: handlers.add_partitions_to_txn.handle,
+    ApiKey.ADD_OFFSETS_TO_TXN: lambda: handlers.add_offsets_to_txn.handle,
+    ApiKey.END_TXN: lambda: handlers.end_txn.handle,
+    ApiKey.WRITE_TXN_MARKERS: lambda: handlers.write_txn_markers.handle,
+    ApiKey.TXN_OFFSET_COMMIT: lambda: handlers.txn_offset_commit.handle,
+    ApiKey.DESCRIBE_ACLS: lambda: handlers.describe_acls.handle,
+    ApiKey.CREATE_ACLS: lambda: handlers.create_acls.handle,
+    ApiKey.DELETE_ACLS: lambda: handlers.delete_acls.handle,
+    ApiKey.DESCRIBE_CONFIGS: lambda: handlers.describe_configs.handle,
+    ApiKey.ALTER_CONFIGS: lambda: handlers.alter_configs.handle,
+    ApiKey.ALTER_REPLICA_LOG_DIRS: lambda: handlers.alter_replica_log_dirs.handle,
+    ApiKey.DESCRIBE_LOG_DIRS: lambda: handlers.describe_log_dirs.handle,
+    ApiKey.SASL_AUTHENTICATE: lambda: handlers.sasl_authenticate.handle,
+    ApiKey.CREATE_PARTITIONS: lambda: handlers.create_partitions.handle,
+    ApiKey.DELETE_GROUPS: lambda: handlers.delete_groups.handle,
+    ApiKey.ELECT_LEADERS: lambda: handlers.elect_leaders.handle,
+    ApiKey.INCREMENTAL_ALTER_CONFIGS: lambda: handlers.incremental_alter_configs.handle,
+    ApiKey.ALTER_PARTITION_REASSIGNMENTS: lambda: handlers.alter_partition_reassignments.handle,
+    ApiKey.LIST_PARTITION_REASSIGNMENTS: lambda: handlers.list_partition_reassignments.handle,
+    ApiKey.OFFSET_DELETE: lambda: handlers.offset_delete.handle,
+    ApiKey.DESCRIBE_CLIENT_QUOTAS: lambda: handlers.describe_client_quotas.handle,
+    ApiKey.DESCRIBE_USER_SCRAM_CREDENTIALS: lambda: handlers.describe_user_scram_credentials.handle,
+    ApiKey.ALTER_USER_SCRAM_CREDENTIALS: lambda: handlers.alter_user_scram_credentials.handle,
+    ApiKey.DESCRIBE_QUORUM: lambda: handlers.describe_quorum.handle,
+    ApiKey.UPDATE_FEATURES: lambda: handlers.update_features.handle,
+    ApiKey.DESCRIBE_CLUSTER: lambda: handlers.describe_cluster.handle,
+    ApiKey.DESCRIBE_PRODUCERS: lambda: handlers.describe_producers.handle,
+    ApiKey.DESCRIBE_TRANSACTIONS: lambda: handlers.describe_transactions.handle,
+    ApiKey.LIST_TRANSACTIONS: lambda: handlers.list_transactions.handle,
+    ApiKey.CONSUMER_GROUP_HEARTBEAT: lambda: handlers.consumer_group_heartbeat.handle,
+    ApiKey.CONSUMER_GROUP_DESCRIBE: lambda: handlers.consumer_group_describe.handle,
+    ApiKey.LIST_CONFIG_RESOURCES: lambda: handlers.list_config_resources.handle,
+    ApiKey.DESCRIBE_TOPIC_PARTITIONS: lambda: handlers.describe_topic_partitions.handle,
+}
+SERVED: tuple[ApiKey, ...] = tuple(HANDLERS)
 # librdkafka's compressed produce fails unless Produce 0 is advertised (KAFKA-18659); a request of 0 to 2 is refused.
 ADVERTISED_LOW = {ApiKey.PRODUCE: 0}
 BEFORE_AUTHENTICATION = frozenset({ApiKey.API_VERSIONS, ApiKey.SASL_HANDSHAKE, ApiKey.SASL_AUTHENTICATE})
-UNAUTHENTICATED = ""
 # All array elements and tagged fields of one request: five times as many partitions as a broker has, and no more than are
 # decoded in some 50 ms.
 REQUEST_ELEMENTS_MAX = 100_000
-UNLIMITED_BYTES = 2**31 - 1
 DECODED_AT_ONCE_BYTES_MAX = 64 * 1024  # a larger frame is decoded in steps
-CORRELATION_ID = slice(4, 8)  # in a request without its length, and in a response with it
 SERVED_KEYS = frozenset(int(key) for key in SERVED)
-
-
-class Repeatable(NamedTuple):
-    """A handler's answer that the same request gets again for as long as `holds` says so and has done what it asks for.
-
-    Members send the same heartbeat every few seconds, thousands of them a second to an otherwise idle broker.
-    """
-
-    message: Any
-    holds: Callable[[], bool]
-
-
-class Repeat(NamedTuple):
-    """A connection's last request that was Repeatable, and its answer, both around their correlation id."""
-
-    size: int
-    api: bytes
-    rest: bytes
-    holds: Callable[[], bool]
-    answer: tuple[bytes, bytes]
-
-    def answer_to(self, frame: Buffer) -> list[Buffer]:
-        before, after = self.answer
-        return [b"".join((before, frame[CORRELATION_ID], after))]
-
-
-@dataclass(slots=True, eq=False)
-class Connection:
-    """What the core knows of a client's connection."""
-
-    client_host: str
-    endpoint: Endpoint = PLAIN_ENDPOINT
-    principal: str = ANONYMOUS
-    is_restricted: bool = False  # it has to authenticate first, or again after a time
-    sasl: "SaslState | None" = None
-    is_raw_sasl: bool = False  # after SaslHandshake 0 the exchange comes in bare frames
-    must_close: bool = False  # after what is being answered
-    is_busy: bool = False  # a login is being checked: no other request is handled meanwhile
-    answer_room: Callable[[], int] = lambda: UNLIMITED_BYTES  # how large the next answer may be; 0: it has to wait
-    hold_answer: Callable[[int], None] = lambda size: None  # bytes of an answer that is being made
-    waits: set[FetchWait] = field(default_factory=set)
-    repeat: Repeat | None = None
-    work: Work | None = None  # what is under way; nothing else of the connection is handled until it is done
-    late_work: set[Work] = field(default_factory=set)  # of requests that had to wait before
-    fail: Callable[[Exception], object] | None = None  # the shell ends the connection
-
-    @property
-    def address(self) -> str:
-        """The client's address without Java's leading slash."""
-        return self.client_host.lstrip("/")
-
-    def closed(self) -> None:
-        """Nobody is left to be answered."""
-        for wait in list(self.waits):
-            wait.stop()
-        for work in (self.work, *self.late_work):
-            if work is not None:
-                work.cancel()
-
-    def late_work_ended(self, work: Work, error: Exception | None) -> None:
-        self.late_work.discard(work)
-        if error is not None and self.fail is not None:
-            self.fail(error)
-
-
-@dataclass(slots=True)
-class SaslState:
-    """Where a connection's authentication is."""
-
-    mechanism: str
-    exchange: Exchange
-    expires_ms: float | None = None  # on the steady clock; None: never
-
-
-class Request(NamedTuple):
-    """A decoded request."""
-
-    api_key: int
-    api_version: int
-    client_id: str | None
-    connection: Connection
-    body: Any
 
 
 class Served(NamedTuple):
@@ -179,7 +93,7 @@ class Served(NamedTuple):
 
     api: Api
     request_class: Any
-    handle: Callable[[BrokerCore, Request], Any]
+    handle: Handler
 
 
 served_cache: dict[int, Served] = {}
@@ -189,10 +103,8 @@ def served(api_key: int) -> Served:
     """The handler of a served API, imported on first use."""
     found = served_cache.get(api_key)
     if found is None:
-        api = APIS[api_key]
-        messages = import_module(f"headwater.protocol.messages.{api.module}")
-        handler = import_module(f"headwater.broker.handlers.{api.module}")
-        found = served_cache[api_key] = Served(api, getattr(messages, api.name + "Request"), handler.handle)
+        key = ApiKey(api_key)
+        found = served_cache[api_key] = Served(APIS[key], request_class(key), HANDLERS[key]())
     return found
 
 
@@ -213,8 +125,7 @@ def check_session(core: BrokerCore, connection: Connection, key: int) -> None:
 
 def raw_sasl_answer(core: BrokerCore, connection: Connection, frame: Buffer) -> list[Buffer] | Deferred | None:
     """The answer to a bare frame of the exchange."""
-    handler = import_module("headwater.broker.handlers.sasl_authenticate")
-    answer: bytes | Deferred | None = handler.raw(core, connection, bytes(frame))
+    answer = handlers.sasl_authenticate.raw(core, connection, bytes(frame))
     if not isinstance(answer, Deferred):
         return raw_frame(answer)
     deferred = Deferred()
@@ -235,7 +146,7 @@ def dispatch(core: BrokerCore, connection: Connection, frame: Buffer) -> list[Bu
     if connection.is_raw_sasl:
         return raw_sasl_answer(core, connection, frame)
     repeat = connection.repeat
-    if repeat is not None and len(frame) == repeat.size and is_repeated(repeat, connection, frame):
+    if repeat is not None and len(frame) == repeat.size and not connection.is_restricted and repeat.is_asked_by(frame):
         core.statistics.requests[int.from_bytes(repeat.api[:2])] += 1
         return repeat.answer_to(frame)
     header = read_request_header(frame)
@@ -251,7 +162,7 @@ def dispatch(core: BrokerCore, connection: Connection, frame: Buffer) -> list[Bu
     if not api.low <= version <= api.latest_stable:
         if key != ApiKey.API_VERSIONS:
             raise UnsupportedVersionError(f"{api.name} version {version} is not served")
-        unsupported = import_module("headwater.broker.handlers.api_versions").unsupported_version()
+        unsupported = handlers.api_versions.unsupported_version(advertised())
         return response_frame(api, 0, header.correlation_id, unsupported)
     if len(frame) > DECODED_AT_ONCE_BYTES_MAX:
         steps = large_in_steps(core, connection, frame, header, entry)
@@ -272,7 +183,7 @@ def dispatch(core: BrokerCore, connection: Connection, frame: Buffer) -> list[Bu
         )
     if isinstance(answer, Repeatable):
         buffers = response_frame(api, version, header.correlation_id, answer.message)
-        connection.repeat = repeat_of(frame, answer.holds, b"".join(buffers))
+        connection.repeat = Repeat.of(frame, answer.holds, b"".join(buffers))
         return buffers
     return response_frame(api, version, header.correlation_id, answer)
 
@@ -358,17 +269,3 @@ def in_slices(
         return result
     connection.work = result
     return result.deferred
-
-
-def repeat_of(frame: Buffer, holds: Callable[[], bool], answer: bytes) -> Repeat:
-    start, end = CORRELATION_ID.start, CORRELATION_ID.stop
-    return Repeat(len(frame), bytes(frame[:start]), bytes(frame[end:]), holds, (answer[:start], answer[end:]))
-
-
-def is_repeated(repeat: Repeat, connection: Connection, frame: Buffer) -> bool:
-    return (
-        frame[CORRELATION_ID.stop :] == repeat.rest
-        and frame[: CORRELATION_ID.start] == repeat.api
-        and not connection.is_restricted
-        and repeat.holds()
-    )

@@ -5,11 +5,11 @@ request that it has under way on the connection. The answer is made from the mes
 where there is one, otherwise an element with an error code for each element that the request names.
 """
 
-from importlib import import_module
 from typing import Any
 
 from headwater.broker.dispatch import SERVED_KEYS, served
 from headwater.effects.buffers import Buffer
+from headwater.protocol.api_classes import response_class
 from headwater.protocol.apis import ApiKey
 from headwater.protocol.compiled import decode
 from headwater.protocol.error_codes import ErrorCode
@@ -33,12 +33,11 @@ def failed_frame(frame: Buffer) -> list[Buffer] | None:
         return None
     if header.api_key == ApiKey.PRODUCE and body.acks == 0:
         return None
-    messages = import_module(f"headwater.protocol.messages.{entry.api.module}")
-    response_class = getattr(messages, entry.api.name + "Response")
-    failed = FailedAnswer(response_class, header.api_version)
-    if not failed.has_place(response_class):
+    answer_class = response_class(header.api_key)
+    failed = FailedAnswer(answer_class, header.api_version)
+    if not failed.has_place(answer_class):
         return None
-    message = failed.struct(response_class, body)
+    message = failed.struct(answer_class, body)
     return response_frame(entry.api, header.api_version, header.correlation_id, message)
 
 

@@ -21,8 +21,8 @@ from headwater.protocol.schema import ZERO_UUID
 from headwater.storage.log import Log
 
 if TYPE_CHECKING:
+    from headwater.broker.connection import Connection, Wait
     from headwater.broker.core import BrokerCore
-    from headwater.broker.dispatch import Connection
 
 SESSIONLESS_EPOCH = -1
 INITIAL_EPOCH = 0
@@ -293,7 +293,7 @@ class FetchWait:
     """A fetch that waits for data; `waits` are those of its connection, which end with it."""
 
     def __init__(
-        self, core: "BrokerCore", waits: "set[FetchWait]", reader: FetchReader, min_bytes: int, max_wait_ms: int
+        self, core: "BrokerCore", waits: "set[Wait]", reader: FetchReader, min_bytes: int, max_wait_ms: int
     ) -> None:
         self.core = core
         self.waits = waits

@@ -14,8 +14,8 @@ from headwater.protocol.error_codes import ErrorCode
 from headwater.security.acls import Operation
 
 if TYPE_CHECKING:
+    from headwater.broker.connection import Request
     from headwater.broker.core import BrokerCore
-    from headwater.broker.dispatch import Request
 
 LEADER_ERRORS = frozenset({ErrorCode.NOT_LEADER_OR_FOLLOWER, ErrorCode.FENCED_LEADER_EPOCH})
 

@@ -3,12 +3,12 @@
 import socket
 import ssl
 from collections.abc import Sequence
-from importlib import import_module
 from types import TracebackType
 from typing import Any, Self
 
 from headwater.cli.errors import CommandError
 from headwater.cli.options import client_settings
+from headwater.protocol.api_classes import response_class
 from headwater.protocol.apis import APIS, ApiKey
 from headwater.protocol.compiled import decode
 from headwater.protocol.error_codes import ErrorCode
@@ -67,7 +67,7 @@ class Connection:
             frame = self.read(size)
         except OSError as error:
             raise CommandError(f"the connection to the broker broke: {error}") from error
-        class_ = getattr(import_module(f"headwater.protocol.messages.{api.module}"), api.name + "Response")
+        class_ = response_class(key)
         return decode(class_, version, frame, 5 if response_header_version(api, version) else 4)[0]
 
     def read(self, size: int) -> bytes:

@@ -12,7 +12,7 @@ length where none may be is refused, and a string that is longer than Kafka allo
 object of a hundred: so a message may be given a number of elements that it may have, in all its arrays and tagged
 sections, and neither time nor memory is then more than that allows.
 
-To see the source: `python -m headwater.protocol.compiled Fetch request 16`.
+To see the source: `python -m headwater.protocol.compiled FETCH request 16`.
 """
 
 import struct
@@ -523,12 +523,11 @@ def encode(message: Any, version: int) -> bytes:
 
 if __name__ == "__main__":
     import sys
-    from importlib import import_module
 
-    from headwater.protocol.apis import APIS
+    from headwater.protocol.api_classes import request_class, response_class
+    from headwater.protocol.apis import ApiKey
 
     api, kind, wanted = sys.argv[1:4]
-    found = next(a for a in APIS.values() if a.name == api)
-    shown = getattr(import_module(f"headwater.protocol.messages.{found.module}"), api + kind.capitalize())
+    shown = (request_class if kind == "request" else response_class)(ApiKey[api])
     print(decoder_source(shown, int(wanted), {}))
     print(encoder_source(shown, int(wanted), {}))

@@ -1,8 +1,8 @@
 """AddOffsetsToTxn, 0 to 4: takes a group's partition of `__consumer_offsets` into a transaction, before TxnOffsetCommit."""
 
 from headwater.broker.authorization import may_group
+from headwater.broker.connection import Request
 from headwater.broker.core import BrokerCore
-from headwater.broker.dispatch import Request
 from headwater.broker.leadership import transaction_refusal
 from headwater.effects.waits import Deferred
 from headwater.protocol.error_codes import ErrorCode

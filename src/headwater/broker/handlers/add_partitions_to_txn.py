@@ -5,8 +5,8 @@ partition that cannot be added keeps all of its transaction out.
 """
 
 from headwater.broker.authorization import may_cluster, may_topic
+from headwater.broker.connection import Request
 from headwater.broker.core import BrokerCore
-from headwater.broker.dispatch import Request
 from headwater.broker.leadership import transaction_refusal
 from headwater.effects.waits import Deferred
 from headwater.effects.work import Steps

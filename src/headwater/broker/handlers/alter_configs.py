@@ -2,8 +2,8 @@
 their defaults.
 """
 
+from headwater.broker.connection import Request
 from headwater.broker.core import BrokerCore
-from headwater.broker.dispatch import Request
 from headwater.broker.handlers.altering import Changes, alter_all, present, value_of
 from headwater.effects.waits import Deferred
 from headwater.effects.work import Steps

@@ -5,8 +5,8 @@ finds nothing under way (KIP-455).
 """
 
 from headwater.broker.authorization import may_cluster
+from headwater.broker.connection import Request
 from headwater.broker.core import BrokerCore
-from headwater.broker.dispatch import Request
 from headwater.effects.waits import Deferred
 from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode

@@ -3,8 +3,8 @@
 import os
 
 from headwater.broker.authorization import may_cluster
+from headwater.broker.connection import Request
 from headwater.broker.core import BrokerCore
-from headwater.broker.dispatch import Request
 from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.alter_replica_log_dirs import (

@@ -3,8 +3,8 @@
 from typing import Any
 
 from headwater.broker.authorization import may_cluster
+from headwater.broker.connection import Request
 from headwater.broker.core import BrokerCore
-from headwater.broker.dispatch import Request
 from headwater.broker.metadata import CHANGES_PER_REQUEST_MAX, MetadataRecordType, new_record
 from headwater.effects.waits import Deferred
 from headwater.effects.work import Steps

@@ -6,9 +6,9 @@ from typing import Any, TypeAlias
 
 from headwater.broker import dynamic_configs
 from headwater.broker.authorization import config_refusal
+from headwater.broker.connection import Request
 from headwater.broker.core import BrokerCore
 from headwater.broker.definitions import ConfigError
-from headwater.broker.dispatch import Request
 from headwater.broker.metadata import check_topic_name
 from headwater.effects.waits import Deferred
 from headwater.effects.work import Steps

@@ -7,18 +7,21 @@ out: kafka-clients 3.3 to 3.7 refuse a range that begins there (KAFKA-17011).
 """
 
 import re
+from collections.abc import Iterable
+from typing import TypeAlias
 
+from headwater.broker.connection import Request
 from headwater.broker.core import BrokerCore
-from headwater.broker.dispatch import Request, advertised
 from headwater.broker.features import SUPPORTED_FEATURES
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.api_versions import ApiVersionsRequest, ApiVersionsResponse
 
 ZERO_LEVEL_VERSION = 4
+Versions: TypeAlias = Iterable[tuple[int, int, int]]  # (key, lowest, highest version)
 SOFTWARE_NAME = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])?")
 
 
-def handle(core: BrokerCore, request: Request) -> ApiVersionsResponse:
+def handle(core: BrokerCore, request: Request, served: Versions) -> ApiVersionsResponse:
     body: ApiVersionsRequest = request.body
     if request.api_version >= 3 and not (
         SOFTWARE_NAME.fullmatch(body.client_software_name) and SOFTWARE_NAME.fullmatch(body.client_software_version)
@@ -28,7 +31,7 @@ def handle(core: BrokerCore, request: Request) -> ApiVersionsResponse:
     wrong_node = body.node_id >= 0 and body.node_id != core.node_id(request.connection)
     if wrong_cluster or wrong_node:
         return ApiVersionsResponse(error_code=ErrorCode.REBOOTSTRAP_REQUIRED)
-    response = supported(ErrorCode.NONE)
+    response = supported(ErrorCode.NONE, served)
     for name, (low, high) in SUPPORTED_FEATURES.items():
         if low == 0 and request.api_version < ZERO_LEVEL_VERSION:
             continue
@@ -40,10 +43,10 @@ def handle(core: BrokerCore, request: Request) -> ApiVersionsResponse:
     return response
 
 
-def unsupported_version() -> ApiVersionsResponse:
+def unsupported_version(served: Versions) -> ApiVersionsResponse:
     """The answer to a version that is not known, to be sent in version 0."""
-    return supported(ErrorCode.UNSUPPORTED_VERSION)
+    return supported(ErrorCode.UNSUPPORTED_VERSION, served)
 
 
-def supported(error: ErrorCode) -> ApiVersionsResponse:
-    return ApiVersionsResponse(error, [ApiVersionsResponse.ApiVersion(*row) for row in advertised()])
+def supported(error: ErrorCode, served: Versions) -> ApiVersionsResponse:
+    return ApiVersionsResponse(error, [ApiVersionsResponse.ApiVersion(*row) for row in served])

@@ -1,8 +1,8 @@
 """ConsumerGroupDescribe, 0 to 1: groups of KIP-848's protocol, with what each member has and should have."""
 
 from headwater.broker.authorization import authorized_operations, may_topic
+from headwater.broker.connection import Request
 from headwater.broker.core import BrokerCore
-from headwater.broker.dispatch import Request
 from headwater.broker.leadership import group_refusal
 from headwater.coordinators.consumer_group import Assignment, ConsumerGroup, ConsumerMember, union
 from headwater.effects.work import Steps

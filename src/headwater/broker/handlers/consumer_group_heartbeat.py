@@ -7,8 +7,8 @@ which RE2 reads and which finds only topics that the client may describe.
 from functools import partial
 
 from headwater.broker.authorization import may_topic
+from headwater.broker.connection import Repeatable, Request
 from headwater.broker.core import BrokerCore
-from headwater.broker.dispatch import Repeatable, Request
 from headwater.broker.features import GROUP_VERSION
 from headwater.broker.leadership import group_refusal
 from headwater.coordinators.consumer_group import JOIN_EPOCH, Assignment

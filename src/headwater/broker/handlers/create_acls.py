@@ -1,8 +1,8 @@
 """CreateAcls, 1 to 3: adds entries; answers when they are on disk. One that is there already is fine."""
 
 from headwater.broker.authorization import may_cluster
+from headwater.broker.connection import Request
 from headwater.broker.core import BrokerCore
-from headwater.broker.dispatch import Request
 from headwater.broker.handlers.describe_acls import NO_AUTHORIZER
 from headwater.broker.metadata import CHANGES_PER_REQUEST_MAX, TOO_MANY_CHANGES
 from headwater.effects.entropy import random_uuid

@@ -7,8 +7,8 @@ by it, so its newer records would be in another partition than its older ones.
 from collections import Counter
 
 from headwater.broker.authorization import may_topic
+from headwater.broker.connection import Request
 from headwater.broker.core import BrokerCore
-from headwater.broker.dispatch import Request
 from headwater.broker.handlers.create_topics import check_replicas
 from headwater.effects.waits import Deferred
 from headwater.effects.work import Steps

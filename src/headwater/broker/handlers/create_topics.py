@@ -10,8 +10,8 @@ from collections import Counter
 
 from headwater.broker import configs
 from headwater.broker.authorization import may_create_topic, may_topic
+from headwater.broker.connection import Request
 from headwater.broker.core import BrokerCore
-from headwater.broker.dispatch import Request
 from headwater.broker.metadata import Topic
 from headwater.effects.entropy import random_uuid
 from headwater.effects.waits import Deferred

@@ -1,8 +1,8 @@
 """DeleteAcls, 1 to 3: removes the entries that filters mean, and returns them; answers when that is on disk."""
 
 from headwater.broker.authorization import may_cluster
+from headwater.broker.connection import Request
 from headwater.broker.core import BrokerCore
-from headwater.broker.dispatch import Request
 from headwater.broker.handlers.describe_acls import NO_AUTHORIZER, UNKNOWN_ELEMENT, read_filter
 from headwater.broker.metadata import CHANGES_PER_REQUEST_MAX, TOO_MANY_CHANGES, MetadataRecordType, new_record
 from headwater.effects.waits import Deferred

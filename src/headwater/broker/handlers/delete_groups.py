@@ -2,8 +2,8 @@
 
 from functools import partial
 
+from headwater.broker.connection import Request
 from headwater.broker.core import BrokerCore
-from headwater.broker.dispatch import Request
 from headwater.broker.leadership import group_refusal
 from headwater.effects.waits import Deferred
 from headwater.effects.work import Steps

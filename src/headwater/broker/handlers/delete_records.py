@@ -7,8 +7,8 @@ acks=1 can delete its records. What takes longer than the request's timeout is a
 from collections.abc import Iterator
 
 from headwater.broker.authorization import may_topic
+from headwater.broker.connection import Request
 from headwater.broker.core import BrokerCore
-from headwater.broker.dispatch import Request
 from headwater.broker.visibility import answer_when_visible
 from headwater.effects.waits import Deferred
 from headwater.effects.work import Steps

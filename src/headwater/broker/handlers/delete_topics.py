@@ -4,8 +4,8 @@ The topics in which the coordinators keep their state are not deleted: every gro
 """
 
 from headwater.broker.authorization import may_topic
+from headwater.broker.connection import Request
 from headwater.broker.core import BrokerCore
-from headwater.broker.dispatch import Request
 from headwater.broker.metadata import Topic
 from headwater.effects.waits import Deferred
 from headwater.effects.work import Steps

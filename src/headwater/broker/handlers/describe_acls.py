@@ -3,8 +3,8 @@
 from typing import Any
 
 from headwater.broker.authorization import may_cluster
+from headwater.broker.connection import Request
 from headwater.broker.core import BrokerCore
-from headwater.broker.dispatch import Request
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.describe_acls import DescribeAclsRequest, DescribeAclsResponse
 from headwater.security.acls import AclFilter, Operation, PatternType, Permission, ResourceType

@@ -1,8 +1,8 @@
 """DescribeClientQuotas, 0 to 1: there are none, and none can be set yet."""
 
 from headwater.broker.authorization import may_cluster
+from headwater.broker.connection import Request
 from headwater.broker.core import BrokerCore
-from headwater.broker.dispatch import Request
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.describe_client_quotas import DescribeClientQuotasResponse
 from headwater.security.acls import Operation

@@ -1,7 +1,7 @@
 """DescribeCluster, 0 to 2: the cluster's id and its broker (or virtual ones). Controllers (endpoint type 2) have no endpoints here."""
 
+from headwater.broker.connection import Request
 from headwater.broker.core import BrokerCore
-from headwater.broker.dispatch import Request
 from headwater.broker.handlers.metadata import cluster_operations
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.describe_cluster import DescribeClusterRequest, DescribeClusterResponse

@@ -9,9 +9,9 @@ from typing import TypeAlias
 from headwater.broker import configs
 from headwater.broker.authorization import config_refusal
 from headwater.broker.configs import ConfigSource
+from headwater.broker.connection import Request
 from headwater.broker.core import BrokerCore
 from headwater.broker.definitions import ConfigType, kafka_configs, shown
-from headwater.broker.dispatch import Request
 from headwater.broker.dynamic_configs import (
     NODE_ID,
     broker_types,

@@ -1,8 +1,8 @@
 """DescribeGroups, 0 to 6: state and members. An unknown group is Dead and, from 6, GROUP_ID_NOT_FOUND (KIP-1043)."""
 
 from headwater.broker.authorization import authorized_operations
+from headwater.broker.connection import Request
 from headwater.broker.core import BrokerCore
-from headwater.broker.dispatch import Request
 from headwater.broker.leadership import group_refusal
 from headwater.coordinators.group import GroupState
 from headwater.effects.work import Steps

@@ -4,8 +4,8 @@ import os
 import shutil
 
 from headwater.broker.authorization import may_cluster
+from headwater.broker.connection import Request
 from headwater.broker.core import BrokerCore
-from headwater.broker.dispatch import Request
 from headwater.broker.handlers.describe_producers import partitions_by_topic
 from headwater.effects.files import DiskFiles
 from headwater.effects.work import Steps

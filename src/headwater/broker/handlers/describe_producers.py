@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 
 from headwater.broker.authorization import may_topic
+from headwater.broker.connection import Request
 from headwater.broker.core import BrokerCore
-from headwater.broker.dispatch import Request
 from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.describe_producers import DescribeProducersRequest, DescribeProducersResponse

@@ -1,8 +1,8 @@
 """DescribeQuorum, 0 to 2: the metadata log and its one voter (KIP-595, KIP-836)."""
 
 from headwater.broker.authorization import may_cluster
+from headwater.broker.connection import Request
 from headwater.broker.core import BrokerCore
-from headwater.broker.dispatch import Request
 from headwater.broker.metadata import METADATA_TOPIC
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.describe_quorum import DescribeQuorumRequest, DescribeQuorumResponse

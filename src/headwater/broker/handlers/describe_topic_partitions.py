@@ -1,8 +1,8 @@
 """DescribeTopicPartitions, 0: topics page by page (KIP-966). A page ends at the partition limit, with a cursor."""
 
 from headwater.broker.authorization import authorized_operations, may_topic
+from headwater.broker.connection import Request
 from headwater.broker.core import BrokerCore
-from headwater.broker.dispatch import Request
 from headwater.broker.metadata import Topic
 from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode

@@ -1,8 +1,8 @@
 """DescribeTransactions, 0: transactional ids with their producer, state and partitions (KIP-664)."""
 
 from headwater.broker.authorization import may_topic
+from headwater.broker.connection import Request
 from headwater.broker.core import BrokerCore
-from headwater.broker.dispatch import Request
 from headwater.broker.leadership import transaction_refusal
 from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode

@@ -1,8 +1,8 @@
 """DescribeUserScramCredentials, 0: which mechanisms users have, and with how many iterations; never a secret (KIP-554)."""
 
 from headwater.broker.authorization import may_cluster
+from headwater.broker.connection import Request
 from headwater.broker.core import BrokerCore
-from headwater.broker.dispatch import Request
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.describe_user_scram_credentials import (
     DescribeUserScramCredentialsRequest,

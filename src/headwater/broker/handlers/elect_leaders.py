@@ -1,8 +1,8 @@
 """ElectLeaders, 0 to 2: the one node leads everything already, so no election is needed (KIP-460)."""
 
 from headwater.broker.authorization import may_cluster
+from headwater.broker.connection import Request
 from headwater.broker.core import BrokerCore
-from headwater.broker.dispatch import Request
 from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.elect_leaders import ElectLeadersRequest, ElectLeadersResponse

@@ -3,8 +3,8 @@
 From 5 the answer brings the epoch for the next transaction (KIP-890), and aborting without a transaction is allowed.
 """
 
+from headwater.broker.connection import Request
 from headwater.broker.core import BrokerCore
-from headwater.broker.dispatch import Request
 from headwater.broker.leadership import transaction_refusal
 from headwater.coordinators.transaction import EPOCH_PER_TRANSACTION
 from headwater.coordinators.transactions import ProducerAnswer

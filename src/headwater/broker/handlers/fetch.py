@@ -11,8 +11,8 @@ from collections.abc import Callable
 from typing import TypeAlias, TypeVar
 
 from headwater.broker.authorization import may_topic
+from headwater.broker.connection import Request
 from headwater.broker.core import BrokerCore
-from headwater.broker.dispatch import Request
 from headwater.broker.fetching import (
     INITIAL_EPOCH,
     SESSIONLESS_EPOCH,

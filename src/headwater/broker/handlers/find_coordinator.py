@@ -6,8 +6,8 @@ served.
 """
 
 from headwater.broker.authorization import may_group, may_transaction
+from headwater.broker.connection import Request
 from headwater.broker.core import BrokerCore
-from headwater.broker.dispatch import Request
 from headwater.broker.leadership import coordinator
 from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode

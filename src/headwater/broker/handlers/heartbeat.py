@@ -1,7 +1,7 @@
 """Heartbeat, 0 to 4: a member lives, and learns whether it has to join again."""
 
+from headwater.broker.connection import Repeatable, Request
 from headwater.broker.core import BrokerCore
-from headwater.broker.dispatch import Repeatable, Request
 from headwater.broker.leadership import group_refusal
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.heartbeat import HeartbeatRequest, HeartbeatResponse

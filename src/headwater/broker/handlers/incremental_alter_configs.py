@@ -3,9 +3,9 @@ topic, a broker or a group (KIP-339).
 """
 
 from headwater.broker import configs
+from headwater.broker.connection import Request
 from headwater.broker.core import BrokerCore
 from headwater.broker.definitions import ConfigType, definitions, parse_as, shown
-from headwater.broker.dispatch import Request
 from headwater.broker.dynamic_configs import merged
 from headwater.broker.handlers.altering import Changes, alter_all, present, value_of
 from headwater.effects.waits import Deferred

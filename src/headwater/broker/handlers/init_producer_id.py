@@ -5,8 +5,8 @@ whatever an older instance left open was aborted. From 3 a client may name what 
 """
 
 from headwater.broker.authorization import may_write_something
+from headwater.broker.connection import Request
 from headwater.broker.core import BrokerCore
-from headwater.broker.dispatch import Request
 from headwater.broker.leadership import transaction_refusal
 from headwater.coordinators.transactions import ProducerAnswer
 from headwater.effects.waits import Deferred

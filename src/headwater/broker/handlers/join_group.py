@@ -4,8 +4,8 @@ From 4 a new member is given its id first (KIP-394), from 5 there are static mem
 leader may be told to keep the assignment (KIP-814).
 """
 
+from headwater.broker.connection import Request
 from headwater.broker.core import BrokerCore
-from headwater.broker.dispatch import Request
 from headwater.broker.leadership import group_refusal
 from headwater.coordinators.membership import JoinAnswer, JoinRequest
 from headwater.effects.waits import Deferred

@@ -1,7 +1,7 @@
 """LeaveGroup, 0 to 5: one member or, from 3, several, static ones by their instance id."""
 
+from headwater.broker.connection import Request
 from headwater.broker.core import BrokerCore
-from headwater.broker.dispatch import Request
 from headwater.broker.leadership import group_refusal
 from headwater.protocol.messages.leave_group import LeaveGroupRequest, LeaveGroupResponse
 from headwater.security.acls import Operation

@@ -3,8 +3,8 @@ of which there are none.
 """
 
 from headwater.broker.authorization import may_cluster
+from headwater.broker.connection import Request
 from headwater.broker.core import BrokerCore
-from headwater.broker.dispatch import Request
 from headwater.protocol.config_resources import ConfigResourceType
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.list_config_resources import (

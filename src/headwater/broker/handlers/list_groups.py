@@ -2,8 +2,8 @@
 classic and consumer (KIP-848)."""
 
 from headwater.broker.authorization import may_cluster, may_group
+from headwater.broker.connection import Request
 from headwater.broker.core import BrokerCore
-from headwater.broker.dispatch import Request
 from headwater.broker.leadership import coordinates_group
 from headwater.effects.work import Steps
 from headwater.protocol.messages.list_groups import ListGroupsRequest, ListGroupsResponse

@@ -11,8 +11,8 @@ has an answer with acks=1 finds its records (`visibility.py`).
 from collections.abc import Callable, Iterator
 
 from headwater.broker.authorization import may_topic
+from headwater.broker.connection import Request
 from headwater.broker.core import BrokerCore
-from headwater.broker.dispatch import Request
 from headwater.broker.visibility import WAIT_MS_MAX, answer_when_visible
 from headwater.effects.waits import Deferred
 from headwater.effects.work import Steps

@@ -1,8 +1,8 @@
 """ListPartitionReassignments, 0: none is ever under way, as each is done at once."""
 
 from headwater.broker.authorization import may_cluster
+from headwater.broker.connection import Request
 from headwater.broker.core import BrokerCore
-from headwater.broker.dispatch import Request
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.list_partition_reassignments import ListPartitionReassignmentsResponse
 from headwater.security.acls import Operation

@@ -3,8 +3,8 @@
 Only what the client may describe is compared with its filters; the pattern is RE2's, as Kafka's is.
 """
 
+from headwater.broker.connection import Request
 from headwater.broker.core import BrokerCore
-from headwater.broker.dispatch import Request
 from headwater.broker.leadership import transaction_refusal
 from headwater.coordinators.patterns import PatternError, client_pattern
 from headwater.coordinators.transaction import STATE_LABELS, Transaction, TransactionState

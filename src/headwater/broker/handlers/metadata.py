@@ -5,8 +5,8 @@ request is needed. One that is named twice is answered once, as in Kafka.
 """
 
 from headwater.broker.authorization import authorized_operations, may_cluster, may_create_topic, may_topic
+from headwater.broker.connection import Request
 from headwater.broker.core import BrokerCore
-from headwater.broker.dispatch import Request
 from headwater.broker.metadata import Topic, check_topic_name
 from headwater.effects.logs import get_logger
 from headwater.effects.work import Steps

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from headwater.broker.authorization import may_topic
+from headwater.broker.connection import Request
 from headwater.broker.core import BrokerCore
-from headwater.broker.dispatch import Request
 from headwater.broker.leadership import group_refusal
 from headwater.coordinators.offsets import Commit, TopicPartition
 from headwater.effects.waits import Deferred

@@ -3,8 +3,8 @@
 from typing import Any
 
 from headwater.broker.authorization import may_topic
+from headwater.broker.connection import Request
 from headwater.broker.core import BrokerCore
-from headwater.broker.dispatch import Request
 from headwater.broker.leadership import group_refusal
 from headwater.effects.waits import Deferred
 from headwater.protocol.error_codes import ErrorCode

@@ -4,8 +4,8 @@ No topics (null) means all that the group has committed.
 """
 
 from headwater.broker.authorization import may_topic
+from headwater.broker.connection import Request
 from headwater.broker.core import BrokerCore
-from headwater.broker.dispatch import Request
 from headwater.broker.leadership import group_refusal
 from headwater.coordinators.group_records import CommittedOffset
 from headwater.effects.work import Steps

@@ -1,8 +1,8 @@
 """OffsetForLeaderEpoch, 2 to 4: where an epoch ends, so that a client can find what was cut off (KIP-320)."""
 
 from headwater.broker.authorization import may_topic
+from headwater.broker.connection import Request
 from headwater.broker.core import BrokerCore
-from headwater.broker.dispatch import Request
 from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.offset_for_leader_epoch import (

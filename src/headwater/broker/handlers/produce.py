@@ -18,8 +18,8 @@ from typing import TypeAlias
 
 from headwater.broker.authorization import may_topic, may_transaction
 from headwater.broker.batches import NO_DETAILS, BatchDetails, LongInspectionError, prepared, prepared_in_steps
+from headwater.broker.connection import Request
 from headwater.broker.core import BrokerCore
-from headwater.broker.dispatch import Request
 from headwater.broker.leadership import name_leaders
 from headwater.broker.metadata import Topic
 from headwater.coordinators.transaction import EPOCH_PER_TRANSACTION

@@ -1,7 +1,7 @@
 """SyncGroup, 0 to 5: the leader brings the assignments, all others wait for theirs."""
 
+from headwater.broker.connection import Request
 from headwater.broker.core import BrokerCore
-from headwater.broker.dispatch import Request
 from headwater.broker.leadership import group_refusal
 from headwater.coordinators.membership import SyncAnswer, SyncRequest
 from headwater.effects.waits import Deferred

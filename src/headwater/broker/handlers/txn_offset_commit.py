@@ -5,8 +5,8 @@ transaction by this request itself (KIP-890); from 6 topics go by id (KIP-1319).
 """
 
 from headwater.broker.authorization import may_transaction
+from headwater.broker.connection import Request
 from headwater.broker.core import BrokerCore
-from headwater.broker.dispatch import Request
 from headwater.broker.handlers.offset_commit import COMMITS_PER_STEP, Errors, sorted_out, topic_names
 from headwater.broker.leadership import group_refusal
 from headwater.coordinators.transaction import EPOCH_PER_TRANSACTION

@@ -5,8 +5,8 @@ ask next; metadata.version is kept and described.
 """
 
 from headwater.broker.authorization import may_cluster
+from headwater.broker.connection import Request
 from headwater.broker.core import BrokerCore
-from headwater.broker.dispatch import Request
 from headwater.broker.features import SUPPORTED_FEATURES
 from headwater.broker.metadata import MetadataRecordType, new_record
 from headwater.effects.waits import Deferred

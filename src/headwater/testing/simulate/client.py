@@ -6,9 +6,9 @@ clients with several requests under way.
 """
 
 from collections.abc import Callable, Generator
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from headwater.protocol.api_classes import response_class
 from headwater.protocol.apis import APIS
 from headwater.protocol.compiled import decode
 from headwater.protocol.error_codes import ErrorCode
@@ -43,16 +43,6 @@ RETRIABLE = frozenset(
         ErrorCode.CORRUPT_MESSAGE,
     }
 )
-response_classes: dict[int, Any] = {}
-
-
-def response_class(key: int) -> Any:
-    class_ = response_classes.get(key)
-    if class_ is None:
-        api = APIS[key]
-        module = import_module(f"headwater.protocol.messages.{api.module}")
-        class_ = response_classes[key] = getattr(module, api.name + "Response")
-    return class_
 
 
 class Client:

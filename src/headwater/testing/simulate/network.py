@@ -15,7 +15,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from headwater.broker.dispatch import Connection, dispatch
+from headwater.broker.connection import Connection
+from headwater.broker.dispatch import dispatch
 from headwater.effects.buffers import Buffer
 from headwater.effects.waits import Deferred
 from headwater.effects.work import Work
