@@ -12,10 +12,10 @@ import pytest
 from fuzz.frames import FrameMaker
 from headwater.broker.connection import UNAUTHENTICATED, Connection
 from headwater.broker.dispatch import dispatch
-from headwater.effects.waits import Deferred
 from headwater.protocol.apis import ApiKey
 from headwater.protocol.errors import ProtocolError
 from headwater.protocol.messages.metadata import MetadataRequest
+from headwater.replay.deferred import Deferred
 from tests.broker.harness import Harness
 
 FRAMES = int(os.environ.get("TEST_FUZZ_FRAMES", "60000"))

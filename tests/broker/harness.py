@@ -10,7 +10,6 @@ from headwater.broker.settings import Settings
 from headwater.effects.clock import ManualClock
 from headwater.effects.entropy import SeededEntropy
 from headwater.effects.memory_files import MemoryFiles
-from headwater.effects.waits import Deferred
 from headwater.protocol.api_classes import response_class
 from headwater.protocol.apis import APIS, ApiKey
 from headwater.protocol.compiled import decode
@@ -19,6 +18,7 @@ from headwater.protocol.messages.create_topics import CreateTopicsRequest
 from headwater.protocol.messages.fetch import FetchRequest, FetchResponse
 from headwater.protocol.messages.produce import ProduceRequest, ProduceResponse
 from headwater.protocol.records import Record, batches, build_batch, records
+from headwater.replay.deferred import Deferred
 from headwater.storage.checkpoint import Checkpoint
 
 

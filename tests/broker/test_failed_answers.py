@@ -9,7 +9,6 @@ import headwater as hw
 from headwater.broker.dispatch import SERVED, served
 from headwater.broker.embedded import ThreadRunner
 from headwater.broker.failed_answers import ERROR_CODES, failed_frame
-from headwater.effects.waits import Deferred
 from headwater.protocol.api_classes import response_class
 from headwater.protocol.apis import APIS, ApiKey
 from headwater.protocol.compiled import decode
@@ -19,6 +18,7 @@ from headwater.protocol.messages.api_versions import ApiVersionsRequest
 from headwater.protocol.messages.delete_topics import DeleteTopicsRequest
 from headwater.protocol.messages.metadata import MetadataRequest
 from headwater.protocol.messages.produce import ProduceRequest
+from headwater.replay.deferred import Deferred
 
 from .wire import Wire
 

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from headwater.effects.clock import ManualClock
-from headwater.effects.waits import Deferred, Timers
+from headwater.effects.timers import Timers
 from headwater.effects.work import SLICE_MS, Steps, Work, WorkQueue, alone, at_once, elsewhere
+from headwater.replay.deferred import Deferred
 
 
 class Bench:

@@ -28,9 +28,9 @@ from headwater.broker.slots import Slot
 from headwater.broker.turns import NEWCOMER_CREDIT_MS, SLICE_MS, TURN_MS_MAX
 from headwater.effects.buffers import Buffer
 from headwater.effects.logs import get_logger
-from headwater.effects.waits import Deferred
 from headwater.protocol.errors import ProtocolError
 from headwater.protocol.frames import LENGTH_BYTES, REQUEST_HEADER_BYTES_MIN, SMALLEST_FRAME_BYTES, unpack_length
+from headwater.replay.deferred import Deferred
 from headwater.security.tls import certificate_principal
 
 if TYPE_CHECKING:
@@ -410,7 +410,7 @@ class ClientProtocol(asyncio.BufferedProtocol):
 
     # -- answers
 
-    def wait_for(self, answer: Deferred, size: int) -> None:
+    def wait_for(self, answer: Deferred[list[Buffer] | None], size: int) -> None:
         """Keeps a slot for an answer that comes later."""
         slot = Slot(size)
         self.slots.append(slot)

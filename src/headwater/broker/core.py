@@ -31,15 +31,17 @@ from headwater.broker.metadata import (
 from headwater.broker.settings import Settings
 from headwater.broker.state_topics import StateTopics
 from headwater.broker.statistics import Statistics
+from headwater.effects.callbacks import call_all
 from headwater.effects.clock import Clock
 from headwater.effects.entropy import Entropy, random_uuid
 from headwater.effects.files import Files, SyncError
 from headwater.effects.logs import get_logger
-from headwater.effects.waits import Deferred, Timers, call_all
+from headwater.effects.timers import Timers
 from headwater.effects.work import RunElsewhere, Steps, Work, WorkQueue
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.errors import ApiError
 from headwater.protocol.records import Record
+from headwater.replay.deferred import Deferred
 from headwater.security.acls import Acls
 from headwater.storage.config import LogConfig
 from headwater.storage.errors import DamagedLogError, StorageError
@@ -331,7 +333,7 @@ class BrokerCore:
             self.metadata.replay(change)
         return group
 
-    def append_and_answer(self, changes: list[Any], answer: Answer, not_written: Answer) -> Answer | Deferred:
+    def append_and_answer(self, changes: list[Any], answer: Answer, not_written: Answer) -> Answer | Deferred[Answer]:
         """Appends a decision, if there is one, and gives an answer when it is on disk; another where that fails."""
         if not changes:
             return answer

@@ -12,14 +12,15 @@ from headwater.broker import handlers
 from headwater.broker.connection import UNAUTHENTICATED, Connection, Repeat, Repeatable, Request
 from headwater.broker.core import BrokerCore
 from headwater.effects.buffers import Buffer
-from headwater.effects.waits import Deferred
 from headwater.effects.work import Steps, Work
 from headwater.protocol.api_classes import request_class
 from headwater.protocol.apis import APIS, Api, ApiKey
 from headwater.protocol.compiled import decode, decode_in_steps
 from headwater.protocol.errors import ProtocolError, UnsupportedVersionError
 from headwater.protocol.frames import RequestHeader, read_request_header, response_frame, response_frame_in_steps
+from headwater.replay.deferred import Deferred
 
+Frames: TypeAlias = list[Buffer] | None  # the buffers of a response; None where there is none
 Handler: TypeAlias = Callable[[BrokerCore, Request], Any]
 # Each is looked up, and its module imported, with the first request of its API.
 HANDLERS: dict[ApiKey, Callable[[], Handler]] = {
@@ -123,21 +124,19 @@ def check_session(core: BrokerCore, connection: Connection, key: int) -> None:
         raise ProtocolError(f"{name} after the session's end: the client has to authenticate again")
 
 
-def raw_sasl_answer(core: BrokerCore, connection: Connection, frame: Buffer) -> list[Buffer] | Deferred | None:
+def raw_sasl_answer(core: BrokerCore, connection: Connection, frame: Buffer) -> Frames | Deferred[Frames]:
     """The answer to a bare frame of the exchange."""
     answer = handlers.sasl_authenticate.raw(core, connection, bytes(frame))
     if not isinstance(answer, Deferred):
         return raw_frame(answer)
-    deferred = Deferred()
-    answer.when_done(lambda token: deferred.complete(raw_frame(token)))
-    return deferred
+    return answer.then(raw_frame)
 
 
 def raw_frame(token: bytes | None) -> list[Buffer] | None:
     return None if token is None else [len(token).to_bytes(4, "big") + token]
 
 
-def dispatch(core: BrokerCore, connection: Connection, frame: Buffer) -> list[Buffer] | Deferred | None:
+def dispatch(core: BrokerCore, connection: Connection, frame: Buffer) -> Frames | Deferred[Frames]:
     """Handles one request frame (without its length).
 
     Returns the response's buffers, a `Deferred` that completes with them, or None when there is no response. Raises
@@ -202,10 +201,10 @@ def large_in_steps(
 
 
 def framed(
-    core: BrokerCore, connection: Connection, api: Api, version: int, correlation_id: int, answer: Deferred
-) -> Deferred:
+    core: BrokerCore, connection: Connection, api: Api, version: int, correlation_id: int, answer: Deferred[Any]
+) -> Deferred[Frames]:
     """The response's buffers, when the answer is there. It may be work that could only begin by then."""
-    deferred = Deferred()
+    deferred: Deferred[Frames] = Deferred()
 
     def complete(message: Any) -> None:
         if message is None:
@@ -229,7 +228,7 @@ def framed(
 
 
 def begin_late(
-    core: BrokerCore, connection: Connection, steps: Steps[list[Buffer] | Deferred | None], deferred: Deferred
+    core: BrokerCore, connection: Connection, steps: Steps[Frames | Deferred[Frames]], deferred: Deferred[Frames]
 ) -> None:
     """Begins work for a request that had to wait first; later requests of the connection may have been handled."""
     result = core.work.begin(steps)
@@ -245,7 +244,7 @@ def begin_late(
 
 def framed_in_steps(
     core: BrokerCore, connection: Connection, api: Api, version: int, correlation_id: int, steps: Steps[Any]
-) -> Steps[list[Buffer] | Deferred | None]:
+) -> Steps[Frames | Deferred[Frames]]:
     """The work of a request and of its response."""
     answer = yield from steps
     if isinstance(answer, GeneratorType):  # what would have had to wait need not
@@ -258,8 +257,8 @@ def framed_in_steps(
 
 
 def in_slices(
-    core: BrokerCore, connection: Connection, steps: Steps[list[Buffer] | Deferred | None]
-) -> list[Buffer] | Deferred | None:
+    core: BrokerCore, connection: Connection, steps: Steps[Frames | Deferred[Frames]]
+) -> Frames | Deferred[Frames]:
     """The response, if the work is done in one slice; else the connection has work under way.
 
     Until that is done nothing more of the connection may be handled: requests are served in the order in which they come.

@@ -46,17 +46,19 @@ a simulation does them in whatever order its seed says. All calls are made in th
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from headwater.broker.statistics import Statistics
+from headwater.effects.callbacks import call_all
 from headwater.effects.files import is_shortage
 from headwater.effects.logs import get_logger
-from headwater.effects.waits import Deferred, call_all
+from headwater.replay.deferred import Deferred
 from headwater.storage.checkpoint import Checkpoint
 from headwater.storage.journal import Group, is_disk_full
 from headwater.storage.log import Log
 
 logger = get_logger(__name__)
+Answer = TypeVar("Answer")
 
 
 class Journal(Protocol):
@@ -149,9 +151,9 @@ class Durability:
         else:
             self.waits.append((group, callback))
 
-    def answer_when_durable(self, group: int, answer: object) -> Deferred:
+    def answer_when_durable(self, group: int, answer: Answer) -> Deferred[Answer]:
         """An answer that is given when that group is on disk."""
-        deferred = Deferred()
+        deferred: Deferred[Answer] = Deferred()
         self.when_durable(group, partial(deferred.complete, answer))
         return deferred
 

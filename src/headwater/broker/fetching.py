@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, TypeAlias
 from headwater.broker.metadata import Topic
 from headwater.effects.clock import Clock
 from headwater.effects.entropy import Entropy
-from headwater.effects.waits import Deferred
 from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.fetch import FetchRequest, FetchResponse
 from headwater.protocol.schema import ZERO_UUID
+from headwater.replay.deferred import Deferred
 from headwater.storage.log import Log
 
 if TYPE_CHECKING:
@@ -300,7 +300,7 @@ class FetchWait:
         waits.add(self)
         self.reader = reader
         self.min_bytes = min_bytes
-        self.deferred = Deferred()
+        self.deferred: Deferred[FetchResponse | Steps[FetchResponse]] = Deferred()
         self.respond: Callable[[], FetchResponse | Steps[FetchResponse]] | None = None
         self.watched = reader.logs()
         self.targets: dict[Log, list[FetchTarget]] = {}

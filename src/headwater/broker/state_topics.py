@@ -8,7 +8,7 @@ keeps the last value of every key.
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from headwater.broker.metadata import OFFSETS_TOPIC, TRANSACTIONS_TOPIC, Topic, encode_record
 from headwater.coordinators.consumer_groups import ConsumerGroupLimits
@@ -20,7 +20,6 @@ from headwater.coordinators.transaction import EPOCH_PER_TRANSACTION, Transactio
 from headwater.coordinators.transactions import TransactionCoordinator
 from headwater.effects.buffers import Buffer
 from headwater.effects.logs import get_logger
-from headwater.effects.waits import Deferred
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.errors import ApiError, ProtocolError
 from headwater.protocol.records import (
@@ -37,6 +36,7 @@ from headwater.protocol.records import (
     read_marker,
     records,
 )
+from headwater.replay.deferred import Deferred
 from headwater.storage.errors import DamagedLogError, StorageError
 from headwater.storage.log import Log
 from headwater.storage.producers import FencedMarkerError
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from headwater.broker.core import BrokerCore
 
 logger = get_logger(__name__)
+Answer = TypeVar("Answer")
 
 SNAPSHOT_BATCH_RECORDS = 1000
 METADATA_BATCH_RECORDS = 2**31 - 1
@@ -357,7 +358,7 @@ class StateTopics:
         log = self.core.log(topic, partition_for(group_id, topic.partitions))
         return self.append(log, self.stamped(records))
 
-    def answer_when_durable(self, group: int, answer: object) -> Deferred:
+    def answer_when_durable(self, group: int, answer: Answer) -> Deferred[Answer]:
         return self.core.answer_when_durable(group, answer)
 
     def append_transaction(self, transactional_id: str, record: StateRecord) -> int:
@@ -384,7 +385,7 @@ class StateTopics:
 
     def append_pending_offsets(
         self, group_id: str, producer_id: int, epoch: int, changes: list[StateRecord]
-    ) -> Deferred | ErrorCode:
+    ) -> Deferred[ErrorCode] | ErrorCode:
         """Appends offsets that count when their transaction commits; answers with an ErrorCode."""
         try:
             topic = self.offsets_topic()

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from headwater.broker.core import BrokerCore
-from headwater.effects.waits import Deferred
+from headwater.replay.deferred import Deferred
 from headwater.storage.log import Log
 
 Answer = TypeVar("Answer")
@@ -22,7 +22,7 @@ def answer_when_visible(
     timeout_ms: float,
     answer: Callable[[], Answer],
     timed_out: Callable[[], Answer],
-) -> Answer | Deferred:
+) -> Answer | Deferred[Answer]:
     """The answer, given when all that the logs have now is visible; at once where it is.
 
     `timed_out` answers when that takes longer than the timeout, or than WAIT_MS_MAX.
@@ -30,7 +30,7 @@ def answer_when_visible(
     group = max((core.store.group_of_end(log) for log in logs), default=0)
     if group == 0:
         return answer()
-    deferred = Deferred()
+    deferred: Deferred[Answer] = Deferred()
     timer = core.timers.call_later(min(timeout_ms, WAIT_MS_MAX), lambda: deferred.complete(timed_out()))
 
     def visible() -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum, IntEnum
 from typing import NamedTuple, TypeAlias
 
-from headwater.effects.waits import Timer
+from headwater.effects.timers import Timer
 
 Assignment: TypeAlias = Mapping[bytes, frozenset[int]]
 """Topic id to partitions; no topic has an empty set."""

@@ -30,9 +30,10 @@ from headwater.coordinators.patterns import client_pattern
 from headwater.effects.buffers import Buffer
 from headwater.effects.clock import Clock
 from headwater.effects.logs import get_logger
-from headwater.effects.waits import Deferred, Timers
+from headwater.effects.timers import Timers
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.errors import ApiError
+from headwater.replay.deferred import Deferred
 
 logger = get_logger(__name__)
 
@@ -65,7 +66,7 @@ class GroupLog(Protocol):
         """Appends; returns the journal's group. Raises OSError."""
         ...
 
-    def answer_when_durable(self, group: int, answer: object) -> Deferred:
+    def answer_when_durable(self, group: int, answer: Answer) -> Deferred[Answer]:
         """An answer that is given when that group of the journal is on disk."""
         ...
 
@@ -118,7 +119,7 @@ class ConsumerGroups:
 
     # -- heartbeats
 
-    def heartbeat(self, request: Heartbeat) -> HeartbeatAnswer | Deferred:
+    def heartbeat(self, request: Heartbeat) -> HeartbeatAnswer | Deferred[HeartbeatAnswer]:
         """Answers with a HeartbeatAnswer."""
         try:
             check(request, self.limits.assignors)
@@ -170,7 +171,7 @@ class ConsumerGroups:
             group = ConsumerGroup(request.group_id, epoch=FIRST_EPOCH)
         return group
 
-    def commit(self, change: Change, decide: Callable[[], Answer]) -> Answer | Deferred:
+    def commit(self, change: Change, decide: Callable[[], Answer]) -> Answer | Deferred[Answer]:
         """Lets `decide` make its changes, appends them, and answers when they are on disk.
 
         Raises ApiError; then the group is as before.
@@ -351,7 +352,7 @@ class ConsumerGroups:
 
     # -- leaving
 
-    def leave(self, request: Heartbeat) -> HeartbeatAnswer | Deferred:
+    def leave(self, request: Heartbeat) -> HeartbeatAnswer | Deferred[HeartbeatAnswer]:
         group = self.groups.get(request.group_id)
         if group is None:
             raise ApiError(ErrorCode.GROUP_ID_NOT_FOUND, f"Consumer group {request.group_id} not found.")

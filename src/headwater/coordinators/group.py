@@ -12,9 +12,12 @@ This module has the data and the questions one can ask of it; the coordinator ha
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import NamedTuple
 
-from headwater.effects.waits import Deferred, Timer
+from headwater.effects.timers import Timer
+from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.stored_group_metadata import GroupMetadataValue
+from headwater.replay.deferred import Deferred
 
 
 class GroupState(Enum):
@@ -25,6 +28,26 @@ class GroupState(Enum):
     COMPLETING_REBALANCE = "CompletingRebalance"
     STABLE = "Stable"
     DEAD = "Dead"
+
+
+class JoinAnswer(NamedTuple):
+    """`members` are (member id, instance id, metadata), for the leader only."""
+
+    error: ErrorCode
+    member_id: str = ""
+    generation: int = -1
+    protocol_type: str | None = None
+    protocol: str | None = None
+    leader: str = ""
+    members: tuple[tuple[str, str | None, bytes], ...] = ()
+    skip_assignment: bool = False
+
+
+class SyncAnswer(NamedTuple):
+    error: ErrorCode
+    assignment: bytes = b""
+    protocol_type: str | None = None
+    protocol: str | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -39,8 +62,8 @@ class Member:
     rebalance_timeout_ms: int
     protocols: list[tuple[str, bytes]]
     assignment: bytes = b""
-    joining: Deferred | None = None
-    syncing: Deferred | None = None
+    joining: Deferred[JoinAnswer] | None = None
+    syncing: Deferred[SyncAnswer] | None = None
     is_new: bool = True
     session: Timer | None = None
 

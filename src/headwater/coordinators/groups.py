@@ -5,6 +5,7 @@ when they are durable, through the same `replay` that a restart uses.
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from typing import TypeAlias, TypeVar
 
 from headwater.coordinators.consumer_group import JOIN_EPOCH, ConsumerGroup, ConsumerGroupState
 from headwater.coordinators.consumer_groups import (
@@ -14,7 +15,7 @@ from headwater.coordinators.consumer_groups import (
     Topics,
 )
 from headwater.coordinators.consumer_records import group_removal_records, read_consumer_key, snapshot_records
-from headwater.coordinators.group import Group, GroupState
+from headwater.coordinators.group import Group, GroupState, JoinAnswer, SyncAnswer
 from headwater.coordinators.group_records import (
     StateRecord,
     group_record,
@@ -24,27 +25,22 @@ from headwater.coordinators.group_records import (
     read_offset,
 )
 from headwater.coordinators.heartbeats import Heartbeat, HeartbeatAnswer, check
-from headwater.coordinators.membership import (
-    Append,
-    GroupLimits,
-    JoinAnswer,
-    JoinRequest,
-    Membership,
-    SyncAnswer,
-    SyncRequest,
-)
+from headwater.coordinators.membership import Append, GroupLimits, JoinRequest, Membership, SyncRequest
 from headwater.coordinators.migration import Migration
 from headwater.coordinators.offsets import Commit, Offsets, TopicPartition, subscribed_topics
 from headwater.effects.buffers import Buffer
 from headwater.effects.clock import Clock
 from headwater.effects.entropy import Entropy
-from headwater.effects.waits import Deferred, Timers
+from headwater.effects.timers import Timers
 from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.errors import ApiError
 from headwater.protocol.messages.stored_group_metadata import GroupMetadataKey
+from headwater.replay.deferred import Deferred
 
 INT32_MIN = -(1 << 31)
+Errors: TypeAlias = dict[TopicPartition, ErrorCode]
+Answer = TypeVar("Answer")
 
 
 def partition_for(group_id: str, partitions: int) -> int:
@@ -92,7 +88,7 @@ class GroupCoordinator:
 
     # -- members: each request goes to the protocol that its group has
 
-    def consumer_heartbeat(self, request: Heartbeat) -> HeartbeatAnswer | Deferred:
+    def consumer_heartbeat(self, request: Heartbeat) -> HeartbeatAnswer | Deferred[HeartbeatAnswer]:
         """ConsumerGroupHeartbeat; answers with a HeartbeatAnswer."""
         if request.group_id in self.groups and request.epoch == JOIN_EPOCH:
             try:
@@ -102,7 +98,7 @@ class GroupCoordinator:
                 return HeartbeatAnswer(error.code, error.message)
         return self.consumers.heartbeat(request)
 
-    def join(self, request: JoinRequest) -> JoinAnswer | Deferred:
+    def join(self, request: JoinRequest) -> JoinAnswer | Deferred[JoinAnswer]:
         """JoinGroup; answers with a JoinAnswer."""
         group = self.consumers.groups.get(request.group_id)
         if group is None:
@@ -121,7 +117,7 @@ class GroupCoordinator:
         self.consumers.forget(group.group_id)
         return None
 
-    def sync(self, request: SyncRequest) -> SyncAnswer | Deferred:
+    def sync(self, request: SyncRequest) -> SyncAnswer | Deferred[SyncAnswer]:
         """SyncGroup; answers with a SyncAnswer."""
         group = self.consumers.groups.get(request.group_id)
         return self.migration.sync(group, request) if group is not None else self.membership.sync(request)
@@ -183,12 +179,12 @@ class GroupCoordinator:
         self.membership.touch(group, member)
         return ErrorCode.NONE
 
-    def commit(self, group_id: str, commits: Iterable[Commit]) -> dict[TopicPartition, ErrorCode] | Deferred:
+    def commit(self, group_id: str, commits: Iterable[Commit]) -> Errors | Deferred[Errors]:
         """Commits what a checked client asks for; answers with an error for each partition."""
         records, errors, accepted = self.offsets.commit(group_id, commits, self.clock.wall_ms())
         if not records:
             return errors
-        deferred = Deferred()
+        deferred: Deferred[Errors] = Deferred()
 
         def written(error: ErrorCode) -> None:
             for (topic, partition), committed in accepted.items():
@@ -212,9 +208,7 @@ class GroupCoordinator:
         """Applies what a transaction has committed in one partition of `__consumer_offsets`, or forgets it."""
         self.offsets.end_transaction(producer_id, partition, commit=commit)
 
-    def remove_offsets(
-        self, group_id: str, keys: Iterable[TopicPartition]
-    ) -> dict[TopicPartition, ErrorCode] | ErrorCode | Deferred:
+    def remove_offsets(self, group_id: str, keys: Iterable[TopicPartition]) -> ErrorCode | Errors | Deferred[Errors]:
         """Removes commits; answers with an error for each partition, or one for all."""
         group, consumers = self.groups.get(group_id), self.consumers.groups.get(group_id)
         if group is None and consumers is None and group_id not in self.offsets.groups:
@@ -232,32 +226,31 @@ class GroupCoordinator:
             topics = frozenset(key[0] for key in keys) if subscribed is None else subscribed
             errors = {k: ErrorCode.GROUP_SUBSCRIBED_TO_TOPIC if k[0] in topics else ErrorCode.NONE for k in keys}
         allowed = [key for key, error in errors.items() if error is ErrorCode.NONE]
-        return self.append_removal(group_id, self.offsets.removal(group_id, allowed), errors)
+        records = self.offsets.removal(group_id, allowed)
+        return self.append_removal(group_id, records, errors, lambda error: dict.fromkeys(errors, error))
 
     def append_removal(
-        self, group_id: str, records: list[StateRecord], answer: dict[TopicPartition, ErrorCode] | ErrorCode
-    ) -> dict[TopicPartition, ErrorCode] | ErrorCode | Deferred:
+        self, group_id: str, records: list[StateRecord], answer: Answer, failed: Callable[[ErrorCode], Answer]
+    ) -> Answer | Deferred[Answer]:
+        """Appends what removes offsets or a group; answers when that is on disk, or with what it has failed with."""
         if not records:
             return answer
-        deferred = Deferred()
+        deferred: Deferred[Answer] = Deferred()
 
         def written(error: ErrorCode) -> None:
-            if error is ErrorCode.NONE:
-                for record in records:
-                    self.replay(record.key, record.value)
-                deferred.complete(answer)
-            else:
-                failed: dict[TopicPartition, ErrorCode] | ErrorCode = error
-                if isinstance(answer, dict):
-                    failed = dict.fromkeys(answer, error)
-                deferred.complete(failed)
+            if error is not ErrorCode.NONE:
+                deferred.complete(failed(error))
+                return
+            for record in records:
+                self.replay(record.key, record.value)
+            deferred.complete(answer)
 
         self.append(group_id, records, written)
         return deferred
 
     # -- groups
 
-    def delete_group(self, group_id: str) -> ErrorCode | Deferred:
+    def delete_group(self, group_id: str) -> ErrorCode | Deferred[ErrorCode]:
         """Removes an empty group with its offsets; answers with an ErrorCode."""
         group, consumers = self.groups.get(group_id), self.consumers.groups.get(group_id)
         if group is None and consumers is None and group_id not in self.offsets.groups:
@@ -268,8 +261,7 @@ class GroupCoordinator:
             return ErrorCode.NON_EMPTY_GROUP
         removal = group_removal_records(consumers) if consumers is not None else [group_record(group_id, None)]
         records = [*self.offsets.removal(group_id, list(self.offsets.of_group(group_id))), *removal]
-        answer = self.append_removal(group_id, records, ErrorCode.NONE)
-        return answer if isinstance(answer, (Deferred, ErrorCode)) else ErrorCode.NONE
+        return self.append_removal(group_id, records, ErrorCode.NONE, lambda error: error)
 
     def group_ids(self) -> list[str]:
         """Every group that has members or offsets."""
@@ -310,7 +302,7 @@ class GroupCoordinator:
             if consumers is not None and not consumers.members and has_nothing_left:
                 records += group_removal_records(consumers)
             if records:
-                self.append_removal(group_id, records, ErrorCode.NONE)
+                self.append_removal(group_id, records, ErrorCode.NONE, lambda error: error)
             if keys:
                 done(len(keys))
 
@@ -322,7 +314,7 @@ class GroupCoordinator:
             else:
                 keys = [key for number in range(partitions) if (key := (topic, number)) in offsets]
             if keys:
-                self.append_removal(group_id, self.offsets.removal(group_id, keys), ErrorCode.NONE)
+                self.append_removal(group_id, self.offsets.removal(group_id, keys), ErrorCode.NONE, lambda error: error)
 
     # -- replay
 

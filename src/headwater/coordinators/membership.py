@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
-from headwater.coordinators.group import Group, GroupState, Member
+from headwater.coordinators.group import Group, GroupState, JoinAnswer, Member, SyncAnswer
 from headwater.coordinators.group_records import StateRecord, group_record
 from headwater.effects.clock import Clock
 from headwater.effects.entropy import Entropy, random_uuid
 from headwater.effects.logs import get_logger
-from headwater.effects.waits import Deferred, Timers
+from headwater.effects.timers import Timers
 from headwater.protocol.error_codes import ErrorCode
+from headwater.replay.deferred import Deferred
 
 logger = get_logger(__name__)
 
@@ -85,26 +86,6 @@ class SyncRequest(NamedTuple):
     assignments: dict[str, bytes]
 
 
-class JoinAnswer(NamedTuple):
-    """`members` are (member id, instance id, metadata), for the leader only."""
-
-    error: ErrorCode
-    member_id: str = ""
-    generation: int = -1
-    protocol_type: str | None = None
-    protocol: str | None = None
-    leader: str = ""
-    members: tuple[tuple[str, str | None, bytes], ...] = ()
-    skip_assignment: bool = False
-
-
-class SyncAnswer(NamedTuple):
-    error: ErrorCode
-    assignment: bytes = b""
-    protocol_type: str | None = None
-    protocol: str | None = None
-
-
 class Membership:
     """All groups and their members."""
 
@@ -118,7 +99,7 @@ class Membership:
 
     # -- join
 
-    def join(self, request: JoinRequest) -> JoinAnswer | Deferred:
+    def join(self, request: JoinRequest) -> JoinAnswer | Deferred[JoinAnswer]:
         """Answers with a JoinAnswer."""
         limits = self.limits
         if not request.group_id:
@@ -138,7 +119,7 @@ class Membership:
             return self.join_new(group, request)
         return self.join_known(group, request)
 
-    def join_new(self, group: Group, request: JoinRequest) -> JoinAnswer | Deferred:
+    def join_new(self, group: Group, request: JoinRequest) -> JoinAnswer | Deferred[JoinAnswer]:
         prefix = request.instance_id if request.instance_id is not None else request.client_id
         member_id = f"{prefix}-{self.new_uuid()}"
         if request.instance_id is not None and request.instance_id in group.static_members:
@@ -155,7 +136,7 @@ class Membership:
         digits = random_uuid(self.entropy).hex()
         return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
 
-    def join_known(self, group: Group, request: JoinRequest) -> JoinAnswer | Deferred:
+    def join_known(self, group: Group, request: JoinRequest) -> JoinAnswer | Deferred[JoinAnswer]:
         pending = group.pending.pop(request.member_id, None)
         if pending is not None:
             pending.cancel()
@@ -199,7 +180,7 @@ class Membership:
             skip_assignment,
         )
 
-    def replace_static(self, group: Group, request: JoinRequest, member_id: str) -> JoinAnswer | Deferred:
+    def replace_static(self, group: Group, request: JoinRequest, member_id: str) -> JoinAnswer | Deferred[JoinAnswer]:
         """A static member comes back under a new id: whoever used the old one is fenced."""
         old = group.members[group.static_members[request.instance_id or ""]]
         if old.session is not None:
@@ -219,9 +200,11 @@ class Membership:
             return self.keep_generation(group, member, was_leader and request.may_skip_assignment, was_leader)
         return self.await_join(group, member)
 
-    def keep_generation(self, group: Group, member: Member, skip_assignment: bool, was_leader: bool) -> Deferred:
+    def keep_generation(
+        self, group: Group, member: Member, skip_assignment: bool, was_leader: bool
+    ) -> Deferred[JoinAnswer]:
         """Goes on without a rebalance, once the member's new id is durable."""
-        deferred = Deferred()
+        deferred: Deferred[JoinAnswer] = Deferred()
         self.touch(group, member)
         assignments = {m.member_id: m.assignment for m in group.members.values()}
 
@@ -248,14 +231,16 @@ class Membership:
             request.protocols,
         )
 
-    def add_and_rebalance(self, group: Group, request: JoinRequest, member_id: str) -> JoinAnswer | Deferred:
+    def add_and_rebalance(
+        self, group: Group, request: JoinRequest, member_id: str
+    ) -> JoinAnswer | Deferred[JoinAnswer]:
         if not group.members:
             group.protocol_type = request.protocol_type
         group.add(self.new_member(request, member_id))
         group.joined_since_delay = True
         return self.await_join(group, group.members[member_id])
 
-    def update_and_rebalance(self, group: Group, member: Member, request: JoinRequest) -> Deferred:
+    def update_and_rebalance(self, group: Group, member: Member, request: JoinRequest) -> Deferred[JoinAnswer]:
         member.protocols = request.protocols
         member.session_timeout_ms = request.session_timeout_ms
         if request.rebalance_timeout_ms >= 0:
@@ -263,10 +248,11 @@ class Membership:
         member.client_id, member.client_host = request.client_id, request.client_host
         return self.await_join(group, member)
 
-    def await_join(self, group: Group, member: Member) -> Deferred:
+    def await_join(self, group: Group, member: Member) -> Deferred[JoinAnswer]:
         if member.joining is not None:  # the client gave up waiting and asks again
             member.joining.complete(JoinAnswer(ErrorCode.UNKNOWN_MEMBER_ID, member.member_id))
-        member.joining = deferred = Deferred()
+        deferred: Deferred[JoinAnswer] = Deferred()
+        member.joining = deferred
         self.touch(group, member)
         self.rebalance(group, f"member {member.member_id} joins")
         return deferred
@@ -378,7 +364,7 @@ class Membership:
 
     # -- sync
 
-    def sync(self, request: SyncRequest) -> SyncAnswer | Deferred:
+    def sync(self, request: SyncRequest) -> SyncAnswer | Deferred[SyncAnswer]:
         """Answers with a SyncAnswer."""
         group = self.groups.get(request.group_id)
         if group is None:
@@ -398,7 +384,8 @@ class Membership:
             return SyncAnswer(ErrorCode.NONE, member.assignment, group.protocol_type, group.protocol)
         if member.syncing is not None:
             member.syncing.complete(SyncAnswer(ErrorCode.UNKNOWN_MEMBER_ID))
-        member.syncing = deferred = Deferred()
+        deferred: Deferred[SyncAnswer] = Deferred()
+        member.syncing = deferred
         if request.member_id == group.leader:
             self.write_assignments(group, {i: request.assignments.get(i, b"") for i in group.members})
         return deferred

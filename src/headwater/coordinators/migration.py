@@ -20,14 +20,14 @@ from headwater.coordinators.consumer_group import (
     MemberState,
 )
 from headwater.coordinators.consumer_groups import Change, ConsumerGroups
-from headwater.coordinators.group import Group, GroupState, Member
+from headwater.coordinators.group import Group, GroupState, JoinAnswer, Member, SyncAnswer
 from headwater.coordinators.group_records import group_record
-from headwater.coordinators.membership import JoinAnswer, JoinRequest, Membership, SyncAnswer, SyncRequest
+from headwater.coordinators.membership import JoinRequest, Membership, SyncRequest
 from headwater.effects.logs import get_logger
-from headwater.effects.waits import Deferred
 from headwater.protocol.compiled import decode, encode
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.errors import ApiError, ProtocolError
+from headwater.replay.deferred import Deferred
 
 logger = get_logger(__name__)
 
@@ -191,7 +191,7 @@ class Migration:
 
     # -- members of the classic protocol in a consumer group
 
-    def join(self, group: ConsumerGroup, request: JoinRequest) -> JoinAnswer | Deferred:
+    def join(self, group: ConsumerGroup, request: JoinRequest) -> JoinAnswer | Deferred[JoinAnswer]:
         """JoinGroup: answers with a JoinAnswer."""
         limits = self.membership.limits
         if not limits.session_timeout_ms_min <= request.session_timeout_ms <= limits.session_timeout_ms_max:

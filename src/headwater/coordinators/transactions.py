@@ -34,9 +34,9 @@ from headwater.coordinators.transaction import (
 from headwater.effects.buffers import Buffer
 from headwater.effects.clock import Clock
 from headwater.effects.logs import get_logger
-from headwater.effects.waits import Deferred
 from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
+from headwater.replay.deferred import Deferred
 
 logger = get_logger(__name__)
 
@@ -133,7 +133,7 @@ class TransactionCoordinator:
 
     def init(
         self, transactional_id: str, timeout_ms: int, producer_id: int = NO_PRODUCER_ID, epoch: int = NO_EPOCH
-    ) -> ProducerAnswer | Deferred:
+    ) -> ProducerAnswer | Deferred[ProducerAnswer]:
         """A producer id and epoch with which older instances can no longer write; answers with a ProducerAnswer.
 
         A client that recovers from an error names the id and epoch that it has (KIP-360). An open transaction is aborted
@@ -155,7 +155,7 @@ class TransactionCoordinator:
 
     def init_known(
         self, known: Transaction, timeout_ms: int, producer_id: int, epoch: int
-    ) -> ProducerAnswer | Deferred:
+    ) -> ProducerAnswer | Deferred[ProducerAnswer]:
         is_new = known.producer_epoch == NO_EPOCH
         if producer_id != NO_PRODUCER_ID and not is_new and not self.may_go_on(known, producer_id, epoch):
             return ProducerAnswer(ErrorCode.PRODUCER_FENCED)
@@ -187,12 +187,14 @@ class TransactionCoordinator:
             return epoch in (known.producer_epoch, known.last_epoch)
         return producer_id == known.previous_producer_id and epoch >= EPOCH_MAX - 1
 
-    def abort_and_init(self, known: Transaction, timeout_ms: int, producer_id: int, epoch: int) -> Deferred:
+    def abort_and_init(
+        self, known: Transaction, timeout_ms: int, producer_id: int, epoch: int
+    ) -> Deferred[ProducerAnswer]:
         """Fences the older instance, aborts what it left open, then gives out the next epoch.
 
         A client that named what it has goes on with the epoch that the fence has made.
         """
-        deferred = Deferred()
+        deferred: Deferred[ProducerAnswer] = Deferred()
 
         def ended(error: ErrorCode) -> None:
             if error is not ErrorCode.NONE:
@@ -220,8 +222,8 @@ class TransactionCoordinator:
         )
         self.end_prepared(replace(prepared, last_epoch=last_epoch), ended)
 
-    def answer(self, group: int, answer: ProducerAnswer) -> Deferred:
-        deferred = Deferred()
+    def answer(self, group: int, answer: ProducerAnswer) -> Deferred[ProducerAnswer]:
+        deferred: Deferred[ProducerAnswer] = Deferred()
         self.broker.when_durable(group, lambda: deferred.complete(answer))
         return deferred
 
@@ -273,7 +275,7 @@ class TransactionCoordinator:
 
     def end(
         self, transactional_id: str, producer_id: int, epoch: int, *, commit: bool, client_version: int
-    ) -> ProducerAnswer | Deferred:
+    ) -> ProducerAnswer | Deferred[ProducerAnswer]:
         """Commits or aborts; answers with a ProducerAnswer, which has the next epoch from transaction.version 2 on."""
         bumps = client_version >= EPOCH_PER_TRANSACTION
         if not transactional_id:
@@ -290,7 +292,7 @@ class TransactionCoordinator:
         if known.state is not TransactionState.ONGOING and not (bumps and not commit and not known.state.is_prepared):
             return self.end_without_transaction(known, commit=commit, bumps=bumps)
         next_id = NO_PRODUCER_ID
-        deferred = Deferred()
+        deferred: Deferred[ProducerAnswer] = Deferred()
 
         def ended(error: ErrorCode) -> None:
             after = self.transactions.get(transactional_id, known)

@@ -18,7 +18,8 @@ from collections.abc import Callable, Generator
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from headwater.effects.clock import Clock
-from headwater.effects.waits import Deferred, Timers
+from headwater.effects.timers import Timers
+from headwater.replay.deferred import Deferred
 
 SLICE_MS = 1.0
 CROWDED_SLICE_MS = 0.5  # of what begins while others wait
@@ -111,7 +112,7 @@ class Work:
     def __init__(self, steps: Steps[Any]) -> None:
         self.steps = steps
         self.sent: Outcome | None = None  # what its next step gets
-        self.deferred = Deferred()
+        self.deferred: Deferred[Any] = Deferred()
         self.is_done = False
         self.callback: Callable[[Exception | None], None] | None = None
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from headwater.effects.clock import Clock, unwatch_moves, watch_moves
-from headwater.effects.waits import Timer, Timers
+from headwater.effects.timers import Timer, Timers
 
 logger = logging.getLogger(__name__)
 WAITING_MAX = 1_000_000

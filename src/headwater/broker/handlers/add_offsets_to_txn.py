@@ -4,16 +4,16 @@ from headwater.broker.authorization import may_group
 from headwater.broker.connection import Request
 from headwater.broker.core import BrokerCore
 from headwater.broker.leadership import transaction_refusal
-from headwater.effects.waits import Deferred
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.errors import ApiError
 from headwater.protocol.messages.add_offsets_to_txn import AddOffsetsToTxnRequest, AddOffsetsToTxnResponse
+from headwater.replay.deferred import Deferred
 from headwater.security.acls import Operation
 
 FENCED_VERSION = 2
 
 
-def handle(core: BrokerCore, request: Request) -> AddOffsetsToTxnResponse | Deferred:
+def handle(core: BrokerCore, request: Request) -> AddOffsetsToTxnResponse | Deferred[AddOffsetsToTxnResponse]:
     body: AddOffsetsToTxnRequest = request.body
     if refused := transaction_refusal(core, request, Operation.WRITE, body.transactional_id):
         return AddOffsetsToTxnResponse(error_code=refused)

@@ -8,10 +8,10 @@ from headwater.broker.authorization import may_cluster, may_topic
 from headwater.broker.connection import Request
 from headwater.broker.core import BrokerCore
 from headwater.broker.leadership import transaction_refusal
-from headwater.effects.waits import Deferred
 from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.add_partitions_to_txn import AddPartitionsToTxnRequest, AddPartitionsToTxnResponse
+from headwater.replay.deferred import Deferred
 from headwater.security.acls import Operation
 
 BATCHED_VERSION, FENCED_VERSION, ABORTABLE_VERSION = 4, 2, 5
@@ -20,7 +20,9 @@ TopicResult = AddPartitionsToTxnResponse.AddPartitionsToTxnTopicResult
 PartitionResult = AddPartitionsToTxnResponse.AddPartitionsToTxnPartitionResult
 
 
-def handle(core: BrokerCore, request: Request) -> Steps[AddPartitionsToTxnResponse | Deferred]:
+def handle(
+    core: BrokerCore, request: Request
+) -> Steps[AddPartitionsToTxnResponse | Deferred[AddPartitionsToTxnResponse]]:
     body: AddPartitionsToTxnRequest = request.body
     if request.api_version < BATCHED_VERSION:
         wanted = Wanted(

@@ -5,12 +5,12 @@ their defaults.
 from headwater.broker.connection import Request
 from headwater.broker.core import BrokerCore
 from headwater.broker.handlers.altering import Changes, alter_all, present, value_of
-from headwater.effects.waits import Deferred
 from headwater.effects.work import Steps
 from headwater.protocol.messages.alter_configs import AlterConfigsRequest, AlterConfigsResponse
+from headwater.replay.deferred import Deferred
 
 
-def handle(core: BrokerCore, request: Request) -> Steps[Deferred]:
+def handle(core: BrokerCore, request: Request) -> Steps[Deferred[AlterConfigsResponse]]:
     return alter_all(core, request, AlterConfigsResponse(), wanted_changes)
 
 

@@ -7,20 +7,22 @@ finds nothing under way (KIP-455).
 from headwater.broker.authorization import may_cluster
 from headwater.broker.connection import Request
 from headwater.broker.core import BrokerCore
-from headwater.effects.waits import Deferred
 from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.alter_partition_reassignments import (
     AlterPartitionReassignmentsRequest,
     AlterPartitionReassignmentsResponse,
 )
+from headwater.replay.deferred import Deferred
 from headwater.security.acls import Operation
 
 PartitionResult = AlterPartitionReassignmentsResponse.ReassignablePartitionResponse
 TopicResult = AlterPartitionReassignmentsResponse.ReassignableTopicResponse
 
 
-def handle(core: BrokerCore, request: Request) -> Steps[AlterPartitionReassignmentsResponse | Deferred]:
+def handle(
+    core: BrokerCore, request: Request
+) -> Steps[AlterPartitionReassignmentsResponse | Deferred[AlterPartitionReassignmentsResponse]]:
     body: AlterPartitionReassignmentsRequest = request.body
     if not may_cluster(core, request, Operation.ALTER):
         return AlterPartitionReassignmentsResponse(error_code=ErrorCode.CLUSTER_AUTHORIZATION_FAILED)

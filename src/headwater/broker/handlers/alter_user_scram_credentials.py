@@ -6,7 +6,6 @@ from headwater.broker.authorization import may_cluster
 from headwater.broker.connection import Request
 from headwater.broker.core import BrokerCore
 from headwater.broker.metadata import CHANGES_PER_REQUEST_MAX, MetadataRecordType, new_record
-from headwater.effects.waits import Deferred
 from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.errors import ApiError
@@ -14,13 +13,16 @@ from headwater.protocol.messages.alter_user_scram_credentials import (
     AlterUserScramCredentialsRequest,
     AlterUserScramCredentialsResponse,
 )
+from headwater.replay.deferred import Deferred
 from headwater.security.acls import Operation
 from headwater.security.scram import ITERATIONS_MAX, ITERATIONS_MIN, Mechanism, credential_of
 
 Result = AlterUserScramCredentialsResponse.AlterUserScramCredentialsResult
 
 
-def handle(core: BrokerCore, request: Request) -> Steps[AlterUserScramCredentialsResponse | Deferred]:
+def handle(
+    core: BrokerCore, request: Request
+) -> Steps[AlterUserScramCredentialsResponse | Deferred[AlterUserScramCredentialsResponse]]:
     body: AlterUserScramCredentialsRequest = request.body
     changes: dict[str, list[Any]] = {}
     every: list[Any] = [*body.deletions, *body.upsertions]

@@ -10,11 +10,11 @@ from headwater.broker.connection import Request
 from headwater.broker.core import BrokerCore
 from headwater.broker.definitions import ConfigError
 from headwater.broker.metadata import check_topic_name
-from headwater.effects.waits import Deferred
 from headwater.effects.work import Steps
 from headwater.protocol.config_resources import ConfigResourceType
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.errors import ApiError
+from headwater.replay.deferred import Deferred
 from headwater.security.acls import Operation
 
 Changes: TypeAlias = dict[str, str | None]
@@ -22,7 +22,7 @@ Changes: TypeAlias = dict[str, str | None]
 
 def alter_all(
     core: BrokerCore, request: Request, response: Any, changes_of: Callable[[BrokerCore, Any], Changes]
-) -> Steps[Deferred]:
+) -> Steps[Deferred[Any]]:
     """Answers either request: `changes_of` tells what a resource asks for, and may raise ApiError."""
     body, last_group = request.body, 0
     times = Counter((resource.resource_type, resource.resource_name) for resource in body.resources)

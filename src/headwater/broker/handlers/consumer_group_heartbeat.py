@@ -13,18 +13,20 @@ from headwater.broker.features import GROUP_VERSION
 from headwater.broker.leadership import group_refusal
 from headwater.coordinators.consumer_group import JOIN_EPOCH, Assignment
 from headwater.coordinators.heartbeats import Heartbeat, HeartbeatAnswer
-from headwater.effects.waits import Deferred
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.consumer_group_heartbeat import (
     ConsumerGroupHeartbeatRequest,
     ConsumerGroupHeartbeatResponse,
 )
+from headwater.replay.deferred import Deferred
 from headwater.security.acls import Operation
 
 CLIENT_MAKES_ID_VERSION = 1
 
 
-def handle(core: BrokerCore, request: Request) -> ConsumerGroupHeartbeatResponse | Repeatable | Deferred:
+def handle(
+    core: BrokerCore, request: Request
+) -> ConsumerGroupHeartbeatResponse | Repeatable | Deferred[ConsumerGroupHeartbeatResponse]:
     body: ConsumerGroupHeartbeatRequest = request.body
     if (error := refusal(core, request)) is not ErrorCode.NONE:
         return ConsumerGroupHeartbeatResponse(error_code=error)
@@ -58,9 +60,7 @@ def handle(core: BrokerCore, request: Request) -> ConsumerGroupHeartbeatResponse
     answer = core.groups.consumer_heartbeat(heartbeat)
     if isinstance(answer, HeartbeatAnswer):
         return response(answer)
-    deferred = Deferred()
-    answer.when_done(lambda done: deferred.complete(response(done)))
-    return deferred
+    return answer.then(response)
 
 
 def still_holds(core: BrokerCore, request: Request, interval_ms: int) -> bool:

@@ -6,11 +6,11 @@ from headwater.broker.core import BrokerCore
 from headwater.broker.handlers.describe_acls import NO_AUTHORIZER
 from headwater.broker.metadata import CHANGES_PER_REQUEST_MAX, TOO_MANY_CHANGES
 from headwater.effects.entropy import random_uuid
-from headwater.effects.waits import Deferred
 from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.errors import ApiError
 from headwater.protocol.messages.create_acls import CreateAclsRequest, CreateAclsResponse
+from headwater.replay.deferred import Deferred
 from headwater.security.acls import (
     CLUSTER_NAME,
     OPERATIONS,
@@ -25,7 +25,7 @@ Creation = CreateAclsRequest.AclCreation
 Result = CreateAclsResponse.AclCreationResult
 
 
-def handle(core: BrokerCore, request: Request) -> Steps[CreateAclsResponse | Deferred]:
+def handle(core: BrokerCore, request: Request) -> Steps[CreateAclsResponse | Deferred[CreateAclsResponse]]:
     body: CreateAclsRequest = request.body
     acls = core.acls
     if acls is None:

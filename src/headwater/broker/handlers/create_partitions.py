@@ -10,15 +10,15 @@ from headwater.broker.authorization import may_topic
 from headwater.broker.connection import Request
 from headwater.broker.core import BrokerCore
 from headwater.broker.handlers.create_topics import check_replicas
-from headwater.effects.waits import Deferred
 from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.errors import ApiError
 from headwater.protocol.messages.create_partitions import CreatePartitionsRequest, CreatePartitionsResponse
+from headwater.replay.deferred import Deferred
 from headwater.security.acls import Operation
 
 
-def handle(core: BrokerCore, request: Request) -> Steps[Deferred]:
+def handle(core: BrokerCore, request: Request) -> Steps[Deferred[CreatePartitionsResponse]]:
     body: CreatePartitionsRequest = request.body
     times = Counter(topic.name for topic in body.topics)
     response = CreatePartitionsResponse()

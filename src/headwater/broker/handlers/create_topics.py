@@ -7,6 +7,7 @@ the broker's default (KIP-464). `replication.factor.clamp` cuts what is asked fo
 """
 
 from collections import Counter
+from typing import TypeAlias
 
 from headwater.broker import configs
 from headwater.broker.authorization import may_create_topic, may_topic
@@ -14,28 +15,29 @@ from headwater.broker.connection import Request
 from headwater.broker.core import BrokerCore
 from headwater.broker.metadata import Topic
 from headwater.effects.entropy import random_uuid
-from headwater.effects.waits import Deferred
 from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.errors import ApiError
 from headwater.protocol.messages.create_topics import CreateTopicsRequest, CreateTopicsResponse
+from headwater.replay.deferred import Deferred
 from headwater.security.acls import Operation
 
 PARTITIONS_PER_REQUEST_MAX = 10_000  # as in Kafka: ReplicationControlManager.MAX_PARTITIONS_PER_BATCH
 TopicResult = CreateTopicsResponse.CreatableTopicResult
+Created: TypeAlias = Steps[CreateTopicsResponse | Deferred[CreateTopicsResponse]]
 
 
-def handle(core: BrokerCore, request: Request) -> Steps[CreateTopicsResponse | Deferred] | Deferred:
+def handle(core: BrokerCore, request: Request) -> Created | Deferred[Created]:
     body: CreateTopicsRequest = request.body
     deletion = max((core.deletions.get(wanted.name, 0) for wanted in body.topics), default=0)
     if not deletion:
         return create_all(core, request)
-    deferred = Deferred()
+    deferred: Deferred[Created] = Deferred()
     core.when_durable(deletion, lambda: deferred.complete(create_all(core, request)))
     return deferred
 
 
-def create_all(core: BrokerCore, request: Request) -> Steps[CreateTopicsResponse | Deferred]:
+def create_all(core: BrokerCore, request: Request) -> Created:
     body: CreateTopicsRequest = request.body
     times = Counter(topic.name for topic in body.topics)
     response = CreateTopicsResponse()

@@ -5,16 +5,16 @@ from headwater.broker.connection import Request
 from headwater.broker.core import BrokerCore
 from headwater.broker.handlers.describe_acls import NO_AUTHORIZER, UNKNOWN_ELEMENT, read_filter
 from headwater.broker.metadata import CHANGES_PER_REQUEST_MAX, TOO_MANY_CHANGES, MetadataRecordType, new_record
-from headwater.effects.waits import Deferred
 from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.delete_acls import DeleteAclsRequest, DeleteAclsResponse
+from headwater.replay.deferred import Deferred
 from headwater.security.acls import Operation
 
 FilterResult = DeleteAclsResponse.DeleteAclsFilterResult
 
 
-def handle(core: BrokerCore, request: Request) -> Steps[DeleteAclsResponse | Deferred]:
+def handle(core: BrokerCore, request: Request) -> Steps[DeleteAclsResponse | Deferred[DeleteAclsResponse]]:
     body: DeleteAclsRequest = request.body
     acls = core.acls
     if acls is None:

@@ -5,16 +5,16 @@ from functools import partial
 from headwater.broker.connection import Request
 from headwater.broker.core import BrokerCore
 from headwater.broker.leadership import group_refusal
-from headwater.effects.waits import Deferred
 from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.delete_groups import DeleteGroupsRequest, DeleteGroupsResponse
+from headwater.replay.deferred import Deferred
 from headwater.security.acls import Operation
 
 
-def handle(core: BrokerCore, request: Request) -> Steps[DeleteGroupsResponse | Deferred]:
+def handle(core: BrokerCore, request: Request) -> Steps[DeleteGroupsResponse | Deferred[DeleteGroupsResponse]]:
     body: DeleteGroupsRequest = request.body
-    answers: dict[str, ErrorCode | Deferred] = {}
+    answers: dict[str, ErrorCode | Deferred[ErrorCode]] = {}
     for group_id in dict.fromkeys(body.groups_names):
         yield
         answers[group_id] = group_refusal(core, request, Operation.DELETE, group_id) or core.groups.delete_group(
@@ -24,7 +24,7 @@ def handle(core: BrokerCore, request: Request) -> Steps[DeleteGroupsResponse | D
     open_answers = {group_id: answer for group_id, answer in answers.items() if isinstance(answer, Deferred)}
     if not open_answers:
         return response(results)
-    deferred = Deferred()
+    deferred: Deferred[DeleteGroupsResponse] = Deferred()
 
     def done(group_id: str, error: ErrorCode) -> None:
         results[group_id] = error

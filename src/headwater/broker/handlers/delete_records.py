@@ -10,10 +10,10 @@ from headwater.broker.authorization import may_topic
 from headwater.broker.connection import Request
 from headwater.broker.core import BrokerCore
 from headwater.broker.visibility import answer_when_visible
-from headwater.effects.waits import Deferred
 from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.delete_records import DeleteRecordsRequest, DeleteRecordsResponse
+from headwater.replay.deferred import Deferred
 from headwater.security.acls import Operation
 from headwater.storage.log import Log
 
@@ -22,7 +22,7 @@ INVALID_LOW_WATERMARK = -1
 HIGH_WATERMARK = -1
 
 
-def handle(core: BrokerCore, request: Request) -> Steps[DeleteRecordsResponse] | Deferred:
+def handle(core: BrokerCore, request: Request) -> Steps[DeleteRecordsResponse] | Deferred[Steps[DeleteRecordsResponse]]:
     return answer_when_visible(
         core,
         awaited(core, request),

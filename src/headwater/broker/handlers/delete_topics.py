@@ -7,17 +7,17 @@ from headwater.broker.authorization import may_topic
 from headwater.broker.connection import Request
 from headwater.broker.core import BrokerCore
 from headwater.broker.metadata import Topic
-from headwater.effects.waits import Deferred
 from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.delete_topics import DeleteTopicsRequest, DeleteTopicsResponse
 from headwater.protocol.schema import ZERO_UUID
+from headwater.replay.deferred import Deferred
 from headwater.security.acls import Operation
 
 TopicResult = DeleteTopicsResponse.DeletableTopicResult
 
 
-def handle(core: BrokerCore, request: Request) -> Steps[Deferred]:
+def handle(core: BrokerCore, request: Request) -> Steps[Deferred[DeleteTopicsResponse]]:
     body: DeleteTopicsRequest = request.body
     response = DeleteTopicsResponse()
     last_group = 0

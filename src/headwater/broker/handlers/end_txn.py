@@ -8,15 +8,15 @@ from headwater.broker.core import BrokerCore
 from headwater.broker.leadership import transaction_refusal
 from headwater.coordinators.transaction import EPOCH_PER_TRANSACTION
 from headwater.coordinators.transactions import ProducerAnswer
-from headwater.effects.waits import Deferred
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.end_txn import EndTxnRequest, EndTxnResponse
+from headwater.replay.deferred import Deferred
 from headwater.security.acls import Operation
 
 FENCED_VERSION, EPOCH_VERSION = 2, 5
 
 
-def handle(core: BrokerCore, request: Request) -> EndTxnResponse | Deferred:
+def handle(core: BrokerCore, request: Request) -> EndTxnResponse | Deferred[EndTxnResponse]:
     body: EndTxnRequest = request.body
     version = request.api_version
     if refused := transaction_refusal(core, request, Operation.WRITE, body.transactional_id):
@@ -30,9 +30,7 @@ def handle(core: BrokerCore, request: Request) -> EndTxnResponse | Deferred:
     )
     if isinstance(answer, ProducerAnswer):
         return response(version, answer)
-    deferred = Deferred()
-    answer.when_done(lambda done: deferred.complete(response(version, done)))
-    return deferred
+    return answer.then(lambda done: response(version, done))
 
 
 def response(version: int, answer: ProducerAnswer) -> EndTxnResponse:

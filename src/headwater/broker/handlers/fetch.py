@@ -8,7 +8,7 @@ more was acknowledged (acks=1) is answered when that is durable. Not here: follo
 
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias
 
 from headwater.broker.authorization import may_topic
 from headwater.broker.connection import Request
@@ -27,20 +27,20 @@ from headwater.broker.fetching import (
 )
 from headwater.broker.leadership import name_leaders
 from headwater.broker.visibility import WAIT_MS_MAX, answer_when_visible
-from headwater.effects.waits import Deferred
 from headwater.effects.work import Steps
 from headwater.protocol.messages.fetch import FetchRequest, FetchResponse
+from headwater.replay.deferred import Deferred
 from headwater.security.acls import Operation
 
 PARTITIONS_AT_ONCE = 500
 TOPIC_ID_VERSION = 13
 FOLLOWER_VERSION, LEADER_VERSION = 11, 16
 READ_COMMITTED = 1
-Later: TypeAlias = FetchResponse | Deferred | Steps[FetchResponse]
-Answer = TypeVar("Answer", FetchResponse, Steps[FetchResponse])
+Answer: TypeAlias = FetchResponse | Steps[FetchResponse]
+Later: TypeAlias = Answer | Deferred[Answer]
 
 
-def handle(core: BrokerCore, request: Request) -> FetchResponse | Deferred | Steps[Later]:
+def handle(core: BrokerCore, request: Request) -> Later | Steps[Later]:
     body: FetchRequest = request.body
     session: FetchSession | None = None
     if body.session_epoch > INITIAL_EPOCH:
@@ -97,7 +97,7 @@ def is_enough(request: Request, reading: Reading) -> bool:
 
 def answer_later(
     core: BrokerCore, request: Request, reader: FetchReader, reading: Reading, respond: Callable[[], Answer]
-) -> Answer | Deferred:
+) -> Later:
     """The answer: when acknowledged records are visible, and enough has come or the time is up."""
     body: FetchRequest = request.body
     if is_enough(request, reading):

@@ -8,7 +8,6 @@ from headwater.broker.core import BrokerCore
 from headwater.broker.definitions import ConfigType, definitions, parse_as, shown
 from headwater.broker.dynamic_configs import merged
 from headwater.broker.handlers.altering import Changes, alter_all, present, value_of
-from headwater.effects.waits import Deferred
 from headwater.effects.work import Steps
 from headwater.protocol.config_resources import AlterConfigOp
 from headwater.protocol.error_codes import ErrorCode
@@ -17,9 +16,10 @@ from headwater.protocol.messages.incremental_alter_configs import (
     IncrementalAlterConfigsRequest,
     IncrementalAlterConfigsResponse,
 )
+from headwater.replay.deferred import Deferred
 
 
-def handle(core: BrokerCore, request: Request) -> Steps[Deferred]:
+def handle(core: BrokerCore, request: Request) -> Steps[Deferred[IncrementalAlterConfigsResponse]]:
     return alter_all(core, request, IncrementalAlterConfigsResponse(), wanted_changes)
 
 

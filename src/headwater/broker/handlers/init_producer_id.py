@@ -9,15 +9,15 @@ from headwater.broker.connection import Request
 from headwater.broker.core import BrokerCore
 from headwater.broker.leadership import transaction_refusal
 from headwater.coordinators.transactions import ProducerAnswer
-from headwater.effects.waits import Deferred
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.init_producer_id import InitProducerIdRequest, InitProducerIdResponse
+from headwater.replay.deferred import Deferred
 from headwater.security.acls import Operation
 
 FENCED_VERSION = 4
 
 
-def handle(core: BrokerCore, request: Request) -> InitProducerIdResponse | Deferred:
+def handle(core: BrokerCore, request: Request) -> InitProducerIdResponse | Deferred[InitProducerIdResponse]:
     body: InitProducerIdRequest = request.body
     if body.transactional_id is None:
         if not may_write_something(core, request):
@@ -32,12 +32,10 @@ def handle(core: BrokerCore, request: Request) -> InitProducerIdResponse | Defer
     )
     if isinstance(answer, ProducerAnswer):
         return response(request.api_version, answer)
-    deferred = Deferred()
-    answer.when_done(lambda done: deferred.complete(response(request.api_version, done)))
-    return deferred
+    return answer.then(lambda done: response(request.api_version, done))
 
 
-def new_producer(core: BrokerCore) -> InitProducerIdResponse | Deferred:
+def new_producer(core: BrokerCore) -> InitProducerIdResponse | Deferred[InitProducerIdResponse]:
     try:
         producer_id, group = core.next_producer_id()
     except OSError:

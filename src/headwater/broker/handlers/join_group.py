@@ -7,13 +7,14 @@ leader may be told to keep the assignment (KIP-814).
 from headwater.broker.connection import Request
 from headwater.broker.core import BrokerCore
 from headwater.broker.leadership import group_refusal
-from headwater.coordinators.membership import JoinAnswer, JoinRequest
-from headwater.effects.waits import Deferred
+from headwater.coordinators.group import JoinAnswer
+from headwater.coordinators.membership import JoinRequest
 from headwater.protocol.messages.join_group import JoinGroupRequest, JoinGroupResponse
+from headwater.replay.deferred import Deferred
 from headwater.security.acls import Operation
 
 
-def handle(core: BrokerCore, request: Request) -> JoinGroupResponse | Deferred:
+def handle(core: BrokerCore, request: Request) -> JoinGroupResponse | Deferred[JoinGroupResponse]:
     body: JoinGroupRequest = request.body
     if refused := group_refusal(core, request, Operation.READ, body.group_id):
         return JoinGroupResponse(error_code=refused, generation_id=-1, member_id=body.member_id)
@@ -35,9 +36,7 @@ def handle(core: BrokerCore, request: Request) -> JoinGroupResponse | Deferred:
     )
     if isinstance(answer, JoinAnswer):
         return response(version, answer)
-    deferred = Deferred()
-    answer.when_done(lambda done: deferred.complete(response(version, done)))
-    return deferred
+    return answer.then(lambda done: response(version, done))
 
 
 def response(version: int, answer: JoinAnswer) -> JoinGroupResponse:

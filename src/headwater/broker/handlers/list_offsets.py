@@ -14,11 +14,11 @@ from headwater.broker.authorization import may_topic
 from headwater.broker.connection import Request
 from headwater.broker.core import BrokerCore
 from headwater.broker.visibility import WAIT_MS_MAX, answer_when_visible
-from headwater.effects.waits import Deferred
 from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.list_offsets import ListOffsetsRequest, ListOffsetsResponse
 from headwater.protocol.special_timestamps import SpecialTimestamp
+from headwater.replay.deferred import Deferred
 from headwater.security.acls import Operation
 from headwater.storage.log import Log
 from headwater.storage.lookups import find_max_timestamp, find_timestamp
@@ -48,7 +48,7 @@ PartitionResponse = ListOffsetsResponse.ListOffsetsPartitionResponse
 WantedPartition = ListOffsetsRequest.ListOffsetsPartition
 
 
-def handle(core: BrokerCore, request: Request) -> Steps[ListOffsetsResponse] | Deferred:
+def handle(core: BrokerCore, request: Request) -> Steps[ListOffsetsResponse] | Deferred[Steps[ListOffsetsResponse]]:
     body: ListOffsetsRequest = request.body
     has_timeout = request.api_version >= TIMEOUT_VERSION and body.timeout_ms > 0
 

@@ -8,10 +8,10 @@ from headwater.broker.connection import Request
 from headwater.broker.core import BrokerCore
 from headwater.broker.leadership import group_refusal
 from headwater.coordinators.offsets import Commit, TopicPartition
-from headwater.effects.waits import Deferred
 from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.offset_commit import OffsetCommitRequest, OffsetCommitResponse
+from headwater.replay.deferred import Deferred
 from headwater.security.acls import Operation
 
 EPOCH_VERSION, TOPIC_ID_VERSION = 9, 10
@@ -19,7 +19,7 @@ COMMITS_PER_STEP = 200
 Errors = dict[TopicPartition, ErrorCode]
 
 
-def handle(core: BrokerCore, request: Request) -> Steps[OffsetCommitResponse | Deferred]:
+def handle(core: BrokerCore, request: Request) -> Steps[OffsetCommitResponse | Deferred[OffsetCommitResponse]]:
     body: OffsetCommitRequest = request.body
     by_id = request.api_version >= TOPIC_ID_VERSION
     names = topic_names(core, body.topics, by_id)
@@ -34,7 +34,7 @@ def handle(core: BrokerCore, request: Request) -> Steps[OffsetCommitResponse | D
         error = core.groups.check_commit(body.group_id, *who, commits, knows_epochs=knows_epochs)
     if error is not ErrorCode.NONE:
         return response(body, names, errors, error, by_id)
-    last: Deferred | None = None
+    last: Deferred[Errors] | None = None
     for at in range(0, len(commits), COMMITS_PER_STEP):
         part = commits[at : at + COMMITS_PER_STEP]
         if at:  # the member may have lost its place since the step before
@@ -51,7 +51,7 @@ def handle(core: BrokerCore, request: Request) -> Steps[OffsetCommitResponse | D
         yield
     if last is None or last.done:
         return response(body, names, errors, ErrorCode.NONE, by_id)
-    deferred = Deferred()
+    deferred: Deferred[OffsetCommitResponse] = Deferred()
 
     def written(done: Errors) -> None:
         errors.update(done)

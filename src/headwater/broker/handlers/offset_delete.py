@@ -1,18 +1,16 @@
 """OffsetDelete, 0: removes positions of a group that does not consume those topics (KIP-496)."""
 
-from typing import Any
-
 from headwater.broker.authorization import may_topic
 from headwater.broker.connection import Request
 from headwater.broker.core import BrokerCore
 from headwater.broker.leadership import group_refusal
-from headwater.effects.waits import Deferred
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.offset_delete import OffsetDeleteRequest, OffsetDeleteResponse
+from headwater.replay.deferred import Deferred
 from headwater.security.acls import Operation
 
 
-def handle(core: BrokerCore, request: Request) -> OffsetDeleteResponse | Deferred:
+def handle(core: BrokerCore, request: Request) -> OffsetDeleteResponse | Deferred[OffsetDeleteResponse]:
     body: OffsetDeleteRequest = request.body
     if error := group_refusal(core, request, Operation.DELETE, body.group_id):
         return OffsetDeleteResponse(error_code=error)
@@ -21,9 +19,7 @@ def handle(core: BrokerCore, request: Request) -> OffsetDeleteResponse | Deferre
     answer = core.groups.remove_offsets(body.group_id, [key for key in keys if key not in refused])
     if not isinstance(answer, Deferred):
         return response(body, answer, refused)
-    deferred = Deferred()
-    answer.when_done(lambda done: deferred.complete(response(body, done, refused)))
-    return deferred
+    return answer.then(lambda done: response(body, done, refused))
 
 
 def refusal(core: BrokerCore, request: Request, name: str, number: int) -> ErrorCode:
@@ -34,7 +30,11 @@ def refusal(core: BrokerCore, request: Request, name: str, number: int) -> Error
     return ErrorCode.NONE if is_known else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
 
 
-def response(body: OffsetDeleteRequest, answer: Any, refused: dict[tuple[str, int], ErrorCode]) -> OffsetDeleteResponse:
+def response(
+    body: OffsetDeleteRequest,
+    answer: ErrorCode | dict[tuple[str, int], ErrorCode],
+    refused: dict[tuple[str, int], ErrorCode],
+) -> OffsetDeleteResponse:
     if isinstance(answer, ErrorCode):
         return OffsetDeleteResponse(error_code=answer)
     answer = {**answer, **refused}

@@ -24,12 +24,12 @@ from headwater.broker.leadership import name_leaders
 from headwater.broker.metadata import Topic
 from headwater.coordinators.transaction import EPOCH_PER_TRANSACTION
 from headwater.effects.buffers import Buffer
-from headwater.effects.waits import Deferred
 from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.errors import ApiError, ProtocolError
 from headwater.protocol.messages.produce import ProduceRequest, ProduceResponse
 from headwater.protocol.records import ATTRIBUTES_AT, MAGIC, MAGIC_AT, TRANSACTIONAL, BatchHeader, set_append_time
+from headwater.replay.deferred import Deferred
 from headwater.security.acls import Operation
 from headwater.storage.log import Log
 from headwater.storage.producers import Verdict
@@ -37,7 +37,7 @@ from headwater.storage.producers import Verdict
 TOPIC_ID_VERSION, ADDS_VERSION, ABORTABLE_VERSION, LEADER_VERSION = 13, 12, 11, 10
 TRANSACTIONAL_AT = ATTRIBUTES_AT + 1  # the attributes' low byte
 PartitionResponse = ProduceResponse.PartitionProduceResponse
-Answer: TypeAlias = ProduceResponse | Deferred | None
+Answer: TypeAlias = ProduceResponse | Deferred[ProduceResponse] | None
 Prepared: TypeAlias = tuple[BatchHeader, Buffer]
 
 

@@ -11,16 +11,16 @@ from typing import TypeVar
 from headwater.broker.connection import UNAUTHENTICATED, Connection, Request
 from headwater.broker.core import BrokerCore
 from headwater.broker.definitions import shown
-from headwater.effects.waits import Deferred
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.sasl_authenticate import SaslAuthenticateRequest, SaslAuthenticateResponse
+from headwater.replay.deferred import Deferred
 from headwater.security.sasl import Exchange
 from headwater.security.scram import AuthenticationError
 
 Answer = TypeVar("Answer")
 
 
-def handle(core: BrokerCore, request: Request) -> SaslAuthenticateResponse | Deferred:
+def handle(core: BrokerCore, request: Request) -> SaslAuthenticateResponse | Deferred[SaslAuthenticateResponse]:
     body: SaslAuthenticateRequest = request.body
     connection = request.connection
     if connection.sasl is None or connection.sasl.exchange.is_done:
@@ -39,7 +39,7 @@ def handle(core: BrokerCore, request: Request) -> SaslAuthenticateResponse | Def
     return respond(core, connection, body.auth_bytes, succeeded, failed)
 
 
-def raw(core: BrokerCore, connection: Connection, message: bytes) -> bytes | Deferred | None:
+def raw(core: BrokerCore, connection: Connection, message: bytes) -> bytes | Deferred[bytes | None] | None:
     """The exchange without Kafka's headers. There is no way to say that it failed: the connection is closed."""
     assert connection.sasl is not None
     exchange = connection.sasl.exchange
@@ -57,12 +57,12 @@ def respond(
     message: bytes,
     succeeded: Callable[[bytes], Answer],
     failed: Callable[[AuthenticationError], Answer],
-) -> Answer | Deferred:
+) -> Answer | Deferred[Answer]:
     """Does one step; after the last the connection has its principal. Returns the result of one of the two functions."""
     assert connection.sasl is not None
     exchange = connection.sasl.exchange
 
-    def go_on(answer: bytes | AuthenticationError) -> Answer | Deferred:
+    def go_on(answer: bytes | AuthenticationError) -> Answer | Deferred[Answer]:
         try:
             if isinstance(answer, AuthenticationError):
                 raise answer
@@ -74,7 +74,7 @@ def respond(
 
     if not exchange.is_slow:
         return go_on(outcome(exchange, message))
-    deferred = Deferred()
+    deferred: Deferred[Answer] = Deferred()
     connection.is_busy = True
 
     def checked(answer: bytes | AuthenticationError) -> None:
@@ -111,7 +111,9 @@ def take_principal(core: BrokerCore, connection: Connection, exchange: Exchange)
     connection.is_restricted = lifetime_ms > 0
 
 
-def refused(core: BrokerCore, connection: Connection, error: AuthenticationError, answer: Answer) -> Answer | Deferred:
+def refused(
+    core: BrokerCore, connection: Connection, error: AuthenticationError, answer: Answer
+) -> Answer | Deferred[Answer]:
     """Logs and counts a refused login. Its answer comes late, so that passwords are not guessed at full speed."""
     assert connection.sasl is not None
     claimed = connection.sasl.exchange.claimed
@@ -129,7 +131,7 @@ def refused(core: BrokerCore, connection: Connection, error: AuthenticationError
     delay_ms = core.settings.connection_failed_authentication_delay_ms
     if delay_ms <= 0:
         return answer
-    deferred = Deferred()
+    deferred: Deferred[Answer] = Deferred()
     connection.is_busy = True
 
     def give() -> None:

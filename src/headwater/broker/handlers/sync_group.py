@@ -3,14 +3,15 @@
 from headwater.broker.connection import Request
 from headwater.broker.core import BrokerCore
 from headwater.broker.leadership import group_refusal
-from headwater.coordinators.membership import SyncAnswer, SyncRequest
-from headwater.effects.waits import Deferred
+from headwater.coordinators.group import SyncAnswer
+from headwater.coordinators.membership import SyncRequest
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.sync_group import SyncGroupRequest, SyncGroupResponse
+from headwater.replay.deferred import Deferred
 from headwater.security.acls import Operation
 
 
-def handle(core: BrokerCore, request: Request) -> SyncGroupResponse | Deferred:
+def handle(core: BrokerCore, request: Request) -> SyncGroupResponse | Deferred[SyncGroupResponse]:
     body: SyncGroupRequest = request.body
     if refused := group_refusal(core, request, Operation.READ, body.group_id):
         return SyncGroupResponse(error_code=refused)
@@ -29,9 +30,7 @@ def handle(core: BrokerCore, request: Request) -> SyncGroupResponse | Deferred:
     )
     if isinstance(answer, SyncAnswer):
         return response(answer)
-    deferred = Deferred()
-    answer.when_done(lambda done: deferred.complete(response(done)))
-    return deferred
+    return answer.then(response)
 
 
 def response(answer: SyncAnswer) -> SyncGroupResponse:

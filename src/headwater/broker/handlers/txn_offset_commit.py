@@ -10,11 +10,11 @@ from headwater.broker.core import BrokerCore
 from headwater.broker.handlers.offset_commit import COMMITS_PER_STEP, Errors, sorted_out, topic_names
 from headwater.broker.leadership import group_refusal
 from headwater.coordinators.transaction import EPOCH_PER_TRANSACTION
-from headwater.effects.waits import Deferred
 from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.errors import ApiError
 from headwater.protocol.messages.txn_offset_commit import TxnOffsetCommitRequest, TxnOffsetCommitResponse
+from headwater.replay.deferred import Deferred
 from headwater.security.acls import Operation
 
 ABORTABLE_VERSION, ADDS_VERSION, TOPIC_ID_VERSION = 4, 5, 6
@@ -22,7 +22,7 @@ PartitionResponse = TxnOffsetCommitResponse.TxnOffsetCommitResponsePartition
 TopicResponse = TxnOffsetCommitResponse.TxnOffsetCommitResponseTopic
 
 
-def handle(core: BrokerCore, request: Request) -> Steps[TxnOffsetCommitResponse | Deferred]:
+def handle(core: BrokerCore, request: Request) -> Steps[TxnOffsetCommitResponse | Deferred[TxnOffsetCommitResponse]]:
     body: TxnOffsetCommitRequest = request.body
     names = topic_names(core, body.topics, by_id=request.api_version >= TOPIC_ID_VERSION)
     if not may_transaction(core, request, Operation.WRITE, body.transactional_id):
@@ -42,7 +42,7 @@ def handle(core: BrokerCore, request: Request) -> Steps[TxnOffsetCommitResponse 
         )
     if error is not ErrorCode.NONE or not commits:
         return response(body, names, errors, error)
-    last: Deferred | None = None
+    last: Deferred[ErrorCode] | None = None
     for at in range(0, len(commits), COMMITS_PER_STEP):
         if at and (error := take_into_transaction(core, request)) is not ErrorCode.NONE:
             return response(body, names, {}, error)  # the transaction has ended since the step before
@@ -58,9 +58,7 @@ def handle(core: BrokerCore, request: Request) -> Steps[TxnOffsetCommitResponse 
         yield
     if last is None:
         return response(body, names, errors, ErrorCode.NONE)
-    deferred = Deferred()
-    last.when_done(lambda done: deferred.complete(response(body, names, errors, ErrorCode.NONE)))
-    return deferred
+    return last.then(lambda done: response(body, names, errors, ErrorCode.NONE))
 
 
 def take_into_transaction(core: BrokerCore, request: Request) -> ErrorCode:

@@ -9,9 +9,9 @@ from headwater.broker.connection import Request
 from headwater.broker.core import BrokerCore
 from headwater.broker.features import SUPPORTED_FEATURES
 from headwater.broker.metadata import MetadataRecordType, new_record
-from headwater.effects.waits import Deferred
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.update_features import UpdateFeaturesRequest, UpdateFeaturesResponse
+from headwater.replay.deferred import Deferred
 from headwater.security.acls import Operation
 
 UPGRADE, SAFE_DOWNGRADE, UNSAFE_DOWNGRADE = 1, 2, 3
@@ -19,7 +19,7 @@ RESULTS_VERSION_MAX = 1
 Result = UpdateFeaturesResponse.UpdatableFeatureResult
 
 
-def handle(core: BrokerCore, request: Request) -> UpdateFeaturesResponse | Deferred:
+def handle(core: BrokerCore, request: Request) -> UpdateFeaturesResponse | Deferred[UpdateFeaturesResponse]:
     body: UpdateFeaturesRequest = request.body
     if not may_cluster(core, request, Operation.ALTER):
         return UpdateFeaturesResponse(error_code=ErrorCode.CLUSTER_AUTHORIZATION_FAILED)

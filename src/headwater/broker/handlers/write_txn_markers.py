@@ -6,10 +6,10 @@ Brokers send it to each other; here an administrator's tool does (`kafka-transac
 from headwater.broker.authorization import may_cluster
 from headwater.broker.connection import Request
 from headwater.broker.core import BrokerCore
-from headwater.effects.waits import Deferred
 from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.write_txn_markers import WriteTxnMarkersRequest, WriteTxnMarkersResponse
+from headwater.replay.deferred import Deferred
 from headwater.security.acls import Operation
 from headwater.storage.producers import FencedMarkerError
 
@@ -19,7 +19,7 @@ TopicResult = WriteTxnMarkersResponse.WritableTxnMarkerTopicResult
 PartitionResult = WriteTxnMarkersResponse.WritableTxnMarkerPartitionResult
 
 
-def handle(core: BrokerCore, request: Request) -> Steps[Deferred]:
+def handle(core: BrokerCore, request: Request) -> Steps[Deferred[WriteTxnMarkersResponse]]:
     body: WriteTxnMarkersRequest = request.body
     is_allowed = may_cluster(core, request, Operation.ALTER) or may_cluster(core, request, Operation.CLUSTER_ACTION)
     response, last_group = WriteTxnMarkersResponse(), 0

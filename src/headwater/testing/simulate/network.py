@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING
 from headwater.broker.connection import Connection
 from headwater.broker.dispatch import dispatch
 from headwater.effects.buffers import Buffer
-from headwater.effects.waits import Deferred
 from headwater.effects.work import Work
 from headwater.protocol.errors import ProtocolError
+from headwater.replay.deferred import Deferred
 from headwater.testing.simulate.world import World
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class BrokerEnd:
             self.fill(slot, answer)
         self.node.after_event()
 
-    def wait_for(self, answer: Deferred) -> None:
+    def wait_for(self, answer: Deferred[list[Buffer] | None]) -> None:
         slot = Slot()
         self.slots.append(slot)
         if isinstance(self.connection.work, Work):

@@ -1,54 +1,16 @@
-"""What a request waits for: an answer that comes later, a moment, data.
+"""Moments at which something is called: the door to time, for whoever owns a clock.
 
-Nothing here is a task or a thread. An answer that cannot be given yet is a `Deferred`, kept by whatever will complete
-it: the journal's next group, a timer, a log that grows, a group that has all its members.
+Nothing here is a task or a thread. The shell asks when the next moment is (`next_deadline_ms`) and calls `run_due` then.
 """
 
 import heapq
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from itertools import count
-from typing import Any
 
+from headwater.effects.callbacks import call_all
 from headwater.effects.clock import Clock
 
 CANCELLED_MAX = 1024
-
-
-def call_all(callbacks: Iterable[Callable[[], object]]) -> None:
-    """Calls each of them, whatever the others raise; raises what they raised at the end, as an ExceptionGroup."""
-    errors = []
-    for callback in callbacks:
-        try:
-            callback()
-        except Exception as error:  # noqa: BLE001 - raised below, when nobody is kept from what is due
-            errors.append(error)
-    if errors:
-        raise ExceptionGroup("callbacks have failed", errors)
-
-
-class Deferred:
-    """An answer that will come. It is completed once; later completions are ignored."""
-
-    __slots__ = ("answer", "callback", "done")
-
-    def __init__(self) -> None:
-        self.done = False
-        self.answer: Any = None
-        self.callback: Callable[[Any], None] | None = None
-
-    def complete(self, answer: Any) -> None:
-        if self.done:
-            return
-        self.done, self.answer = True, answer
-        if self.callback is not None:
-            self.callback(answer)
-
-    def when_done(self, callback: Callable[[Any], None]) -> None:
-        """Calls back with the answer, at once if it is there."""
-        if self.done:
-            callback(self.answer)
-        else:
-            self.callback = callback
 
 
 class Timer:

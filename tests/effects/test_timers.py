@@ -3,7 +3,7 @@
 import pytest
 
 from headwater.effects.clock import ManualClock
-from headwater.effects.waits import Timers
+from headwater.effects.timers import Timers
 
 
 def test_a_timer_that_raises_drops_no_other() -> None:
