@@ -14,7 +14,7 @@ from headwater.broker.statistics import Statistics
 from headwater.effects.files import SyncError
 from headwater.effects.memory_files import MemoryFiles
 from headwater.storage.checkpoint import Checkpoint
-from headwater.storage.journal import Group
+from headwater.storage.journal import Sync
 from headwater.storage.log import Log
 
 NO_ROOM = OSError(errno.ENOSPC, "no room")
@@ -27,7 +27,7 @@ class FakeJournal:
     def __init__(self, events: list[str]) -> None:
         self.events = events
         self.waiting_bytes = 0
-        self.pending = Group(1, 0)
+        self.pending = Sync(1, 0)
         self.has_full_file = self.is_blocked = False
         self.errors: dict[str, OSError] = {}
 
@@ -36,14 +36,14 @@ class FakeJournal:
         self.waiting_bytes += 1
         return self.pending.number
 
-    def take(self) -> Group | None:
+    def take(self) -> Sync | None:
         if self.is_blocked or not self.pending.size_bytes:
             return None
-        group, self.pending = self.pending, Group(self.pending.number + 1, 0)
-        return group
+        sync, self.pending = self.pending, Sync(self.pending.number + 1, 0)
+        return sync
 
-    def write(self, group: Group) -> int:
-        self.events.append(f"write {group.number}")
+    def write(self, sync: Sync) -> int:
+        self.events.append(f"write {sync.number}")
         self.fail_if_told("write")
         return 0
 
@@ -66,13 +66,13 @@ class FakeStore:
         self.files = MemoryFiles()
         self.files.make_directory("data")
 
-    def sync_logs_of(self, group: Group) -> None:
-        self.events.append(f"sync logs of {group.number}")
+    def sync_logs_of(self, sync: Sync) -> None:
+        self.events.append(f"sync logs of {sync.number}")
         self.journal.fail_if_told("sync logs")
 
-    def group_synced(self, group: Group) -> list[Log]:
-        self.events.append(f"durable {group.number}")
-        self.journal.waiting_bytes -= group.size_bytes
+    def sync_done(self, sync: Sync) -> list[Log]:
+        self.events.append(f"durable {sync.number}")
+        self.journal.waiting_bytes -= sync.size_bytes
         return []
 
     def begin_checkpoint(self) -> Checkpoint:
@@ -143,11 +143,11 @@ class Driver:
 
     def append(self, answer: str = "") -> int:
         """A batch arrives; its answer waits for it."""
-        group = self.journal.append()
+        sync = self.journal.append()
         if answer:
-            self.durability.when_durable(group, partial(self.all_events.append, f"answer {answer}"))
+            self.durability.when_durable(sync, partial(self.all_events.append, f"answer {answer}"))
         self.durability.after_event()
-        return group
+        return sync
 
     def fill(self) -> None:
         """Both files of the journal are full."""
@@ -164,7 +164,7 @@ def test_nothing_is_done_where_nothing_waits() -> None:
     assert driver.events == []
 
 
-def test_what_arrives_during_a_sync_is_the_next_group() -> None:
+def test_what_arrives_during_a_sync_is_the_next_one() -> None:
     """The example of the module's text."""
     driver = Driver()
     driver.append("A")
@@ -182,8 +182,8 @@ def test_what_arrives_during_a_sync_is_the_next_group() -> None:
 
 def test_an_answer_that_appends_begins_the_next_sync() -> None:
     driver = Driver()
-    group = driver.journal.append()
-    driver.durability.when_durable(group, lambda: cast(None, driver.append("later")))
+    sync = driver.journal.append()
+    driver.durability.when_durable(sync, lambda: cast(None, driver.append("later")))
     driver.durability.after_event()
     driver.durability.synced(None)
     assert driver.events == ["write 1", "begin sync", "durable 1", "advanced", "write 2", "begin sync"]
@@ -230,8 +230,8 @@ def test_an_action_that_raises_is_reported_and_keeps_nobody_from_theirs() -> Non
     def fail() -> None:
         raise ValueError("a defect")
 
-    group = driver.journal.append()
-    driver.durability.when_durable(group, fail)
+    sync = driver.journal.append()
+    driver.durability.when_durable(sync, fail)
     driver.append("A")
     driver.durability.synced(None)
     report = "report: callbacks have failed (1 sub-exception)"
@@ -248,7 +248,7 @@ def test_readers_that_cannot_be_woken_keep_no_answer_back() -> None:
     driver.append("A")
     driver.durability.synced(None)
     assert driver.events == ["write 1", "begin sync", "durable 1", "answer A", "report: a defect", "advanced"]
-    assert driver.durability.synced_group == 1
+    assert driver.durability.last_synced == 1
 
 
 # -- a full disk
@@ -261,7 +261,7 @@ def test_on_a_full_disk_the_logs_are_synced_instead() -> None:
     assert driver.events == ["write 1", "sync logs of 1", "durable 1", "answer A", "advanced"]
 
 
-def test_groups_are_completed_in_order_where_the_second_needs_no_sync() -> None:
+def test_syncs_are_completed_in_order_where_the_second_needs_no_sync() -> None:
     driver = Driver()
     driver.append("A")
     driver.append("B")
@@ -273,7 +273,7 @@ def test_groups_are_completed_in_order_where_the_second_needs_no_sync() -> None:
         "durable 2",
         "answer B",
     ]
-    assert driver.durability.synced_group == 2
+    assert driver.durability.last_synced == 2
 
 
 def test_a_full_disk_whose_logs_cannot_be_synced_is_a_failure() -> None:

@@ -62,7 +62,7 @@ class Store:
                 self.end_checkpoint()
             return
         self.store.journal.sync(self.store.journal.write(group))
-        self.store.group_synced(group)
+        self.store.sync_done(group)
         self.acknowledged = self.groups[group.number]
 
     def end_checkpoint(self) -> None:

@@ -668,7 +668,7 @@ def test_a_start_syncs_no_log_while_there_is_a_spare_file_of_the_journal() -> No
         store.store.append(store.log, batch, read_header(batch))
         while (group := journal.take()) is not None:
             journal.sync(journal.write(group))
-            store.store.group_synced(group)
+            store.store.sync_done(group)
     end = store.log.end_offset
     for life in range(3):
         synced: list[str] = []

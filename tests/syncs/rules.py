@@ -26,7 +26,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from headwater.storage.index import ABORTED_ENTRY
-from headwater.storage.journal_entries import ENTRY, ENTRY_MAGIC, FILE_HEADER_BYTES, GROUP_ID
+from headwater.storage.journal_entries import ENTRY, ENTRY_MAGIC, FILE_HEADER_BYTES, MARK_ID
 from headwater.storage.sums import SUMS, SUMS_SUFFIX, SegmentSums
 from tests.syncs.calls import Call, Kind
 from tests.syncs.disk import NEVER, Disk, Node
@@ -449,7 +449,7 @@ def entries_of(data: bytes) -> Iterator[tuple[bytes, int, int, bytes]]:
         if magic != ENTRY_MAGIC:
             return
         position += ENTRY.size
-        if topic_id != GROUP_ID:
+        if topic_id != MARK_ID:
             for _, tail in tails(data[position : position + size]):
                 yield topic_id, partition, base_offset, tail
         position += size

@@ -8,7 +8,7 @@ from headwater.protocol.apis import APIS, ApiKey
 from headwater.protocol.frames import request_frame, response_frame
 from headwater.protocol.messages.produce import ProduceRequest, ProduceResponse
 from headwater.protocol.records import Record, build_batch, patch_base_offset
-from headwater.storage.journal_entries import FILE_HEADER_BYTES, entry_header, group_mark
+from headwater.storage.journal_entries import FILE_HEADER_BYTES, entry_header, sync_mark
 from tests.syncs.calls import Call, Kind
 from tests.syncs.rules import RECOVERY_POINTS, Checker
 
@@ -95,7 +95,7 @@ class Story:
         if segment:
             self.write(SEGMENT, data, position)
         group = entry_header(GENERATION, len(data), 0, TOPIC_ID, offset) + data
-        self.write(JOURNAL, group_mark(GENERATION, 1, len(group)) + group, self.position)
+        self.write(JOURNAL, sync_mark(GENERATION, 1, len(group)) + group, self.position)
         self.position += 1000
 
     def replace(self, name: str, content: bytes, *, sync: bool = True, sync_directory: bool = True) -> None:

@@ -42,6 +42,7 @@ from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.errors import ApiError
 from headwater.protocol.records import Record
 from headwater.replay.deferred import Deferred
+from headwater.replay.sync_number import NO_SYNC, SyncNumber
 from headwater.security.acls import Acls
 from headwater.storage.config import LogConfig
 from headwater.storage.errors import DamagedLogError, StorageError
@@ -99,7 +100,9 @@ class BrokerCore:
         self.fetch_waits: dict[Log, dict[FetchWait, None]] = {}  # in the order in which they began
         self.sessions = FetchSessions(clock, entropy, settings.max_incremental_fetch_session_cache_slots)
         self.topic_log_configs: dict[bytes, LogConfig] = {}
-        self.deletions: dict[str, int] = {}  # topics whose deletion is not durable yet, and the group that makes it so
+        self.deletions: dict[
+            str, SyncNumber
+        ] = {}  # topics whose deletion is not durable yet, and the sync that makes it so
         self.producer_ids = iter(range(0))
         # The shell may compact elsewhere than in the owner's thread.
         self.run_cleaning: Callable[[CleanJob, Callable[[Cleaned | None, str], None]], None] | None = None
@@ -321,17 +324,17 @@ class BrokerCore:
 
     # -- metadata
 
-    def append_metadata(self, changes: list[Any]) -> int:
-        """Appends one decision to the metadata log and takes it into the state; returns the group of the journal.
+    def append_metadata(self, changes: list[Any]) -> SyncNumber:
+        """Appends one decision to the metadata log and takes it into the state; returns the sync that makes it durable.
 
         The state may run ahead of the disk here: whatever is promised on top of it goes through the same journal later.
         """
         now_ms = self.clock.wall_ms()
         log = self.store.logs[METADATA_TOPIC_ID, 0]
-        group = self.state_topics.append(log, [Record(None, encode_record(c), (), now_ms) for c in changes])
+        sync = self.state_topics.append(log, [Record(None, encode_record(c), (), now_ms) for c in changes])
         for change in changes:
             self.metadata.replay(change)
-        return group
+        return sync
 
     def append_and_answer(self, changes: list[Any], answer: Answer, not_written: Answer) -> Answer | Deferred[Answer]:
         """Appends a decision, if there is one, and gives an answer when it is on disk; another where that fails."""
@@ -350,8 +353,8 @@ class BrokerCore:
         own_configs: dict[str, str | None],
         replication: int | None = None,
         assignments: dict[int, list[int]] | None = None,
-    ) -> int:
-        """Creates a topic; returns the journal's group. Without a replication it has the broker's default.
+    ) -> SyncNumber:
+        """Creates a topic; returns the sync that makes it durable. Without a replication it has the broker's default.
 
         Raises ApiError and OSError.
         """
@@ -379,21 +382,21 @@ class BrokerCore:
             return
         self.create_topic(name, self.settings.num_partitions, {})
 
-    def reassign(self, name: str, partition: int, replicas: list[int]) -> int:
-        """Gives a partition of a topic other nodes; returns the journal's group. Raises OSError."""
+    def reassign(self, name: str, partition: int, replicas: list[int]) -> SyncNumber:
+        """Gives a partition of a topic other nodes; returns the sync that makes it durable. Raises OSError."""
         changes = self.metadata.reassign(self.metadata.topics[name], partition, replicas)
         if not changes:
-            return 0
-        group = self.append_metadata(changes)
+            return NO_SYNC
+        sync = self.append_metadata(changes)
         log = self.open_log(name, partition)
         if log is not None:  # a fetch that waits at the old leader learns of the new one
             for wait in list(self.fetch_waits.get(log, ())):
                 wait.finish()
-        return group
+        return sync
 
-    def delete_topic(self, topic: Topic) -> int:
-        """Deletes a topic and its data; returns the journal's group. Raises OSError."""
-        group = self.append_metadata(self.metadata.delete_topic(topic))
+    def delete_topic(self, topic: Topic) -> SyncNumber:
+        """Deletes a topic and its data; returns the sync that makes it durable. Raises OSError."""
+        sync = self.append_metadata(self.metadata.delete_topic(topic))
         self.topic_log_configs.pop(topic.topic_id, None)
         for partition in range(topic.partitions):
             log = self.store.logs.get((topic.topic_id, partition))
@@ -401,10 +404,10 @@ class BrokerCore:
                 for wait in list(self.fetch_waits.get(log, ())):
                     wait.finish()
         # The data goes when nothing can bring the topic back.
-        self.deletions[topic.name] = group
-        self.when_durable(group, lambda: self.remove_topic_data(topic))
+        self.deletions[topic.name] = sync
+        self.when_durable(sync, lambda: self.remove_topic_data(topic))
         self.groups.forget_topic(topic.name, topic.partitions)
-        return group
+        return sync
 
     def remove_topic_data(self, topic: Topic) -> None:
         self.deletions.pop(topic.name, None)
@@ -419,15 +422,15 @@ class BrokerCore:
                     error,
                 )
 
-    def next_producer_id(self) -> tuple[int, int]:
-        """A producer id that nobody has, and the journal's group that makes it so. Raises OSError."""
+    def next_producer_id(self) -> tuple[int, SyncNumber]:
+        """A producer id that nobody has, and the sync of the journal that makes it so. Raises OSError."""
         producer_id = next(self.producer_ids, None)
         if producer_id is not None:
-            return producer_id, 0
+            return producer_id, NO_SYNC
         first = self.metadata.next_producer_id
-        group = self.append_metadata(self.metadata.allocate_producer_ids())
+        sync = self.append_metadata(self.metadata.allocate_producer_ids())
         self.producer_ids = iter(range(first + 1, self.metadata.next_producer_id))
-        return first, group
+        return first, sync
 
     # -- chores
 

@@ -1,24 +1,24 @@
 """The journal's driver: what is written next, what follows a sync, when a checkpoint begins, and what a failing disk means.
 
-Theory. An append goes into the page cache of its log and waits in the journal's open group. The driver has one rule for
-writing: *while no sync is under way, everything that waits is one group, and its sync begins*. No timer is involved: a
-slow disk makes larger groups, a fast one smaller groups. When a sync has ended, the next group's begins first, and then
-the answers of the ended one are made; so the disk works while Python does.
+Theory. An append goes into the page cache of its log and waits for the journal's next sync. The driver has one rule for
+writing: *while no sync is under way, all that waits is written, and its sync begins* (group commit). No timer is
+involved: a slow disk makes large syncs, a fast one small ones. When a sync has ended, the next one begins first, and
+then the answers of the ended one are made; so the disk works while Python does.
 
 For example, with three clients that each produce a batch with acks=all:
 
     event                        driver                                     on disk   answered
-    A arrives, `after_event`     writes group 1 (A), `begin_sync`
+    A arrives, `after_event`     writes sync 1 (A), `begin_sync`
     B and C arrive               nothing: a sync is under way
-    `synced(None)`               writes group 2 (B, C), `begin_sync`;       A         A
-                                 then completes group 1
-    `synced(None)`               nothing waits; completes group 2           A, B, C   A, B, C
+    `synced(None)`               writes sync 2 (B, C), `begin_sync`;        A         A
+                                 then completes sync 1
+    `synced(None)`               nothing waits; completes sync 2            A, B, C   A, B, C
 
     with an error instead:
     `synced(EIO)`                `fail`: nothing is written or answered     A         A
                                  from now on, the broker ends
 
-Groups are completed in the order of their numbers, even where one needs no sync of the journal.
+Syncs are completed in the order of their numbers, even where one needs no sync of the journal.
 
 A checkpoint syncs the logs themselves, so that a full journal file can be written over. It begins when a journal file
 is full, when compaction asks for one, and at a regular interval. One runs at a time, beside the syncs. Where both
@@ -26,8 +26,8 @@ journal files are full, the driver writes nothing until a checkpoint has freed o
 
 What can go wrong, and what it means:
 
-    writing a group: disk full          the logs of the group are synced instead of the journal; it is as durable
-    writing a group: any other error    failed
+    writing a sync: disk full           its logs are synced instead of the journal; it is as durable
+    writing a sync: any other error     failed
     a sync of the journal               failed: after a failed sync Linux may have dropped what it could not write,
                                         so a later success would prove nothing
     a checkpoint: no room, or no        undone, and begun again at the regular interval; nothing is lost, since the
@@ -53,8 +53,9 @@ from headwater.effects.callbacks import call_all
 from headwater.effects.files import is_shortage
 from headwater.effects.logs import get_logger
 from headwater.replay.deferred import Deferred
+from headwater.replay.sync_number import NO_SYNC, SyncNumber
 from headwater.storage.checkpoint import Checkpoint
-from headwater.storage.journal import Group, is_disk_full
+from headwater.storage.journal import Sync, is_disk_full
 from headwater.storage.log import Log
 
 logger = get_logger(__name__)
@@ -68,8 +69,8 @@ class Journal(Protocol):
 
     @property
     def has_full_file(self) -> bool: ...
-    def take(self) -> Group | None: ...
-    def write(self, group: Group) -> int: ...
+    def take(self) -> Sync | None: ...
+    def write(self, sync: Sync) -> int: ...
     def sync(self, file: int) -> None: ...
 
 
@@ -80,8 +81,8 @@ class Store(Protocol):
     def journal(self) -> Journal: ...
     @property
     def has_unsynced_logs(self) -> bool: ...
-    def sync_logs_of(self, group: Group) -> None: ...
-    def group_synced(self, group: Group) -> list[Log]: ...
+    def sync_logs_of(self, sync: Sync) -> None: ...
+    def sync_done(self, sync: Sync) -> list[Log]: ...
     def begin_checkpoint(self) -> Checkpoint: ...
     def finish_checkpoint(self, checkpoint: Checkpoint) -> None: ...
     def undo_checkpoint(self, checkpoint: Checkpoint) -> None: ...
@@ -103,7 +104,7 @@ class Disk(Protocol):
         ...
 
     def journal_advanced(self) -> None:
-        """A group was completed: less waits than before, and perhaps no sync is under way."""
+        """A sync was completed: less waits than before, and perhaps no sync is under way."""
         ...
 
     def failed(self, error: Exception) -> None:
@@ -111,7 +112,7 @@ class Disk(Protocol):
         ...
 
     def report(self, error: Exception) -> None:
-        """Something that waited for a group has raised: a defect."""
+        """Something that waited for a sync has raised: a defect."""
         ...
 
 
@@ -131,10 +132,10 @@ class Durability:
         self.logs_grew = logs_grew  # readers may see more of these logs
         self.checkpoint_taken = checkpoint_taken
         self.disk: Disk = ThisThread(self)
-        self.waits: deque[tuple[int, Callable[[], None]]] = deque()
-        self.synced_group = 0  # the last group that was completed
-        self.syncing: Group | None = None  # it is written, and its sync is under way
-        self.durable: deque[Group] = deque()  # they are on disk, and not completed yet
+        self.waits: deque[tuple[SyncNumber, Callable[[], None]]] = deque()
+        self.last_synced = NO_SYNC  # the last one that was completed
+        self.syncing: Sync | None = None  # it is written, and its sync is under way
+        self.durable: deque[Sync] = deque()  # they are on disk, and not completed yet
         self.is_driving = False
         self.checkpoint: Checkpoint | None = None  # it is under way
         self.wants_checkpoint = False  # compaction waits for one
@@ -144,23 +145,23 @@ class Durability:
 
     # -- what waits for the disk
 
-    def when_durable(self, group: int, callback: Callable[[], None]) -> None:
-        """Calls back when that group is on disk; at once for group 0, or where it is there already."""
-        if group <= self.synced_group:
+    def when_durable(self, sync: SyncNumber, callback: Callable[[], None]) -> None:
+        """Calls back when that sync is done; at once for NO_SYNC, or where it is there already."""
+        if sync <= self.last_synced:
             callback()
         else:
-            self.waits.append((group, callback))
+            self.waits.append((sync, callback))
 
-    def answer_when_durable(self, group: int, answer: Answer) -> Deferred[Answer]:
-        """An answer that is given when that group is on disk."""
+    def answer_when_durable(self, sync: SyncNumber, answer: Answer) -> Deferred[Answer]:
+        """An answer that is given when that sync is done."""
         deferred: Deferred[Answer] = Deferred()
-        self.when_durable(group, partial(deferred.complete, answer))
+        self.when_durable(sync, partial(deferred.complete, answer))
         return deferred
 
-    def due(self, group: int) -> Iterator[Callable[[], None]]:
-        """What waits for that group or an earlier one; it is taken off."""
+    def due(self, sync: SyncNumber) -> Iterator[Callable[[], None]]:
+        """What waits for that sync or an earlier one; it is taken off."""
         waits = self.waits
-        while waits and waits[0][0] <= group:
+        while waits and waits[0][0] <= sync:
             yield waits.popleft()[1]
 
     # -- writing
@@ -177,16 +178,16 @@ class Durability:
 
     def synced(self, error: OSError | None) -> None:
         """The sync that `begin_sync` began has ended."""
-        group, self.syncing = self.syncing, None
-        if error is not None or group is None:
+        sync, self.syncing = self.syncing, None
+        if error is not None or sync is None:
             self.fail(error or OSError("the journal was synced out of turn"))
             return
-        self.durable.append(group)
+        self.durable.append(sync)
         self.drive()
 
     def drive(self) -> None:
         """Writes and completes, in turn, until a sync is under way or nothing more can be done now."""
-        if self.is_driving:  # what a completed group has brought about; the loop below sees to it
+        if self.is_driving:  # what a completed sync has brought about; the loop below sees to it
             return
         self.is_driving = True
         try:
@@ -201,15 +202,15 @@ class Durability:
         """Begins to sync what waits, unless a sync is under way."""
         if self.syncing is not None or self.is_failed or not self.journal.waiting_bytes:
             return
-        group = self.journal.take() or self.take_after_checkpoint()
-        if group is None or self.is_failed:
+        sync = self.journal.take() or self.take_after_checkpoint()
+        if sync is None or self.is_failed:
             return
         try:
-            file = self.journal.write(group)
+            file = self.journal.write(sync)
         except OSError as error:
-            self.write_failed(group, error)
+            self.write_failed(sync, error)
             return
-        self.syncing = group
+        self.syncing = sync
         try:
             is_synced = self.disk.begin_sync(file)
         except OSError as error:
@@ -218,28 +219,28 @@ class Durability:
             return
         if is_synced:
             self.syncing = None
-            self.durable.append(group)
+            self.durable.append(sync)
 
-    def take_after_checkpoint(self) -> Group | None:
+    def take_after_checkpoint(self) -> Sync | None:
         """What is to be written where no file was free for it: None until a checkpoint has freed one."""
         self.checkpoint_if_needed()
         return self.journal.take() if self.checkpoint is None else None
 
-    def write_failed(self, group: Group, error: OSError) -> None:
-        """A group is not in the journal: on a full disk its logs are synced instead."""
+    def write_failed(self, sync: Sync, error: OSError) -> None:
+        """A sync could not be written: on a full disk its logs are synced instead."""
         if not is_disk_full(error):
             self.fail(error)
             return
         logger.warning("the disk is full: syncing logs instead of the journal")
         try:
-            self.store.sync_logs_of(group)
+            self.store.sync_logs_of(sync)
         except OSError as failure:
             self.fail(failure)
         else:
-            self.durable.append(group)
+            self.durable.append(sync)
 
-    def complete(self, group: Group) -> None:
-        """A group is on disk: its batches become visible, and what waited for it continues.
+    def complete(self, sync: Sync) -> None:
+        """A sync is done: its batches become visible, and what waited for it continues.
 
         Of what waits all is called, whatever another raises; that is reported at the end.
         """
@@ -248,11 +249,11 @@ class Durability:
         self.statistics.journal_syncs += 1
         try:
             try:
-                logs = self.store.group_synced(group)
-                self.synced_group = group.number
+                logs = self.store.sync_done(sync)
+                self.last_synced = sync.number
                 self.logs_grew(logs)
             finally:
-                call_all(self.due(group.number))
+                call_all(self.due(sync.number))
         except Exception as error:  # noqa: BLE001 - the shell says what becomes of it; nobody else is kept waiting
             self.disk.report(error)
         self.disk.journal_advanced()

@@ -18,6 +18,7 @@ from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.fetch import FetchRequest, FetchResponse
 from headwater.protocol.schema import ZERO_UUID
 from headwater.replay.deferred import Deferred
+from headwater.replay.sync_number import NO_SYNC
 from headwater.storage.log import Log
 
 if TYPE_CHECKING:
@@ -330,8 +331,8 @@ class FetchWait:
     def time_out(self) -> None:
         """Answers, but not before what was acknowledged with acks=1 can be read."""
         awaited = (log for _, log in self.watched if log.promised_offset > log.high_watermark)
-        group = max(map(self.core.store.group_of_end, awaited), default=0)
-        self.core.when_durable(group, self.finish)
+        sync = max(map(self.core.store.sync_of_end, awaited), default=NO_SYNC)
+        self.core.when_durable(sync, self.finish)
 
     def finish(self) -> None:
         """Answers with what there is."""

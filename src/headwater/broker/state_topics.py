@@ -37,6 +37,7 @@ from headwater.protocol.records import (
     records,
 )
 from headwater.replay.deferred import Deferred
+from headwater.replay.sync_number import NO_SYNC, SyncNumber
 from headwater.storage.errors import DamagedLogError, StorageError
 from headwater.storage.log import Log
 from headwater.storage.producers import FencedMarkerError
@@ -306,8 +307,8 @@ class StateTopics:
 
     # -- appending
 
-    def append(self, log: Log, content: list[Record], producer: tuple[int, int] | None = None) -> int:
-        """Appends state records as one batch; returns the group that makes them durable. Raises OSError.
+    def append(self, log: Log, content: list[Record], producer: tuple[int, int] | None = None) -> SyncNumber:
+        """Appends state records as one batch; returns the sync that makes them durable. Raises OSError.
 
         `producer` is the id and epoch of a transaction to which they belong.
         """
@@ -321,11 +322,11 @@ class StateTopics:
                 producer_epoch=producer[1],
                 base_sequence=0,
             )
-        _, group = self.core.store.append(log, batch, read_header(batch))
+        _, sync = self.core.store.append(log, batch, read_header(batch))
         self.lengths[log] = self.lengths.get(log, 0) + len(content)
-        if group == 0:
+        if sync == NO_SYNC:
             self.core.log_grew(log)
-        return group
+        return sync
 
     def stamped(self, changes: Iterable[StateRecord]) -> list[Record]:
         now_ms = self.core.clock.wall_ms()
@@ -342,15 +343,15 @@ class StateTopics:
                 logger.error("group %s: its state is larger than max.message.bytes of %s", group_id, OFFSETS_TOPIC)
                 then(ErrorCode.UNKNOWN_SERVER_ERROR)  # as in Kafka
                 return
-            group = self.append(log, self.stamped(changes))
+            sync = self.append(log, self.stamped(changes))
         except (OSError, ApiError) as error:
             logger.error("group %s: cannot write to %s: %s", group_id, OFFSETS_TOPIC, error)
             then(ErrorCode.COORDINATOR_NOT_AVAILABLE)
             return
-        self.core.when_durable(group, lambda: then(ErrorCode.NONE))
+        self.core.when_durable(sync, lambda: then(ErrorCode.NONE))
 
-    def append_group_state(self, group_id: str, records: list[StateRecord]) -> int:
-        """What groups of the new protocol append with; returns the journal's group. Raises OSError."""
+    def append_group_state(self, group_id: str, records: list[StateRecord]) -> SyncNumber:
+        """What groups of the new protocol append with; returns the sync that makes them durable. Raises OSError."""
         try:
             topic = self.offsets_topic()
         except ApiError as error:
@@ -358,10 +359,10 @@ class StateTopics:
         log = self.core.log(topic, partition_for(group_id, topic.partitions))
         return self.append(log, self.stamped(records))
 
-    def answer_when_durable(self, group: int, answer: Answer) -> Deferred[Answer]:
-        return self.core.answer_when_durable(group, answer)
+    def answer_when_durable(self, sync: SyncNumber, answer: Answer) -> Deferred[Answer]:
+        return self.core.answer_when_durable(sync, answer)
 
-    def append_transaction(self, transactional_id: str, record: StateRecord) -> int:
+    def append_transaction(self, transactional_id: str, record: StateRecord) -> SyncNumber:
         """What the transaction coordinator appends with. Raises OSError."""
         try:
             topic = self.transactions_topic()
@@ -370,10 +371,10 @@ class StateTopics:
         log = self.core.log(topic, partition_for(transactional_id, topic.partitions))
         return self.append(log, self.stamped([record]))
 
-    def when_durable(self, group: int, callback: Callable[[], None]) -> None:
-        self.core.when_durable(group, callback)
+    def when_durable(self, sync: SyncNumber, callback: Callable[[], None]) -> None:
+        self.core.when_durable(sync, callback)
 
-    def next_producer_id(self) -> tuple[int, int]:
+    def next_producer_id(self) -> tuple[int, SyncNumber]:
         return self.core.next_producer_id()
 
     # -- offsets within transactions
@@ -393,47 +394,47 @@ class StateTopics:
             entry = log.producers.entries.get(producer_id)
             if entry is not None and epoch < entry.epoch:
                 return ErrorCode.INVALID_PRODUCER_EPOCH
-            group = self.append(log, self.stamped(changes), (producer_id, epoch))
+            sync = self.append(log, self.stamped(changes), (producer_id, epoch))
         except (OSError, ApiError) as error:
             logger.error("group %s: cannot write to %s: %s", group_id, OFFSETS_TOPIC, error)
             return ErrorCode.COORDINATOR_NOT_AVAILABLE
         for key, value in changes:
             self.core.groups.replay(key, value, producer_id, log.partition)
-        return self.core.answer_when_durable(group, ErrorCode.NONE)
+        return self.core.answer_when_durable(sync, ErrorCode.NONE)
 
     # -- markers
 
-    def write_markers(self, transaction: Transaction, *, commit: bool) -> int:
-        """Ends the transaction in each of its partitions; returns the journal's last group. Raises OSError."""
-        last_group = 0
+    def write_markers(self, transaction: Transaction, *, commit: bool) -> SyncNumber:
+        """Ends the transaction in each of its partitions; returns the last sync. Raises OSError."""
+        last_sync = NO_SYNC
         for name, number in sorted(transaction.partitions):
             topic = self.core.metadata.topics.get(name)
             if topic is None or number >= topic.partitions:
                 continue  # deleted meanwhile
             log = self.core.log(topic, number)
             try:
-                group = self.write_marker(log, transaction.producer_id, transaction.producer_epoch, commit=commit)
+                sync = self.write_marker(log, transaction.producer_id, transaction.producer_epoch, commit=commit)
             except FencedMarkerError as error:
                 logger.warning("transaction %s: %s: %s", transaction.transactional_id, log.directory, error)
                 continue
-            last_group = max(last_group, group)
-        return last_group
+            last_sync = max(last_sync, sync)
+        return last_sync
 
     def write_marker(
         self, log: Log, producer_id: int, epoch: int, *, commit: bool, coordinator_epoch: int = COORDINATOR_EPOCH
-    ) -> int:
+    ) -> SyncNumber:
         """Ends a producer's transaction in one partition. Raises OSError and FencedMarkerError."""
         core = self.core
         marker = control_record(int(commit), coordinator_epoch, core.clock.wall_ms())
         batch = build_batch([marker], attributes=CONTROL | TRANSACTIONAL, producer_id=producer_id, producer_epoch=epoch)
-        _, group = core.store.append(log, batch, read_header(batch))
+        _, sync = core.store.append(log, batch, read_header(batch))
         if log.topic == OFFSETS_TOPIC:
             self.lengths[log] = self.lengths.get(log, 0) + 1
             end = partial(core.groups.end_transaction, producer_id, log.partition, commit=commit)
-            core.when_durable(group, end)
-        if group == 0:
+            core.when_durable(sync, end)
+        if sync == NO_SYNC:
             core.log_grew(log)
-        return group
+        return sync
 
     def end_hanging(self, log: Log) -> None:
         """Resolves the open transactions that a start finds in a log.
@@ -495,12 +496,12 @@ class StateTopics:
         self.shorten_from[log] = max(SNAPSHOT_RECORDS_MIN, 4 * len(live))
         if count < self.shorten_from[log]:
             return
-        start, group, now_ms = log.end_offset, 0, self.core.clock.wall_ms()
+        start, sync, now_ms = log.end_offset, NO_SYNC, self.core.clock.wall_ms()
         live = [replace(record, timestamp=now_ms) for record in live]
         for at in range(0, len(live), batch_records):
-            group = self.append(log, live[at : at + batch_records])
+            sync = self.append(log, live[at : at + batch_records])
         self.lengths[log] = len(live)
-        self.core.when_durable(group, lambda: self.drop_before(log, start))
+        self.core.when_durable(sync, lambda: self.drop_before(log, start))
 
     def drop_before(self, log: Log, offset: int) -> None:
         """Begins the log at `offset`, as soon as the disk lets it; until then it is longer than it needs to be."""

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from headwater.broker.core import BrokerCore
 from headwater.replay.deferred import Deferred
+from headwater.replay.sync_number import NO_SYNC
 from headwater.storage.log import Log
 
 Answer = TypeVar("Answer")
@@ -27,8 +28,8 @@ def answer_when_visible(
 
     `timed_out` answers when that takes longer than the timeout, or than WAIT_MS_MAX.
     """
-    group = max((core.store.group_of_end(log) for log in logs), default=0)
-    if group == 0:
+    sync = max((core.store.sync_of_end(log) for log in logs), default=NO_SYNC)
+    if sync == NO_SYNC:
         return answer()
     deferred: Deferred[Answer] = Deferred()
     timer = core.timers.call_later(min(timeout_ms, WAIT_MS_MAX), lambda: deferred.complete(timed_out()))
@@ -38,5 +39,5 @@ def answer_when_visible(
         if not deferred.done:
             deferred.complete(answer())
 
-    core.when_durable(group, visible)
+    core.when_durable(sync, visible)
     return deferred

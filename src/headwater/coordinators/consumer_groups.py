@@ -34,6 +34,7 @@ from headwater.effects.timers import Timers
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.errors import ApiError
 from headwater.replay.deferred import Deferred
+from headwater.replay.sync_number import SyncNumber
 
 logger = get_logger(__name__)
 
@@ -62,12 +63,12 @@ class Topics(Protocol):
 class GroupLog(Protocol):
     """Where groups' records go."""
 
-    def append_group_state(self, group_id: str, records: list[StateRecord]) -> int:
-        """Appends; returns the journal's group. Raises OSError."""
+    def append_group_state(self, group_id: str, records: list[StateRecord]) -> SyncNumber:
+        """Appends; returns the sync that makes them durable. Raises OSError."""
         ...
 
-    def answer_when_durable(self, group: int, answer: Answer) -> Deferred[Answer]:
-        """An answer that is given when that group of the journal is on disk."""
+    def answer_when_durable(self, sync: SyncNumber, answer: Answer) -> Deferred[Answer]:
+        """An answer that is given when that sync of the journal is done."""
         ...
 
 

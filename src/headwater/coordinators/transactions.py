@@ -37,6 +37,7 @@ from headwater.effects.logs import get_logger
 from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
 from headwater.replay.deferred import Deferred
+from headwater.replay.sync_number import NO_SYNC, SyncNumber
 
 logger = get_logger(__name__)
 
@@ -44,20 +45,20 @@ logger = get_logger(__name__)
 class TransactionBroker(Protocol):
     """What the coordinator asks of the broker. All raise OSError; groups are the journal's."""
 
-    def append_transaction(self, transactional_id: str, record: StateRecord) -> int:
-        """Appends to `__transaction_state`; returns the group that makes it durable."""
+    def append_transaction(self, transactional_id: str, record: StateRecord) -> SyncNumber:
+        """Appends to `__transaction_state`; returns the sync that makes it durable."""
         ...
 
-    def write_markers(self, transaction: Transaction, *, commit: bool) -> int:
-        """Writes the markers to all partitions that still exist; returns the last group."""
+    def write_markers(self, transaction: Transaction, *, commit: bool) -> SyncNumber:
+        """Writes the markers to all partitions that still exist; returns the last sync."""
         ...
 
-    def when_durable(self, group: int, callback: Callable[[], None]) -> None:
-        """Calls back when that group is on disk."""
+    def when_durable(self, sync: SyncNumber, callback: Callable[[], None]) -> None:
+        """Calls back when that sync is done."""
         ...
 
-    def next_producer_id(self) -> tuple[int, int]:
-        """A producer id that nobody has, and the group that makes it so."""
+    def next_producer_id(self) -> tuple[int, SyncNumber]:
+        """A producer id that nobody has, and the sync that makes it so."""
         ...
 
 
@@ -105,11 +106,11 @@ class TransactionCoordinator:
         if known is not None:
             self.owners.pop(known.producer_id, None)
 
-    def change(self, transaction: Transaction) -> int:
-        """Appends a state and takes it; returns the journal's group. Raises OSError; then nothing has changed."""
-        group = self.broker.append_transaction(transaction.transactional_id, transaction_record(transaction))
+    def change(self, transaction: Transaction) -> SyncNumber:
+        """Appends a state and takes it; returns the sync that makes it durable. Raises OSError; then nothing has changed."""
+        sync = self.broker.append_transaction(transaction.transactional_id, transaction_record(transaction))
         self.install(transaction)
-        return group
+        return sync
 
     def started(self) -> None:
         """To be called when all records are replayed: what was decided is carried out."""
@@ -222,9 +223,9 @@ class TransactionCoordinator:
         )
         self.end_prepared(replace(prepared, last_epoch=last_epoch), ended)
 
-    def answer(self, group: int, answer: ProducerAnswer) -> Deferred[ProducerAnswer]:
+    def answer(self, sync: SyncNumber, answer: ProducerAnswer) -> Deferred[ProducerAnswer]:
         deferred: Deferred[ProducerAnswer] = Deferred()
-        self.broker.when_durable(group, lambda: deferred.complete(answer))
+        self.broker.when_durable(sync, lambda: deferred.complete(answer))
         return deferred
 
     # -- AddPartitionsToTxn, AddOffsetsToTxn, and the batches that add by themselves
@@ -249,19 +250,19 @@ class TransactionCoordinator:
         epoch: int,
         partitions: Iterable[TopicPartition],
         client_version: int = 0,
-    ) -> tuple[ErrorCode, int]:
-        """Adds partitions to the transaction, and begins it; returns the group that makes it durable."""
+    ) -> tuple[ErrorCode, SyncNumber]:
+        """Adds partitions to the transaction, and begins it; returns the sync that makes it durable."""
         transaction, error = self.check(transactional_id, producer_id, epoch)
         if transaction is None:
-            return error, 0
+            return error, NO_SYNC
         wanted = frozenset(partitions)
         if transaction.state is TransactionState.ONGOING and wanted <= transaction.partitions:
-            return ErrorCode.NONE, 0
+            return ErrorCode.NONE, NO_SYNC
         try:
             return ErrorCode.NONE, self.change(transaction.begun_with(wanted, self.clock.wall_ms(), client_version))
         except OSError as failure:
             logger.error("transaction %s cannot be written: %s", transactional_id, failure)
-            return ErrorCode.COORDINATOR_NOT_AVAILABLE, 0
+            return ErrorCode.COORDINATOR_NOT_AVAILABLE, NO_SYNC
 
     def verify(self, transactional_id: str, producer_id: int, epoch: int, partition: TopicPartition) -> ErrorCode:
         """Whether the partition is in the producer's open transaction: TRANSACTION_ABORTABLE when it is not."""
@@ -338,20 +339,20 @@ class TransactionCoordinator:
 
     def end_prepared(self, prepared: Transaction, ended: Callable[[ErrorCode], None]) -> None:
         """Step 1; the others follow when it is on disk. Raises OSError."""
-        group = self.change(prepared)
+        sync = self.change(prepared)
         self.ending.setdefault(prepared.transactional_id, []).append(ended)
-        self.broker.when_durable(group, lambda: self.carry_out(prepared))
+        self.broker.when_durable(sync, lambda: self.carry_out(prepared))
 
     def carry_out(self, prepared: Transaction) -> None:
         """Steps 2 and 3 of a transaction whose outcome is on disk."""
         commit = prepared.state is TransactionState.PREPARE_COMMIT
         try:
-            group = self.broker.write_markers(prepared, commit=commit)
+            sync = self.broker.write_markers(prepared, commit=commit)
         except OSError as error:
             logger.error("transaction %s: markers cannot be written: %s", prepared.transactional_id, error)
             self.tell(prepared, ErrorCode.COORDINATOR_NOT_AVAILABLE)
             return
-        self.broker.when_durable(group, lambda: self.complete(prepared))
+        self.broker.when_durable(sync, lambda: self.complete(prepared))
 
     def complete(self, prepared: Transaction) -> None:
         if self.transactions.get(prepared.transactional_id) != prepared:

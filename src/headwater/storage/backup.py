@@ -53,7 +53,7 @@ from headwater.storage.checkpoints import (
 )
 from headwater.storage.directories import LOG_DIRECTORY
 from headwater.storage.journal import FILES_MAX, JournalFile
-from headwater.storage.journal_entries import FILE_HEADER_BYTES, JournalDamage, entry_header, group_mark
+from headwater.storage.journal_entries import FILE_HEADER_BYTES, JournalDamage, entry_header, sync_mark
 from headwater.storage.recovery import OFFSET_MAX
 from headwater.storage.rescued import RESCUED_FILE
 
@@ -369,7 +369,7 @@ class Backup:
 
 def write_group(file: JournalFile, number: int, buffers: list[bytes]) -> None:
     content = b"".join(buffers)
-    mark = group_mark(REMAINDER_GENERATION, number, len(content))
+    mark = sync_mark(REMAINDER_GENERATION, number, len(content))
     file.file.write([mark, content], file.position)
     file.position += len(mark) + len(content)
 

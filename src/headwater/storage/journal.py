@@ -2,22 +2,22 @@
 
 Every batch that is appended to a log also goes into the journal. Batches that come while a sync is under way wait and
 go together into the next one (group commit): no timer, as fast as the disk allows. A batch is acknowledged and becomes
-visible when its group is synced. Logs are synced later, at a checkpoint; then the journal file that covered them is
+visible when its sync is done. Logs are synced later, at a checkpoint; then the journal file that covered them is
 free to be written over. Writing over blocks that exist is what makes a sync cheap, so files are recycled, and a new one
 is filled with zeros a step ahead of its end.
 
-    file    header block of 4096 bytes: magic, generation (8), CRC-32C of both; then groups, one after the other
-    group   a mark, then an entry for each batch (`journal_entries.py`)
+    file    header block of 4096 bytes: magic, generation (8), CRC-32C of both; then syncs, one after the other
+    sync    what goes to disk together: a mark, then an entry for each batch (`journal_entries.py`)
 
 A batch carries its own CRC, so its bytes are not summed twice. Reading ends at the first entry that is not whole, not
-of its file's generation or not sound, unless a later group proves that it was on disk once. A generation is a count,
+of its file's generation or not sound, unless a later sync proves that it was on disk once. A generation is a count,
 which grows with every use of a file, and 32 random bits of this start: entries that an earlier life left behind in a file
 are never taken for new ones, even where a crash has lost the count. A header of zeros marks a file that nobody needs; one
 that is neither that nor sound is damaged, and the first entry says the generation.
 
-The owner calls `append` for each batch, `take` when no group is being synced, then `write`, syncs the file whose number
+The owner calls `append` for each batch, `take` when no sync is under way, then `write`, syncs the file whose number
 it returns, here (`sync`) or elsewhere, and when that is done calls `synced`. What decides when is the driver,
-`broker/durability.py`. A file that is full is left for the other one at a group's border; the other one must have been
+`broker/durability.py`. A file that is full is left for the other one between two syncs; the other one must have been
 erased by then, or `take` has nothing to give until it is. A failed sync is final.
 
 A start after a crash needs what is in both files until a checkpoint has come to its end, which with many logs takes
@@ -37,6 +37,7 @@ from crc32c import crc32c
 from headwater.effects.buffers import Buffer
 from headwater.effects.files import File, Files, free_name
 from headwater.effects.logs import get_logger
+from headwater.replay.sync_number import SyncNumber
 from headwater.storage.journal_entries import (
     ENTRY,
     FILE_HEADER_BYTES,
@@ -46,13 +47,13 @@ from headwater.storage.journal_entries import (
     JournalEntry,
     entry_header,
     first_generation,
-    group_mark,
+    sync_mark,
 )
 
 logger = get_logger(__name__)
 
 ASIDE_SUFFIX = ".aside"
-FILE_MAGIC, EARLIER_MAGIC = b"HWJRNL02", b"HWJRNL01"  # groups of earlier files may have no marks
+FILE_MAGIC, EARLIER_MAGIC = b"HWJRNL02", b"HWJRNL01"  # syncs in earlier files may have no marks
 FILE_HEADER = struct.Struct(">8sQI")
 FILL_STEP_BYTES = 1 << 20
 FILES = 2
@@ -63,10 +64,10 @@ NONCE_MASK = (1 << NONCE_BITS) - 1
 
 
 @dataclass(slots=True)
-class Group:
+class Sync:
     """Batches that become durable with one sync. `marks` has what the appender wants to know of each log then."""
 
-    number: int
+    number: SyncNumber
     generation: int
     buffers: list[Buffer] = field(default_factory=list)
     size_bytes: int = 0
@@ -74,7 +75,7 @@ class Group:
 
 
 class JournalFile:
-    """One recycled file: `filled` bytes exist on disk, `position` is where the next group goes."""
+    """One recycled file: `filled` bytes exist on disk, `position` is where the next sync goes."""
 
     def __init__(
         self, files: Files, path: str, fill_step_bytes: int = FILL_STEP_BYTES, *, is_spare: bool = False
@@ -91,7 +92,7 @@ class JournalFile:
         self.filled = self.file.size()
         self.position = 0
         self.is_header_damaged = False
-        self.has_marks = False  # whether its groups are known to have them
+        self.has_marks = False  # whether its syncs are known to have them
         self.generation = self.read_generation()
 
     def read_generation(self) -> int:
@@ -106,7 +107,7 @@ class JournalFile:
         return first_generation(self.file)
 
     def start(self, generation: int) -> None:
-        """Begins to write over the file. The header goes to disk with the first group's sync."""
+        """Begins to write over the file. The header goes to disk with the first sync."""
         head = FILE_MAGIC + struct.pack(">Q", generation)
         self.fill(FILE_HEADER_BYTES)
         self.file.write([head + struct.pack(">I", crc32c(head))], 0)
@@ -175,8 +176,8 @@ class Journal:
         ]
         self.generation = max(file.generation for file in self.files)
         self.current = 0
-        self.pending = Group(1, self.generation)
-        self.closed_groups: deque[Group] = deque()
+        self.pending = Sync(SyncNumber(1), self.generation)
+        self.closed_syncs: deque[Sync] = deque()
         self.waiting_bytes = 0
         self.bytes_in_file = 0
         self.has_full_file = False  # whether there are `full_files`
@@ -235,66 +236,66 @@ class Journal:
 
     def append(
         self, mark: object, value: object, topic_id: bytes, partition: int, base_offset: int, batch: Buffer
-    ) -> int:
-        """Accepts a batch and returns the number of the group that will make it durable.
+    ) -> SyncNumber:
+        """Accepts a batch and returns the number of the sync that will make it durable.
 
-        `value` is kept under `mark` in the group's marks: of several under the same mark the last.
+        `value` is kept under `mark` in the sync's marks: of several under the same mark the last.
         """
         size = len(batch) + ENTRY.size
         if self.bytes_in_file + size > self.file_bytes and self.bytes_in_file > FILE_HEADER_BYTES:
             self.begin_generation()
         self.bytes_in_file += size
         self.waiting_bytes += size
-        group = self.pending
-        group.buffers.append(entry_header(group.generation, size - ENTRY.size, partition, topic_id, base_offset))
-        group.buffers.append(batch)
-        group.size_bytes += size
-        group.marks[mark] = value
-        return group.number
+        sync = self.pending
+        sync.buffers.append(entry_header(sync.generation, size - ENTRY.size, partition, topic_id, base_offset))
+        sync.buffers.append(batch)
+        sync.size_bytes += size
+        sync.marks[mark] = value
+        return sync.number
 
     def begin_generation(self) -> None:
-        """Closes the group that waits: what comes from now on goes to the other file."""
-        self.closed_groups.append(self.pending)
+        """Closes the sync that waits: what comes from now on goes to the other file."""
+        self.closed_syncs.append(self.pending)
         self.generation = self.next_generation()
-        self.pending = Group(self.pending.number + 1, self.generation)
+        self.pending = Sync(SyncNumber(self.pending.number + 1), self.generation)
         self.bytes_in_file = FILE_HEADER_BYTES
 
-    def take(self) -> Group | None:
-        """The batches that wait, as a group to be written; None when there are none, or no file is free for them."""
-        group = self.closed_groups[0] if self.closed_groups else self.pending
-        if group.generation != self.files[self.current].generation and self.has_full_file:
+    def take(self) -> Sync | None:
+        """The batches that wait, as a sync to be written; None when there are none, or no file is free for them."""
+        sync = self.closed_syncs[0] if self.closed_syncs else self.pending
+        if sync.generation != self.files[self.current].generation and self.has_full_file:
             return None
-        if self.closed_groups:
-            group = self.closed_groups.popleft()
-            return group if group.buffers else self.take()
-        if not group.buffers:
+        if self.closed_syncs:
+            sync = self.closed_syncs.popleft()
+            return sync if sync.buffers else self.take()
+        if not sync.buffers:
             return None
-        self.pending = Group(group.number + 1, group.generation)
+        self.pending = Sync(SyncNumber(sync.number + 1), sync.generation)
         self.bytes_in_file += MARK_BYTES
-        return group
+        return sync
 
     @property
-    def newest_group(self) -> int:
-        """The newest group that has content: when it is durable, so is all that was appended until now."""
-        return self.pending.number if self.pending.buffers else self.pending.number - 1
+    def newest_sync(self) -> SyncNumber:
+        """The newest sync that has content: when it is durable, so is all that was appended until now."""
+        return self.pending.number if self.pending.buffers else SyncNumber(self.pending.number - 1)
 
     @property
     def full_files(self) -> list[JournalFile]:
         """Those that were left when another one began: a checkpoint of what they hold erases them."""
         return [file for n, file in enumerate(self.files) if file.generation and n != self.current]
 
-    def write(self, group: Group) -> int:
-        """Puts the group into the page cache; returns the number of the file that has to be synced now. Raises OSError."""
-        if group.generation != self.files[self.current].generation:
+    def write(self, sync: Sync) -> int:
+        """Puts what the sync has into the page cache; returns the number of the file that has to be synced now. Raises OSError."""
+        if sync.generation != self.files[self.current].generation:
             free = self.free_file()
-            self.files[free].start(group.generation)
+            self.files[free].start(sync.generation)
             self.current = free
             self.has_full_file = bool(self.full_files)
         file = self.files[self.current]
-        mark = group_mark(group.generation, group.number, group.size_bytes)
-        size = MARK_BYTES + group.size_bytes
+        mark = sync_mark(sync.generation, sync.number, sync.size_bytes)
+        size = MARK_BYTES + sync.size_bytes
         file.fill(file.position + size)
-        file.file.write([mark, *group.buffers], file.position)
+        file.file.write([mark, *sync.buffers], file.position)
         file.position += size
         return self.current
 
@@ -302,9 +303,9 @@ class Journal:
         """Returns when what was written to that file is on disk. Raises SyncError."""
         self.files[file].file.sync()
 
-    def synced(self, group: Group) -> None:
+    def synced(self, sync: Sync) -> None:
         """To be called in the owner's thread when `write` has returned."""
-        self.waiting_bytes -= group.size_bytes
+        self.waiting_bytes -= sync.size_bytes
 
     @property
     def descriptors(self) -> list[int]:

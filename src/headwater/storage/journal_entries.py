@@ -2,14 +2,14 @@
 
     entry   magic (4), CRC-32C of the rest of this header (4), generation (8), batch bytes (4), partition (4),
             topic id (16), base offset (8), then the batch
-    mark    an entry before each group: the topic id `GROUP_ID`, as partition the bytes of the group's entries, as base
-            offset the group's number, and a batch without records
+    mark    an entry before each sync's: the topic id `MARK_ID`, as partition the bytes of that sync's entries, as base
+            offset its number, and a batch without records
 
-A group is written when the one before is on disk. So of the last group anything may be missing after a power cut: that
+A sync is written when the one before is done. So of the last one anything may be missing after a power cut: that
 is a torn tail, was never acknowledged, and is passed over in silence. A place that is not sound, before the mark of a
-later group, was on disk once: that is damage. It is reported, and reading continues after it. Where the header of an entry
+later sync, was on disk once: that is damage. It is reported, and reading continues after it. Where the header of an entry
 is sound, it says whose batch is lost, and where the next entry begins; otherwise the next one is searched by the generation,
-which has 32 random bits. In a file that the same broker left for the other one no group is the last.
+which has 32 random bits. In a file that the same broker left for the other one no sync is the last.
 
 Files of an earlier version may have no marks; their headers have another magic. Until one was found in such a file, any
 sound entry after the place makes it damage.
@@ -31,7 +31,7 @@ ENTRY = struct.Struct(">IIQii16sq")
 ENTRY_MAGIC = 0x48574A45
 GENERATION_AT = 8
 READ_CHUNK_BYTES = 4 << 20
-GROUP_ID = b"headwater-group\0"
+MARK_ID = b"headwater-group\0"
 pack_entry_tail = struct.Struct(">Qii16sq").pack
 pack_entry_head = struct.Struct(">II").pack
 
@@ -92,9 +92,9 @@ def entry_header(generation: int, size: int, partition: int, topic_id: bytes, ba
     return pack_entry_head(ENTRY_MAGIC, crc32c(tail)) + tail
 
 
-def group_mark(generation: int, number: int, size_bytes: int) -> bytes:
-    """The mark that comes before a group of that size."""
-    return entry_header(generation, len(GROUP_BATCH), size_bytes, GROUP_ID, number) + GROUP_BATCH
+def sync_mark(generation: int, number: int, size_bytes: int) -> bytes:
+    """The mark that comes before a sync of that size."""
+    return entry_header(generation, len(GROUP_BATCH), size_bytes, MARK_ID, number) + GROUP_BATCH
 
 
 @dataclass(slots=True)
@@ -115,7 +115,7 @@ class Window:
 
 
 class EntryReader:
-    """Reads one file's entries of one generation. `is_complete`: a later group is known to be elsewhere.
+    """Reads one file's entries of one generation. `is_complete`: a later sync is known to be elsewhere.
 
     With `only`, a topic's id, the batches of other topics are passed over, and not looked at.
     """
@@ -128,8 +128,8 @@ class EntryReader:
         self.generation = generation
         self.is_complete = is_complete
         self.has_marks = False
-        self.group_end = FILE_HEADER_BYTES
-        # From the first place that is not sound on, until a later group proves that it is damage.
+        self.sync_end = FILE_HEADER_BYTES
+        # From the first place that is not sound on, until a later sync proves that it is damage.
         self.unproved: list[JournalEntry | JournalDamage] = []
 
     def items(self) -> Iterator[JournalEntry | JournalDamage]:
@@ -143,7 +143,7 @@ class EntryReader:
             batch = self.batch_at(position, header) if header is not None else None
             if header is None or batch is None:
                 following = self.following(position, header)
-                is_end = following is None and position >= self.group_end
+                is_end = following is None and position >= self.sync_end
                 if not is_end:
                     end = self.file_bytes if following is None else following
                     self.unproved.append(self.damage(position, end, header))
@@ -152,8 +152,8 @@ class EntryReader:
                 position = following
                 continue
             position += ENTRY.size + header.size
-            if header.topic_id == GROUP_ID:
-                self.has_marks, self.group_end = True, position + header.partition
+            if header.topic_id == MARK_ID:
+                self.has_marks, self.sync_end = True, position + header.partition
                 yield from self.proved()
                 continue
             entry = JournalEntry(header.topic_id, header.partition, header.base_offset, batch)
@@ -167,7 +167,7 @@ class EntryReader:
             yield from self.proved()
 
     def is_passed_over(self, header: EntryHeader) -> bool:
-        return self.only is not None and header.topic_id not in (self.only, GROUP_ID)
+        return self.only is not None and header.topic_id not in (self.only, MARK_ID)
 
     def proved(self) -> list[JournalEntry | JournalDamage]:
         found, self.unproved = self.unproved, []
@@ -207,7 +207,7 @@ class EntryReader:
         return None
 
     def damage(self, position: int, end: int, header: EntryHeader | None) -> JournalDamage:
-        if header is None or header.topic_id == GROUP_ID:
+        if header is None or header.topic_id == MARK_ID:
             return JournalDamage(self.path, position, end - position)
         view = self.window.view(position + ENTRY.size, HEADER_BYTES)
         last_delta = 0

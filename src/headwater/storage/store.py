@@ -1,6 +1,6 @@
 """The data directory: all logs, the journal that makes them durable, checkpoints and recovery.
 
-Theory. An append goes into its log's segment (page cache) and into the journal. When the journal's group is synced the
+Theory. An append goes into its log's segment (page cache) and into the journal. When the journal's sync is synced the
 batch is acknowledged and visible. At a checkpoint the logs written since the last one are synced, their recovery points
 move up and a full journal file is free again. So after a crash every acknowledged batch is in a synced segment or in
 the journal, and recovery is: take each log up to its recovery point as it is, check the rest batch by batch and cut it
@@ -21,6 +21,7 @@ from headwater.effects.logs import get_logger
 from headwater.effects.work import Steps
 from headwater.protocol.errors import ProtocolError
 from headwater.protocol.records import CONTROL, BatchHeader, read_header
+from headwater.replay.sync_number import NO_SYNC, SyncNumber
 from headwater.storage.checkpoint import Checkpoint
 from headwater.storage.checkpoints import (
     CLEAN_OFFSETS,
@@ -39,7 +40,7 @@ from headwater.storage.config import LogConfig
 from headwater.storage.directories import LogDirectories
 from headwater.storage.errors import DamagedLogError, DirectoryInUseError, FormatError
 from headwater.storage.failed_syncs import FailedSyncs
-from headwater.storage.journal import FILES_MAX, Group, Journal
+from headwater.storage.journal import FILES_MAX, Journal, Sync
 from headwater.storage.log import Log, LogMark
 from headwater.storage.recovery import loads_quickly, write_again
 from headwater.storage.replay import Find, Replay, replay_entry
@@ -348,8 +349,8 @@ class LogStore:
 
     # -- appending
 
-    def append(self, log: Log, batch: bytearray | memoryview, header: BatchHeader) -> tuple[int, int]:
-        """Appends a checked batch; returns its base offset and the group that makes it durable (0: visible at once).
+    def append(self, log: Log, batch: bytearray | memoryview, header: BatchHeader) -> tuple[int, SyncNumber]:
+        """Appends a checked batch; returns its base offset and the sync that makes it durable (0: visible at once).
 
         Raises OSError when the batch could not be written; the log is then as before. A control batch must be a
         transaction's marker; it raises FencedMarkerError where it comes too late.
@@ -358,20 +359,20 @@ class LogStore:
         self.dirty.add(log)
         if not self.use_journal:
             log.become_durable(log.mark())
-            return base_offset, 0
+            return base_offset, NO_SYNC
         return base_offset, self.journal.append(log, log.mark(), log.topic_id, log.partition, base_offset, batch)
 
-    def group_of_end(self, log: Log) -> int:
-        """The group of the journal that makes the log durable to its end; 0 where it is."""
-        return self.journal.newest_group if log.end_offset > log.high_watermark else 0
+    def sync_of_end(self, log: Log) -> SyncNumber:
+        """The sync of the journal that makes the log durable to its end; 0 where it is."""
+        return self.journal.newest_sync if log.end_offset > log.high_watermark else NO_SYNC
 
     def distrust_cache(self) -> None:
         """A sync has failed: notes for the next start that the page cache may show what is not on disk."""
         self.failed_syncs.note()
 
-    def sync_logs_of(self, group: Group) -> None:
-        """Makes a group durable without the journal: its logs are synced as far as its batches reach. Raises OSError."""
-        for mark, value in group.marks.items():
+    def sync_logs_of(self, sync: Sync) -> None:
+        """Does a sync without the journal: its logs are synced as far as its batches reach. Raises OSError."""
+        for mark, value in sync.marks.items():
             log, end = cast(Log, mark), cast(LogMark, value)
             if self.logs.get((log.topic_id, log.partition)) is not log:
                 continue  # deleted meanwhile
@@ -381,11 +382,11 @@ class LogStore:
             self.files.sync_directory(log.directory)
         self.files.sync_directory(self.directory)
 
-    def group_synced(self, group: Group) -> list[Log]:
-        """Makes a written group's batches visible; returns the logs that have grown."""
-        self.journal.synced(group)
+    def sync_done(self, sync: Sync) -> list[Log]:
+        """Makes the batches of a sync that is done visible; returns the logs that have grown."""
+        self.journal.synced(sync)
         logs = []
-        for mark, value in group.marks.items():
+        for mark, value in sync.marks.items():
             log = cast(Log, mark)
             log.become_durable(cast(LogMark, value))
             logs.append(log)

@@ -23,7 +23,7 @@ def handle(core: BrokerCore, request: Request) -> AddOffsetsToTxnResponse | Defe
         partition = core.state_topics.group_partition(body.group_id)
     except (ApiError, OSError):
         return AddOffsetsToTxnResponse(error_code=ErrorCode.COORDINATOR_NOT_AVAILABLE)
-    error, group = core.transactions.add(body.transactional_id, body.producer_id, body.producer_epoch, [partition])
+    error, sync = core.transactions.add(body.transactional_id, body.producer_id, body.producer_epoch, [partition])
     if error is ErrorCode.PRODUCER_FENCED and request.api_version < FENCED_VERSION:
         error = ErrorCode.INVALID_PRODUCER_EPOCH
-    return core.answer_when_durable(group, AddOffsetsToTxnResponse(error_code=error))
+    return core.answer_when_durable(sync, AddOffsetsToTxnResponse(error_code=error))

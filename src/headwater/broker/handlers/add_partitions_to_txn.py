@@ -12,6 +12,7 @@ from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.add_partitions_to_txn import AddPartitionsToTxnRequest, AddPartitionsToTxnResponse
 from headwater.replay.deferred import Deferred
+from headwater.replay.sync_number import NO_SYNC, SyncNumber
 from headwater.security.acls import Operation
 
 BATCHED_VERSION, FENCED_VERSION, ABORTABLE_VERSION = 4, 2, 5
@@ -31,39 +32,39 @@ def handle(
             body.v3_and_below_producer_epoch,
             topics=body.v3_and_below_topics,
         )
-        results, group = yield from add(core, request, wanted)
-        return core.answer_when_durable(group, AddPartitionsToTxnResponse(results_by_topic_v3_and_below=results))
+        results, sync = yield from add(core, request, wanted)
+        return core.answer_when_durable(sync, AddPartitionsToTxnResponse(results_by_topic_v3_and_below=results))
     if not may_cluster(core, request, Operation.CLUSTER_ACTION):
         return AddPartitionsToTxnResponse(error_code=ErrorCode.CLUSTER_AUTHORIZATION_FAILED)
-    response, last_group = AddPartitionsToTxnResponse(), 0
+    response, last_sync = AddPartitionsToTxnResponse(), NO_SYNC
     for wanted in body.transactions:
-        results, group = yield from add(core, request, wanted)
-        last_group = max(last_group, group)
+        results, sync = yield from add(core, request, wanted)
+        last_sync = max(last_sync, sync)
         response.results_by_transaction.append(
             AddPartitionsToTxnResponse.AddPartitionsToTxnResult(wanted.transactional_id, results)
         )
-    return core.answer_when_durable(last_group, response)
+    return core.answer_when_durable(last_sync, response)
 
 
-def add(core: BrokerCore, request: Request, wanted: Wanted) -> Steps[tuple[list[TopicResult], int]]:
-    """A result for each partition, and the journal's group that makes it so."""
+def add(core: BrokerCore, request: Request, wanted: Wanted) -> Steps[tuple[list[TopicResult], SyncNumber]]:
+    """A result for each partition, and the sync of the journal that makes it so."""
     if refused := transaction_refusal(core, request, Operation.WRITE, wanted.transactional_id):
-        return results_of(wanted, {}, refused), 0
+        return results_of(wanted, {}, refused), NO_SYNC
     partitions = list(dict.fromkeys((topic.name, number) for topic in wanted.topics for number in topic.partitions))
     yield
     if wanted.verify_only:
-        return results_of(wanted, verify(core, request, wanted, partitions), ErrorCode.NONE), 0
+        return results_of(wanted, verify(core, request, wanted, partitions), ErrorCode.NONE), NO_SYNC
     errors = {}
     for key in partitions:
         yield
         if error := refusal(core, request, *key):
             errors[key] = error
     if errors:
-        return results_of(wanted, errors, ErrorCode.OPERATION_NOT_ATTEMPTED), 0
-    error, group = core.transactions.add(wanted.transactional_id, wanted.producer_id, wanted.producer_epoch, partitions)
+        return results_of(wanted, errors, ErrorCode.OPERATION_NOT_ATTEMPTED), NO_SYNC
+    error, sync = core.transactions.add(wanted.transactional_id, wanted.producer_id, wanted.producer_epoch, partitions)
     if error is ErrorCode.PRODUCER_FENCED and request.api_version < FENCED_VERSION:
         error = ErrorCode.INVALID_PRODUCER_EPOCH
-    return results_of(wanted, {}, error), group
+    return results_of(wanted, {}, error), sync
 
 
 def verify(

@@ -14,6 +14,7 @@ from headwater.protocol.messages.alter_partition_reassignments import (
     AlterPartitionReassignmentsResponse,
 )
 from headwater.replay.deferred import Deferred
+from headwater.replay.sync_number import NO_SYNC
 from headwater.security.acls import Operation
 
 PartitionResult = AlterPartitionReassignmentsResponse.ReassignablePartitionResponse
@@ -26,7 +27,7 @@ def handle(
     body: AlterPartitionReassignmentsRequest = request.body
     if not may_cluster(core, request, Operation.ALTER):
         return AlterPartitionReassignmentsResponse(error_code=ErrorCode.CLUSTER_AUTHORIZATION_FAILED)
-    last_group = 0
+    last_sync = NO_SYNC
     response = AlterPartitionReassignmentsResponse(
         allow_replication_factor_change=body.allow_replication_factor_change, error_message=None
     )
@@ -40,10 +41,10 @@ def handle(
             if answer.error_code:
                 continue
             try:
-                last_group = max(last_group, core.reassign(topic.name, wanted.partition_index, wanted.replicas or []))
+                last_sync = max(last_sync, core.reassign(topic.name, wanted.partition_index, wanted.replicas or []))
             except OSError as error:
                 answer.error_code, answer.error_message = ErrorCode.KAFKA_STORAGE_ERROR, str(error)
-    return core.answer_when_durable(last_group, response)
+    return core.answer_when_durable(last_sync, response)
 
 
 def answer_to(

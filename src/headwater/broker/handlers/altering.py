@@ -15,6 +15,7 @@ from headwater.protocol.config_resources import ConfigResourceType
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.errors import ApiError
 from headwater.replay.deferred import Deferred
+from headwater.replay.sync_number import NO_SYNC, SyncNumber
 from headwater.security.acls import Operation
 
 Changes: TypeAlias = dict[str, str | None]
@@ -24,7 +25,7 @@ def alter_all(
     core: BrokerCore, request: Request, response: Any, changes_of: Callable[[BrokerCore, Any], Changes]
 ) -> Steps[Deferred[Any]]:
     """Answers either request: `changes_of` tells what a resource asks for, and may raise ApiError."""
-    body, last_group = request.body, 0
+    body, last_sync = request.body, NO_SYNC
     times = Counter((resource.resource_type, resource.resource_name) for resource in body.resources)
     for resource in body.resources:
         yield
@@ -38,28 +39,28 @@ def alter_all(
             if times[kind, name] > 1:
                 raise ApiError(ErrorCode.INVALID_REQUEST, "Each resource must appear at most once.")
             changes = changes_of(core, resource)
-            last_group = max(last_group, alter(core, kind, name, changes, validate_only=body.validate_only))
+            last_sync = max(last_sync, alter(core, kind, name, changes, validate_only=body.validate_only))
         except ApiError as error:
             result.error_code, result.error_message = error.code, error.message
         except OSError as error:
             result.error_code, result.error_message = ErrorCode.KAFKA_STORAGE_ERROR, str(error)
-    return core.answer_when_durable(last_group, response)
+    return core.answer_when_durable(last_sync, response)
 
 
-def alter(core: BrokerCore, kind: int, name: str, changes: Changes, *, validate_only: bool) -> int:
-    """Changes a resource's configurations (None removes one); returns the journal's group.
+def alter(core: BrokerCore, kind: int, name: str, changes: Changes, *, validate_only: bool) -> SyncNumber:
+    """Changes a resource's configurations (None removes one); returns the sync that makes it durable.
 
     Raises ApiError and OSError.
     """
     records = decided(core, kind, name, changes)
     if validate_only or not records:
-        return 0
-    group = core.append_metadata(records)
+        return NO_SYNC
+    sync = core.append_metadata(records)
     if kind == ConfigResourceType.TOPIC:
         core.config_changed(core.metadata.topics[name])
     elif kind == ConfigResourceType.BROKER:
         dynamic_configs.apply(core)
-    return group
+    return sync
 
 
 def decided(core: BrokerCore, kind: int, name: str, changes: Changes) -> list[Any]:

@@ -15,6 +15,7 @@ from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.errors import ApiError
 from headwater.protocol.messages.create_partitions import CreatePartitionsRequest, CreatePartitionsResponse
 from headwater.replay.deferred import Deferred
+from headwater.replay.sync_number import NO_SYNC
 from headwater.security.acls import Operation
 
 
@@ -22,7 +23,7 @@ def handle(core: BrokerCore, request: Request) -> Steps[Deferred[CreatePartition
     body: CreatePartitionsRequest = request.body
     times = Counter(topic.name for topic in body.topics)
     response = CreatePartitionsResponse()
-    last_group = 0
+    last_sync = NO_SYNC
     for wanted in body.topics:
         yield
         result = CreatePartitionsResponse.CreatePartitionsTopicResult(wanted.name)
@@ -40,12 +41,12 @@ def handle(core: BrokerCore, request: Request) -> Steps[Deferred[CreatePartition
             changes = core.metadata.add_partitions(wanted.name, wanted.count, core.store.leader_epoch, given)
             check_assignments(core, wanted, len(changes))
             if not body.validate_only:
-                last_group = max(last_group, core.append_metadata(changes))
+                last_sync = max(last_sync, core.append_metadata(changes))
         except ApiError as error:
             result.error_code, result.error_message = error.code, error.message
         except OSError as error:
             result.error_code, result.error_message = ErrorCode.KAFKA_STORAGE_ERROR, str(error)
-    return core.answer_when_durable(last_group, response)
+    return core.answer_when_durable(last_sync, response)
 
 
 def check_assignments(core: BrokerCore, wanted: CreatePartitionsRequest.CreatePartitionsTopic, added: int) -> None:

@@ -20,6 +20,7 @@ from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.errors import ApiError
 from headwater.protocol.messages.create_topics import CreateTopicsRequest, CreateTopicsResponse
 from headwater.replay.deferred import Deferred
+from headwater.replay.sync_number import NO_SYNC, SyncNumber
 from headwater.security.acls import Operation
 
 PARTITIONS_PER_REQUEST_MAX = 10_000  # as in Kafka: ReplicationControlManager.MAX_PARTITIONS_PER_BATCH
@@ -29,7 +30,7 @@ Created: TypeAlias = Steps[CreateTopicsResponse | Deferred[CreateTopicsResponse]
 
 def handle(core: BrokerCore, request: Request) -> Created | Deferred[Created]:
     body: CreateTopicsRequest = request.body
-    deletion = max((core.deletions.get(wanted.name, 0) for wanted in body.topics), default=0)
+    deletion = max((core.deletions.get(wanted.name, NO_SYNC) for wanted in body.topics), default=NO_SYNC)
     if not deletion:
         return create_all(core, request)
     deferred: Deferred[Created] = Deferred()
@@ -41,7 +42,7 @@ def create_all(core: BrokerCore, request: Request) -> Created:
     body: CreateTopicsRequest = request.body
     times = Counter(topic.name for topic in body.topics)
     response = CreateTopicsResponse()
-    last_group = 0
+    last_sync = NO_SYNC
     if sum(named_partitions(core, wanted) for wanted in body.topics) > PARTITIONS_PER_REQUEST_MAX:
         return refuse_all(body)
     for wanted in body.topics:
@@ -53,7 +54,7 @@ def create_all(core: BrokerCore, request: Request) -> Created:
                 raise ApiError(ErrorCode.INVALID_REQUEST, "Duplicate topic name.")
             if not may_create_topic(core, request, wanted.name):
                 raise ApiError(ErrorCode.TOPIC_AUTHORIZATION_FAILED, "Authorization failed.")
-            last_group = max(last_group, create(core, wanted, result, body.validate_only))
+            last_sync = max(last_sync, create(core, wanted, result, body.validate_only))
             if not may_topic(core, request, Operation.DESCRIBE_CONFIGS, wanted.name):
                 result.topic_config_error_code = ErrorCode.TOPIC_AUTHORIZATION_FAILED
                 result.num_partitions, result.replication_factor, result.configs = -1, -1, []
@@ -61,7 +62,7 @@ def create_all(core: BrokerCore, request: Request) -> Created:
             result.error_code, result.error_message = error.code, error.message
         except OSError as error:
             result.error_code, result.error_message = ErrorCode.KAFKA_STORAGE_ERROR, str(error)
-    return core.answer_when_durable(last_group, response)
+    return core.answer_when_durable(last_sync, response)
 
 
 def named_partitions(core: BrokerCore, wanted: CreateTopicsRequest.CreatableTopic) -> int:
@@ -79,8 +80,8 @@ def refuse_all(body: CreateTopicsRequest) -> CreateTopicsResponse:
 
 def create(
     core: BrokerCore, wanted: CreateTopicsRequest.CreatableTopic, result: TopicResult, validate_only: bool
-) -> int:
-    """Creates a topic and fills its result; returns the journal's group. Raises ApiError and OSError."""
+) -> SyncNumber:
+    """Creates a topic and fills its result; returns the sync that makes it durable. Raises ApiError and OSError."""
     own = {config.name: config.value for config in wanted.configs}
     # Of several reasons to refuse a topic these come first, as in Kafka.
     core.metadata.check_new_topic(wanted.name, own)
@@ -91,11 +92,11 @@ def create(
         core.metadata.create_topic(wanted.name, topic_id, partitions, own, core.store.leader_epoch, replication)
         given = {k: v for k, v in own.items() if v is not None}
         fill(core, result, Topic(wanted.name, bytes(16), partitions, replication, configs=given))
-        return 0
+        return NO_SYNC
     assignments = {a.partition_index: a.broker_ids for a in wanted.assignments}
-    group = core.create_topic(wanted.name, partitions, own, replication, assignments)
+    sync = core.create_topic(wanted.name, partitions, own, replication, assignments)
     fill(core, result, core.metadata.topics[wanted.name])
-    return group
+    return sync
 
 
 def partition_count(core: BrokerCore, wanted: CreateTopicsRequest.CreatableTopic) -> int:

@@ -12,6 +12,7 @@ from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.delete_topics import DeleteTopicsRequest, DeleteTopicsResponse
 from headwater.protocol.schema import ZERO_UUID
 from headwater.replay.deferred import Deferred
+from headwater.replay.sync_number import NO_SYNC
 from headwater.security.acls import Operation
 
 TopicResult = DeleteTopicsResponse.DeletableTopicResult
@@ -20,7 +21,7 @@ TopicResult = DeleteTopicsResponse.DeletableTopicResult
 def handle(core: BrokerCore, request: Request) -> Steps[Deferred[DeleteTopicsResponse]]:
     body: DeleteTopicsRequest = request.body
     response = DeleteTopicsResponse()
-    last_group = 0
+    last_sync = NO_SYNC
     wanted = [(state.name, state.topic_id) for state in body.topics] or [(name, ZERO_UUID) for name in body.topic_names]
     for name, topic_id in wanted:
         yield
@@ -40,10 +41,10 @@ def handle(core: BrokerCore, request: Request) -> Steps[Deferred[DeleteTopicsRes
             result.error_message = f"{topic.name} is internal: the coordinators keep their state in it"
             continue
         try:
-            last_group = max(last_group, core.delete_topic(topic))
+            last_sync = max(last_sync, core.delete_topic(topic))
         except OSError as failure:
             result.error_code, result.error_message = ErrorCode.KAFKA_STORAGE_ERROR, str(failure)
-    return core.answer_when_durable(last_group, response)
+    return core.answer_when_durable(last_sync, response)
 
 
 def find(core: BrokerCore, name: str | None, topic_id: bytes) -> tuple[Topic | None, ErrorCode]:

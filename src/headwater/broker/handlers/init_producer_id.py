@@ -37,10 +37,10 @@ def handle(core: BrokerCore, request: Request) -> InitProducerIdResponse | Defer
 
 def new_producer(core: BrokerCore) -> InitProducerIdResponse | Deferred[InitProducerIdResponse]:
     try:
-        producer_id, group = core.next_producer_id()
+        producer_id, sync = core.next_producer_id()
     except OSError:
         return InitProducerIdResponse(error_code=ErrorCode.COORDINATOR_NOT_AVAILABLE, producer_epoch=-1)
-    return core.answer_when_durable(group, InitProducerIdResponse(producer_id=producer_id))
+    return core.answer_when_durable(sync, InitProducerIdResponse(producer_id=producer_id))
 
 
 def response(version: int, answer: ProducerAnswer) -> InitProducerIdResponse:

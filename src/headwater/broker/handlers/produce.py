@@ -30,6 +30,7 @@ from headwater.protocol.errors import ApiError, ProtocolError
 from headwater.protocol.messages.produce import ProduceRequest, ProduceResponse
 from headwater.protocol.records import ATTRIBUTES_AT, MAGIC, MAGIC_AT, TRANSACTIONAL, BatchHeader, set_append_time
 from headwater.replay.deferred import Deferred
+from headwater.replay.sync_number import NO_SYNC, SyncNumber
 from headwater.security.acls import Operation
 from headwater.storage.log import Log
 from headwater.storage.producers import Verdict
@@ -52,37 +53,37 @@ def handle(core: BrokerCore, request: Request) -> Answer | Steps[Answer]:
         return append_all(core, request)
     topic_data = topics[0]
     try:
-        answer, group = append_or_refuse(core, request, topic_data, topic_data.partition_data[0])
+        answer, sync = append_or_refuse(core, request, topic_data, topic_data.partition_data[0])
     except LongInspectionError:
         return append_all(core, request)
     responses = [ProduceResponse.TopicProduceResponse(topic_data.topic_id, topic_data.name, [answer])]
-    return answered(core, request, responses, group, has_error=answer.error_code != 0)
+    return answered(core, request, responses, sync, has_error=answer.error_code != 0)
 
 
 def append_all(core: BrokerCore, request: Request) -> Steps[Answer]:
     """Appends the batches of several partitions. An error in one does not affect the others."""
     body: ProduceRequest = request.body
-    last_group, has_error = 0, False
+    last_sync, has_error = NO_SYNC, False
     responses = []
     for topic_data in body.topic_data:
         response = ProduceResponse.TopicProduceResponse(topic_data.topic_id, topic_data.name, [])
         responses.append(response)
         for data in topic_data.partition_data:
             try:
-                answer, group = append_or_refuse(core, request, topic_data, data)
+                answer, sync = append_or_refuse(core, request, topic_data, data)
             except LongInspectionError:
-                answer, group = yield from append_inspected(core, request, topic_data, data)
+                answer, sync = yield from append_inspected(core, request, topic_data, data)
             response.partition_responses.append(answer)
-            last_group, has_error = max(last_group, group), has_error or answer.error_code != 0
+            last_sync, has_error = max(last_sync, sync), has_error or answer.error_code != 0
             yield
-    return answered(core, request, responses, last_group, has_error=has_error)
+    return answered(core, request, responses, last_sync, has_error=has_error)
 
 
 def answered(
     core: BrokerCore,
     request: Request,
     responses: list[ProduceResponse.TopicProduceResponse],
-    group: int,
+    sync: SyncNumber,
     *,
     has_error: bool,
 ) -> Answer:
@@ -95,9 +96,9 @@ def answered(
     response = ProduceResponse(responses)
     if has_error and request.api_version >= LEADER_VERSION:
         name_leaders(core, request, response, placed(core, responses))
-    if acks == 1 or group == 0:
+    if acks == 1 or sync == NO_SYNC:
         return response
-    return core.answer_when_durable(group, response)
+    return core.answer_when_durable(sync, response)
 
 
 def placed(
@@ -116,8 +117,8 @@ def append_or_refuse(
     topic_data: ProduceRequest.TopicProduceData,
     data: ProduceRequest.PartitionProduceData,
     prepared_batch: Prepared | None = None,
-) -> tuple[PartitionResponse, int]:
-    """A partition's answer, and the journal's group that makes it true: 0 where nothing waits for the disk.
+) -> tuple[PartitionResponse, SyncNumber]:
+    """A partition's answer, and the sync of the journal that makes it true: 0 where nothing waits for the disk.
 
     Raises LongInspectionError for a batch that is to be prepared in steps.
     """
@@ -125,7 +126,7 @@ def append_or_refuse(
         log = wanted_log(core, request, topic_data, data.index)
         return append(core, request, log, data, prepared_batch)
     except ApiError as error:
-        return refused(data.index, error), 0
+        return refused(data.index, error), NO_SYNC
 
 
 def append_inspected(
@@ -133,13 +134,13 @@ def append_inspected(
     request: Request,
     topic_data: ProduceRequest.TopicProduceData,
     data: ProduceRequest.PartitionProduceData,
-) -> Steps[tuple[PartitionResponse, int]]:
+) -> Steps[tuple[PartitionResponse, SyncNumber]]:
     """As `append_or_refuse`, for a batch that takes long to look at."""
     try:
         log = wanted_log(core, request, topic_data, data.index)
         prepared_batch = yield from prepared_in_steps(log, data.records or b"", core.clock.wall_ms())
     except ApiError as error:
-        return refused(data.index, error), 0
+        return refused(data.index, error), NO_SYNC
     return append_or_refuse(core, request, topic_data, data, prepared_batch)
 
 
@@ -202,8 +203,8 @@ def append(
     log: Log,
     data: ProduceRequest.PartitionProduceData,
     prepared_batch: Prepared | None,
-) -> tuple[PartitionResponse, int]:
-    """Appends a partition's batch; returns its answer and the journal's group.
+) -> tuple[PartitionResponse, SyncNumber]:
+    """Appends a partition's batch; returns its answer and the sync that makes it durable.
 
     Raises ApiError, and LongInspectionError unless the batch comes prepared.
     """
@@ -220,10 +221,10 @@ def append(
         if verdict is Verdict.DUPLICATE and first is not None:
             base_offset = first.last_offset - first.offset_delta
             # The first copy may still be on its way to the disk: its answer waits as long.
-            group = core.store.journal.newest_group if log.high_watermark <= first.last_offset else 0
-            if group and is_promised:
+            sync = core.store.journal.newest_sync if log.high_watermark <= first.last_offset else NO_SYNC
+            if sync and is_promised:
                 log.promised_offset = max(log.promised_offset, first.last_offset + 1)
-            return PartitionResponse(data.index, 0, base_offset, first.timestamp, log.start_offset), group
+            return PartitionResponse(data.index, 0, base_offset, first.timestamp, log.start_offset), sync
         if verdict is Verdict.OUT_OF_ORDER:
             raise ApiError(
                 ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER, details=BatchDetails(log_start_offset=log.start_offset)
@@ -238,12 +239,12 @@ def append(
         set_append_time(memoryview(batch), append_time)
         header = header._replace(max_timestamp=append_time)
     try:
-        base_offset, group = core.store.append(log, memoryview(batch), header)
+        base_offset, sync = core.store.append(log, memoryview(batch), header)
     except OSError as error:
         raise ApiError(
             ErrorCode.KAFKA_STORAGE_ERROR, f"the batch could not be written: {error.strerror or error}"
         ) from error
-    if group == 0:
+    if sync == NO_SYNC:
         core.log_grew(log)
     elif is_promised:
         log.promised_offset = log.end_offset
@@ -251,7 +252,7 @@ def append(
     statistics.produced_batches += 1
     statistics.produced_records += header.records_count
     statistics.produced_bytes += len(batch)
-    return PartitionResponse(data.index, 0, base_offset, append_time, log.start_offset), group
+    return PartitionResponse(data.index, 0, base_offset, append_time, log.start_offset), sync
 
 
 def check_owner(core: BrokerCore, request: Request, header: BatchHeader) -> None:

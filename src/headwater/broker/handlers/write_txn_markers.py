@@ -10,6 +10,7 @@ from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.write_txn_markers import WriteTxnMarkersRequest, WriteTxnMarkersResponse
 from headwater.replay.deferred import Deferred
+from headwater.replay.sync_number import NO_SYNC, SyncNumber
 from headwater.security.acls import Operation
 from headwater.storage.producers import FencedMarkerError
 
@@ -22,7 +23,7 @@ PartitionResult = WriteTxnMarkersResponse.WritableTxnMarkerPartitionResult
 def handle(core: BrokerCore, request: Request) -> Steps[Deferred[WriteTxnMarkersResponse]]:
     body: WriteTxnMarkersRequest = request.body
     is_allowed = may_cluster(core, request, Operation.ALTER) or may_cluster(core, request, Operation.CLUSTER_ACTION)
-    response, last_group = WriteTxnMarkersResponse(), 0
+    response, last_sync = WriteTxnMarkersResponse(), NO_SYNC
     for marker in body.markers:
         result = MarkerResult(marker.producer_id)
         response.markers.append(result)
@@ -30,21 +31,21 @@ def handle(core: BrokerCore, request: Request) -> Steps[Deferred[WriteTxnMarkers
             partitions = []
             for number in topic.partition_indexes:
                 yield
-                error, group = ErrorCode.CLUSTER_AUTHORIZATION_FAILED, 0
+                error, sync = ErrorCode.CLUSTER_AUTHORIZATION_FAILED, NO_SYNC
                 if is_allowed:
-                    error, group = write(core, request, marker, topic.name, number)
+                    error, sync = write(core, request, marker, topic.name, number)
                 partitions.append(PartitionResult(number, error))
-                last_group = max(last_group, group)
+                last_sync = max(last_sync, sync)
             result.topics.append(TopicResult(topic.name, partitions))
-    return core.answer_when_durable(last_group, response)
+    return core.answer_when_durable(last_sync, response)
 
 
-def write(core: BrokerCore, request: Request, marker: Marker, name: str, number: int) -> tuple[ErrorCode, int]:
+def write(core: BrokerCore, request: Request, marker: Marker, name: str, number: int) -> tuple[ErrorCode, SyncNumber]:
     log, error = core.find_log(core.metadata.topics.get(name), number, connection=request.connection)
     if log is None:
-        return error, 0
+        return error, NO_SYNC
     try:
-        group = core.state_topics.write_marker(
+        sync = core.state_topics.write_marker(
             log,
             marker.producer_id,
             marker.producer_epoch,
@@ -53,7 +54,7 @@ def write(core: BrokerCore, request: Request, marker: Marker, name: str, number:
         )
     except FencedMarkerError as fenced:
         is_coordinator = fenced.coordinator
-        return ErrorCode.TRANSACTION_COORDINATOR_FENCED if is_coordinator else ErrorCode.INVALID_PRODUCER_EPOCH, 0
+        return ErrorCode.TRANSACTION_COORDINATOR_FENCED if is_coordinator else ErrorCode.INVALID_PRODUCER_EPOCH, NO_SYNC
     except OSError:
-        return ErrorCode.KAFKA_STORAGE_ERROR, 0
-    return ErrorCode.NONE, group
+        return ErrorCode.KAFKA_STORAGE_ERROR, NO_SYNC
+    return ErrorCode.NONE, sync
