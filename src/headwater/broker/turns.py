@@ -28,6 +28,7 @@ connection is heavy. The loop reports a connection once per turn; so when it com
 slice of its own.
 """
 
+import math
 from collections import deque
 from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
@@ -65,7 +66,7 @@ class Turns(Generic[AnyFlow]):
         self.queue: deque[AnyFlow] = deque()
         self.number = 0
         self.heavy_ms = 0.0  # what heavy ones have had of this turn
-        self.light_ms = -LIGHT_MS  # when a light one has sent something last
+        self.light_ms = -math.inf  # when a light one has sent something last
         self.begun_ms = 0.0
         self.is_heavy = False  # the one that is being handled
         self.is_scheduled = False
@@ -96,10 +97,11 @@ class Turns(Generic[AnyFlow]):
     def end(self, flow: AnyFlow) -> None:
         """It has been handled since `begin`."""
         spent_ms = self.steady_ms() - self.begun_ms
-        flow.credit_ms -= spent_ms
+        flow.credit_ms = credit_ms = flow.credit_ms - spent_ms
         if self.is_heavy:
             self.heavy_ms += spent_ms
-            flow.credit_ms = max(flow.credit_ms, CREDIT_MS_MIN)
+            if credit_ms < CREDIT_MS_MIN:
+                flow.credit_ms = CREDIT_MS_MIN
 
     def wait(self, flow: AnyFlow) -> None:
         """Has its `next_turn` called after those that have waited longer."""
