@@ -16,7 +16,7 @@ import pytest
 
 import headwater.broker.handlers
 from headwater.broker import authorization
-from headwater.coordinators.consumer_group import JOIN_EPOCH
+from headwater.coordinators.groups.consumer.group import JOIN_EPOCH
 from headwater.protocol.api_classes import request_class
 from headwater.protocol.apis import ApiKey
 from headwater.protocol.records import TRANSACTIONAL, Record, build_batch

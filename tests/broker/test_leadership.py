@@ -6,7 +6,7 @@ import pytest
 
 from headwater.broker.cluster import PLAINTEXT, Endpoint
 from headwater.broker.connection import Connection
-from headwater.coordinators.groups import partition_for
+from headwater.coordinators.groups.coordinator import partition_for
 from headwater.protocol.apis import ApiKey
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.alter_partition_reassignments import AlterPartitionReassignmentsRequest

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headwater.coordinators.assignors import ASSIGNORS, Subscriber, assign_range, assign_uniform
+from headwater.coordinators.groups.consumer.assignors import ASSIGNORS, Subscriber, assign_range, assign_uniform
 
 TOPIC_IDS = [bytes([n]) * 16 for n in range(4)]
 counts = st.dictionaries(st.sampled_from(TOPIC_IDS), st.integers(0, 12))

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from headwater.broker import state_topics
-from headwater.coordinators.groups import partition_for
+from headwater.coordinators.groups.coordinator import partition_for
 from headwater.protocol.apis import ApiKey
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.delete_topics import DeleteTopicsRequest

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from headwater.coordinators.transaction import Transaction, TransactionState
+from headwater.coordinators.transactions.transaction import Transaction, TransactionState
 from headwater.protocol.error_codes import ErrorCode
 from tests.broker.harness import Harness
 from tests.broker.transactional import READ_COMMITTED, Producer, committed_values, fetched_offset

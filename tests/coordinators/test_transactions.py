@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from headwater.coordinators.transaction import EPOCH_MAX, Transaction, TransactionState, read_transaction
-from headwater.coordinators.transaction import transaction_record as record_of
+from headwater.coordinators.transactions.transaction import EPOCH_MAX, Transaction, TransactionState, read_transaction
+from headwater.coordinators.transactions.transaction import transaction_record as record_of
 from headwater.protocol.apis import ApiKey
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.describe_producers import DescribeProducersRequest

@@ -8,7 +8,7 @@ import pytest
 
 from headwater.broker.durability import Durability
 from headwater.broker.state_topics import StateTopics
-from headwater.coordinators.offsets import Offsets
+from headwater.coordinators.groups.offsets import Offsets
 from headwater.storage.recovery import LogRecovery
 from headwater.storage.store import LogStore
 from headwater.testing.simulate.simulation import simulate

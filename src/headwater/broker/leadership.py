@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from headwater.broker.authorization import may_group, may_transaction
 from headwater.broker.metadata import OFFSETS_TOPIC, TRANSACTIONS_TOPIC, Topic
-from headwater.coordinators.groups import partition_for
+from headwater.coordinators.groups.coordinator import partition_for
 from headwater.protocol.error_codes import ErrorCode
 from headwater.security.acls import Operation
 

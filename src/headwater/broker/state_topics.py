@@ -11,13 +11,14 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from headwater.broker.metadata import OFFSETS_TOPIC, TRANSACTIONS_TOPIC, Topic, encode_record
-from headwater.coordinators.consumer_groups import ConsumerGroupLimits
-from headwater.coordinators.consumer_records import read_consumer_key
-from headwater.coordinators.group_records import StateRecord, read_key
-from headwater.coordinators.groups import GroupCoordinator, partition_for
-from headwater.coordinators.membership import GroupLimits
-from headwater.coordinators.transaction import EPOCH_PER_TRANSACTION, Transaction
-from headwater.coordinators.transactions import TransactionCoordinator
+from headwater.coordinators.groups.classic.membership import GroupLimits
+from headwater.coordinators.groups.consumer.coordinator import ConsumerGroupLimits
+from headwater.coordinators.groups.consumer.records import read_consumer_key
+from headwater.coordinators.groups.coordinator import GroupCoordinator, partition_for
+from headwater.coordinators.groups.records import read_key
+from headwater.coordinators.state_records import StateRecord
+from headwater.coordinators.transactions.coordinator import TransactionCoordinator
+from headwater.coordinators.transactions.transaction import EPOCH_PER_TRANSACTION, Transaction
 from headwater.effects.buffers import Buffer
 from headwater.effects.logs import get_logger
 from headwater.protocol.error_codes import ErrorCode

@@ -4,7 +4,7 @@ from headwater.broker.authorization import authorized_operations, may_topic
 from headwater.broker.connection import Request
 from headwater.broker.core import BrokerCore
 from headwater.broker.leadership import group_refusal
-from headwater.coordinators.consumer_group import Assignment, ConsumerGroup, ConsumerMember, union
+from headwater.coordinators.groups.consumer.group import Assignment, ConsumerGroup, ConsumerMember, union
 from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.consumer_group_describe import (

@@ -11,8 +11,8 @@ from headwater.broker.connection import Repeatable, Request
 from headwater.broker.core import BrokerCore
 from headwater.broker.features import GROUP_VERSION
 from headwater.broker.leadership import group_refusal
-from headwater.coordinators.consumer_group import JOIN_EPOCH, Assignment
-from headwater.coordinators.heartbeats import Heartbeat, HeartbeatAnswer
+from headwater.coordinators.groups.consumer.group import JOIN_EPOCH, Assignment
+from headwater.coordinators.groups.consumer.heartbeat import Heartbeat, HeartbeatAnswer
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.consumer_group_heartbeat import (
     ConsumerGroupHeartbeatRequest,

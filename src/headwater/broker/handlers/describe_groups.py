@@ -4,7 +4,7 @@ from headwater.broker.authorization import authorized_operations
 from headwater.broker.connection import Request
 from headwater.broker.core import BrokerCore
 from headwater.broker.leadership import group_refusal
-from headwater.coordinators.group import GroupState
+from headwater.coordinators.groups.classic.group import GroupState
 from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.describe_groups import DescribeGroupsRequest, DescribeGroupsResponse

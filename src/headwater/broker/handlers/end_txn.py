@@ -6,8 +6,8 @@ From 5 the answer brings the epoch for the next transaction (KIP-890), and abort
 from headwater.broker.connection import Request
 from headwater.broker.core import BrokerCore
 from headwater.broker.leadership import transaction_refusal
-from headwater.coordinators.transaction import EPOCH_PER_TRANSACTION
-from headwater.coordinators.transactions import ProducerAnswer
+from headwater.coordinators.transactions.coordinator import ProducerAnswer
+from headwater.coordinators.transactions.transaction import EPOCH_PER_TRANSACTION
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.end_txn import EndTxnRequest, EndTxnResponse
 from headwater.replay.deferred import Deferred

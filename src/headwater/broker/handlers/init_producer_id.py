@@ -8,7 +8,7 @@ from headwater.broker.authorization import may_write_something
 from headwater.broker.connection import Request
 from headwater.broker.core import BrokerCore
 from headwater.broker.leadership import transaction_refusal
-from headwater.coordinators.transactions import ProducerAnswer
+from headwater.coordinators.transactions.coordinator import ProducerAnswer
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.init_producer_id import InitProducerIdRequest, InitProducerIdResponse
 from headwater.replay.deferred import Deferred

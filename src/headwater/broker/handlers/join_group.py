@@ -7,8 +7,8 @@ leader may be told to keep the assignment (KIP-814).
 from headwater.broker.connection import Request
 from headwater.broker.core import BrokerCore
 from headwater.broker.leadership import group_refusal
-from headwater.coordinators.group import JoinAnswer
-from headwater.coordinators.membership import JoinRequest
+from headwater.coordinators.groups.classic.group import JoinAnswer
+from headwater.coordinators.groups.classic.membership import JoinRequest
 from headwater.protocol.messages.join_group import JoinGroupRequest, JoinGroupResponse
 from headwater.replay.deferred import Deferred
 from headwater.security.acls import Operation

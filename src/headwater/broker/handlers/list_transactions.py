@@ -6,8 +6,8 @@ Only what the client may describe is compared with its filters; the pattern is R
 from headwater.broker.connection import Request
 from headwater.broker.core import BrokerCore
 from headwater.broker.leadership import transaction_refusal
-from headwater.coordinators.patterns import PatternError, client_pattern
-from headwater.coordinators.transaction import STATE_LABELS, Transaction, TransactionState
+from headwater.coordinators.groups.consumer.patterns import PatternError, client_pattern
+from headwater.coordinators.transactions.transaction import STATE_LABELS, Transaction, TransactionState
 from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.list_transactions import ListTransactionsRequest, ListTransactionsResponse

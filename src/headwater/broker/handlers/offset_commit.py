@@ -7,7 +7,7 @@ from headwater.broker.authorization import may_topic
 from headwater.broker.connection import Request
 from headwater.broker.core import BrokerCore
 from headwater.broker.leadership import group_refusal
-from headwater.coordinators.offsets import Commit, TopicPartition
+from headwater.coordinators.groups.offsets import Commit, TopicPartition
 from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.offset_commit import OffsetCommitRequest, OffsetCommitResponse

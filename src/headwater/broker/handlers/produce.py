@@ -22,7 +22,7 @@ from headwater.broker.connection import Request
 from headwater.broker.core import BrokerCore
 from headwater.broker.leadership import name_leaders
 from headwater.broker.metadata import Topic
-from headwater.coordinators.transaction import EPOCH_PER_TRANSACTION
+from headwater.coordinators.transactions.transaction import EPOCH_PER_TRANSACTION
 from headwater.effects.buffers import Buffer
 from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode

@@ -3,8 +3,8 @@
 from headwater.broker.connection import Request
 from headwater.broker.core import BrokerCore
 from headwater.broker.leadership import group_refusal
-from headwater.coordinators.group import SyncAnswer
-from headwater.coordinators.membership import SyncRequest
+from headwater.coordinators.groups.classic.group import SyncAnswer
+from headwater.coordinators.groups.classic.membership import SyncRequest
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.sync_group import SyncGroupRequest, SyncGroupResponse
 from headwater.replay.deferred import Deferred

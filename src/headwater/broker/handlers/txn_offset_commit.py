@@ -9,7 +9,7 @@ from headwater.broker.connection import Request
 from headwater.broker.core import BrokerCore
 from headwater.broker.handlers.offset_commit import COMMITS_PER_STEP, Errors, sorted_out, topic_names
 from headwater.broker.leadership import group_refusal
-from headwater.coordinators.transaction import EPOCH_PER_TRANSACTION
+from headwater.coordinators.transactions.transaction import EPOCH_PER_TRANSACTION
 from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.errors import ApiError

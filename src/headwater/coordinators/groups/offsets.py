@@ -8,8 +8,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from headwater.coordinators.group import Group, GroupState
-from headwater.coordinators.group_records import CommittedOffset, StateRecord, offset_record
+from headwater.coordinators.groups.classic.group import Group, GroupState
+from headwater.coordinators.groups.records import CommittedOffset, offset_record
+from headwater.coordinators.state_records import StateRecord
 from headwater.protocol.compiled import decode
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.errors import ProtocolError

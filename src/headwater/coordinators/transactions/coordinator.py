@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import NamedTuple, Protocol
 
-from headwater.coordinators.group_records import StateRecord
-from headwater.coordinators.transaction import (
+from headwater.coordinators.state_records import StateRecord
+from headwater.coordinators.transactions.transaction import (
     EPOCH_MAX,
     EPOCH_PER_TRANSACTION,
     NO_EPOCH,

@@ -8,7 +8,7 @@ subscriber is assigned to exactly one. Sources: UniformAssignor.java, RangeAssig
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from headwater.coordinators.consumer_group import Assignment
+from headwater.coordinators.groups.consumer.group import Assignment
 
 
 class Subscriber(NamedTuple):

@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
-from headwater.coordinators.group import Group, GroupState, JoinAnswer, Member, SyncAnswer
-from headwater.coordinators.group_records import StateRecord, group_record
+from headwater.coordinators.groups.classic.group import Group, GroupState, JoinAnswer, Member, SyncAnswer
+from headwater.coordinators.groups.records import group_record
+from headwater.coordinators.state_records import StateRecord
 from headwater.effects.clock import Clock
 from headwater.effects.entropy import Entropy, random_uuid
 from headwater.effects.logs import get_logger

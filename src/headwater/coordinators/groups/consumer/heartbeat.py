@@ -4,14 +4,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
-from headwater.coordinators.consumer_group import (
+from headwater.coordinators.groups.consumer.group import (
     JOIN_EPOCH,
     LEAVE_STATIC_EPOCH,
     Assignment,
     ConsumerMember,
     is_part_of,
 )
-from headwater.coordinators.patterns import PatternError, client_pattern
+from headwater.coordinators.groups.consumer.patterns import PatternError, client_pattern
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.errors import ApiError
 

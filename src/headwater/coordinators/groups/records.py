@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+from headwater.coordinators.state_records import StateRecord, versioned
 from headwater.effects.buffers import Buffer
 from headwater.protocol.compiled import decode, encode
 from headwater.protocol.errors import ProtocolError
@@ -9,13 +10,6 @@ from headwater.protocol.messages.stored_group_metadata import GroupMetadataKey, 
 from headwater.protocol.messages.stored_offset_commit import OffsetCommitKey, OffsetCommitValue
 
 VALUE_VERSION = 3  # the highest that every Kafka since 2.3 reads
-
-
-class StateRecord(NamedTuple):
-    """A key and a value as they lie in the log; a value of None removes what the key names."""
-
-    key: bytes
-    value: bytes | None
 
 
 class CommittedOffset(NamedTuple):
@@ -51,10 +45,6 @@ def group_record(group_id: str, value: GroupMetadataValue | None) -> StateRecord
     """A group's generation with its members, or its removal."""
     key = versioned(GroupMetadataKey.RECORD_TYPE, encode(GroupMetadataKey(group_id), 0))
     return StateRecord(key, None if value is None else versioned(VALUE_VERSION, encode(value, VALUE_VERSION)))
-
-
-def versioned(number: int, data: bytes) -> bytes:
-    return number.to_bytes(2, "big") + data
 
 
 def read_key(key: Buffer) -> OffsetCommitKey | GroupMetadataKey | None:

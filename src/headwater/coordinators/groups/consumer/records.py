@@ -12,7 +12,7 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
-from headwater.coordinators.consumer_group import (
+from headwater.coordinators.groups.consumer.group import (
     Assignment,
     ClassicProtocols,
     ConsumerGroup,
@@ -20,7 +20,7 @@ from headwater.coordinators.consumer_group import (
     MemberState,
     ResolvedExpression,
 )
-from headwater.coordinators.group_records import StateRecord, versioned
+from headwater.coordinators.state_records import StateRecord, versioned
 from headwater.effects.buffers import Buffer
 from headwater.protocol.compiled import decode, encode
 

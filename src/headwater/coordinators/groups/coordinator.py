@@ -7,27 +7,21 @@ when they are durable, through the same `replay` that a restart uses.
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeAlias, TypeVar
 
-from headwater.coordinators.consumer_group import JOIN_EPOCH, ConsumerGroup, ConsumerGroupState
-from headwater.coordinators.consumer_groups import (
+from headwater.coordinators.groups.classic.group import Group, GroupState, JoinAnswer, SyncAnswer
+from headwater.coordinators.groups.classic.membership import Append, GroupLimits, JoinRequest, Membership, SyncRequest
+from headwater.coordinators.groups.consumer.coordinator import (
     ConsumerGroupLimits,
     ConsumerGroups,
     GroupLog,
     Topics,
 )
-from headwater.coordinators.consumer_records import group_removal_records, read_consumer_key, snapshot_records
-from headwater.coordinators.group import Group, GroupState, JoinAnswer, SyncAnswer
-from headwater.coordinators.group_records import (
-    StateRecord,
-    group_record,
-    offset_record,
-    read_group,
-    read_key,
-    read_offset,
-)
-from headwater.coordinators.heartbeats import Heartbeat, HeartbeatAnswer, check
-from headwater.coordinators.membership import Append, GroupLimits, JoinRequest, Membership, SyncRequest
-from headwater.coordinators.migration import Migration
-from headwater.coordinators.offsets import Commit, Offsets, TopicPartition, subscribed_topics
+from headwater.coordinators.groups.consumer.group import JOIN_EPOCH, ConsumerGroup, ConsumerGroupState
+from headwater.coordinators.groups.consumer.heartbeat import Heartbeat, HeartbeatAnswer, check
+from headwater.coordinators.groups.consumer.records import group_removal_records, read_consumer_key, snapshot_records
+from headwater.coordinators.groups.migration import Migration
+from headwater.coordinators.groups.offsets import Commit, Offsets, TopicPartition, subscribed_topics
+from headwater.coordinators.groups.records import group_record, offset_record, read_group, read_key, read_offset
+from headwater.coordinators.state_records import StateRecord
 from headwater.effects.buffers import Buffer
 from headwater.effects.clock import Clock
 from headwater.effects.entropy import Entropy

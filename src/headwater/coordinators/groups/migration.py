@@ -11,18 +11,18 @@ open. Sources: GroupMetadataManager.java (convertToConsumerGroup, consumerGroupJ
 from collections.abc import Iterable
 from dataclasses import replace
 
-from headwater.coordinators import consumer_records as written
-from headwater.coordinators.consumer_group import (
+from headwater.coordinators.groups.classic.group import Group, GroupState, JoinAnswer, Member, SyncAnswer
+from headwater.coordinators.groups.classic.membership import JoinRequest, Membership, SyncRequest
+from headwater.coordinators.groups.consumer import records as consumer_records
+from headwater.coordinators.groups.consumer.coordinator import Change, ConsumerGroups
+from headwater.coordinators.groups.consumer.group import (
     Assignment,
     ClassicProtocols,
     ConsumerGroup,
     ConsumerMember,
     MemberState,
 )
-from headwater.coordinators.consumer_groups import Change, ConsumerGroups
-from headwater.coordinators.group import Group, GroupState, JoinAnswer, Member, SyncAnswer
-from headwater.coordinators.group_records import group_record
-from headwater.coordinators.membership import JoinRequest, Membership, SyncRequest
+from headwater.coordinators.groups.records import group_record
 from headwater.effects.logs import get_logger
 from headwater.protocol.compiled import decode, encode
 from headwater.protocol.error_codes import ErrorCode
@@ -111,11 +111,13 @@ class Migration:
                 )
             )
         change.records.append(group_record(group_id, None))
-        change.emit(*(written.member_record(group_id, member) for member in members))
-        change.emit(written.group_epoch_record(group_id, generation, self.consumers.digest(change.group)))
-        change.emit(*(written.target_record(group_id, member.member_id, member.assigned) for member in members))
-        change.emit(written.target_epoch_record(group_id, generation))
-        change.emit(*(written.current_record(group_id, member) for member in members))
+        change.emit(*(consumer_records.member_record(group_id, member) for member in members))
+        change.emit(consumer_records.group_epoch_record(group_id, generation, self.consumers.digest(change.group)))
+        change.emit(
+            *(consumer_records.target_record(group_id, member.member_id, member.assigned) for member in members)
+        )
+        change.emit(consumer_records.target_epoch_record(group_id, generation))
+        change.emit(*(consumer_records.current_record(group_id, member) for member in members))
         return change
 
     def release(self, classic: Group) -> None:
@@ -164,7 +166,7 @@ class Migration:
             classic.add(member)
         classic.protocol = classic.select_protocol()
         assignments = {member.member_id: member.assignment for member in classic.members.values()}
-        removal = written.group_removal_records(group)
+        removal = consumer_records.group_removal_records(group)
         change.records += [*removal, group_record(group.group_id, classic.to_value(assignments))]
         change.is_gone = True
         logger.info("group %s is a classic group again", group.group_id)
@@ -245,7 +247,7 @@ class Migration:
             classic=ClassicProtocols(request.session_timeout_ms, tuple(request.protocols)),
         )
         if updated != known or is_new:
-            change.emit(written.member_record(group.group_id, updated))
+            change.emit(consumer_records.member_record(group.group_id, updated))
         consumers.bump(change, needs_epoch=is_new or updated.topics != known.topics)
         member = consumers.reconcile(change, member_id, self.by_topic_id(owned_names))
         consumers.start_session(group, member, request.session_timeout_ms)

@@ -11,9 +11,9 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-from headwater.coordinators import consumer_records as written
-from headwater.coordinators.assignors import ASSIGNORS, Subscriber
-from headwater.coordinators.consumer_group import (
+from headwater.coordinators.groups.consumer import records as consumer_records
+from headwater.coordinators.groups.consumer.assignors import ASSIGNORS, Subscriber
+from headwater.coordinators.groups.consumer.group import (
     JOIN_EPOCH,
     LEAVE_EPOCH,
     LEAVE_STATIC_EPOCH,
@@ -23,10 +23,10 @@ from headwater.coordinators.consumer_group import (
     MemberState,
     ResolvedExpression,
 )
-from headwater.coordinators.group_records import StateRecord
-from headwater.coordinators.heartbeats import Heartbeat, HeartbeatAnswer, check, check_epoch, subscribed
-from headwater.coordinators.offsets import Commit
-from headwater.coordinators.patterns import client_pattern
+from headwater.coordinators.groups.consumer.heartbeat import Heartbeat, HeartbeatAnswer, check, check_epoch, subscribed
+from headwater.coordinators.groups.consumer.patterns import client_pattern
+from headwater.coordinators.groups.offsets import Commit
+from headwater.coordinators.state_records import StateRecord
 from headwater.effects.buffers import Buffer
 from headwater.effects.clock import Clock
 from headwater.effects.logs import get_logger
@@ -93,7 +93,7 @@ class Change:
     def emit(self, *records: StateRecord) -> None:
         for record in records:
             self.records.append(record)
-            written.replay(self.group, written.read_consumer_key(record.key), record.value)
+            consumer_records.replay(self.group, consumer_records.read_consumer_key(record.key), record.value)
 
 
 class ConsumerGroups:
@@ -202,7 +202,7 @@ class ConsumerGroups:
         is_new = known.member_id not in group.members
         updated = subscribed(known, request)
         if is_new or updated != known:
-            change.emit(written.member_record(group.group_id, updated))
+            change.emit(consumer_records.member_record(group.group_id, updated))
         # Another assignor alone waits for the next epoch, as in Kafka.
         needs_epoch = is_new or (updated.topics, updated.expression) != (known.topics, known.expression)
         if needs_epoch or group.seen_version != self.topics.topics_version:
@@ -233,7 +233,7 @@ class ConsumerGroups:
         if needs_epoch or group.seen_version != self.topics.topics_version:
             digest = self.digest(group)
             if needs_epoch or digest != group.metadata_hash:
-                change.emit(written.group_epoch_record(group.group_id, group.epoch + 1, digest))
+                change.emit(consumer_records.group_epoch_record(group.group_id, group.epoch + 1, digest))
             group.seen_version = self.topics.topics_version
         if group.epoch > group.target_epoch:
             self.assign(change)
@@ -243,7 +243,7 @@ class ConsumerGroups:
         member = group.members[member_id]
         following = group.reconciled(member, owned)
         if following != member:
-            change.emit(written.current_record(group.group_id, following))
+            change.emit(consumer_records.current_record(group.group_id, following))
             member = group.members[member_id]
             self.watch_revocation(group, member)
         return member
@@ -297,10 +297,10 @@ class ConsumerGroups:
         target = group.targets.get(current.member_id, {})
         after = replace(current, member_id=member_id, epoch=0, previous_epoch=-1, state=MemberState.STABLE, revoking={})
         change.emit(
-            *written.removal_records(group.group_id, current.member_id),
-            written.member_record(group.group_id, after),
-            written.target_record(group.group_id, member_id, target),
-            written.current_record(group.group_id, after),
+            *consumer_records.removal_records(group.group_id, current.member_id),
+            consumer_records.member_record(group.group_id, after),
+            consumer_records.target_record(group.group_id, member_id, target),
+            consumer_records.current_record(group.group_id, after),
         )
         self.stop_timers(group, current.member_id)
         return group.members[member_id]
@@ -312,7 +312,7 @@ class ConsumerGroups:
         group = change.group
         wanted = {member.expression for member in group.members.values() if member.expression}
         for expression in [e for e in group.expressions if e not in wanted]:
-            change.emit(written.expression_record(group.group_id, expression, None))
+            change.emit(consumer_records.expression_record(group.group_id, expression, None))
         for expression in sorted(wanted):
             known = group.expressions.get(expression)
             if known is not None and known.version == self.topics.topics_version:
@@ -322,7 +322,7 @@ class ConsumerGroups:
             found = frozenset(name for name in names if request.may_see(name))
             if known is None or known.topics != found:
                 resolved = ResolvedExpression(found, self.topics.topics_version, self.clock.wall_ms())
-                change.emit(written.expression_record(group.group_id, expression, resolved))
+                change.emit(consumer_records.expression_record(group.group_id, expression, resolved))
 
     def digest(self, group: ConsumerGroup) -> int:
         """Stands for the topics that the group subscribes to, as they are now; kept with its epoch."""
@@ -348,8 +348,8 @@ class ConsumerGroups:
             name = group.assignor or self.limits.assignors[0]
             for member_id, target in ASSIGNORS[name](subscribers, counts).items():
                 if target != group.targets.get(member_id) or member_id not in group.targets:
-                    change.emit(written.target_record(group.group_id, member_id, target))
-        change.emit(written.target_epoch_record(group.group_id, group.epoch, self.clock.wall_ms()))
+                    change.emit(consumer_records.target_record(group.group_id, member_id, target))
+        change.emit(consumer_records.target_epoch_record(group.group_id, group.epoch, self.clock.wall_ms()))
 
     # -- leaving
 
@@ -375,7 +375,7 @@ class ConsumerGroups:
         def decide() -> HeartbeatAnswer:
             if request.epoch == LEAVE_STATIC_EPOCH:
                 away = replace(member.at_epoch(LEAVE_STATIC_EPOCH), state=MemberState.STABLE, revoking={})
-                change.emit(written.current_record(group.group_id, away))
+                change.emit(consumer_records.current_record(group.group_id, away))
                 self.cancel_revocation(group, member_id)
             else:
                 self.remove(change, [member_id])
@@ -388,13 +388,13 @@ class ConsumerGroups:
         group = change.group
         for member_id in member_ids:
             self.stop_timers(group, member_id)
-            change.emit(*written.removal_records(group.group_id, member_id))
+            change.emit(*consumer_records.removal_records(group.group_id, member_id))
         if group.members and self.after_removal(change):
             return
         wanted = {member.expression for member in group.members.values()}
         for expression in [e for e in group.expressions if e not in wanted]:
-            change.emit(written.expression_record(group.group_id, expression, None))
-        change.emit(written.group_epoch_record(group.group_id, group.epoch + 1, self.digest(group)))
+            change.emit(consumer_records.expression_record(group.group_id, expression, None))
+        change.emit(consumer_records.group_epoch_record(group.group_id, group.epoch + 1, self.digest(group)))
 
     # -- time
 
@@ -485,14 +485,14 @@ class ConsumerGroups:
     def replay(self, key: Any, value: Buffer | None) -> None:
         """Applies a record that is read back."""
         group_id = key.group_id
-        if key.RECORD_TYPE == written.GroupRecordType.GROUP_EPOCH and value is None:
+        if key.RECORD_TYPE == consumer_records.GroupRecordType.GROUP_EPOCH and value is None:
             self.forget(group_id)
             return
         if group_id not in self.groups:
             if value is None:
                 return
             self.groups[group_id] = ConsumerGroup(group_id)
-        written.replay(self.groups[group_id], key, value)
+        consumer_records.replay(self.groups[group_id], key, value)
 
     def forget(self, group_id: str) -> None:
         group = self.groups.pop(group_id, None)

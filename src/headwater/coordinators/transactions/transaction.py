@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Any, TypeAlias
 
-from headwater.coordinators.group_records import StateRecord, versioned
+from headwater.coordinators.state_records import StateRecord, versioned
 from headwater.effects.buffers import Buffer
 from headwater.protocol.compiled import decode, encode
 from headwater.protocol.errors import ProtocolError
