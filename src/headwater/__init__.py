@@ -17,7 +17,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from headwater.broker.embedded import Broker, BrokerError
+    from headwater.broker.shell.embedded import Broker, BrokerError
     from headwater.client.admin import Admin, AsyncAdmin
     from headwater.client.async_consumer import AsyncConsumer
     from headwater.client.batches import Batch
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 MODULES = {
-    "headwater.broker.embedded": ("Broker", "BrokerError"),
+    "headwater.broker.shell.embedded": ("Broker", "BrokerError"),
     "headwater.client.admin": ("Admin", "AsyncAdmin"),
     "headwater.client.batches": ("Batch",),
     "headwater.client.bridge": ("bridge",),

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, cast
 
-from headwater.broker.backlog import Backlog
 from headwater.broker.memory_budgets import TURN_BYTES_MAX, AnswerBudget, TurnBudget
+from headwater.broker.shell.backlog import Backlog
 
 ANSWER_BYTES = 6 << 20
 CLIENTS = 20

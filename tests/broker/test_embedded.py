@@ -15,8 +15,8 @@ from types import SimpleNamespace
 import pytest
 
 import headwater as hw
-from headwater.broker import embedded
-from headwater.broker.embedded import ThreadRunner
+from headwater.broker.shell import embedded
+from headwater.broker.shell.embedded import ThreadRunner
 from headwater.testing import TestBroker
 
 WAIT_S = 30

@@ -7,8 +7,8 @@ import pytest
 
 import headwater as hw
 from headwater.broker.dispatch import SERVED, served
-from headwater.broker.embedded import ThreadRunner
 from headwater.broker.failed_answers import ERROR_CODES, failed_frame
+from headwater.broker.shell.embedded import ThreadRunner
 from headwater.protocol.api_classes import response_class
 from headwater.protocol.apis import APIS, ApiKey
 from headwater.protocol.compiled import decode

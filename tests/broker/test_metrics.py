@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from headwater.broker.listeners import ListenError
-from headwater.broker.metrics import CONNECTIONS_MAX, BoundedServer, MetricsServer
+from headwater.broker.shell.listeners import ListenError
+from headwater.broker.shell.metrics import CONNECTIONS_MAX, BoundedServer, MetricsServer
 
 from .harness import Harness
 

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 import headwater as hw
-from headwater.broker import client_protocol, deadlines, dispatch
-from headwater.broker.embedded import ThreadRunner
-from headwater.broker.server import Server
+from headwater.broker import dispatch
+from headwater.broker.shell import client_protocol, deadlines
+from headwater.broker.shell.embedded import ThreadRunner
+from headwater.broker.shell.server import Server
 from headwater.protocol.apis import APIS, ApiKey
 from headwater.protocol.frames import request_frame
 from headwater.protocol.messages.api_versions import ApiVersionsRequest

@@ -10,8 +10,8 @@ from confluent_kafka import KafkaException, Producer
 from confluent_kafka.admin import AdminClient, ScramCredentialInfo, ScramMechanism, UserScramCredentialUpsertion
 
 import headwater as hw
-from headwater.broker.listeners import read_listeners
 from headwater.broker.settings import Settings, SettingsError
+from headwater.broker.shell.listeners import read_listeners
 from headwater.protocol.apis import ApiKey
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.api_versions import ApiVersionsRequest

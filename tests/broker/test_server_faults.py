@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from headwater.broker.server import Server
+from headwater.broker.shell.server import Server
 from headwater.effects.files import SyncError
 from headwater.protocol.records import Record, build_batch
 from tests.broker.harness import Harness

@@ -9,7 +9,6 @@ import pytest
 import headwater as hw
 from headwater.broker import configs
 from headwater.broker.definitions import ConfigError, ConfigType, definitions
-from headwater.broker.listeners import read_configuration
 from headwater.broker.setting_classes import (
     REFUSED,
     TOPIC_HONOURED,
@@ -19,6 +18,7 @@ from headwater.broker.setting_classes import (
     config_classes_of,
 )
 from headwater.broker.settings import Settings, SettingsError, environment_pairs, is_secret, own_defaults, problems
+from headwater.broker.shell.listeners import read_configuration
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "settings.jsonl"
 OWN = frozenset(own_defaults())

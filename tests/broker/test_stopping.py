@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 import headwater as hw
-from headwater.broker import server as server_module
-from headwater.broker.embedded import ThreadRunner
-from headwater.broker.server import Server
+from headwater.broker.shell import server as server_module
+from headwater.broker.shell.embedded import ThreadRunner
+from headwater.broker.shell.server import Server
 from headwater.protocol.records import Record, batches, build_batch
 from headwater.protocol.records import records as records_of
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from headwater.broker import syncer
-from headwater.broker.syncer import Syncer
+from headwater.broker.shell import syncer
+from headwater.broker.shell.syncer import Syncer
 from headwater.effects.files import SyncError
 
 

@@ -12,10 +12,10 @@ from unittest.mock import Mock
 import pytest
 
 import headwater as hw
-from headwater.broker.acceptor import Acceptor
-from headwater.broker.client_protocol import ClientProtocol
-from headwater.broker.embedded import ThreadRunner
-from headwater.broker.server import Server
+from headwater.broker.shell.acceptor import Acceptor
+from headwater.broker.shell.client_protocol import ClientProtocol
+from headwater.broker.shell.embedded import ThreadRunner
+from headwater.broker.shell.server import Server
 from headwater.broker.turns import CREDIT_MS_MAX, CREDIT_MS_MIN, LIGHT_MS, NEWCOMER_CREDIT_MS, SHARE, SLICE_MS, Turns
 from headwater.effects.clock import ManualClock
 from headwater.protocol.apis import APIS, ApiKey

@@ -26,5 +26,5 @@ def imported() -> set[str]:
     ],
 )
 def test_a_start_does_not_import(name: str, imported: set[str]) -> None:
-    assert "headwater.broker.server" in imported
+    assert "headwater.broker.shell.server" in imported
     assert name not in imported

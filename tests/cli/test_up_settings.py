@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 import headwater as hw
-from headwater.broker.listeners import read_configuration
 from headwater.broker.settings import SettingsError
+from headwater.broker.shell.listeners import read_configuration
 from headwater.cli import up
 
 STOCK = Path(__file__).parents[1] / "broker" / "fixtures" / "kafka-4-server.properties"

@@ -12,8 +12,8 @@ import pytest
 
 from headwater.broker.cluster import Endpoint
 from headwater.broker.connection import UNAUTHENTICATED, Connection
-from headwater.broker.listeners import read_configuration
 from headwater.broker.settings import Settings, SettingsError, problems
+from headwater.broker.shell.listeners import read_configuration
 from headwater.protocol.apis import ApiKey
 from headwater.protocol.compression import Compression, CompressionError, decompress
 from headwater.protocol.error_codes import ErrorCode

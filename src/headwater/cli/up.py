@@ -19,16 +19,6 @@ from typing import NoReturn
 from headwater.broker import descriptors
 from headwater.broker.cluster import PLAINTEXT
 from headwater.broker.core import BrokerCore
-from headwater.broker.listeners import (
-    Listener,
-    ListenError,
-    check_metrics_exposure,
-    host_and_port,
-    read_configuration,
-    start_listeners,
-)
-from headwater.broker.running import event_loop, open_core
-from headwater.broker.server import Server
 from headwater.broker.settings import (
     Settings,
     SettingsError,
@@ -37,6 +27,16 @@ from headwater.broker.settings import (
     environment_variable,
     is_secret,
 )
+from headwater.broker.shell.listeners import (
+    Listener,
+    ListenError,
+    check_metrics_exposure,
+    host_and_port,
+    read_configuration,
+    start_listeners,
+)
+from headwater.broker.shell.running import event_loop, open_core
+from headwater.broker.shell.server import Server
 from headwater.storage.errors import StorageError
 
 STOP_TIMEOUT_S = 100.0
@@ -191,7 +191,7 @@ async def serve(settings: Settings, listeners: list[Listener], arguments: argpar
     try:
         bound = await start_listeners(server, listeners)
         if arguments.metrics:
-            from headwater.broker.metrics import MetricsServer
+            from headwater.broker.shell.metrics import MetricsServer
 
             metrics = MetricsServer(core, *host_and_port(arguments.metrics, "--metrics"))
         where = ", ".join(ready_address(core, listener, *bound[listener.name]) for listener in listeners)

@@ -7,10 +7,10 @@ from typing import Any, cast
 
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import served
-from headwater.broker.embedded import Broker, BrokerError, ThreadRunner
-from headwater.broker.listeners import read_listeners
-from headwater.broker.server import Server
 from headwater.broker.settings import Settings
+from headwater.broker.shell.embedded import Broker, BrokerError, ThreadRunner
+from headwater.broker.shell.listeners import read_listeners
+from headwater.broker.shell.server import Server
 from headwater.effects.clock import MovableClock, unwatch_moves, watch_moves
 from headwater.effects.entropy import SystemEntropy
 from headwater.effects.memory_files import MemoryFiles

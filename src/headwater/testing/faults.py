@@ -5,9 +5,9 @@ from contextlib import AbstractContextManager, contextmanager
 from difflib import get_close_matches
 from typing import Literal, get_args
 
-from headwater.broker.client_protocol import ClientProtocol
 from headwater.broker.core import BrokerCore
-from headwater.broker.server import Server
+from headwater.broker.shell.client_protocol import ClientProtocol
+from headwater.broker.shell.server import Server
 from headwater.protocol.apis import APIS
 from headwater.protocol.frames import read_request_header
 from headwater.testing.transcript import Transcript

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 import headwater as hw
-from headwater.broker.embedded import ThreadRunner
+from headwater.broker.shell.embedded import ThreadRunner
 from headwater.protocol.apis import APIS, ApiKey
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.frames import request_frame

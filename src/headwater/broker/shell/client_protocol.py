@@ -17,14 +17,14 @@ from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
-from headwater.broker.backlog import SLICE_BYTES, Backlog
 from headwater.broker.cluster import Endpoint
 from headwater.broker.connection import UNAUTHENTICATED, Connection
 from headwater.broker.dispatch import dispatch
 from headwater.broker.failed_answers import failed_frame
-from headwater.broker.listeners import Listener
 from headwater.broker.memory_budgets import FIRST_ANSWER_BYTES_MAX, JOURNAL_WAITING_BYTES_MAX, READY_BYTES_MAX
-from headwater.broker.slots import Slot
+from headwater.broker.shell.backlog import SLICE_BYTES, Backlog
+from headwater.broker.shell.listeners import Listener
+from headwater.broker.shell.slots import Slot
 from headwater.broker.turns import NEWCOMER_CREDIT_MS, SLICE_MS, TURN_MS_MAX
 from headwater.effects.buffers import Buffer
 from headwater.effects.logs import get_logger
@@ -34,7 +34,7 @@ from headwater.replay.deferred import Deferred
 from headwater.security.tls import certificate_principal
 
 if TYPE_CHECKING:
-    from headwater.broker.server import Server
+    from headwater.broker.shell.server import Server
 
 logger = get_logger(__name__)
 

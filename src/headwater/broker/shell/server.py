@@ -9,18 +9,18 @@ from functools import partial
 from typing import Any, cast
 
 from headwater.broker import descriptors
-from headwater.broker.acceptor import Acceptor, bound_sockets
-from headwater.broker.cleaner_process import CleanerProcess
-from headwater.broker.client_protocol import ClientProtocol
 from headwater.broker.cluster import Endpoint
 from headwater.broker.connection_limits import ConnectionLimits
 from headwater.broker.core import BrokerCore
-from headwater.broker.deadlines import Deadlines
 from headwater.broker.durability import ThisThread
 from headwater.broker.limited_log import LimitedLog
-from headwater.broker.listeners import Listener
 from headwater.broker.memory_budgets import JOURNAL_WAITING_BYTES_MAX, AnswerBudget, RequestBudget, TurnBudget
-from headwater.broker.syncer import Syncer
+from headwater.broker.shell.acceptor import Acceptor, bound_sockets
+from headwater.broker.shell.cleaner_process import CleanerProcess
+from headwater.broker.shell.client_protocol import ClientProtocol
+from headwater.broker.shell.deadlines import Deadlines
+from headwater.broker.shell.listeners import Listener
+from headwater.broker.shell.syncer import Syncer
 from headwater.broker.turns import Turns
 from headwater.effects.files import DiskLock
 from headwater.effects.logs import get_logger

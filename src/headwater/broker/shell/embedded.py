@@ -18,11 +18,11 @@ from typing import Self, TypeVar
 
 from headwater.broker.cluster import PLAINTEXT
 from headwater.broker.core import BrokerCore
-from headwater.broker.listeners import read_configuration, start_listeners
 from headwater.broker.properties_file import write_properties
-from headwater.broker.running import event_loop, open_core
-from headwater.broker.server import Server
 from headwater.broker.settings import SettingsError, value_text
+from headwater.broker.shell.listeners import read_configuration, start_listeners
+from headwater.broker.shell.running import event_loop, open_core
+from headwater.broker.shell.server import Server
 from headwater.effects.clock import SystemClock
 from headwater.effects.entropy import SystemEntropy
 from headwater.effects.forks import keep_from_children

@@ -21,7 +21,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 
-from headwater.broker.children import start_child
+from headwater.broker.shell.children import start_child
 from headwater.effects.files import SyncError
 
 CHILD = """

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING
 from headwater.broker.address_limits import normalized
 from headwater.broker.cluster import Endpoint
 from headwater.broker.connection_limits import RefusedError
-from headwater.broker.listeners import Listener
 from headwater.broker.settings import Settings
+from headwater.broker.shell.listeners import Listener
 from headwater.broker.turns import SLICE_MS
 from headwater.effects.logs import get_logger
 
 if TYPE_CHECKING:
-    from headwater.broker.client_protocol import ClientProtocol
-    from headwater.broker.server import Server
+    from headwater.broker.shell.client_protocol import ClientProtocol
+    from headwater.broker.shell.server import Server
 
 logger = get_logger(__name__)
 

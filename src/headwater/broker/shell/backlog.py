@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from headwater.effects.buffers import Buffer
 
 if TYPE_CHECKING:
-    from headwater.broker.client_protocol import ClientProtocol
+    from headwater.broker.shell.client_protocol import ClientProtocol
 
 SLICE_BYTES = 1 << 20
 

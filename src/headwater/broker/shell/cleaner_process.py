@@ -12,7 +12,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from headwater.broker.children import start_child
+from headwater.broker.shell.children import start_child
 from headwater.effects.files import DiskLock
 from headwater.storage.store import CLEANER_LOCK
 

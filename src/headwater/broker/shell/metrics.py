@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry, make_wsgi_app
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from headwater.broker.core import BrokerCore
-from headwater.broker.listeners import ListenError
+from headwater.broker.shell.listeners import ListenError
 from headwater.protocol.apis import APIS
 
 

@@ -9,8 +9,8 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from headwater.broker.client_protocol import ClientProtocol
-    from headwater.broker.server import Server
+    from headwater.broker.shell.client_protocol import ClientProtocol
+    from headwater.broker.shell.server import Server
 
 CHECK_S = 0.5
 CLOSING_S = 5.0

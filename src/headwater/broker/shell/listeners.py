@@ -18,7 +18,7 @@ from headwater.security.sasl import MECHANISMS
 from headwater.security.tls import TlsError, TlsFiles, mapping_rules
 
 if TYPE_CHECKING:
-    from headwater.broker.server import Server
+    from headwater.broker.shell.server import Server
 
 Made = TypeVar("Made")
 
