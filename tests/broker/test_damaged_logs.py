@@ -197,6 +197,23 @@ def test_aborted_records_stay_aborted_with_a_damaged_index(damage: str) -> None:
     assert committed_values(broker, "t") == [b"b", b"c"]
 
 
+def test_a_start_that_builds_an_index_again_syncs_only_files_that_are_there() -> None:
+    """The segment after it has no aborted transactions, no such file, and a batch that the journal does not have."""
+    broker = Harness()
+    broker.create_topic("t")
+    producer = Producer(broker, "a", 2)
+    assert producer.init().error_code == 0
+    assert producer.produce("t", b"a") == 0
+    assert producer.end(commit=False) == 0
+    broker.core.log(broker.core.metadata.topics["t"], 0).roll()
+    broker.hold_syncs = True
+    broker.produce_batch("t", build_batch([Record(None, b"b", (), 1)]))
+    broker.hold_syncs = False
+    broker.files.open("data/t-0/00000000000000000000.txnindex").write([bytes(34)], 0)
+    broker.kill()
+    assert committed_values(broker, "t") == [b"b"]
+
+
 @pytest.mark.parametrize("call", ["read", "truncate", "write", "rename"])
 def test_aborted_records_stay_aborted_where_their_index_could_not_be_built(call: str) -> None:
     broker = aborted_and_committed()

@@ -219,7 +219,7 @@ class Segment:
         if is_changed:
             replace_file(self.files, path, content)
         self.aborted = index
-        self.aborted_changed = True
+        self.aborted_changed = len(index) > 0  # where there are none there may be no file to be synced
         return is_changed
 
     def should_roll(self, size: int, last_offset: int, timestamp: int, config: LogConfig) -> bool:
