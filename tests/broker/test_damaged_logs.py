@@ -18,7 +18,7 @@ from headwater.protocol.messages.fetch import FetchRequest
 from headwater.protocol.messages.list_offsets import ListOffsetsRequest
 from headwater.protocol.messages.offset_for_leader_epoch import OffsetForLeaderEpochRequest
 from headwater.protocol.messages.produce import ProduceRequest
-from headwater.protocol.records import Record, batches, build_batch
+from headwater.protocol.records import CONTROL, Record, batches, build_batch, read_marker, records
 from tests.broker.harness import Harness
 from tests.broker.transactional import READ_COMMITTED, Producer, committed_values
 
@@ -195,6 +195,34 @@ def test_aborted_records_stay_aborted_with_a_damaged_index(damage: str) -> None:
     assert committed_values(broker, "t") == [b"b", b"c"]
     broker.restart()
     assert committed_values(broker, "t") == [b"b", b"c"]
+
+
+@pytest.mark.parametrize(
+    "damaged_byte", [22, 70, -9]
+)  # the first makes data of the marker, the last a commit of the abort
+def test_aborted_records_stay_aborted_where_their_marker_and_what_vouches_for_the_index_are_damaged(
+    damaged_byte: int,
+) -> None:
+    broker = aborted_and_committed()
+    path = "data/t-0/00000000000000000000"
+    log = broker.files.open(f"{path}.log")
+    headers = [header for header, _ in batches(log.read(1 << 20, 0))]
+    assert [header.is_control for header in headers] == [False, True, False, True]
+    position = headers[0].size_bytes + damaged_byte + (headers[1].size_bytes if damaged_byte < 0 else 0)
+    marker = log.read(headers[1].size_bytes, headers[0].size_bytes)
+    assert read_marker(next(records(headers[1], marker))) == (False, 0)
+    log.write([bytes([log.read(1, position)[0] ^ (CONTROL if damaged_byte == 22 else 1)])], position)
+    sums = broker.files.open(f"{path}.sums")
+    sums.write([b"\xff"], sums.size() - 1)
+    index = broker.files.open(f"{path}.txnindex")
+    index.write([b"\xff"], index.size())
+    broker.core = broker.open()
+    of_topic = broker.core.log(broker.core.metadata.topics["t"], 0)
+    aborted = of_topic.aborted_in(of_topic.segments[0]).ending_from(0)
+    assert [(entry.producer_id, entry.first_offset) for entry in aborted] == [(headers[0].producer_id, 0)]
+    data = broker.fetch("t", 0, isolation_level=READ_COMMITTED)
+    assert [(a.producer_id, a.first_offset) for a in data.aborted_transactions or ()] == [(headers[0].producer_id, 0)]
+    assert broker.fetch("t", 1, isolation_level=READ_COMMITTED).error_code == ErrorCode.KAFKA_STORAGE_ERROR
 
 
 def test_a_start_that_builds_an_index_again_syncs_only_files_that_are_there() -> None:

@@ -191,6 +191,15 @@ class TransactionIndex:
         return whole == len(content)
 
 
+def possible_entries(content: bytes) -> Iterator[AbortedTransaction]:
+    """The entries of a damaged `.txnindex` that may be what was written. Nothing vouches for them."""
+    whole = len(content) - len(content) % ABORTED_ENTRY.size
+    for version, *fields in ABORTED_ENTRY.iter_unpack(content[:whole]):
+        aborted = AbortedTransaction(*fields)
+        if version == ABORTED_VERSION and 0 <= aborted.first_offset < aborted.last_offset:
+            yield aborted
+
+
 def load_file(files: Files, path: str) -> bytes | None:
     """An index file's content; None where there is none."""
     try:

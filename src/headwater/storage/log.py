@@ -29,10 +29,10 @@ from headwater.storage.checkpoints import write_topic_id
 from headwater.storage.config import LogConfig
 from headwater.storage.epochs import LeaderEpochs
 from headwater.storage.errors import DamagedLogError, OffsetOutOfRangeError
-from headwater.storage.index import TransactionIndex
+from headwater.storage.index import TransactionIndex, load_file, possible_entries
 from headwater.storage.lookups import TimestampOffset, find_max_timestamp, find_timestamp
 from headwater.storage.producers import AbortedTransaction, ProducerStates
-from headwater.storage.recovery import DamagedRange, LogRecovery
+from headwater.storage.recovery import DamagedRange, LogRecovery, read_marker_batch
 from headwater.storage.segment import SEGMENT_SUFFIXES, Segment, segment_name
 from headwater.storage.swaps import complete_swap
 
@@ -399,6 +399,8 @@ class Log:
         try:
             found = self.find_all_aborted()
             for segment in self.segments:
+                if segment.parts.found:
+                    self.keep_ends_in_damage(segment, found.setdefault(segment, []))
                 if segment.replace_aborted(found.get(segment, [])):
                     self.unsynced_segments.add(segment)  # a checkpoint vouches for it
             self.lacks_aborted = False
@@ -407,19 +409,34 @@ class Log:
                 for segment in self.segments:
                     segment.aborted = None
 
+    def keep_ends_in_damage(self, segment: Segment, found: list[AbortedTransaction]) -> None:
+        """Adds what the segment's old index says of markers that cannot be read, where the log has such a transaction.
+
+        Otherwise the transaction's records would be shown as committed, for the want of a marker that says otherwise.
+        """
+        for entry in possible_entries(load_file(self.files, segment.path + ".txnindex") or b""):
+            if any(part.start_offset <= entry.last_offset < part.end_offset for part in segment.parts.found):
+                for header, _, _ in self.batches_from(entry.first_offset):
+                    begins = header.is_transactional and header.base_offset == entry.first_offset
+                    if begins and header.producer_id == entry.producer_id:
+                        found.append(entry)
+                    break
+        found.sort(key=lambda entry: entry.last_offset)
+
     def find_all_aborted(self) -> dict[Segment, list[AbortedTransaction]]:
         states = ProducerStates()
         found: dict[Segment, list[AbortedTransaction]] = {}
         for header, segment, position in self.batches_from(self.base_offsets[0] if self.segments else 0):
-            if header.producer_id < 0:
-                continue
-            if not header.is_control:
-                states.note(header, header.base_offset)
-                continue
-            if not header.records_count:
-                continue
             try:
-                is_commit, coordinator_epoch = marker_of(header, segment.read_batch(header, position))
+                batch = read_marker_batch(segment, header, position)
+                if header.producer_id < 0:
+                    continue
+                if not header.is_control:
+                    states.note(header, header.base_offset)
+                    continue
+                if not header.records_count:
+                    continue
+                is_commit, coordinator_epoch = marker_of(header, batch)
             except ProtocolError:
                 segment.damaged_at(position)
                 continue

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from headwater.effects.files import Files, free_name, read_file
 from headwater.effects.logs import get_logger
 from headwater.protocol.errors import ProtocolError
-from headwater.protocol.records import MAGIC, MAGIC_AT
+from headwater.protocol.records import MAGIC, MAGIC_AT, BatchHeader, check_batch
 from headwater.storage.errors import DamagedLogError
 from headwater.storage.index import TransactionIndex
 from headwater.storage.producers import AbortedTransaction, ProducerStates
@@ -40,6 +40,7 @@ logger = get_logger(__name__)
 SEGMENT_FILE = re.compile(r"([0-9]{20})\.(log|snapshot)")
 ABORTED_FILE = re.compile(r"[0-9]{20}\.txnindex")
 OFFSET_MAX = (1 << 63) - 1
+MARKER_BYTES_MAX = 128  # Kafka's markers have 78
 COPY_BYTES = 1 << 20
 EMPTY_BYTES_MAX = 1 << 20  # that are looked at
 
@@ -115,6 +116,18 @@ def aborted_of_missing(files: Files, directory: str, names: list[str]) -> list[A
             index.load(read_file(files, f"{directory}/{name}"))
             found += index.ending_from(0)
     return found
+
+
+def read_marker_batch(segment: Segment, header: BatchHeader, position: int) -> bytes:
+    """A batch that ends a transaction, or looks as if it might; b"" for any other. Raises ProtocolError where it is damaged.
+
+    One bit makes an abort of a commit, or data of a marker. So all that are as small as a marker are checked.
+    """
+    if not header.is_control and header.size_bytes > MARKER_BYTES_MAX:
+        return b""
+    batch = segment.read_batch(header, position)
+    check_batch(batch)
+    return batch
 
 
 def can_be_torn(segment: Segment) -> bool:
@@ -394,9 +407,10 @@ class LogRecovery:
         if offset >= log.end_offset:
             return
         for header, segment, position in log.batches_from(offset):
-            if header.producer_id >= 0:
-                batch = segment.read_batch(header, position) if header.is_control else b""
+            if header.producer_id >= 0 or header.size_bytes <= MARKER_BYTES_MAX:
                 try:
-                    log.note_recovered(header, segment, batch)
+                    batch = read_marker_batch(segment, header, position)
+                    if header.producer_id >= 0:
+                        log.note_recovered(header, segment, batch)
                 except ProtocolError:  # a marker: its transaction is ended as one that hangs
                     segment.damaged_at(position)
