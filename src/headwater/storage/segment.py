@@ -331,7 +331,7 @@ class Segment:
         end_offset, last = self.end_offset, sums.end_offset if sums is not None and sums.size == size else OFFSET_MAX
         self.end_offset = last  # as far as damage may reach
         try:
-            for header, position in self.scan(start, size, skips_damage=True):
+            for header, position in self.undamaged(start, size):
                 self.size = position
                 self.note(header.base_offset, header.last_offset, header.max_timestamp, header.size_bytes, interval)
                 end_offset, self.size, self.end_offset = self.end_offset, size, last
@@ -367,6 +367,16 @@ class Segment:
                 expected = -1
             else:
                 position, expected = min(part.end, limit), part.end_offset
+
+    def undamaged(self, position: int, limit: int) -> Iterator[tuple[BatchHeader, int]]:
+        """As `scan` past damage, without a batch whose offsets are found to be wrong by the one after it."""
+        held: tuple[BatchHeader, int] | None = None
+        for found in self.scan(position, limit, skips_damage=True):
+            if held is not None and self.parts.at(held[1]) is None:
+                yield held
+            held = found
+        if held is not None and self.parts.at(held[1]) is None:
+            yield held
 
     def checked_scan(self, position: int, limit: int) -> Iterator[tuple[BatchHeader, int, bytes]]:
         """As `scan`, with the batch, which was checked by its CRC now or earlier in this life."""

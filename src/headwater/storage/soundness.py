@@ -50,8 +50,9 @@ RELATIVE_OFFSET_MAX = (1 << 31) - 1  # in a segment
 
 
 def can_be_batch(header: BatchHeader, room: int) -> bool:
-    """Whether a header's format and length can be those of a batch in the next `room` bytes."""
-    return header.magic == MAGIC and HEADER_BYTES <= header.length + LOG_OVERHEAD <= room
+    """Whether a header's format, length and offsets can be those of a batch in the next `room` bytes."""
+    fits = header.magic == MAGIC and HEADER_BYTES <= header.length + LOG_OVERHEAD <= room
+    return fits and header.base_offset >= 0 and header.last_offset_delta >= 0
 
 
 class DamagedPart(NamedTuple):
@@ -184,8 +185,6 @@ def header_if_sound(segment: "Segment", position: int, limit: int) -> BatchHeade
         return None
     header = read_header(head)
     if not can_be_batch(header, limit - position):
-        return None
-    if header.last_offset_delta < 0 or header.base_offset < 0:
         return None
     crc = 0
     at, end = position + ATTRIBUTES_AT, position + header.size_bytes
