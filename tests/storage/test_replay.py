@@ -1,5 +1,7 @@
 """A start: what it makes visible is on disk."""
 
+import errno
+from copy import deepcopy
 from random import Random
 
 import pytest
@@ -23,6 +25,45 @@ def test_batches_that_a_start_finds_outside_the_journal_are_synced_before_they_a
     store.files.crash(Random(seed))
     store.open()
     assert store.offsets() == [0, 1, 2, 3, 4]
+
+
+def test_batches_that_a_start_finds_outside_the_journal_outlive_damage_to_their_log() -> None:
+    """From now on readers see them, as they see what was acknowledged: so they are on disk twice until a checkpoint."""
+    store = Store()
+    store.append(2)
+    for n in range(3):
+        batch = build_batch([Record(None, b"%d" % n, (), 1)])
+        store.store.append(store.log, batch, read_header(batch))
+    store.reopen(clean=False)
+    file = store.files.open(store.log.segments[0].path + ".log")
+    position = file.size() - 5
+    file.write([bytes([file.read(1, position)[0] ^ 1])], position)
+    store.reopen(clean=False)
+    assert store.offsets() == [0, 1, 2, 3, 4]
+
+
+def test_where_the_journal_has_no_room_for_them_their_log_is_synced() -> None:
+    store = Store(files=MemoryFiles(crashable=True))
+    store.append(2)
+    for n in range(3):
+        batch = build_batch([Record(None, b"%d" % n, (), 1)])
+        store.store.append(store.log, batch, read_header(batch))
+    store.store.abandon()
+    writes = 0
+
+    def full(call: str, path: str) -> int | None:
+        nonlocal writes
+        writes += call == "write" and path.endswith(".journal")
+        return errno.ENOSPC if call == "write" and path.endswith(".journal") and writes > 2 else None
+
+    store.files.fault = full
+    store.open()
+    store.files.fault = None
+    assert writes > 2
+    for seed in range(20):
+        files = deepcopy(store.files)
+        files.crash(Random(seed))
+        assert Store(files=files).offsets() == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("seed", range(20))

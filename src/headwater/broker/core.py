@@ -169,6 +169,7 @@ class BrokerCore:
         log.leader_epoch = store.leader_epoch
         store.directories.sort(self.is_known_partition, deleted, set(metadata.by_id))
         store.recover(self.find_partition)
+        self.durability.last_synced = store.journal.newest_sync  # of what the start has found
         store.open_slow(
             (topic.name, topic.topic_id, partition, self.log_config(topic))
             for topic in list(metadata.topics.values())

@@ -4,16 +4,21 @@ Each batch goes to the end of its log, unless it is there already. If a log ends
 If the journal is damaged, they are the records that it lost: they are logged, an empty batch fills their offsets, and the
 log continues after them, so that later batches are served. If the journal is not damaged, the log is: it is put out of
 use, and its batches in the journal are kept (`rescued.py`).
+
+What the logs have beyond the journal was written and never acknowledged. It is kept, and from now on visible. So it has to be on
+disk, and twice, as what is acknowledged: it goes into the journal, as if it were appended now.
 """
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
+from headwater.effects.files import SyncError
 from headwater.effects.logs import get_logger
 from headwater.protocol.records import patch_base_offset, read_header
 from headwater.storage.config import LogConfig
 from headwater.storage.errors import DamagedLogError
-from headwater.storage.journal_entries import JournalDamage, JournalEntry, empty_batch
+from headwater.storage.journal import is_disk_full
+from headwater.storage.journal_entries import ENTRY, JournalDamage, JournalEntry, empty_batch
 from headwater.storage.log import Log
 
 if TYPE_CHECKING:
@@ -133,3 +138,48 @@ class Replay:
             return
         logger.error("%s: it held the only copy of a batch of %s", where, offsets)
         self.lost[log] = max(self.lost.get(log, 0), damage.end_offset)
+
+    def beyond(self) -> dict[Log, int]:
+        """The logs that have more than the journal, and the offset up to which that is on disk."""
+        ends = {log: max(self.ends.get(log, 0), log.recovery_point) for log in self.store.dirty}
+        return {log: end for log, end in ends.items() if log.end_offset > end}
+
+    def keep_beyond(self, beyond: dict[Log, int]) -> None:
+        """Makes durable what the logs have beyond the journal, from these offsets on. Raises OSError.
+
+        It was written and never acknowledged; from now on it is visible. It goes into the journal, with one sync for all
+        logs; where that is too much, or there is no room, the logs themselves are synced.
+        """
+        if not beyond:
+            return
+        store = self.store
+        try:
+            is_kept = store.use_journal and self.append_beyond(beyond)
+        except SyncError:
+            store.failed_syncs.note()
+            raise
+        except OSError as error:
+            if not is_disk_full(error):
+                raise
+            is_kept = False
+        if not is_kept:
+            store.sync_logs(list(beyond))
+
+    def append_beyond(self, beyond: dict[Log, int]) -> bool:
+        """Appends it to the journal, and syncs that; False where it is too much. Raises OSError."""
+        journal = self.store.journal
+        room = journal.file_bytes // 2
+        for log in sorted(beyond, key=lambda log: (log.topic, log.partition)):
+            for header, segment, position in log.batches_from(beyond[log]):
+                room -= header.size_bytes + ENTRY.size
+                if room < 0:
+                    return False
+                batch = segment.read_batch(header, position)
+                journal.append(log, log.mark(), log.topic_id, log.partition, header.base_offset, batch)
+        sync = journal.take()
+        if sync is not None:
+            try:
+                journal.sync(journal.write(sync))
+            finally:
+                journal.synced(sync)  # it waits no longer, whatever became of it
+        return True

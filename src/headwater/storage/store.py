@@ -479,18 +479,15 @@ class LogStore:
         replay = Replay(self)
         replay.has_unknown_loss = self.is_journal_missing()
         replay.logs(find)
-        ends = replay.ends
-        regained = [log for log in self.logs.values() if log.take_remains()]
-        self.dirty.update(regained)
-        # Batches that were written and never acknowledged are kept, and from now on visible: so they must be on disk.
-        kept = [log for log in self.dirty if log.loaded_end_offset > max(ends.get(log, 0), log.recovery_point)]
-        self.sync_logs(list({*kept, *regained}))
+        self.dirty.update(log for log in self.logs.values() if log.take_remains())
+        beyond = replay.beyond()
         for log in self.logs.values():
             log.finish_recovery()
         self.is_recovering = False
         if self.failed_syncs.happened or not self.journal.has_free_file:
             self.checkpoint()
             self.journal.retire_all()
+            beyond = {}
         if self.failed_syncs.happened:
             logger.warning(
                 "a sync had failed: what the logs had after their last checkpoint was written and synced again"
@@ -498,6 +495,7 @@ class LogStore:
             self.failed_syncs.forget()
         self.journal.set_foreign_aside()
         self.journal.start()
+        replay.keep_beyond(beyond)
         if not self.was_clean and replay.batches:
             logger.warning("recovered after an unclean stop: %d batches came back from the journal", replay.batches)
 
