@@ -421,6 +421,21 @@ class TestOneDamagedLog:
         broker.restart()
         assert [r.value for r in broker.read_all("orders")] == [b"1", b"2", b"3"]
 
+    def test_what_was_rescued_and_is_removed_by_retention_later_stops_nothing(self) -> None:
+        broker = self.two_topics()
+        broker.files.fault = lambda call, path: errno.EIO if call == "open" and path == self.LOG else None
+        broker.core = broker.open()
+        broker.files.fault = None
+        broker.kill()
+        assert [r.value for r in broker.read_all("orders")] == [b"1", b"2", b"3"]
+        log = broker.core.log(broker.core.metadata.topics["orders"], 0)
+        log.roll()
+        broker.produce("orders", b"4")
+        broker.core.store.checkpoint()
+        assert broker.core.store.advance_start({log: 3}) == 1
+        broker.kill()
+        assert [r.value for r in broker.read_all("orders")] == [b"4"]
+
     def test_what_was_rescued_goes_with_its_topic(self) -> None:
         broker = self.two_topics()
         self.break_log(broker)

@@ -305,6 +305,9 @@ class LogStore:
         key = log.topic_id, log.partition
         end = 0
         for entry in self.rescued.entries(key):
+            end = entry.base_offset + 1
+            if end <= log.recovery_point:  # it was taken, and retention or compaction may have been there since
+                continue
             if replay_entry(log, entry):
                 self.dirty.add(log)
             elif not log.has_batch(entry.base_offset, read_header(entry.batch).crc):  # no CRC covers the offset
@@ -312,7 +315,6 @@ class LogStore:
                     f"{self.rescued.path(key)}: {log.directory} has another batch at offset {entry.base_offset}; look at "
                     "both, and move the file away to do without its batches"
                 )
-            end = entry.base_offset + 1
         if end and end <= log.recovery_point:
             self.rescued.discard(key)
 
