@@ -77,6 +77,21 @@ def test_a_log_whose_sync_failed_is_written_again(power_cut_at_once: bool, caplo
     assert not store.store.failed_syncs.happened
 
 
+def test_the_leader_epochs_whose_sync_failed_are_written_again() -> None:
+    """Without them sound records are taken for damaged: their epoch is not the one that the log has for the offset."""
+    store = crashable_store()
+    store.log.leader_epoch = 1
+    store.files.fault = Fault("sync", "leader-epoch-checkpoint.copy", errno.EIO)
+    store.append(3)
+    with pytest.raises(SyncError):
+        store.store.checkpoint()
+    store.files.fault = None
+    store.reopen(clean=False)
+    copy = store.files.entry("data/t-0/leader-epoch-checkpoint.copy")
+    assert isinstance(copy, Inode)
+    assert b"1 72" in copy.durable
+
+
 def test_a_start_whose_own_sync_fails_is_no_better_than_one_before() -> None:
     store = crashable_store()
     store.files.fault = Fault("sync", ".log", errno.EIO)

@@ -24,6 +24,7 @@ from headwater.effects.files import Files, free_name, read_file
 from headwater.effects.logs import get_logger
 from headwater.protocol.errors import ProtocolError
 from headwater.protocol.records import MAGIC, MAGIC_AT, BatchHeader, check_batch
+from headwater.storage.checkpoints import write_topic_id
 from headwater.storage.errors import DamagedLogError
 from headwater.storage.index import TransactionIndex
 from headwater.storage.producers import AbortedTransaction, ProducerStates
@@ -89,7 +90,10 @@ def loads_quickly(files: Files, directory: str, recovery_point: int | None, *, w
 
 
 def write_again(log: "Log") -> None:
-    """Writes what a log has above its recovery point over itself (`failed_syncs.py`). Raises OSError."""
+    """Writes what a log has above its recovery point over itself, and its small files (`failed_syncs.py`). Raises OSError."""
+    write_topic_id(log.files, log.directory, log.topic_id)
+    log.epochs.written = []  # so that they are saved again
+    log.names_unsynced = True
     for segment in sorted(log.unsynced_segments, key=base_offset_of):
         try:
             log.ensure_index(segment)

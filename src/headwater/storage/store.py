@@ -260,6 +260,7 @@ class LogStore:
                 log.load(recovery_point, start_offset)
                 if self.failed_syncs.happened:
                     write_again(log)
+                    self.dirty.add(log)
                 if log.end_offset != recovery_point or log.damages:
                     self.dirty.add(log)
             else:
