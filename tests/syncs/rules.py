@@ -445,7 +445,7 @@ def entries_of(data: bytes) -> Iterator[tuple[bytes, int, int, bytes]]:
     """(topic id, partition, base offset, tail) of each batch in a group."""
     position = 0
     while position + ENTRY.size <= len(data):
-        magic, _, _, size, partition, topic_id, base_offset = ENTRY.unpack_from(data, position)
+        magic, _, _, size, partition, topic_id, base_offset, _ = ENTRY.unpack_from(data, position)
         if magic != ENTRY_MAGIC:
             return
         position += ENTRY.size

@@ -94,7 +94,7 @@ class Story:
         """A batch goes into its segment and, as a group, into the journal."""
         if segment:
             self.write(SEGMENT, data, position)
-        group = entry_header(GENERATION, len(data), 0, TOPIC_ID, offset) + data
+        group = entry_header(GENERATION, 0, TOPIC_ID, offset, data) + data
         self.write(JOURNAL, sync_mark(GENERATION, 1, len(group)) + group, self.position)
         self.position += 1000
 

@@ -339,7 +339,7 @@ class Backup:
             if isinstance(item, JournalDamage) or item.base_offset != reached.get((item.topic_id, item.partition)):
                 continue
             reached[item.topic_id, item.partition] = item.base_offset + read_header(item.batch).last_offset_delta + 1
-            head = entry_header(REMAINDER_GENERATION, len(item.batch), item.partition, item.topic_id, item.base_offset)
+            head = entry_header(REMAINDER_GENERATION, item.partition, item.topic_id, item.base_offset, item.batch)
             buffers += [head, bytes(item.batch)]
             if sum(map(len, buffers)) >= GROUP_BYTES:
                 number += 1

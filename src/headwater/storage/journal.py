@@ -247,7 +247,7 @@ class Journal:
         self.bytes_in_file += size
         self.waiting_bytes += size
         sync = self.pending
-        sync.buffers.append(entry_header(sync.generation, size - ENTRY.size, partition, topic_id, base_offset))
+        sync.buffers.append(entry_header(sync.generation, partition, topic_id, base_offset, batch))
         sync.buffers.append(batch)
         sync.size_bytes += size
         sync.marks[mark] = value

@@ -1,7 +1,7 @@
 """Reading what a journal file holds: every entry that was acknowledged, past damage, and not beyond a torn tail.
 
     entry   magic (4), CRC-32C of the rest of this header (4), generation (8), batch bytes (4), partition (4),
-            topic id (16), base offset (8), then the batch
+            topic id (16), base offset (8), CRC-32C of the batch's first 21 bytes (4), then the batch
     mark    an entry before each sync's: the topic id `MARK_ID`, as partition the bytes of that sync's entries, as base
             offset its number, and a batch without records
 
@@ -11,10 +11,15 @@ later sync, was on disk once: that is damage. It is reported, and reading contin
 is sound, it says whose batch is lost, and where the next entry begins; otherwise the next one is searched by the generation,
 which has 32 random bits. In a file that the same broker left for the other one no sync is the last.
 
-Files of an earlier version may have no marks; their headers have another magic. Until one was found in such a file, any
-sound entry after the place makes it damage.
+A batch's own CRC is among its first 21 bytes; what it does not cover is there too. So the entry's header says which batch
+comes after it. Without that a power cut in the middle of a write could leave a new header before an old batch of the same
+size, which an earlier use of the file has left there, and each would be sound by itself.
+
+Files of an earlier version may have no marks, and have entries without the CRC of those bytes; their file headers and entries
+have another magic. Until a mark was found in such a file, any sound entry after the place makes it damage.
 """
 
+import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -22,17 +27,19 @@ from typing import NamedTuple
 
 from crc32c import crc32c
 
+from headwater.effects.buffers import Buffer
 from headwater.effects.files import File
 from headwater.protocol.errors import ProtocolError
 from headwater.protocol.records import HEADER, HEADER_BYTES, LOG_OVERHEAD, MAGIC, check_batch, read_header, write_crc
 
 FILE_HEADER_BYTES = 4096
-ENTRY = struct.Struct(">IIQii16sq")
-ENTRY_MAGIC = 0x48574A45
+ENTRY, EARLIER_ENTRY = struct.Struct(">IIQii16sqI"), struct.Struct(">IIQii16sq")
+ENTRY_MAGIC, EARLIER_ENTRY_MAGIC = 0x48574A46, 0x48574A45
+HEAD_BYTES = 21  # of a batch, up to its CRC
 GENERATION_AT = 8
 READ_CHUNK_BYTES = 4 << 20
 MARK_ID = b"headwater-group\0"
-pack_entry_tail = struct.Struct(">Qii16sq").pack
+pack_entry_tail = struct.Struct(">Qii16sqI").pack
 pack_entry_head = struct.Struct(">II").pack
 
 
@@ -46,8 +53,8 @@ def empty_batch(base_offset: int = 0, last_offset_delta: int = 0, leader_epoch: 
     return bytes(batch)
 
 
-GROUP_BATCH = empty_batch()
-MARK_BYTES = ENTRY.size + len(GROUP_BATCH)
+MARK_BATCH = empty_batch()
+MARK_BYTES = ENTRY.size + len(MARK_BATCH)
 
 
 class JournalEntry(NamedTuple):
@@ -85,16 +92,26 @@ class EntryHeader(NamedTuple):
     partition: int
     topic_id: bytes
     base_offset: int
+    head_crc: int | None = None  # an earlier version wrote none
+
+    @property
+    def header_bytes(self) -> int:
+        return EARLIER_ENTRY.size if self.head_crc is None else ENTRY.size
+
+    @property
+    def size_bytes(self) -> int:
+        """Of the entry with its batch."""
+        return self.header_bytes + self.size
 
 
-def entry_header(generation: int, size: int, partition: int, topic_id: bytes, base_offset: int) -> bytes:
-    tail = pack_entry_tail(generation, size, partition, topic_id, base_offset)
+def entry_header(generation: int, partition: int, topic_id: bytes, base_offset: int, batch: Buffer) -> bytes:
+    tail = pack_entry_tail(generation, len(batch), partition, topic_id, base_offset, crc32c(batch[:HEAD_BYTES]))
     return pack_entry_head(ENTRY_MAGIC, crc32c(tail)) + tail
 
 
 def sync_mark(generation: int, number: int, size_bytes: int) -> bytes:
     """The mark that comes before a sync of that size."""
-    return entry_header(generation, len(GROUP_BATCH), size_bytes, MARK_ID, number) + GROUP_BATCH
+    return entry_header(generation, size_bytes, MARK_ID, number, MARK_BATCH) + MARK_BATCH
 
 
 @dataclass(slots=True)
@@ -138,7 +155,7 @@ class EntryReader:
         while position < self.file_bytes:
             header = self.header_at(position)
             if header is not None and self.is_passed_over(header):
-                position += ENTRY.size + header.size
+                position += header.size_bytes
                 continue
             batch = self.batch_at(position, header) if header is not None else None
             if header is None or batch is None:
@@ -151,7 +168,7 @@ class EntryReader:
                     break
                 position = following
                 continue
-            position += ENTRY.size + header.size
+            position += header.size_bytes
             if header.topic_id == MARK_ID:
                 self.has_marks, self.sync_end = True, position + header.partition
                 yield from self.proved()
@@ -181,8 +198,8 @@ class EntryReader:
 
     def batch_at(self, position: int, header: EntryHeader) -> memoryview | None:
         """The entry's batch, where it is sound."""
-        batch = self.window.view(position, ENTRY.size + header.size)[ENTRY.size :]
-        if len(batch) < header.size:
+        batch = self.window.view(position, header.size_bytes)[header.header_bytes :]
+        if len(batch) < header.size or header.head_crc not in (None, crc32c(batch[:HEAD_BYTES])):
             return None
         try:
             return batch if check_batch(batch).size_bytes == header.size else None
@@ -192,7 +209,7 @@ class EntryReader:
     def following(self, position: int, header: EntryHeader | None) -> int | None:
         """Where reading continues after a place that is not sound: where that entry ends, or the next sound header is."""
         if header is not None:
-            end = position + ENTRY.size + header.size
+            end = position + header.size_bytes
             return end if end < self.file_bytes else None
         wanted = self.generation.to_bytes(8, "big")
         position += 1
@@ -209,7 +226,7 @@ class EntryReader:
     def damage(self, position: int, end: int, header: EntryHeader | None) -> JournalDamage:
         if header is None or header.topic_id == MARK_ID:
             return JournalDamage(self.path, position, end - position)
-        view = self.window.view(position + ENTRY.size, HEADER_BYTES)
+        view = self.window.view(position + header.header_bytes, HEADER_BYTES)
         last_delta = 0
         if len(view) == HEADER_BYTES:
             batch = read_header(view)
@@ -226,24 +243,28 @@ class EntryReader:
 
 
 def sound_header(view: memoryview) -> EntryHeader | None:
-    if len(view) < ENTRY.size:
+    if len(view) < EARLIER_ENTRY.size:
         return None
-    header = EntryHeader._make(ENTRY.unpack(view))
-    is_sound = header.magic == ENTRY_MAGIC and header.crc == crc32c(view[GENERATION_AT:]) and header.size >= 0
+    layout, magic = ENTRY, ENTRY_MAGIC
+    if int.from_bytes(view[:4], "big") == EARLIER_ENTRY_MAGIC:
+        layout, magic = EARLIER_ENTRY, EARLIER_ENTRY_MAGIC
+    elif len(view) < ENTRY.size:
+        return None
+    header = EntryHeader._make([*layout.unpack_from(view), None][: len(EntryHeader._fields)])
+    is_sound = header.magic == magic and header.crc == crc32c(view[GENERATION_AT : layout.size]) and header.size >= 0
     return header if is_sound else None
 
 
 def first_generation(file: File) -> int:
     """The generation of the first entry that has a sound header; 0 where none has."""
-    window, position, magic = Window(file), FILE_HEADER_BYTES, ENTRY_MAGIC.to_bytes(4, "big")
+    window, position = Window(file), FILE_HEADER_BYTES
+    magics = re.compile(b"|".join(re.escape(m.to_bytes(4, "big")) for m in (ENTRY_MAGIC, EARLIER_ENTRY_MAGIC)))
     size = file.size()
     while position < size:
         chunk = bytes(window.view(position, READ_CHUNK_BYTES))
-        at = chunk.find(magic)
-        while at >= 0:
-            header = sound_header(window.view(position + at, ENTRY.size))
+        for match in magics.finditer(chunk):
+            header = sound_header(window.view(position + match.start(), ENTRY.size))
             if header is not None:
                 return header.generation
-            at = chunk.find(magic, at + 1)
         position += max(1, len(chunk) - ENTRY.size)
     return 0

@@ -42,7 +42,7 @@ def replay_entry(log: Log, entry: JournalEntry) -> bool:
             end_offset=entry.base_offset,
         )
     header, batch = read_header(entry.batch), entry.batch
-    if header.base_offset != entry.base_offset:  # no CRC of the batch's covers it, the entry's does
+    if header.base_offset != entry.base_offset:  # in a journal of an earlier version no CRC of the batch's covers it
         batch = memoryview(bytearray(batch))
         patch_base_offset(batch, 0, entry.base_offset)
     log.append_recovered(batch, header._replace(base_offset=entry.base_offset))
