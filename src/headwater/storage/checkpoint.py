@@ -3,7 +3,8 @@
 It runs in a thread of its own, beside the owner's, which keeps appending, rolling and deleting. It syncs files
 by path: a file that is gone was removed by retention or with its topic, and needs no sync. What it writes are aids, which
 only save the next start some work, so failing to write one does not end the broker. An aid must never land in the directory of a
-new topic with a deleted one's name, where it would be believed; so a deletion says `leave_out` before the name is free.
+new topic with a deleted one's name, or beside a segment that compaction has put in the place of the one it is about: it would
+be believed there. So a deletion and a compaction say `leave_out` before the name is free.
 """
 
 import contextlib
@@ -41,7 +42,7 @@ class Checkpoint:
     directories: list[str] = field(default_factory=list)
     advanced: list[tuple[Log, int, set[Segment]]] = field(default_factory=list)
     full_files: list[JournalFile] = field(default_factory=list)
-    gone: set[str] = field(default_factory=set)  # directories of logs that were deleted meanwhile
+    gone: set[str] = field(default_factory=set)  # directories of logs, and segments, that were replaced meanwhile
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def add(self, log: Log) -> None:
@@ -94,10 +95,10 @@ class Checkpoint:
             self.write_aid(path, partial(write_at, self.files, path, 0, content))
             yield
 
-    def leave_out(self, directory: str) -> None:
-        """No more aids are written into this directory; one that is being written is finished first."""
+    def leave_out(self, path: str) -> None:
+        """No more aids are written for this directory, or segment; one that is being written is finished first."""
         with self.lock:
-            self.gone.add(directory)
+            self.gone.add(path)
 
     def write_aids(self) -> Iterator[None]:
         """Writes index entries and producer snapshots. One that cannot be written is left out, with a warning."""
@@ -118,7 +119,7 @@ class Checkpoint:
 
     def write_aid(self, path: str, write: Callable[[], None]) -> None:
         with self.lock:
-            if path.rpartition("/")[0] in self.gone:
+            if path.rpartition("/")[0] in self.gone or path.rpartition(".")[0] in self.gone:
                 return
             try:
                 write()

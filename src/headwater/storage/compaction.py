@@ -120,6 +120,9 @@ def take_result(store: LogStore, log: Log, cleaned: Cleaned) -> None:
     for group in cleaned.groups:
         if not all(base in log.base_offsets for base in group.bases):
             continue
+        if store.running_checkpoint is not None:
+            for base in group.bases:
+                store.running_checkpoint.leave_out(f"{log.directory}/{segment_name(base)}")
         try:
             begin_swap(store.files, folder, log.directory, segment_name(group.bases[0]))
         except SyncError:
