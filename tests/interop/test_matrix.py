@@ -9,6 +9,7 @@ Headwater with three virtual nodes too.
 
 import os
 import shutil
+import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import BUILD_TIMEOUT_S, CACHE, HERE, jars, need, run, running_kafka, set_options
+from .conftest import BUILD_TIMEOUT_S, CACHE, HERE, TOOL_TIMEOUT_S, jars, need, run, running_kafka, set_options
 from .servers import running_server
 
 MATRIX = HERE / "matrix"
@@ -73,7 +74,7 @@ def address(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
             yield server.address
 
 
-def java(classpath: str, main: str, *arguments: str) -> str:
+def java(classpath: str, main: str, *arguments: str, timeout_s: float = TOOL_TIMEOUT_S) -> str:
     flags = [
         "-Xmx512m",
         "-XX:+UseSerialGC",
@@ -81,7 +82,7 @@ def java(classpath: str, main: str, *arguments: str) -> str:
         "-Dorg.slf4j.simpleLogger.defaultLogLevel=error",
     ]
     opened = [f"--add-opens=java.base/java.{package}=ALL-UNNAMED" for package in ("lang", "util")]  # for Flink
-    return run(["java", *flags, *opened, "-cp", classpath, main, *arguments])
+    return run(["java", *flags, *opened, "-cp", classpath, main, *arguments], timeout_s)
 
 
 @pytest.fixture(scope="module")
@@ -164,10 +165,20 @@ def new_topic() -> str:
     return f"matrix-{uuid.uuid4().hex[:12]}"
 
 
+@pytest.mark.timeout(3 * TOOL_TIMEOUT_S)
 @pytest.mark.parametrize("version", KAFKA_CLIENTS)
-def test_kafka_clients(address: str, classes: Path, version: str) -> None:
-    """3.3 to 3.7 cannot connect to a broker that names features from 0 in ApiVersions below 4 (KAFKA-17011)."""
-    output = java(f"{classes}:{jars(MATRIX / 'java' / 'pom.xml', version)}", "MatrixCheck", address)
+def test_kafka_clients(request: pytest.FixtureRequest, address: str, classes: Path, version: str) -> None:
+    """3.3 to 3.7 cannot connect to a broker that names features from 0 in ApiVersions below 4 (KAFKA-17011).
+
+    Kafka's own broker is there to show that the program is right. It has hung once, on a busy machine: there it may try again.
+    """
+    command = f"{classes}:{jars(MATRIX / 'java' / 'pom.xml', version)}", "MatrixCheck", address
+    try:
+        output = java(*command)
+    except subprocess.TimeoutExpired:
+        if request.node.callspec.params["address"] != "kafka":
+            raise
+        output = java(*command)
     assert output.endswith(f"kafka-clients {version}\n"), output
 
 
