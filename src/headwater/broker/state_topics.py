@@ -41,7 +41,7 @@ from headwater.replay.deferred import Deferred
 from headwater.replay.sync_number import NO_SYNC, SyncNumber
 from headwater.storage.errors import DamagedLogError, StorageError
 from headwater.storage.log import Log
-from headwater.storage.producers import FencedMarkerError
+from headwater.storage.producers import FORGETTING_COORDINATOR_EPOCH, FencedMarkerError
 
 if TYPE_CHECKING:
     from headwater.broker.core import BrokerCore
@@ -460,8 +460,7 @@ class StateTopics:
             if not is_next_one and any(partition in t.partitions for t in decided):
                 continue  # its marker is on the way
             logger.warning("%s: aborting what producer %d left open", log.directory, producer_id)
-            self.write_marker(log, producer_id, epoch, commit=False)
-            log.producers.forget(producer_id)
+            self.write_marker(log, producer_id, epoch, commit=False, coordinator_epoch=FORGETTING_COORDINATOR_EPOCH)
 
     # -- keeping them short
 

@@ -29,6 +29,9 @@ BATCHES_KEPT = 5
 SNAPSHOT_VERSION = 1
 SNAPSHOT_ENTRIES_AT = 6
 NO_EPOCH = -1
+# Of a marker that a start has written to end what nobody else will: the producer is forgotten with it, at each later start
+# too. Otherwise a batch that the client sends again would be taken for the aborted one, acknowledged and lost.
+FORGETTING_COORDINATOR_EPOCH = 2**31 - 1
 
 
 class Verdict(Enum):
@@ -171,6 +174,8 @@ class ProducerStates:
         first = self.ongoing.pop(header.producer_id, None)
         if first is not None:
             self.ended.append((first, offset))
+        if coordinator_epoch == FORGETTING_COORDINATOR_EPOCH:
+            del self.entries[header.producer_id]
 
     def first_unstable(self, high_watermark: int) -> int | None:
         """The first offset of a transaction that is open, or whose end is not durable yet."""
@@ -182,11 +187,6 @@ class ProducerStates:
             return first
         least = min(start for start, _ in ended)
         return least if first is None else min(least, first)
-
-    def forget(self, producer_id: int) -> None:
-        """Forgets a producer altogether: its next batch is taken whatever its sequence."""
-        self.entries.pop(producer_id, None)
-        self.ongoing.pop(producer_id, None)
 
     def expire(self, before_ms: int) -> None:
         """Forgets producers that have not written since then (producer.id.expiration.ms) and have nothing open."""
