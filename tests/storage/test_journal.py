@@ -1,5 +1,6 @@
 """The journal's files: what is read back, past damage, and what never is."""
 
+from copy import deepcopy
 from random import Random
 
 import pytest
@@ -329,3 +330,21 @@ def test_a_power_cut_in_a_file_that_is_used_again_is_no_damage(is_at_start: bool
         offsets, damages = read(files)
         assert not damages, f"seed {seed}"
         assert offsets in ([], [6]) if is_at_start else offsets in ([3, 4, 5], [3, 4, 5, 6])
+
+
+def test_a_file_that_takes_the_place_of_a_foreign_one_has_its_name_on_disk() -> None:
+    files = MemoryFiles(crashable=True)
+    files.make_directory("journal")
+    file = files.open("journal/0.journal", create=True)
+    file.write([b"somebody else's"], 0)
+    file.sync()
+    journal = Journal(files, "journal", FILE_BYTES, 7)
+    files.sync_directory("journal")
+    files.sync_directory("/")
+    journal.set_foreign_aside()
+    journal.start()
+    write_one(journal, 0)
+    for seed in range(20):
+        crashed = deepcopy(files)
+        crashed.crash(Random(seed))
+        assert read(crashed) == ([0], []), f"seed {seed}"

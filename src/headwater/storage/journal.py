@@ -143,6 +143,7 @@ class JournalFile:
         self.files.rename(self.path, name)
         logger.error("%s is not a file of the journal: it is kept as %s; look at it, and remove it", self.path, name)
         self.open()
+        self.files.sync_directory(self.path.rpartition("/")[0])  # the name of the new one, before anything relies on it
 
     def items(self, *, is_complete: bool, only: bytes | None = None) -> Iterator[JournalEntry | JournalDamage]:
         """Every sound entry, in order, and the damage between them; with `only`, of the topic with that id."""
