@@ -100,9 +100,8 @@ class BrokerCore:
         self.fetch_waits: dict[Log, dict[FetchWait, None]] = {}  # in the order in which they began
         self.sessions = FetchSessions(clock, entropy, settings.max_incremental_fetch_session_cache_slots)
         self.topic_log_configs: dict[bytes, LogConfig] = {}
-        self.deletions: dict[
-            str, SyncNumber
-        ] = {}  # topics whose deletion is not durable yet, and the sync that makes it so
+        # Topics whose deletion is not durable yet, and the sync that makes it so.
+        self.deletions: dict[str, SyncNumber] = {}
         self.producer_ids = iter(range(0))
         # The shell may compact elsewhere than in the owner's thread.
         self.run_cleaning: Callable[[CleanJob, Callable[[Cleaned | None, str], None]], None] | None = None
@@ -374,7 +373,7 @@ class BrokerCore:
         return self.append_metadata(changes)
 
     def auto_create_topic(self, name: str) -> None:
-        """Creates a topic that a client asked after, with the broker's defaults. Raises ApiError and OSError."""
+        """Creates a topic that a client asked for, with the broker's defaults. Raises ApiError and OSError."""
         if name == OFFSETS_TOPIC:
             self.state_topics.offsets_topic()
             return
@@ -404,8 +403,8 @@ class BrokerCore:
             if log is not None:
                 for wait in list(self.fetch_waits.get(log, ())):
                     wait.finish()
-        # The data goes when nothing can bring the topic back.
         self.deletions[topic.name] = sync
+        # The data goes when nothing can bring the topic back.
         self.when_durable(sync, lambda: self.remove_topic_data(topic))
         self.groups.forget_topic(topic.name, topic.partitions)
         return sync

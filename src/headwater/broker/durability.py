@@ -187,7 +187,7 @@ class Durability:
 
     def drive(self) -> None:
         """Writes and completes, in turn, until a sync is under way or nothing more can be done now."""
-        if self.is_driving:  # what a completed sync has brought about; the loop below sees to it
+        if self.is_driving:  # called from within `drive`: the loop below goes round again
             return
         self.is_driving = True
         try:

@@ -26,7 +26,7 @@ from headwater.protocol.compiled import decode, encode
 
 
 class GroupRecordType(IntEnum):
-    """The kinds of records that tell of such a group."""
+    """The kinds of records that describe such a group."""
 
     GROUP_EPOCH = 3
     MEMBER = 5
