@@ -27,7 +27,7 @@ class Deferred(Generic[Answer]):
         self.callback: Callable[[Answer], object] | None = None
 
     def complete(self, answer: Answer) -> None:
-        """Gives the answer to who waits for it."""
+        """Gives the answer to whoever waits for it."""
         if self.done:
             return
         self.done, self.answer = True, answer
