@@ -33,9 +33,7 @@ def handle(core: BrokerCore, request: Request) -> Created | Deferred[Created]:
     deletion = max((core.deletions.get(wanted.name, NO_SYNC) for wanted in body.topics), default=NO_SYNC)
     if not deletion:
         return create_all(core, request)
-    deferred: Deferred[Created] = Deferred()
-    core.when_durable(deletion, lambda: deferred.complete(create_all(core, request)))
-    return deferred
+    return core.answer_when_durable(deletion, None).then(lambda _: create_all(core, request))
 
 
 def create_all(core: BrokerCore, request: Request) -> Created:
