@@ -1,4 +1,4 @@
-"""Brings `src/headwater/broker/data/configs.json` up to what a real Apache Kafka says of itself, and its documentation.
+"""Brings `src/headwater/broker/configs/data/configs.json` up to what a real Apache Kafka says of itself, and its documentation.
 
 Start a fresh Kafka with stock settings (`tests/interop/kafka/kafka.sh start PORT DIRECTORY`, which takes it from its
 published jars), then run `python codegen/read_configs.py 127.0.0.1:PORT`. Names, types, defaults, synonyms and texts are its
@@ -19,7 +19,7 @@ from headwater.protocol.apis import ApiKey  # noqa: E402
 from headwater.protocol.messages.describe_configs import DescribeConfigsRequest  # noqa: E402
 from tests.broker.wire import Wire  # noqa: E402
 
-DATA = ROOT / "src" / "headwater" / "broker" / "data"
+DATA = ROOT / "src" / "headwater" / "broker" / "configs" / "data"
 SOURCE = (
     "Apache Kafka 4.4.0 (Apache License 2.0): as its DescribeConfigs tells it; ranges, allowed values and internal keys "
     "from its ConfigDefs"

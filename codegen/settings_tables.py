@@ -1,12 +1,12 @@
 """Writes the tables of settings without effect, of refused ones, and of topics' and groups' configurations into docs/reference/settings.md.
 
-`--check` changes nothing and fails where the document differs from `broker/setting_classes.py`.
+`--check` changes nothing and fails where the document differs from `broker/configs/setting_classes.py`.
 """
 
 import sys
 from pathlib import Path
 
-from headwater.broker.setting_classes import (
+from headwater.broker.configs.setting_classes import (
     GROUP_HONOURED,
     GROUP_WITHOUT_EFFECT,
     REFUSED,

@@ -2,11 +2,11 @@
 
 from typing import Any
 
+from headwater.broker.configs.settings import Settings
 from headwater.broker.connection import Connection
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import dispatch
 from headwater.broker.durability import ThisThread
-from headwater.broker.settings import Settings
 from headwater.effects.clock import ManualClock
 from headwater.effects.entropy import SeededEntropy
 from headwater.effects.memory_files import MemoryFiles

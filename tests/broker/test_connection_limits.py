@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import pytest
 
+from headwater.broker.configs.settings import Settings, SettingsError
 from headwater.broker.connection_limits import ConnectionLimits, RefusedError
-from headwater.broker.settings import Settings, SettingsError
 
 
 @dataclass(eq=False)

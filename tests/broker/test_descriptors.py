@@ -5,7 +5,7 @@ import resource
 import pytest
 
 from headwater.broker import descriptors
-from headwater.broker.settings import Settings
+from headwater.broker.configs.settings import Settings
 
 
 class Limits:

@@ -10,7 +10,7 @@ from confluent_kafka import KafkaException, Producer
 from confluent_kafka.admin import AdminClient, ScramCredentialInfo, ScramMechanism, UserScramCredentialUpsertion
 
 import headwater as hw
-from headwater.broker.settings import Settings, SettingsError
+from headwater.broker.configs.settings import Settings, SettingsError
 from headwater.broker.shell.listeners import read_listeners
 from headwater.protocol.apis import ApiKey
 from headwater.protocol.error_codes import ErrorCode

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import headwater as hw
-from headwater.broker.settings import SettingsError
+from headwater.broker.configs.settings import SettingsError
 from headwater.protocol.apis import APIS, ApiKey
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.frames import request_frame

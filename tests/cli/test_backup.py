@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
+from headwater.broker.configs.settings import Settings
 from headwater.broker.core import BrokerCore
-from headwater.broker.settings import Settings
 from headwater.cli.app import app
 from headwater.cli.errors import CommandError
 from headwater.effects.clock import ManualClock

@@ -19,7 +19,7 @@ def imported() -> set[str]:
     [
         "typer",
         "difflib",
-        "headwater.broker.properties_file",
+        "headwater.broker.configs.properties_file",
         "headwater.client",
         "headwater.protocol.messages.embedded",
         "headwater.protocol.reference",

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import headwater as hw
-from headwater.broker.settings import SettingsError
+from headwater.broker.configs.settings import SettingsError
 from headwater.broker.shell.listeners import read_configuration
 from headwater.cli import up
 

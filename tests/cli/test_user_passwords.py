@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from headwater.broker.settings import Settings
+from headwater.broker.configs.settings import Settings
 from headwater.broker.shell.running import open_core
 from headwater.cli import user
 from headwater.cli.errors import CommandError

@@ -7,9 +7,9 @@ import pytest
 
 import headwater
 from headwater import testing
+from headwater.broker.configs.setting_classes import HONOURED
+from headwater.broker.configs.settings import own_defaults, value_text
 from headwater.broker.dispatch import SERVED
-from headwater.broker.setting_classes import HONOURED
-from headwater.broker.settings import own_defaults, value_text
 from headwater.cli.up import parser
 
 ROOT = Path(__file__).parents[2]

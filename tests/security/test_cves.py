@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from headwater.broker.cluster import Endpoint
+from headwater.broker.configs.settings import Settings, SettingsError, problems
 from headwater.broker.connection import UNAUTHENTICATED, Connection
-from headwater.broker.settings import Settings, SettingsError, problems
 from headwater.broker.shell.listeners import read_configuration
 from headwater.protocol.apis import ApiKey
 from headwater.protocol.compression import Compression, CompressionError, decompress

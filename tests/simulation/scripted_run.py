@@ -17,9 +17,9 @@ from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
 
+from headwater.broker.configs.settings import Settings
 from headwater.broker.core import BrokerCore
 from headwater.broker.metadata import Topic
-from headwater.broker.settings import Settings
 from headwater.effects.clock import ManualClock
 from headwater.effects.entropy import SeededEntropy
 from headwater.protocol.apis import ApiKey

@@ -16,9 +16,9 @@ from random import Random
 import pytest
 
 from headwater.broker import state_topics
+from headwater.broker.configs.settings import Settings
 from headwater.broker.core import BrokerCore
 from headwater.broker.metadata import Topic
-from headwater.broker.settings import Settings
 from headwater.cli.backup import topics_in
 from headwater.effects.clock import ManualClock
 from headwater.effects.entropy import SeededEntropy

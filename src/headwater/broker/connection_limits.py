@@ -15,8 +15,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
-from headwater.broker.address_limits import read_overrides
-from headwater.broker.settings import Settings, split_listener_key
+from headwater.broker.configs.address_limits import read_overrides
+from headwater.broker.configs.settings import Settings, split_listener_key
 
 GRACE_S = 0.1
 STRANGERS_MIN = 16  # of few places strangers may have all

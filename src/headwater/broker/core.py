@@ -11,9 +11,10 @@ from functools import cached_property
 from types import GeneratorType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from headwater.broker import configs, dynamic_configs
 from headwater.broker.cluster import PLAINTEXT, Cluster
-from headwater.broker.configs import Layers
+from headwater.broker.configs import dynamic, topic_configs
+from headwater.broker.configs.settings import Settings
+from headwater.broker.configs.topic_configs import Layers
 from headwater.broker.durability import Durability
 from headwater.broker.fetching import FetchSessions, FetchWait
 from headwater.broker.limited_log import LimitedLog
@@ -28,7 +29,6 @@ from headwater.broker.metadata import (
     decode_record,
     encode_record,
 )
-from headwater.broker.settings import Settings
 from headwater.broker.state_topics import StateTopics
 from headwater.broker.statistics import Statistics
 from headwater.effects.callbacks import call_all
@@ -129,8 +129,8 @@ class BrokerCore:
             self.groups = self.state_topics.new_groups()
             self.transactions = self.state_topics.new_transactions()
             self.metadata_log = self.load_metadata()
-            dynamic_configs.warn_of_unserved(self)
-            dynamic_configs.apply(self)
+            dynamic.warn_of_unserved(self)
+            dynamic.apply(self)
             self.load_coordinators()
         except BaseException:
             self.store.abandon()
@@ -237,7 +237,7 @@ class BrokerCore:
         """What the topic's configuration comes to."""
         config = self.topic_log_configs.get(topic.topic_id)
         if config is None:
-            config = configs.log_config(topic.configs, self.config_layers)
+            config = topic_configs.log_config(topic.configs, self.config_layers)
             self.topic_log_configs[topic.topic_id] = config
         return config
 

@@ -9,7 +9,7 @@ import contextlib
 import os
 import resource
 
-from headwater.broker.settings import Settings
+from headwater.broker.configs.settings import Settings
 
 FOR_LOGS_MAX = 8192
 FOR_LOGS_MIN = 64

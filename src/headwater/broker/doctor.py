@@ -15,9 +15,9 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from headwater.broker.configs.settings import Settings
 from headwater.broker.core import METADATA_CONFIG, BrokerCore
 from headwater.broker.metadata import METADATA_TOPIC, METADATA_TOPIC_ID, OFFSETS_TOPIC, TRANSACTIONS_TOPIC
-from headwater.broker.settings import Settings
 from headwater.effects.clock import Clock
 from headwater.effects.entropy import Entropy
 from headwater.effects.files import File, Files

@@ -13,8 +13,9 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
-from headwater.broker import configs
 from headwater.broker.cluster import Cluster
+from headwater.broker.configs import topic_configs
+from headwater.broker.configs.catalog import ConfigError
 from headwater.broker.features import DEFAULT_LEVELS
 from headwater.effects.buffers import Buffer
 from headwater.protocol.compiled import decode, encode
@@ -260,10 +261,10 @@ class Metadata:
 
     def check_configs(self, own_configs: Mapping[str, str | None]) -> None:
         try:
-            configs.validate(own_configs)
+            topic_configs.validate(own_configs)
             if not self.is_journaled:
-                configs.refuse_flushes(own_configs)
-        except configs.ConfigError as error:
+                topic_configs.refuse_flushes(own_configs)
+        except ConfigError as error:
             raise ApiError(ErrorCode.INVALID_CONFIG, str(error)) from error
 
     def config_records(

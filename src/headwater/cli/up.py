@@ -18,8 +18,7 @@ from typing import NoReturn
 
 from headwater.broker import descriptors
 from headwater.broker.cluster import PLAINTEXT
-from headwater.broker.core import BrokerCore
-from headwater.broker.settings import (
+from headwater.broker.configs.settings import (
     Settings,
     SettingsError,
     assignment_pairs,
@@ -27,6 +26,7 @@ from headwater.broker.settings import (
     environment_variable,
     is_secret,
 )
+from headwater.broker.core import BrokerCore
 from headwater.broker.shell.listeners import (
     Listener,
     ListenError,
@@ -82,7 +82,7 @@ def parser() -> Parser:
 
 def read_file(path: str) -> dict[str, str]:
     """The settings in a properties file. Raises SettingsError."""
-    from headwater.broker.properties_file import read_properties
+    from headwater.broker.configs.properties_file import read_properties
 
     try:
         return read_properties(Path(path).read_text(encoding="utf-8"))

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, cast
 
+from headwater.broker.configs.settings import Settings
 from headwater.broker.core import BrokerCore
 from headwater.broker.dispatch import served
-from headwater.broker.settings import Settings
 from headwater.broker.shell.embedded import Broker, BrokerError, ThreadRunner
 from headwater.broker.shell.listeners import read_listeners
 from headwater.broker.shell.server import Server

@@ -4,11 +4,11 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from headwater.broker import dynamic_configs
 from headwater.broker.authorization import config_refusal
+from headwater.broker.configs import dynamic
+from headwater.broker.configs.catalog import ConfigError
 from headwater.broker.connection import Request
 from headwater.broker.core import BrokerCore
-from headwater.broker.definitions import ConfigError
 from headwater.broker.metadata import check_topic_name
 from headwater.effects.work import Steps
 from headwater.protocol.config_resources import ConfigResourceType
@@ -59,7 +59,7 @@ def alter(core: BrokerCore, kind: int, name: str, changes: Changes, *, validate_
     if kind == ConfigResourceType.TOPIC:
         core.config_changed(core.metadata.topics[name])
     elif kind == ConfigResourceType.BROKER:
-        dynamic_configs.apply(core)
+        dynamic.apply(core)
     return sync
 
 
@@ -74,19 +74,19 @@ def decided(core: BrokerCore, kind: int, name: str, changes: Changes) -> list[An
                 check_topic_name(name)
                 return metadata.change_configs(name, changes)
             case ConfigResourceType.BROKER:
-                dynamic_configs.check_broker(core, name, changes)
+                dynamic.check_broker(core, name, changes)
             case ConfigResourceType.GROUP if name:
-                dynamic_configs.check_group(core, changes)
+                dynamic.check_group(core, changes)
             case ConfigResourceType.GROUP:
                 raise ApiError(ErrorCode.INVALID_REQUEST, "Default group resources are not allowed.")
             case ConfigResourceType.BROKER_LOGGER | ConfigResourceType.CLIENT_METRICS:
                 raise ApiError(ErrorCode.INVALID_REQUEST, "this broker has no such resources to configure")
             case _:
                 raise ApiError(ErrorCode.INVALID_REQUEST, f"Unknown resource type {kind}")
-    except dynamic_configs.NotDynamicError as error:
+    except dynamic.NotDynamicError as error:
         raise ApiError(ErrorCode.INVALID_REQUEST, str(error)) from error
     except ConfigError as error:
-        is_of_broker = kind == ConfigResourceType.BROKER and not isinstance(error, dynamic_configs.ClusterConfigError)
+        is_of_broker = kind == ConfigResourceType.BROKER and not isinstance(error, dynamic.ClusterConfigError)
         code = ErrorCode.INVALID_REQUEST if is_of_broker else ErrorCode.INVALID_CONFIG
         raise ApiError(code, str(error)) from error
     return metadata.config_records(name, changes, kind)
@@ -107,7 +107,7 @@ def present(core: BrokerCore, kind: int, name: str) -> dict[str, str]:
             return topic.configs if topic is not None else {}
         case ConfigResourceType.BROKER:
             stored = core.metadata.broker_configs.get(name, {})
-            return {key: text for key, text in stored.items() if key != dynamic_configs.SUPER_USERS}
+            return {key: text for key, text in stored.items() if key != dynamic.SUPER_USERS}
         case ConfigResourceType.GROUP:
             return core.metadata.group_configs.get(name, {})
         case _:

@@ -9,8 +9,8 @@ the broker's default (KIP-464). `replication.factor.clamp` cuts what is asked fo
 from collections import Counter
 from typing import TypeAlias
 
-from headwater.broker import configs
 from headwater.broker.authorization import may_create_topic, may_topic
+from headwater.broker.configs import topic_configs
 from headwater.broker.connection import Request
 from headwater.broker.core import BrokerCore
 from headwater.broker.metadata import Topic
@@ -151,6 +151,6 @@ def fill(core: BrokerCore, result: TopicResult, topic: Topic) -> None:
     result.topic_id = topic.topic_id
     result.num_partitions, result.replication_factor = topic.partitions, topic.replication
     result.configs = []
-    for name in configs.topic_entries():
-        value = configs.effective(name, topic.configs, core.config_layers)
+    for name in topic_configs.topic_entries():
+        value = topic_configs.effective(name, topic.configs, core.config_layers)
         result.configs.append(CreateTopicsResponse.CreatableTopicConfigs(name, value.value, config_source=value.source))

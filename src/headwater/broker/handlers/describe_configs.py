@@ -6,13 +6,10 @@ Resources: topics (2), brokers (4), groups (32). Broker loggers (8) and client m
 from collections.abc import Iterable
 from typing import TypeAlias
 
-from headwater.broker import configs
 from headwater.broker.authorization import config_refusal
-from headwater.broker.configs import ConfigSource
-from headwater.broker.connection import Request
-from headwater.broker.core import BrokerCore
-from headwater.broker.definitions import ConfigType, kafka_configs, shown
-from headwater.broker.dynamic_configs import (
+from headwater.broker.configs import topic_configs
+from headwater.broker.configs.catalog import ConfigType, kafka_configs, shown
+from headwater.broker.configs.dynamic import (
     NODE_ID,
     broker_types,
     defaults_of_all_nodes,
@@ -20,8 +17,11 @@ from headwater.broker.dynamic_configs import (
     dynamic_keys,
     is_custom,
 )
+from headwater.broker.configs.settings import is_secret
+from headwater.broker.configs.topic_configs import ConfigSource
+from headwater.broker.connection import Request
+from headwater.broker.core import BrokerCore
 from headwater.broker.metadata import check_topic_name
-from headwater.broker.settings import is_secret
 from headwater.effects.work import Steps
 from headwater.protocol.config_resources import ConfigResourceType
 from headwater.protocol.error_codes import ErrorCode
@@ -48,7 +48,7 @@ def handle(core: BrokerCore, request: Request) -> Steps[DescribeConfigsResponse]
             response.results.append(Result(refused, None, resource.resource_type, resource.resource_name))
             continue
         result = describe(core, resource, shared)
-        texts = configs.documentation(resource.resource_type) if body.include_documentation else {}
+        texts = topic_configs.documentation(resource.resource_type) if body.include_documentation else {}
         if resource.configuration_keys is not None:
             keys = frozenset(resource.configuration_keys)
             result.configs = [entry for entry in result.configs if entry.name in keys]
@@ -107,8 +107,8 @@ def node_problem(core: BrokerCore, name: str, otherwise: str) -> str | None:
 
 
 def topic_entries(core: BrokerCore, own: dict[str, str]) -> Iterable[Entry]:
-    for name in configs.topic_entries():
-        value = configs.effective(name, own, core.config_layers)
+    for name in topic_configs.topic_entries():
+        value = topic_configs.effective(name, own, core.config_layers)
         synonyms = [Synonym(*synonym) for synonym in value.synonyms]
         yield Entry(name, value.value, False, value.source, False, synonyms, value.type)
 
@@ -120,7 +120,7 @@ def broker_entries(core: BrokerCore) -> Iterable[Entry]:
     dynamic = dynamic_keys()
     for name in sorted({*known, *own, *(key for layer, _ in core.config_layers for key in layer)}):
         type_ = known.get(name, ConfigType.UNKNOWN if is_custom(name) else ConfigType.STRING)
-        found = configs.broker_synonyms(name, configs.broker_family(name), core.config_layers, own)
+        found = topic_configs.broker_synonyms(name, topic_configs.broker_family(name), core.config_layers, own)
         value, source = (found[0][1], found[0][2]) if found else (None, ConfigSource.DEFAULT)
         is_sensitive = is_hidden(name)
         synonyms = [Synonym(key, None if is_sensitive else text, where) for key, text, where in found]

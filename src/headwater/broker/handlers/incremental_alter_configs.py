@@ -2,11 +2,11 @@
 topic, a broker or a group (KIP-339).
 """
 
-from headwater.broker import configs
+from headwater.broker.configs import topic_configs
+from headwater.broker.configs.catalog import ConfigType, definitions, parse_as, shown
+from headwater.broker.configs.dynamic import merged
 from headwater.broker.connection import Request
 from headwater.broker.core import BrokerCore
-from headwater.broker.definitions import ConfigType, definitions, parse_as, shown
-from headwater.broker.dynamic_configs import merged
 from headwater.broker.handlers.altering import Changes, alter_all, present, value_of
 from headwater.effects.work import Steps
 from headwater.protocol.config_resources import AlterConfigOp
@@ -48,7 +48,7 @@ def wanted_changes(core: BrokerCore, resource: IncrementalAlterConfigsRequest.Al
 def changed_list(
     core: BrokerCore, own: dict[str, str], config: IncrementalAlterConfigsRequest.AlterableConfig, kind: int
 ) -> str:
-    scope = configs.SCOPES.get(kind)
+    scope = topic_configs.SCOPES.get(kind)
     entry = definitions(scope).get(config.name) if scope is not None else None
     if entry is None:
         raise ApiError(ErrorCode.INVALID_CONFIG, f"Unknown config name: {shown(config.name)}")
@@ -56,7 +56,7 @@ def changed_list(
         message = f"Can't {'append' if config.config_operation == AlterConfigOp.APPEND else 'subtract'} to key {shown(config.name)}"
         raise ApiError(ErrorCode.INVALID_CONFIG, f"{message} because its type is not LIST.")
     if scope == "topic":
-        text = configs.value_of(config.name, own, core.config_layers)
+        text = topic_configs.value_of(config.name, own, core.config_layers)
     else:
         text = own.get(config.name, merged(core.config_layers).get(config.name, entry.default or ""))
     current = parse_as(ConfigType.LIST, config.name, text)

@@ -8,9 +8,9 @@ the same principal (KIP-368). A password in the clear is checked in a thread, be
 from collections.abc import Callable
 from typing import TypeVar
 
+from headwater.broker.configs.catalog import shown
 from headwater.broker.connection import UNAUTHENTICATED, Connection, Request
 from headwater.broker.core import BrokerCore
-from headwater.broker.definitions import shown
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.sasl_authenticate import SaslAuthenticateRequest, SaslAuthenticateResponse
 from headwater.replay.deferred import Deferred

@@ -2,9 +2,9 @@
 after 0 in bare frames. On a connection that is authenticated it begins a re-authentication (KIP-368).
 """
 
+from headwater.broker.configs.catalog import shown
 from headwater.broker.connection import Request, SaslState
 from headwater.broker.core import BrokerCore
-from headwater.broker.definitions import shown
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.sasl_handshake import SaslHandshakeRequest, SaslHandshakeResponse
 from headwater.security.sasl import new_exchange

@@ -12,10 +12,10 @@ import socket
 from functools import partial
 from typing import TYPE_CHECKING
 
-from headwater.broker.address_limits import normalized
 from headwater.broker.cluster import Endpoint
+from headwater.broker.configs.address_limits import normalized
+from headwater.broker.configs.settings import Settings
 from headwater.broker.connection_limits import RefusedError
-from headwater.broker.settings import Settings
 from headwater.broker.shell.listeners import Listener
 from headwater.broker.turns import SLICE_MS
 from headwater.effects.logs import get_logger

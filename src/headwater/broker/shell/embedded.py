@@ -17,9 +17,9 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from headwater.broker.cluster import PLAINTEXT
+from headwater.broker.configs.properties_file import write_properties
+from headwater.broker.configs.settings import SettingsError, value_text
 from headwater.broker.core import BrokerCore
-from headwater.broker.properties_file import write_properties
-from headwater.broker.settings import SettingsError, value_text
 from headwater.broker.shell.listeners import read_configuration, start_listeners
 from headwater.broker.shell.running import event_loop, open_core
 from headwater.broker.shell.server import Server

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from headwater.broker.cluster import PROTOCOLS, Endpoint
-from headwater.broker.definitions import shown
-from headwater.broker.settings import Settings, SettingsError, problems, split_listener_key
+from headwater.broker.configs.catalog import shown
+from headwater.broker.configs.settings import Settings, SettingsError, problems, split_listener_key
 from headwater.security.cipher_suites import VERSIONS
 from headwater.security.sasl import MECHANISMS
 from headwater.security.tls import TlsError, TlsFiles, mapping_rules

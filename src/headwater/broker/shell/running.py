@@ -6,8 +6,8 @@ import os
 from collections.abc import Iterator
 
 from headwater.broker import descriptors
+from headwater.broker.configs.settings import Settings
 from headwater.broker.core import BrokerCore
-from headwater.broker.settings import Settings
 from headwater.effects.clock import SystemClock
 from headwater.effects.entropy import SystemEntropy
 from headwater.effects.files import DiskFiles

@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from random import Random
 
+from headwater.broker.configs.settings import Settings
 from headwater.broker.core import BrokerCore
 from headwater.broker.durability import Durability
 from headwater.broker.metadata import Topic
-from headwater.broker.settings import Settings
 from headwater.effects.clock import Clock
 from headwater.effects.entropy import SeededEntropy
 from headwater.storage.checkpoint import Checkpoint

@@ -139,7 +139,7 @@ def parse_as(type_: int, name: str, text: str) -> Any:
 @cache
 def kafka_configs() -> dict[str, Any]:
     """What Kafka knows of its configurations: lists of entries for `topic`, `broker` and `group`."""
-    return dict(json.loads(files("headwater.broker").joinpath("data/configs.json").read_text()))
+    return dict(json.loads(files("headwater.broker.configs").joinpath("data/configs.json").read_text()))
 
 
 @cache

@@ -6,9 +6,9 @@ Each check returns the key at fault and the reason, on one line.
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias
 
-from headwater.broker.address_limits import OVERRIDES, read_overrides
-from headwater.broker.definitions import ConfigError, definitions, shown
-from headwater.broker.setting_classes import AUTHORIZERS
+from headwater.broker.configs.address_limits import OVERRIDES, read_overrides
+from headwater.broker.configs.catalog import ConfigError, definitions, shown
+from headwater.broker.configs.setting_classes import AUTHORIZERS
 
 Problems: TypeAlias = Iterator[tuple[str, str]]
 Value: TypeAlias = Callable[[str], Any]

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 import headwater as hw
-from headwater.broker import configs
-from headwater.broker.definitions import ConfigError, ConfigType, definitions
-from headwater.broker.setting_classes import (
+from headwater.broker.configs import topic_configs
+from headwater.broker.configs.catalog import ConfigError, ConfigType, definitions
+from headwater.broker.configs.setting_classes import (
     REFUSED,
     TOPIC_HONOURED,
     WITHOUT_EFFECT,
@@ -17,10 +17,17 @@ from headwater.broker.setting_classes import (
     classes_of,
     config_classes_of,
 )
-from headwater.broker.settings import Settings, SettingsError, environment_pairs, is_secret, own_defaults, problems
+from headwater.broker.configs.settings import (
+    Settings,
+    SettingsError,
+    environment_pairs,
+    is_secret,
+    own_defaults,
+    problems,
+)
 from headwater.broker.shell.listeners import read_configuration
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "settings.jsonl"
+GOLDEN = Path(__file__).parents[2] / "golden" / "settings.jsonl"
 OWN = frozenset(own_defaults())
 
 # Where Headwater refuses values that Kafka accepts: they would stop it, or leave it without a bound.
@@ -56,7 +63,7 @@ def refuses(scope: str, name: str, text: str) -> bool:
     if scope == "broker":
         return bool(problems({name: text}))
     try:
-        configs.validate({name: text})
+        topic_configs.validate({name: text})
     except ConfigError:
         return True
     return False
@@ -94,7 +101,7 @@ def test_what_topics_honour_is_what_their_logs_are_given() -> None:
             asked.append(str(name))
             return False
 
-    configs.log_config(Own({"any": "thing"}), ())
+    topic_configs.log_config(Own({"any": "thing"}), ())
     assert set(asked) == TOPIC_HONOURED
 
 
@@ -103,7 +110,7 @@ def test_what_is_honoured_is_read_somewhere() -> None:
     package = Path(hw.__file__).parent
     own = {"settings.py", "setting_classes.py", "contradictions.py"}
     text = "\n".join(path.read_text() for path in package.rglob("*.py") if path.name not in own)
-    topics = {key for name in configs.topic_entries() for key, _ in configs.units_of(name)}
+    topics = {key for name in topic_configs.topic_entries() for key, _ in topic_configs.units_of(name)}
     unread = [
         name
         for name in own_defaults()
@@ -111,7 +118,7 @@ def test_what_is_honoured_is_read_somewhere() -> None:
     ]
     assert unread == ["sasl.enabled.mechanisms"]  # read by Settings.sasl_mechanisms
     log_config = (package / "storage" / "config.py").read_text()
-    storage = "\n".join(p.read_text() for p in package.rglob("*.py") if p.name != "configs.py")
+    storage = "\n".join(p.read_text() for p in package.rglob("*.py") if p.name != "topic_configs.py")
     fields = re.findall(r"^    (\w+):", log_config, re.MULTILINE)
     assert [name for name in fields if not re.search(rf"\.{name}\b", storage)] == []
 
@@ -208,8 +215,8 @@ def test_what_says_only_what_is_so_is_never_refused() -> None:
     ],
 )
 def test_the_smallest_unit_of_retention_counts(given: dict[str, str], expected: str) -> None:
-    layers = ((given, configs.ConfigSource.STATIC_BROKER),)
-    assert configs.effective("retention.ms", {}, layers).value == expected
+    layers = ((given, topic_configs.ConfigSource.STATIC_BROKER),)
+    assert topic_configs.effective("retention.ms", {}, layers).value == expected
 
 
 @pytest.mark.parametrize("key", ["zookeeper.connect", "inter.broker.protocol.version", "log.message.format.version"])

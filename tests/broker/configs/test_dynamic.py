@@ -5,16 +5,15 @@ from typing import Any
 
 import pytest
 
-from headwater.broker import dynamic_configs
-from headwater.broker.configs import ConfigSource
+from headwater.broker.configs import dynamic
+from headwater.broker.configs.topic_configs import ConfigSource
 from headwater.protocol.apis import ApiKey
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.alter_configs import AlterConfigsRequest
 from headwater.protocol.messages.create_topics import CreateTopicsRequest
 from headwater.protocol.messages.describe_configs import DescribeConfigsRequest
 from headwater.protocol.messages.incremental_alter_configs import IncrementalAlterConfigsRequest
-
-from .harness import Harness
+from tests.broker.harness import Harness
 
 TOPIC, BROKER, GROUP = 2, 4, 32
 SET, DELETE, APPEND, SUBTRACT = range(4)
@@ -265,7 +264,7 @@ def test_every_dynamic_key_takes_effect_at_once_or_has_none() -> None:
     """Those that are honoured are read when they are used; the list changes only with a look at where that is."""
     honoured = {
         name
-        for name in dynamic_configs.dynamic_keys()
+        for name in dynamic.dynamic_keys()
         if not any(
             name in keys or name.startswith(tuple(k for k in keys if k.endswith("."))) for keys in without_effect()
         )
@@ -296,6 +295,6 @@ def test_every_dynamic_key_takes_effect_at_once_or_has_none() -> None:
 
 
 def without_effect() -> list[tuple[str, ...]]:
-    from headwater.broker.setting_classes import WITHOUT_EFFECT
+    from headwater.broker.configs.setting_classes import WITHOUT_EFFECT
 
     return list(WITHOUT_EFFECT.values())

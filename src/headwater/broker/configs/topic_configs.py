@@ -13,9 +13,16 @@ from importlib.resources import files
 from itertools import dropwhile
 from typing import Any, NamedTuple, TypeAlias
 
-from headwater.broker.definitions import INT_MAX, LONG_MAX, ConfigType, definitions, kafka_configs, shown
-from headwater.broker.definitions import ConfigError as ConfigError
-from headwater.broker.settings import HOUR_MS
+from headwater.broker.configs.catalog import (
+    INT_MAX,
+    LONG_MAX,
+    ConfigError,
+    ConfigType,
+    definitions,
+    kafka_configs,
+    shown,
+)
+from headwater.broker.configs.settings import HOUR_MS
 from headwater.protocol.config_resources import ConfigResourceType
 from headwater.storage.config import LogConfig
 
@@ -90,7 +97,7 @@ SCOPES: dict[int, str] = {
 def documentation(resource_type: int) -> Mapping[str, str]:
     """Kafka's own words on the configurations of a topic (2), a broker (4) or a group (32); none for other resources."""
     kind = SCOPES.get(resource_type)
-    texts = json.loads(files("headwater.broker").joinpath("data/config_docs.json").read_text())
+    texts = json.loads(files("headwater.broker.configs").joinpath("data/config_docs.json").read_text())
     return dict(texts[kind]) if kind is not None else {}
 
 

@@ -3,7 +3,7 @@
 import ipaddress
 from functools import lru_cache
 
-from headwater.broker.definitions import WHOLE_NUMBER, ConfigError, shown
+from headwater.broker.configs.catalog import WHOLE_NUMBER, ConfigError, shown
 
 OVERRIDES = "max.connections.per.ip.overrides"
 

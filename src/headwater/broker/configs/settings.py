@@ -10,8 +10,7 @@ from dataclasses import dataclass, field, fields
 from functools import cache
 from typing import Any
 
-from headwater.broker.contradictions import contradictions
-from headwater.broker.definitions import (
+from headwater.broker.configs.catalog import (
     INT_MAX,
     ConfigError,
     ConfigType,
@@ -19,7 +18,8 @@ from headwater.broker.definitions import (
     definitions,
     shown,
 )
-from headwater.broker.setting_classes import LISTENER_SETTINGS, reason_without_effect, refusal
+from headwater.broker.configs.contradictions import contradictions
+from headwater.broker.configs.setting_classes import LISTENER_SETTINGS, reason_without_effect, refusal
 
 ENVIRONMENT_PREFIX = "HEADWATER_"
 LISTENER_PREFIX = "listener.name."

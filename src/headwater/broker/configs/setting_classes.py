@@ -11,7 +11,7 @@ from collections.abc import Callable
 from enum import Enum
 from typing import NamedTuple
 
-from headwater.broker.definitions import Definition
+from headwater.broker.configs.catalog import Definition
 
 AUTHORIZERS = (
     "",

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headwater.broker.properties_file import read_properties, write_properties
+from headwater.broker.configs.properties_file import read_properties, write_properties
 
 
 @pytest.mark.parametrize(

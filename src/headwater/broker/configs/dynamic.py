@@ -9,10 +9,9 @@ from collections.abc import Mapping, Set
 from functools import cache
 from typing import TYPE_CHECKING
 
-from headwater.broker.configs import ConfigSource, Layers
-from headwater.broker.definitions import ConfigError, ConfigType, definitions, shown
-from headwater.broker.setting_classes import LISTENER_SETTINGS, SettingClass, classes_of
-from headwater.broker.settings import (
+from headwater.broker.configs.catalog import ConfigError, ConfigType, definitions, shown
+from headwater.broker.configs.setting_classes import LISTENER_SETTINGS, SettingClass, classes_of
+from headwater.broker.configs.settings import (
     LISTENER_PREFIX,
     Settings,
     broker_keys,
@@ -20,6 +19,7 @@ from headwater.broker.settings import (
     problems,
     without_effect,
 )
+from headwater.broker.configs.topic_configs import ConfigSource, Layers
 from headwater.effects.logs import get_logger
 
 if TYPE_CHECKING:
