@@ -17,6 +17,7 @@ from headwater.protocol.messages.offset_fetch import OffsetFetchRequest
 from headwater.storage.checkpoints import PARTITION_METADATA, read_topic_id
 from headwater.storage.errors import FormatError, StorageError
 from tests.broker.harness import Harness
+from tests.storage.times import max_timestamp
 
 METADATA_LOG = "data/__cluster_metadata-0/00000000000000000000.log"
 
@@ -451,7 +452,7 @@ class TestOneDamagedLog:
             for _ in range(5):
                 broker.produce(name, bytes(600_000))
         for topic in broker.core.metadata.topics.values():  # their first segments' indexes leave the memory
-            broker.core.log(topic, 0).max_timestamp()
+            max_timestamp(broker.core.log(topic, 0))
         flip(broker.files, self.LOG, 8, 0x40)  # the length of a batch in a sealed segment
         for suffix in (".index", ".timeindex"):
             broker.files.remove(self.LOG.replace(".log", suffix))

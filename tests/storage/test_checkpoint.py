@@ -11,6 +11,7 @@ from headwater.protocol.records import Record, build_batch, read_header
 from headwater.storage.config import LogConfig
 from headwater.storage.log import Log
 from tests.storage.test_log import TOPIC_ID, Store, filled
+from tests.storage.times import offset_for_timestamp
 
 
 class Fault:
@@ -155,12 +156,12 @@ def test_a_roll_that_fails_refuses_the_batch_and_changes_nothing(number: int, pa
     assert last.should_roll(400, end, 0, store.config)
     store.append(3)
     assert len(store.log.segments) == count + 1
-    timestamps = [store.log.offset_for_timestamp(1_700_000_000_000 + n * 1000).offset for n in range(4)]
+    timestamps = [offset_for_timestamp(store.log, 1_700_000_000_000 + n * 1000).offset for n in range(4)]
     assert timestamps == [0, 3, 6, 9]
     for clean in (True, False):
         store.reopen(clean=clean)
         assert store.offsets() == list(range(end + 3))
-        again = [store.log.offset_for_timestamp(1_700_000_000_000 + n * 1000).offset for n in range(4)]
+        again = [offset_for_timestamp(store.log, 1_700_000_000_000 + n * 1000).offset for n in range(4)]
         assert again == timestamps
 
 

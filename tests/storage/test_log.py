@@ -18,9 +18,11 @@ from headwater.storage.errors import DirectoryInUseError, FormatError, OffsetOut
 from headwater.storage.journal_entries import empty_batch
 from headwater.storage.log import Log
 from headwater.storage.producers import Verdict
+from headwater.storage.recovery import LogRecovery
 from headwater.storage.segment import RELATIVE_OFFSET_MAX
 from headwater.storage.store import CLEANER_LOCK, LogStore
 from headwater.storage.swaps import CLEANING_DIRECTORY
+from tests.storage.times import max_timestamp, offset_for_timestamp
 
 TOPIC_ID = b"t" * 16
 SMALL = LogConfig(segment_bytes=2000, index_interval_bytes=200)
@@ -168,7 +170,7 @@ def test_auxiliary_files_are_built_anew(suffix: str, damage: str, clean: bool) -
                 file.write([b"garbage!" * 20], 0)
     store.open()
     assert store.offsets() == list(range(120))
-    found = store.log.offset_for_timestamp(1_700_000_020_000)
+    found = offset_for_timestamp(store.log, 1_700_000_020_000)
     assert (found.timestamp, found.offset) == (1_700_000_020_000, 60)
 
 
@@ -184,8 +186,9 @@ def test_every_cut_of_the_last_segment_leaves_whole_batches() -> None:
         file = files.open(f"d/{last.base_offset:020d}.log", create=True)
         file.write([content[:size]], 0)
         log = Log(files, "d", "t", TOPIC_ID, 0, SMALL)
-        log.load(last.base_offset, last.base_offset)
-        log.finish_recovery()
+        recovery = LogRecovery(log)
+        recovery.load(last.base_offset, last.base_offset)
+        recovery.finish()
         whole = sum(header.size_bytes for header, _ in batches(content[:size]))
         assert log.segments[0].size == whole
         assert file.size() == whole
@@ -194,14 +197,14 @@ def test_every_cut_of_the_last_segment_leaves_whole_batches() -> None:
 def test_lookup_by_time() -> None:
     store = filled()
     start = 1_700_000_000_000
-    assert store.log.offset_for_timestamp(0).offset == 0
-    assert store.log.offset_for_timestamp(start + 20_001).offset == 61
-    assert store.log.offset_for_timestamp(start + 1_000_000).offset == -1
-    assert store.log.max_timestamp() == (start + 39_002, 119)
+    assert offset_for_timestamp(store.log, 0).offset == 0
+    assert offset_for_timestamp(store.log, start + 20_001).offset == 61
+    assert offset_for_timestamp(store.log, start + 1_000_000).offset == -1
+    assert max_timestamp(store.log) == (start + 39_002, 119)
     store.append(timestamp=start + 500_000)
     store.append(timestamp=start + 1)
-    assert store.log.max_timestamp() == (start + 500_000, 120)
-    assert store.log.offset_for_timestamp(start + 100_000).offset == 120
+    assert max_timestamp(store.log) == (start + 500_000, 120)
+    assert offset_for_timestamp(store.log, start + 100_000).offset == 120
 
 
 def test_retention_by_size_and_time() -> None:

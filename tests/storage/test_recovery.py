@@ -17,10 +17,12 @@ from headwater.storage.checkpoints import RECOVERY_POINTS, write_offsets
 from headwater.storage.config import LogConfig
 from headwater.storage.errors import DamagedLogError
 from headwater.storage.log import Log
+from headwater.storage.recovery import LogRecovery
 from headwater.storage.segment import Segment, segment_name
 from headwater.storage.sums import read_sums
 from headwater.storage.swaps import CLEANING_DIRECTORY, begin_swap
 from tests.storage.test_log import SMALL, TOPIC_ID, Store, filled
+from tests.storage.times import max_timestamp, offset_for_timestamp
 
 COMPACTED = LogConfig(segment_bytes=2000, index_interval_bytes=200, compact=True, delete=False)
 DAY_MS = 24 * 3600 * 1000
@@ -155,7 +157,7 @@ def test_a_flipped_batch_costs_what_follows_it_in_its_segment(position: int) -> 
     assert found >= {*range(base + 6), *range(end, 120)}
     assert not found & set(range(base + 6, base + 9))
     with pytest.raises(DamagedLogError):
-        store.log.max_timestamp()
+        max_timestamp(store.log)
 
 
 def test_retention_stops_at_a_damaged_segment() -> None:
@@ -378,8 +380,8 @@ def test_look_ups_by_time_do_not_believe_a_part_of_an_index(
     store.open()
     start = 1_700_000_000_000
     for n in range(40):
-        assert store.log.offset_for_timestamp(start + 1000 * n) == (start + 1000 * n, 3 * n)
-    assert store.log.max_timestamp() == (start + 39_002, 119)
+        assert offset_for_timestamp(store.log, start + 1000 * n) == (start + 1000 * n, 3 * n)
+    assert max_timestamp(store.log) == (start + 39_002, 119)
     assert store.offsets() == list(range(120))
 
 
@@ -393,7 +395,7 @@ def test_an_index_of_another_segment_is_not_believed(suffix: str) -> None:
         store.files.open(paths[2]).write([content], 0)
     store.open()
     start = 1_700_000_000_000
-    assert [store.log.offset_for_timestamp(start + 1000 * n).offset for n in range(40)] == list(range(0, 120, 3))
+    assert [offset_for_timestamp(store.log, start + 1000 * n).offset for n in range(40)] == list(range(0, 120, 3))
 
 
 def test_retention_does_not_think_a_segment_older_than_it_is() -> None:
@@ -490,7 +492,7 @@ def test_what_is_cut_off_is_synced_at_once() -> None:
     whole = store.files.open(path).size()
     store.files.open(path).write([b"torn" * 20], whole)
     store.files.open(path).sync()
-    Log(store.files, "data/t-0", "t", TOPIC_ID, 0, SMALL).load(6, 0)
+    LogRecovery(Log(store.files, "data/t-0", "t", TOPIC_ID, 0, SMALL)).load(6, 0)
     assert store.files.open(path).size() == whole
     assert is_synced(store.files, path)
 
@@ -596,7 +598,7 @@ def test_damage_that_was_given_up_holds_nothing_back() -> None:
     assert store.log.damages
     store.store.advance_start({store.log: following})
     assert readable(store.log) == list(range(following, 120))
-    assert store.log.max_timestamp().offset == 119
+    assert max_timestamp(store.log).offset == 119
     store.reopen()
     assert store.log.damages == []
     assert readable(store.log) == list(range(following, 120))
@@ -623,13 +625,13 @@ def test_look_ups_by_time_do_not_pass_over_damage(how: str) -> None:
     for n in range(40):
         if how == "flipped" and base + 3 < 3 * n <= end:  # known only where the index says that it is later
             with contextlib.suppress(DamagedLogError):
-                assert store.log.offset_for_timestamp(start + 1000 * n).offset == 3 * n
+                assert offset_for_timestamp(store.log, start + 1000 * n).offset == 3 * n
         elif base <= 3 * n <= end:  # it may be there, or just after
             with pytest.raises(DamagedLogError):
-                store.log.offset_for_timestamp(start + 1000 * n)
+                offset_for_timestamp(store.log, start + 1000 * n)
         else:
-            assert store.log.offset_for_timestamp(start + 1000 * n) == (start + 1000 * n, 3 * n)
-    assert store.log.offset_for_timestamp(start + 60_000).offset == -1
+            assert offset_for_timestamp(store.log, start + 1000 * n) == (start + 1000 * n, 3 * n)
+    assert offset_for_timestamp(store.log, start + 60_000).offset == -1
 
 
 @pytest.mark.parametrize("byte", [1, 4, 7])

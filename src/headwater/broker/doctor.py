@@ -27,6 +27,7 @@ from headwater.protocol.records import read_header
 from headwater.storage.errors import DamagedLogError, StorageError
 from headwater.storage.log import Log
 from headwater.storage.mending import Mended, mend_gap, mend_part
+from headwater.storage.recovery import LogRecovery
 from headwater.storage.segment import Segment
 from headwater.storage.soundness import OFFSET_MAX, DamagedPart, check
 
@@ -232,7 +233,7 @@ class Doctor:
                 log = Log(store.files, path, topic.name, topic_id, partition, broker.log_config(topic))
                 try:
                     point = store.recovery_points.get((topic_id, partition), 0 if store.points_are_known else None)
-                    log.load(point, store.log_starts.get((topic_id, partition), 0))
+                    LogRecovery(log).load(point, store.log_starts.get((topic_id, partition), 0))
                     found.targets.append(Target(log, error.start_offset, error.end_offset))
                 except (OSError, DamagedLogError):
                     finding.repair = NOTHING

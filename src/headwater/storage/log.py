@@ -17,22 +17,19 @@ from typing import NamedTuple
 from headwater.effects.buffers import Buffer
 from headwater.effects.files import Files, replace_file
 from headwater.effects.logs import get_logger
-from headwater.effects.work import at_once
-from headwater.protocol.errors import ProtocolError
 from headwater.protocol.records import (
     BatchHeader,
     marker_of,
     patch_base_offset,
     patch_leader_epoch,
 )
+from headwater.storage.aborted import find_aborted
 from headwater.storage.checkpoints import write_topic_id
 from headwater.storage.config import LogConfig
 from headwater.storage.epochs import LeaderEpochs
 from headwater.storage.errors import DamagedLogError, OffsetOutOfRangeError
 from headwater.storage.index import TransactionIndex, load_file, possible_entries
-from headwater.storage.lookups import TimestampOffset, find_max_timestamp, find_timestamp
 from headwater.storage.producers import AbortedTransaction, ProducerStates
-from headwater.storage.recovery import DamagedRange, LogRecovery, read_marker_batch
 from headwater.storage.segment import SEGMENT_SUFFIXES, Segment, segment_name
 from headwater.storage.swaps import complete_swap
 
@@ -49,6 +46,13 @@ class LogMark(NamedTuple):
     position: int
 
 
+class DamagedRange(NamedTuple):
+    """Offsets whose records are missing or cannot be read; the end is exclusive."""
+
+    start: int
+    end: int
+
+
 def remove_old_snapshots(files: Files, directory: str) -> None:
     """Removes all but the newest producer snapshots of a log."""
     snapshots = [name for name in files.list_directory(directory) if name.endswith(".snapshot")]
@@ -58,7 +62,7 @@ def remove_old_snapshots(files: Files, directory: str) -> None:
 
 
 class Log:
-    """See the module's text. `load` takes what is on disk; until then the log is empty."""
+    """See the module's text. It is empty until a `LogRecovery` has loaded what is on disk."""
 
     def __init__(
         self,
@@ -88,7 +92,6 @@ class Log:
         self.lost_aborted: list[AbortedTransaction] = []  # whose markers were in segments that are missing
         self.lacks_aborted = False  # building the indexes of aborted transactions has failed
         self.loaded_end_offset = 0  # where the segments on disk ended at the start
-        self.recovery: LogRecovery | None = None  # until the journal has been read
         self.damages: list[DamagedRange] = []
         self.epochs = LeaderEpochs(files, directory)
         # Nothing is decided by the epochs of the broker's own records.
@@ -98,67 +101,6 @@ class Log:
         self.unsynced_segments: set[Segment] = set()
         self.names_unsynced = False
         self.sealed_in_memory: deque[Segment] = deque()
-
-    # -- loading
-
-    def load(self, recovery_point: int | None, start_offset: int | None) -> None:
-        """Loads what is on disk (`recovery.py`). None stands for a point that has been lost. Raises OSError."""
-        self.recovery = LogRecovery(self)
-        self.recovery.load(recovery_point, start_offset)
-
-    def load_missing(self, recovery_point: int, start_offset: int | None) -> None:
-        """There is no directory: the log was never written, or it is gone as a whole."""
-        self.recovery = LogRecovery(self)
-        self.recovery_point = self.end_offset = recovery_point
-        if recovery_point:
-            self.recovery.find_start(start_offset)
-
-    def take_remains(self) -> bool:
-        """Call this when the journal has been read: takes back what only the log has; whether there was any.
-
-        Raises OSError.
-        """
-        return self.recovery is not None and self.recovery.take_remains()
-
-    def finish_recovery(self) -> None:
-        """Call this when the journal has nothing more for this log. Raises OSError."""
-        if self.recovery is not None:
-            self.recovery.finish()
-            self.recovery = None
-            if self.on_disk and self.epochs.save():
-                self.names_unsynced = True
-        self.become_durable(self.mark())
-
-    def note_recovered(self, header: BatchHeader, segment: Segment, batch: Buffer) -> None:
-        """Applies a batch that is on disk to the producers' state; `batch` is only looked at where it is a marker."""
-        if not header.is_control:
-            self.producers.note(header, header.base_offset)
-            return
-        if not header.records_count:
-            return  # compaction has left only the header of a marker that is long spent
-        is_commit, coordinator_epoch = marker_of(header, batch)
-        aborted = None if is_commit else self.producers.aborts(header.producer_id, header.base_offset)
-        if aborted is not None and header.base_offset >= self.recovery_point:
-            self.note_aborted(segment, aborted)
-        self.producers.note_marker(header, header.base_offset, coordinator_epoch)
-
-    def note_aborted(self, segment: Segment, aborted: AbortedTransaction) -> None:
-        segment.note_aborted(aborted)
-        self.unsynced_segments.add(segment)
-        self.names_unsynced = True  # its index may be a new file
-
-    def batches_from(self, offset: int) -> Iterator[tuple[BatchHeader, Segment, int]]:
-        """The header of every sound batch from the one that holds `offset` on, its segment and its position there."""
-        for segment in self.segments[max(0, bisect_right(self.base_offsets, offset) - 1) :]:
-            self.ensure_index(segment)
-            try:
-                found = segment.locate(offset, segment.size)
-                start = found[1] if found is not None else segment.size
-            except DamagedLogError:  # it has been logged
-                start = 0
-            for header, position in segment.undamaged(start, segment.size):
-                if header.base_offset >= offset:
-                    yield header, segment, position
 
     # -- appending
 
@@ -213,20 +155,10 @@ class Log:
         self.end_offset = offset + 1
         return offset
 
-    def append_recovered(self, batch: memoryview, header: BatchHeader) -> None:
-        """Appends a batch from the journal as it is."""
-        if self.recovery is not None:
-            self.recovery.begin_segment()
-        segment = self.segments[-1] if self.segments else self.first_segment()
-        if segment.size and segment.should_roll(len(batch), header.last_offset, header.max_timestamp, self.config):
-            segment = self.roll()
-        interval = self.config.index_interval_bytes
-        segment.append(batch, header.base_offset, header.last_offset, header.max_timestamp, interval)
+    def note_aborted(self, segment: Segment, aborted: AbortedTransaction) -> None:
+        segment.note_aborted(aborted)
         self.unsynced_segments.add(segment)
-        self.epochs.note(header.leader_epoch, header.base_offset)
-        if header.producer_id >= 0:
-            self.note_recovered(header, segment, batch)
-        self.end_offset = header.next_offset
+        self.names_unsynced = True  # its index may be a new file
 
     def first_segment(self) -> Segment:
         if not self.on_disk:
@@ -343,6 +275,19 @@ class Log:
                 break
         return b"", 0, 0
 
+    def batches_from(self, offset: int) -> Iterator[tuple[BatchHeader, Segment, int]]:
+        """The header of every sound batch from the one that holds `offset` on, its segment and its position there."""
+        for segment in self.segments[max(0, bisect_right(self.base_offsets, offset) - 1) :]:
+            self.ensure_index(segment)
+            try:
+                found = segment.locate(offset, segment.size)
+                start = found[1] if found is not None else segment.size
+            except DamagedLogError:  # it has been logged
+                start = 0
+            for header, position in segment.undamaged(start, segment.size):
+                if header.base_offset >= offset:
+                    yield header, segment, position
+
     def has_batch(self, base_offset: int, crc: int) -> bool:
         """Whether there is a batch with that CRC, which begins at that offset, or that part is known to be damaged."""
         found = next(self.batches_from(base_offset), None)
@@ -397,7 +342,7 @@ class Log:
         """
         self.lacks_aborted = True
         try:
-            found = self.find_all_aborted()
+            found = find_aborted(self.batches_from(self.base_offsets[0] if self.segments else 0))
             for segment in self.segments:
                 if segment.parts.found:
                     self.keep_ends_in_damage(segment, found.setdefault(segment, []))
@@ -423,29 +368,6 @@ class Log:
                     break
         found.sort(key=lambda entry: entry.last_offset)
 
-    def find_all_aborted(self) -> dict[Segment, list[AbortedTransaction]]:
-        states = ProducerStates()
-        found: dict[Segment, list[AbortedTransaction]] = {}
-        for header, segment, position in self.batches_from(self.base_offsets[0] if self.segments else 0):
-            try:
-                batch = read_marker_batch(segment, header, position)
-                if header.producer_id < 0:
-                    continue
-                if not header.is_control:
-                    states.note(header, header.base_offset)
-                    continue
-                if not header.records_count:
-                    continue
-                is_commit, coordinator_epoch = marker_of(header, batch)
-            except ProtocolError:
-                segment.damaged_at(position)
-                continue
-            aborted = None if is_commit else states.aborts(header.producer_id, header.base_offset)
-            if aborted is not None:
-                found.setdefault(segment, []).append(aborted)
-            states.note_marker(header, header.base_offset, coordinator_epoch)
-        return found
-
     def bytes_between(self, offset: int, *, committed: bool = False) -> int:
         """About how many bytes a read from `offset` could yield (whole segments count whole)."""
         end = self.stable_mark() if committed else self.durable
@@ -458,14 +380,6 @@ class Log:
                 return total + end.position
             total += segment.size
         return total
-
-    def offset_for_timestamp(self, timestamp: int) -> TimestampOffset:
-        """The first visible record at or after `timestamp` (ms)."""
-        return at_once(find_timestamp(self, timestamp))
-
-    def max_timestamp(self) -> TimestampOffset:
-        """The latest record by its timestamp, the first of equals."""
-        return at_once(find_max_timestamp(self))
 
     def ensure_index(self, segment: Segment) -> None:
         """Loads the indexes of a sealed segment on first use; only a few stay in memory."""

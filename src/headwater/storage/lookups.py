@@ -3,7 +3,7 @@
 Retention, compaction and deletion may take a segment away between two steps: the look-up then continues after it.
 """
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from headwater.effects.buffers import Buffer
 from headwater.effects.work import Steps
@@ -12,10 +12,8 @@ from headwater.protocol.errors import ProtocolError
 from headwater.protocol.record_times import Found, first_since, latest_since
 from headwater.protocol.records import BatchHeader, check_batch
 from headwater.storage.errors import DamagedLogError
+from headwater.storage.log import Log
 from headwater.storage.segment import Segment
-
-if TYPE_CHECKING:
-    from headwater.storage.log import Log
 
 
 class TimestampOffset(NamedTuple):
@@ -29,7 +27,7 @@ NOTHING = TimestampOffset(-1, -1)
 UNREADABLE = (-1, -1)
 
 
-def find_timestamp(log: "Log", timestamp: int) -> Steps[TimestampOffset]:
+def find_timestamp(log: Log, timestamp: int) -> Steps[TimestampOffset]:
     """The first visible record at or after `timestamp` (ms).
 
     Raises OSError, DamagedLogError among them: also where the record before the one that is found is damaged, because
@@ -42,7 +40,7 @@ def find_timestamp(log: "Log", timestamp: int) -> Steps[TimestampOffset]:
     return found
 
 
-def find_readable(log: "Log", timestamp: int) -> Steps[TimestampOffset]:
+def find_readable(log: Log, timestamp: int) -> Steps[TimestampOffset]:
     """As `find_timestamp`, of the records that can be read."""
     for segment in list(log.segments):
         if segment not in log.segments:
@@ -59,7 +57,7 @@ def find_readable(log: "Log", timestamp: int) -> Steps[TimestampOffset]:
     return NOTHING
 
 
-def first_in(segment: Segment, timestamp: int, limit: int, log: "Log") -> Steps[Found]:
+def first_in(segment: Segment, timestamp: int, limit: int, log: Log) -> Steps[Found]:
     """The first record of a segment, at or after the log's start, with at least that timestamp."""
     start_offset = log.start_offset
     from_offset = max(start_offset, segment.base_offset + segment.time_index.floor(timestamp))
@@ -79,7 +77,7 @@ def first_in(segment: Segment, timestamp: int, limit: int, log: "Log") -> Steps[
     return None
 
 
-def find_max_timestamp(log: "Log") -> Steps[TimestampOffset]:
+def find_max_timestamp(log: Log) -> Steps[TimestampOffset]:
     """The latest record by its timestamp, the first of equals. Raises as `find_timestamp`."""
     best = NOTHING
     for segment in list(log.segments):
@@ -96,7 +94,7 @@ def find_max_timestamp(log: "Log") -> Steps[TimestampOffset]:
     return best
 
 
-def latest_in(segment: Segment, log: "Log") -> Steps[Found]:
+def latest_in(segment: Segment, log: Log) -> Steps[Found]:
     """The record of a segment, at or after the log's start, with the greatest timestamp.
 
     Where the segment's own latest record lies below the start, it is found by reading on from there.
@@ -117,14 +115,14 @@ def latest_in(segment: Segment, log: "Log") -> Steps[Found]:
     return best
 
 
-def latest_in_batch(segment: Segment, header: BatchHeader, position: int, log: "Log") -> Steps[Found]:
+def latest_in_batch(segment: Segment, header: BatchHeader, position: int, log: Log) -> Steps[Found]:
     batch = next(segment.checked_scan(position, position + header.size_bytes))[2]
     steps = latest_since(header, batch, log.start_offset, size_max(log, header))
     found = yield from readable(segment, position, batch, steps)
     return (header.max_timestamp, max(header.base_offset, log.start_offset)) if found is UNREADABLE else found
 
 
-def size_max(log: "Log", header: BatchHeader) -> int:
+def size_max(log: Log, header: BatchHeader) -> int:
     return client_bytes_max(max(log.config.max_message_bytes, header.size_bytes))
 
 
@@ -153,7 +151,7 @@ def is_damaged(batch: Buffer) -> bool:
     return False
 
 
-def while_open(log: "Log", segment: Segment, steps: Steps[Found]) -> Steps[Found]:
+def while_open(log: Log, segment: Segment, steps: Steps[Found]) -> Steps[Found]:
     """The steps that read a segment, for as long as the log has it."""
     outcome = None
     while segment in log.segments:

@@ -18,39 +18,28 @@ ends. Sources: LogLoader.java, UnifiedLog.java (which truncate).
 
 import re
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, NamedTuple
 
+from headwater.effects.buffers import Buffer
 from headwater.effects.files import Files, free_name, read_file
 from headwater.effects.logs import get_logger
 from headwater.protocol.errors import ProtocolError
-from headwater.protocol.records import MAGIC, MAGIC_AT, BatchHeader, check_batch
+from headwater.protocol.records import MAGIC, MAGIC_AT, BatchHeader, marker_of
+from headwater.storage.aborted import MARKER_BYTES_MAX, aborted_of_missing, read_marker_batch
 from headwater.storage.checkpoints import write_topic_id
 from headwater.storage.errors import DamagedLogError
-from headwater.storage.index import TransactionIndex
-from headwater.storage.producers import AbortedTransaction, ProducerStates
+from headwater.storage.log import DamagedRange, Log
+from headwater.storage.producers import ProducerStates
 from headwater.storage.remains import Remains
 from headwater.storage.segment import ASIDE_SUFFIX, SEGMENT_SUFFIXES, Segment, base_offset_of, segment_name
 from headwater.storage.sums import SUMS_SUFFIX, read_sums
 from headwater.storage.swaps import finish_swaps
 
-if TYPE_CHECKING:
-    from headwater.storage.log import Log
-
 logger = get_logger(__name__)
 
 SEGMENT_FILE = re.compile(r"([0-9]{20})\.(log|snapshot)")
-ABORTED_FILE = re.compile(r"[0-9]{20}\.txnindex")
 OFFSET_MAX = (1 << 63) - 1
-MARKER_BYTES_MAX = 128  # Kafka's markers have 78
 COPY_BYTES = 1 << 20
 EMPTY_BYTES_MAX = 1 << 20  # that are looked at
-
-
-class DamagedRange(NamedTuple):
-    """Offsets whose records are missing or cannot be read; the end is exclusive."""
-
-    start: int
-    end: int
 
 
 def offsets_of(directory: str, names: Iterable[str], suffix: str) -> list[int]:
@@ -89,7 +78,7 @@ def loads_quickly(files: Files, directory: str, recovery_point: int | None, *, w
     return all(read_sums(files, f"{directory}/{name}") is not None for name in segments)
 
 
-def write_again(log: "Log") -> None:
+def write_again(log: Log) -> None:
     """Writes what a log has above its recovery point over itself, and its small files (`failed_syncs.py`). Raises OSError."""
     write_topic_id(log.files, log.directory, log.topic_id)
     log.epochs.written = []  # so that they are saved again
@@ -106,32 +95,6 @@ def write_again(log: "Log") -> None:
             data = segment.file.read(min(COPY_BYTES, size - position), position)
             segment.file.write([data], position)
             position += len(data)
-
-
-def aborted_of_missing(files: Files, directory: str, names: list[str]) -> list[AbortedTransaction]:
-    """The aborted transactions whose markers were in segments that are missing, by the indexes that these have left.
-
-    Their records may be in the segments before, and stay aborted.
-    """
-    found: list[AbortedTransaction] = []
-    for name in names:
-        if ABORTED_FILE.fullmatch(name) and f"{name[:20]}.log" not in names:
-            index = TransactionIndex()
-            index.load(read_file(files, f"{directory}/{name}"))
-            found += index.ending_from(0)
-    return found
-
-
-def read_marker_batch(segment: Segment, header: BatchHeader, position: int) -> bytes:
-    """A batch that ends a transaction, or looks as if it might; b"" for any other. Raises ProtocolError where it is damaged.
-
-    One bit makes an abort of a commit, or data of a marker. So all that are as small as a marker are checked.
-    """
-    if not header.is_control and header.size_bytes > MARKER_BYTES_MAX:
-        return b""
-    batch = segment.read_batch(header, position)
-    check_batch(batch)
-    return batch
 
 
 def can_be_torn(segment: Segment) -> bool:
@@ -163,9 +126,9 @@ def keep_rest(segment: Segment) -> None:
 
 
 class LogRecovery:
-    """Loads one log. See the module's text."""
+    """Loads one log. See the module's text. Life: `load` or `load_missing`, `append`, `take_remains`, `finish`."""
 
-    def __init__(self, log: "Log") -> None:
+    def __init__(self, log: Log) -> None:
         self.log = log
         self.is_point_known = True
         self.goes_on_at = -1  # where a new segment has to begin
@@ -173,7 +136,7 @@ class LogRecovery:
         self.remains = Remains()
 
     def load(self, recovery_point: int | None, start_offset: int | None) -> None:
-        """Raises OSError. None stands for what has been lost."""
+        """Loads what is on disk. None stands for a point that has been lost. Raises OSError."""
         log = self.log
         names = finish_swaps(log.files, log.directory)
         log.on_disk = True
@@ -190,6 +153,12 @@ class LogRecovery:
         self.find_end()
         log.loaded_end_offset = log.end_offset
         self.load_producers(names)
+
+    def load_missing(self, recovery_point: int, start_offset: int | None) -> None:
+        """There is no directory: the log was never written, or it is gone as a whole."""
+        self.log.recovery_point = self.log.end_offset = recovery_point
+        if recovery_point:
+            self.find_start(start_offset)
 
     def witnessed_point(self) -> int:
         """The greatest offset that the segments' sums know to have been synced."""
@@ -341,6 +310,23 @@ class LogRecovery:
                 logger.error("%s.log is damaged at byte %d, which may be its end", last.path, last.size)
             log.end_offset = self.goes_on_at = max(log.end_offset, point)
 
+    # -- what the journal has
+
+    def append(self, batch: memoryview, header: BatchHeader) -> None:
+        """Appends a batch from the journal as it is. Raises OSError."""
+        self.begin_segment()
+        log = self.log
+        segment = log.segments[-1] if log.segments else log.first_segment()
+        if segment.size and segment.should_roll(len(batch), header.last_offset, header.max_timestamp, log.config):
+            segment = log.roll()
+        interval = log.config.index_interval_bytes
+        segment.append(batch, header.base_offset, header.last_offset, header.max_timestamp, interval)
+        log.unsynced_segments.add(segment)
+        log.epochs.note(header.leader_epoch, header.base_offset)
+        if header.producer_id >= 0:
+            self.apply(header, segment, batch)
+        log.end_offset = header.next_offset
+
     def begin_segment(self) -> None:
         """Before anything is appended: leaves a damaged last segment as it is. Raises OSError."""
         if self.goes_on_at >= 0:
@@ -348,12 +334,12 @@ class LogRecovery:
             self.goes_on_at = -1
 
     def take_remains(self) -> bool:
-        """Appends what continues the log and the journal did not have; whether there was any. Raises OSError."""
+        """Call this when the journal has been read: appends what only the log has; whether there was any. Raises OSError."""
         log = self.log
         before = log.end_offset
         for header, batch in self.remains.take():
             if header.base_offset == log.end_offset:
-                log.append_recovered(batch, header)
+                self.append(batch, header)
         if log.end_offset == before:
             return False
         logger.warning(
@@ -365,7 +351,7 @@ class LogRecovery:
         return True
 
     def finish(self) -> None:
-        """The journal has nothing more for this log: what is there now is all there is. Raises OSError."""
+        """The journal has nothing more for this log: what is there now is all there is, and visible. Raises OSError."""
         log = self.log
         if log.end_offset < log.start_offset:
             self.lose(log.end_offset, log.start_offset)
@@ -378,6 +364,9 @@ class LogRecovery:
             else:
                 logger.warning("%s is kept: look at it, and remove it when it is not needed", path)
         self.aside.clear()
+        if log.on_disk and log.epochs.save():
+            log.names_unsynced = True
+        log.become_durable(log.mark())
 
     # -- what is known of the records
 
@@ -415,6 +404,20 @@ class LogRecovery:
                 try:
                     batch = read_marker_batch(segment, header, position)
                     if header.producer_id >= 0:
-                        log.note_recovered(header, segment, batch)
+                        self.apply(header, segment, batch)
                 except ProtocolError:  # a marker: its transaction is ended as one that hangs
                     segment.damaged_at(position)
+
+    def apply(self, header: BatchHeader, segment: Segment, batch: Buffer) -> None:
+        """Applies a batch that is on disk to the producers' state; `batch` is only looked at where it is a marker."""
+        log = self.log
+        if not header.is_control:
+            log.producers.note(header, header.base_offset)
+            return
+        if not header.records_count:
+            return  # compaction has left only the header of a marker that is long spent
+        is_commit, coordinator_epoch = marker_of(header, batch)
+        aborted = None if is_commit else log.producers.aborts(header.producer_id, header.base_offset)
+        if aborted is not None and header.base_offset >= log.recovery_point:
+            log.note_aborted(segment, aborted)
+        log.producers.note_marker(header, header.base_offset, coordinator_epoch)

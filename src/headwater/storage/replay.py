@@ -10,19 +10,18 @@ disk, and twice, as what is acknowledged: it goes into the journal, as if it wer
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeAlias
+from typing import Protocol, TypeAlias
 
 from headwater.effects.files import SyncError
 from headwater.effects.logs import get_logger
 from headwater.protocol.records import patch_base_offset, read_header
 from headwater.storage.config import LogConfig
 from headwater.storage.errors import DamagedLogError
-from headwater.storage.journal import is_disk_full
+from headwater.storage.journal import Journal, is_disk_full
 from headwater.storage.journal_entries import ENTRY, JournalDamage, JournalEntry, empty_batch
 from headwater.storage.log import Log
-
-if TYPE_CHECKING:
-    from headwater.storage.store import LogStore
+from headwater.storage.recovery import LogRecovery
+from headwater.storage.rescued import RescuedBatches
 
 logger = get_logger(__name__)
 
@@ -30,8 +29,24 @@ Find: TypeAlias = Callable[[bytes, int], tuple[str, LogConfig] | None]
 """The name and the configuration of a topic with that id; None where there is none, or not that partition."""
 
 
-def replay_entry(log: Log, entry: JournalEntry) -> bool:
+class Logs(Protocol):
+    """What the replay needs of a data directory beside its journal."""
+
+    dirty: set[Log]
+    recoveries: dict[Log, LogRecovery]
+
+    def open_log(self, topic: str, topic_id: bytes, partition: int, config: LogConfig) -> Log: ...
+
+    def put_out_of_use(self, topic_id: bytes, partition: int, error: DamagedLogError) -> None: ...
+
+    def sync_logs(self, logs: list[Log]) -> None: ...
+
+    def distrust_cache(self) -> None: ...
+
+
+def replay_entry(recovery: LogRecovery, entry: JournalEntry) -> bool:
     """Appends a batch where its log ends; False where it is there. Raises DamagedLogError where the log ends before."""
+    log = recovery.log
     if entry.base_offset < log.end_offset:
         return False
     if entry.base_offset > log.end_offset:
@@ -45,14 +60,39 @@ def replay_entry(log: Log, entry: JournalEntry) -> bool:
     if header.base_offset != entry.base_offset:  # in a journal of an earlier version no CRC of the batch's covers it
         batch = memoryview(bytearray(batch))
         patch_base_offset(batch, 0, entry.base_offset)
-    log.append_recovered(batch, header._replace(base_offset=entry.base_offset))
+    recovery.append(batch, header._replace(base_offset=entry.base_offset))
     return True
+
+
+def take_rescued(rescued: RescuedBatches, recovery: LogRecovery) -> bool:
+    """Appends what an earlier start kept for this log; whether there was any.
+
+    What a checkpoint has covered meanwhile is removed. Raises OSError, DamagedLogError among them.
+    """
+    log = recovery.log
+    key = log.topic_id, log.partition
+    has_grown, end = False, 0
+    for entry in rescued.entries(key):
+        end = entry.base_offset + 1
+        if end <= log.recovery_point:  # it was taken, and retention or compaction may have been there since
+            continue
+        if replay_entry(recovery, entry):
+            has_grown = True
+        elif not log.has_batch(entry.base_offset, read_header(entry.batch).crc):  # no CRC covers the offset
+            raise DamagedLogError(
+                f"{rescued.path(key)}: {log.directory} has another batch at offset {entry.base_offset}; look at "
+                "both, and move the file away to do without its batches"
+            )
+    if end and end <= log.recovery_point:
+        rescued.discard(key)
+    return has_grown
 
 
 class Replay:
     """See the module's text. One for a start: `metadata` first, then `logs`."""
 
-    def __init__(self, store: "LogStore") -> None:
+    def __init__(self, journal: Journal, store: Logs) -> None:
+        self.journal = journal
         self.store = store
         self.batches = 0
         self.ends: dict[Log, int] = {}  # where the journal says that each log ends
@@ -60,9 +100,10 @@ class Replay:
         self.has_unknown_loss = False
         self.not_taken: list[JournalEntry] = []
 
-    def metadata(self, log: Log) -> None:
+    def metadata(self, recovery: LogRecovery) -> None:
         """Appends what the metadata log lacks. Raises DamagedLogError where a part of it is lost."""
-        for item in self.store.journal.recovered(only=log.topic_id):
+        log = recovery.log
+        for item in self.journal.recovered(only=log.topic_id):
             if item.topic_id != log.topic_id or item.partition != log.partition:
                 continue
             if isinstance(item, JournalDamage):
@@ -71,12 +112,12 @@ class Replay:
                         f"{item.path} is damaged at position {item.position}, where it has the only copy of the offsets "
                         f"from {item.base_offset} on of {log.directory}; restore the data directory from a copy"
                     )
-            elif replay_entry(log, item):
+            elif replay_entry(recovery, item):
                 self.store.dirty.add(log)
 
     def logs(self, find: Find) -> None:
         """Brings every log to where the journal says it was."""
-        for item in self.store.journal.recovered():
+        for item in self.journal.recovered():
             known = None if item.topic_id is None else find(item.topic_id, item.partition)
             if isinstance(item, JournalDamage):
                 self.report(item, known)
@@ -85,14 +126,14 @@ class Replay:
         for log, end in self.lost.items():
             if log.end_offset < end:
                 self.leave_out(log, end)
-        self.store.rescued.keep(self.not_taken)
 
     def take(self, entry: JournalEntry, topic: str, config: LogConfig) -> None:
         try:
             log = self.store.open_log(topic, entry.topic_id, entry.partition, config)
             if log.end_offset < entry.base_offset and (log in self.lost or self.has_unknown_loss):
                 self.leave_out(log, entry.base_offset)
-            if replay_entry(log, entry):
+            recovery = self.store.recoveries.get(log)  # None: the metadata log has been brought back before
+            if recovery is not None and replay_entry(recovery, entry):
                 self.batches += 1
                 self.store.dirty.add(log)
         except DamagedLogError as error:
@@ -111,7 +152,7 @@ class Replay:
         )
         epoch = max(0, log.epochs.last)
         batch = empty_batch(log.end_offset, offset - log.end_offset - 1, epoch)
-        log.append_recovered(memoryview(batch), read_header(batch))
+        self.store.recoveries[log].append(memoryview(batch), read_header(batch))
         self.store.dirty.add(log)
 
     def report(self, damage: JournalDamage, known: tuple[str, LogConfig] | None) -> None:
@@ -144,7 +185,7 @@ class Replay:
         ends = {log: max(self.ends.get(log, 0), log.recovery_point) for log in self.store.dirty}
         return {log: end for log, end in ends.items() if log.end_offset > end}
 
-    def keep_beyond(self, beyond: dict[Log, int]) -> None:
+    def keep_beyond(self, beyond: dict[Log, int], *, use_journal: bool) -> None:
         """Makes durable what the logs have beyond the journal, from these offsets on. Raises OSError.
 
         It was written and never acknowledged; from now on it is visible. It goes into the journal, with one sync for all
@@ -152,22 +193,21 @@ class Replay:
         """
         if not beyond:
             return
-        store = self.store
         try:
-            is_kept = store.use_journal and self.append_beyond(beyond)
+            is_kept = use_journal and self.append_beyond(beyond)
         except SyncError:
-            store.failed_syncs.note()
+            self.store.distrust_cache()
             raise
         except OSError as error:
             if not is_disk_full(error):
                 raise
             is_kept = False
         if not is_kept:
-            store.sync_logs(list(beyond))
+            self.store.sync_logs(list(beyond))
 
     def append_beyond(self, beyond: dict[Log, int]) -> bool:
         """Appends it to the journal, and syncs that; False where it is too much. Raises OSError."""
-        journal = self.store.journal
+        journal = self.journal
         room = journal.file_bytes // 2
         for log in sorted(beyond, key=lambda log: (log.topic, log.partition)):
             for header, segment, position in log.batches_from(beyond[log]):

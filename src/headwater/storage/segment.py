@@ -3,7 +3,6 @@
 import contextlib
 import logging
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from crc32c import crc32c
 
@@ -19,6 +18,7 @@ from headwater.protocol.records import (
     read_header,
 )
 from headwater.storage.config import LogConfig
+from headwater.storage.epochs import LeaderEpochs
 from headwater.storage.errors import DamagedLogError
 from headwater.storage.index import (
     ABORTED_ENTRY,
@@ -43,9 +43,6 @@ from headwater.storage.soundness import (
     start_of_search,
 )
 from headwater.storage.sums import SUMS_SUFFIX, SegmentSums, read_sums
-
-if TYPE_CHECKING:
-    from headwater.storage.epochs import LeaderEpochs
 
 logger = get_logger(__name__)
 
@@ -283,7 +280,7 @@ class Segment:
             )
         return part.error(self.path)
 
-    def checked_bytes(self, data: bytes, position: int, base_offset: int, epochs: "LeaderEpochs | None") -> bytes:
+    def checked_bytes(self, data: bytes, position: int, base_offset: int, epochs: LeaderEpochs | None) -> bytes:
         """Of what was read at `position` the part before the first batch that is damaged; base_offset is its first.
 
         Nothing is left where that is the first batch: its part is then known to `locate`. What was found to be sound is

@@ -16,11 +16,12 @@ one that the index knows, or to the segment's end, so that nothing inside of a r
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, Protocol
 
 from crc32c import crc32c
 
 from headwater.effects.buffers import Buffer
+from headwater.effects.files import File
 from headwater.effects.logs import get_logger
 from headwater.protocol.records import (
     ATTRIBUTES_AT,
@@ -31,11 +32,9 @@ from headwater.protocol.records import (
     BatchHeader,
     read_header,
 )
+from headwater.storage.epochs import LeaderEpochs
 from headwater.storage.errors import DamagedLogError
-
-if TYPE_CHECKING:
-    from headwater.storage.epochs import LeaderEpochs
-    from headwater.storage.segment import Segment
+from headwater.storage.index import OffsetIndex
 
 logger = get_logger(__name__)
 
@@ -47,6 +46,25 @@ PARTS_MAX = 1000  # damaged ones of a segment; with more, all from there on is o
 EPOCH_UNKNOWN = -1
 OFFSET_MAX = (1 << 63) - 1
 RELATIVE_OFFSET_MAX = (1 << 31) - 1  # in a segment
+
+
+class CheckedSegment(Protocol):
+    """What the checks need of a segment: its bytes, what its index and its sums say of them, and the known damage."""
+
+    base_offset: int
+    end_offset: int
+    file: File
+    index: OffsetIndex
+    may_have_gaps: bool
+    parts: "DamagedParts"
+    path: str
+    size: int
+
+    def rebuild_index(self) -> None:
+        """Builds an index again that does not match the log."""
+
+    def damaged_at(self, position: int) -> DamagedLogError:
+        """Records and logs damage; the error to raise for it."""
 
 
 def can_be_batch(header: BatchHeader, room: int) -> bool:
@@ -86,7 +104,7 @@ class DamagedParts:
         """The part that `position` lies in."""
         return next((part for part in self.found if part.position <= position < part.end), None)
 
-    def add(self, segment: "Segment", position: int) -> DamagedPart:
+    def add(self, segment: CheckedSegment, position: int) -> DamagedPart:
         """Finds the part in which, or before which, nothing sound is at `position`."""
         part = find_part(segment, position, max(segment.size, position + 1)) or force_part(segment, position)
         if len(self.found) >= PARTS_MAX:
@@ -109,7 +127,7 @@ class Trust:
         return position >= self.begins_at or (self.start <= position and position + size <= self.end)
 
     def check(
-        self, data: bytes, segment: "Segment", position: int, base_offset: int, epochs: "LeaderEpochs | None"
+        self, data: bytes, segment: CheckedSegment, position: int, base_offset: int, epochs: LeaderEpochs | None
     ) -> int:
         """How many bytes of `data` come before the first damage; -1 where there is none."""
         if self.covers(position, len(data)):
@@ -139,7 +157,7 @@ class Checked(NamedTuple):
 
 
 def check(
-    data: Buffer, start: int, segment: "Segment", position: int, expected: int, epochs: "LeaderEpochs | None"
+    data: Buffer, start: int, segment: CheckedSegment, position: int, expected: int, epochs: LeaderEpochs | None
 ) -> Checked:
     """Checks the batches in `data` from `start` on; `data` was read at `position`, and `expected` is their first offset."""
     view, at, size = memoryview(data), start, len(data)
@@ -169,7 +187,7 @@ def check(
     return Checked(at - start, expected, True)
 
 
-def agrees_with_index(segment: "Segment", position: int, last_offset: int) -> bool:
+def agrees_with_index(segment: CheckedSegment, position: int, last_offset: int) -> bool:
     """Whether the index has no other offset for the batch at `position`."""
     index = segment.index
     at = bisect_left(index.positions, position)
@@ -178,7 +196,7 @@ def agrees_with_index(segment: "Segment", position: int, last_offset: int) -> bo
     return index.offsets[at] == last_offset - segment.base_offset
 
 
-def header_if_sound(segment: "Segment", position: int, limit: int) -> BatchHeader | None:
+def header_if_sound(segment: CheckedSegment, position: int, limit: int) -> BatchHeader | None:
     """The header of the batch at `position`, where its CRC and its length say that it is one."""
     head = segment.file.read(HEADER_BYTES, position)
     if len(head) < HEADER_BYTES:
@@ -197,7 +215,7 @@ def header_if_sound(segment: "Segment", position: int, limit: int) -> BatchHeade
     return header if crc == header.crc else None
 
 
-def is_next(segment: "Segment", header: BatchHeader, position: int, expected: int) -> bool:
+def is_next(segment: CheckedSegment, header: BatchHeader, position: int, expected: int) -> bool:
     """Whether a batch may follow where `expected` is the next offset."""
     if header.base_offset == expected:
         return True
@@ -207,7 +225,7 @@ def is_next(segment: "Segment", header: BatchHeader, position: int, expected: in
     return is_within and agrees_with_index(segment, position, header.last_offset)
 
 
-def start_of_search(segment: "Segment", offset: int, limit: int) -> tuple[int, Buffer]:
+def start_of_search(segment: CheckedSegment, offset: int, limit: int) -> tuple[int, Buffer]:
     """Where to start looking for `offset`, and what was read there. An index that is wrong is rebuilt.
 
     Where not the index is wrong but the log, the search starts before that.
@@ -231,7 +249,7 @@ def start_of_search(segment: "Segment", offset: int, limit: int) -> tuple[int, B
     return 0, b""
 
 
-def entry_is_true(segment: "Segment", relative_offset: int, data: Buffer) -> bool:
+def entry_is_true(segment: CheckedSegment, relative_offset: int, data: Buffer) -> bool:
     """Whether `data`, read where an index entry points, begins with the batch that the entry is about."""
     if len(data) < HEADER_BYTES:
         return False
@@ -239,7 +257,7 @@ def entry_is_true(segment: "Segment", relative_offset: int, data: Buffer) -> boo
     return bool(header[3] == MAGIC and header[0] + header[6] == segment.base_offset + relative_offset)
 
 
-def find_part(segment: "Segment", position: int, limit: int) -> DamagedPart | None:
+def find_part(segment: CheckedSegment, position: int, limit: int) -> DamagedPart | None:
     """The first damaged part up to `position` that is not known yet; None where all of it is sound."""
     at, expected = start_of_chain(segment, position)
     while at <= position:
@@ -250,7 +268,7 @@ def find_part(segment: "Segment", position: int, limit: int) -> DamagedPart | No
     return None
 
 
-def force_part(segment: "Segment", position: int) -> DamagedPart:
+def force_part(segment: CheckedSegment, position: int) -> DamagedPart:
     """The batch at `position`, which is sound by its CRC and its place but not by something else, as a damaged part."""
     limit = max(segment.size, position + 1)
     head = segment.file.read(HEADER_BYTES, position)
@@ -258,7 +276,7 @@ def force_part(segment: "Segment", position: int) -> DamagedPart:
     return DamagedPart(position, *following(segment, position, limit, expected))
 
 
-def start_of_chain(segment: "Segment", position: int) -> tuple[int, int]:
+def start_of_chain(segment: CheckedSegment, position: int) -> tuple[int, int]:
     """Where the last batch known to be sound, before `position`, begins or ends, and the offset there."""
     start, expected = 0, segment.base_offset
     for part in segment.parts.found:
@@ -275,13 +293,13 @@ def start_of_chain(segment: "Segment", position: int) -> tuple[int, int]:
     return start, expected
 
 
-def following(segment: "Segment", position: int, limit: int, expected: int) -> tuple[int, int, int]:
+def following(segment: CheckedSegment, position: int, limit: int, expected: int) -> tuple[int, int, int]:
     """Where the next sound batch is, after one that is not; the offset that is expected there, and its first one."""
     end, end_offset = next_sound(segment, position, limit, expected)
     return end, expected, end_offset
 
 
-def next_sound(segment: "Segment", position: int, limit: int, expected: int) -> tuple[int, int]:
+def next_sound(segment: CheckedSegment, position: int, limit: int, expected: int) -> tuple[int, int]:
     """Where the next sound batch is, after one that is not, and its first offset; the end where there is none."""
     head = segment.file.read(HEADER_BYTES, position)
     if len(head) == HEADER_BYTES:
@@ -307,12 +325,12 @@ def next_sound(segment: "Segment", position: int, limit: int, expected: int) -> 
     return limit, end_of(segment, expected)
 
 
-def end_of(segment: "Segment", expected: int) -> int:
+def end_of(segment: CheckedSegment, expected: int) -> int:
     """The offset at the segment's end; at least one record is gone where there is damage."""
     return max(segment.end_offset, expected + 1)
 
 
-def anchors(segment: "Segment", position: int, limit: int) -> Iterator[int]:
+def anchors(segment: CheckedSegment, position: int, limit: int) -> Iterator[int]:
     """Where the index says that batches begin, after `position`."""
     positions = segment.index.positions
     for at in range(bisect_right(positions, position), len(positions)):
@@ -321,7 +339,7 @@ def anchors(segment: "Segment", position: int, limit: int) -> Iterator[int]:
         yield positions[at]
 
 
-def leads_on(segment: "Segment", header: BatchHeader, position: int, limit: int, expected: int) -> bool:
+def leads_on(segment: CheckedSegment, header: BatchHeader, position: int, limit: int, expected: int) -> bool:
     """Whether the batches from this one on lead to one that the index knows, or to the end."""
     end_offset = segment.end_offset if segment.end_offset > expected else OFFSET_MAX
     if not expected < header.base_offset or header.last_offset >= end_offset:
@@ -343,7 +361,7 @@ def leads_on(segment: "Segment", header: BatchHeader, position: int, limit: int,
     return at == anchor
 
 
-def candidates(segment: "Segment", start: int, end: int) -> Iterator[int]:
+def candidates(segment: CheckedSegment, start: int, end: int) -> Iterator[int]:
     """Positions at which bytes look like the header of a batch of this segment."""
     upper = segment.base_offset >> 32
     starts = b"|".join(re.escape(word.to_bytes(4, "big")) for word in (upper, upper + 1))

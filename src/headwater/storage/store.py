@@ -20,7 +20,7 @@ from headwater.effects.files import Files, Lock, SyncError, is_shortage, replace
 from headwater.effects.logs import get_logger
 from headwater.effects.work import Steps
 from headwater.protocol.errors import ProtocolError
-from headwater.protocol.records import CONTROL, BatchHeader, read_header
+from headwater.protocol.records import CONTROL, BatchHeader
 from headwater.replay.sync_number import NO_SYNC, SyncNumber
 from headwater.storage.checkpoint import Checkpoint
 from headwater.storage.checkpoints import (
@@ -42,8 +42,8 @@ from headwater.storage.errors import DamagedLogError, DirectoryInUseError, Forma
 from headwater.storage.failed_syncs import FailedSyncs
 from headwater.storage.journal import FILES_MAX, Journal, Sync
 from headwater.storage.log import Log, LogMark
-from headwater.storage.recovery import loads_quickly, write_again
-from headwater.storage.replay import Find, Replay, replay_entry
+from headwater.storage.recovery import LogRecovery, loads_quickly, write_again
+from headwater.storage.replay import Find, Replay, take_rescued
 from headwater.storage.rescued import RescuedBatches
 from headwater.storage.segment import base_offset_of
 from headwater.storage.swaps import remove_copies
@@ -88,6 +88,7 @@ class LogStore:
         self.use_journal = use_journal
         self.leader_epoch = 0
         self.logs: dict[tuple[bytes, int], Log] = {}
+        self.recoveries: dict[Log, LogRecovery] = {}  # of those for which the journal may still have something
         self.damaged: dict[tuple[bytes, int], DamagedLogError] = {}
         self.dirty: set[Log] = set()
         self.running_checkpoint: Checkpoint | None = None
@@ -246,6 +247,7 @@ class LogStore:
         self.damaged[topic_id, partition] = error
         log = self.logs.pop((topic_id, partition), None)
         if log is not None:
+            self.recoveries.pop(log, None)
             self.sync_logs([log] if log.on_disk else [])
             self.dirty.discard(log)
             log.close()
@@ -255,24 +257,27 @@ class LogStore:
         recovery_point = self.recovery_points.get((topic_id, partition), 0 if self.points_are_known else None)
         start_offset = self.log_starts.get((topic_id, partition), 0 if self.starts_are_known else None)
         log = Log(self.files, path, topic, topic_id, partition, config, self.leader_epoch)
+        recovery = self.recoveries[log] = LogRecovery(log)
         try:
             if self.directories.claim(topic, topic_id, partition, recovery_point or 0):
-                log.load(recovery_point, start_offset)
+                recovery.load(recovery_point, start_offset)
                 if self.failed_syncs.happened:
                     write_again(log)
                     self.dirty.add(log)
                 if log.end_offset != recovery_point or log.damages:
                     self.dirty.add(log)
             else:
-                log.load_missing(recovery_point or 0, start_offset)
+                recovery.load_missing(recovery_point or 0, start_offset)
             if start_offset is None and log.start_offset:
                 self.log_starts[topic_id, partition] = log.start_offset
-            self.take_rescued(log)
+            if take_rescued(self.rescued, recovery):
+                self.dirty.add(log)
             if log in self.dirty and not self.is_recovering:
                 self.sync_logs([log])
             if not self.is_recovering:
-                log.finish_recovery()
+                self.recoveries.pop(log).finish()
         except BaseException as error:
+            self.recoveries.pop(log, None)
             self.dirty.discard(log)
             log.close()
             if isinstance(error, SyncError):
@@ -301,30 +306,13 @@ class LogStore:
             except OSError as error:
                 logger.error("%s-%d cannot be opened: %s", topic, partition, error)
 
-    def take_rescued(self, log: Log) -> None:
-        """Appends what an earlier start kept for this log. What a checkpoint has covered meanwhile is removed."""
-        key = log.topic_id, log.partition
-        end = 0
-        for entry in self.rescued.entries(key):
-            end = entry.base_offset + 1
-            if end <= log.recovery_point:  # it was taken, and retention or compaction may have been there since
-                continue
-            if replay_entry(log, entry):
-                self.dirty.add(log)
-            elif not log.has_batch(entry.base_offset, read_header(entry.batch).crc):  # no CRC covers the offset
-                raise DamagedLogError(
-                    f"{self.rescued.path(key)}: {log.directory} has another batch at offset {entry.base_offset}; look at "
-                    "both, and move the file away to do without its batches"
-                )
-        if end and end <= log.recovery_point:
-            self.rescued.discard(key)
-
     def delete_log(self, topic: str, topic_id: bytes, partition: int) -> None:
         """Forgets a partition and removes its directory."""
         if self.running_checkpoint is not None:
             self.running_checkpoint.leave_out(f"{self.directory}/{topic}-{partition}")
         log = self.logs.pop((topic_id, partition), None)
         if log is not None:
+            self.recoveries.pop(log, None)
             self.dirty.discard(log)
             log.close()
             if log.on_disk:
@@ -465,8 +453,9 @@ class LogStore:
             except SyncError:
                 self.failed_syncs.note()
                 raise
-        Replay(self).metadata(log)
-        log.finish_recovery()
+        recovery = self.recoveries.pop(log)
+        Replay(self.journal, self).metadata(recovery)
+        recovery.finish()
 
     def recover(self, find: Find) -> None:
         """Brings all logs to where the journal says they were (`replay.py`).
@@ -479,13 +468,15 @@ class LogStore:
         for offsets in (self.recovery_points, self.log_starts, self.clean_offsets):
             for key in [key for key in offsets if find(*key) is None]:
                 del offsets[key]
-        replay = Replay(self)
+        replay = Replay(self.journal, self)
         replay.has_unknown_loss = self.is_journal_missing()
         replay.logs(find)
-        self.dirty.update(log for log in self.logs.values() if log.take_remains())
+        self.rescued.keep(replay.not_taken)
+        self.dirty.update(log for log, recovery in self.recoveries.items() if recovery.take_remains())
         beyond = replay.beyond()
-        for log in self.logs.values():
-            log.finish_recovery()
+        for recovery in self.recoveries.values():
+            recovery.finish()
+        self.recoveries.clear()
         self.is_recovering = False
         if self.failed_syncs.happened or not self.journal.has_free_file:
             self.checkpoint()
@@ -498,7 +489,7 @@ class LogStore:
             self.failed_syncs.forget()
         self.journal.set_foreign_aside()
         self.journal.start()
-        replay.keep_beyond(beyond)
+        replay.keep_beyond(beyond, use_journal=self.use_journal)
         if not self.was_clean and replay.batches:
             logger.warning("recovered after an unclean stop: %d batches came back from the journal", replay.batches)
 
