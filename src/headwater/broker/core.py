@@ -12,9 +12,9 @@ from types import GeneratorType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from headwater.broker.cluster import PLAINTEXT, Cluster
-from headwater.broker.configs import dynamic, topic_configs
+from headwater.broker.configs import topic_configs
+from headwater.broker.configs.dynamic import DynamicConfigs
 from headwater.broker.configs.settings import Settings
-from headwater.broker.configs.topic_configs import Layers
 from headwater.broker.durability import Durability
 from headwater.broker.fetching import FetchSessions, FetchWait
 from headwater.broker.limited_log import LimitedLog
@@ -57,7 +57,6 @@ if TYPE_CHECKING:
 logger = get_logger(__name__)
 
 Answer = TypeVar("Answer")
-SUPER_USERS = "super.users"
 METADATA_CONFIG = LogConfig(retention_ms=-1, segment_bytes=64 << 20)
 
 
@@ -86,8 +85,6 @@ class BrokerCore:
         port: int = 9092,
     ) -> None:
         self.settings = settings
-        self.given = settings.given  # what was set before the start
-        self.config_layers: Layers = ()
         self.clock = clock
         self.entropy = entropy
         self.cluster = Cluster(settings.node_id, settings.headwater_nodes, settings.broker_rack or None)
@@ -125,12 +122,13 @@ class BrokerCore:
         self.answer_when_durable = self.durability.answer_when_durable
         try:
             self.metadata = Metadata(self.cluster, is_journaled=self.store.use_journal)
+            self.dynamic_configs = DynamicConfigs(settings, self.cluster.node_ids, self.metadata.broker_configs)
             self.state_topics = StateTopics(self)
             self.groups = self.state_topics.new_groups()
             self.transactions = self.state_topics.new_transactions()
             self.metadata_log = self.load_metadata()
-            dynamic.warn_of_unserved(self)
-            dynamic.apply(self)
+            self.dynamic_configs.warn_of_unserved()
+            self.apply_configs()
             self.load_coordinators()
         except BaseException:
             self.store.abandon()
@@ -206,18 +204,24 @@ class BrokerCore:
         """The authorizer; None where there is none and all may do everything."""
         return self.metadata.acls if self.has_authorizer else None
 
+    def apply_configs(self) -> None:
+        """Puts the broker's configuration in force, with what the metadata have of it now."""
+        self.dynamic_configs.apply()
+        self.settings = self.dynamic_configs.settings
+        self.topic_log_configs.clear()
+        for topic in self.metadata.topics.values():
+            self.config_changed(topic)
+        self.apply_security()
+
     def apply_security(self) -> None:
-        """Reads the super users from the settings, and those that `headwater user create` left in the metadata.
+        """Reads the super users.
 
         There is an authorizer where `authorizer.class.name` asks for one, and where there is a super user.
         """
-        texts = [self.given.get(SUPER_USERS, "")]
-        texts += [own.get(SUPER_USERS, "") for own in self.metadata.broker_configs.values()]
-        names = {name.strip() for text in texts for name in text.split(";") if name.strip()}
         acls = self.metadata.acls
-        acls.super_users = frozenset(names)
+        acls.super_users = self.dynamic_configs.super_users()
         acls.allow_if_no_acl = self.settings.allow_everyone_if_no_acl_found
-        self.has_authorizer = bool(self.settings.authorizer_class_name or names)
+        self.has_authorizer = bool(self.settings.authorizer_class_name or acls.super_users)
 
     # -- nodes
 
@@ -237,7 +241,7 @@ class BrokerCore:
         """What the topic's configuration comes to."""
         config = self.topic_log_configs.get(topic.topic_id)
         if config is None:
-            config = topic_configs.log_config(topic.configs, self.config_layers)
+            config = topic_configs.log_config(topic.configs, self.dynamic_configs.layers)
             self.topic_log_configs[topic.topic_id] = config
         return config
 

@@ -342,6 +342,7 @@ class Metadata:
 
     def change_configs(self, name: str, changes: Mapping[str, str | None]) -> list[Any]:
         """Sets configurations of a topic, or removes those whose value is None. Raises ApiError."""
+        check_topic_name(name)
         topic = self.topics.get(name)
         after: dict[str, str | None] = {**(topic.configs if topic is not None else {}), **changes}
         self.check_configs({key: value for key, value in after.items() if value is not None or key not in changes})

@@ -8,7 +8,8 @@ import pytest
 
 import headwater as hw
 from headwater.broker.configs import topic_configs
-from headwater.broker.configs.catalog import ConfigError, ConfigType, definitions
+from headwater.broker.configs.catalog import ConfigError, ConfigType, definitions, topic_entries, units_of
+from headwater.broker.configs.dynamic import ConfigSource
 from headwater.broker.configs.setting_classes import (
     REFUSED,
     TOPIC_HONOURED,
@@ -110,7 +111,7 @@ def test_what_is_honoured_is_read_somewhere() -> None:
     package = Path(hw.__file__).parent
     own = {"settings.py", "setting_classes.py", "contradictions.py"}
     text = "\n".join(path.read_text() for path in package.rglob("*.py") if path.name not in own)
-    topics = {key for name in topic_configs.topic_entries() for key, _ in topic_configs.units_of(name)}
+    topics = {key for name in topic_entries() for key, _ in units_of(name)}
     unread = [
         name
         for name in own_defaults()
@@ -215,7 +216,7 @@ def test_what_says_only_what_is_so_is_never_refused() -> None:
     ],
 )
 def test_the_smallest_unit_of_retention_counts(given: dict[str, str], expected: str) -> None:
-    layers = ((given, topic_configs.ConfigSource.STATIC_BROKER),)
+    layers = ((given, ConfigSource.STATIC_BROKER),)
     assert topic_configs.effective("retention.ms", {}, layers).value == expected
 
 

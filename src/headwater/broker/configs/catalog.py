@@ -8,11 +8,15 @@ no underscores.
 import json
 import math
 import re
+from collections.abc import Mapping
 from enum import IntEnum
 from functools import cache
 from importlib.resources import files
 from typing import Any, NamedTuple
 
+from headwater.protocol.config_resources import ConfigResourceType
+
+HOUR_MS = 3_600_000
 SHORT_MAX = 2**15 - 1
 INT_MAX = 2**31 - 1
 LONG_MAX = 2**63 - 1
@@ -40,6 +44,11 @@ class ConfigType(IntEnum):
     PASSWORD = 9
 
 
+SCOPES: dict[int, str] = {
+    ConfigResourceType.TOPIC: "topic",
+    ConfigResourceType.BROKER: "broker",
+    ConfigResourceType.GROUP: "group",
+}
 BOUNDS = {ConfigType.INT: INT_MAX, ConfigType.SHORT: SHORT_MAX, ConfigType.LONG: LONG_MAX}
 
 
@@ -164,3 +173,36 @@ def definition_of(entry: dict[str, Any]) -> Definition:
         entry.get("sensitive", False),
         entry.get("dynamic", False),
     )
+
+
+@cache
+def topic_entries() -> dict[str, dict[str, Any]]:
+    return {entry["name"]: entry for entry in kafka_configs()["topic"]}
+
+
+@cache
+def documentation(resource_type: int) -> Mapping[str, str]:
+    """Kafka's own words on the configurations of a topic (2), a broker (4) or a group (32); none for other resources."""
+    kind = SCOPES.get(resource_type)
+    texts = json.loads(files("headwater.broker.configs").joinpath("data/config_docs.json").read_text())
+    return dict(texts[kind]) if kind is not None else {}
+
+
+# Keys of the broker that give a topic's default in other units.
+UNIT_SYNONYMS: dict[str, tuple[tuple[str, int], ...]] = {
+    "retention.ms": (("log.retention.ms", 1), ("log.retention.minutes", 60_000), ("log.retention.hours", HOUR_MS)),
+    "segment.ms": (("log.roll.ms", 1), ("log.roll.hours", HOUR_MS)),
+    "segment.jitter.ms": (("log.roll.jitter.ms", 1), ("log.roll.jitter.hours", HOUR_MS)),
+    "flush.ms": (("log.flush.interval.ms", 1), ("log.flush.scheduler.interval.ms", 1)),
+}
+
+
+def units_of(name: str) -> tuple[tuple[str, int], ...]:
+    """The broker's keys that give a topic's default, each with the factor to the topic's unit."""
+    return UNIT_SYNONYMS.get(name) or tuple((key, 1) for key in topic_entries()[name]["synonyms"])
+
+
+def broker_family(name: str) -> tuple[str, ...]:
+    """The broker's keys that say the same in other units, the one that counts first, or the key alone."""
+    families = (tuple(key for key, _ in units) for units in UNIT_SYNONYMS.values())
+    return next((family for family in families if name in family), (name,))

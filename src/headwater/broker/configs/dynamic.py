@@ -1,13 +1,28 @@
 """The broker's configuration at run time: what was given at the start, and what AlterConfigs laid over it (KIP-226).
 
-Changes are kept in the metadata log, for all nodes ("") or for one, and are in force at once. Only what Kafka lets change
-while it runs may change. Groups have configurations of their own (KIP-848), with the broker's as bounds.
+A key's value comes from the first of these layers that has the key:
+
+1. what AlterConfigs set for this node;
+2. what AlterConfigs set for all nodes, whose resource has the name "";
+3. what was given before the start;
+4. Kafka's default.
+
+Example: the start says `log.retention.ms=1000`. AlterConfigs sets 2000 for all nodes, then 3000 for node 1: 3000 is in
+force. It removes node 1's: 2000 is.
+
+The first two layers are kept in the metadata log, and a change is in force at once. Only what Kafka lets change at run
+time may change. An earlier version, or a start with other settings, may have left something there that cannot be served
+now: it is named in the log and ignored, but still stored, so that it can be removed.
+
+Groups have configurations of their own (KIP-848), with the broker's as bounds.
 """
 
 import re
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
+from enum import IntEnum
 from functools import cache
-from typing import TYPE_CHECKING
+from itertools import dropwhile
+from typing import TypeAlias
 
 from headwater.broker.configs.catalog import ConfigError, ConfigType, definitions, shown
 from headwater.broker.configs.setting_classes import LISTENER_SETTINGS, SettingClass, classes_of
@@ -19,11 +34,7 @@ from headwater.broker.configs.settings import (
     problems,
     without_effect,
 )
-from headwater.broker.configs.topic_configs import ConfigSource, Layers
 from headwater.effects.logs import get_logger
-
-if TYPE_CHECKING:
-    from headwater.broker.core import BrokerCore
 
 logger = get_logger(__name__)
 
@@ -38,7 +49,26 @@ NODE_ID = re.compile(r"-?[0-9]{1,10}", re.ASCII)
 SUPER_USERS = "super.users"
 GROUP_SESSION = "consumer.session.timeout.ms"
 GROUP_HEARTBEAT = "consumer.heartbeat.interval.ms"
-Changes = Mapping[str, str | None]
+Changes: TypeAlias = Mapping[str, str | None]
+"""Values by key; None removes a key."""
+
+
+class ConfigSource(IntEnum):
+    """As DescribeConfigs numbers them."""
+
+    UNKNOWN = 0
+    TOPIC = 1
+    DYNAMIC_BROKER = 2
+    DYNAMIC_DEFAULT_BROKER = 3
+    STATIC_BROKER = 4
+    DEFAULT = 5
+    DYNAMIC_BROKER_LOGGER = 6
+    CLIENT_METRICS = 7
+    GROUP = 8
+
+
+Layers: TypeAlias = Sequence[tuple[Mapping[str, str], ConfigSource]]
+"""The broker's configuration by where it comes from, the one that counts first."""
 
 
 class NotDynamicError(ConfigError):
@@ -47,6 +77,114 @@ class NotDynamicError(ConfigError):
 
 class ClusterConfigError(ConfigError):
     """A change that Kafka's controller refuses, not its broker: INVALID_CONFIG."""
+
+
+class DynamicConfigs:
+    """The configuration in force: `layers`, the one that counts first, and the `settings` that they come to."""
+
+    def __init__(self, settings: Settings, node_ids: Sequence[int], stored: Mapping[str, Mapping[str, str]]) -> None:
+        """`settings` were given before the start. `stored` is what the metadata keep, by node id or "", now and later.
+
+        What is stored is not in force before `apply`.
+        """
+        self.given = settings.given
+        self.node_ids = [str(node_id) for node_id in node_ids]
+        self.stored = stored
+        self.layers: Layers = ((self.given, ConfigSource.STATIC_BROKER),)
+        self.settings = settings
+
+    def apply(self) -> None:
+        """Puts what is stored now in force."""
+        self.layers = self.stored_layers()
+        pairs = without_custom(merged(self.layers))
+        if problems(pairs):  # each is sound alone, but they do not go together with what was given at this start
+            logger.warning("stored configurations are ignored: %s", "; ".join(problems(pairs).values()))
+            self.layers = self.layers[-1:]
+            pairs = dict(self.given)
+        self.settings = Settings.parsed(pairs)
+
+    def stored_layers(self) -> Layers:
+        """The layers as they would be with all that is stored and can be served."""
+        return (
+            (sound(self.stored.get(self.node_ids[0], {})), ConfigSource.DYNAMIC_BROKER),
+            (self.defaults_of_all_nodes(), ConfigSource.DYNAMIC_DEFAULT_BROKER),
+            (self.given, ConfigSource.STATIC_BROKER),
+        )
+
+    def defaults_of_all_nodes(self) -> dict[str, str]:
+        """What counts for every node unless the node has its own.
+
+        A Kafka with eligible leader replicas (KIP-966) makes the cluster's min.insync.replicas such a default at its
+        first start, from what was given; its tools show that as the source.
+        """
+        return {MIN_IN_SYNC: self.given.get(MIN_IN_SYNC, "1")} | sound(self.stored.get("", {}))
+
+    def super_users(self) -> frozenset[str]:
+        """The principals that may do everything: those that were given, and those that `headwater user create` stored."""
+        texts = [own.get(SUPER_USERS, "") for own in (self.given, *self.stored.values())]
+        return frozenset(name.strip() for text in texts for name in text.split(";") if name.strip())
+
+    def warn_of_unserved(self) -> None:
+        """Names, once at the start, what is set without effect, and what is stored and cannot be served."""
+        for reason, keys in without_effect(self.given).items():
+            logger.warning("set without effect: %s (%s)", ", ".join(keys), reason)
+        for stored in self.stored.values():
+            for key, text in stored.items():
+                problem = stored_problem(key, text)
+                if problem is not None:
+                    logger.warning("a stored configuration is ignored: %s", problem)
+
+    def check_broker(self, resource: str, changes: Changes) -> None:
+        """Raises ConfigError for a change that cannot be made while the broker runs."""
+        if resource and not NODE_ID.fullmatch(resource):
+            raise NotDynamicError(f"Node id must be an integer, but it is: {shown(resource)}")
+        if resource and resource not in self.node_ids:
+            expected = " or ".join(self.node_ids)
+            raise NotDynamicError(f"Unexpected broker id, expected {expected}, but received {resource}")
+        # What an earlier version stored may be removed, but nobody removes the super users, and with them the authorizer.
+        stored = self.stored.get(resource, {}).keys() - {SUPER_USERS}
+        fixed = sorted(
+            key
+            for key, text in changes.items()
+            if key not in dynamic_keys() and not is_custom(key) and (text is not None or key not in stored)
+        )
+        if fixed:
+            raise NotDynamicError(f"Cannot update these configs dynamically: {named(fixed)}")
+        changed = without_custom({key: text for key, text in changes.items() if text is not None})
+        found = problems(changed) or problems(without_custom(merged(self.stored_layers())) | changed)
+        if found:
+            raise ConfigError("; ".join(found.values()))
+        check_custom(stored, changes)
+        if MIN_IN_SYNC in changes:
+            check_min_in_sync(resource, changes[MIN_IN_SYNC])
+
+    def check_group(self, changes: Changes) -> None:
+        """Raises ConfigError for a group's configuration that is unknown or out of the broker's bounds."""
+        settings = self.settings
+        bounds = {
+            GROUP_SESSION: (
+                settings.group_consumer_min_session_timeout_ms,
+                settings.group_consumer_max_session_timeout_ms,
+                "session.timeout.ms",
+            ),
+            GROUP_HEARTBEAT: (
+                settings.group_consumer_min_heartbeat_interval_ms,
+                settings.group_consumer_max_heartbeat_interval_ms,
+                "heartbeat.interval.ms",
+            ),
+        }
+        for key, text in changes.items():
+            if key not in definitions("group"):
+                raise ConfigError(f"Unknown group config name: {shown(key)}")
+            if text is None:
+                continue
+            value = definitions("group")[key].parse(text)
+            if key in bounds:
+                low, high, name = bounds[key]
+                if value < low:
+                    raise ConfigError(f"{key} must be greater than or equal to group.consumer.min.{name}")
+                if value > high:
+                    raise ConfigError(f"{key} must be less than or equal to group.consumer.max.{name}")
 
 
 def broker_types() -> dict[str, ConfigType]:
@@ -70,25 +208,6 @@ def dynamic_keys() -> frozenset[str]:
     )
 
 
-def own_layers(core: "BrokerCore") -> Layers:
-    """The broker's configuration by where it comes from, the one that counts first."""
-    dynamic = core.metadata.broker_configs
-    return (
-        (sound(dynamic.get(str(core.cluster.node_ids[0]), {})), ConfigSource.DYNAMIC_BROKER),
-        (defaults_of_all_nodes(core), ConfigSource.DYNAMIC_DEFAULT_BROKER),
-        (core.given, ConfigSource.STATIC_BROKER),
-    )
-
-
-def defaults_of_all_nodes(core: "BrokerCore") -> dict[str, str]:
-    """What counts for every node unless the node has its own.
-
-    A Kafka with eligible leader replicas (KIP-966) makes the cluster's min.insync.replicas such a default at its first
-    start, from what was given; its tools show that as the source.
-    """
-    return {MIN_IN_SYNC: core.given.get(MIN_IN_SYNC, "1")} | sound(core.metadata.broker_configs.get("", {}))
-
-
 def sound(stored: Mapping[str, str]) -> dict[str, str]:
     """What was stored without what cannot be served, such as what an earlier version accepted."""
     return {key: text for key, text in stored.items() if stored_problem(key, text) is None}
@@ -103,47 +222,11 @@ def stored_problem(key: str, text: str) -> str | None:
     return problems({key: text}).get(key)
 
 
-def warn_of_unserved(core: "BrokerCore") -> None:
-    """Names, once at the start, what is set without effect, and what is stored and cannot be served."""
-    for reason, keys in without_effect(core.given).items():
-        logger.warning("set without effect: %s (%s)", ", ".join(keys), reason)
-    for stored in core.metadata.broker_configs.values():
-        for key, text in stored.items():
-            problem = stored_problem(key, text)
-            if problem is not None:
-                logger.warning("a stored configuration is ignored: %s", problem)
-
-
 def merged(layers: Layers) -> dict[str, str]:
     pairs: dict[str, str] = {}
     for layer, _ in reversed(layers):
         pairs.update(layer)
     return pairs
-
-
-def check_broker(core: "BrokerCore", resource: str, changes: Changes) -> None:
-    """Raises ConfigError for a change that cannot be made while the broker runs."""
-    node_ids = [str(node_id) for node_id in core.cluster.node_ids]
-    if resource and not NODE_ID.fullmatch(resource):
-        raise NotDynamicError(f"Node id must be an integer, but it is: {shown(resource)}")
-    if resource and resource not in node_ids:
-        raise NotDynamicError(f"Unexpected broker id, expected {' or '.join(node_ids)}, but received {resource}")
-    # What an earlier version stored may be removed, but nobody removes the super users, and with them the authorizer.
-    stored = core.metadata.broker_configs.get(resource, {}).keys() - {SUPER_USERS}
-    fixed = sorted(
-        k
-        for k, text in changes.items()
-        if k not in dynamic_keys() and not is_custom(k) and (text is not None or k not in stored)
-    )
-    if fixed:
-        raise NotDynamicError(f"Cannot update these configs dynamically: {named(fixed)}")
-    changed = without_custom({key: text for key, text in changes.items() if text is not None})
-    found = problems(changed) or problems(without_custom(merged(own_layers(core))) | changed)
-    if found:
-        raise ConfigError("; ".join(found.values()))
-    check_custom(stored, changes)
-    if MIN_IN_SYNC in changes:
-        check_min_in_sync(resource, changes[MIN_IN_SYNC])
 
 
 def is_custom(key: str) -> bool:
@@ -183,51 +266,24 @@ def named(keys: list[str]) -> str:
     return f"[{', '.join(map(shown, keys[:KEYS_NAMED_MAX]))}{f' and {more} more' if more > 0 else ''}]"
 
 
-def apply(core: "BrokerCore") -> None:
-    """Puts what the metadata has in force."""
-    core.config_layers = own_layers(core)
-    pairs = without_custom(merged(core.config_layers))
-    if problems(pairs):  # each is sound alone, but they do not go together with what was given at this start
-        logger.warning("stored configurations are ignored: %s", "; ".join(problems(pairs).values()))
-        core.config_layers = core.config_layers[-1:]
-        pairs = dict(core.given)
-    core.settings = Settings.parsed(pairs)
-    core.topic_log_configs.clear()
-    for topic in core.metadata.topics.values():
-        core.config_changed(topic)
-    core.apply_security()
+def broker_synonyms(
+    name: str, keys: Sequence[str], layers: Layers, own_defaults: Mapping[str, str]
+) -> list[tuple[str, str | None, ConfigSource]]:
+    """The places from which a broker's configuration could come, as Kafka lists them: the one that counts first.
+
+    What other keys say counts only after the key itself: where that is set nowhere the list is empty.
+    """
+    found: list[tuple[str, str | None, ConfigSource]] = []
+    found += [(key, given[key], source) for given, source in layers for key in keys if key in given]
+    kafkas = definitions("broker")
+    for key in keys:
+        default = own_defaults.get(key) or (kafkas[key].default if key in kafkas else None)
+        if default is not None:
+            found.append((key, default, ConfigSource.DEFAULT))
+    return list(dropwhile(lambda synonym: synonym[0] != name, found))
 
 
-def check_group(core: "BrokerCore", changes: Changes) -> None:
-    """Raises ConfigError for a group's configuration that is unknown or out of bounds."""
-    settings = core.settings
-    bounds = {
-        GROUP_SESSION: (
-            settings.group_consumer_min_session_timeout_ms,
-            settings.group_consumer_max_session_timeout_ms,
-            "session.timeout.ms",
-        ),
-        GROUP_HEARTBEAT: (
-            settings.group_consumer_min_heartbeat_interval_ms,
-            settings.group_consumer_max_heartbeat_interval_ms,
-            "heartbeat.interval.ms",
-        ),
-    }
-    for key, text in changes.items():
-        if key not in definitions("group"):
-            raise ConfigError(f"Unknown group config name: {shown(key)}")
-        if text is None:
-            continue
-        value = definitions("group")[key].parse(text)
-        if key in bounds:
-            low, high, name = bounds[key]
-            if value < low:
-                raise ConfigError(f"{key} must be greater than or equal to group.consumer.min.{name}")
-            if value > high:
-                raise ConfigError(f"{key} must be less than or equal to group.consumer.max.{name}")
-
-
-def described_settings(core: "BrokerCore") -> dict[str, str]:
+def described_settings() -> dict[str, str]:
     """The values that have an effect here, before anything was given."""
     defaults = Settings()
     return {key: text for key, text in defaults.described().items() if key in own_defaults()}

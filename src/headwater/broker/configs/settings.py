@@ -25,7 +25,6 @@ ENVIRONMENT_PREFIX = "HEADWATER_"
 LISTENER_PREFIX = "listener.name."
 # Options of the other commands.
 NOT_SETTINGS = frozenset({"HEADWATER_BOOTSTRAP_SERVER", "HEADWATER_CLIENT_CONFIG", "HEADWATER_PASSWORD"})
-HOUR_MS = 3_600_000
 UNSET_ID = "-1"  # the default of broker.id
 
 

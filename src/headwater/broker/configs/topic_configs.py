@@ -4,14 +4,9 @@ A topic's own value comes first, then the broker's setting of the synonymous key
 `log.retention.ms`, `.minutes` or `.hours`), then Kafka's default.
 """
 
-import json
 import re
-from collections.abc import Mapping, Sequence
-from enum import IntEnum
-from functools import cache
-from importlib.resources import files
-from itertools import dropwhile
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from headwater.broker.configs.catalog import (
     INT_MAX,
@@ -19,33 +14,15 @@ from headwater.broker.configs.catalog import (
     ConfigError,
     ConfigType,
     definitions,
-    kafka_configs,
     shown,
+    topic_entries,
+    units_of,
 )
-from headwater.broker.configs.settings import HOUR_MS
-from headwater.protocol.config_resources import ConfigResourceType
+from headwater.broker.configs.dynamic import ConfigSource, Layers, broker_synonyms
 from headwater.storage.config import LogConfig
 
 RECORD_LIMIT = "max.decompressed.message.bytes"
 THROTTLED_REPLICA = re.compile(r"[0-9]+:[0-9]+", re.ASCII)
-
-
-class ConfigSource(IntEnum):
-    """As DescribeConfigs numbers them."""
-
-    UNKNOWN = 0
-    TOPIC = 1
-    DYNAMIC_BROKER = 2
-    DYNAMIC_DEFAULT_BROKER = 3
-    STATIC_BROKER = 4
-    DEFAULT = 5
-    DYNAMIC_BROKER_LOGGER = 6
-    CLIENT_METRICS = 7
-    GROUP = 8
-
-
-Layers: TypeAlias = Sequence[tuple[Mapping[str, str], ConfigSource]]
-"""The broker's configuration by where it comes from, the one that counts first."""
 
 
 class ConfigValue(NamedTuple):
@@ -64,46 +41,6 @@ def check_throttled_replicas(name: str, value: list[str]) -> None:
             f"Invalid value {shown(','.join(value))} for configuration {name}: "
             "must be the literal '*' or a list of partition:broker pairs"
         )
-
-
-# Keys of the broker that give a topic's default in other units.
-UNIT_SYNONYMS: dict[str, tuple[tuple[str, int], ...]] = {
-    "retention.ms": (("log.retention.ms", 1), ("log.retention.minutes", 60_000), ("log.retention.hours", HOUR_MS)),
-    "segment.ms": (("log.roll.ms", 1), ("log.roll.hours", HOUR_MS)),
-    "segment.jitter.ms": (("log.roll.jitter.ms", 1), ("log.roll.jitter.hours", HOUR_MS)),
-    "flush.ms": (("log.flush.interval.ms", 1), ("log.flush.scheduler.interval.ms", 1)),
-}
-
-
-def units_of(name: str) -> tuple[tuple[str, int], ...]:
-    """The broker's keys that give a topic's default, each with the factor to the topic's unit."""
-    return UNIT_SYNONYMS.get(name) or tuple((key, 1) for key in topic_entries()[name]["synonyms"])
-
-
-def broker_family(name: str) -> tuple[str, ...]:
-    """The broker's keys that say the same in other units, the one that counts first, or the key alone."""
-    families = (tuple(key for key, _ in units) for units in UNIT_SYNONYMS.values())
-    return next((family for family in families if name in family), (name,))
-
-
-SCOPES: dict[int, str] = {
-    ConfigResourceType.TOPIC: "topic",
-    ConfigResourceType.BROKER: "broker",
-    ConfigResourceType.GROUP: "group",
-}
-
-
-@cache
-def documentation(resource_type: int) -> Mapping[str, str]:
-    """Kafka's own words on the configurations of a topic (2), a broker (4) or a group (32); none for other resources."""
-    kind = SCOPES.get(resource_type)
-    texts = json.loads(files("headwater.broker.configs").joinpath("data/config_docs.json").read_text())
-    return dict(texts[kind]) if kind is not None else {}
-
-
-@cache
-def topic_entries() -> dict[str, dict[str, Any]]:
-    return {entry["name"]: entry for entry in kafka_configs()["topic"]}
 
 
 def parse(name: str, text: str) -> Any:
@@ -146,23 +83,6 @@ def refuse_flushes(configs: Mapping[str, str | None]) -> None:
 def in_milliseconds(text: str, factor: int) -> str:
     """A time in another unit; every negative one is -1, without a limit, as Kafka reads it."""
     return str(max(-1, int(text) * factor))
-
-
-def broker_synonyms(
-    name: str, keys: Sequence[str], layers: Layers, own_defaults: Mapping[str, str]
-) -> list[tuple[str, str | None, ConfigSource]]:
-    """The places from which a broker's configuration could come, as Kafka lists them: the one that counts first.
-
-    What other keys say counts only after the key itself: where that is set nowhere the list is empty.
-    """
-    found: list[tuple[str, str | None, ConfigSource]] = []
-    found += [(key, given[key], source) for given, source in layers for key in keys if key in given]
-    kafkas = definitions("broker")
-    for key in keys:
-        default = own_defaults.get(key) or (kafkas[key].default if key in kafkas else None)
-        if default is not None:
-            found.append((key, default, ConfigSource.DEFAULT))
-    return list(dropwhile(lambda synonym: synonym[0] != name, found))
 
 
 def effective(name: str, own: Mapping[str, str], layers: Layers) -> ConfigValue:

@@ -1,13 +1,26 @@
 """AlterConfigs, 0 to 2: replaces all configurations of a topic, a broker or a group; those that are not named go back to
 their defaults.
+
+`alter_all` answers IncrementalAlterConfigs too, which differs only in how it says what is to change.
 """
 
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from headwater.broker.authorization import config_refusal
+from headwater.broker.configs.changes import own_configs, records_of, replacement
+from headwater.broker.configs.dynamic import Changes
 from headwater.broker.connection import Request
 from headwater.broker.core import BrokerCore
-from headwater.broker.handlers.altering import Changes, alter_all, present, value_of
 from headwater.effects.work import Steps
+from headwater.protocol.config_resources import ConfigResourceType
+from headwater.protocol.error_codes import ErrorCode
+from headwater.protocol.errors import ApiError
 from headwater.protocol.messages.alter_configs import AlterConfigsRequest, AlterConfigsResponse
 from headwater.replay.deferred import Deferred
+from headwater.replay.sync_number import NO_SYNC, SyncNumber
+from headwater.security.acls import Operation
 
 
 def handle(core: BrokerCore, request: Request) -> Steps[Deferred[AlterConfigsResponse]]:
@@ -16,6 +29,47 @@ def handle(core: BrokerCore, request: Request) -> Steps[Deferred[AlterConfigsRes
 
 def wanted_changes(core: BrokerCore, resource: AlterConfigsRequest.AlterConfigsResource) -> Changes:
     """The values that are named; all others that the resource has are removed. Raises ApiError."""
-    changes: Changes = {config.name: value_of(config.name, config.value) for config in resource.configs}
-    own = present(core, resource.resource_type, resource.resource_name)
-    return {**dict.fromkeys(own, None), **changes}
+    own = own_configs(core.metadata, resource.resource_type, resource.resource_name)
+    return replacement(own, [(config.name, config.value) for config in resource.configs])
+
+
+def alter_all(
+    core: BrokerCore, request: Request, response: Any, changes_of: Callable[[BrokerCore, Any], Changes]
+) -> Steps[Deferred[Any]]:
+    """Answers either request: `changes_of` says what a resource asks for, and may raise ApiError."""
+    body, last_sync = request.body, NO_SYNC
+    times = Counter((resource.resource_type, resource.resource_name) for resource in body.resources)
+    for resource in body.resources:
+        yield
+        kind, name = resource.resource_type, resource.resource_name
+        result = response.AlterConfigsResourceResponse(0, None, kind, name)
+        response.responses.append(result)
+        result.error_code = config_refusal(core, request, Operation.ALTER_CONFIGS, resource)
+        if result.error_code:
+            continue
+        try:
+            if times[kind, name] > 1:
+                raise ApiError(ErrorCode.INVALID_REQUEST, "Each resource must appear at most once.")
+            changes = changes_of(core, resource)
+            last_sync = max(last_sync, alter(core, kind, name, changes, validate_only=body.validate_only))
+        except ApiError as error:
+            result.error_code, result.error_message = error.code, error.message
+        except OSError as error:
+            result.error_code, result.error_message = ErrorCode.KAFKA_STORAGE_ERROR, str(error)
+    return core.answer_when_durable(last_sync, response)
+
+
+def alter(core: BrokerCore, kind: int, name: str, changes: Changes, *, validate_only: bool) -> SyncNumber:
+    """Changes a resource's configurations and puts them in force; returns the sync that makes the change durable.
+
+    Raises ApiError and OSError.
+    """
+    records = records_of(core.metadata, core.dynamic_configs, kind, name, changes)
+    if validate_only or not records:
+        return NO_SYNC
+    sync = core.append_metadata(records)
+    if kind == ConfigResourceType.TOPIC:
+        core.config_changed(core.metadata.topics[name])
+    elif kind == ConfigResourceType.BROKER:
+        core.apply_configs()
+    return sync

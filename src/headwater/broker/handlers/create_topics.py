@@ -11,6 +11,7 @@ from typing import TypeAlias
 
 from headwater.broker.authorization import may_create_topic, may_topic
 from headwater.broker.configs import topic_configs
+from headwater.broker.configs.catalog import topic_entries
 from headwater.broker.connection import Request
 from headwater.broker.core import BrokerCore
 from headwater.broker.metadata import Topic
@@ -151,6 +152,6 @@ def fill(core: BrokerCore, result: TopicResult, topic: Topic) -> None:
     result.topic_id = topic.topic_id
     result.num_partitions, result.replication_factor = topic.partitions, topic.replication
     result.configs = []
-    for name in topic_configs.topic_entries():
-        value = topic_configs.effective(name, topic.configs, core.config_layers)
+    for name in topic_entries():
+        value = topic_configs.effective(name, topic.configs, core.dynamic_configs.layers)
         result.configs.append(CreateTopicsResponse.CreatableTopicConfigs(name, value.value, config_source=value.source))

@@ -7,18 +7,18 @@ from collections.abc import Iterable
 from typing import TypeAlias
 
 from headwater.broker.authorization import config_refusal
-from headwater.broker.configs import topic_configs
-from headwater.broker.configs.catalog import ConfigType, kafka_configs, shown
+from headwater.broker.configs import catalog, topic_configs
+from headwater.broker.configs.catalog import ConfigType, shown
 from headwater.broker.configs.dynamic import (
     NODE_ID,
+    ConfigSource,
+    broker_synonyms,
     broker_types,
-    defaults_of_all_nodes,
     described_settings,
     dynamic_keys,
     is_custom,
 )
 from headwater.broker.configs.settings import is_secret
-from headwater.broker.configs.topic_configs import ConfigSource
 from headwater.broker.connection import Request
 from headwater.broker.core import BrokerCore
 from headwater.broker.metadata import check_topic_name
@@ -48,7 +48,7 @@ def handle(core: BrokerCore, request: Request) -> Steps[DescribeConfigsResponse]
             response.results.append(Result(refused, None, resource.resource_type, resource.resource_name))
             continue
         result = describe(core, resource, shared)
-        texts = topic_configs.documentation(resource.resource_type) if body.include_documentation else {}
+        texts = catalog.documentation(resource.resource_type) if body.include_documentation else {}
         if resource.configuration_keys is not None:
             keys = frozenset(resource.configuration_keys)
             result.configs = [entry for entry in result.configs if entry.name in keys]
@@ -107,20 +107,20 @@ def node_problem(core: BrokerCore, name: str, otherwise: str) -> str | None:
 
 
 def topic_entries(core: BrokerCore, own: dict[str, str]) -> Iterable[Entry]:
-    for name in topic_configs.topic_entries():
-        value = topic_configs.effective(name, own, core.config_layers)
+    for name in catalog.topic_entries():
+        value = topic_configs.effective(name, own, core.dynamic_configs.layers)
         synonyms = [Synonym(*synonym) for synonym in value.synonyms]
         yield Entry(name, value.value, False, value.source, False, synonyms, value.type)
 
 
 def broker_entries(core: BrokerCore) -> Iterable[Entry]:
     """What was set at run time, then what was given, then what has an effect here, then Kafka's default."""
-    own = described_settings(core)
-    known = {entry["name"]: entry["type"] for entry in kafka_configs()["broker"] if not entry.get("internal")}
+    own = described_settings()
+    known = {entry["name"]: entry["type"] for entry in catalog.kafka_configs()["broker"] if not entry.get("internal")}
     dynamic = dynamic_keys()
-    for name in sorted({*known, *own, *(key for layer, _ in core.config_layers for key in layer)}):
+    for name in sorted({*known, *own, *(key for layer, _ in core.dynamic_configs.layers for key in layer)}):
         type_ = known.get(name, ConfigType.UNKNOWN if is_custom(name) else ConfigType.STRING)
-        found = topic_configs.broker_synonyms(name, topic_configs.broker_family(name), core.config_layers, own)
+        found = broker_synonyms(name, catalog.broker_family(name), core.dynamic_configs.layers, own)
         value, source = (found[0][1], found[0][2]) if found else (None, ConfigSource.DEFAULT)
         is_sensitive = is_hidden(name)
         synonyms = [Synonym(key, None if is_sensitive else text, where) for key, text, where in found]
@@ -135,7 +135,7 @@ def is_hidden(name: str) -> bool:
 def default_entries(core: BrokerCore) -> Iterable[Entry]:
     """What was set at run time for all nodes."""
     types, dynamic, source = broker_types(), dynamic_keys(), ConfigSource.DYNAMIC_DEFAULT_BROKER
-    for name, value in defaults_of_all_nodes(core).items():
+    for name, value in core.dynamic_configs.defaults_of_all_nodes().items():
         is_sensitive = is_hidden(name)
         shown_value = None if is_sensitive else value
         synonyms = [Synonym(name, shown_value, source)]
@@ -145,10 +145,12 @@ def default_entries(core: BrokerCore) -> Iterable[Entry]:
 
 def group_entries(core: BrokerCore, group_id: str) -> Iterable[Entry]:
     own = core.metadata.group_configs.get(group_id, {})
-    for entry in kafka_configs()["group"]:
+    for entry in catalog.kafka_configs()["group"]:
         name = entry["name"]
         (of_broker,) = entry["synonyms"]  # the broker's configuration that gives the default, or the group's own
         synonyms = [Synonym(name, own[name], ConfigSource.GROUP)] if name in own else []
-        synonyms += [Synonym(of_broker, layer[of_broker], s) for layer, s in core.config_layers if of_broker in layer]
+        synonyms += [
+            Synonym(of_broker, layer[of_broker], s) for layer, s in core.dynamic_configs.layers if of_broker in layer
+        ]
         synonyms.append(Synonym(of_broker, entry["default"], ConfigSource.DEFAULT))
         yield Entry(name, synonyms[0].value, False, synonyms[0].source, False, synonyms, entry["type"])
