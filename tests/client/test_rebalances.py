@@ -7,7 +7,7 @@ import pytest
 from confluent_kafka import Message, TopicPartition
 
 import headwater as hw
-from headwater.client import consumer as consumer_module
+from headwater.client import reader
 from headwater.effects.clock import ManualClock
 
 
@@ -71,7 +71,7 @@ def raw() -> Raw:
 
 @pytest.fixture
 def events(raw: Raw, monkeypatch: pytest.MonkeyPatch) -> Iterator[hw.Consumer[Any]]:
-    monkeypatch.setattr(consumer_module, "made", lambda *_: raw)
+    monkeypatch.setattr(reader, "made", lambda *_: raw)
     with hw.Consumer("127.0.0.1:1", "t", group="g", value=int, clock=ManualClock(), idle_timeout_ms=0) as consumer:
         yield consumer
 

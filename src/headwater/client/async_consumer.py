@@ -9,9 +9,9 @@ from confluent_kafka import Message
 from typing_extensions import TypeVar
 
 from headwater.client.batches import Batch
-from headwater.client.consumer import BATCH_MAX, POLL_S, STOP, Consumer
-from headwater.client.handling import Handling, HandlingStoppedError
+from headwater.client.handling import STOP, Handling, HandlingStoppedError
 from headwater.client.membership import checked_batch_max
+from headwater.client.reader import BATCH_MAX, POLL_S, Reader
 from headwater.client.threads import in_thread
 from headwater.events.context import current
 from headwater.events.event import Event
@@ -23,7 +23,7 @@ Value = TypeVar("Value", default=Any)
 class AsyncConsumer(Generic[Value]):
     """What `async with hw.Consumer(...)` gives: the same consumer; its calls run in a thread of its own, one at a time."""
 
-    def __init__(self, blocking: Consumer[Value]) -> None:
+    def __init__(self, blocking: Reader[Value]) -> None:
         self.blocking = blocking
         self.executor = ThreadPoolExecutor(1, "headwater-consumer")
 
@@ -86,11 +86,11 @@ class AsyncConsumer(Generic[Value]):
         """As Consumer.stop."""
         self.blocking.stop()
 
-    take = in_thread(Consumer.take)
-    commit = in_thread(Consumer.commit)
-    seek = in_thread(Consumer.seek)
-    seek_to_time = in_thread(Consumer.seek_to_time)
-    pause = in_thread(Consumer.pause)
-    resume = in_thread(Consumer.resume)
-    assignment = in_thread(Consumer.assignment)
-    lag = in_thread(Consumer.lag)
+    take = in_thread(Reader.take)
+    commit = in_thread(Reader.commit)
+    seek = in_thread(Reader.seek)
+    seek_to_time = in_thread(Reader.seek_to_time)
+    pause = in_thread(Reader.pause)
+    resume = in_thread(Reader.resume)
+    assignment = in_thread(Reader.assignment)
+    lag = in_thread(Reader.lag)

@@ -3,21 +3,24 @@
 import asyncio
 import inspect
 import logging
+import threading
 from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias
 
+from headwater.client.connections import BrokerLike, Settings
+from headwater.effects.clock import Clock
 from headwater.events.event import Event
-from headwater.events.fates import DeadLetter, Fate, Skip, checked_fate, delays_ms, error_headers, last_fate
+from headwater.events.fates import DeadLetter, Fate, Skip, Stop, checked_fate, delays_ms, error_headers, last_fate
 from headwater.events.serializers import BytesSerializer
 
 if TYPE_CHECKING:
-    from headwater.client.consumer import Consumer
     from headwater.client.producer import Producer
 
 logger = logging.getLogger(__name__)
 KEEP_ALIVE_STEP_MS = 1000.0
 STOP_STEP_MS = 100.0
+STOP = Stop()
 Run: TypeAlias = Callable[[Callable[[], Any]], Awaitable[Any]]
 
 
@@ -25,10 +28,23 @@ class HandlingStoppedError(Exception):
     """The consumer was stopped before the next attempt: the event is not handled, and comes again."""
 
 
+class WaitingConsumer(Protocol):
+    """What handling needs of a consumer: to stop and to stay a member while it waits, and where dead letters go."""
+
+    broker: BrokerLike
+    settings: Settings | None
+    clock: Clock
+    stopping: threading.Event
+    polled_ms: float
+    keep_alive_ms: float
+
+    def keep_alive(self) -> None: ...
+
+
 class Handling:
     """Runs a handler for a consumer, with a fate for what it raises."""
 
-    def __init__(self, consumer: "Consumer[Any]", on_error: Fate) -> None:
+    def __init__(self, consumer: WaitingConsumer, on_error: Fate) -> None:
         self.consumer, self.on_error = consumer, checked_fate(on_error)
         self.letters: Producer[bytes] | None = None
 

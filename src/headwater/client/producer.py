@@ -13,10 +13,10 @@ that it has an id and knows what caused it; `cloudevents` chooses structured mod
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, Self, cast, get_args
+from typing import Any, Generic, Literal, NamedTuple, Self, cast, get_args
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka import Producer as RawProducer
@@ -36,18 +36,12 @@ from headwater.client.errors import (
     translated,
 )
 from headwater.client.names import checked_text, checked_timeout_ms, checked_topic
-from headwater.client.threads import in_thread
-from headwater.client.transactions import abort, begin, commit, initialize
+from headwater.client.threads import Face, in_thread
+from headwater.client.transactions import ReadingConsumer, abort, begin, commit, initialize
 from headwater.effects.clock import SystemClock
 from headwater.events.cloudevents import DEFAULT_SOURCE, stamp, structured
 from headwater.events.headers import HeadersLike, Pairs, header_pairs
 from headwater.events.serializers import Serializer, as_serializer, serializer_of_value
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
-
-    from headwater.client.async_consumer import AsyncConsumer
-    from headwater.client.consumer import Consumer
 
 logger = logging.getLogger(__name__)
 Value = TypeVar("Value", default=Any)
@@ -360,7 +354,7 @@ class Producer(Generic[Value]):
     # -- transactions
 
     @contextmanager
-    def transaction(self, consumer: "Consumer[Any] | None" = None) -> "Iterator[Producer[Value]]":
+    def transaction(self, consumer: ReadingConsumer | None = None) -> "Iterator[Producer[Value]]":
         """What is sent within the block becomes visible at its end, all of it; if the block raises, none.
 
         With the `consumer` whose events are processed, its progress is part of the transaction: exactly once. Raises
@@ -380,7 +374,7 @@ class Producer(Generic[Value]):
             initialize(self.raw, TRANSACTION_TIMEOUT_MS)
             self.is_initialized = True
 
-    def begin_transaction(self, consumer: "Consumer[Any] | None") -> None:
+    def begin_transaction(self, consumer: ReadingConsumer | None) -> None:
         if self.transactional_id is None:
             raise ClientError("this producer has no transactional id; give it transactional_id=")
         if consumer is not None and consumer.commits_by_itself:
@@ -394,21 +388,21 @@ class Producer(Generic[Value]):
         begin(self.raw)
         self.is_in_transaction = True
 
-    def commit_transaction(self, consumer: "Consumer[Any] | None") -> None:
+    def commit_transaction(self, consumer: ReadingConsumer | None) -> None:
         try:
             commit(self.raw, consumer, TRANSACTION_TIMEOUT_MS)
         finally:
             self.is_in_transaction = False
             self.after_reports()
 
-    def abort_transaction(self, consumer: "Consumer[Any] | None", timeout_ms: float = TRANSACTION_TIMEOUT_MS) -> None:
+    def abort_transaction(self, consumer: ReadingConsumer | None, timeout_ms: float = TRANSACTION_TIMEOUT_MS) -> None:
         try:
             abort(self.raw, consumer, timeout_ms)
         finally:
             self.is_in_transaction = False
             self.after_reports()
 
-    def abort_unwinding(self, consumer: "Consumer[Any] | None", error: BaseException) -> None:
+    def abort_unwinding(self, consumer: ReadingConsumer | None, error: BaseException) -> None:
         """Aborts because of an exception, which is what the caller gets: that this failed is a note of it.
 
         A transaction that could not be aborted is not visible either: the broker ends it when its time is over.
@@ -520,11 +514,11 @@ class AsyncProducer(Generic[Value]):
 
     @asynccontextmanager
     async def transaction(
-        self, consumer: "AsyncConsumer[Any] | Consumer[Any] | None" = None
+        self, consumer: Face[ReadingConsumer] | ReadingConsumer | None = None
     ) -> "AsyncIterator[AsyncProducer[Value]]":
         """As Producer.transaction."""
         producer = self.blocking
-        source = cast("Consumer[Any] | None", getattr(consumer, "blocking", consumer))
+        source = cast(ReadingConsumer | None, getattr(consumer, "blocking", consumer))
         await asyncio.to_thread(producer.begin_transaction, source)
         try:
             yield self

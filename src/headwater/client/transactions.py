@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka import Producer as RawProducer
 
 from headwater.client.errors import (
@@ -17,11 +17,22 @@ from headwater.client.errors import (
 )
 from headwater.effects.clock import SystemClock
 
-if TYPE_CHECKING:
-    from headwater.client.consumer import Consumer
-
 ATTEMPTS_MAX = 5
 SLICE_MS = 500.0  # librdkafka waits without a look at signals: so long at most does Ctrl-C wait
+
+
+class ReadingConsumer(Protocol):
+    """What a transaction needs of the consumer whose progress it commits."""
+
+    raw: Any
+    commits_by_itself: bool
+    is_progress_lost: bool
+
+    def handled_offsets(self) -> list[TopicPartition]: ...
+
+    def confirmed(self) -> None: ...
+
+    def rewind(self) -> None: ...
 
 
 def attempt(step: Callable[[float], Any], what: str, timeout_ms: float) -> None:
@@ -65,7 +76,7 @@ def begin(raw: RawProducer) -> None:
         raise translated(error, "beginning a transaction") from error
 
 
-def commit(raw: RawProducer, consumer: "Consumer[Any] | None", timeout_ms: float) -> None:
+def commit(raw: RawProducer, consumer: ReadingConsumer | None, timeout_ms: float) -> None:
     """Commits, with the consumer's progress. An error that allows nothing else aborts. Raises ClientError."""
     what = "committing a transaction"
     try:
@@ -84,7 +95,7 @@ def commit(raw: RawProducer, consumer: "Consumer[Any] | None", timeout_ms: float
         consumer.confirmed()
 
 
-def add_progress(raw: RawProducer, consumer: "Consumer[Any]", timeout_ms: float) -> None:
+def add_progress(raw: RawProducer, consumer: ReadingConsumer, timeout_ms: float) -> None:
     """Puts the consumer's progress into the transaction. Raises KafkaException, and TransactionAbortedError when done so.
 
     Metadata of a consumer that has lost its membership names no member, and the broker then lets any progress pass
@@ -102,7 +113,7 @@ def add_progress(raw: RawProducer, consumer: "Consumer[Any]", timeout_ms: float)
         attempt(lambda _: step(), "adding the consumer's progress to a transaction", timeout_ms)
 
 
-def abort(raw: RawProducer, consumer: "Consumer[Any] | None", timeout_ms: float) -> None:
+def abort(raw: RawProducer, consumer: ReadingConsumer | None, timeout_ms: float) -> None:
     """Aborts, and takes the consumer back to where the last transaction left it. Raises ClientError."""
     try:
         attempt(raw.abort_transaction, "aborting a transaction", timeout_ms)

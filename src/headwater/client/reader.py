@@ -1,0 +1,513 @@
+"""What both faces of a consumer have in common: a member of a group that reads topics, and knows what is handled.
+
+The faces are `Consumer`, which blocks, and `AsyncConsumer`, which calls the same methods in a thread. They differ only in
+how they iterate and wait. A face takes messages in batches with `fetch` and hands over one after the other, so three numbers
+say how far it is in a batch: `begun`, how many were handed over; `settled`, of how many the position is committed; and
+whether the last one `is_given_back`, because its handler raised. What is left of a batch comes first in the next one.
+
+librdkafka says within a poll that partitions come and go. What was taken of a partition that is gone is dropped: another
+member handles it. What comes of one is held back until it is known where the group is in it.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any, Generic
+
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    OFFSET_END,
+    OFFSET_STORED,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicPartition,
+)
+from confluent_kafka import Consumer as RawConsumer
+from typing_extensions import TypeVar
+
+from headwater.client.batches import first_offsets, last_offsets, outside
+from headwater.client.closed import Closed
+from headwater.client.connections import BrokerLike, Notes, Settings, made
+from headwater.client.errors import (
+    ClientError,
+    ConfigurationError,
+    ConsumerClosedError,
+    client_error,
+    raise_interrupt,
+    translated,
+)
+from headwater.client.leaving import CLOSE_TIMEOUT_MS, leave
+from headwater.client.membership import Commit, Membership, Protocol, Start, checked_batch_max
+from headwater.client.names import checked_subscription, checked_timeout_ms
+from headwater.client.pauses import Pauses
+from headwater.client.positions import (
+    Partition,
+    as_partitions,
+    committed,
+    committed_or_start,
+    lags,
+    positions_at,
+    seek,
+)
+from headwater.effects.clock import Clock, SystemClock
+from headwater.events.event import Event
+from headwater.events.serializers import Serializer, as_serializer
+
+logger = logging.getLogger(__name__)
+Value = TypeVar("Value", default=Any)
+OnPartitions = Callable[[list[Partition]], object]
+BATCH_MAX = 500
+POLL_S = 0.1
+STORE_INTERVAL_MS = 50.0  # much shorter than librdkafka commits
+CALL_TIMEOUT_S = 30.0
+ASSIGN_TIMEOUT_S = 0.5
+SETTLE_TIMEOUT_S = 0.1
+SETTLE_TIMEOUT_S_MAX = 4.0
+PASSING = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT})
+
+
+class Reader(Generic[Value]):
+    """See the module's text. The parameters are those of `Consumer`. Raises ConfigurationError."""
+
+    def __init__(
+        self,
+        broker: BrokerLike,
+        topics: str | Sequence[str],
+        *,
+        group: str,
+        value: type[Value] | Serializer[Value] | None = None,
+        key: Any = str,
+        start: Start = "earliest",
+        commit: Commit = "auto",
+        protocol: Protocol = "classic",
+        instance_id: str | None = None,
+        batch_max: int = BATCH_MAX,
+        idle_timeout_ms: float | None = None,
+        on_assigned: OnPartitions | None = None,
+        on_revoked: OnPartitions | None = None,
+        on_lost: OnPartitions | None = None,
+        settings: Settings | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.notes = Notes()
+        self.topics = checked_subscription(topics)
+        member = Membership(
+            broker,
+            group,
+            self.notes,
+            start=start,
+            commit=commit,
+            protocol=protocol,
+            instance_id=instance_id,
+            settings=settings,
+        )
+        self.broker, self.group, self.settings = broker, group, settings
+        self.serializer, self.key_serializer = as_serializer(value), as_serializer(key)
+        self.start, self.is_incremental = member.start, member.is_incremental
+        self.commits_by_itself, self.keep_alive_ms = member.commits_by_itself, member.keep_alive_ms
+        self.batch_max, self.idle_timeout_ms = checked_batch_max(batch_max), idle_timeout_ms
+        if idle_timeout_ms is not None:
+            checked_timeout_ms(idle_timeout_ms, "idle_timeout_ms")
+        self.clock: Clock = clock or SystemClock()
+        self.callbacks = (on_assigned, on_revoked, on_lost)
+        self.messages: list[Message] = []  # the batch that is being handled
+        self.begun = 0  # how many of its events were handed over
+        self.settled = 0  # and of how many the position is committed
+        self.polled_ms = self.clock.steady_ms()
+        self.ahead: list[Message] = []  # taken from librdkafka and not handed over yet
+        self.is_polling = False
+        self.is_given_back = False  # the event after the `begun` ones: its handler raised
+        self.gone: set[tuple[str, int]] = set()  # revoked since the batch was taken
+        self.returned: set[tuple[str, int]] = set()  # revoked and assigned again in one poll
+        self.unsettled: list[tuple[str, int]] = []  # nothing is handed over before it is known where the group is
+        self.settle_ms, self.settle_timeout_s = self.polled_ms, SETTLE_TIMEOUT_S
+        self.firsts: dict[tuple[str, int], int] = {}  # where a group began that does not begin at the beginning
+        self.is_progress_lost = False  # what was handed over and not committed went with its partition
+        self.error: ClientError | None = None  # to be raised after the messages that are yet to be handed over
+        self.handled: dict[tuple[str, int], int] = {}  # the position after what is handled
+        self.unstored: dict[tuple[str, int], int] = {}  # the same, where librdkafka is yet to be told
+        self.stored_ms = self.polled_ms
+        self.uncommitted: dict[tuple[str, int], int] = {}  # the same, for a manual commit or a transaction
+        self.is_closed = False
+        self.stopping = threading.Event()
+        self.pauses = Pauses()
+        self.raw: Any = made(RawConsumer, member.settings, "the consumer", self.notes)
+        self.subscribe()
+
+    def subscribe(self) -> None:
+        try:
+            self.raw.subscribe(self.topics, on_assign=self.assigned, on_revoke=self.revoked, on_lost=self.lost)
+        except KafkaException as error:
+            self.raw.close()
+            raise translated(error, f"subscribing to {', '.join(self.topics)}", ConfigurationError) from error
+
+    # -- rebalances; librdkafka calls within a poll
+
+    def assigned(self, raw: RawConsumer, partitions: list[TopicPartition]) -> None:
+        if self.is_polling:
+            # What comes from now on is this consumer's. A batch that is being handled stays void: it comes again.
+            places = {(p.topic, p.partition) for p in partitions}
+            self.returned |= self.gone & places
+            self.gone -= places
+        if self.start is not None:
+            self.assign_from(raw, partitions, self.start)
+            self.pauses.pause_again(raw, partitions)
+        self.tell(0, partitions)
+
+    def assign_from(self, raw: RawConsumer, partitions: list[TopicPartition], start: int) -> None:
+        """Where the group has no position, it begins at `start` as it is now.
+
+        librdkafka would find out by itself, a tenth of a second later, and "latest" would then be later too. And while a
+        transaction is about to commit a position, it waits a second and then begins at the start: copies twice.
+        """
+        try:
+            places = committed_or_start(raw, partitions, start, ASSIGN_TIMEOUT_S)
+        except KafkaException as error:
+            self.notes(error.args[0])
+            places = [TopicPartition(p.topic, p.partition, OFFSET_END) for p in partitions]
+            self.unsettle((p.topic, p.partition) for p in partitions)
+        if self.is_incremental:
+            raw.incremental_assign(places)
+        else:
+            raw.assign(places)
+
+    def revoked(self, raw: RawConsumer, partitions: list[TopicPartition]) -> None:
+        if self.commits_by_itself:
+            self.store({**self.unstored, **self.part_handled()})
+        self.leave(partitions)
+        self.tell(1, partitions)
+
+    def lost(self, raw: RawConsumer, partitions: list[TopicPartition]) -> None:
+        self.leave(partitions)
+        self.tell(2, partitions)
+
+    def leave(self, partitions: list[TopicPartition]) -> None:
+        open_places = self.uncommitted.keys() | last_offsets(self.messages[self.settled : self.begun]).keys()
+        places = {(p.topic, p.partition) for p in partitions}
+        self.gone |= places
+        self.ahead = outside(self.ahead, places)
+        for place in places:
+            self.is_progress_lost |= place in open_places
+            self.handled.pop(place, None)
+            self.unstored.pop(place, None)
+            self.uncommitted.pop(place, None)
+            self.firsts.pop(place, None)
+            self.settled_at(place)
+
+    def tell(self, which: int, partitions: list[TopicPartition]) -> None:
+        callback = self.callbacks[which]
+        if callback is not None and partitions:
+            callback(as_partitions(partitions))
+
+    # -- reading
+
+    def fetch(self, number_max: int, timeout_s: float) -> list[Message]:
+        """The next messages, after everything before counts as handled. Raises ClientError."""
+        self.check_open()
+        self.confirm_batch()
+        if self.ahead:
+            messages, self.ahead = self.ahead[:number_max], self.ahead[number_max:]
+        elif self.error is not None:
+            error, self.error = self.error, None
+            raise error
+        else:
+            messages = self.fetch_new(number_max, timeout_s)
+        self.messages, self.begun, self.settled = messages, 0, 0
+        return messages
+
+    def fetch_new(self, number_max: int, timeout_s: float) -> list[Message]:
+        self.gone.clear()
+        self.returned.clear()
+        self.is_polling = True
+        try:
+            if self.unsettled:
+                self.settle()
+            messages = self.poll(number_max, timeout_s)
+        except KafkaException as error:
+            raise translated(error, f"reading {', '.join(self.topics)}") from error
+        except SystemError as error:
+            raise_interrupt(error)
+        finally:
+            self.is_polling = False
+            self.polled_ms = self.clock.steady_ms()
+        if any(map(Message.error, messages)):  # the cheapest form: it is paid for every message
+            messages = self.without_errors(messages)
+        if self.unsettled or not self.commits_by_itself:
+            messages = self.settled_ones(messages)
+        if messages:
+            self.notes.log.broker_is_back()
+        else:
+            self.notes.look_for_broker(self.raw.list_topics)
+        if not messages and self.notes.refusal is not None:
+            refusal, self.notes.refusal = self.notes.refusal, None
+            raise client_error(refusal, f"reading {', '.join(self.topics)}")
+        return messages
+
+    def poll(self, number_max: int, timeout_s: float) -> list[Message]:
+        """Reads what is there, or waits for one message: librdkafka's `consume` alone would wait until it has them all."""
+        ready: list[Message] = self.raw.consume(number_max, 0)
+        if ready:
+            return self.owned(ready) if self.gone or self.returned else ready
+        first = self.raw.poll(timeout_s)
+        return [] if first is None else [first]
+
+    def owned(self, messages: list[Message]) -> list[Message]:
+        """Those of partitions that were not given up in the midst of the call that took them.
+
+        Of a partition that was given up and came back some may be old and some new: all of them come again.
+        """
+        self.unsettle(self.returned)
+        return outside(messages, self.gone | self.returned)
+
+    def settled_ones(self, messages: list[Message]) -> list[Message]:
+        if self.start != OFFSET_BEGINNING:
+            self.firsts = {**first_offsets(messages), **self.firsts}
+        return outside(messages, self.unsettled) if self.unsettled else messages
+
+    def settle(self) -> None:
+        """Goes to where the group is, where that is not sure. Raises KafkaException.
+
+        A transaction that is about to commit a position holds up the answer, for all that are asked for together. Other
+        partitions' events do not wait for it: half of the time is spent here at most.
+        """
+        if self.clock.steady_ms() < self.settle_ms or self.go_to_committed(self.unsettled):
+            return
+        while len(self.unsettled) > 1 and self.go_to_committed(self.unsettled[:1]):
+            pass
+        self.unsettled = self.unsettled[1:] + self.unsettled[:1]  # the next time begins with another
+        self.settle_ms = self.clock.steady_ms() + 2 * self.settle_timeout_s * 1000
+        self.settle_timeout_s = min(2 * self.settle_timeout_s, SETTLE_TIMEOUT_S_MAX)
+
+    def go_to_committed(self, partitions: list[tuple[str, int]]) -> bool:
+        """Whether it is known where the group is in these partitions, and this consumer now is there."""
+        found = committed(self.raw, [TopicPartition(*place) for place in partitions], self.settle_timeout_s)
+        for place in found:
+            key = (place.topic, place.partition)
+            if place.offset < 0:
+                # Without a first one nothing has come yet, and there is nothing to go back to.
+                place.offset = (
+                    OFFSET_BEGINNING if self.start == OFFSET_BEGINNING else self.firsts.get(key, OFFSET_STORED)
+                )
+            if place.offset != OFFSET_STORED and not seek(self.raw, place):
+                return False
+            self.settled_at(key)
+        return bool(found)
+
+    def unsettle(self, places: Iterable[tuple[str, int]]) -> None:
+        self.unsettled += [place for place in places if place not in self.unsettled]
+
+    def settled_at(self, place: tuple[str, int]) -> None:
+        if place in self.unsettled:
+            self.unsettled.remove(place)
+
+    def without_errors(self, messages: list[Message]) -> list[Message]:
+        """The messages; an error that does not pass by itself is raised when they are handed over."""
+        for message in messages:
+            error = message.error()
+            passes = error is None or error.code() in PASSING or error.retriable()
+            if not passes and error.code() != KafkaError._PARTITION_EOF:
+                self.error = client_error(error, f"reading {', '.join(self.topics)}")
+        messages = [message for message in messages if message.error() is None]
+        if not messages and self.error is not None:
+            error, self.error = self.error, None
+            raise error
+        return messages
+
+    def event(self, message: Message) -> Event[Value]:
+        return Event.from_record(
+            message.topic(),
+            message.partition(),
+            message.offset(),
+            message.timestamp()[1],
+            message.key(),
+            message.value(),
+            message.headers,
+            self.serializer,
+            self.key_serializer,
+        )
+
+    def hand_over(self, message: Message) -> bool:
+        """Whether the next event of the batch still belongs to this consumer."""
+        self.begun += 1
+        return not self.gone or (message.topic(), message.partition()) not in self.gone
+
+    def is_idle_since(self, since_ms: float) -> bool:
+        return self.idle_timeout_ms is not None and self.clock.steady_ms() - since_ms >= self.idle_timeout_ms
+
+    def take(self, number: int, timeout_ms: float = 10_000.0) -> list[Event[Value]]:
+        """The next `number` events, or fewer when no more come in time. They count as handled."""
+        events: list[Event[Value]] = []
+        deadline_ms = self.clock.steady_ms() + timeout_ms
+        while len(events) < number and (left_ms := deadline_ms - self.clock.steady_ms()) > 0:
+            messages = self.fetch(number - len(events), min(POLL_S, left_ms / 1000))
+            events += [self.event(message) for message in messages]
+            self.begun = len(messages)
+        self.confirm_batch()
+        return events
+
+    def keep_alive(self) -> None:
+        """Keeps this consumer's membership alive while its handler takes long: a poll that returns nothing."""
+        self.polled_ms = self.clock.steady_ms()
+        self.pauses.poll_nothing(self.raw)
+
+    def stop(self) -> None:
+        """Ends an iteration after the event that is being handled; from any thread."""
+        self.stopping.set()
+
+    @contextmanager
+    def giving_back(self) -> Iterator[None]:
+        """Where the block raises, the event that is being handled counts as not handed over: it comes again."""
+        try:
+            yield
+        except BaseException:
+            if self.begun:
+                self.begun -= 1
+                self.is_given_back = True
+            raise
+
+    # -- what is handled
+
+    def confirm_batch(self) -> None:
+        """Everything that was handed over counts as handled; the rest of the batch is handed over next."""
+        if self.messages:
+            handled = last_offsets(self.messages[self.settled : self.begun])
+            self.ahead = self.messages[self.begun :] + self.ahead
+            self.begun, self.settled, self.messages = 0, 0, []
+            self.is_given_back = False
+            if self.gone:
+                self.ahead = outside(self.ahead, self.gone)
+            self.take_handled(handled)
+
+    def part_handled(self) -> dict[tuple[str, int], int]:
+        """What is handled of the batch, but for the event that is being handled, and for what was not handed over."""
+        end = self.begun if self.is_given_back else self.begun - 1
+        return last_offsets(outside(self.messages[self.settled : max(0, end)], self.gone))
+
+    def take_handled(self, handled: dict[tuple[str, int], int]) -> None:
+        for place in self.gone:
+            handled.pop(place, None)
+        self.handled.update(handled)
+        self.uncommitted.update(handled)
+        if self.commits_by_itself:
+            self.unstored.update(handled)
+            self.uncommitted.clear()
+            if self.polled_ms - self.stored_ms >= STORE_INTERVAL_MS:
+                self.store(self.unstored)
+
+    def store(self, handled: dict[tuple[str, int], int]) -> None:
+        """Hands positions to librdkafka, which commits them now and then, and when partitions are given up."""
+        self.unstored, self.stored_ms = {}, self.polled_ms
+        offsets = [TopicPartition(topic, number, offset) for (topic, number), offset in handled.items()]
+        if offsets:
+            try:
+                self.raw.store_offsets(offsets=offsets)
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError._STATE:  # a partition that was taken away: another handles it
+                    raise translated(error, "storing positions") from error
+
+    def handled_offsets(self) -> list[TopicPartition]:
+        """What a transaction takes as this consumer's progress: everything that was handed over."""
+        handled = {**self.unstored, **self.uncommitted, **last_offsets(self.messages[self.settled : self.begun])}
+        return [TopicPartition(t, n, o) for (t, n), o in handled.items() if (t, n) not in self.gone]
+
+    def confirmed(self) -> None:
+        """What `handled_offsets` gave is committed."""
+        self.settled = self.begun
+        self.is_progress_lost = False
+        self.uncommitted.clear()
+
+    def rewind(self) -> None:
+        """Goes back to what is committed: what came since then comes again."""
+        self.messages, self.ahead, self.begun, self.settled = [], [], 0, 0
+        self.is_given_back = self.is_progress_lost = False
+        self.handled.clear()
+        self.unstored.clear()
+        self.uncommitted.clear()
+        self.unsettled = [] if self.is_closed else [(p.topic, p.partition) for p in self.raw.assignment()]
+        self.settle_ms, self.settle_timeout_s = self.clock.steady_ms(), SETTLE_TIMEOUT_S
+
+    def commit(self) -> None:
+        """Commits what is handled, the event that is being handled included. Raises ClientError."""
+        self.check_open()
+        offsets = self.handled_offsets()
+        if not offsets:
+            return
+        try:
+            self.raw.commit(offsets=offsets, asynchronous=False)
+        except KafkaException as error:
+            raise translated(error, f"committing for group {self.group}") from error
+        self.confirmed()
+
+    # -- positions
+
+    def assignment(self) -> list[Partition]:
+        """The partitions that this consumer has now."""
+        return as_partitions(self.raw.assignment())
+
+    def seek(self, topic: str, partition: int, offset: int) -> None:
+        """Reads on from an offset; -2 is the beginning and -1 the end. Raises NotAssignedError."""
+        place = TopicPartition(topic, partition, offset)
+        self.confirm_batch()
+        self.ahead = outside(self.ahead, {(topic, partition)})
+        self.settled_at((topic, partition))
+        try:
+            self.raw.seek(place)
+        except KafkaException as error:
+            raise translated(error, f"seeking in {topic} [{partition}]") from error
+
+    def seek_to_time(self, moment: datetime) -> None:
+        """Every assigned partition reads on from the first event at or after a time; at its end where there is none."""
+        self.confirm_batch()
+        self.ahead, self.unsettled = [], []
+        try:
+            for place in positions_at(self.raw, self.raw.assignment(), moment, CALL_TIMEOUT_S):
+                self.raw.seek(place)
+        except KafkaException as error:
+            raise translated(error, f"seeking to {moment}") from error
+
+    def pause(self, partitions: Iterable[Partition] | None = None) -> None:
+        """Nothing is read from these partitions, or from all, until `resume`."""
+        self.pauses.pause(self.raw, partitions)
+
+    def resume(self, partitions: Iterable[Partition] | None = None) -> None:
+        self.pauses.resume(self.raw, partitions)
+
+    def lag(self) -> dict[Partition, int]:
+        """How many events each assigned partition has that are not handled yet."""
+        try:
+            return lags(self.raw, {**self.handled, **last_offsets(self.messages[: self.begun])}, CALL_TIMEOUT_S)
+        except KafkaException as error:
+            raise translated(error, f"asking for the lag of group {self.group}") from error
+
+    # -- the end
+
+    def check_open(self) -> None:
+        if self.is_closed:
+            raise ConsumerClosedError("the consumer is closed")
+
+    def close(self, timeout_ms: float = CLOSE_TIMEOUT_MS) -> None:
+        """Commits what is handled and leaves the group. The event that is being handled comes again.
+
+        Where the broker does not answer in time, so does what was handled last, and a warning says so.
+        """
+        checked_timeout_ms(timeout_ms)
+        if self.is_closed:
+            return
+        self.is_closed = True
+        self.stopping.set()
+        if self.begun:
+            self.take_handled(self.part_handled())
+        if self.commits_by_itself:
+            self.store(self.unstored)
+        self.notes.log.is_closed = True
+        try:
+            if not leave(self.raw, timeout_ms):
+                logger.warning("%r: no answer in %g ms: events that are not committed come again", self, timeout_ms)
+        finally:
+            self.raw = Closed(ConsumerClosedError, "the consumer is closed")
+
+    def __repr__(self) -> str:
+        return f"<Consumer of {', '.join(self.topics)} in group {self.group}{', closed' if self.is_closed else ''}>"
