@@ -33,8 +33,8 @@ class Reader:
     """A client and its transport, which is full at first."""
 
     def __init__(self, server: Any) -> None:
-        self.server, self.closing, self.received_bytes, self.resumed = server, False, 0, False
-        self.backlog = Backlog(cast("Any", self))
+        self.closing, self.received_bytes, self.resumed = False, 0, False
+        self.backlog = Backlog(self, server)
         self.backlog.transport = cast("Any", self)
         self.backlog.is_full = True
         self.backlog.send([bytes(ANSWER_BYTES)], ANSWER_BYTES)

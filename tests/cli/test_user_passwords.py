@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from headwater.broker.configs.settings import Settings
-from headwater.broker.shell.running import open_core
+from headwater.broker.shell.run import open_core
 from headwater.cli import user
 from headwater.cli.errors import CommandError
 from headwater.security.scram import Mechanism, password_matches

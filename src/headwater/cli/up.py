@@ -33,9 +33,8 @@ from headwater.broker.shell.listeners import (
     check_metrics_exposure,
     host_and_port,
     read_configuration,
-    start_listeners,
 )
-from headwater.broker.shell.running import event_loop, open_core
+from headwater.broker.shell.run import event_loop, open_core, start_listeners
 from headwater.broker.shell.server import Server
 from headwater.storage.errors import StorageError
 

@@ -95,7 +95,7 @@ def create_in(data: Path, name: str, password: str, *, super_user: bool) -> None
     """Writes the user into a data directory that no broker uses. Raises CommandError."""
     from headwater.broker.configs.dynamic import SUPER_USERS
     from headwater.broker.configs.settings import Settings
-    from headwater.broker.shell.running import open_core
+    from headwater.broker.shell.run import open_core
     from headwater.security.scram import Mechanism, credential_of, salt_password
     from headwater.storage.errors import StorageError
 

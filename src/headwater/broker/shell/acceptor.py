@@ -10,19 +10,16 @@ import errno
 import os
 import socket
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from headwater.broker.cluster import Endpoint
 from headwater.broker.configs.address_limits import normalized
 from headwater.broker.configs.settings import Settings
 from headwater.broker.connection_limits import RefusedError
+from headwater.broker.shell.client_protocol import ClientProtocol
 from headwater.broker.shell.listeners import Listener
-from headwater.broker.turns import SLICE_MS
+from headwater.broker.turns import SLICE_MS, Turns
 from headwater.effects.logs import get_logger
-
-if TYPE_CHECKING:
-    from headwater.broker.shell.client_protocol import ClientProtocol
-    from headwater.broker.shell.server import Server
 
 logger = get_logger(__name__)
 
@@ -67,10 +64,32 @@ async def bound_sockets(host: str, port: int, settings: Settings) -> list[socket
     return sockets
 
 
+class AcceptingServer(Protocol):
+    """What an acceptor needs of the server: connections are the server's to make, to admit and to count."""
+
+    loop: asyncio.AbstractEventLoop
+    turns: Turns[ClientProtocol]
+
+    @property
+    def settings(self) -> Settings: ...
+
+    def new_client(self, listener: Listener, endpoint: Endpoint, address: str) -> ClientProtocol: ...
+
+    def admit(self, client: ClientProtocol) -> None: ...
+
+    def refused(self, address: str, reason: str) -> None: ...
+
+    def handshake_failed(self, client: ClientProtocol, error: Exception) -> None: ...
+
+    def disconnected(self, client: ClientProtocol) -> None: ...
+
+
 class Acceptor:
     """Accepts connections to the sockets of one listener's node."""
 
-    def __init__(self, server: "Server", listener: Listener, endpoint: Endpoint, sockets: list[socket.socket]) -> None:
+    def __init__(
+        self, server: AcceptingServer, listener: Listener, endpoint: Endpoint, sockets: list[socket.socket]
+    ) -> None:
         self.server = server
         self.loop = server.loop
         self.listener, self.endpoint = listener, endpoint
@@ -100,7 +119,7 @@ class Acceptor:
     def accepted(self, connection: socket.socket, host: str) -> None:
         try:
             connection.setblocking(False)
-            client = self.server.protocol_class(self.server, self.listener, self.endpoint, normalized(host))
+            client = self.server.new_client(self.listener, self.endpoint, normalized(host))
             self.server.admit(client)
         except RefusedError as error:
             connection.close()
@@ -113,9 +132,9 @@ class Acceptor:
             self.opening.add(task)
             task.add_done_callback(partial(self.opened, client, connection))
 
-    async def open(self, client: "ClientProtocol", connection: socket.socket) -> None:
+    async def open(self, client: ClientProtocol, connection: socket.socket) -> None:
         context = self.listener.tls.context if self.listener.tls is not None else None
-        timeout_s = self.server.core.settings.headwater_authentication_timeout_ms / 1000
+        timeout_s = self.server.settings.headwater_authentication_timeout_ms / 1000
         limits = {"ssl_handshake_timeout": timeout_s, "ssl_shutdown_timeout": TLS_SHUTDOWN_S}
         try:
             await self.loop.connect_accepted_socket(
@@ -128,12 +147,12 @@ class Acceptor:
             if context is not None:
                 self.server.handshake_failed(client, error)
 
-    def opened(self, client: "ClientProtocol", connection: socket.socket, task: asyncio.Task[None]) -> None:
+    def opened(self, client: ClientProtocol, connection: socket.socket, task: asyncio.Task[None]) -> None:
         self.opening.discard(task)
         if task.cancelled():  # before its first step
             self.failed(client, connection)
 
-    def failed(self, client: "ClientProtocol", connection: socket.socket) -> None:
+    def failed(self, client: ClientProtocol, connection: socket.socket) -> None:
         connection.close()
         client.closing = True
         self.server.disconnected(client)

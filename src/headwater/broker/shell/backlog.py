@@ -7,17 +7,47 @@ a client reads is that the system has room again.
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import Generic, Protocol, TypeVar
 
+from headwater.broker.memory_budgets import AnswerBudget, TurnBudget
 from headwater.effects.buffers import Buffer
-
-if TYPE_CHECKING:
-    from headwater.broker.shell.client_protocol import ClientProtocol
 
 SLICE_BYTES = 1 << 20
 
 
-class Backlog:
+class Reader(Protocol):
+    """The connection that a backlog belongs to. While its client does not read, nothing is read from it either."""
+
+    closing: bool
+
+    def pause(self, reason: str) -> None: ...
+
+    def resume(self, reason: str) -> None: ...
+
+
+class Alarm(Protocol):
+    """Looks at the choked connections from time to time, once it is armed."""
+
+    def arm(self) -> None: ...
+
+
+AnyReader = TypeVar("AnyReader", bound=Reader)
+
+
+class AnswerServer(Protocol[AnyReader]):
+    """What a backlog needs of the server: the loop, and what all connections' answers count on."""
+
+    loop: asyncio.AbstractEventLoop
+    answers: AnswerBudget[AnyReader]
+    turn_answers: TurnBudget
+
+    @property
+    def deadlines(self) -> Alarm: ...
+
+    def count_answers(self, size: int) -> None: ...
+
+
+class Backlog(Generic[AnyReader]):
     """The end of a connection at which answers leave. `transport` is there once the connection is open."""
 
     __slots__ = (
@@ -27,13 +57,14 @@ class Backlog:
         "is_full",
         "outgoing",
         "progress_s",
+        "server",
         "transport",
         "unread_bytes",
         "written_bytes",
     )
 
-    def __init__(self, client: "ClientProtocol") -> None:
-        self.client = client
+    def __init__(self, client: AnyReader, server: AnswerServer[AnyReader]) -> None:
+        self.client, self.server = client, server
         self.transport: asyncio.Transport | None = None
         self.outgoing: deque[Buffer] = deque()  # what the transport does not have yet
         self.first_sent = 0  # bytes of the first that it has
@@ -46,7 +77,7 @@ class Backlog:
         """Keeps an answer for later."""
         self.outgoing.extend(buffer for buffer in buffers if len(buffer))
         self.written_bytes += size
-        self.client.server.count_answers(size)
+        self.server.count_answers(size)
 
     def send(self, buffers: list[Buffer], size: int) -> None:
         """Hands over as much of a large answer as the system takes."""
@@ -85,7 +116,7 @@ class Backlog:
         if self.is_choked or self.client.closing or self.transport is None:
             return
         self.is_choked = True
-        server = self.client.server
+        server = self.server
         self.progress_s = server.loop.time()
         server.answers.choked[self.client] = self.progress_s
         if not self.written_bytes:
@@ -99,12 +130,12 @@ class Backlog:
         """The system has sent what it had."""
         self.is_full = False
         if self.is_choked:
-            self.progress_s = self.client.server.loop.time()
+            self.progress_s = self.server.loop.time()
             self.go_on()
 
     def go_on(self) -> None:
         """Hands over what is left. Where this turn of the loop has copied enough, for whomever, it is the next one's."""
-        turn, loop = self.client.server.turn_answers, self.client.server.loop
+        turn, loop = self.server.turn_answers, self.server.loop
         if not self.is_choked or self.is_full:
             return
         if turn.is_spent:
@@ -133,7 +164,7 @@ class Backlog:
 
     def release(self) -> None:
         """Gives its part of the budget back."""
-        answers = self.client.server.answers
+        answers = self.server.answers
         answers.used_bytes -= self.written_bytes
         self.written_bytes = 0
         self.is_choked = False

@@ -15,7 +15,7 @@ Answers go out in the order of their requests: a request that waits keeps its sl
 import asyncio
 from collections import deque
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from headwater.broker.cluster import Endpoint
 from headwater.broker.connection import UNAUTHENTICATED, Connection
@@ -24,6 +24,7 @@ from headwater.broker.failed_answers import failed_frame
 from headwater.broker.memory_budgets import FIRST_ANSWER_BYTES_MAX, JOURNAL_WAITING_BYTES_MAX, READY_BYTES_MAX
 from headwater.broker.shell.backlog import SLICE_BYTES, Backlog
 from headwater.broker.shell.listeners import Listener
+from headwater.broker.shell.server_side import ServerSide
 from headwater.broker.shell.slots import Slot
 from headwater.broker.turns import NEWCOMER_CREDIT_MS, SLICE_MS, TURN_MS_MAX
 from headwater.effects.buffers import Buffer
@@ -32,9 +33,6 @@ from headwater.protocol.errors import ProtocolError
 from headwater.protocol.frames import LENGTH_BYTES, REQUEST_HEADER_BYTES_MIN, SMALLEST_FRAME_BYTES, unpack_length
 from headwater.replay.deferred import Deferred
 from headwater.security.tls import certificate_principal
-
-if TYPE_CHECKING:
-    from headwater.broker.shell.server import Server
 
 logger = get_logger(__name__)
 
@@ -83,7 +81,9 @@ class ClientProtocol(asyncio.BufferedProtocol):
         "turn_number",
     )
 
-    def __init__(self, server: "Server", listener: Listener, endpoint: Endpoint, address: str) -> None:
+    def __init__(
+        self, server: "ServerSide[ClientProtocol]", listener: Listener, endpoint: Endpoint, address: str
+    ) -> None:
         self.server = server
         self.listener, self.endpoint = listener, endpoint
         self.address, self.listener_name = address, listener.name
@@ -115,7 +115,7 @@ class ClientProtocol(asyncio.BufferedProtocol):
         self.answer_bytes_max = FIRST_ANSWER_BYTES_MAX
         self.ready_bytes = 0  # on the budget: answers that wait for an earlier one
         self.held_bytes = 0  # on the budget: answers that are being made
-        self.backlog = Backlog(self)
+        self.backlog: Backlog[ClientProtocol] = Backlog(self, server)
         self.accepted_s = self.last_active_s = server.loop.time()
         self.closing = False
 

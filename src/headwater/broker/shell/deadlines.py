@@ -6,11 +6,12 @@ connections that have held memory longest without finishing are closed first.
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Set
+from typing import Generic, Protocol, TypeVar
 
-if TYPE_CHECKING:
-    from headwater.broker.shell.client_protocol import ClientProtocol
-    from headwater.broker.shell.server import Server
+from headwater.broker.configs.settings import Settings
+from headwater.broker.connection_limits import ConnectionLimits, Place
+from headwater.broker.memory_budgets import AnswerBudget, RequestBudget
 
 CHECK_S = 0.5
 CLOSING_S = 5.0
@@ -21,17 +22,74 @@ DISPENSABLE_IDLE_S = 60.0
 SEARCH_S = 0.1  # a search goes through all connections
 
 
-class Deadlines:
+class Unread(Protocol):
+    """The answers that a client has not read (`backlog.Backlog`)."""
+
+    written_bytes: int
+    unread_bytes: int
+    progress_s: float
+
+    def measure_progress(self, now_s: float) -> None: ...
+
+
+class TimedClient(Place, Protocol):
+    """What deadlines know of a connection, and what they do to it."""
+
+    last_active_s: float
+    request_bytes: int
+    tail_bytes: int
+    pauses: set[str]
+
+    @property
+    def slots(self) -> Collection[object]: ...
+
+    @property
+    def backlog(self) -> Unread: ...
+
+    @property
+    def answer_bytes(self) -> int: ...
+
+    @property
+    def is_unauthenticated(self) -> bool: ...
+
+    def resume(self, reason: str) -> None: ...
+
+    def fail(self, reason: str) -> None: ...
+
+    def give_up(self, reason: str) -> None: ...
+
+    def abort(self) -> None: ...
+
+
+AnyClient = TypeVar("AnyClient", bound=TimedClient)
+
+
+class TimedServer(Protocol[AnyClient]):
+    """What deadlines need of the server: the loop, its connections, and what these hold of the budgets."""
+
+    loop: asyncio.AbstractEventLoop
+    limits: ConnectionLimits[AnyClient]
+    requests: RequestBudget
+    answers: AnswerBudget[AnyClient]
+
+    @property
+    def clients(self) -> Set[AnyClient]: ...
+
+    @property
+    def settings(self) -> Settings: ...
+
+
+class Deadlines(Generic[AnyClient]):
     """`partial`: connections with a part of a frame; `closing`: those whose last answer is on its way; `hungry`: those
     for whose requests there was no memory; each since when.
     """
 
-    def __init__(self, server: "Server") -> None:
+    def __init__(self, server: TimedServer[AnyClient]) -> None:
         self.server = server
         self.timer: asyncio.TimerHandle | None = None
-        self.partial: dict[ClientProtocol, float] = {}
-        self.closing: dict[ClientProtocol, float] = {}
-        self.hungry: deque[ClientProtocol] = deque()
+        self.partial: dict[AnyClient, float] = {}
+        self.closing: dict[AnyClient, float] = {}
+        self.hungry: deque[AnyClient] = deque()
         self.hungry_since_s: float | None = None
         self.is_feeding = False
         self.searched_s = 0.0
@@ -45,7 +103,7 @@ class Deadlines:
         if self.timer is not None:
             self.timer.cancel()
 
-    def forget(self, client: "ClientProtocol") -> None:
+    def forget(self, client: AnyClient) -> None:
         self.partial.pop(client, None)
         self.closing.pop(client, None)
 
@@ -62,7 +120,7 @@ class Deadlines:
             self.arm()
 
     def check_logins(self, now_s: float) -> None:
-        timeout_ms = self.server.core.settings.headwater_authentication_timeout_ms
+        timeout_ms = self.server.settings.headwater_authentication_timeout_ms
         before_s = now_s - timeout_ms / 1000
         for client in list(self.server.limits.strangers):
             if client.accepted_s > before_s:
@@ -71,14 +129,14 @@ class Deadlines:
                 client.fail(f"no login within {timeout_ms} ms (headwater.authentication.timeout.ms)")
 
     def check_frames(self, now_s: float) -> None:
-        timeout_ms = self.server.core.settings.headwater_progress_timeout_ms
+        timeout_ms = self.server.settings.headwater_progress_timeout_ms
         before_s = now_s - timeout_ms / 1000
         for client in [c for c in self.partial if c.last_active_s < before_s and not c.pauses]:
             client.fail(f"no more of a frame arrived for {timeout_ms} ms (headwater.progress.timeout.ms)")
 
     # -- memory for requests
 
-    def wait_for_memory(self, client: "ClientProtocol") -> None:
+    def wait_for_memory(self, client: AnyClient) -> None:
         if self.hungry_since_s is None:
             self.hungry_since_s = self.server.loop.time()
         self.hungry.append(client)
@@ -124,7 +182,7 @@ class Deadlines:
             client.fail("its requests held memory for long while others waited for it (queued.max.request.bytes)")
         self.feed_hungry()
 
-    def find_holder(self, before_s: float) -> "ClientProtocol | None":
+    def find_holder(self, before_s: float) -> AnyClient | None:
         """The client that has reserved most, for longest. One that has reserved nothing comes last."""
         old = (c for c in self.server.clients if self.partial.get(c, 0.0) <= before_s)
         return max(old, key=lambda c: (c.request_bytes, c.tail_bytes, -self.partial.get(c, 0.0)), default=None)
@@ -139,7 +197,7 @@ class Deadlines:
 
     # -- places
 
-    def find_dispensable(self, now_s: float) -> "ClientProtocol | None":
+    def find_dispensable(self, now_s: float) -> AnyClient | None:
         """A client that may lose its place when all are taken: one that does not read, or is idle and awaits nothing."""
         choked = next(iter(self.server.answers.choked_before(now_s - ANSWER_PRESSURE_S)), None)
         if choked is not None or now_s < self.searched_s + SEARCH_S:
@@ -152,7 +210,7 @@ class Deadlines:
 
     def check_answers(self, now_s: float) -> None:
         answers = self.server.answers
-        timeout_ms = self.server.core.settings.headwater_progress_timeout_ms
+        timeout_ms = self.server.settings.headwater_progress_timeout_ms
         for client in list(answers.choked):
             client.backlog.measure_progress(now_s)
             if now_s - client.backlog.progress_s >= timeout_ms / 1000:

@@ -20,8 +20,8 @@ from headwater.broker.cluster import PLAINTEXT
 from headwater.broker.configs.properties_file import write_properties
 from headwater.broker.configs.settings import SettingsError, value_text
 from headwater.broker.core import BrokerCore
-from headwater.broker.shell.listeners import read_configuration, start_listeners
-from headwater.broker.shell.running import event_loop, open_core
+from headwater.broker.shell.listeners import read_configuration
+from headwater.broker.shell.run import event_loop, open_core, start_listeners
 from headwater.broker.shell.server import Server
 from headwater.effects.clock import SystemClock
 from headwater.effects.entropy import SystemEntropy

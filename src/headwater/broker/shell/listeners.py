@@ -5,10 +5,9 @@ SASL_PLAINTEXT or SASL_SSL. An address other than the loopback is refused withou
 unless that is asked for (`headwater.insecure`).
 """
 
-import errno
 import ipaddress
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 from headwater.broker.cluster import PROTOCOLS, Endpoint
 from headwater.broker.configs.catalog import shown
@@ -16,9 +15,6 @@ from headwater.broker.configs.settings import Settings, SettingsError, problems,
 from headwater.security.cipher_suites import VERSIONS
 from headwater.security.sasl import MECHANISMS
 from headwater.security.tls import TlsError, TlsFiles, mapping_rules
-
-if TYPE_CHECKING:
-    from headwater.broker.shell.server import Server
 
 Made = TypeVar("Made")
 
@@ -264,28 +260,3 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-async def start_listeners(server: "Server", listeners: list[Listener]) -> dict[str, tuple[str, int]]:
-    """Listens on all of them, for every node; returns the address of the first node of each. Raises ListenError."""
-    bound: dict[str, tuple[str, int]] = {}
-    for listener in listeners:
-        for position, node_id in enumerate(server.core.cluster.node_ids):
-            wanted = listener.port + position if listener.port else 0
-            port = await start_listener(server, listener, node_id, wanted)
-            host, told = listener.host, port
-            if listener.advertised is not None:
-                host, told = listener.advertised[0], listener.advertised[1] + position
-            server.core.cluster.advertise(listener.name, node_id, host, told)
-            bound.setdefault(listener.name, (listener.host, port))
-    return bound
-
-
-async def start_listener(server: "Server", listener: Listener, node_id: int, port: int) -> int:
-    where = f"{listener.host}:{port}"
-    try:
-        return await server.listen(listener, listener.endpoint(node_id), port)
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise ListenError(f"{where} is in use; stop what listens there or choose another with --listen") from error
-        raise ListenError(f"cannot listen on {where}: {error.strerror or error}") from error

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from headwater.broker import descriptors
 from headwater.broker.cluster import Endpoint
+from headwater.broker.configs.settings import Settings
 from headwater.broker.connection_limits import ConnectionLimits
 from headwater.broker.core import BrokerCore
 from headwater.broker.durability import ThisThread
@@ -51,7 +52,7 @@ class Server:
         self.turns: Turns[ClientProtocol] = Turns(core.clock.steady_ms, self.loop.call_soon)
         settings = core.settings
         places = descriptors.for_connections(settings, has_logs=not inline)
-        self.deadlines = Deadlines(self)
+        self.deadlines: Deadlines[ClientProtocol] = Deadlines(self)
         self.limits: ConnectionLimits[ClientProtocol] = ConnectionLimits(
             lambda: core.settings, places, self.deadlines.find_dispensable
         )
@@ -106,6 +107,14 @@ class Server:
                 logger.error("the certificate before stays in force: %s", error)
 
     # -- connections
+
+    @property
+    def settings(self) -> Settings:
+        """Those in force: some may change while the broker runs."""
+        return self.core.settings
+
+    def new_client(self, listener: Listener, endpoint: Endpoint, address: str) -> ClientProtocol:
+        return self.protocol_class(self, listener, endpoint, address)
 
     def admit(self, client: ClientProtocol) -> None:
         """Gives a connection that was accepted a place. Raises RefusedError."""
