@@ -17,11 +17,11 @@ from collections.abc import Iterator
 from typing import TypeAlias
 
 from headwater.broker.authorization import may_topic, may_transaction
-from headwater.broker.batches import NO_DETAILS, BatchDetails, LongInspectionError, prepared, prepared_in_steps
 from headwater.broker.connection import Request
 from headwater.broker.core import BrokerCore
 from headwater.broker.leadership import name_leaders
 from headwater.broker.metadata import Topic
+from headwater.broker.validation import NO_DETAILS, BatchDetails, LongInspectionError, prepared, prepared_in_steps
 from headwater.coordinators.transactions.transaction import EPOCH_PER_TRANSACTION
 from headwater.effects.buffers import Buffer
 from headwater.effects.work import Steps
