@@ -4,7 +4,7 @@ import errno
 import struct
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from headwater.effects.memory_files import MemoryFiles
@@ -213,9 +213,14 @@ def test_bad_batches_are_refused_by_name(what: str) -> None:
 
 @settings(max_examples=200)
 @given(st.binary(max_size=300))
+@example(bytes(16) + b"\x02" + bytes(5) + b"\x10")
 def test_garbage_is_refused_by_name(garbage: bytes) -> None:
     broker = GARBAGE_BROKER
     answer = broker.produce_batch("t", garbage).message.responses[0].partition_responses[0]
+    if len(garbage) > 22 and garbage[16] == 2 and garbage[22] & 0x10:
+        # It says that it belongs to a transaction, but the request names none: it is refused before it is looked at.
+        assert answer.error_code == ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED
+        return
     assert answer.error_code in (
         ErrorCode.CORRUPT_MESSAGE,
         ErrorCode.INVALID_RECORD,
