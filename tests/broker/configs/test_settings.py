@@ -8,16 +8,8 @@ import pytest
 
 import headwater as hw
 from headwater.broker.configs import topic_configs
-from headwater.broker.configs.catalog import ConfigError, ConfigType, definitions, topic_entries, units_of
-from headwater.broker.configs.dynamic import ConfigSource
-from headwater.broker.configs.setting_classes import (
-    REFUSED,
-    TOPIC_HONOURED,
-    WITHOUT_EFFECT,
-    SettingClass,
-    classes_of,
-    config_classes_of,
-)
+from headwater.broker.configs.catalog import ConfigError, ConfigType, definitions
+from headwater.broker.configs.setting_classes import REFUSED, SettingClass, classes_of
 from headwater.broker.configs.settings import (
     Settings,
     SettingsError,
@@ -82,52 +74,6 @@ def test_values_are_checked_as_kafka_checks_them(row: dict[str, list[str]]) -> N
         assert [text for text in row["accepted"] if refuses(scope, name, text)] == []
     if not NOT_CHECKED_ALONE.fullmatch(name):
         assert [text for text in row["refused"] if not refuses(scope, name, text)] == []
-
-
-@pytest.mark.parametrize("name", sorted(definitions("broker")))
-def test_every_setting_of_kafka_is_in_one_class(name: str) -> None:
-    assert len(classes_of(name, OWN)) == 1
-
-
-@pytest.mark.parametrize(("scope", "name"), [(s, n) for s in ("topic", "group") for n in sorted(definitions(s))])
-def test_every_configuration_of_topics_and_groups_is_in_one_class(scope: str, name: str) -> None:
-    assert len(config_classes_of(scope, name)) == 1
-
-
-def test_what_topics_honour_is_what_their_logs_are_given() -> None:
-    asked: list[str] = []
-
-    class Own(dict[str, str]):
-        def __contains__(self, name: object) -> bool:
-            asked.append(str(name))
-            return False
-
-    topic_configs.log_config(Own({"any": "thing"}), ())
-    assert set(asked) == TOPIC_HONOURED
-
-
-def test_what_is_honoured_is_read_somewhere() -> None:
-    """A field that nothing reads would be a setting that is accepted and ignored."""
-    package = Path(hw.__file__).parent
-    own = {"settings.py", "setting_classes.py", "contradictions.py"}
-    text = "\n".join(path.read_text() for path in package.rglob("*.py") if path.name not in own)
-    topics = {key for name in topic_entries() for key, _ in units_of(name)}
-    unread = [
-        name
-        for name in own_defaults()
-        if not re.search(rf"\b{name.replace('.', '_')}\b", text) and f'"{name}"' not in text and name not in topics
-    ]
-    assert unread == ["sasl.enabled.mechanisms"]  # read by Settings.sasl_mechanisms
-    log_config = (package / "storage" / "config.py").read_text()
-    storage = "\n".join(p.read_text() for p in package.rglob("*.py") if p.name != "topic_configs.py")
-    fields = re.findall(r"^    (\w+):", log_config, re.MULTILINE)
-    assert [name for name in fields if not re.search(rf"\.{name}\b", storage)] == []
-
-
-def test_the_classes_name_only_what_kafka_has() -> None:
-    tables = [*(keys for keys in WITHOUT_EFFECT.values()), *(refusal.keys for refusal in REFUSED)]
-    for key in (key for keys in tables for key in keys):
-        assert any(name == key or (key.endswith(".") and name.startswith(key)) for name in definitions("broker")), key
 
 
 def test_all_that_is_wrong_is_reported_at_once() -> None:
@@ -201,23 +147,6 @@ def test_what_says_only_what_is_so_is_never_refused() -> None:
     pairs["listeners"] = "PLAINTEXT://127.0.0.1:0"
     settings, _ = read_configuration(pairs)
     assert settings.num_partitions == 1
-
-
-@pytest.mark.parametrize(
-    ("given", "expected"),
-    [
-        ({"log.retention.ms": "7", "log.retention.minutes": "8", "log.retention.hours": "9"}, "7"),
-        ({"log.retention.minutes": "8", "log.retention.hours": "9"}, "480000"),
-        ({"log.retention.hours": "9"}, "32400000"),
-        ({"log.retention.hours": "-1"}, "-1"),
-        ({"log.retention.minutes": "-1"}, "-1"),
-        ({"log.retention.ms": "-1"}, "-1"),
-        ({}, "604800000"),
-    ],
-)
-def test_the_smallest_unit_of_retention_counts(given: dict[str, str], expected: str) -> None:
-    layers = ((given, ConfigSource.STATIC_BROKER),)
-    assert topic_configs.effective("retention.ms", {}, layers).value == expected
 
 
 @pytest.mark.parametrize("key", ["zookeeper.connect", "inter.broker.protocol.version", "log.message.format.version"])
