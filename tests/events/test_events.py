@@ -15,12 +15,12 @@ from headwater.events import DeserializationError, Event, Headers, Serialization
 from headwater.events.cloudevents import (
     CloudEventError,
     attributes_of,
-    stamp,
     to_binary,
     to_structured,
 )
 from headwater.events.headers import header_pairs
 from headwater.events.serializers import ANY, CONTENT_TYPE, as_serializer, serializer_of
+from headwater.events.stamps import stamp
 
 
 @dataclasses.dataclass

@@ -9,9 +9,10 @@ from headwater.client.connections import BrokerLike, Settings
 from headwater.client.consumer import Consumer
 from headwater.client.handling import HandlingStoppedError
 from headwater.client.producer import AsyncProducer, Producer
-from headwater.events.context import handling, ids
+from headwater.events.context import handling
 from headwater.events.event import Event
 from headwater.events.fates import Fate, Skip, checked_fate
+from headwater.events.ids import ids
 from headwater.observe.bus import Bus
 from headwater.observe.errors import BusClosedError
 from headwater.observe.patterns import kafka_pattern

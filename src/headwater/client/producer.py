@@ -39,9 +39,10 @@ from headwater.client.names import checked_text, checked_timeout_ms, checked_top
 from headwater.client.threads import Face, in_thread
 from headwater.client.transactions import ReadingConsumer, abort, begin, commit, initialize
 from headwater.effects.clock import SystemClock
-from headwater.events.cloudevents import DEFAULT_SOURCE, stamp, structured
+from headwater.events.cloudevents import structured
 from headwater.events.headers import HeadersLike, Pairs, header_pairs
 from headwater.events.serializers import Serializer, as_serializer, serializer_of_value
+from headwater.events.stamps import DEFAULT_SOURCE, stamp
 
 logger = logging.getLogger(__name__)
 Value = TypeVar("Value", default=Any)

@@ -6,23 +6,19 @@ extensions. The record's key is the `partitionkey` extension; a null value is an
 
 import base64
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any, TypeAlias
 
 import msgspec
 
-from headwater.events.context import cause_for, ids
 from headwater.events.errors import CloudEventError
 from headwater.events.headers import Headers, Pairs
-from headwater.events.serializers import CONTENT_TYPE, JSON_TYPE, content_type_of
+from headwater.events.serializers import CONTENT_TYPE, JSON_TYPE
 
 Attributes: TypeAlias = dict[str, str]
 PREFIX = "ce_"
 STRUCTURED_TYPE = "application/cloudevents"
 STRUCTURED_JSON_TYPE = "application/cloudevents+json; charset=utf-8"
-SPEC_VERSION = "1.0"
 REQUIRED = ("specversion", "id", "source", "type")
-DEFAULT_SOURCE = "headwater"
 
 
 def attributes_of(headers: Headers, raw: bytes | None) -> Attributes:
@@ -76,48 +72,6 @@ def is_json(content_type: str) -> bool:
     return kind.endswith(("/json", "+json"))
 
 
-@lru_cache(maxsize=1024)
-def constant_pairs(type_text: str, content_type: str | None, source: str) -> Pairs:
-    """The headers that every event of a kind has."""
-    texts = [
-        ("ce_specversion", SPEC_VERSION),
-        ("ce_source", source),
-        ("ce_type", type_text),
-        (CONTENT_TYPE, content_type),
-    ]
-    return [(name, text.encode()) for name, text in texts if text is not None]
-
-
-def stamp(
-    topic: str, value: object, headers: Pairs, source: str = DEFAULT_SOURCE, content_type: str | None = None
-) -> None:
-    """Makes a CloudEvent in binary mode of what is about to be published.
-
-    What the headers already say is left as it is. The cause is the event that is being handled here. `content_type` None
-    is that of the value's own type.
-    """
-    given = {name for name, _ in headers}
-    if "ce_id" in given:
-        event_id = next(value.decode() for name, value in headers if name == "ce_id" and value is not None)
-    else:
-        event_id = ids.new()
-        headers.append(("ce_id", event_id.encode()))
-    kind = None if value is None else content_type or content_type_of(value)
-    correlation_id, causation_id, traceparent = cause_for(event_id)
-    pairs = [*constant_pairs(type_name(value) or topic, kind, source), ("ce_correlationid", correlation_id.encode())]
-    if causation_id is not None:
-        pairs.append(("ce_causationid", causation_id.encode()))
-    if traceparent is not None:
-        pairs.append(("ce_traceparent", traceparent.encode()))
-    headers.extend([pair for pair in pairs if pair[0] not in given] if given else pairs)
-
-
-def type_name(value: object) -> str | None:
-    """The name of a value's class; None for a dict, text and the like, which say nothing of what happened."""
-    kind = type(value)
-    return None if kind.__module__ == "builtins" else kind.__qualname__
-
-
 def to_structured(
     attributes: Mapping[str, str], data: bytes | None, content_type: str = JSON_TYPE
 ) -> tuple[bytes, Pairs]:
@@ -134,7 +88,7 @@ def to_structured(
 
 
 def structured(pairs: Pairs, data: bytes | None) -> tuple[bytes, Pairs]:
-    """What `stamp` has made, in structured mode; headers that are no attributes stay headers."""
+    """A record in binary mode, such as `stamps.stamp` makes, in structured mode; headers that are no attributes stay headers."""
     attributes = {name[len(PREFIX) :]: (text or b"").decode() for name, text in pairs if name.startswith(PREFIX)}
     content_type = next((text.decode() for name, text in pairs if name == CONTENT_TYPE and text), JSON_TYPE)
     others = [pair for pair in pairs if not pair[0].startswith(PREFIX) and pair[0] != CONTENT_TYPE]

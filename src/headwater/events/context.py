@@ -5,38 +5,14 @@ in tasks that it starts, gets its own id, the id of its cause, the correlation i
 trace that it belongs to.
 """
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from itertools import count
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from headwater.effects.entropy import Entropy, SystemEntropy
+from headwater.events.event import Event
 
-if TYPE_CHECKING:
-    from headwater.events.event import Event
-
-current: ContextVar["Event[Any] | None"] = ContextVar("headwater_event", default=None)
-
-
-class Ids:
-    """Ids that no other process makes: eight random bytes and a number."""
-
-    def __init__(self, entropy: Entropy) -> None:
-        self.entropy = entropy
-        self.renew()
-        os.register_at_fork(after_in_child=self.renew)
-
-    def renew(self) -> None:
-        self.prefix = self.entropy.bytes(8).hex()
-        self.numbers = count(1)
-
-    def new(self) -> str:
-        return f"{self.prefix}-{next(self.numbers):x}"
-
-
-ids = Ids(SystemEntropy())
+current: ContextVar[Event[Any] | None] = ContextVar("headwater_event", default=None)
 
 
 class Cause(NamedTuple):
@@ -47,7 +23,7 @@ class Cause(NamedTuple):
     traceparent: str | None
 
 
-def current_event() -> "Event[Any] | None":
+def current_event() -> Event[Any] | None:
     """The event that is being handled here; None outside of a handler."""
     return current.get()
 
@@ -61,7 +37,7 @@ def cause_for(event_id: str) -> Cause:
 
 
 @contextmanager
-def handling(event: "Event[Any]") -> Iterator[None]:
+def handling(event: Event[Any]) -> Iterator[None]:
     """What is published within is caused by this event."""
     token = current.set(event)
     try:

@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar, cast
 
 from headwater.events.cloudevents import PREFIX, STRUCTURED_TYPE, Attributes, attributes_of, structured_data
-from headwater.events.context import ids
 from headwater.events.headers import Headers, HeadersLike, Pairs
+from headwater.events.ids import ids
 from headwater.events.serializers import ANY, CONTENT_TYPE, BytesSerializer, Serializer
 
 Value = TypeVar("Value")

@@ -21,10 +21,11 @@ from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar, overload
 
 from headwater.effects.clock import Clock, SystemClock
-from headwater.events.context import current, ids
+from headwater.events.context import current
 from headwater.events.event import Event
 from headwater.events.fates import Fate, Skip
 from headwater.events.headers import HeadersLike
+from headwater.events.ids import ids
 from headwater.observe.errors import BusClosedError, NoSubscriberError, QueueFullError, ReplyTimeoutError
 from headwater.observe.patterns import check_topic, compile_pattern
 from headwater.observe.schedule import Schedule, Scheduler, delay_to_ms, following_of

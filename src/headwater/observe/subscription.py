@@ -8,19 +8,17 @@ import asyncio
 import inspect
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn, TypeAlias
+from typing import Any, Literal, NamedTuple, NoReturn, Protocol, TypeAlias
 
 from headwater.events.context import current
 from headwater.events.event import Event
 from headwater.events.fates import DeadLetter, Fate, Stop, checked_fate, delays_ms, error_headers, last_fate
+from headwater.events.headers import HeadersLike
 from headwater.observe.errors import HandlerCancelledError, QueueFullError
 from headwater.observe.observers import named
 from headwater.observe.patterns import compile_pattern
-
-if TYPE_CHECKING:
-    from headwater.observe.bus import Bus
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +51,29 @@ class Question(NamedTuple):
 
 
 Item: TypeAlias = Event[Any] | Question
+
+
+class SubscribedBus(Protocol):
+    """What a subscription needs of its bus."""
+
+    async def sleep(self, delay_ms: float) -> None: ...
+
+    async def publish(self, topic: str, value: Any, *, key: object = None, headers: HeadersLike) -> Event[Any]:
+        """For dead letters."""
+        ...
+
+    def matching(self, topic: str) -> Sequence["Subscription"]:
+        """Who gets what is published on a topic."""
+        ...
+
+    def answered(self, question: Question) -> None:
+        """The subscription does not take this request."""
+
+    def note_idle(self) -> None:
+        """A worker has nothing to do."""
+
+    def forget(self, subscription: "Subscription") -> None:
+        """The subscription has ended."""
 
 
 class Lane:
@@ -126,7 +147,7 @@ class Subscription:
 
     def __init__(
         self,
-        bus: "Bus",
+        bus: SubscribedBus,
         pattern: str,
         handler: Handler,
         *,

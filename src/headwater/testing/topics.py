@@ -10,9 +10,9 @@ from headwater.client.deliveries import Delivery
 from headwater.client.names import checked_timeout_ms
 from headwater.client.producer import Producer
 from headwater.effects.clock import SystemClock
-from headwater.events.context import ids
 from headwater.events.event import Event
 from headwater.events.headers import HeadersLike
+from headwater.events.ids import ids
 
 DELIVERY_TIMEOUT_MS = 10_000.0
 # An idempotent producer of librdkafka's asks for its producer id once every half a second: the first record can take that
