@@ -6,13 +6,10 @@ disk there are few: of each log at most SIZE_BYTES_MAX is kept.
 """
 
 from collections import deque
-from typing import TYPE_CHECKING
 
 from headwater.protocol.records import BatchHeader
+from headwater.storage.segment import Segment
 from headwater.storage.soundness import header_if_sound, next_sound
-
-if TYPE_CHECKING:
-    from headwater.storage.segment import Segment
 
 SIZE_BYTES_MAX = 4 << 20
 
@@ -24,7 +21,7 @@ class Remains:
         self.found: deque[tuple[BatchHeader, memoryview]] = deque()
         self.size_bytes = 0
 
-    def add(self, segment: "Segment", position: int) -> None:
+    def add(self, segment: Segment, position: int) -> None:
         """Keeps the sound batches that follow each other, from the first one at or after `position`. Raises OSError."""
         limit = segment.file.size()
         header = header_if_sound(segment, position, limit)

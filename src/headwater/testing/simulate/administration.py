@@ -1,7 +1,5 @@
 """Simulated administrators: topics that are made, deleted and made again, records that are removed, settings, look-ups by time."""
 
-from typing import TYPE_CHECKING
-
 from headwater.protocol.apis import ApiKey
 from headwater.protocol.config_resources import AlterConfigOp, ConfigResourceType
 from headwater.protocol.error_codes import ErrorCode
@@ -16,24 +14,22 @@ from headwater.testing.simulate.client import RETRIABLE, Call, Client
 from headwater.testing.simulate.history import DeleteRecords, DeleteTopic, LookUp, Outcome
 from headwater.testing.simulate.producers import PRODUCE_BY_ID, Producing, produce_request
 from headwater.testing.simulate.records import Identity, batch_of
+from headwater.testing.simulate.scene import Scene, TopicLife
 from headwater.testing.simulate.world import Process
-
-if TYPE_CHECKING:
-    from headwater.testing.simulate.simulation import Simulation, TopicLife
 
 
 class Administrator(Client):
     """Creates topics, and does now and then what administrators do."""
 
-    def __init__(self, simulation: "Simulation", name: str, topics: list["TopicLife"]) -> None:
-        super().__init__(simulation, name)
+    def __init__(self, scene: Scene, name: str, topics: list[TopicLife]) -> None:
+        super().__init__(scene, name)
         self.topics = topics
 
-    def create(self, topic: "TopicLife", configs: dict[str, str]) -> Call:
+    def create(self, topic: TopicLife, configs: dict[str, str]) -> Call:
         """Creates a topic, until it is there; sets its id."""
         own = [CreateTopicsRequest.CreatableTopicConfig(key, value) for key, value in configs.items()]
         wanted = CreateTopicsRequest.CreatableTopic(topic.name, topic.partitions, 1, configs=own)
-        while not self.simulation.is_over:
+        while not self.scene.is_over:
             answer = yield from self.call(ApiKey.CREATE_TOPICS, 7, CreateTopicsRequest([wanted]))
             error = answer.topics[0].error_code if answer is not None else None
             if error == ErrorCode.NONE:
@@ -58,7 +54,7 @@ class Administrator(Client):
         return answer.topics[0].topic_id
 
     def run(self) -> Process:
-        while not self.simulation.is_ending:
+        while not self.scene.is_ending:
             topic = self.random.choice(self.topics)
             if topic.is_trimmed and self.world.chance(0.4):
                 yield from self.delete_records(topic)
@@ -68,7 +64,7 @@ class Administrator(Client):
                 yield from self.look_up(topic)
             yield from self.sleep(self.random.random() * 1500)
 
-    def delete_records(self, topic: "TopicLife") -> Call:
+    def delete_records(self, topic: TopicLife) -> Call:
         partition = self.random.randrange(topic.partitions)
         end = yield from self.offset_at(topic, partition, -1)
         if end is None:
@@ -88,7 +84,7 @@ class Administrator(Client):
         elif result.error_code not in RETRIABLE:
             self.unexpected("a removal of records", result.error_code)
 
-    def change_config(self, topic: "TopicLife") -> Call:
+    def change_config(self, topic: TopicLife) -> Call:
         change = IncrementalAlterConfigsRequest.AlterableConfig
         size = self.random.choice(("1048576", "2097152"))
         resource = IncrementalAlterConfigsRequest.AlterConfigsResource(
@@ -98,7 +94,7 @@ class Administrator(Client):
         if answer is not None and answer.responses[0].error_code not in (ErrorCode.NONE, *RETRIABLE):
             self.unexpected("a change of a setting", answer.responses[0].error_code)
 
-    def look_up(self, topic: "TopicLife") -> Call:
+    def look_up(self, topic: TopicLife) -> Call:
         """Looks for a time about now, or some seconds ago."""
         partition = self.random.randrange(topic.partitions)
         timestamp = self.world.clock.wall_ms() - self.random.randrange(20_000)
@@ -109,7 +105,7 @@ class Administrator(Client):
             look_up.offset, look_up.found_timestamp = found
             self.history.end(look_up, Outcome.OK)
 
-    def offset_at(self, topic: "TopicLife", partition: int, timestamp: int) -> Call:
+    def offset_at(self, topic: TopicLife, partition: int, timestamp: int) -> Call:
         wanted = ListOffsetsRequest.ListOffsetsPartition(partition, -1, timestamp)
         request = ListOffsetsRequest(topics=[ListOffsetsRequest.ListOffsetsTopic(topic.name, [wanted])])
         answer = yield from self.call(ApiKey.LIST_OFFSETS, 8, request)
@@ -117,7 +113,7 @@ class Administrator(Client):
             return None
         result = answer.topics[0].partitions[0]
         if result.error_code:
-            if result.error_code not in RETRIABLE and not self.simulation.excuses(topic.label, partition):
+            if result.error_code not in RETRIABLE and not self.scene.excuses(topic.label, partition):
                 self.unexpected(f"a look-up in {topic.label}", result.error_code)
             return None
         return result.offset, result.timestamp
@@ -128,24 +124,24 @@ class Recycler(Administrator, Producing):
 
     def run(self) -> Process:
         for life in range(1, 1000):
-            if self.simulation.is_ending:
+            if self.scene.is_ending:
                 return
-            topic = self.simulation.new_topic("recycled", 1, label=f"recycled#{life}")
+            topic = self.scene.new_topic("recycled", 1, label=f"recycled#{life}")
             topic.may_be_gone = True
             self.identity = Identity()
             made = yield from self.create(topic, {})
             made = made and (yield from self.init_producer_id())
             if not made:
                 return
-            self.simulation.recycled = topic
+            self.scene.recycled = topic
             yield from self.use(topic, life)
-            if self.simulation.is_ending or self.world.chance(0.1):
+            if self.scene.is_ending or self.world.chance(0.1):
                 return
             yield from self.delete(topic)
 
-    def use(self, topic: "TopicLife", life: int) -> Call:
+    def use(self, topic: TopicLife, life: int) -> Call:
         for n in range(self.random.randint(1, 12)):
-            if self.simulation.is_ending:
+            if self.scene.is_ending:
                 return
             value = b"r%d:%d" % (life, n)
             send = self.begin_send(topic, 0, (value,), producer=f"{self.name}/{life}")
@@ -158,7 +154,7 @@ class Recycler(Administrator, Producing):
             yield from self.sleep(self.random.random() * 500)
 
     def write(self, request: ProduceRequest) -> Call:
-        while not self.simulation.is_over:
+        while not self.scene.is_over:
             answer = yield from self.call(ApiKey.PRODUCE, PRODUCE_BY_ID, request)
             if answer is not None:
                 result = answer.responses[0].partition_responses[0]
@@ -170,11 +166,11 @@ class Recycler(Administrator, Producing):
             yield from self.back_off()
         return None
 
-    def delete(self, topic: "TopicLife") -> Call:
+    def delete(self, topic: TopicLife) -> Call:
         deletion = self.history.begin(DeleteTopic(process=self.name, topic=topic.label))
         topic.is_deleted = True
         state = DeleteTopicsRequest.DeleteTopicState(topic_id=topic.topic_id, name=None)
-        while not self.simulation.is_over:
+        while not self.scene.is_over:
             answer = yield from self.call(ApiKey.DELETE_TOPICS, 6, DeleteTopicsRequest([state], timeout_ms=1000))
             error = answer.responses[0].error_code if answer is not None else None
             if error in (ErrorCode.NONE, ErrorCode.UNKNOWN_TOPIC_ID):

@@ -6,7 +6,7 @@ clients with several requests under way.
 """
 
 from collections.abc import Callable, Generator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from headwater.protocol.api_classes import response_class
 from headwater.protocol.apis import APIS
@@ -15,10 +15,8 @@ from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.frames import request_frame, response_header_version
 from headwater.testing.simulate.history import History, Outcome
 from headwater.testing.simulate.network import Link
+from headwater.testing.simulate.scene import Scene
 from headwater.testing.simulate.world import Process, Wait
-
-if TYPE_CHECKING:
-    from headwater.testing.simulate.simulation import Simulation
 
 TIMEOUT_MS = 3000.0
 REFUSED_MS = 40.0
@@ -48,11 +46,11 @@ RETRIABLE = frozenset(
 class Client:
     """See the module's text."""
 
-    def __init__(self, simulation: "Simulation", name: str) -> None:
-        self.simulation = simulation
-        self.world, self.node = simulation.world, simulation.node
-        self.history: History = simulation.history
-        self.random = simulation.world.random
+    def __init__(self, scene: Scene, name: str) -> None:
+        self.scene = scene
+        self.world, self.node = scene.world, scene.node
+        self.history: History = scene.history
+        self.random = scene.world.random
         self.name = name
         self.link: Link | None = None
         self.pending: dict[int, tuple[int, int, Callable[[Any], None]]] = {}
@@ -94,7 +92,7 @@ class Client:
     def connect(self) -> Link | None:
         is_refused = self.refused_until_ms > self.world.now_ms or self.node.core is None
         if self.link is None and not is_refused:
-            self.link = self.simulation.connect(self)
+            self.link = self.scene.connect(self.received, self.lost)
         return self.link
 
     def disconnect(self) -> None:

@@ -1,7 +1,6 @@
 """Simulated consumers without a group: they read partitions from the start, committed records only or all."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from headwater.protocol.apis import ApiKey
 from headwater.protocol.error_codes import ErrorCode
@@ -11,15 +10,12 @@ from headwater.protocol.messages.list_offsets import ListOffsetsRequest
 from headwater.testing.simulate.client import RETRIABLE, Call, Client
 from headwater.testing.simulate.history import Outcome, Poll
 from headwater.testing.simulate.records import read_records
+from headwater.testing.simulate.scene import Place, Scene, TopicLife
 from headwater.testing.simulate.world import Process
-
-if TYPE_CHECKING:
-    from headwater.testing.simulate.simulation import Simulation, TopicLife
 
 EARLIEST = -2
 MAX_WAIT_MS = 500
 FETCH_BY_NAME, FETCH_BY_ID = 12, 16
-Place = tuple["TopicLife", int]
 
 
 class Consuming(Client):
@@ -94,14 +90,14 @@ class Consuming(Client):
     def corrupt(self, place: Place, error: ProtocolError) -> None:
         """What came is not what was written; a client sees that, by the batch's checksum."""
         topic, partition = place
-        if not self.simulation.excuses(topic.label, partition):
+        if not self.scene.excuses(topic.label, partition):
             self.world.find(f"{self.name} read {error} in {topic.label}-{partition}")
 
     def fetch_failed(self, place: Place, error: int) -> None:
         topic, partition = place
         if error in (ErrorCode.UNKNOWN_TOPIC_ID, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION) and topic.may_be_gone:
             return
-        if error not in RETRIABLE and not self.simulation.excuses(topic.label, partition):
+        if error not in RETRIABLE and not self.scene.excuses(topic.label, partition):
             self.unexpected(f"a fetch of {topic.label}-{partition}", error)
 
     def reset(self, positions: dict[Place, int], place: Place) -> Call:
@@ -110,7 +106,7 @@ class Consuming(Client):
         if start is None:
             return
         topic, partition = place
-        if start < positions.get(place, start) and not self.simulation.excuses(topic.label, partition):
+        if start < positions.get(place, start) and not self.scene.excuses(topic.label, partition):
             self.world.find(f"{self.name}: {topic.label}-{partition} ends before {positions[place]}, which it had")
         positions[place] = start
 
@@ -129,14 +125,14 @@ class Consumer(Consuming):
     """Reads its partitions from the start, again and again begun at a random offset that it has seen."""
 
     def __init__(
-        self, simulation: "Simulation", name: str, topics: Sequence["TopicLife"], *, is_committed: bool, pause_ms: float
+        self, scene: Scene, name: str, topics: Sequence[TopicLife], *, is_committed: bool, pause_ms: float
     ) -> None:
-        super().__init__(simulation, name)
+        super().__init__(scene, name)
         self.topics, self.is_committed, self.pause_ms = topics, is_committed, pause_ms
         self.positions: dict[Place, int] = {}
 
     def run(self) -> Process:
-        while not self.simulation.is_ending:
+        while not self.scene.is_ending:
             for topic in self.topics:
                 for partition in range(topic.partitions):
                     self.positions.setdefault((topic, partition), 0)
@@ -152,8 +148,8 @@ class RecycledConsumer(Consuming):
 
     def run(self) -> Process:
         positions: dict[Place, int] = {}
-        while not self.simulation.is_ending:
-            topic = self.simulation.recycled
+        while not self.scene.is_ending:
+            topic = self.scene.recycled
             if topic is None:
                 yield from self.sleep(200)
                 continue

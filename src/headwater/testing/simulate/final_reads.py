@@ -1,7 +1,5 @@
 """The last reads of a run: every partition whole, by both kinds of readers, and every group's offset."""
 
-from typing import TYPE_CHECKING
-
 from headwater.protocol.apis import ApiKey
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.errors import ProtocolError
@@ -10,10 +8,8 @@ from headwater.testing.simulate.consumers import FETCH_BY_ID
 from headwater.testing.simulate.history import Outcome, Poll
 from headwater.testing.simulate.members import GroupMember
 from headwater.testing.simulate.records import read_records
+from headwater.testing.simulate.scene import TopicLife
 from headwater.testing.simulate.world import Process
-
-if TYPE_CHECKING:
-    from headwater.testing.simulate.simulation import TopicLife
 
 ATTEMPTS_MAX = 200
 BYTES_MAX = 1 << 20
@@ -22,29 +18,31 @@ BYTES_MAX = 1 << 20
 class FinalReader(GroupMember):
     """See the module's text."""
 
+    has_read = False
+
     def run(self) -> Process:
-        for topic in self.simulation.topics:
+        for topic in self.scene.topics:
             if topic.is_deleted or not any(topic.topic_id):
                 continue
             for partition in range(topic.partitions):
                 end = yield from self.read(topic, partition, is_committed=False)
                 stable = yield from self.read(topic, partition, is_committed=True)
-                if end != stable and not self.simulation.has_damage:
+                if end != stable and not self.scene.has_damage:
                     self.world.find(f"{topic.label}-{partition} ends at {end}, and is stable up to {stable}")
-        for group, topics in self.simulation.groups.items():
+        for group, topics in self.scene.groups.items():
             self.group = group
             for topic in topics:
                 for partition in range(topic.partitions):
                     yield from self.fetch_offset((topic, partition))
-        self.simulation.is_read = True
+        self.has_read = True
 
-    def fetch_offset(self, place: tuple["TopicLife", int]) -> Call:
-        self.simulation.is_over = False  # it has to be read
+    def fetch_offset(self, place: tuple[TopicLife, int]) -> Call:
+        self.scene.is_over = False  # it has to be read
         offset = yield from super().fetch_offset(place)
-        self.simulation.is_over = True
+        self.scene.is_over = True
         return offset
 
-    def read(self, topic: "TopicLife", partition: int, *, is_committed: bool) -> Call:
+    def read(self, topic: TopicLife, partition: int, *, is_committed: bool) -> Call:
         """Reads a partition from its start to its end; gives the end."""
         self.is_committed = is_committed
         poll: Poll | None = None
@@ -53,7 +51,7 @@ class FinalReader(GroupMember):
             if poll is None:
                 start = yield from self.log_start((topic, partition))
                 if start is None:
-                    if self.simulation.excuses(topic.label, partition):
+                    if self.scene.excuses(topic.label, partition):
                         return -1
                     yield from self.back_off()
                     continue
@@ -78,7 +76,7 @@ class FinalReader(GroupMember):
                 found = []
                 continue
             if data.error_code:
-                if self.simulation.excuses(topic.label, partition):
+                if self.scene.excuses(topic.label, partition):
                     break
                 self.unexpected(f"a fetch of {topic.label}-{partition}", data.error_code)
                 return -1

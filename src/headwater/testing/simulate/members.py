@@ -7,21 +7,17 @@ A copier reads committed records of one topic, writes a copy of each into anothe
 transaction (KIP-447): after any crash each record must be there once.
 """
 
-from typing import TYPE_CHECKING
-
 from headwater.protocol.apis import ApiKey
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.offset_commit import OffsetCommitRequest
 from headwater.protocol.messages.offset_fetch import OffsetFetchRequest
 from headwater.testing.simulate.client import RETRIABLE, Call
-from headwater.testing.simulate.consumers import Consuming, Place
+from headwater.testing.simulate.consumers import Consuming
 from headwater.testing.simulate.history import CommitOffset, FetchOffset, Outcome
 from headwater.testing.simulate.membership import SESSION_MS, ClassicMembership, Membership, ModernMembership
+from headwater.testing.simulate.scene import Place, Scene, TopicLife
 from headwater.testing.simulate.transacting import MEMBER_IS_OUT, Transacting
 from headwater.testing.simulate.world import Process
-
-if TYPE_CHECKING:
-    from headwater.testing.simulate.simulation import Simulation, TopicLife
 
 BEAT_MS = 1500.0
 LEAVE_CHANCE = 0.02
@@ -37,7 +33,7 @@ class GroupMember(Consuming):
     committed: dict[Place, int]
     next_beat_ms = 0.0
 
-    def enter(self, group: str, topics: list["TopicLife"], *, is_modern: bool) -> None:
+    def enter(self, group: str, topics: list[TopicLife], *, is_modern: bool) -> None:
         self.group = group
         kind = ModernMembership if is_modern else ClassicMembership
         self.membership = kind(self, group, topics)
@@ -57,7 +53,7 @@ class GroupMember(Consuming):
         topic, partition = place
         wanted = OffsetFetchRequest.OffsetFetchRequestTopics(name=topic.name, partition_indexes=[partition])
         group = OffsetFetchRequest.OffsetFetchRequestGroup(self.group, topics=[wanted])
-        while not self.simulation.is_over:
+        while not self.scene.is_over:
             fetch = FetchOffset(process=self.name, group=self.group, topic=topic.label, partition=partition)
             self.history.begin(fetch)
             answer = yield from self.call(ApiKey.OFFSET_FETCH, 8, OffsetFetchRequest([group], require_stable=True))
@@ -69,7 +65,7 @@ class GroupMember(Consuming):
                     self.history.end(fetch, Outcome.OK)
                     return fetch.offset
                 self.history.end(fetch, Outcome.FAILED, ErrorCode(error).name)
-                if error not in RETRIABLE and not self.simulation.has_damage:
+                if error not in RETRIABLE and not self.scene.has_damage:
                     self.unexpected("an offset fetch", error)
                     return None
             yield from self.back_off()
@@ -107,7 +103,7 @@ class GroupMember(Consuming):
             self.history.end(commit, Outcome.FAILED, ErrorCode(error).name)
         else:
             self.history.end(commit, Outcome.UNKNOWN, ErrorCode(error).name)
-            if error not in RETRIABLE and not self.simulation.has_damage:
+            if error not in RETRIABLE and not self.scene.has_damage:
                 self.unexpected("a commit", error)
 
     def is_beat_due(self) -> bool:
@@ -120,16 +116,14 @@ class GroupMember(Consuming):
 class GroupConsumer(GroupMember):
     """Reads and commits."""
 
-    def __init__(
-        self, simulation: "Simulation", name: str, group: str, topics: list["TopicLife"], *, is_modern: bool
-    ) -> None:
-        super().__init__(simulation, name)
+    def __init__(self, scene: Scene, name: str, group: str, topics: list[TopicLife], *, is_modern: bool) -> None:
+        super().__init__(scene, name)
         self.enter(group, topics, is_modern=is_modern)
-        self.is_committed = simulation.world.chance(0.5)
+        self.is_committed = scene.world.chance(0.5)
 
     def run(self) -> Process:
         yield from self.sleep(self.random.random() * 3000)
-        while not self.simulation.is_ending:
+        while not self.scene.is_ending:
             joined = yield from self.membership.join()
             if joined:
                 loaded = yield from self.load_positions()
@@ -138,7 +132,7 @@ class GroupConsumer(GroupMember):
             yield from self.sleep(self.random.random() * 3000)
 
     def work(self) -> Process:
-        while not self.simulation.is_ending:
+        while not self.scene.is_ending:
             if self.positions:
                 yield from self.fetch(self.positions, wait_ms=300)
             if self.world.chance(0.4):
@@ -168,14 +162,14 @@ class Copier(GroupMember, Transacting):
 
     def __init__(
         self,
-        simulation: "Simulation",
+        scene: Scene,
         name: str,
         group: str,
-        topics: tuple["TopicLife", "TopicLife"],
+        topics: tuple[TopicLife, TopicLife],
         *,
         is_modern: bool,
     ) -> None:
-        super().__init__(simulation, name)
+        super().__init__(scene, name)
         source, self.target = topics
         self.transactional_id = name
         self.enter(group, [source], is_modern=is_modern)
@@ -183,7 +177,7 @@ class Copier(GroupMember, Transacting):
 
     def run(self) -> Process:
         yield from self.sleep(self.random.random() * 2000)
-        while not self.simulation.is_ending:
+        while not self.scene.is_ending:
             joined = yield from self.membership.join()
             ready = joined and (yield from self.begin_life())
             loaded = ready and (yield from self.load_positions())
@@ -192,7 +186,7 @@ class Copier(GroupMember, Transacting):
             yield from self.sleep(self.random.random() * 2000)
 
     def work(self) -> Process:
-        while not self.simulation.is_ending:
+        while not self.scene.is_ending:
             if self.is_beat_due():
                 stays = yield from self.membership.beat()
                 if not stays:

@@ -10,7 +10,6 @@
 
 import struct
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from headwater.protocol.apis import ApiKey
 from headwater.protocol.error_codes import ErrorCode
@@ -23,10 +22,7 @@ from headwater.protocol.messages.join_group import JoinGroupRequest, JoinGroupRe
 from headwater.protocol.messages.leave_group import LeaveGroupRequest
 from headwater.protocol.messages.sync_group import SyncGroupRequest
 from headwater.testing.simulate.client import RETRIABLE, Call, Client
-
-if TYPE_CHECKING:
-    from headwater.testing.simulate.consumers import Place
-    from headwater.testing.simulate.simulation import TopicLife
+from headwater.testing.simulate.scene import Place, TopicLife
 
 SESSION_MS = 6000
 REBALANCE_MS = 5000
@@ -38,7 +34,7 @@ JOINING = 0
 class Membership:
     """What both kinds have in common."""
 
-    def __init__(self, client: Client, group: str, topics: Sequence["TopicLife"]) -> None:
+    def __init__(self, client: Client, group: str, topics: Sequence[TopicLife]) -> None:
         self.client, self.group, self.topics = client, group, topics
         self.by_name = {topic.name: topic for topic in topics}
         self.by_id = {topic.topic_id: topic for topic in topics}
@@ -48,7 +44,7 @@ class Membership:
 
     @property
     def is_over(self) -> bool:
-        return self.client.simulation.is_ending
+        return self.client.scene.is_ending
 
     def join(self) -> Call:
         raise NotImplementedError
@@ -161,7 +157,7 @@ def read_assignment(data: bytes) -> list[tuple[str, int]]:
 class ModernMembership(Membership):
     """KIP-848: one request for everything; the broker assigns."""
 
-    def __init__(self, client: Client, group: str, topics: Sequence["TopicLife"]) -> None:
+    def __init__(self, client: Client, group: str, topics: Sequence[TopicLife]) -> None:
         super().__init__(client, group, topics)
         self.target: list[Place] = []
         self.is_reported = True  # the broker knows what the member has

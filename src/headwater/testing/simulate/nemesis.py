@@ -1,16 +1,13 @@
 """What goes wrong, and when: power cuts, kills, clean stops, connections that break, a disk that fails, clocks that jump, bits that flip."""
 
 import errno
-from typing import TYPE_CHECKING
 
 from headwater.effects.memory_files import Inode
 from headwater.protocol.records import LOG_OVERHEAD
 from headwater.storage.checkpoints import LOG_STARTS, RECOVERY_POINTS
 from headwater.testing.simulate.node import DIRECTORY
+from headwater.testing.simulate.scene import Scene
 from headwater.testing.simulate.world import Process
-
-if TYPE_CHECKING:
-    from headwater.testing.simulate.simulation import Simulation
 
 CALLS_UNTIL_CUT_MAX = 150
 AGAIN_CHANCE = 0.25
@@ -33,10 +30,10 @@ def unprotected(content: bytes) -> set[int]:
 class Nemesis:
     """See the module's text. Each method is a process that ends with the run's active part."""
 
-    def __init__(self, simulation: "Simulation") -> None:
-        self.simulation = simulation
-        self.world, self.node, self.files = simulation.world, simulation.node, simulation.files
-        self.random = simulation.world.random
+    def __init__(self, scene: Scene) -> None:
+        self.scene = scene
+        self.world, self.node, self.files = scene.world, scene.node, scene.files
+        self.random = scene.world.random
         self.loses_files = self.world.chance(0.5)
 
     def sleep(self, mean_ms: float) -> Process:
@@ -44,7 +41,7 @@ class Nemesis:
 
     @property
     def is_active(self) -> bool:
-        return not self.simulation.is_ending
+        return not self.scene.is_ending
 
     def crash(self, mean_ms: float) -> Process:
         while True:
@@ -67,7 +64,7 @@ class Nemesis:
             yield from self.sleep(mean_ms)
             if not self.is_active:
                 return
-            links = self.simulation.open_links()
+            links = self.scene.open_links()
             if links:
                 self.random.choice(links).cut()
 
@@ -98,7 +95,7 @@ class Nemesis:
         failing, self.files.failing = self.files.failing, None
         if self.loses_files and self.world.chance(0.3):
             self.lose_files()
-        if self.simulation.fragile:
+        if self.scene.fragile:
             self.flip_bits()
         self.files.failing = failing
         if self.world.chance(AGAIN_CHANCE):  # in the next start, or soon after it
@@ -116,15 +113,15 @@ class Nemesis:
         path = f"{DIRECTORY}/{self.random.choice((RECOVERY_POINTS, LOG_STARTS))}"
         if self.world.chance(0.3) and files.exists(path):
             files.remove(path)
-            self.simulation.has_lost_checkpoint = True
+            self.scene.has_lost_checkpoint = True
         self.world.record(b"lose")
 
     def flip_bits(self) -> None:
         """Damages what is on disk of one partition of a topic that may be damaged."""
         files = self.files
         places = []
-        for topic in self.simulation.topics:
-            if topic.label not in self.simulation.fragile:
+        for topic in self.scene.topics:
+            if topic.label not in self.scene.fragile:
                 continue
             for partition in range(topic.partitions):
                 directory = f"{DIRECTORY}/{topic.name}-{partition}"
@@ -143,5 +140,5 @@ class Nemesis:
                 if path.endswith(".log") and position in unprotected(inode.durable):
                     continue
                 files.flip(path, position, 1 << self.random.randrange(8))
-                self.simulation.damaged.add((label, partition))
+                self.scene.damaged.add((label, partition))
                 self.world.record(b"flip")

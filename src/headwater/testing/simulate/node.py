@@ -21,8 +21,8 @@ from headwater.effects.entropy import SeededEntropy
 from headwater.storage.checkpoint import Checkpoint
 from headwater.storage.config import LogConfig
 from headwater.storage.errors import StorageError
+from headwater.testing.simulate.broker_end import BrokerEnd
 from headwater.testing.simulate.disk import SimulatedFiles
-from headwater.testing.simulate.network import BrokerEnd
 from headwater.testing.simulate.world import World
 
 SYNC_MS_MIN = 0.3
@@ -258,6 +258,9 @@ class Node:
         end = BrokerEnd(self, send)
         self.ends[end] = gone
         return end
+
+    def ended(self, end: BrokerEnd) -> None:
+        self.ends.pop(end, None)
 
     def after_event(self) -> None:
         core = self.core

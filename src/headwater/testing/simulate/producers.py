@@ -5,7 +5,7 @@ nothing more is sent for that partition until all that is under way has come bac
 The broker must take each batch once and in this order, whatever it has seen of the attempts before.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from headwater.protocol.apis import ApiKey
 from headwater.protocol.error_codes import ErrorCode
@@ -14,10 +14,8 @@ from headwater.protocol.messages.produce import ProduceRequest, ProduceResponse
 from headwater.testing.simulate.client import RETRIABLE, Call, Client
 from headwater.testing.simulate.history import Outcome, Send
 from headwater.testing.simulate.records import Identity, batch_of
+from headwater.testing.simulate.scene import Scene, TopicLife
 from headwater.testing.simulate.world import Process
-
-if TYPE_CHECKING:
-    from headwater.testing.simulate.simulation import Simulation, TopicLife
 
 IN_FLIGHT_MAX = 5
 RECORDS_MAX = 4
@@ -25,9 +23,7 @@ KEYS = 6
 PRODUCE_BY_NAME, PRODUCE_BY_ID = 9, 13
 
 
-def produce_request(
-    send: Send, batch: bytes, topic: "TopicLife", transactional_id: str | None = None
-) -> ProduceRequest:
+def produce_request(send: Send, batch: bytes, topic: TopicLife, transactional_id: str | None = None) -> ProduceRequest:
     data = ProduceRequest.PartitionProduceData(send.partition, batch)
     content = ProduceRequest.TopicProduceData(name=topic.name, topic_id=topic.topic_id, partition_data=[data])
     return ProduceRequest(transactional_id, -1, 2000, [content])
@@ -38,7 +34,7 @@ class Producing(Client):
 
     identity = Identity()
 
-    def begin_send(self, topic: "TopicLife", partition: int, values: tuple[bytes, ...], **more: Any) -> Send:
+    def begin_send(self, topic: TopicLife, partition: int, values: tuple[bytes, ...], **more: Any) -> Send:
         timestamps = (self.world.clock.wall_ms(),) * len(values)
         keys: tuple[bytes, ...] = ()
         if topic.is_compacted:
@@ -66,7 +62,7 @@ class Producing(Client):
                 return True
             if answer is not None and answer.error_code not in RETRIABLE:
                 return False
-            if self.simulation.is_over:
+            if self.scene.is_over:
                 return False
             yield from self.back_off()
 
@@ -94,8 +90,8 @@ class Batch:
 class IdempotentProducer(Producing):
     """See the module's text."""
 
-    def __init__(self, simulation: "Simulation", name: str, topic: "TopicLife", pause_ms: float) -> None:
-        super().__init__(simulation, name)
+    def __init__(self, scene: Scene, name: str, topic: TopicLife, pause_ms: float) -> None:
+        super().__init__(scene, name)
         self.topic, self.pause_ms = topic, pause_ms
         self.lanes = [Lane() for _ in range(topic.partitions)]
         self.sent = 0
@@ -104,7 +100,7 @@ class IdempotentProducer(Producing):
         done = yield from self.init_producer_id()
         if not done:
             return
-        while not self.simulation.is_ending:
+        while not self.scene.is_ending:
             for _ in range(self.random.choice((1, 1, 3))):
                 self.send(self.random.randrange(len(self.lanes)))
             yield from self.sleep(self.random.random() * 2 * self.pause_ms)
@@ -151,11 +147,11 @@ class IdempotentProducer(Producing):
         lane.is_stalled = True
         if error == ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER and lane.batches[0] is not batch:
             return  # one before it has failed
-        if error not in RETRIABLE and not self.simulation.excuses(batch.send.topic, batch.send.partition):
+        if error not in RETRIABLE and not self.scene.excuses(batch.send.topic, batch.send.partition):
             self.unexpected(f"batch {batch.sequence} to {batch.send.topic}-{batch.send.partition}", error)
 
     def send_again(self, lane: Lane) -> None:
-        if not lane.is_stalled or lane.in_flight or self.simulation.is_over:
+        if not lane.is_stalled or lane.in_flight or self.scene.is_over:
             return
         lane.is_stalled = False
         for batch in list(lane.batches):

@@ -14,20 +14,19 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from headwater.protocol.schema import ZERO_UUID
 from headwater.testing.simulate.administration import Administrator, Recycler
 from headwater.testing.simulate.anomalies import Copy, Rules
 from headwater.testing.simulate.checker import check
-from headwater.testing.simulate.client import Call, Client
+from headwater.testing.simulate.client import Call
 from headwater.testing.simulate.consumers import Consumer, RecycledConsumer
 from headwater.testing.simulate.disk import SimulatedFiles
 from headwater.testing.simulate.final_reads import FinalReader
 from headwater.testing.simulate.history import History
 from headwater.testing.simulate.members import COPY_PREFIX, Copier, GroupConsumer
 from headwater.testing.simulate.nemesis import Nemesis
-from headwater.testing.simulate.network import Link
 from headwater.testing.simulate.node import Node
 from headwater.testing.simulate.producers import IdempotentProducer
+from headwater.testing.simulate.scene import Scene, TopicLife
 from headwater.testing.simulate.transacting import TransactionalProducer
 from headwater.testing.simulate.world import Process, World
 
@@ -55,20 +54,6 @@ SETTINGS = {
 }
 
 
-@dataclass(slots=True, eq=False)
-class TopicLife:
-    """One life of a topic: a name may have several, each with its own label."""
-
-    name: str
-    partitions: int
-    label: str
-    topic_id: bytes = ZERO_UUID
-    is_compacted: bool = False
-    is_trimmed: bool = False
-    may_be_gone: bool = False
-    is_deleted: bool = False  # or may be
-
-
 @dataclass(slots=True)
 class Result:
     """What a seed came to."""
@@ -90,63 +75,22 @@ class Simulation:
     """See the module's text."""
 
     def __init__(self, seed: int, *, change: Callable[["Simulation"], None] | None = None) -> None:
-        self.world = World(seed)
-        random = self.world.random
-        self.history = History()
-        self.files = SimulatedFiles(random)
+        world = self.world = World(seed)
+        random = world.random
+        files = self.files = SimulatedFiles(random)
         settings = {**SETTINGS, "headwater.journal.file.bytes": random.choice(JOURNAL_SIZES)}
-        self.node = Node(self.world, self.files, settings, random.choice(SEGMENT_SIZES))
-        self.world.on_power_cut = self.node.power_cut
-        self.node.asks_for_reboot = self.asks_for_reboot
-        self.clients: list[Client] = []
-        self.topics: list[TopicLife] = []
-        self.links: list[Link] = []
-        self.connections = 0
-        self.recycled: TopicLife | None = None
-        self.is_ready = self.is_ending = self.is_over = self.is_read = False
-        self.damaged: set[tuple[str, int]] = set()
-        self.named: set[tuple[str, int]] = set()  # damaged partitions of which a client was told so
-        self.has_lost_checkpoint = False
-        self.fragile: frozenset[str] = frozenset()
+        node = self.node = Node(world, files, settings, random.choice(SEGMENT_SIZES))
+        world.on_power_cut = node.power_cut
+        node.asks_for_reboot = self.asks_for_reboot
+        self.scene = Scene(world, files, node)
+        self.history = self.scene.history
+        self.is_ready = False
         self.copies: list[Copy] = []
         self.exclusive_groups: list[str] = []
-        self.groups: dict[str, list[TopicLife]] = {}
         self.errors: list[str] = []
         self.errors_seen = 0
         if change is not None:
             change(self)
-
-    # -- what clients ask
-
-    def connect(self, client: Client) -> Link:
-        self.connections += 1
-        link = Link(self.world, self.node, client.received, client.lost, self.connections)
-        self.links.append(link)
-        return link
-
-    def open_links(self) -> list[Link]:
-        self.links = [link for link in self.links if link.is_open]
-        return self.links
-
-    def add(self, client: Client, process: Process) -> None:
-        self.clients.append(client)
-        self.world.start(process)
-
-    def new_topic(self, name: str, partitions: int, *, label: str = "") -> TopicLife:
-        topic = TopicLife(name, partitions, label or name)
-        self.topics.append(topic)
-        return topic
-
-    def excuses(self, label: str, partition: int) -> bool:
-        """Whether the partition's files were damaged on purpose: then a client may be told of it."""
-        if (label, partition) not in self.damaged:
-            return False
-        self.named.add((label, partition))
-        return True
-
-    @property
-    def has_damage(self) -> bool:
-        return bool(self.damaged)
 
     def asks_for_reboot(self) -> bool:
         """Whether the broker has logged, in the life that ends, that the page cache must not be believed."""
@@ -157,7 +101,7 @@ class Simulation:
 
     def prepare(self) -> Process:
         """Makes the topics and starts everybody."""
-        admin = Administrator(self, "admin", [])
+        admin = Administrator(self.scene, "admin", [])
         chance, random = self.world.chance, self.world.random
         compacted = {
             "cleanup.policy": "compact",
@@ -168,7 +112,7 @@ class Simulation:
         plain = yield from self.make(admin, "plain", 2)
         mixed = yield from self.make(admin, "mixed", 2)
         admin.topics += [plain, mixed]
-        self.add(admin, admin.run())
+        self.scene.add(admin, admin.run())
         producers = [plain, plain, mixed]
         readers = [[plain, mixed]]
         if chance(0.5):
@@ -190,22 +134,22 @@ class Simulation:
             readers.append([topic, plain])
         for n, topic in enumerate(producers):
             pause_ms = random.choice((600.0, 1200.0))
-            producer = IdempotentProducer(self, f"p{n}", topic, pause_ms)
-            self.add(producer, producer.run())
+            producer = IdempotentProducer(self.scene, f"p{n}", topic, pause_ms)
+            self.scene.add(producer, producer.run())
         for n, topics in enumerate(readers):
-            consumer = Consumer(self, f"c{n}", topics, is_committed=chance(0.5), pause_ms=700.0)
-            self.add(consumer, consumer.run())
+            consumer = Consumer(self.scene, f"c{n}", topics, is_committed=chance(0.5), pause_ms=700.0)
+            self.scene.add(consumer, consumer.run())
         yield from self.prepare_transactions(admin, mixed)
         yield from self.prepare_groups(admin, plain)
         if chance(0.4):
-            recycler, reader = Recycler(self, "recycler", []), RecycledConsumer(self, "reader")
-            self.add(recycler, recycler.run())
-            self.add(reader, reader.run())
+            recycler, reader = Recycler(self.scene, "recycler", []), RecycledConsumer(self.scene, "reader")
+            self.scene.add(recycler, recycler.run())
+            self.scene.add(reader, reader.run())
         self.prepare_nemesis()
         self.is_ready = True
 
     def make(self, admin: Administrator, name: str, partitions: int, **configs: str) -> Call:
-        topic = self.new_topic(name, partitions)
+        topic = self.scene.new_topic(name, partitions)
         yield from admin.create(topic, configs)
         return topic
 
@@ -214,35 +158,35 @@ class Simulation:
         second = yield from self.make(admin, "second", 1)
         for n in range(random.randint(1, 3)):
             producer = TransactionalProducer(
-                self,
+                self.scene,
                 f"tx{n}",
                 [mixed, second],
                 version=random.choice((2, 2, 1)),
                 pause_ms=random.choice((700.0, 1500.0)),
             )
-            self.groups[f"of-tx{n}"] = [mixed, second]
-            self.add(producer, producer.run())
+            self.scene.groups[f"of-tx{n}"] = [mixed, second]
+            self.scene.add(producer, producer.run())
 
     def prepare_groups(self, admin: Administrator, plain: TopicLife) -> Call:
         chance, random = self.world.chance, self.world.random
         is_modern = chance(0.5)
         group = "modern" if is_modern else "classic"
-        self.groups[group] = [plain]
+        self.scene.groups[group] = [plain]
         self.exclusive_groups.append(group)
         for n in range(random.randint(1, 3)):
-            member = GroupConsumer(self, f"{group}{n}", group, [plain], is_modern=is_modern)
-            self.add(member, member.run())
+            member = GroupConsumer(self.scene, f"{group}{n}", group, [plain], is_modern=is_modern)
+            self.scene.add(member, member.run())
         if chance(0.6):
             target = yield from self.make(admin, "target", plain.partitions)
             self.copies.append(Copy("copiers", plain.label, target.label, COPY_PREFIX))
-            self.groups["copiers"] = [plain]
+            self.scene.groups["copiers"] = [plain]
             is_modern = chance(0.5)
             for n in range(random.randint(1, 2)):
-                copier = Copier(self, f"copier{n}", "copiers", (plain, target), is_modern=is_modern)
-                self.add(copier, copier.run())
+                copier = Copier(self.scene, f"copier{n}", "copiers", (plain, target), is_modern=is_modern)
+                self.scene.add(copier, copier.run())
 
     def prepare_nemesis(self) -> None:
-        nemesis, world, chance = Nemesis(self), self.world, self.world.chance
+        nemesis, world, chance = Nemesis(self.scene), self.world, self.world.chance
         world.start(nemesis.crash(world.random.choice((2500.0, 5000.0, 10_000.0, 20_000.0))))
         world.start(nemesis.cut_connections(world.random.choice((700.0, 3000.0))))
         if chance(0.4):
@@ -250,7 +194,7 @@ class Simulation:
         if chance(0.4):
             world.start(nemesis.move_clock(8000.0))
         if chance(0.1):
-            self.fragile = frozenset({"mixed", "trimmed", "compacted", "expiring"})
+            self.scene.fragile = frozenset({"mixed", "trimmed", "compacted", "expiring"})
         self.node.while_down = nemesis.between_lives
 
     # -- the run
@@ -286,27 +230,27 @@ class Simulation:
     def finish(self) -> None:
         """Nothing goes wrong any more; everybody finishes, and what was left open times out."""
         world = self.world
-        self.is_ending = True
+        self.scene.is_ending = True
         self.node.while_down = lambda: None
         self.files.heal()
         self.files.cut_after = None
         world.later(0, self.node.stop)
-        world.run_until(world.now_ms + FINISH_MS, lambda: not any(client.is_busy for client in self.clients))
-        busy = [client.name for client in self.clients if client.is_busy]
-        if busy and not self.has_damage:
+        world.run_until(world.now_ms + FINISH_MS, lambda: not any(actor.is_busy for actor in self.scene.actors))
+        busy = [actor.name for actor in self.scene.actors if actor.is_busy]
+        if busy and not self.scene.has_damage:
             world.find(f"{', '.join(busy)} got no final answers")
         world.run_until(world.now_ms + TIMED_OUT_MS)
 
     def read(self) -> None:
         """The power goes once more; then everything is read."""
         world = self.world
-        self.is_over = True
+        self.scene.is_over = True
         world.run_until(world.now_ms + 5000, lambda: self.node.core is not None)
         world.later(0, self.node.power_cut)
-        reader = FinalReader(self, "final")
-        self.add(reader, reader.run())
-        world.run_until(world.now_ms + READ_MS, lambda: self.is_read)
-        if not self.is_read:
+        reader = FinalReader(self.scene, "final")
+        self.scene.add(reader, reader.run())
+        world.run_until(world.now_ms + READ_MS, lambda: reader.has_read)
+        if not reader.has_read:
             world.find("the final reads do not end")
 
     def rules(self) -> Rules:
@@ -315,25 +259,25 @@ class Simulation:
             compacted=frozenset({"compacted"}),
             expired_before_ms={"expiring": expired},
             exclusive_groups=frozenset(self.exclusive_groups),
-            damaged=frozenset(self.damaged),
+            damaged=frozenset(self.scene.damaged),
             copies=tuple(self.copies),
         )
 
     def check_named(self) -> None:
         """Records that are missing for damage must have been named: in the log at ERROR, or to a client that asked for them."""
-        if not self.damaged:
+        if not self.scene.damaged:
             return
         without = replace(self.rules(), damaged=frozenset())
-        for label, partition in sorted(self.damaged):
+        for label, partition in sorted(self.scene.damaged):
             where = f"{label}-{partition}"
             missing = [a for a in check(self.history, without) if a.where == where]
-            is_named = (label, partition) in self.named or any(where in text for text in self.errors)
+            is_named = (label, partition) in self.scene.named or any(where in text for text in self.errors)
             if missing and not is_named:
                 self.world.find(f"{where} is damaged, and no error names it: {missing[0]}")
 
     def check_unnamed(self) -> None:
         """A power cut is no damage: where the disk is sound, nothing may be called damaged or lost."""
-        if self.damaged or self.has_lost_checkpoint or self.files.faults_injected:
+        if self.scene.damaged or self.scene.has_lost_checkpoint or self.files.faults_injected:
             return
         for text in self.errors:
             if any(word in text for word in ("damaged", "missing", "lost")):

@@ -8,7 +8,7 @@ A zombie is a producer that goes on although another has taken over its transact
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from headwater.protocol.apis import ApiKey
 from headwater.protocol.error_codes import ErrorCode
@@ -20,10 +20,8 @@ from headwater.testing.simulate.client import RETRIABLE, Call
 from headwater.testing.simulate.history import CommitOffset, EndTransaction, Outcome, Send
 from headwater.testing.simulate.producers import Producing, produce_request
 from headwater.testing.simulate.records import Identity, batch_of
+from headwater.testing.simulate.scene import Scene, TopicLife
 from headwater.testing.simulate.world import Process
-
-if TYPE_CHECKING:
-    from headwater.testing.simulate.simulation import Simulation, TopicLife
 
 FENCED = frozenset(
     {
@@ -81,20 +79,20 @@ class Transacting(Producing):
                 return error, was_uncertain, answer
             if error is None or error not in (ErrorCode.CONCURRENT_TRANSACTIONS, ErrorCode.UNSTABLE_OFFSET_COMMIT):
                 was_uncertain = True
-            if self.simulation.is_over:
+            if self.scene.is_over:
                 return ErrorCode.NETWORK_EXCEPTION, True, None
             yield from self.back_off()
 
     def refused(self, what: str, error: int, *, is_member: bool = False) -> bool:
         """Always False; says so where it is no refusal that can be."""
         is_known = error in FENCED or error == ErrorCode.NETWORK_EXCEPTION or (is_member and error in MEMBER_IS_OUT)
-        if not is_known and not self.simulation.has_damage:
+        if not is_known and not self.scene.has_damage:
             self.unexpected(f"{what} of {self.transaction}", error)
         return False
 
     # -- records
 
-    def send(self, topic: "TopicLife", partition: int, values: tuple[bytes, ...]) -> Call:
+    def send(self, topic: TopicLife, partition: int, values: tuple[bytes, ...]) -> Call:
         """Sends one batch in the transaction."""
         if self.version < 2 and (topic.name, partition) not in self.in_transaction:
             added = yield from self.add_partition(topic, partition)
@@ -119,7 +117,7 @@ class Transacting(Producing):
         self.refused("a send", error)
         return None
 
-    def add_partition(self, topic: "TopicLife", partition: int) -> Call:
+    def add_partition(self, topic: TopicLife, partition: int) -> Call:
         request = AddPartitionsToTxnRequest(
             v3_and_below_transactional_id=self.transactional_id,
             v3_and_below_producer_id=self.identity.producer_id,
@@ -140,7 +138,7 @@ class Transacting(Producing):
     # -- offsets
 
     def send_offset(
-        self, group: str, topic: "TopicLife", partition: int, offset: int, epoch: int = -1, member_id: str = ""
+        self, group: str, topic: TopicLife, partition: int, offset: int, epoch: int = -1, member_id: str = ""
     ) -> Call:
         """Sends a group's offset in the transaction."""
         if self.version < 2:
@@ -216,15 +214,15 @@ class TransactionalProducer(Transacting):
 
     def __init__(
         self,
-        simulation: "Simulation",
+        scene: Scene,
         transactional_id: str,
-        topics: Sequence["TopicLife"],
+        topics: Sequence[TopicLife],
         *,
         version: int,
         pause_ms: float,
         instance: int = 0,
     ) -> None:
-        super().__init__(simulation, f"{transactional_id}.{instance}")
+        super().__init__(scene, f"{transactional_id}.{instance}")
         self.transactional_id, self.version, self.instance = transactional_id, version, instance
         self.topics, self.pause_ms = topics, pause_ms
         self.numbers = 0
@@ -232,7 +230,7 @@ class TransactionalProducer(Transacting):
 
     def run(self) -> Process:
         done = yield from self.begin_life()
-        while done and not self.simulation.is_ending and self.left:
+        while done and not self.scene.is_ending and self.left:
             self.is_busy = True
             goes_on = yield from self.run_transaction()
             self.is_busy = False
@@ -249,14 +247,14 @@ class TransactionalProducer(Transacting):
             return
         self.left = ZOMBIE_TRANSACTIONS
         successor = TransactionalProducer(
-            self.simulation,
+            self.scene,
             self.transactional_id,
             self.topics,
             version=self.version,
             pause_ms=self.pause_ms,
             instance=self.instance + 1,
         )
-        self.simulation.add(successor, successor.run())
+        self.scene.add(successor, successor.run())
 
     def run_transaction(self) -> Call:
         self.numbers += 1
