@@ -9,6 +9,8 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Self
 
+from headwater.broker.shell.ready import Ready
+
 ROOT = Path(__file__).parents[1]
 KAFKA_SH = ROOT / "tests" / "interop" / "kafka" / "kafka.sh"
 CLEANER_BACKOFF_MS = 200  # so that a compaction does not wait for its turn
@@ -97,13 +99,13 @@ class Headwater(RunningBroker):
     name = "Headwater"
 
     def start(self) -> tuple[int, int]:
-        command = [sys.executable, "-m", "headwater", "up", "--data", str(self.directory)]
+        command = [sys.executable, "-m", "headwater", "up", "--ready-fd", "1", "--data", str(self.directory)]
         command += ["--listen", self.address, "--set", "group.initial.rebalance.delay.ms=0"]
         command += ["--set", f"log.cleaner.backoff.ms={CLEANER_BACKOFF_MS}"]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        return self.process.pid, int(line.split(" ms.")[0].rsplit(" ", 1)[1])
+        ready = Ready.from_line(self.process.stdout.readline())
+        return ready.process_id, ready.start_ms
 
     def stop(self) -> None:
         super().stop()

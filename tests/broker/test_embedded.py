@@ -55,13 +55,13 @@ def test_a_stop_that_takes_too_long_raises(monkeypatch: pytest.MonkeyPatch) -> N
     broker = hw.Broker().start()
     assert isinstance(broker.runner, ThreadRunner)
     runner, is_held, is_free = broker.runner, threading.Event(), threading.Event()
-    assert runner.loop is not None
+    assert runner.server is not None
 
     def hold() -> None:
         is_held.set()
         is_free.wait(WAIT_S)
 
-    runner.loop.call_soon_threadsafe(hold)
+    runner.server.loop.call_soon_threadsafe(hold)
     assert is_held.wait(WAIT_S)
     monkeypatch.setattr(embedded, "STOP_TIMEOUT_S", 0.01)
     with pytest.raises(hw.BrokerError, match="has not ended"):

@@ -8,6 +8,7 @@ import pytest
 
 from headwater.broker.shell.listeners import ListenError
 from headwater.broker.shell.metrics import CONNECTIONS_MAX, BoundedServer, MetricsServer
+from headwater.broker.shell.ready import address_text
 
 from .harness import Harness
 
@@ -25,12 +26,12 @@ def metrics(harness: Harness) -> Iterator[MetricsServer]:
 
 
 def connect(server: MetricsServer) -> socket.socket:
-    host, _, port = server.address.rpartition(":")
+    host, port = server.address
     return socket.create_connection((host, int(port)), 20)
 
 
 def get(server: MetricsServer, path: str) -> bytes:
-    with urllib.request.urlopen(f"http://{server.address}{path}", timeout=20) as answer:
+    with urllib.request.urlopen(f"http://{address_text(*server.address)}{path}", timeout=20) as answer:
         body: bytes = answer.read()
         return body
 
@@ -71,7 +72,7 @@ def test_it_ends_whatever_clients_do(harness: Harness) -> None:
 
 def test_an_address_in_use(metrics: MetricsServer, harness: Harness) -> None:
     with pytest.raises(ListenError, match="in use"):
-        MetricsServer(harness.core, "127.0.0.1", int(metrics.address.rpartition(":")[2]))
+        MetricsServer(harness.core, "127.0.0.1", metrics.address[1])
 
 
 def test_refused_logins_are_counted(metrics: MetricsServer, harness: Harness) -> None:

@@ -12,6 +12,7 @@ import pytest
 import headwater as hw
 from headwater.broker.shell import server as server_module
 from headwater.broker.shell.embedded import ThreadRunner
+from headwater.broker.shell.ready import Ready
 from headwater.broker.shell.server import Server
 from headwater.protocol.records import Record, batches, build_batch
 from headwater.protocol.records import records as records_of
@@ -62,11 +63,12 @@ def test_a_disk_that_does_not_answer_is_an_error_and_no_clean_stop(
 
 def test_a_signal_to_the_whole_group_is_a_clean_stop_under_load(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "headwater", "up", "--data", str(tmp_path / "data"), "--listen", "127.0.0.1:0"]
+    command += ["--ready-fd", "1"]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
     assert process.stdout is not None
-    address = process.stdout.readline().split(" on ")[1].split(",")[0]
+    address = Ready.from_line(process.stdout.readline()).listeners[0].address
     batch = build_batch([Record(None, bytes(100_000), (), 1)])
     acknowledged = 0
     with Wire(address) as wire:

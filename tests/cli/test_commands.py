@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import headwater as hw
+from headwater.broker.shell.ready import Ready
 
 ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith("HEADWATER_")}
 
@@ -185,9 +186,9 @@ class TestUp:
             "controller.quorum.voters=7@localhost:9093\nlisteners=PLAINTEXT://127.0.0.1:0\n"
             "controller.listener.names=CONTROLLER\ntransaction.state.log.min.isr=1\n"
         )
-        process = self.start("--data", tmp_path / "d", "--config", tmp_path / "server.properties")
+        process = self.start("--data", tmp_path / "d", "--config", tmp_path / "server.properties", "--ready-fd", 1)
         assert process.stdout is not None
-        address = process.stdout.readline().split(" on ")[1].split(",")[0]
+        address = Ready.from_line(process.stdout.readline()).addresses["PLAINTEXT"]
         try:
             headwater("topic", "create", "t", "-b", address)
             (described,) = json.loads(headwater("topic", "describe", "t", "--all-configs", "-o", "json", "-b", address))

@@ -86,7 +86,16 @@ def test_commands_in_the_readme_exist() -> None:
         for target in re.findall(r"`make ([a-z-]+)`|^\$ make ([a-z-]+)", path.read_text(), re.MULTILINE):
             assert (target[0] or target[1]) in make_targets
     options = {option for action in parser()._actions for option in action.option_strings}
-    assert {"--data", "--listen", "--advertise", "--durability", "--config", "--set", "--metrics"} <= options
+    assert {
+        "--data",
+        "--listen",
+        "--advertise",
+        "--durability",
+        "--config",
+        "--set",
+        "--metrics",
+        "--ready-fd",
+    } <= options
 
 
 def test_each_folder_has_a_readme() -> None:

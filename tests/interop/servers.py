@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from headwater.broker.shell.ready import Ready
+
 
 class HeadwaterServer:
     """`headwater up` on a free port of the loopback."""
@@ -22,15 +24,14 @@ class HeadwaterServer:
         self.process = self.start()
 
     def start(self) -> "subprocess.Popen[str]":
-        command = [sys.executable, "-m", "headwater", "up", "--data", str(self.data)]
+        command = [sys.executable, "-m", "headwater", "up", "--ready-fd", "1", "--data", str(self.data)]
         command += ["--listen", f"127.0.0.1:{self.port}", *self.options]
         with (self.data.parent / "headwater.log").open("a") as log:
             process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
         assert process.stdout is not None
         line = process.stdout.readline()
-        assert "is ready on" in line, f"{line!r}: {(self.data.parent / 'headwater.log').read_text()[-2000:]}"
-        listed = line[line.index(" on ") + 4 : line.index(", data in")].split(", ")
-        self.addresses = {(name or "PLAINTEXT"): where for name, _, where in (a.rpartition("://") for a in listed)}
+        assert line, (self.data.parent / "headwater.log").read_text()[-2000:]
+        self.addresses = Ready.from_line(line).addresses
         self.port = self.port or int(self.addresses["PLAINTEXT"].rpartition(":")[2])
         return process
 

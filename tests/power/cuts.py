@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
+from headwater.broker.shell.ready import Ready
 from headwater.testing.simulate.history import History
 from tests.power.clients import Clients, Fact
 from tests.power.cut_history import Readers, facts_until, until, write_everywhere
@@ -91,6 +92,7 @@ class Broker:
     def __init__(self, data: Path, log: Path) -> None:
         self.log = log
         command = [sys.executable, "-m", "headwater", "up", "--data", str(data), "--listen", "127.0.0.1:0"]
+        command += ["--ready-fd", "1"]
         for setting in SETTINGS:
             command += ["--set", setting]
         with log.open("a") as file:
@@ -100,8 +102,8 @@ class Broker:
         """The address."""
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
-        assert "is ready on" in line, f"{line!r}: {self.log.read_text()[-2000:]}"
-        return line[line.index(" on ") + 4 : line.index(", data in")].rpartition("://")[2]
+        assert line, self.log.read_text()[-2000:]
+        return Ready.from_line(line).listeners[0].address
 
     def state(self) -> str:
         """What its processes do at the moment, as the kernel sees it."""

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from headwater.broker.shell.ready import Ready
 from tests.syncs.rules import Checker
 from tests.syncs.strace import OPTIONS, parse
 
@@ -32,15 +33,15 @@ class TracedBroker:
     def start(self) -> None:
         self.lives += 1
         command = ["strace", *OPTIONS, "-o", str(self.trace), sys.executable, "-m", "headwater", "up"]
-        command += ["--data", str(self.data), "--listen", "127.0.0.1:0"]
+        command += ["--data", str(self.data), "--listen", "127.0.0.1:0", "--ready-fd", "1"]
         for setting in self.settings:
             command += ["--set", setting]
         with self.log.open("a") as log:
             self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
-        assert "is ready on" in line, f"{line!r}: {self.log.read_text()[-2000:]}"
-        self.address = line[line.index(" on ") + 4 : line.index(", data in")].rpartition("://")[2]
+        assert line, self.log.read_text()[-2000:]
+        self.address = Ready.from_line(line).listeners[0].address
 
     def broker_process(self) -> int:
         """The one that strace has started."""

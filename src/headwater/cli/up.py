@@ -5,7 +5,6 @@ them (docs/decisions/0003-argparse-for-up.md).
 """
 
 import argparse
-import asyncio
 import errno
 import logging
 import os
@@ -13,6 +12,7 @@ import signal
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -26,7 +26,6 @@ from headwater.broker.configs.settings import (
     environment_variable,
     is_secret,
 )
-from headwater.broker.core import BrokerCore
 from headwater.broker.shell.listeners import (
     Listener,
     ListenError,
@@ -34,7 +33,8 @@ from headwater.broker.shell.listeners import (
     host_and_port,
     read_configuration,
 )
-from headwater.broker.shell.run import event_loop, open_core, start_listeners
+from headwater.broker.shell.ready import STANDARD_OUTPUT, Ready, ReadyError, address_text, check_descriptor, write_line
+from headwater.broker.shell.run import Stop, open_core, run_broker
 from headwater.broker.shell.server import Server
 from headwater.storage.errors import StorageError
 
@@ -74,6 +74,13 @@ def parser() -> Parser:
     up.add_argument("--check-config", action="store_true", help="check the settings, report every error, and exit")
     up.add_argument("--metrics", metavar="HOST:PORT", help="serve /metrics and /healthz there (default: off)")
     up.add_argument("--log-level", choices=LOG_LEVELS, default="warning")
+    up.add_argument(
+        "--ready-fd",
+        metavar="N",
+        type=int,
+        help="when ready, write one line of JSON with the addresses to this descriptor; 1: to standard output, in place "
+        "of the line for people",
+    )
     up.add_argument("--end-with-stdin", action="store_true", help="stop when standard input is closed")
     up.add_argument("--without-environment", action="store_true", help="ignore HEADWATER_ variables")
     return up
@@ -134,6 +141,11 @@ def read_pairs(arguments: argparse.Namespace, found: list[str]) -> dict[str, str
 def configure(arguments: argparse.Namespace) -> tuple[Settings, list[Listener]]:
     """What is asked for in all places. Raises SettingsError with all that is wrong."""
     found: list[str] = []
+    if arguments.ready_fd is not None:
+        try:
+            check_descriptor(arguments.ready_fd)
+        except SettingsError as error:
+            found += error.problems
     pairs = read_pairs(arguments, found)
     if arguments.metrics:
         try:
@@ -163,55 +175,40 @@ def milliseconds_since_start() -> int:
         return round(time.process_time() * 1000)
 
 
-def ready_address(core: BrokerCore, listener: Listener, host: str, port: int) -> str:
-    """Where clients find a listener, with its name where that is not PLAINTEXT."""
-    if listener.advertised is not None:
-        host, port = core.cluster.address(listener.name, core.cluster.node_ids[0])
-    prefix = "" if listener.name == PLAINTEXT else f"{listener.name}://"
-    return f"{prefix}[{host}]:{port}" if ":" in host else f"{prefix}{host}:{port}"
+def line_for_people(ready: Ready, log_dirs: str) -> str:
+    """Where clients find each listener, with its name where that is not PLAINTEXT."""
+    named = [(each.address, "" if each.name == PLAINTEXT else f"{each.name}://") for each in ready.listeners]
+    where = ", ".join(f"{name}{address}" for address, name in named)
+    metrics = f", metrics on {address_text(*ready.metrics)}" if ready.metrics is not None else ""
+    return f"Headwater is ready on {where}, data in {log_dirs}{metrics}, {ready.start_ms} ms. Ctrl-C stops it."
 
 
-def stop_at_end(descriptor: int, stopping: asyncio.Event) -> None:
-    if not os.read(descriptor, 4096):
-        stopping.set()
+def serve(settings: Settings, listeners: list[Listener], arguments: argparse.Namespace) -> None:
+    """Runs the broker until a signal, or the end of standard input. Raises StorageError, ListenError, ReadyError, OSError."""
 
+    def say_ready(server: Server, ready: Ready) -> None:
+        ready = ready._replace(start_ms=milliseconds_since_start())  # the interpreter and the imports count, too
+        if arguments.ready_fd != STANDARD_OUTPUT:
+            print(line_for_people(ready, settings.log_dirs), flush=True)
+        if arguments.ready_fd is not None:
+            write_line(arguments.ready_fd, ready.line())
 
-async def serve(settings: Settings, listeners: list[Listener], arguments: argparse.Namespace) -> None:
-    """Runs the broker until a signal, or the end of standard input. Raises StorageError, ListenError and OSError."""
-    loop = asyncio.get_running_loop()
-    stopping = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stopping.set)
-    if arguments.end_with_stdin:
-        loop.add_reader(sys.stdin.fileno(), stop_at_end, sys.stdin.fileno(), stopping)
-    core = open_core(settings, settings.log_dirs.split(",")[0])
-    server = Server(core, inline=False)
-    metrics = None
+    # A disk that hangs may hold up this very thread.
+    watchdog = threading.Timer(STOP_TIMEOUT_S, end_at_once)
+    watchdog.daemon = True
+    descriptor = sys.stdin.fileno() if arguments.end_with_stdin else None
     try:
-        bound = await start_listeners(server, listeners)
-        if arguments.metrics:
-            from headwater.broker.shell.metrics import MetricsServer
-
-            metrics = MetricsServer(core, *host_and_port(arguments.metrics, "--metrics"))
-        where = ", ".join(ready_address(core, listener, *bound[listener.name]) for listener in listeners)
-        extra = f", metrics on {metrics.address}" if metrics else ""
-        print(
-            f"Headwater is ready on {where}, data in {settings.log_dirs}{extra}, {milliseconds_since_start()} ms. "
-            "Ctrl-C stops it.",
-            flush=True,
+        run_broker(
+            partial(open_core, settings, settings.log_dirs.split(",")[0]),
+            partial(Server, inline=False),
+            listeners,
+            stop=Stop(signals=(signal.SIGINT, signal.SIGTERM), descriptor=descriptor),
+            on_ready=say_ready,
+            on_stopping=watchdog.start,
+            metrics=host_and_port(arguments.metrics, "--metrics") if arguments.metrics else None,
         )
-        await server.run_until(stopping)
     finally:
-        # A disk that hangs may hold up this very thread.
-        watchdog = threading.Timer(STOP_TIMEOUT_S, end_at_once)
-        watchdog.daemon = True
-        watchdog.start()
-        try:
-            await server.stop()
-        finally:
-            watchdog.cancel()
-            if metrics is not None:
-                metrics.stop()
+        watchdog.cancel()
 
 
 def end_at_once() -> None:
@@ -234,13 +231,12 @@ def main(words: list[str]) -> int:
             print("The settings are valid.")
             return 0
         descriptors.raise_limit()
-        with event_loop() as loop:
-            loop.run_until_complete(serve(settings, listeners, arguments))
+        serve(settings, listeners, arguments)
     except SettingsError as error:
         for problem in error.problems:
             print(f"headwater up: {problem}", file=sys.stderr)
         return 2
-    except (StorageError, ListenError) as error:
+    except (StorageError, ListenError, ReadyError) as error:
         print(f"headwater up: {error}", file=sys.stderr)
         return 1
     except OSError as error:

@@ -16,12 +16,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
-from headwater.broker.cluster import PLAINTEXT
 from headwater.broker.configs.properties_file import write_properties
 from headwater.broker.configs.settings import SettingsError, value_text
 from headwater.broker.core import BrokerCore
 from headwater.broker.shell.listeners import read_configuration
-from headwater.broker.shell.run import event_loop, open_core, start_listeners
+from headwater.broker.shell.ready import Ready
+from headwater.broker.shell.run import Stop, open_core, run_broker
 from headwater.broker.shell.server import Server
 from headwater.effects.clock import SystemClock
 from headwater.effects.entropy import SystemEntropy
@@ -154,9 +154,7 @@ class ThreadRunner:
         self.server: Server | None = None
         self.error: BaseException | None = None
         self.ready = threading.Event()
-        self.loop: asyncio.AbstractEventLoop | None = None
-        self.stopping: asyncio.Event | None = None
-        self.is_told_to_stop = False
+        self.stopping = Stop()
         self.thread = threading.Thread(target=self.run, name="headwater-broker", daemon=True)
         self.thread.start()
         try:
@@ -175,9 +173,9 @@ class ThreadRunner:
 
     def run(self) -> None:
         try:
-            with event_loop() as loop:
-                self.loop = loop
-                loop.run_until_complete(self.serve())
+            run_broker(
+                self.open, self.make_server, self.broker.listeners, stop=self.stopping, on_ready=self.became_ready
+            )
         except BaseException as error:  # noqa: BLE001 - handed to the thread that started this one
             self.error = error
         finally:
@@ -193,23 +191,13 @@ class ThreadRunner:
     def make_server(self, core: BrokerCore) -> Server:
         return Server(core, inline=self.broker.directory is None)
 
-    async def serve(self) -> None:
-        self.stopping = asyncio.Event()
-        if self.is_told_to_stop:
-            return
-        server = self.make_server(self.open())
-        try:
-            bound = await start_listeners(server, self.broker.listeners)
-            self.addresses = {name: f"{host}:{port}" for name, (host, port) in bound.items()}
-            self.server = server
-            self.ready.set()
-            await server.run_until(self.stopping)
-        finally:
-            await server.stop()
+    def became_ready(self, server: Server, ready: Ready) -> None:
+        self.addresses = {listener.name: listener.bound_address for listener in ready.listeners}
+        self.server = server
+        self.ready.set()
 
     def call(self, function: Callable[[Server], Result]) -> Result:
         """Runs a function in the broker's thread and returns what it returns, or raises what it raises."""
-        assert self.loop is not None
         assert self.server is not None
         server = self.server
         done: Future[Result] = Future()
@@ -220,7 +208,7 @@ class ThreadRunner:
             except BaseException as error:  # noqa: BLE001 - raised in the thread that asked
                 done.set_exception(error)
 
-        self.loop.call_soon_threadsafe(run)
+        server.loop.call_soon_threadsafe(run)
         return done.result(STOP_TIMEOUT_S)
 
     def reload_certificates(self) -> None:
@@ -236,10 +224,7 @@ class ThreadRunner:
             yield from self.server.own_descriptors()
 
     def end_thread(self) -> None:
-        self.is_told_to_stop = True
-        if self.loop is not None and self.stopping is not None and self.thread.is_alive():
-            with contextlib.suppress(RuntimeError):  # the loop has ended by itself meanwhile
-                self.loop.call_soon_threadsafe(self.stopping.set)
+        self.stopping.ask()
         self.thread.join(STOP_TIMEOUT_S)
 
     def stop(self) -> None:
@@ -253,12 +238,6 @@ class ThreadRunner:
             raise BrokerError(f"the broker ended with an error: {self.error}") from self.error
 
 
-def named_address(text: str) -> tuple[str, str]:
-    """`NAME://host:port`, or `host:port` of PLAINTEXT, in the line that says that the broker is ready."""
-    name, separator, address = text.rpartition("://")
-    return (name if separator else PLAINTEXT), address
-
-
 class ChildRunner:
     """A broker in a process of its own, which ends with this one.
 
@@ -266,15 +245,8 @@ class ChildRunner:
     """
 
     def __init__(self, broker: Broker) -> None:
-        command = [
-            sys.executable,
-            "-P",
-            "-m",
-            "headwater",
-            "up",
-            "--data",
-            str(Path(broker.directory or "").absolute()),
-        ]
+        command = [sys.executable, "-P", "-m", "headwater", "up", "--ready-fd", "1"]
+        command += ["--data", str(Path(broker.directory or "").absolute())]
         settings_end, own_end = os.pipe()
         command += ["--end-with-stdin", "--without-environment", "--config", f"/dev/fd/{settings_end}"]
         try:
@@ -296,11 +268,14 @@ class ChildRunner:
             self.process.kill()
             with self.process:
                 raise
-        if not line.startswith("Headwater is ready"):
+        try:
+            ready = Ready.from_line(line)
+        except ValueError as error:
             with self.process:  # closes the pipes
                 self.process.wait(START_TIMEOUT_S)
-            raise BrokerError(f"the broker's process did not start: {line.strip() or 'see its message above'}")
-        self.addresses = dict(map(named_address, line[line.index(" on ") + 4 : line.index(", data in")].split(", ")))
+            said = line.strip() or "see its message above"
+            raise BrokerError(f"the broker's process did not start: {said}") from error
+        self.addresses = ready.addresses
 
     @property
     def is_alive(self) -> bool:

@@ -150,7 +150,7 @@ class MetricsServer:
         except OSError as error:
             raise ListenError(f"cannot listen on {host}:{port} for metrics: {error.strerror}") from error
         self.server.set_app(app)
-        self.address = f"{host}:{self.server.server_port}"
+        self.address = host, self.server.server_port
         self.thread = threading.Thread(target=self.server.serve_forever, name="headwater-metrics", daemon=True)
         self.thread.start()
 

@@ -1,19 +1,132 @@
-"""What every way of running a broker needs: an event loop and the core on a disk."""
+"""Runs a broker, from its configuration to an orderly end. `headwater up`, `hw.Broker` and the test broker all do it here.
+
+    open       the core is opened: a lock on its directory, and the recovery of what is there
+    listen     on every listener; clients are accepted from here on
+    ready      the caller is told where
+    run        until `Stop` says so, or the disk has failed
+    stop       what is under way is answered, all is synced, and everything is closed: also where one of the steps above failed
+
+Each step either succeeds or raises an error that names what is wrong: StorageError for the data, ListenError for an address,
+OSError for the disk. All of it happens in the caller's thread, in a loop of its own.
+"""
 
 import asyncio
 import contextlib
 import errno
 import os
-from collections.abc import Iterator
+import signal
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from functools import partial
 
 from headwater.broker import descriptors
 from headwater.broker.configs.settings import Settings
 from headwater.broker.core import BrokerCore
 from headwater.broker.shell.listeners import Listener, ListenError
+from headwater.broker.shell.ready import Ready, ReadyListener
 from headwater.broker.shell.server import Server
 from headwater.effects.clock import SystemClock
 from headwater.effects.entropy import SystemEntropy
 from headwater.effects.files import DiskFiles
+
+
+class Stop:
+    """What ends a broker: a call of `ask`, a signal, or the end of what can be read from a descriptor.
+
+    `ask` may come from any thread and at any time. Before the start, nothing is started.
+    """
+
+    def __init__(self, *, signals: Sequence[signal.Signals] = (), descriptor: int | None = None) -> None:
+        self.signals, self.descriptor = signals, descriptor
+        self.lock = threading.Lock()
+        self.is_asked = False
+        self.wake: Callable[[], object] | None = None  # while the broker's loop runs
+
+    def ask(self) -> None:
+        with self.lock:
+            self.is_asked = True
+            if self.wake is not None:
+                self.wake()
+
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[asyncio.Event]:
+        """An event of the running loop, which is set when the broker is to stop."""
+        loop, stopping = asyncio.get_running_loop(), asyncio.Event()
+        for number in self.signals:
+            loop.add_signal_handler(number, stopping.set)
+        if self.descriptor is not None:
+            loop.add_reader(self.descriptor, self.read, self.descriptor, stopping)
+        with self.lock:
+            self.wake = partial(loop.call_soon_threadsafe, stopping.set)
+            if self.is_asked:
+                stopping.set()
+        try:
+            yield stopping
+        finally:
+            with self.lock:
+                self.wake = None
+
+    def read(self, descriptor: int, stopping: asyncio.Event) -> None:
+        if not os.read(descriptor, 4096):
+            asyncio.get_running_loop().remove_reader(descriptor)
+            stopping.set()
+
+
+def run_broker(
+    open_core: Callable[[], BrokerCore],
+    make_server: Callable[[BrokerCore], Server],
+    listeners: Sequence[Listener],
+    *,
+    stop: Stop,
+    on_ready: Callable[[Server, Ready], None],
+    on_stopping: Callable[[], None] | None = None,
+    metrics: tuple[str, int] | None = None,
+) -> None:
+    """Runs a broker until it is stopped. Raises StorageError, ListenError and OSError.
+
+    `on_ready` and `on_stopping` are called in the loop. `metrics`: the address of the page for Prometheus.
+    """
+    steady_ms = SystemClock().steady_ms
+    begun_ms = steady_ms()
+
+    async def serve() -> None:
+        with stop.watched() as stopping:
+            if stopping.is_set():
+                return
+            server = make_server(open_core())
+            async with served(server, listeners, metrics, on_stopping) as (ready_listeners, metrics_address):
+                directory, took_ms = server.core.store.directory, round(steady_ms() - begun_ms)
+                on_ready(server, Ready(ready_listeners, metrics_address, directory, os.getpid(), took_ms))
+                await server.run_until(stopping)
+
+    with event_loop() as loop:
+        loop.run_until_complete(serve())
+
+
+@contextlib.asynccontextmanager
+async def served(
+    server: Server,
+    listeners: Sequence[Listener],
+    metrics: tuple[str, int] | None,
+    on_stopping: Callable[[], None] | None,
+) -> AsyncIterator[tuple[tuple[ReadyListener, ...], tuple[str, int] | None]]:
+    """Listens within the block, and stops the server after it. Yields the addresses of the listeners and of the metrics."""
+    page = None
+    try:
+        ready_listeners = await start_listeners(server, listeners)
+        if metrics is not None:
+            from headwater.broker.shell.metrics import MetricsServer  # most brokers do not need it
+
+            page = MetricsServer(server.core, *metrics)
+        yield ready_listeners, page.address if page is not None else None
+    finally:
+        try:
+            if on_stopping is not None:
+                on_stopping()
+            await server.stop()
+        finally:
+            if page is not None:
+                page.stop()
 
 
 @contextlib.contextmanager
@@ -41,9 +154,9 @@ def open_core(settings: Settings, directory: str) -> BrokerCore:
     return BrokerCore(settings, files, SystemClock(), SystemEntropy(), directory=os.path.abspath(directory))
 
 
-async def start_listeners(server: Server, listeners: list[Listener]) -> dict[str, tuple[str, int]]:
-    """Listens on all of them, for every node; returns the address of the first node of each. Raises ListenError."""
-    bound: dict[str, tuple[str, int]] = {}
+async def start_listeners(server: Server, listeners: Sequence[Listener]) -> tuple[ReadyListener, ...]:
+    """Listens on all of them, for every node; returns the addresses of the first node. Raises ListenError."""
+    found = []
     for listener in listeners:
         for position, node_id in enumerate(server.core.cluster.node_ids):
             wanted = listener.port + position if listener.port else 0
@@ -52,8 +165,9 @@ async def start_listeners(server: Server, listeners: list[Listener]) -> dict[str
             if listener.advertised is not None:
                 host, told = listener.advertised[0], listener.advertised[1] + position
             server.core.cluster.advertise(listener.name, node_id, host, told)
-            bound.setdefault(listener.name, (listener.host, port))
-    return bound
+            if position == 0:
+                found.append(ReadyListener(listener.name, host, told, listener.host, port))
+    return tuple(found)
 
 
 async def start_listener(server: Server, listener: Listener, node_id: int, port: int) -> int:
