@@ -146,11 +146,11 @@ class Writer:
         core = self.broker.core
         core.store.checkpoint()
         before = core.statistics.compactions
-        assert core.compacting.start_next()
+        assert core.compaction.start_next()
         for _ in range(1000):
             self.broker.clock.advance(2)
             core.timers.run_due()
-            if core.statistics.compactions > before and not core.compacting.is_running:
+            if core.statistics.compactions > before and not core.compaction.is_running:
                 return
         raise AssertionError("compaction does not end")
 
@@ -183,7 +183,7 @@ class Writer:
 
     def note(self, partition: Partition) -> None:
         written, broker = self.written, self.broker
-        log = broker.core.log(broker.core.metadata.topics[partition[0]], partition[1])
+        log = broker.core.partitions.log(broker.core.metadata.topics[partition[0]], partition[1])
         found, offsets, times, offset = {}, set(), {}, log.start_offset
         while offset < log.high_watermark:
             data = broker.fetch(partition[0], offset, partition[1])
@@ -211,7 +211,7 @@ def topics_of(broker: Harness) -> dict[str, tuple[bytes, int, dict[str, str]]]:
 
 def committed_offsets(broker: Harness, partition: Partition, offsets: set[int], missing: set[int]) -> list[int]:
     """Of all offsets that have records those that a reader of committed ones gets, which passes over what is missing."""
-    log = broker.core.log(broker.core.metadata.topics[partition[0]], partition[1])
+    log = broker.core.partitions.log(broker.core.metadata.topics[partition[0]], partition[1])
     offset, found = log.start_offset, []
     while offset < log.last_stable_offset:
         data = broker.fetch(partition[0], offset, partition[1], isolation_level=READ_COMMITTED)

@@ -215,7 +215,7 @@ class Harness:
 
     def read_all(self, topic: str, partition: int = 0) -> list[Record]:
         """Every visible record, through Fetch."""
-        log = self.core.log(self.core.metadata.topics[topic], partition)
+        log = self.core.partitions.log(self.core.metadata.topics[topic], partition)
         offset, found = log.start_offset, []
         while offset < log.high_watermark:
             data = self.fetch(topic, offset, partition)

@@ -78,7 +78,7 @@ def test_a_segment_may_go_while_it_is_looked_through() -> None:
     broker = Harness(clock=TickingClock())
     broker.create_topic("t")
     broker.produce_batch("t", bomb(MANY))
-    log = broker.core.log(broker.core.metadata.topics["t"], 0)
+    log = broker.core.partitions.log(broker.core.metadata.topics["t"], 0)
     log.roll()
     broker.produce_batch("t", bomb(1))
     broker.core.store.checkpoint()
@@ -194,7 +194,7 @@ def test_a_count_that_cannot_be_true_is_refused(count: int) -> None:
     broker.create_topic("t")
     answer = error_of(broker.produce_batch("t", with_body(compress(Compression.ZSTD, b"x"), count, Compression.ZSTD)))
     assert answer.error_code == ErrorCode.INVALID_RECORD
-    assert broker.core.log(broker.core.metadata.topics["t"], 0).end_offset == 0
+    assert broker.core.partitions.log(broker.core.metadata.topics["t"], 0).end_offset == 0
 
 
 def test_a_count_that_lies_is_found_where_the_records_are_looked_at() -> None:

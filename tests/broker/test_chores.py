@@ -53,7 +53,7 @@ def test_one_that_waits_for_the_journal_keeps_no_other_from_its_answer() -> None
     def fail() -> None:
         raise ValueError("broken")
 
-    group = broker.core.create_topic("u", 1, {})
+    group = broker.core.topics.create("u", 1, {})
     broker.core.when_durable(group, fail)
     broker.core.when_durable(group, lambda: answers.append("u"))
     with pytest.raises(ExceptionGroup):
@@ -170,12 +170,12 @@ def test_retention_leaves_a_log_that_cannot_be_read_and_goes_on(caplog: pytest.L
             broker.produce(name, bytes(600_000))
     broker.restart()
     for name in ("broken", "other"):
-        broker.core.log(broker.core.metadata.topics[name], 0)
+        broker.core.partitions.log(broker.core.metadata.topics[name], 0)
     broker.files.fault = lambda call, path: errno.EIO if "broken-0" in path else None
     broker.clock.advance(10_000)
     broker.core.apply_retention()
     assert "data/broken-0: retention skips this log" in caplog.text
-    assert broker.core.log(broker.core.metadata.topics["other"], 0).start_offset == 5
+    assert broker.core.partitions.log(broker.core.metadata.topics["other"], 0).start_offset == 5
     broker.files.fault = None
     broker.core.apply_retention()
-    assert broker.core.log(broker.core.metadata.topics["broken"], 0).start_offset == 5
+    assert broker.core.partitions.log(broker.core.metadata.topics["broken"], 0).start_offset == 5

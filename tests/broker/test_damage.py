@@ -105,7 +105,7 @@ class TestStateTopics:
         broker = written_broker()
         log = "data/__consumer_offsets-0/00000000000000000000.log"
         broker.core = broker.open()
-        broker.core.log(broker.core.metadata.topics["__consumer_offsets"], 0).roll()
+        broker.core.partitions.log(broker.core.metadata.topics["__consumer_offsets"], 0).roll()
         commit_offset(broker)
         broker.core.close()
         if damage == "missing":
@@ -250,7 +250,7 @@ class TestStrays:
         broker.files.rename("data/x", "data/other-0")
         before = sorted(tree(broker.files).values())
         broker.core = broker.open()
-        broker.core.find_log(broker.core.metadata.topics["orders"], 0)
+        broker.core.partitions.find(broker.core.metadata.topics["orders"], 0)
         assert "belongs to another topic" in caplog.text
         assert sorted(tree(broker.files).values()) == before
 
@@ -271,7 +271,7 @@ class TestStrays:
         broker.create_topic("backup-of-orders", 2)
         assert broker.produce("backup-of-orders", b"1", partition=0).error_code == 0
         with pytest.raises(StorageError, match="backup-of-orders-1 is not a log of this broker"):
-            broker.core.log(broker.core.metadata.topics["backup-of-orders"], 1)
+            broker.core.partitions.log(broker.core.metadata.topics["backup-of-orders"], 1)
         broker.restart()
         delete_topic(broker, "backup-of-orders")
         broker.restart()
@@ -429,7 +429,7 @@ class TestOneDamagedLog:
         broker.files.fault = None
         broker.kill()
         assert [r.value for r in broker.read_all("orders")] == [b"1", b"2", b"3"]
-        log = broker.core.log(broker.core.metadata.topics["orders"], 0)
+        log = broker.core.partitions.log(broker.core.metadata.topics["orders"], 0)
         log.roll()
         broker.produce("orders", b"4")
         broker.core.store.checkpoint()
@@ -452,17 +452,17 @@ class TestOneDamagedLog:
             for _ in range(5):
                 broker.produce(name, bytes(600_000))
         for topic in broker.core.metadata.topics.values():  # their first segments' indexes leave the memory
-            max_timestamp(broker.core.log(topic, 0))
+            max_timestamp(broker.core.partitions.log(topic, 0))
         flip(broker.files, self.LOG, 8, 0x40)  # the length of a batch in a sealed segment
         for suffix in (".index", ".timeindex"):
             broker.files.remove(self.LOG.replace(".log", suffix))
         topic = broker.core.metadata.topics["other"]
         for end in (5, 6):  # the chore comes again
             broker.advance(broker.core.settings.log_retention_check_interval_ms + 10_000)
-            assert broker.core.log(topic, 0).start_offset == end
+            assert broker.core.partitions.log(topic, 0).start_offset == end
             broker.produce("other", b"1")
         assert f"{self.LOG} is damaged at byte 0" in caplog.text
-        assert broker.core.log(broker.core.metadata.topics["orders"], 0).start_offset == 0
+        assert broker.core.partitions.log(broker.core.metadata.topics["orders"], 0).start_offset == 0
         assert broker.files.exists(self.LOG)
 
 
@@ -511,14 +511,14 @@ class TestJournal:
                 assert broker.produce("orders", b"new").error_code == 0
                 again()
             assert self.values(broker) == [*expected, b"new", b"new"]
-            assert broker.core.log(broker.core.metadata.topics["orders"], 0).end_offset == self.COUNT + 2
+            assert broker.core.partitions.log(broker.core.metadata.topics["orders"], 0).end_offset == self.COUNT + 2
 
     def test_the_offset_of_a_lost_record_is_never_used_again(self) -> None:
         """The last record of its partition is lost; a later one of another partition proves that it was acknowledged."""
         broker = self.killed_broker(other=True)
         flip(broker.files, self.FILE, self.batch_at(broker, self.COUNT - 1))
         broker.core = broker.open()
-        log = broker.core.log(broker.core.metadata.topics["orders"], 0)
+        log = broker.core.partitions.log(broker.core.metadata.topics["orders"], 0)
         assert log.end_offset == self.COUNT
         for _ in range(2):
             broker.restart()

@@ -41,7 +41,7 @@ def harness(*, restarted: bool = True) -> Harness:
 
 def overwrite(broker: Harness, position: int, content: bytes) -> None:
     """Damages the first partition's file while its log is open."""
-    broker.core.log(broker.core.metadata.topics["t"], 0)
+    broker.core.partitions.log(broker.core.metadata.topics["t"], 0)
     broker.files.open("data/t-0/00000000000000000000.log").write([content], position)
 
 
@@ -163,7 +163,7 @@ def aborted_and_committed(files: MemoryFiles | None = None) -> Harness:
         assert producer.init().error_code == 0
         assert producer.produce("t", name.encode()) == 0
         assert producer.end(commit=commit) == 0
-    broker.core.log(broker.core.metadata.topics["t"], 0).roll()
+    broker.core.partitions.log(broker.core.metadata.topics["t"], 0).roll()
     broker.produce("t", b"c")
     broker.core.close()
     return broker
@@ -217,7 +217,7 @@ def test_aborted_records_stay_aborted_where_their_marker_and_what_vouches_for_th
     index = broker.files.open(f"{path}.txnindex")
     index.write([b"\xff"], index.size())
     broker.core = broker.open()
-    of_topic = broker.core.log(broker.core.metadata.topics["t"], 0)
+    of_topic = broker.core.partitions.log(broker.core.metadata.topics["t"], 0)
     aborted = of_topic.aborted_in(of_topic.segments[0]).ending_from(0)
     assert [(entry.producer_id, entry.first_offset) for entry in aborted] == [(headers[0].producer_id, 0)]
     data = broker.fetch("t", 0, isolation_level=READ_COMMITTED)
@@ -233,7 +233,7 @@ def test_a_start_that_builds_an_index_again_syncs_only_files_that_are_there() ->
     assert producer.init().error_code == 0
     assert producer.produce("t", b"a") == 0
     assert producer.end(commit=False) == 0
-    broker.core.log(broker.core.metadata.topics["t"], 0).roll()
+    broker.core.partitions.log(broker.core.metadata.topics["t"], 0).roll()
     broker.hold_syncs = True
     broker.produce_batch("t", build_batch([Record(None, b"b", (), 1)]))
     broker.hold_syncs = False

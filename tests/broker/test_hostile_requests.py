@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from headwater.broker import fetching
+from headwater.broker import fetch_sessions
 from headwater.protocol.apis import ApiKey
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.consumer_group_heartbeat import ConsumerGroupHeartbeatRequest
@@ -135,7 +135,7 @@ def test_no_client_takes_the_brokers_own_topics_into_a_transaction() -> None:
     assert producer.init().error_code == 0
     assert producer.add("__transaction_state") == ErrorCode.TOPIC_AUTHORIZATION_FAILED
     topic = broker.core.metadata.topics["__transaction_state"]
-    broker.core.state_topics.write_marker(broker.core.log(topic, 0), producer.producer_id, 0, commit=False)
+    broker.core.coordination.markers.write(broker.core.partitions.log(topic, 0), producer.producer_id, 0, commit=False)
     broker.sync()
     broker.kill()
     assert list(broker.core.transactions.transactions) == ["tx"]
@@ -238,7 +238,7 @@ def test_a_subscription_is_bounded() -> None:
 
 
 def test_fetch_sessions_remember_a_bounded_number_of_partitions(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetching, "ALL_PARTITIONS_MAX", 10)
+    monkeypatch.setattr(fetch_sessions, "ALL_PARTITIONS_MAX", 10)
     broker = Harness()
     broker.create_topic("t", 20)
 

@@ -220,7 +220,7 @@ def test_partitions_of_one_topic_may_have_different_numbers_of_nodes(broker: Har
     before = replicas(broker, "u")
     assert reassign(broker, [1, 2, 3], "u", 0) == reassign(broker, [3, 1], "u", 2) == 0
     assert replicas(broker, "u") == [[1, 2, 3], before[1], [3, 1]]
-    snapshot = list(broker.core.metadata.snapshot(0))
+    snapshot = list(broker.core.metadata.snapshot())
     broker.restart()
     assert replicas(broker, "u") == [[1, 2, 3], before[1], [3, 1]]
     metadata = type(broker.core.metadata)(broker.core.cluster)

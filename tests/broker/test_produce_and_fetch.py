@@ -305,14 +305,14 @@ class TestFetchWaits:
         assert not pending.is_done
         broker.advance(1)
         assert pending.message.responses[0].partitions[0].records == b""
-        assert not broker.core.fetch_waits
+        assert not broker.core.partitions.watches
 
     def test_a_closed_connection_leaves_nothing(self) -> None:
         broker = Harness()
         broker.create_topic("t")
         broker.send(ApiKey.FETCH, 12, broker.fetch_request("t", 0, max_wait_ms=500))
         broker.connection.closed()
-        assert not broker.core.fetch_waits
+        assert not broker.core.partitions.watches
         assert not broker.connection.waits
 
     def test_an_answered_fetch_leaves_no_timer(self) -> None:
@@ -402,7 +402,7 @@ class TestSessions:
         broker.produce("t", b"v")
         request = broker.fetch_request("t", 1, session_id=session_id, session_epoch=1)
         assert broker.call(ApiKey.FETCH, 12, request).responses[0].partitions[0].log_start_offset == 0
-        broker.core.store.advance_start({broker.core.log(broker.core.metadata.topics["t"], 0): 1})
+        broker.core.store.advance_start({broker.core.partitions.log(broker.core.metadata.topics["t"], 0): 1})
         answer = broker.call(ApiKey.FETCH, 12, FetchRequest(session_id=session_id, session_epoch=2, max_bytes=1 << 20))
         assert [(p.partition_index, p.log_start_offset) for p in answer.responses[0].partitions] == [(0, 1)]
 

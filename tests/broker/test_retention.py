@@ -52,7 +52,7 @@ def test_a_pass_is_done_in_slices() -> None:
     clock.step_ms = 0.0
     assert logs_in_use(broker) == 2 * PARTITIONS
     for topic in broker.core.metadata.topics.values():
-        assert [broker.core.log(topic, n).start_offset for n in range(PARTITIONS)] == [1] * PARTITIONS
+        assert [broker.core.partitions.log(topic, n).start_offset for n in range(PARTITIONS)] == [1] * PARTITIONS
 
 
 def test_a_topic_that_is_deleted_during_a_pass_does_not_come_back() -> None:
@@ -66,4 +66,4 @@ def test_a_topic_that_is_deleted_during_a_pass_does_not_come_back() -> None:
     clock.step_ms = 0.0
     assert logs_in_use(broker) == PARTITIONS
     assert not [name for name in broker.files.list_directory("data") if name.startswith("b-")]
-    assert broker.core.log(broker.core.metadata.topics["a"], 0).start_offset == 1
+    assert broker.core.partitions.log(broker.core.metadata.topics["a"], 0).start_offset == 1

@@ -83,7 +83,7 @@ async def test_nothing_is_acknowledged_before_its_sync_has_succeeded() -> None:
     assert first.is_done
     assert not second.is_done
     assert len(syncer.asked) == 2
-    assert broker.core.log(broker.core.metadata.topics["t"], 0).high_watermark == 1
+    assert broker.core.partitions.log(broker.core.metadata.topics["t"], 0).high_watermark == 1
     server.after_sync(None)
     assert second.is_done
     server.syncer = None
@@ -109,7 +109,7 @@ async def test_after_a_failed_sync_nothing_is_acknowledged_any_more(number: int)
     assert len(syncer.asked) == 1
     assert not first.is_done
     assert not second.is_done
-    assert broker.core.log(broker.core.metadata.topics["t"], 0).high_watermark == 0
+    assert broker.core.partitions.log(broker.core.metadata.topics["t"], 0).high_watermark == 0
     server.syncer = None
     with pytest.raises(OSError, match="the disk is gone"):
         await server.stop()

@@ -231,12 +231,12 @@ def test_many_changes_do_not_make_restarts_slow() -> None:
     for _ in range(1800):
         broker.create_topic("temporary", 1)
         broker.call(ApiKey.DELETE_TOPICS, 5, DeleteTopicsRequest(topic_names=["temporary"]))
-    before = broker.core.metadata_log.end_offset
+    before = broker.core.metadata_log.log.end_offset
     next_id = broker.core.metadata.next_producer_id
-    broker.core.state_topics.shorten_all()
+    broker.core.shorten_state_logs()
     broker.sync()
     broker.core.store.checkpoint()
-    assert broker.core.metadata_log.start_offset == before
+    assert broker.core.metadata_log.log.start_offset == before
     broker.kill()
     assert broker.core.metadata.topics.keys() == {"keep"}
     assert broker.core.metadata.topics["keep"].partitions == 3

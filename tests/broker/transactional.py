@@ -97,7 +97,7 @@ class Producer:
 
 def committed_values(broker: Harness, topic: str, partition: int = 0) -> list[bytes]:
     """What a reader of committed records sees, as clients work it out: aborted transactions end at their marker."""
-    log = broker.core.log(broker.core.metadata.topics[topic], partition)
+    log = broker.core.partitions.log(broker.core.metadata.topics[topic], partition)
     offset, found = log.start_offset, []
     while offset < log.last_stable_offset:
         data = broker.fetch(topic, offset, partition, isolation_level=READ_COMMITTED)
@@ -118,9 +118,12 @@ def committed_values(broker: Harness, topic: str, partition: int = 0) -> list[by
 
 def fetched_offset(broker: Harness, group_id: str, topic: str, *, stable: bool = True) -> tuple[int, int]:
     """A group's committed offset, and the error code."""
-    wanted = OffsetFetchRequest.OffsetFetchRequestTopic(topic, [0])
-    answer = broker.call(
-        ApiKey.OFFSET_FETCH, 7, OffsetFetchRequest(group_id=group_id, topics=[wanted], require_stable=stable)
-    )
-    found = answer.topics[0].partitions[0]
+    found = ask_offset(broker, group_id, topic, stable=stable).message.topics[0].partitions[0]
     return found.committed_offset, found.error_code
+
+
+def ask_offset(broker: Harness, group_id: str, topic: str, *, stable: bool = True) -> Pending:
+    """Asks for a group's committed offset."""
+    wanted = OffsetFetchRequest.OffsetFetchRequestTopic(topic, [0])
+    request = OffsetFetchRequest(group_id=group_id, topics=[wanted], require_stable=stable)
+    return broker.send(ApiKey.OFFSET_FETCH, 7, request)

@@ -30,8 +30,8 @@ def fill(directory: Path, records: int) -> None:
         directory=str(directory),
     )
     if "t" not in core.metadata.topics:
-        core.create_topic("t", 1, {})
-    log = core.log(core.metadata.topics["t"], 0)
+        core.topics.create("t", 1, {})
+    log = core.partitions.log(core.metadata.topics["t"], 0)
     for number in range(records):
         batch = build_batch([Record(None, b"%d" % number + bytes(5000))])
         core.store.append(log, batch, read_header(batch))
@@ -41,7 +41,7 @@ def fill(directory: Path, records: int) -> None:
 def ends(directory: Path) -> int:
     files = DiskFiles()
     core = BrokerCore(Settings.from_pairs({}), files, ManualClock(), SeededEntropy(4), directory=str(directory))
-    end = core.log(core.metadata.topics["t"], 0).high_watermark
+    end = core.partitions.log(core.metadata.topics["t"], 0).high_watermark
     core.close()
     return end
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from headwater.broker import state_topics
+from headwater.broker import state_logs
 from headwater.coordinators.groups.coordinator import partition_for
 from headwater.protocol.apis import ApiKey
 from headwater.protocol.error_codes import ErrorCode
@@ -34,11 +34,13 @@ def error_of(pending: Pending) -> int:
     return int(pending.message.topics[0].partitions[0].error_code)
 
 
-def committed(broker: Harness, group: str = "g") -> Any:
+def ask(broker: Harness, group: str = "g") -> Pending:
     topic = OffsetFetchRequest.OffsetFetchRequestTopic("t", [0])
-    return (
-        broker.call(ApiKey.OFFSET_FETCH, 5, OffsetFetchRequest(group_id=group, topics=[topic])).topics[0].partitions[0]
-    )
+    return broker.send(ApiKey.OFFSET_FETCH, 5, OffsetFetchRequest(group_id=group, topics=[topic]))
+
+
+def committed(broker: Harness, group: str = "g") -> Any:
+    return ask(broker, group).message.topics[0].partitions[0]
 
 
 def broker_with_topic(**pairs: object) -> Harness:
@@ -70,11 +72,13 @@ def test_nobody_sees_an_offset_that_is_not_on_disk() -> None:
     broker = broker_with_topic()
     commit(broker, 1)
     broker.hold_syncs = True
-    pending = commit(broker, 2)
-    assert committed(broker).committed_offset == 1
+    pending, asked = commit(broker, 2), ask(broker)
+    assert committed(broker, "another group").committed_offset == -1  # waits for nothing
     assert not pending.is_done
+    assert not asked.is_done
     broker.sync()
-    assert committed(broker).committed_offset == 2
+    assert pending.is_done
+    assert asked.message.topics[0].partitions[0].committed_offset == 2
 
 
 def test_who_may_commit_to_a_group_without_members() -> None:
@@ -163,26 +167,26 @@ def test_many_commits_do_not_make_restarts_slow() -> None:
     broker = broker_with_topic()
     for n in range(6000):
         commit(broker, n)
-    broker.core.state_topics.shorten_all()
+    broker.core.shorten_state_logs()
     broker.sync()
     broker.core.store.checkpoint()
     topic = broker.core.metadata.topics["__consumer_offsets"]
-    log = broker.core.log(topic, partition_for("g", topic.partitions))
+    log = broker.core.partitions.log(topic, partition_for("g", topic.partitions))
     assert log.end_offset - log.start_offset < 10
     broker.kill()
     assert committed(broker).committed_offset == 5999
 
 
 def test_a_log_is_shortened_when_its_state_is_on_disk_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(state_topics, "SNAPSHOT_RECORDS_MIN", 10)
+    monkeypatch.setattr(state_logs, "SNAPSHOT_RECORDS_MIN", 10)
     broker = broker_with_topic()
     for n in range(20):
         commit(broker, n)
     topic = broker.core.metadata.topics["__consumer_offsets"]
-    log = broker.core.log(topic, partition_for("g", topic.partitions))
+    log = broker.core.partitions.log(topic, partition_for("g", topic.partitions))
     end = log.end_offset
     broker.hold_syncs = True
-    broker.core.state_topics.shorten_all()
+    broker.core.shorten_state_logs()
     assert (log.start_offset, log.end_offset > end) == (0, True)
     broker.sync()
     assert log.start_offset == end
@@ -197,9 +201,9 @@ def test_a_group_between_generations_is_not_written_anew() -> None:
     pending = join(broker, member_id)
     assert pending.message.generation_id == 2
     topic = broker.core.metadata.topics["__consumer_offsets"]
-    log = broker.core.log(topic, partition_for("g", topic.partitions))
+    log = broker.core.partitions.log(topic, partition_for("g", topic.partitions))
     end = log.end_offset
-    broker.core.state_topics.shorten_all()
+    broker.core.shorten_state_logs()
     assert log.end_offset == end
     broker.kill()
     assert broker.core.groups.groups["g"].generation == 1

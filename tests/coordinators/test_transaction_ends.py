@@ -6,8 +6,8 @@ import pytest
 
 from headwater.coordinators.transactions.transaction import Transaction, TransactionState
 from headwater.protocol.error_codes import ErrorCode
-from tests.broker.harness import Harness
-from tests.broker.transactional import READ_COMMITTED, Producer, committed_values, fetched_offset
+from tests.broker.harness import Harness, Pending
+from tests.broker.transactional import READ_COMMITTED, Producer, ask_offset, committed_values
 
 
 class Steps:
@@ -34,8 +34,8 @@ class Steps:
     def last_stable_offset(self) -> int:
         return int(self.broker.fetch("t", 0, isolation_level=READ_COMMITTED).last_stable_offset)
 
-    def offset(self) -> int:
-        return fetched_offset(self.broker, "group", "t", stable=False)[0]
+    def ask_offset(self) -> Pending:
+        return ask_offset(self.broker, "group", "t", stable=False)
 
 
 @pytest.mark.parametrize("version", [1, 2])
@@ -43,19 +43,20 @@ class Steps:
 def test_nothing_of_it_is_seen_before_its_markers_are_durable(commit: bool, version: int) -> None:
     steps = Steps(commit=commit, version=version)
     assert steps.state is (TransactionState.PREPARE_COMMIT if commit else TransactionState.PREPARE_ABORT)
-    log = steps.broker.core.log(steps.broker.core.metadata.topics["t"], 0)
+    log = steps.broker.core.partitions.log(steps.broker.core.metadata.topics["t"], 0)
     assert log.end_offset == 1  # not even written before the outcome is on disk
     steps.broker.sync_one()
     assert log.end_offset == 2  # the marker is written, and not on disk
     assert steps.state.is_prepared
     assert steps.last_stable_offset == 0
     assert committed_values(steps.broker, "t") == []
-    assert steps.offset() == -1
+    asked = steps.ask_offset()
+    assert not asked.is_done
     assert not steps.ended.is_done
     steps.broker.sync_one()
     assert steps.last_stable_offset == 2
     assert committed_values(steps.broker, "t") == ([b"1"] if commit else [])
-    assert steps.offset() == (7 if commit else -1)
+    assert asked.message.topics[0].partitions[0].committed_offset == (7 if commit else -1)
     steps.broker.sync()
     assert steps.ended.is_done
     assert steps.state is (TransactionState.COMPLETE_COMMIT if commit else TransactionState.COMPLETE_ABORT)

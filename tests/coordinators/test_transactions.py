@@ -78,7 +78,7 @@ def test_aborted_records_are_never_seen(version: int, how: str) -> None:
 def test_aborted_transactions_are_found_in_sealed_segments() -> None:
     broker = new_broker()
     producer = new_producer(broker)
-    log = broker.core.log(broker.core.metadata.topics["t"], 0)
+    log = broker.core.partitions.log(broker.core.metadata.topics["t"], 0)
     expected = []
     for n in range(12):
         begin(producer, b"%d" % n)
@@ -370,7 +370,7 @@ def test_ids_that_nobody_uses_are_forgotten() -> None:
 @pytest.mark.parametrize("state", list(TransactionState))
 def test_records_say_all_there_is_to_say(state: TransactionState) -> None:
     partitions = frozenset() if state is TransactionState.EMPTY else frozenset({("a", 1), ("a", 2), ("b", 0)})
-    before = Transaction("id", 7, 3, 1000, state, partitions, 5, 6, -1, 4, 9, 2)
+    before = Transaction("id", 7, 3, 1000, state, partitions, 5, 6, 4, 9, 2)
     value = record_of(before).value
     assert value is not None
     assert read_transaction("id", value) == before

@@ -20,6 +20,7 @@ from typing import Any
 from headwater.broker.configs.settings import Settings
 from headwater.broker.core import BrokerCore
 from headwater.broker.metadata import Topic
+from headwater.broker.partitions import Partitions
 from headwater.effects.clock import ManualClock
 from headwater.effects.entropy import SeededEntropy
 from headwater.protocol.apis import ApiKey
@@ -66,12 +67,18 @@ class SteppedDisk(HeldDisk):
             self.durability.checkpoint_ended(error)
 
 
-class SmallSegments(BrokerCore):
+class SmallPartitions(Partitions):
     """Logs that roll after a few batches, with indexes that have entries."""
 
     def log_config(self, topic: Topic) -> LogConfig:
         config = super().log_config(topic)
         return replace(config, segment_bytes=min(2000, config.segment_bytes), index_interval_bytes=200)
+
+
+class SmallSegments(BrokerCore):
+    """A broker over such logs."""
+
+    partitions_class = SmallPartitions
 
 
 class ScriptedBroker(Harness):
@@ -400,7 +407,9 @@ class ScriptedRun:
         self.done["checkpoints"] += statistics.checkpoints
         self.done["compactions"] += statistics.compactions
         if ("r", 0) in self.places and "r" in self.broker.core.metadata.topics:
-            self.done["segments removed"] += self.broker.core.log(self.broker.core.metadata.topics["r"], 0).start_offset
+            self.done["segments removed"] += self.broker.core.partitions.log(
+                self.broker.core.metadata.topics["r"], 0
+            ).start_offset
 
     def stop_and_start(self) -> None:
         self.finish_checkpoint()
@@ -460,7 +469,7 @@ class Check:
         self.serves()
 
     def partition(self, place: Place, outcomes: Outcomes) -> None:
-        log = self.broker.core.log(self.broker.core.metadata.topics[place[0]], place[1])
+        log = self.broker.core.partitions.log(self.broker.core.metadata.topics[place[0]], place[1])
         assert not log.damages, log.damages
         there = self.records(*place)
         found = {record.value: record.offset for record in there}
@@ -478,7 +487,7 @@ class Check:
 
     def records(self, topic: str, partition: int) -> list[Record]:
         """What consumers see, without transactions' markers."""
-        log = self.broker.core.log(self.broker.core.metadata.topics[topic], partition)
+        log = self.broker.core.partitions.log(self.broker.core.metadata.topics[topic], partition)
         offset, found = log.start_offset, []
         while offset < log.high_watermark:
             data = self.broker.fetch(topic, offset, partition)

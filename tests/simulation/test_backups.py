@@ -15,10 +15,11 @@ from random import Random
 
 import pytest
 
-from headwater.broker import state_topics
+from headwater.broker import state_logs
 from headwater.broker.configs.settings import Settings
 from headwater.broker.core import BrokerCore
 from headwater.broker.metadata import Topic
+from headwater.broker.partitions import Partitions
 from headwater.cli.backup import topics_in
 from headwater.effects.clock import ManualClock
 from headwater.effects.entropy import SeededEntropy
@@ -119,15 +120,18 @@ class CompactingHarness(Harness):
         segment_bytes = self.segment_bytes
         self.opened += 1
 
-        class SmallSegments(BrokerCore):
+        class SmallSegments(Partitions):
             def log_config(self, topic: Topic) -> LogConfig:
                 config = LogConfig(segment_bytes=segment_bytes, index_interval_bytes=200, retention_ms=-1)
                 if topic.name == "c":
                     return replace(config, compact=True, delete=False, min_cleanable_dirty_ratio=0.0)
                 return config
 
+        class SmallCore(BrokerCore):
+            partitions_class = SmallSegments
+
         settings = replace(Settings.from_pairs(self.pairs), headwater_journal_file_bytes=self.journal_file_bytes)
-        return SmallSegments(settings, self.files, self.clock, SeededEntropy(self.opened), directory="data")
+        return SmallCore(settings, self.files, self.clock, SeededEntropy(self.opened), directory="data")
 
 
 class Running:
@@ -161,7 +165,7 @@ class Running:
             broker.sync_one,
             self.checkpoint,
             lambda: broker.advance(random.randrange(1, 30)),  # compaction goes on
-            lambda: broker.core.state_topics.shorten_all(),
+            lambda: broker.core.shorten_state_logs(),
             self.delete_records,
             self.change_topics,
             lambda: self.at_once(self.add_rule),
@@ -234,7 +238,7 @@ class Running:
         )
 
     def delete_records(self) -> None:
-        log = self.broker.core.log(self.broker.core.metadata.topics["d"], 0)
+        log = self.broker.core.partitions.log(self.broker.core.metadata.topics["d"], 0)
         partition = DeleteRecordsRequest.DeleteRecordsPartition(0, self.random.randint(0, log.high_watermark))
         request = DeleteRecordsRequest([DeleteRecordsRequest.DeleteRecordsTopic("d", [partition])], 1000)
         self.at_once(lambda: self.broker.call(ApiKey.DELETE_RECORDS, 2, request))
@@ -344,11 +348,11 @@ def check(running: Running, before: Acknowledged, files: MemoryFiles) -> None:
 
 def check_prefix(running: Running, before: Acknowledged, broker: Harness, key: tuple[str, int]) -> None:
     values = [record.value or b"" for record in broker.read_all(*key)]
-    log = broker.core.log(broker.core.metadata.topics[key[0]], key[1])
+    log = broker.core.partitions.log(broker.core.metadata.topics[key[0]], key[1])
     assert values == running.sent[key][log.start_offset : log.end_offset]
     assert log.end_offset >= len(before.records.get(key, ()))
     if key == ("d", 0):
-        now = running.broker.core.log(running.broker.core.metadata.topics["d"], 0)
+        now = running.broker.core.partitions.log(running.broker.core.metadata.topics["d"], 0)
         assert before.start <= log.start_offset <= now.start_offset
 
 
@@ -409,7 +413,7 @@ def run(seed: int) -> None:
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("first", range(0, SEEDS, CHUNK))
 def test_a_backup_has_what_was_acknowledged(first: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(state_topics, "SNAPSHOT_RECORDS_MIN", 5)
+    monkeypatch.setattr(state_logs, "SNAPSHOT_RECORDS_MIN", 5)
     monkeypatch.setattr(backup_cut, "COPY_BYTES", 2048)
     monkeypatch.setattr(backup_logs, "READ_BYTES", 1000)
     for number in range(first, min(first + CHUNK, SEEDS)):

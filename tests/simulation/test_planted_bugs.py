@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from headwater.broker.durability import Durability
-from headwater.broker.state_topics import StateTopics
+from headwater.broker.markers import Markers
 from headwater.coordinators.groups.offsets import Offsets
 from headwater.storage.recovery import LogRecovery
 from headwater.storage.store import LogStore
@@ -22,7 +22,7 @@ def acknowledge_before_the_sync(original: Original) -> Original:
 
 
 def lose_a_marker(original: Original) -> Original:
-    def write_markers(self: StateTopics, transaction: Any, *, commit: bool) -> Any:
+    def write_markers(self: Markers, transaction: Any, *, commit: bool) -> Any:
         partitions = frozenset(sorted(transaction.partitions)[: max(1, len(transaction.partitions) - 1)])
         return original(self, replace(transaction, partitions=partitions), commit=commit)
 
@@ -45,12 +45,12 @@ def free_the_journal_too_early(original: Original) -> Original:
 
 
 def keep_offsets_of_aborted_transactions(original: Original) -> Original:
-    return lambda self, producer_id, partition, *, commit: original(self, producer_id, partition, commit=True)
+    return lambda self, producer_id, belongs, *, commit: original(self, producer_id, belongs, commit=True)
 
 
 PLANTED = [
     (Durability, "when_durable", acknowledge_before_the_sync),
-    (StateTopics, "write_markers", lose_a_marker),
+    (Markers, "write_markers", lose_a_marker),
     (LogRecovery, "load_producers", forget_the_producers),
     (LogStore, "begin_checkpoint", free_the_journal_too_early),
     (Offsets, "end_transaction", keep_offsets_of_aborted_transactions),

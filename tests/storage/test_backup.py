@@ -9,6 +9,7 @@ import pytest
 from headwater.broker.configs.settings import Settings
 from headwater.broker.core import BrokerCore
 from headwater.broker.metadata import Topic
+from headwater.broker.partitions import Partitions
 from headwater.cli.backup import topics_in
 from headwater.effects.clock import ManualClock
 from headwater.effects.entropy import SeededEntropy
@@ -39,12 +40,15 @@ class Backed(Harness):
         segment_bytes = self.segment_bytes
         self.opened += 1
 
-        class SmallSegments(BrokerCore):
+        class SmallSegments(Partitions):
             def log_config(self, topic: Topic) -> LogConfig:
                 return LogConfig(segment_bytes=segment_bytes, index_interval_bytes=200, retention_ms=-1)
 
+        class SmallCore(BrokerCore):
+            partitions_class = SmallSegments
+
         settings, entropy = Settings.from_pairs(self.pairs), SeededEntropy(self.opened)
-        return SmallSegments(settings, self.files, self.clock, entropy, directory="data")
+        return SmallCore(settings, self.files, self.clock, entropy, directory="data")
 
     def backup(self) -> Manifest:
         repository = self.repository()
@@ -304,13 +308,13 @@ class Compacted(Backed):
 
     def open(self) -> BrokerCore:
         core = super().open()
-        usual = core.log_config
+        usual = core.partitions.log_config
 
         def log_config(topic: Topic) -> LogConfig:
             config = usual(topic)
             return replace(config, compact=True, min_cleanable_dirty_ratio=0.0) if topic.name == "c" else config
 
-        core.log_config = log_config  # type: ignore[method-assign]
+        core.partitions.log_config = log_config  # type: ignore[method-assign]
         return core
 
     def write(self, count: int, key: bytes = b"") -> None:
@@ -424,7 +428,7 @@ def test_a_removal_after_the_cut_makes_another(broker: Backed, monkeypatch: pyte
     def delete_all() -> None:
         broker.fill("t", 40)
         broker.core.store.checkpoint()
-        log = broker.core.log(broker.core.metadata.topics["t"], 0)
+        log = broker.core.partitions.log(broker.core.metadata.topics["t"], 0)
         broker.core.store.advance_start({log: log.end_offset})
 
     reader_copy = LogReader.copy
@@ -440,13 +444,13 @@ def test_a_removal_after_the_cut_makes_another(broker: Backed, monkeypatch: pyte
     assert len(cuts) > 1
     assert manifest.damages == []
     restored = broker.restored()
-    log = restored.core.log(restored.core.metadata.topics["t"], 0)
+    log = restored.core.partitions.log(restored.core.metadata.topics["t"], 0)
     assert log.start_offset >= 140
 
 
 def test_a_topic_that_is_deleted_after_the_cut(broker: Backed, monkeypatch: pytest.MonkeyPatch) -> None:
     def delete() -> None:
-        broker.core.delete_topic(broker.core.metadata.topics["t"])
+        broker.core.topics.delete(broker.core.metadata.topics["t"])
         broker.sync()
 
     with_cut(monkeypatch, delete)

@@ -199,7 +199,7 @@ def test_old_backups_go_with_what_only_they_need() -> None:
         broker.fill("t", 10)
         broker.clock.advance(5_000)
         broker.backup()
-    broker.core.delete_topic(broker.core.metadata.topics["t"])
+    broker.core.topics.delete(broker.core.metadata.topics["t"])
     broker.sync()
     broker.clock.advance(5_000)
     last = broker.backup()

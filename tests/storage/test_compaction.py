@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headwater.broker.compacting import RETRY_FIRST_MS
+from headwater.broker.compaction_chore import RETRY_FIRST_MS
 from headwater.effects.files import DiskFiles
 from headwater.effects.memory_files import MemoryFiles
 from headwater.protocol.compression import Compression
@@ -39,7 +39,7 @@ def compacted_broker(**configs: str) -> Harness:
 
 
 def the_log(broker: Harness):
-    return broker.core.log(broker.core.metadata.topics["t"], 0)
+    return broker.core.partitions.log(broker.core.metadata.topics["t"], 0)
 
 
 def write(broker: Harness, *pairs: Pair, compression: Compression = Compression.NONE) -> None:
@@ -58,13 +58,13 @@ def compact(broker: Harness) -> None:
 
 def run_compaction(broker: Harness) -> None:
     before = broker.core.statistics.compactions
-    assert broker.core.compacting.start_next()
+    assert broker.core.compaction.start_next()
     for _ in range(1000):
         if broker.core.statistics.compactions > before:
             break
         broker.clock.advance(2)
         broker.core.timers.run_due()
-    assert not broker.core.compacting.is_running
+    assert not broker.core.compaction.is_running
     assert broker.core.statistics.compactions > before
     assert not broker.files.exists(f"{the_log(broker).directory}/{CLEANING_DIRECTORY}")
 
@@ -146,7 +146,7 @@ def test_a_log_of_which_records_are_gone_is_not_compacted() -> None:
     broker.core = broker.open()
     assert the_log(broker).damages == [(1, 2)]
     broker.core.store.checkpoint()
-    assert not broker.core.compacting.start_next()
+    assert not broker.core.compaction.start_next()
     assert broker.fetch("t", 1).error_code == ErrorCode.KAFKA_STORAGE_ERROR
 
 
@@ -163,9 +163,9 @@ def test_a_damaged_batch_is_not_compacted_into_one_with_a_sound_checksum(
     file = broker.files.open(path)
     file.write([bytes([file.read(1, position)[0] ^ 0x40])], position)
     before = file.read(1 << 20, 0)
-    broker.core.compacting.start_next()
+    broker.core.compaction.start_next()
     broker.advance(100)
-    assert not broker.core.compacting.is_running
+    assert not broker.core.compaction.is_running
     assert broker.core.statistics.compactions == 0
     assert file.read(1 << 20, 0) == before
     assert "data/t-0 cannot be compacted" in caplog.text
@@ -176,10 +176,10 @@ def test_what_is_not_sealed_or_too_young_is_left_alone() -> None:
     write(broker, (b"a", b"1"))
     write(broker, (b"a", b"2"))
     broker.core.store.checkpoint()
-    assert not broker.core.compacting.start_next()
+    assert not broker.core.compaction.start_next()
     the_log(broker).roll()
     broker.core.store.checkpoint()
-    assert not broker.core.compacting.start_next()
+    assert not broker.core.compaction.start_next()
     broker.clock.advance(61_000)
     compact(broker)
     assert [offset for offset, _, _ in found(broker)] == [1]
@@ -191,7 +191,7 @@ def test_what_no_checkpoint_has_covered_waits_for_one() -> None:
     write(broker, (b"a", b"1"))
     write(broker, (b"a", b"2"))
     the_log(broker).roll()
-    assert not broker.core.compacting.start_next()
+    assert not broker.core.compaction.start_next()
     assert broker.core.durability.wants_checkpoint
     compact(broker)
     assert [offset for offset, _, _ in found(broker)] == [1]
@@ -204,7 +204,7 @@ def test_only_what_is_dirty_enough_or_overdue_is_compacted() -> None:
     write(broker, (b"1", b"new"))
     the_log(broker).roll()
     broker.core.store.checkpoint()
-    assert not broker.core.compacting.start_next()
+    assert not broker.core.compaction.start_next()
     broker.clock.advance(100_001)
     compact(broker)
     assert len(found(broker)) == 50
@@ -258,7 +258,7 @@ def test_what_an_open_transaction_may_still_change_is_left_alone() -> None:
     assert producer.produce("t", b"open") == 0
     the_log(broker).roll()
     broker.core.store.checkpoint()
-    assert not broker.core.compacting.start_next()
+    assert not broker.core.compaction.start_next()
 
 
 def test_a_producers_last_batch_stays_so_that_its_sequence_is_known() -> None:
@@ -406,11 +406,11 @@ class TestFailures:
     def run(self, broker: Harness) -> int:
         """Starts what there is to do and lets it end; returns how many compactions there were."""
         before = broker.core.statistics.compactions
-        broker.core.compacting.start_next()
+        broker.core.compaction.start_next()
         for _ in range(100):
             broker.clock.advance(2)
             broker.core.timers.run_due()
-        assert not broker.core.compacting.is_running
+        assert not broker.core.compaction.is_running
         return broker.core.statistics.compactions - before
 
     @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EMFILE, errno.EIO])
@@ -451,7 +451,7 @@ class TestFailures:
         broker.create_topic("broken", cleanup_policy="compact", **SMALL)
         for _ in range(3):
             broker.produce("broken", bytes(600_000))
-        log = broker.core.log(broker.core.metadata.topics["broken"], 0)
+        log = broker.core.partitions.log(broker.core.metadata.topics["broken"], 0)
         log.roll()
         broker.core.store.checkpoint()
         broker.files.fault = lambda call, path: errno.EIO if "broken-0" in path else None
@@ -492,7 +492,7 @@ def test_a_power_cut_while_compacting_loses_nothing(seed: int) -> None:
             if random.random() < 0.3:
                 the_log(broker).roll()
         broker.core.store.checkpoint()
-        broker.core.compacting.start_next()
+        broker.core.compaction.start_next()
         for _ in range(random.randrange(4)):
             broker.clock.advance(2)
             broker.core.timers.run_due()

@@ -34,7 +34,7 @@ def count_reads(broker: Harness) -> list[str]:
 
 
 def first_use(broker: Harness) -> None:
-    log = broker.core.log(broker.core.metadata.topics["t"], 0)
+    log = broker.core.partitions.log(broker.core.metadata.topics["t"], 0)
     assert log.end_offset == BATCHES
     assert log.last_stable_offset == BATCHES
 
@@ -83,7 +83,7 @@ def test_what_a_power_cut_has_emptied_is_read_before_anyone_is_served(suffix: st
     broker.core = broker.open()
     reads = count_reads(broker)
     first_use(broker)
-    log = broker.core.log(broker.core.metadata.topics["t"], 0)
+    log = broker.core.partitions.log(broker.core.metadata.topics["t"], 0)
     log.load_indexes()
     assert len(reads) <= 2 * len(log.segments)
 
@@ -98,7 +98,7 @@ def test_what_has_to_be_read_is_read_before_anyone_is_served(damage: Callable[[H
     broker.core = broker.open()
     reads = count_reads(broker)
     first_use(broker)
-    log = broker.core.log(broker.core.metadata.topics["t"], 0)
+    log = broker.core.partitions.log(broker.core.metadata.topics["t"], 0)
     for segment in log.segments:
         log.ensure_index(segment)
     assert len(reads) <= 2 * len(log.segments)

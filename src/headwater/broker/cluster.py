@@ -54,6 +54,14 @@ class Cluster:
         """Where clients that came by this listener reach the node; ("", -1) where it does not have that listener."""
         return self.addresses.get((listener, node_id), ("", -1))
 
+    def node_of(self, endpoint: Endpoint) -> int:
+        """The node that a client is connected to."""
+        return endpoint.node_id if endpoint.node_id >= 0 else self.node_ids[0]
+
+    def nodes(self, endpoint: Endpoint) -> list[tuple[int, str, int]]:
+        """(id, host, port) of every node, as clients of that listener reach it."""
+        return [(node_id, *self.address(endpoint.listener, node_id)) for node_id in self.node_ids]
+
     def replicas(self, topic_id: bytes, partition: int, replication: int) -> list[int]:
         """A partition's nodes, its leader first; at most all that there are."""
         node_ids = self.node_ids

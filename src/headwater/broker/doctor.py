@@ -106,17 +106,17 @@ class ExaminedBroker(BrokerCore):
         self.examine = examine
         super().__init__(*args, **more)
 
-    def load_metadata(self) -> Log:
+    def load_metadata(self) -> None:
         with contextlib.suppress(OSError):  # that comes again
             self.examine(self.store.open_log(METADATA_TOPIC, METADATA_TOPIC_ID, 0, METADATA_CONFIG))
-        return super().load_metadata()
+        super().load_metadata()
 
     def load_coordinators(self) -> None:
         for topic in list(self.metadata.topics.values()):
             for partition in range(topic.partitions):
-                if self.state_topics.exists(topic, partition):
+                if self.partitions.was_written(topic, partition):
                     try:
-                        self.examine(self.log(topic, partition))
+                        self.examine(self.partitions.log(topic, partition))
                     except OSError:
                         continue  # it was named
         super().load_coordinators()
@@ -223,14 +223,14 @@ class Doctor:
         store = broker.store
         for (topic_id, partition), error in store.damaged.items():
             topic = broker.metadata.by_id.get(topic_id)
-            if topic is None or (topic.name == OFFSETS_TOPIC and partition in broker.state_topics.damaged):
+            if topic is None or (topic.name == OFFSETS_TOPIC and partition in broker.coordination.damaged):
                 continue  # what is damaged of it was found
             path = store.directories.path(topic.name, partition)
             finding = Finding(DAMAGE, path, str(error), OUT_OF_USE, NOTHING, topic.name, partition)
             if error.start_offset >= 0:
                 finding.first_offset, finding.last_offset = error.start_offset, error.end_offset - 1
                 finding.repair = FILL
-                log = Log(store.files, path, topic.name, topic_id, partition, broker.log_config(topic))
+                log = Log(store.files, path, topic.name, topic_id, partition, broker.partitions.log_config(topic))
                 try:
                     point = store.recovery_points.get((topic_id, partition), 0 if store.points_are_known else None)
                     LogRecovery(log).load(point, store.log_starts.get((topic_id, partition), 0))

@@ -33,7 +33,7 @@ def name_leaders(
             leader_id = core.metadata.leader(topic, number)
             answer.current_leader = response.LeaderIdAndEpoch(leader_id, core.store.leader_epoch)
             leaders.add(leader_id)
-    nodes = [node for node in core.nodes(request.connection) if node[0] in leaders]
+    nodes = [node for node in core.cluster.nodes(request.connection.endpoint) if node[0] in leaders]
     response.node_endpoints = [response.NodeEndpoint(*node, core.cluster.rack) for node in nodes]
 
 
@@ -47,7 +47,7 @@ def is_coordinator(core: "BrokerCore", request: "Request", state_topic: str, key
     if core.cluster.is_single:
         return True
     topic = core.metadata.topics.get(state_topic)
-    return topic is not None and coordinator(core, topic, key) == core.node_id(request.connection)
+    return topic is not None and coordinator(core, topic, key) == core.cluster.node_of(request.connection.endpoint)
 
 
 def coordinates_group(core: "BrokerCore", request: "Request", group_id: str) -> bool:
@@ -62,7 +62,7 @@ def group_refusal(core: "BrokerCore", request: "Request", operation: Operation, 
     """Why this node does not do that with the group; NONE where it does."""
     if not may_group(core, request, operation, group_id):
         return ErrorCode.GROUP_AUTHORIZATION_FAILED
-    if not core.state_topics.is_known(group_id):
+    if not core.coordination.is_known(group_id):
         return ErrorCode.COORDINATOR_NOT_AVAILABLE
     return ErrorCode.NONE if coordinates_group(core, request, group_id) else ErrorCode.NOT_COORDINATOR
 

@@ -1,29 +1,23 @@
 """The cluster's metadata as a replayed log: topics, their configurations, producer ids.
 
-`__cluster_metadata-0` holds Kafka's own records in Kafka's own frame (version 1, record type, record version, message),
-so `kafka-dump-log --cluster-metadata-decoder` reads it. A decision returns records; only replaying them changes state,
-and what one decision appends is one batch: it is there whole or not at all.
+A machine of `replay/decision.py`: a decision returns records (`metadata_records.py`), and only replaying them changes
+state. What one decision appends is one batch: it is there whole or not at all.
 """
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from enum import IntEnum
-from functools import cache
-from importlib import import_module
 from typing import Any
 
 from headwater.broker.cluster import Cluster
 from headwater.broker.configs import topic_configs
 from headwater.broker.configs.catalog import ConfigError
 from headwater.broker.features import DEFAULT_LEVELS
-from headwater.effects.buffers import Buffer
-from headwater.protocol.compiled import decode, encode
+from headwater.broker.metadata_records import TOPIC_RECORDS, MetadataRecordType, acl_of, new_record
 from headwater.protocol.config_resources import ConfigResourceType
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.errors import ApiError
-from headwater.protocol.varint import read_uvarint, uvarint
-from headwater.security.acls import Acl, Acls, Operation, PatternType, Permission, ResourceType
+from headwater.security.acls import Acl, Acls
 from headwater.security.scram import Credential, Mechanism
 
 METADATA_TOPIC = "__cluster_metadata"
@@ -37,94 +31,6 @@ CHANGES_PER_REQUEST_MAX = 10_000
 TOO_MANY_CHANGES = "Unable to perform excessively large batch operation."
 PRODUCER_ID_BLOCK = 1000
 TOPIC_NAME = re.compile(r"[a-zA-Z0-9._-]{1,249}")
-FRAME_VERSION = 1
-
-
-class MetadataRecordType(IntEnum):
-    """The kinds of records that this broker writes and reads."""
-
-    REGISTER_BROKER = 0
-    TOPIC = 2
-    PARTITION = 3
-    CONFIG = 4
-    PARTITION_CHANGE = 5
-    REMOVE_TOPIC = 9
-    USER_SCRAM_CREDENTIAL = 11
-    FEATURE_LEVEL = 12
-    PRODUCER_IDS = 15
-    ACCESS_CONTROL_ENTRY = 18
-    REMOVE_ACCESS_CONTROL_ENTRY = 19
-    REMOVE_USER_SCRAM_CREDENTIAL = 22
-
-
-TOPIC_RECORDS = frozenset(
-    {
-        MetadataRecordType.TOPIC,
-        MetadataRecordType.PARTITION,
-        MetadataRecordType.PARTITION_CHANGE,
-        MetadataRecordType.REMOVE_TOPIC,
-    }
-)
-RECORD_MODULES: dict[int, tuple[str, str, int]] = {
-    MetadataRecordType.REGISTER_BROKER: ("register_broker_record", "RegisterBrokerRecord", 3),
-    MetadataRecordType.TOPIC: ("topic_record", "TopicRecord", 0),
-    MetadataRecordType.PARTITION: ("partition_record", "PartitionRecord", 1),
-    MetadataRecordType.PARTITION_CHANGE: ("partition_change_record", "PartitionChangeRecord", 1),
-    MetadataRecordType.CONFIG: ("config_record", "ConfigRecord", 0),
-    MetadataRecordType.REMOVE_TOPIC: ("remove_topic_record", "RemoveTopicRecord", 0),
-    MetadataRecordType.USER_SCRAM_CREDENTIAL: ("user_scram_credential_record", "UserScramCredentialRecord", 0),
-    MetadataRecordType.REMOVE_USER_SCRAM_CREDENTIAL: (
-        "remove_user_scram_credential_record",
-        "RemoveUserScramCredentialRecord",
-        0,
-    ),
-    MetadataRecordType.ACCESS_CONTROL_ENTRY: ("access_control_entry_record", "AccessControlEntryRecord", 0),
-    MetadataRecordType.REMOVE_ACCESS_CONTROL_ENTRY: (
-        "remove_access_control_entry_record",
-        "RemoveAccessControlEntryRecord",
-        0,
-    ),
-    MetadataRecordType.FEATURE_LEVEL: ("feature_level_record", "FeatureLevelRecord", 0),
-    MetadataRecordType.PRODUCER_IDS: ("producer_ids_record", "ProducerIdsRecord", 0),
-}
-
-
-@cache
-def record_class(record_type: int) -> tuple[Any, int]:
-    """The class of a metadata record and the version in which it is written."""
-    module, name, version = RECORD_MODULES[record_type]
-    return getattr(import_module(f"headwater.protocol.messages.{module}"), name), version
-
-
-def new_record(record_type: int, **values: Any) -> Any:
-    return record_class(record_type)[0](**values)
-
-
-def encode_record(record: Any) -> bytes:
-    """A record as the value of a log record."""
-    _, version = record_class(record.RECORD_TYPE)
-    return uvarint(FRAME_VERSION) + uvarint(record.RECORD_TYPE) + uvarint(version) + encode(record, version)
-
-
-def decode_record(value: Buffer) -> Any:
-    """Raises ProtocolError or KeyError for a record that this version does not know."""
-    _, position = read_uvarint(value, 0)
-    record_type, position = read_uvarint(value, position)
-    version, position = read_uvarint(value, position)
-    return decode(record_class(record_type)[0], version, value, position)[0]
-
-
-def acl_of(record: Any) -> Acl:
-    """The entry that a record tells of."""
-    return Acl(
-        ResourceType(record.resource_type),
-        record.resource_name,
-        PatternType(record.pattern_type),
-        record.principal,
-        record.host,
-        Operation(record.operation),
-        Permission(record.permission_type),
-    )
 
 
 @dataclass(slots=True)
@@ -172,6 +78,7 @@ class Metadata:
         self.partitions_total = 0
         self.next_producer_id = 0
         self.broker_epoch = -1
+        self.leader_epoch = 0  # of partitions that are made now; grows with each unclean stop
         self.broker_configs: dict[str, dict[str, str]] = {}  # by node id as text; "" is for all
         self.acls = Acls()
         self.credentials: dict[tuple[str, Mechanism], Credential] = {}
@@ -223,7 +130,6 @@ class Metadata:
         topic_id: bytes,
         partitions: int,
         own_configs: Mapping[str, str | None],
-        leader_epoch: int,
         replication: int = 1,
         assignments: Mapping[int, list[int]] | None = None,
     ) -> list[Any]:
@@ -232,7 +138,7 @@ class Metadata:
         self.check_partitions(partitions)
         records = [new_record(MetadataRecordType.TOPIC, name=name, topic_id=topic_id)]
         records += self.config_records(name, own_configs)
-        return records + self.partition_records(topic_id, range(partitions), leader_epoch, replication, assignments)
+        return records + self.partition_records(topic_id, range(partitions), replication, assignments)
 
     def check_new_topic(self, name: str, own_configs: Mapping[str, str | None]) -> None:
         """Raises ApiError for a name or a configuration that no new topic can have."""
@@ -281,7 +187,6 @@ class Metadata:
         self,
         topic_id: bytes,
         numbers: Iterable[int],
-        leader_epoch: int,
         replication: int,
         assignments: Mapping[int, list[int]] | None = None,
     ) -> list[Any]:
@@ -296,16 +201,14 @@ class Metadata:
                     replicas=replicas,
                     isr=replicas,
                     leader=replicas[0],
-                    leader_epoch=leader_epoch,
+                    leader_epoch=self.leader_epoch,
                     partition_epoch=0,
                     directories=[METADATA_TOPIC_ID] * len(replicas),
                 )
             )
         return records
 
-    def add_partitions(
-        self, name: str, count: int, leader_epoch: int, assignments: Mapping[int, list[int]] | None = None
-    ) -> list[Any]:
+    def add_partitions(self, name: str, count: int, assignments: Mapping[int, list[int]] | None = None) -> list[Any]:
         """Raises ApiError."""
         topic = self.topics.get(name)
         if topic is None:
@@ -319,7 +222,7 @@ class Metadata:
             raise ApiError(ErrorCode.INVALID_PARTITIONS, message)
         self.check_partitions(count - topic.partitions)
         added = range(topic.partitions, count)
-        return self.partition_records(topic.topic_id, added, leader_epoch, topic.replication, assignments)
+        return self.partition_records(topic.topic_id, added, topic.replication, assignments)
 
     def reassign(self, topic: Topic, partition: int, replicas: list[int]) -> list[Any]:
         """Gives a partition other nodes, its leader first; each has the log already, so it is done at once (KIP-455)."""
@@ -450,7 +353,7 @@ class Metadata:
         else:
             target[record.name] = record.value
 
-    def snapshot(self, leader_epoch: int) -> Iterator[Any]:
+    def snapshot(self) -> Iterator[Any]:
         """Records that make this state from nothing."""
         yield new_record(
             MetadataRecordType.REGISTER_BROKER, broker_id=self.node_id, broker_epoch=self.broker_epoch, fenced=False
@@ -479,4 +382,4 @@ class Metadata:
             yield from self.config_records(topic.name, topic.configs)
             numbers = range(topic.partitions)
             given = topic.assignments
-            yield from self.partition_records(topic.topic_id, numbers, leader_epoch, topic.replication, given)
+            yield from self.partition_records(topic.topic_id, numbers, topic.replication, given)

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from headwater.broker.metadata import MetadataRecordType, decode_record
+from headwater.broker.metadata_records import MetadataRecordType, decode_record
 from headwater.cli.errors import CommandError, counted
 from headwater.effects.clock import SystemClock
 from headwater.effects.files import DiskFiles

@@ -1,14 +1,15 @@
-"""Records in the topics in which coordinators keep their state."""
+"""Kafka's frame of the keys and values in which coordinators keep their state, and why one could not be written."""
 
-from typing import NamedTuple
-
-
-class StateRecord(NamedTuple):
-    """A key and a value as they lie in the log; a value of None removes what the key names."""
-
-    key: bytes
-    value: bytes | None
+from headwater.protocol.error_codes import ErrorCode
+from headwater.replay.decision import RecordTooLargeError
 
 
 def versioned(number: int, data: bytes) -> bytes:
+    """The record's kind before a key, or its version before a value."""
     return number.to_bytes(2, "big") + data
+
+
+def append_error(error: OSError) -> ErrorCode:
+    """What a client is told of records that could not be appended, as in Kafka: only the second may be tried again."""
+    is_too_large = isinstance(error, RecordTooLargeError)
+    return ErrorCode.UNKNOWN_SERVER_ERROR if is_too_large else ErrorCode.COORDINATOR_NOT_AVAILABLE

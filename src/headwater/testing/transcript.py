@@ -43,7 +43,7 @@ def stored_events(core: BrokerCore, topic: str | None) -> list[Event[Any]]:
         if known.name != topic and (topic is not None or known.name.startswith("__")):
             continue
         for partition in range(known.partitions):
-            log = core.log(known, partition)
+            log = core.partitions.log(known, partition)
             offset = log.start_offset
             while offset < log.end_offset and len(found) < EVENTS_MAX:
                 data = log.read(offset, READ_BYTES, at_least_one=True)

@@ -224,7 +224,7 @@ def test_what_an_earlier_version_stored_is_named_and_ignored(caplog: pytest.LogC
     assert "log.retention.ms" in caplog.text
     assert broker.core.settings.sasl_mechanisms() == ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
     broker.create_topic("t")
-    config = broker.core.log_config(broker.core.metadata.topics["t"])
+    config = broker.core.partitions.log_config(broker.core.metadata.topics["t"])
     assert (config.retention_ms, config.segment_bytes) == (5 * 3_600_000, 2097152)
     # What is stored can be removed, and what is sound can be changed beside it.
     assert alter(broker, BROKER, "", "log.segment.bytes", "1048576") == 0

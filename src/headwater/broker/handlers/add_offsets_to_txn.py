@@ -20,7 +20,7 @@ def handle(core: BrokerCore, request: Request) -> AddOffsetsToTxnResponse | Defe
     if not may_group(core, request, Operation.READ, body.group_id):
         return AddOffsetsToTxnResponse(error_code=ErrorCode.GROUP_AUTHORIZATION_FAILED)
     try:
-        partition = core.state_topics.group_partition(body.group_id)
+        partition = core.coordination.offsets_topic.partition_of(body.group_id)
     except (ApiError, OSError):
         return AddOffsetsToTxnResponse(error_code=ErrorCode.COORDINATOR_NOT_AVAILABLE)
     error, sync = core.transactions.add(body.transactional_id, body.producer_id, body.producer_epoch, [partition])

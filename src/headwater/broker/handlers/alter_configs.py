@@ -69,7 +69,7 @@ def alter(core: BrokerCore, kind: int, name: str, changes: Changes, *, validate_
         return NO_SYNC
     sync = core.append_metadata(records)
     if kind == ConfigResourceType.TOPIC:
-        core.config_changed(core.metadata.topics[name])
+        core.partitions.config_changed(core.metadata.topics[name])
     elif kind == ConfigResourceType.BROKER:
         core.apply_configs()
     return sync

@@ -41,7 +41,9 @@ def handle(
             if answer.error_code:
                 continue
             try:
-                last_sync = max(last_sync, core.reassign(topic.name, wanted.partition_index, wanted.replicas or []))
+                last_sync = max(
+                    last_sync, core.topics.reassign(topic.name, wanted.partition_index, wanted.replicas or [])
+                )
             except OSError as error:
                 answer.error_code, answer.error_message = ErrorCode.KAFKA_STORAGE_ERROR, str(error)
     return core.answer_when_durable(last_sync, response)

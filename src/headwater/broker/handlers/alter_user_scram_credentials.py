@@ -5,7 +5,8 @@ from typing import Any
 from headwater.broker.authorization import may_cluster
 from headwater.broker.connection import Request
 from headwater.broker.core import BrokerCore
-from headwater.broker.metadata import CHANGES_PER_REQUEST_MAX, MetadataRecordType, new_record
+from headwater.broker.metadata import CHANGES_PER_REQUEST_MAX
+from headwater.broker.metadata_records import MetadataRecordType, new_record
 from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.errors import ApiError

@@ -28,7 +28,7 @@ def handle(core: BrokerCore, request: Request, served: Versions) -> ApiVersionsR
     ):
         return ApiVersionsResponse(error_code=ErrorCode.INVALID_REQUEST)
     wrong_cluster = body.cluster_id is not None and body.cluster_id != core.store.cluster_id
-    wrong_node = body.node_id >= 0 and body.node_id != core.node_id(request.connection)
+    wrong_node = body.node_id >= 0 and body.node_id != core.cluster.node_of(request.connection.endpoint)
     if wrong_cluster or wrong_node:
         return ApiVersionsResponse(error_code=ErrorCode.REBOOTSTRAP_REQUIRED)
     response = supported(ErrorCode.NONE, served)
@@ -39,7 +39,7 @@ def handle(core: BrokerCore, request: Request, served: Versions) -> ApiVersionsR
     for name, level in core.metadata.features.items():
         if level:
             response.finalized_features.append(ApiVersionsResponse.FinalizedFeatureKey(name, level, level))
-    response.finalized_features_epoch = core.metadata_log.high_watermark
+    response.finalized_features_epoch = core.metadata_log.log.high_watermark
     return response
 
 

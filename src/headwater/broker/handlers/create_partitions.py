@@ -38,7 +38,7 @@ def handle(core: BrokerCore, request: Request) -> Steps[Deferred[CreatePartition
                 raise ApiError(ErrorCode.INVALID_TOPIC_EXCEPTION, f"{topic.name} is internal and keeps its partitions.")
             first = topic.partitions if topic is not None else 0
             given = {first + n: a.broker_ids for n, a in enumerate(wanted.assignments or ())}
-            changes = core.metadata.add_partitions(wanted.name, wanted.count, core.store.leader_epoch, given)
+            changes = core.metadata.add_partitions(wanted.name, wanted.count, given)
             check_assignments(core, wanted, len(changes))
             if not body.validate_only:
                 last_sync = max(last_sync, core.append_metadata(changes))

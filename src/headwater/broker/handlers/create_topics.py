@@ -31,7 +31,7 @@ Created: TypeAlias = Steps[CreateTopicsResponse | Deferred[CreateTopicsResponse]
 
 def handle(core: BrokerCore, request: Request) -> Created | Deferred[Created]:
     body: CreateTopicsRequest = request.body
-    deletion = max((core.deletions.get(wanted.name, NO_SYNC) for wanted in body.topics), default=NO_SYNC)
+    deletion = max((core.topics.deletions.get(wanted.name, NO_SYNC) for wanted in body.topics), default=NO_SYNC)
     if not deletion:
         return create_all(core, request)
     return core.answer_when_durable(deletion, None).then(lambda _: create_all(core, request))
@@ -88,12 +88,12 @@ def create(
     replication = replication_factor(core, wanted)
     if validate_only:
         topic_id = random_uuid(core.entropy)
-        core.metadata.create_topic(wanted.name, topic_id, partitions, own, core.store.leader_epoch, replication)
+        core.metadata.create_topic(wanted.name, topic_id, partitions, own, replication)
         given = {k: v for k, v in own.items() if v is not None}
         fill(core, result, Topic(wanted.name, bytes(16), partitions, replication, configs=given))
         return NO_SYNC
     assignments = {a.partition_index: a.broker_ids for a in wanted.assignments}
-    sync = core.create_topic(wanted.name, partitions, own, replication, assignments)
+    sync = core.topics.create(wanted.name, partitions, own, replication, assignments)
     fill(core, result, core.metadata.topics[wanted.name])
     return sync
 

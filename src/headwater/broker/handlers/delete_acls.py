@@ -4,7 +4,8 @@ from headwater.broker.authorization import may_cluster
 from headwater.broker.connection import Request
 from headwater.broker.core import BrokerCore
 from headwater.broker.handlers.describe_acls import NO_AUTHORIZER, UNKNOWN_ELEMENT, read_filter
-from headwater.broker.metadata import CHANGES_PER_REQUEST_MAX, TOO_MANY_CHANGES, MetadataRecordType, new_record
+from headwater.broker.metadata import CHANGES_PER_REQUEST_MAX, TOO_MANY_CHANGES
+from headwater.broker.metadata_records import MetadataRecordType, new_record
 from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.delete_acls import DeleteAclsRequest, DeleteAclsResponse

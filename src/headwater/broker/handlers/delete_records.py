@@ -36,7 +36,7 @@ def awaited(core: BrokerCore, request: Request) -> Iterator[Log]:
     """The logs in which an offset is asked for that readers do not see yet."""
     for topic in request.body.topics:
         for wanted in topic.partitions:
-            log = core.open_log(topic.name, wanted.partition_index)
+            log = core.partitions.open_log(topic.name, wanted.partition_index)
             if log is not None and (wanted.offset == HIGH_WATERMARK or wanted.offset > log.high_watermark):
                 yield log
 
@@ -78,7 +78,7 @@ def check(
         return PartitionResult(number, INVALID_LOW_WATERMARK, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
     if topic.is_internal:
         return PartitionResult(number, INVALID_LOW_WATERMARK, ErrorCode.INVALID_TOPIC_EXCEPTION)
-    log, error = core.find_log(topic, number, connection=request.connection)
+    log, error = core.partitions.find(topic, number, endpoint=request.connection.endpoint)
     if log is None:
         return PartitionResult(number, INVALID_LOW_WATERMARK, error)
     if not log.config.delete:

@@ -41,7 +41,7 @@ def handle(core: BrokerCore, request: Request) -> Steps[Deferred[DeleteTopicsRes
             result.error_message = f"{topic.name} is internal: the coordinators keep their state in it"
             continue
         try:
-            last_sync = max(last_sync, core.delete_topic(topic))
+            last_sync = max(last_sync, core.topics.delete(topic))
         except OSError as failure:
             result.error_code, result.error_message = ErrorCode.KAFKA_STORAGE_ERROR, str(failure)
     return core.answer_when_durable(last_sync, response)

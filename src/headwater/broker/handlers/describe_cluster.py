@@ -23,7 +23,7 @@ def handle(core: BrokerCore, request: Request) -> DescribeClusterResponse:
         controller_id=core.cluster.node_ids[0],
         brokers=[
             DescribeClusterResponse.DescribeClusterBroker(*node, core.cluster.rack)
-            for node in core.nodes(request.connection)
+            for node in core.cluster.nodes(request.connection.endpoint)
         ],
     )
     if body.include_cluster_authorized_operations:

@@ -27,8 +27,8 @@ def handle(core: BrokerCore, request: Request) -> Steps[DescribeLogDirsResponse]
         entries = []
         for number in numbers:
             yield
-            log, _ = core.find_log(
-                core.metadata.topics.get(name), number, connection=request.connection, from_follower=True
+            log, _ = core.partitions.find(
+                core.metadata.topics.get(name), number, endpoint=request.connection.endpoint, from_follower=True
             )
             if log is not None:
                 entries.append(DescribeLogDirsResponse.DescribeLogDirsPartition(number, log.size_bytes))

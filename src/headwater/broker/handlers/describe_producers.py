@@ -36,8 +36,8 @@ def partitions_by_topic(named: Iterable[tuple[str, list[int]]]) -> dict[str, dic
 def describe(core: BrokerCore, request: Request, name: str, number: int) -> PartitionResponse:
     if not may_topic(core, request, Operation.READ, name):
         return PartitionResponse(number, ErrorCode.TOPIC_AUTHORIZATION_FAILED)
-    log, error = core.find_log(
-        core.metadata.topics.get(name), number, connection=request.connection, from_follower=True
+    log, error = core.partitions.find(
+        core.metadata.topics.get(name), number, endpoint=request.connection.endpoint, from_follower=True
     )
     if log is None:
         return PartitionResponse(number, error)

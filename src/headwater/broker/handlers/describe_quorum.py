@@ -31,7 +31,7 @@ def describe(core: BrokerCore, name: str, number: int) -> PartitionData:
     if name != METADATA_TOPIC or number != 0:
         message = "This server does not host this topic-partition."
         return PartitionData(number, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, message)
-    log, now_ms, node_id = core.metadata_log, core.clock.wall_ms(), core.cluster.node_ids[0]
+    log, now_ms, node_id = core.metadata_log.log, core.clock.wall_ms(), core.cluster.node_ids[0]
     voter = DescribeQuorumResponse.ReplicaState(
         node_id, log_end_offset=log.end_offset, last_fetch_timestamp=now_ms, last_caught_up_timestamp=now_ms
     )

@@ -13,15 +13,12 @@ from typing import TypeAlias
 from headwater.broker.authorization import may_topic
 from headwater.broker.connection import Request
 from headwater.broker.core import BrokerCore
-from headwater.broker.fetching import (
+from headwater.broker.fetch_reader import FetchReader, FetchWait, Reading, grouped_response
+from headwater.broker.fetch_sessions import (
     INITIAL_EPOCH,
     SESSIONLESS_EPOCH,
-    FetchReader,
     FetchSession,
     FetchTarget,
-    FetchWait,
-    Reading,
-    grouped_response,
     has_news,
     requested_targets,
 )
@@ -56,13 +53,13 @@ def handle(core: BrokerCore, request: Request) -> Later | Steps[Later]:
         if body.session_epoch != SESSIONLESS_EPOCH and request.api_version >= 7 and targets:
             session = core.sessions.create(targets)
     reader = FetchReader(
-        core,
+        core.partitions,
         targets.values(),
-        body.max_bytes,
+        min(body.max_bytes, core.settings.fetch_max_bytes),
         by_id=request.api_version >= TOPIC_ID_VERSION,
         committed=body.isolation_level == READ_COMMITTED,
         may_read=lambda name: may_topic(core, request, Operation.READ, name),
-        connection=request.connection,
+        endpoint=request.connection.endpoint,
         from_follower=request.api_version >= FOLLOWER_VERSION,
         room=request.connection.answer_room,
         hold=request.connection.hold_answer,
@@ -103,7 +100,7 @@ def answer_later(
     if is_enough(request, reading):
         logs = [log for _, log in reader.logs()]
         return answer_when_visible(core, logs, WAIT_MS_MAX, respond, respond)
-    wait = FetchWait(core, request.connection.waits, reader, reading.min_bytes(body.min_bytes), body.max_wait_ms)
+    wait = FetchWait(core.timers, request.connection.waits, reader, reading.min_bytes(body.min_bytes), body.max_wait_ms)
     wait.respond = respond
     return wait.deferred
 

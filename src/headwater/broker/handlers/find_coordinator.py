@@ -46,12 +46,12 @@ def find(core: BrokerCore, request: Request, key_type: int, key: str) -> Coordin
         return Coordinator(key, -1, "", -1, ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED)
     try:
         if key_type == GROUP:
-            topic = core.state_topics.offsets_topic()
+            topic = core.coordination.offsets_topic.ensure()
         else:
-            topic = core.state_topics.transactions_topic()
+            topic = core.coordination.transactions_topic.ensure()
     except (ApiError, OSError) as error:
         return Coordinator(key, -1, "", -1, ErrorCode.COORDINATOR_NOT_AVAILABLE, str(error))
-    if key_type == GROUP and not core.state_topics.is_known(key):
+    if key_type == GROUP and not core.coordination.is_known(key):
         damaged = f"the partition of {topic.name} that has its state is damaged; the broker's log says where"
         return Coordinator(key, -1, "", -1, ErrorCode.COORDINATOR_NOT_AVAILABLE, damaged)
     node_id = coordinator(core, topic, key)

@@ -37,7 +37,7 @@ def handle(core: BrokerCore, request: Request) -> InitProducerIdResponse | Defer
 
 def new_producer(core: BrokerCore) -> InitProducerIdResponse | Deferred[InitProducerIdResponse]:
     try:
-        producer_id, sync = core.next_producer_id()
+        producer_id, sync = core.producer_ids.next()
     except OSError:
         return InitProducerIdResponse(error_code=ErrorCode.COORDINATOR_NOT_AVAILABLE, producer_epoch=-1)
     return core.answer_when_durable(sync, InitProducerIdResponse(producer_id=producer_id))

@@ -66,7 +66,7 @@ def awaited(core: BrokerCore, request: Request) -> Iterator[Log]:
     """The logs whose end matters to the answer."""
     for topic in request.body.topics:
         for wanted in topic.partitions:
-            log = core.open_log(topic.name, wanted.partition_index)
+            log = core.partitions.open_log(topic.name, wanted.partition_index)
             if log is not None and wanted.timestamp not in INDEPENDENT_OF_END:
                 yield log
 
@@ -102,11 +102,11 @@ def find(core: BrokerCore, request: Request, name: str, wanted: WantedPartition)
     if timestamp < 0 and request.api_version < SPECIAL_SINCE.get(timestamp, 99):
         return PartitionResponse(number, ErrorCode.UNSUPPORTED_VERSION)
     try:
-        log, error = core.find_log(
+        log, error = core.partitions.find(
             core.metadata.topics.get(name),
             number,
             wanted.current_leader_epoch,
-            connection=request.connection,
+            endpoint=request.connection.endpoint,
             from_follower=request.body.replica_id == DEBUGGING_REPLICA,
         )
         if log is None:

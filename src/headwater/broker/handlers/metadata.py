@@ -46,7 +46,8 @@ def handle(core: BrokerCore, request: Request) -> Steps[MetadataResponse]:
             yield
     response = MetadataResponse(
         brokers=[
-            MetadataResponse.MetadataResponseBroker(*node, core.cluster.rack) for node in core.nodes(request.connection)
+            MetadataResponse.MetadataResponseBroker(*node, core.cluster.rack)
+            for node in core.cluster.nodes(request.connection.endpoint)
         ],
         cluster_id=core.store.cluster_id,
         controller_id=core.cluster.node_ids[0],
@@ -88,10 +89,10 @@ def find(
             return MetadataTopic(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, name)
         if not may_create_topic(core, request, name):
             return MetadataTopic(ErrorCode.TOPIC_AUTHORIZATION_FAILED, name)
-        if name in core.deletions:
+        if name in core.topics.deletions:
             return MetadataTopic(ErrorCode.LEADER_NOT_AVAILABLE, name)  # the client asks again
         try:
-            core.auto_create_topic(name)
+            core.topics.auto_create(name)
         except ApiError as error:
             return MetadataTopic(error.code, name)
         except OSError as error:

@@ -12,6 +12,7 @@ from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.offset_fetch import OffsetFetchRequest, OffsetFetchResponse
 from headwater.protocol.schema import ZERO_UUID
+from headwater.replay.deferred import Deferred
 from headwater.security.acls import Operation
 
 GROUPS_VERSION, TOPIC_ID_VERSION = 8, 10
@@ -20,14 +21,15 @@ TopicResponse = OffsetFetchResponse.OffsetFetchResponseTopics
 PartitionResponse = OffsetFetchResponse.OffsetFetchResponsePartitions
 
 
-def handle(core: BrokerCore, request: Request) -> Steps[OffsetFetchResponse]:
+def handle(core: BrokerCore, request: Request) -> Steps[Deferred[OffsetFetchResponse]]:
+    """Answers when what it shows is on disk, so that a position that a client has seen never goes back."""
     body: OffsetFetchRequest = request.body
     version = request.api_version
     if version >= GROUPS_VERSION:
         response = OffsetFetchResponse()
         for group in {group.group_id: group for group in body.groups}.values():
             response.groups.append((yield from fetch_group(core, request, group, require_stable=body.require_stable)))
-        return response
+        return core.groups.answer_when_durable([group.group_id for group in response.groups], response)
     topics = None
     if body.topics is not None:
         topics = [
@@ -36,7 +38,7 @@ def handle(core: BrokerCore, request: Request) -> Steps[OffsetFetchResponse]:
         ]
     wanted = OffsetFetchRequest.OffsetFetchRequestGroup(body.group_id, topics=topics)
     found = yield from fetch_group(core, request, wanted, require_stable=body.require_stable)
-    return OffsetFetchResponse(
+    response = OffsetFetchResponse(
         error_code=found.error_code,
         topics=[
             OffsetFetchResponse.OffsetFetchResponseTopic(
@@ -51,6 +53,7 @@ def handle(core: BrokerCore, request: Request) -> Steps[OffsetFetchResponse]:
             for topic in found.topics
         ],
     )
+    return core.groups.answer_when_durable([body.group_id], response)
 
 
 def fetch_group(

@@ -32,8 +32,8 @@ def find(
     number = wanted.partition
     if not may_topic(core, request, Operation.DESCRIBE, name):
         return EpochEnd(ErrorCode.TOPIC_AUTHORIZATION_FAILED, number)
-    log, error = core.find_log(
-        core.metadata.topics.get(name), number, wanted.current_leader_epoch, connection=request.connection
+    log, error = core.partitions.find(
+        core.metadata.topics.get(name), number, wanted.current_leader_epoch, endpoint=request.connection.endpoint
     )
     if log is None:
         return EpochEnd(error, number)

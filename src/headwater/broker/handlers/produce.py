@@ -189,7 +189,7 @@ def wanted_log(core: BrokerCore, request: Request, topic_data: ProduceRequest.To
         raise ApiError(ErrorCode.UNKNOWN_TOPIC_ID if missing_id else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
     if topic.is_internal:
         raise ApiError(ErrorCode.INVALID_TOPIC_EXCEPTION, f"{topic.name} is written by the broker only")
-    log, error_code = core.find_log(topic, number, connection=request.connection)
+    log, error_code = core.partitions.find(topic, number, endpoint=request.connection.endpoint)
     if log is None:
         is_elsewhere = error_code == ErrorCode.NOT_LEADER_OR_FOLLOWER
         reason = "another node leads the partition" if is_elsewhere else "the partition's files cannot be read"
@@ -239,14 +239,12 @@ def append(
         set_append_time(memoryview(batch), append_time)
         header = header._replace(max_timestamp=append_time)
     try:
-        base_offset, sync = core.store.append(log, memoryview(batch), header)
+        base_offset, sync = core.partitions.append(log, memoryview(batch), header)
     except OSError as error:
         raise ApiError(
             ErrorCode.KAFKA_STORAGE_ERROR, f"the batch could not be written: {error.strerror or error}"
         ) from error
-    if sync == NO_SYNC:
-        core.log_grew(log)
-    elif is_promised:
+    if sync != NO_SYNC and is_promised:
         log.promised_offset = log.end_offset
     statistics = core.statistics
     statistics.produced_batches += 1

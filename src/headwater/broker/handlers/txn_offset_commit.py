@@ -42,23 +42,23 @@ def handle(core: BrokerCore, request: Request) -> Steps[TxnOffsetCommitResponse 
         )
     if error is not ErrorCode.NONE or not commits:
         return response(body, names, errors, error)
-    last: Deferred[ErrorCode] | None = None
+    last: Deferred[Errors] | None = None
     for at in range(0, len(commits), COMMITS_PER_STEP):
         if at and (error := take_into_transaction(core, request)) is not ErrorCode.NONE:
             return response(body, names, {}, error)  # the transaction has ended since the step before
-        records, commit_errors = core.groups.pending_records(body.group_id, commits[at : at + COMMITS_PER_STEP])
-        errors |= commit_errors
-        if records:
-            appended = core.state_topics.append_pending_offsets(
-                body.group_id, body.producer_id, body.producer_epoch, records
-            )
-            if isinstance(appended, ErrorCode):
-                return response(body, names, {}, appended)
-            last = appended
+        part, producer = commits[at : at + COMMITS_PER_STEP], (body.producer_id, body.producer_epoch)
+        if (error := core.coordination.check_producer(body.group_id, *producer)) is not ErrorCode.NONE:
+            return response(body, names, {}, error)
+        answer = core.groups.commit_pending(body.group_id, part, *producer)
+        if isinstance(answer, dict):
+            errors |= answer
+        else:
+            answer.when_done(errors.update)
+            last = answer
         yield
     if last is None:
         return response(body, names, errors, ErrorCode.NONE)
-    return last.then(lambda done: response(body, names, errors, ErrorCode.NONE))
+    return last.then(lambda done: response(body, names, errors | done, ErrorCode.NONE))
 
 
 def take_into_transaction(core: BrokerCore, request: Request) -> ErrorCode:
@@ -66,7 +66,7 @@ def take_into_transaction(core: BrokerCore, request: Request) -> ErrorCode:
     body: TxnOffsetCommitRequest = request.body
     producer = (body.transactional_id, body.producer_id, body.producer_epoch)
     try:
-        partition = core.state_topics.group_partition(body.group_id)
+        partition = core.coordination.offsets_topic.partition_of(body.group_id)
     except (ApiError, OSError):
         return ErrorCode.COORDINATOR_NOT_AVAILABLE
     if request.api_version >= ADDS_VERSION:

@@ -8,7 +8,7 @@ from headwater.broker.authorization import may_cluster
 from headwater.broker.connection import Request
 from headwater.broker.core import BrokerCore
 from headwater.broker.features import SUPPORTED_FEATURES
-from headwater.broker.metadata import MetadataRecordType, new_record
+from headwater.broker.metadata_records import MetadataRecordType, new_record
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.update_features import UpdateFeaturesRequest, UpdateFeaturesResponse
 from headwater.replay.deferred import Deferred

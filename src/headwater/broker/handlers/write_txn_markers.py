@@ -41,11 +41,11 @@ def handle(core: BrokerCore, request: Request) -> Steps[Deferred[WriteTxnMarkers
 
 
 def write(core: BrokerCore, request: Request, marker: Marker, name: str, number: int) -> tuple[ErrorCode, SyncNumber]:
-    log, error = core.find_log(core.metadata.topics.get(name), number, connection=request.connection)
+    log, error = core.partitions.find(core.metadata.topics.get(name), number, endpoint=request.connection.endpoint)
     if log is None:
         return error, NO_SYNC
     try:
-        sync = core.state_topics.write_marker(
+        sync = core.coordination.markers.write(
             log,
             marker.producer_id,
             marker.producer_epoch,

@@ -17,7 +17,7 @@ from headwater.effects.files import DiskLock
 from headwater.storage.store import CLEANER_LOCK
 
 if TYPE_CHECKING:
-    from headwater.broker.compacting import Done
+    from headwater.broker.compaction_chore import Done
     from headwater.storage.cleaner import CleanJob
 
 

@@ -1,39 +1,39 @@
 """The group coordinator: membership and offsets over the records of `__consumer_offsets`.
 
-Decide, append, replay: a request yields records and an answer; the records are appended; what they say becomes state
-when they are durable, through the same `replay` that a restart uses.
+Three replayed machines (`replay/decision.py`) share that topic: classic groups, consumer groups and committed offsets. A
+decision may have records of several of them, which are appended as one batch: a group's removal takes its offsets along.
+So their runtime is this coordinator's, whose `replay` gives each record to the machine that it is for.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeAlias, TypeVar
+from typing import TypeVar
 
 from headwater.coordinators.groups.classic.group import Group, GroupState, JoinAnswer, SyncAnswer
-from headwater.coordinators.groups.classic.membership import Append, GroupLimits, JoinRequest, Membership, SyncRequest
-from headwater.coordinators.groups.consumer.coordinator import (
-    ConsumerGroupLimits,
-    ConsumerGroups,
-    GroupLog,
-    Topics,
-)
+from headwater.coordinators.groups.classic.membership import GroupLimits, JoinRequest, Membership, SyncRequest
+from headwater.coordinators.groups.consumer.coordinator import ConsumerGroupLimits, ConsumerGroups, Topics
 from headwater.coordinators.groups.consumer.group import JOIN_EPOCH, ConsumerGroup, ConsumerGroupState
 from headwater.coordinators.groups.consumer.heartbeat import Heartbeat, HeartbeatAnswer, check
-from headwater.coordinators.groups.consumer.records import group_removal_records, read_consumer_key, snapshot_records
+from headwater.coordinators.groups.consumer.records import group_removal_records
 from headwater.coordinators.groups.migration import Migration
-from headwater.coordinators.groups.offsets import Commit, Offsets, TopicPartition, subscribed_topics
-from headwater.coordinators.groups.records import group_record, offset_record, read_group, read_key, read_offset
-from headwater.coordinators.state_records import StateRecord
-from headwater.effects.buffers import Buffer
+from headwater.coordinators.groups.offsets import Commit, Errors, Offsets, TopicPartition, subscribed_topics
+from headwater.coordinators.groups.records import OFFSET_COMMITS, group_record, read_record_type
+from headwater.coordinators.state_records import append_error
 from headwater.effects.clock import Clock
 from headwater.effects.entropy import Entropy
+from headwater.effects.logs import get_logger
 from headwater.effects.timers import Timers
 from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.errors import ApiError
 from headwater.protocol.messages.stored_group_metadata import GroupMetadataKey
+from headwater.replay.decision import Decision, Runtime, StateLog, everything
 from headwater.replay.deferred import Deferred
+from headwater.replay.state_record import StateRecord
+from headwater.replay.sync_number import NO_SYNC, SyncNumber
+
+logger = get_logger(__name__)
 
 INT32_MIN = -(1 << 31)
-Errors: TypeAlias = dict[TopicPartition, ErrorCode]
 Answer = TypeVar("Answer")
 
 
@@ -56,10 +56,9 @@ class GroupCoordinator:
         timers: Timers,
         entropy: Entropy,
         limits: GroupLimits,
-        append: Append,
+        log: StateLog[StateRecord],
         *,
         topics: Topics,
-        log: GroupLog,
         consumer_limits: ConsumerGroupLimits,
         configs_of: Callable[[str], ConsumerGroupLimits],
         migration_policy: str = "bidirectional",
@@ -67,13 +66,20 @@ class GroupCoordinator:
         offsets_retention_ms: int = 7 * 24 * 3_600_000,
     ) -> None:
         self.clock = clock
-        self.append = append
-        self.membership = Membership(clock, timers, entropy, limits, append)
+        self.runtime: Runtime[StateRecord] = Runtime(self, log)
+        self.membership = Membership(clock, timers, entropy, limits, self.runtime)
         self.consumers = ConsumerGroups(
-            clock, timers, topics, log, consumer_limits, configs_of, lambda change: self.migration.downgrade(change)
+            clock,
+            timers,
+            topics,
+            self.runtime,
+            consumer_limits,
+            configs_of,
+            lambda change: self.migration.downgrade(change),
         )
-        self.migration = Migration(self.membership, self.consumers, migration_policy)
+        self.migration = Migration(self.membership, self.consumers, self.runtime, migration_policy)
         self.offsets = Offsets(offset_metadata_bytes_max)
+        self.offset_syncs: dict[str, SyncNumber] = {}  # by group: what makes its offsets durable
         self.offsets_retention_ms = offsets_retention_ms
 
     @property
@@ -105,10 +111,10 @@ class GroupCoordinator:
     def remove_consumer_group(self, group: ConsumerGroup) -> JoinAnswer | None:
         """An empty group of the new protocol makes way for a classic one."""
         try:
-            self.consumers.log.append_group_state(group.group_id, group_removal_records(group))
-        except OSError:
-            return JoinAnswer(ErrorCode.COORDINATOR_NOT_AVAILABLE)
-        self.consumers.forget(group.group_id)
+            self.runtime.apply(group.group_id, group_removal_records(group))
+        except OSError as error:
+            logger.error("group %s cannot be written: %s", group.group_id, error)
+            return JoinAnswer(append_error(error))
         return None
 
     def sync(self, request: SyncRequest) -> SyncAnswer | Deferred[SyncAnswer]:
@@ -175,32 +181,23 @@ class GroupCoordinator:
 
     def commit(self, group_id: str, commits: Iterable[Commit]) -> Errors | Deferred[Errors]:
         """Commits what a checked client asks for; answers with an error for each partition."""
-        records, errors, accepted = self.offsets.commit(group_id, commits, self.clock.wall_ms())
-        if not records:
-            return errors
-        deferred: Deferred[Errors] = Deferred()
+        decision = self.offsets.commit(group_id, commits, self.clock.wall_ms())
+        return self.change_offsets(group_id, decision)
 
-        def written(error: ErrorCode) -> None:
-            for (topic, partition), committed in accepted.items():
-                if error is ErrorCode.NONE:
-                    self.offsets.replay(group_id, topic, partition, committed)
-                else:
-                    errors[topic, partition] = error
-            deferred.complete(errors)
+    def commit_pending(
+        self, group_id: str, commits: Iterable[Commit], producer_id: int, producer_epoch: int
+    ) -> Errors | Deferred[Errors]:
+        """Commits within a transaction: what a checked producer asks for counts when the transaction is committed."""
+        records, errors = self.offsets.commit(group_id, commits, self.clock.wall_ms())
+        pending = [r._replace(producer_id=producer_id, producer_epoch=producer_epoch) for r in records]
+        return self.change_offsets(group_id, Decision(pending, errors))
 
-        self.append(group_id, records, written)
-        return deferred
-
-    def pending_records(
-        self, group_id: str, commits: Iterable[Commit]
-    ) -> tuple[list[StateRecord], dict[TopicPartition, ErrorCode]]:
-        """What a commit within a transaction appends, and an error for each partition."""
-        records, errors, _ = self.offsets.commit(group_id, commits, self.clock.wall_ms())
-        return records, errors
-
-    def end_transaction(self, producer_id: int, partition: int, *, commit: bool) -> None:
-        """Applies what a transaction has committed in one partition of `__consumer_offsets`, or forgets it."""
-        self.offsets.end_transaction(producer_id, partition, commit=commit)
+    def end_transaction(
+        self, producer_id: int, belongs: Callable[[str], bool], *, commit: bool, sync: SyncNumber = NO_SYNC
+    ) -> None:
+        """Applies what a transaction has committed in those groups, or forgets it; `sync` makes its marker durable."""
+        for group_id in self.offsets.end_transaction(producer_id, belongs, commit=commit):
+            self.offset_syncs[group_id] = sync
 
     def remove_offsets(self, group_id: str, keys: Iterable[TopicPartition]) -> ErrorCode | Errors | Deferred[Errors]:
         """Removes commits; answers with an error for each partition, or one for all."""
@@ -208,7 +205,7 @@ class GroupCoordinator:
         if group is None and consumers is None and group_id not in self.offsets.groups:
             return ErrorCode.GROUP_ID_NOT_FOUND
         keys = list(keys)
-        errors: dict[TopicPartition, ErrorCode] = dict.fromkeys(keys, ErrorCode.NONE)
+        errors: Errors = dict.fromkeys(keys, ErrorCode.NONE)
         if consumers is not None:
             topics = consumers.subscribed_topics()
             errors = {k: ErrorCode.GROUP_SUBSCRIBED_TO_TOPIC if k[0] in topics else ErrorCode.NONE for k in keys}
@@ -220,27 +217,25 @@ class GroupCoordinator:
             topics = frozenset(key[0] for key in keys) if subscribed is None else subscribed
             errors = {k: ErrorCode.GROUP_SUBSCRIBED_TO_TOPIC if k[0] in topics else ErrorCode.NONE for k in keys}
         allowed = [key for key, error in errors.items() if error is ErrorCode.NONE]
-        records = self.offsets.removal(group_id, allowed)
-        return self.append_removal(group_id, records, errors, lambda error: dict.fromkeys(errors, error))
+        return self.change_offsets(group_id, Decision(self.offsets.removal(group_id, allowed), errors))
 
-    def append_removal(
-        self, group_id: str, records: list[StateRecord], answer: Answer, failed: Callable[[ErrorCode], Answer]
-    ) -> Answer | Deferred[Answer]:
-        """Appends what removes offsets or a group; answers when that is on disk, or with what it has failed with."""
-        if not records:
-            return answer
-        deferred: Deferred[Answer] = Deferred()
+    def change_offsets(self, group_id: str, decision: Decision[StateRecord, Errors]) -> Errors | Deferred[Errors]:
+        """Carries out a change of a group's offsets; where it cannot be written, no partition has it."""
+        if not decision.records:
+            return decision.answer
+        try:
+            sync = self.runtime.apply(group_id, decision.records)
+        except OSError as error:
+            logger.error("group %s cannot be written: %s", group_id, error)
+            code = append_error(error)
+            return {key: refused or code for key, refused in decision.answer.items()}
+        self.offset_syncs[group_id] = sync
+        return self.runtime.answer_when_durable(sync, decision.answer)
 
-        def written(error: ErrorCode) -> None:
-            if error is not ErrorCode.NONE:
-                deferred.complete(failed(error))
-                return
-            for record in records:
-                self.replay(record.key, record.value)
-            deferred.complete(answer)
-
-        self.append(group_id, records, written)
-        return deferred
+    def answer_when_durable(self, group_ids: Iterable[str], answer: Answer) -> Deferred[Answer]:
+        """An answer with offsets of these groups: given when what it shows is on disk."""
+        sync = max((self.offset_syncs.get(group_id, NO_SYNC) for group_id in group_ids), default=NO_SYNC)
+        return self.runtime.answer_when_durable(sync, answer)
 
     # -- groups
 
@@ -255,7 +250,15 @@ class GroupCoordinator:
             return ErrorCode.NON_EMPTY_GROUP
         removal = group_removal_records(consumers) if consumers is not None else [group_record(group_id, None)]
         records = [*self.offsets.removal(group_id, list(self.offsets.of_group(group_id))), *removal]
-        return self.append_removal(group_id, records, ErrorCode.NONE, lambda error: error)
+        return self.remove(group_id, records)
+
+    def remove(self, group_id: str, records: list[StateRecord]) -> ErrorCode | Deferred[ErrorCode]:
+        """Appends what removes offsets or a group; answers with an ErrorCode."""
+        try:
+            return self.runtime.carry_out(group_id, Decision(records, ErrorCode.NONE))
+        except OSError as error:
+            logger.error("group %s cannot be written: %s", group_id, error)
+            return append_error(error)
 
     def group_ids(self) -> list[str]:
         """Every group that has members or offsets."""
@@ -296,7 +299,7 @@ class GroupCoordinator:
             if consumers is not None and not consumers.members and has_nothing_left:
                 records += group_removal_records(consumers)
             if records:
-                self.append_removal(group_id, records, ErrorCode.NONE, lambda error: error)
+                self.remove(group_id, records)
             if keys:
                 done(len(keys))
 
@@ -308,38 +311,23 @@ class GroupCoordinator:
             else:
                 keys = [key for number in range(partitions) if (key := (topic, number)) in offsets]
             if keys:
-                self.append_removal(group_id, self.offsets.removal(group_id, keys), ErrorCode.NONE, lambda error: error)
+                self.remove(group_id, self.offsets.removal(group_id, keys))
 
     # -- replay
 
-    def replay(self, key: Buffer | None, value: Buffer | None, producer_id: int = -1, partition: int = -1) -> None:
-        """Applies a record to the state. Raises ProtocolError for one that cannot be read.
-
-        One with a producer id is part of a transaction: it waits for the marker in its partition.
-        """
-        if key is None:
-            return
-        named = read_key(key)
-        if named is None:
-            consumer_key = read_consumer_key(key)
-            if consumer_key is not None:
-                self.consumers.replay(consumer_key, value)
-            return
-        if isinstance(named, GroupMetadataKey):
-            if value is None:
-                self.membership.forget(named.group)
-            else:
-                self.membership.load(Group.from_value(named.group, read_group(value)))
-            return
-        committed = None if value is None else read_offset(value)
-        if producer_id >= 0 and committed is not None:
-            self.offsets.note_pending(producer_id, partition, named.group, (named.topic, named.partition), committed)
-            return
-        self.offsets.replay(named.group, named.topic, named.partition, committed)
+    def replay(self, record: StateRecord) -> None:
+        """Gives a record to the machine that it is for. Raises ProtocolError for one that cannot be read."""
+        record_type = read_record_type(record.key)
+        if record_type in OFFSET_COMMITS:
+            self.offsets.replay(record)
+        elif record_type == GroupMetadataKey.RECORD_TYPE:
+            self.membership.replay(record)
+        else:  # of a consumer group, or of a kind that this version does not know
+            self.consumers.replay(record)
 
     def started(self) -> None:
-        """To be called when all records are replayed: the loaded members' sessions begin."""
-        self.membership.start_sessions()
+        """Call this when all records are replayed: the loaded members' sessions begin."""
+        self.membership.started()
         self.consumers.started()
 
     def is_settled(self, belongs: Callable[[str], bool]) -> bool:
@@ -347,16 +335,8 @@ class GroupCoordinator:
         settled = (GroupState.EMPTY, GroupState.STABLE)
         return all(group.state in settled for group_id, group in self.groups.items() if belongs(group_id))
 
-    def snapshot(self, belongs: Callable[[str], bool]) -> Iterator[StateRecord]:
+    def snapshot(self, belongs: Callable[[str], bool] = everything) -> Iterator[StateRecord]:
         """The records that make the state of those groups from nothing."""
-        for group_id, group in self.groups.items():
-            if belongs(group_id):
-                assignments = {m.member_id: m.assignment for m in group.members.values()}
-                yield group_record(group_id, group.to_value(assignments))
-        for group_id, consumers in self.consumers.groups.items():
-            if belongs(group_id):
-                yield from snapshot_records(consumers)
-        for group_id, offsets in self.offsets.groups.items():
-            if belongs(group_id):
-                for (topic, partition), committed in offsets.items():
-                    yield offset_record(group_id, topic, partition, committed)
+        yield from self.membership.snapshot(belongs)
+        yield from self.consumers.snapshot(belongs)
+        yield from self.offsets.snapshot(belongs)

@@ -11,7 +11,7 @@ open. Sources: GroupMetadataManager.java (convertToConsumerGroup, consumerGroupJ
 from collections.abc import Iterable
 from dataclasses import replace
 
-from headwater.coordinators.groups.classic.group import Group, GroupState, JoinAnswer, Member, SyncAnswer
+from headwater.coordinators.groups.classic.group import Group, JoinAnswer, Member, SyncAnswer
 from headwater.coordinators.groups.classic.membership import JoinRequest, Membership, SyncRequest
 from headwater.coordinators.groups.consumer import records as consumer_records
 from headwater.coordinators.groups.consumer.coordinator import Change, ConsumerGroups
@@ -23,11 +23,14 @@ from headwater.coordinators.groups.consumer.group import (
     MemberState,
 )
 from headwater.coordinators.groups.records import group_record
+from headwater.coordinators.state_records import append_error
 from headwater.effects.logs import get_logger
 from headwater.protocol.compiled import decode, encode
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.errors import ApiError, ProtocolError
+from headwater.replay.decision import Runtime
 from headwater.replay.deferred import Deferred
+from headwater.replay.state_record import StateRecord
 
 logger = get_logger(__name__)
 
@@ -38,9 +41,12 @@ EMBEDDED_VERSION_MAX = 3
 class Migration:
     """See the module's text. Works on the groups of both protocols."""
 
-    def __init__(self, membership: Membership, consumers: ConsumerGroups, policy: str) -> None:
+    def __init__(
+        self, membership: Membership, consumers: ConsumerGroups, runtime: Runtime[StateRecord], policy: str
+    ) -> None:
         self.membership = membership
         self.consumers = consumers
+        self.runtime = runtime  # of both: a change of the protocol has records of both
         self.may_upgrade = policy in ("upgrade", "bidirectional")
         self.may_downgrade = policy in ("downgrade", "bidirectional")
 
@@ -54,24 +60,19 @@ class Migration:
         classic = self.membership.groups.get(group_id)
         if classic is None:
             return
-        if not classic.members and not classic.pending:
-            group = ConsumerGroup(group_id)
-            change = Change(group)
-            change.records.append(group_record(group_id, None))
-        else:
+        records = [group_record(group_id, None)]
+        if classic.members or classic.pending:
             self.check_upgrade(classic)
-            change = self.converted(classic)
+            records += self.converted(classic)
         try:
-            self.consumers.log.append_group_state(group_id, change.records)
+            self.runtime.apply(group_id, records)  # members that wait for the classic group are told to join again
         except OSError as error:
-            raise ApiError(ErrorCode.COORDINATOR_NOT_AVAILABLE, str(error)) from error
+            logger.error("group %s cannot be written: %s", group_id, error)
+            raise ApiError(append_error(error), str(error)) from error
         logger.info("group %s is now a consumer group", group_id)
-        self.release(classic)
-        del self.membership.groups[group_id]
-        if change.group.members:
-            self.consumers.groups[group_id] = change.group
-            for member in change.group.members.values():
-                self.consumers.start_session(change.group, member, 0)
+        group = self.consumers.groups.get(group_id)
+        if group is not None:
+            self.consumers.start_missing_timers(group)
 
     def check_upgrade(self, classic: Group) -> None:
         if not self.may_upgrade or classic.protocol_type != CONSUMER:
@@ -80,8 +81,8 @@ class Migration:
         if len(classic.members) >= self.consumers.limits.size_max:
             raise ApiError(ErrorCode.GROUP_MAX_SIZE_REACHED, "The consumer group has reached its maximum capacity.")
 
-    def converted(self, classic: Group) -> Change:
-        """The group with what its members have now as its target."""
+    def converted(self, classic: Group) -> list[StateRecord]:
+        """The records of the group with what its members have now as its target."""
         group_id, generation = classic.group_id, max(0, classic.generation)
         change = Change(ConsumerGroup(group_id))
         members = []
@@ -110,7 +111,6 @@ class Migration:
                     assigned,
                 )
             )
-        change.records.append(group_record(group_id, None))
         change.emit(*(consumer_records.member_record(group_id, member) for member in members))
         change.emit(consumer_records.group_epoch_record(group_id, generation, self.consumers.digest(change.group)))
         change.emit(
@@ -118,21 +118,7 @@ class Migration:
         )
         change.emit(consumer_records.target_epoch_record(group_id, generation))
         change.emit(*(consumer_records.current_record(group_id, member) for member in members))
-        return change
-
-    def release(self, classic: Group) -> None:
-        """Members that wait for the classic group are told to join again."""
-        for timer in (classic.join_timer, classic.sync_timer, *classic.pending.values()):
-            if timer is not None:
-                timer.cancel()
-        for member in classic.members.values():
-            if member.session is not None:
-                member.session.cancel()
-            if member.joining is not None:
-                member.joining.complete(JoinAnswer(ErrorCode.REBALANCE_IN_PROGRESS, member.member_id))
-            if member.syncing is not None:
-                member.syncing.complete(SyncAnswer(ErrorCode.REBALANCE_IN_PROGRESS))
-        classic.state = GroupState.DEAD
+        return change.records
 
     def by_topic_id(self, assigned: Iterable[tuple[str, Iterable[int]]]) -> Assignment:
         found: dict[bytes, frozenset[int]] = {}
@@ -167,16 +153,18 @@ class Migration:
         classic.protocol = classic.select_protocol()
         assignments = {member.member_id: member.assignment for member in classic.members.values()}
         removal = consumer_records.group_removal_records(group)
-        change.records += [*removal, group_record(group.group_id, classic.to_value(assignments))]
-        change.is_gone = True
-        logger.info("group %s is a classic group again", group.group_id)
-        self.consumers.forget(group.group_id)
-        classic.state = GroupState.STABLE
-        self.membership.groups[group.group_id] = classic
-        for member in classic.members.values():
-            self.membership.touch(classic, member)
-        self.membership.rebalance(classic, "its last member of the new protocol has left")
+        after = group_record(group.group_id, classic.to_value(assignments))
+        change.end_group(*removal, after, then=lambda: self.downgraded(classic))
         return True
+
+    def downgraded(self, classic: Group) -> None:
+        """The classic group is there: its members have sessions again, and are called to join."""
+        logger.info("group %s is a classic group again", classic.group_id)
+        group = self.membership.groups[classic.group_id]
+        for member in group.members.values():
+            member.protocols = classic.members[member.member_id].protocols
+            self.membership.touch(group, member)
+        self.membership.rebalance(group, "its last member of the new protocol has left")
 
     def encoded_assignment(self, subscription: bytes, assigned: Assignment) -> bytes:
         """What SyncGroup brings, in the version of the member's subscription."""

@@ -1,21 +1,24 @@
 """Committed offsets: what groups have read, and the rules of committing, fetching, deleting and expiring.
 
-An offset that is returned to anyone is durable: a commit's record is appended first and changes this state only when it
-is on disk. So a position that a client has seen never goes back.
+A position that a client has seen never goes back: an answer with offsets waits until the last record about them is on
+disk (`GroupCoordinator.answer_when_durable`).
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple, TypeAlias
 
 from headwater.coordinators.groups.classic.group import Group, GroupState
-from headwater.coordinators.groups.records import CommittedOffset, offset_record
-from headwater.coordinators.state_records import StateRecord
+from headwater.coordinators.groups.records import CommittedOffset, offset_record, read_key, read_offset
 from headwater.protocol.compiled import decode
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.errors import ProtocolError
+from headwater.protocol.messages.stored_offset_commit import OffsetCommitKey
+from headwater.replay.decision import Decision, everything
+from headwater.replay.state_record import NO_PRODUCER, StateRecord
 
-TopicPartition = tuple[str, int]
+TopicPartition: TypeAlias = tuple[str, int]
+Errors: TypeAlias = dict[TopicPartition, ErrorCode]
 
 
 class Commit(NamedTuple):
@@ -30,20 +33,20 @@ class Commit(NamedTuple):
 
 
 class Offsets:
-    """The state, and its decisions as records."""
+    """What all groups have committed: a replayed machine (`replay/decision.py`)."""
 
     def __init__(self, metadata_bytes_max: int) -> None:
         self.metadata_bytes_max = metadata_bytes_max
         self.groups: dict[str, dict[TopicPartition, CommittedOffset]] = {}
-        # By producer and partition of `__consumer_offsets`: what its open transaction would commit.
-        self.pending: dict[tuple[int, int], dict[tuple[str, TopicPartition], CommittedOffset]] = {}
+        # By producer: what its open transaction would commit.
+        self.pending: dict[int, dict[tuple[str, TopicPartition], CommittedOffset]] = {}
         self.pending_counts: Counter[tuple[str, TopicPartition]] = Counter()
 
-    def commit(
-        self, group_id: str, commits: Iterable[Commit], now_ms: int
-    ) -> tuple[list[StateRecord], dict[TopicPartition, ErrorCode], dict[TopicPartition, CommittedOffset]]:
-        """The records of a commit, an error for each partition, and what is committed once they are durable."""
-        records, errors, accepted = [], {}, {}
+    # -- decisions
+
+    def commit(self, group_id: str, commits: Iterable[Commit], now_ms: int) -> Decision[StateRecord, Errors]:
+        """What a commit appends; its answer is an error for each partition."""
+        records, errors = [], {}
         for commit in commits:
             key = (commit.topic, commit.partition)
             metadata = commit.metadata or ""
@@ -53,38 +56,66 @@ class Offsets:
             committed = CommittedOffset(commit.offset, commit.leader_epoch, metadata, now_ms, commit.expire_timestamp)
             records.append(offset_record(group_id, *key, committed))
             errors[key] = ErrorCode.NONE
-            accepted[key] = committed
-        return records, errors, accepted
+        return Decision(records, errors)
 
-    def replay(self, group_id: str, topic: str, partition: int, committed: CommittedOffset | None) -> None:
-        """Applies a durable commit, or the removal of one."""
+    def removal(self, group_id: str, keys: Iterable[TopicPartition]) -> list[StateRecord]:
+        """The records that remove these commits, as far as they exist."""
+        known = self.of_group(group_id)
+        return [
+            offset_record(group_id, topic, partition, None) for topic, partition in keys if (topic, partition) in known
+        ]
+
+    # -- replay
+
+    def replay(self, record: StateRecord) -> None:
+        """Applies a commit, or the removal of one. One of a transaction waits for its end."""
+        key = read_key(record.key)
+        if not isinstance(key, OffsetCommitKey):
+            raise ProtocolError("the record is not one of a committed offset")
+        committed = None if record.value is None else read_offset(record.value)
+        if record.producer_id != NO_PRODUCER and committed is not None:
+            self.set_pending(record.producer_id, key.group, (key.topic, key.partition), committed)
+        else:
+            self.set_committed(key.group, (key.topic, key.partition), committed)
+
+    def set_committed(self, group_id: str, key: TopicPartition, committed: CommittedOffset | None) -> None:
         offsets = self.groups.setdefault(group_id, {})
         if committed is not None:
-            offsets[topic, partition] = committed
+            offsets[key] = committed
             return
-        offsets.pop((topic, partition), None)
+        offsets.pop(key, None)
         if not offsets:
             del self.groups[group_id]
 
-    # -- within transactions
-
-    def note_pending(
-        self, producer_id: int, partition: int, group_id: str, key: TopicPartition, committed: CommittedOffset
-    ) -> None:
-        """Records an offset that counts when the producer's transaction commits."""
-        pending = self.pending.setdefault((producer_id, partition), {})
+    def set_pending(self, producer_id: int, group_id: str, key: TopicPartition, committed: CommittedOffset) -> None:
+        pending = self.pending.setdefault(producer_id, {})
         if (group_id, key) not in pending:
             self.pending_counts[group_id, key] += 1
         pending[group_id, key] = committed
 
-    def end_transaction(self, producer_id: int, partition: int, *, commit: bool) -> None:
-        """Ends what is pending of a producer, with or without effect."""
-        for (group_id, key), committed in self.pending.pop((producer_id, partition), {}).items():
+    def end_transaction(self, producer_id: int, belongs: Callable[[str], bool], *, commit: bool) -> set[str]:
+        """Ends what is pending of a producer in those groups, with or without effect; returns the groups."""
+        pending = self.pending.get(producer_id, {})
+        ended = {place: committed for place, committed in pending.items() if belongs(place[0])}
+        for (group_id, key), committed in ended.items():
+            del pending[group_id, key]
             self.pending_counts[group_id, key] -= 1
             if not self.pending_counts[group_id, key]:
                 del self.pending_counts[group_id, key]
             if commit:
-                self.replay(group_id, *key, committed)
+                self.set_committed(group_id, key, committed)
+        if not pending:
+            self.pending.pop(producer_id, None)
+        return {group_id for group_id, _ in ended}
+
+    def snapshot(self, belongs: Callable[[str], bool] = everything) -> Iterator[StateRecord]:
+        """The records that make what those groups have committed from nothing; open transactions are not in it."""
+        for group_id, offsets in self.groups.items():
+            if belongs(group_id):
+                for (topic, partition), committed in offsets.items():
+                    yield offset_record(group_id, topic, partition, committed)
+
+    # -- questions
 
     def is_pending(self, group_id: str, topic: str, partition: int) -> bool:
         """Whether an open transaction may move this offset."""
@@ -104,13 +135,6 @@ class Offsets:
 
     def of_group(self, group_id: str) -> dict[TopicPartition, CommittedOffset]:
         return self.groups.get(group_id, {})
-
-    def removal(self, group_id: str, keys: Iterable[TopicPartition]) -> list[StateRecord]:
-        """The records that remove these commits, as far as they exist."""
-        known = self.of_group(group_id)
-        return [
-            offset_record(group_id, topic, partition, None) for topic, partition in keys if (topic, partition) in known
-        ]
 
     def expired(self, group_id: str, group: Group | None, now_ms: int, retention_ms: int) -> list[TopicPartition]:
         """The commits that are no longer needed (KIP-211).

@@ -2,14 +2,16 @@
 
 from typing import Any, NamedTuple
 
-from headwater.coordinators.state_records import StateRecord, versioned
+from headwater.coordinators.state_records import versioned
 from headwater.effects.buffers import Buffer
 from headwater.protocol.compiled import decode, encode
 from headwater.protocol.errors import ProtocolError
 from headwater.protocol.messages.stored_group_metadata import GroupMetadataKey, GroupMetadataValue
 from headwater.protocol.messages.stored_offset_commit import OffsetCommitKey, OffsetCommitValue
+from headwater.replay.state_record import StateRecord
 
 VALUE_VERSION = 3  # the highest that every Kafka since 2.3 reads
+OFFSET_COMMITS = (0, OffsetCommitKey.RECORD_TYPE)  # the first is of Kafka before 0.9; its key is the same
 
 
 class CommittedOffset(NamedTuple):
@@ -47,12 +49,17 @@ def group_record(group_id: str, value: GroupMetadataValue | None) -> StateRecord
     return StateRecord(key, None if value is None else versioned(VALUE_VERSION, encode(value, VALUE_VERSION)))
 
 
-def read_key(key: Buffer) -> OffsetCommitKey | GroupMetadataKey | None:
-    """What a key names; None for a kind of record that is not a classic group's. Raises ProtocolError."""
+def read_record_type(key: Buffer) -> int:
+    """Of which kind a record is. Raises ProtocolError for a key without one."""
     if len(key) < 2:
         raise ProtocolError("a record key is too short")
-    record_type = int.from_bytes(key[:2], "big")
-    if record_type in (0, OffsetCommitKey.RECORD_TYPE):
+    return int.from_bytes(key[:2], "big")
+
+
+def read_key(key: Buffer) -> OffsetCommitKey | GroupMetadataKey | None:
+    """What a key names; None for a kind of record that is not a classic group's. Raises ProtocolError."""
+    record_type = read_record_type(key)
+    if record_type in OFFSET_COMMITS:
         return decode(OffsetCommitKey, 0, key, 2)[0]  # type: ignore[no-any-return]
     if record_type == GroupMetadataKey.RECORD_TYPE:
         return decode(GroupMetadataKey, 0, key, 2)[0]  # type: ignore[no-any-return]

@@ -1,8 +1,7 @@
-"""The transaction coordinator: decide, append, replay over `__transaction_state`.
+"""The transaction coordinator: decide, append, replay (`replay/decision.py`) over `__transaction_state`.
 
-A decision is a new state; its record is appended and, as it goes through the same journal as everything that is built
-on it, counts at once. The answer that promises it waits until it is on disk. Ending a transaction takes three steps,
-each on disk before the next begins, so that no power cut leaves it torn:
+A decision is the next state of one transactional id, as a record. Ending a transaction takes three steps, each on disk
+before the next begins, so that no power cut leaves it torn:
 
     1. the outcome is decided (PrepareCommit or PrepareAbort)
     2. a marker is written to every partition of the transaction
@@ -17,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import NamedTuple, Protocol
 
-from headwater.coordinators.state_records import StateRecord
+from headwater.coordinators.state_records import append_error
 from headwater.coordinators.transactions.transaction import (
     EPOCH_MAX,
     EPOCH_PER_TRANSACTION,
@@ -31,34 +30,23 @@ from headwater.coordinators.transactions.transaction import (
     transaction_key,
     transaction_record,
 )
-from headwater.effects.buffers import Buffer
 from headwater.effects.clock import Clock
 from headwater.effects.logs import get_logger
 from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
+from headwater.replay.decision import Decision, Runtime, StateLog, everything
 from headwater.replay.deferred import Deferred
+from headwater.replay.state_record import StateRecord
 from headwater.replay.sync_number import NO_SYNC, SyncNumber
 
 logger = get_logger(__name__)
 
 
-class TransactionBroker(Protocol):
-    """What the coordinator asks of the broker. All raise OSError; groups are the journal's."""
-
-    def append_transaction(self, transactional_id: str, record: StateRecord) -> SyncNumber:
-        """Appends to `__transaction_state`; returns the sync that makes it durable."""
-        ...
+class Markers(Protocol):
+    """Who ends a transaction in its partitions."""
 
     def write_markers(self, transaction: Transaction, *, commit: bool) -> SyncNumber:
-        """Writes the markers to all partitions that still exist; returns the last sync."""
-        ...
-
-    def when_durable(self, sync: SyncNumber, callback: Callable[[], None]) -> None:
-        """Calls back when that sync is done."""
-        ...
-
-    def next_producer_id(self) -> tuple[int, SyncNumber]:
-        """A producer id that nobody has, and the sync that makes it so."""
+        """Writes the markers to all partitions that still exist; returns the last sync. Raises OSError."""
         ...
 
 
@@ -71,58 +59,65 @@ class ProducerAnswer(NamedTuple):
 
 
 class TransactionCoordinator:
-    """All transactional ids of this broker."""
+    """All transactional ids of this broker.
 
-    def __init__(self, clock: Clock, broker: TransactionBroker, *, timeout_ms_max: int, expiration_ms: int) -> None:
+    `next_producer_id` gives a producer id that nobody has; it raises OSError. `log` is `__transaction_state`.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        log: StateLog[StateRecord],
+        markers: Markers,
+        next_producer_id: Callable[[], int],
+        *,
+        timeout_ms_max: int,
+        expiration_ms: int,
+    ) -> None:
         self.clock = clock
-        self.broker = broker
+        self.runtime = Runtime(self, log)
+        self.markers = markers
+        self.next_producer_id = next_producer_id
         self.timeout_ms_max = timeout_ms_max
         self.expiration_ms = expiration_ms
         self.transactions: dict[str, Transaction] = {}
         self.owners: dict[int, str] = {}  # producer id to the transactional id that has it
         self.ending: dict[str, list[Callable[[ErrorCode], None]]] = {}  # callbacks for a transaction's end
+        # By transactional id: the epoch that its client had before it was given a newer one, so that asking again gives
+        # the same answer. No record has it: as in Kafka it is gone after a restart.
+        self.last_epochs: dict[str, int] = {}
 
     # -- state
 
-    def replay(self, key: Buffer | None, value: Buffer | None) -> None:
-        """Applies a record to the state. Raises ProtocolError for one that cannot be read."""
-        if key is None:
-            return
-        transactional_id = read_transaction_key(key)
-        if value is None:
-            self.forget(transactional_id)
-        else:
-            self.install(read_transaction(transactional_id, value))
-
-    def install(self, transaction: Transaction) -> None:
-        known = self.transactions.get(transaction.transactional_id)
-        if known is not None and known.producer_id != transaction.producer_id:
-            self.owners.pop(known.producer_id, None)
-        self.transactions[transaction.transactional_id] = transaction
-        self.owners[transaction.producer_id] = transaction.transactional_id
-
-    def forget(self, transactional_id: str) -> None:
-        known = self.transactions.pop(transactional_id, None)
+    def replay(self, record: StateRecord) -> None:
+        """Changes the state as the record says. Raises ProtocolError for one that cannot be read."""
+        transactional_id = read_transaction_key(record.key)
+        known = self.transactions.get(transactional_id)
         if known is not None:
             self.owners.pop(known.producer_id, None)
+        if record.value is None:
+            self.transactions.pop(transactional_id, None)
+            self.last_epochs.pop(transactional_id, None)
+            return
+        transaction = read_transaction(transactional_id, record.value)
+        self.transactions[transactional_id] = transaction
+        self.owners[transaction.producer_id] = transactional_id
+
+    def snapshot(self, belongs: Callable[[str], bool] = everything) -> Iterator[StateRecord]:
+        """The records that make the state of those ids from nothing."""
+        for transactional_id, transaction in self.transactions.items():
+            if belongs(transactional_id):
+                yield transaction_record(transaction)
 
     def change(self, transaction: Transaction) -> SyncNumber:
-        """Appends a state and takes it; returns the sync that makes it durable. Raises OSError; then nothing has changed."""
-        sync = self.broker.append_transaction(transaction.transactional_id, transaction_record(transaction))
-        self.install(transaction)
-        return sync
+        """Applies a next state; returns the sync that makes it durable. Raises OSError; then nothing has changed."""
+        return self.runtime.apply(transaction.transactional_id, [transaction_record(transaction)])
 
     def started(self) -> None:
         """To be called when all records are replayed: what was decided is carried out."""
         for transaction in list(self.transactions.values()):
             if transaction.state.is_prepared:
                 self.carry_out(transaction)
-
-    def snapshot(self, belongs: Callable[[str], bool]) -> Iterator[StateRecord]:
-        """The records that make the state of those ids from nothing."""
-        for transactional_id, transaction in self.transactions.items():
-            if belongs(transactional_id):
-                yield transaction_record(transaction)
 
     def of_producer(self, producer_id: int, epoch: int) -> Transaction | None:
         """The transactional id of a producer, if that is its current epoch."""
@@ -147,28 +142,29 @@ class TransactionCoordinator:
         try:
             known = self.transactions.get(transactional_id)
             if known is None:
-                new_id, _ = self.broker.next_producer_id()
-                known = Transaction(transactional_id, new_id, NO_EPOCH, timeout_ms)
-            return self.init_known(known, timeout_ms, producer_id, epoch)
+                known = Transaction(transactional_id, self.next_producer_id(), NO_EPOCH, timeout_ms)
+            if not self.may_init(known, producer_id, epoch):
+                return ProducerAnswer(ErrorCode.PRODUCER_FENCED)
+            if known.state.is_prepared:
+                return ProducerAnswer(ErrorCode.CONCURRENT_TRANSACTIONS)
+            if known.state is TransactionState.ONGOING:
+                return self.abort_and_init(known, timeout_ms, producer_id, epoch)
+            decision = self.next_epoch(known, timeout_ms, producer_id, epoch)
+            answer = self.runtime.carry_out(transactional_id, decision)
+            self.last_epochs[transactional_id] = epoch if producer_id != NO_PRODUCER_ID else NO_EPOCH
+            return answer
         except OSError as error:
             logger.error("transaction %s: a producer id cannot be written: %s", transactional_id, error)
-            return ProducerAnswer(ErrorCode.COORDINATOR_NOT_AVAILABLE)
+            return ProducerAnswer(append_error(error))
 
-    def init_known(
+    def next_epoch(
         self, known: Transaction, timeout_ms: int, producer_id: int, epoch: int
-    ) -> ProducerAnswer | Deferred[ProducerAnswer]:
-        is_new = known.producer_epoch == NO_EPOCH
-        if producer_id != NO_PRODUCER_ID and not is_new and not self.may_go_on(known, producer_id, epoch):
-            return ProducerAnswer(ErrorCode.PRODUCER_FENCED)
-        if known.state.is_prepared:
-            return ProducerAnswer(ErrorCode.CONCURRENT_TRANSACTIONS)
-        if known.state is TransactionState.ONGOING:
-            return self.abort_and_init(known, timeout_ms, producer_id, epoch)
-        now_ms = self.clock.wall_ms()
+    ) -> Decision[StateRecord, ProducerAnswer]:
+        """The next epoch of an id that has no open transaction. Raises OSError where it needs a new producer id."""
         if known.is_epoch_exhausted:
-            new_id, _ = self.broker.next_producer_id()
+            new_id = self.next_producer_id()
             after = replace(known, producer_id=new_id, producer_epoch=0, previous_producer_id=known.producer_id)
-        elif producer_id != NO_PRODUCER_ID and epoch == known.last_epoch and epoch != known.producer_epoch:
+        elif producer_id != NO_PRODUCER_ID and epoch == self.last_epoch(known) and epoch != known.producer_epoch:
             after = known  # the answer to the same request was lost, or its transaction had to be aborted first
         else:
             after = replace(known, producer_epoch=known.producer_epoch + 1)
@@ -176,17 +172,25 @@ class TransactionCoordinator:
             after,
             state=TransactionState.EMPTY,
             timeout_ms=timeout_ms,
-            last_epoch=epoch if producer_id != NO_PRODUCER_ID else NO_EPOCH,
             started_ms=-1,
-            updated_ms=now_ms,
+            updated_ms=self.clock.wall_ms(),
         )
-        return self.answer(self.change(after), ProducerAnswer(ErrorCode.NONE, after.producer_id, after.producer_epoch))
+        answer = ProducerAnswer(ErrorCode.NONE, after.producer_id, after.producer_epoch)
+        return Decision([transaction_record(after)], answer)
+
+    def may_init(self, known: Transaction, producer_id: int, epoch: int) -> bool:
+        """Whether this client may ask for the next epoch: one that names none may, and so may the first."""
+        is_new = known.producer_epoch == NO_EPOCH
+        return producer_id == NO_PRODUCER_ID or is_new or self.may_go_on(known, producer_id, epoch)
 
     def may_go_on(self, known: Transaction, producer_id: int, epoch: int) -> bool:
         """Whether the client that names these is the one that has the transactional id."""
         if producer_id == known.producer_id:
-            return epoch in (known.producer_epoch, known.last_epoch)
+            return epoch in (known.producer_epoch, self.last_epoch(known))
         return producer_id == known.previous_producer_id and epoch >= EPOCH_MAX - 1
+
+    def last_epoch(self, known: Transaction) -> int:
+        return self.last_epochs.get(known.transactional_id, NO_EPOCH)
 
     def abort_and_init(
         self, known: Transaction, timeout_ms: int, producer_id: int, epoch: int
@@ -195,20 +199,15 @@ class TransactionCoordinator:
 
         A client that named what it has goes on with the epoch that the fence has made.
         """
-        deferred: Deferred[ProducerAnswer] = Deferred()
+        ending: Deferred[ErrorCode] = Deferred()
+        self.fence(known, ending.complete, last_epoch=epoch)
 
-        def ended(error: ErrorCode) -> None:
+        def init_again(error: ErrorCode) -> ProducerAnswer | Deferred[ProducerAnswer]:
             if error is not ErrorCode.NONE:
-                deferred.complete(ProducerAnswer(error))
-                return
-            answer = self.init(known.transactional_id, timeout_ms, producer_id, epoch)
-            if isinstance(answer, Deferred):
-                answer.when_done(deferred.complete)
-            else:
-                deferred.complete(answer)
+                return ProducerAnswer(error)
+            return self.init(known.transactional_id, timeout_ms, producer_id, epoch)
 
-        self.fence(known, ended, last_epoch=epoch)
-        return deferred
+        return ending.then(init_again)
 
     def fence(
         self, transaction: Transaction, ended: Callable[[ErrorCode], None], *, last_epoch: int = NO_EPOCH
@@ -221,12 +220,7 @@ class TransactionCoordinator:
         prepared = transaction.prepared(
             commit=False, now_ms=self.clock.wall_ms(), bump_epoch=True, next_producer_id=NO_PRODUCER_ID
         )
-        self.end_prepared(replace(prepared, last_epoch=last_epoch), ended)
-
-    def answer(self, sync: SyncNumber, answer: ProducerAnswer) -> Deferred[ProducerAnswer]:
-        deferred: Deferred[ProducerAnswer] = Deferred()
-        self.broker.when_durable(sync, lambda: deferred.complete(answer))
-        return deferred
+        self.end_prepared(prepared, last_epoch, ended)
 
     # -- AddPartitionsToTxn, AddOffsetsToTxn, and the batches that add by themselves
 
@@ -262,7 +256,7 @@ class TransactionCoordinator:
             return ErrorCode.NONE, self.change(transaction.begun_with(wanted, self.clock.wall_ms(), client_version))
         except OSError as failure:
             logger.error("transaction %s cannot be written: %s", transactional_id, failure)
-            return ErrorCode.COORDINATOR_NOT_AVAILABLE, NO_SYNC
+            return append_error(failure), NO_SYNC
 
     def verify(self, transactional_id: str, producer_id: int, epoch: int, partition: TopicPartition) -> ErrorCode:
         """Whether the partition is in the producer's open transaction: TRANSACTION_ABORTABLE when it is not."""
@@ -292,24 +286,22 @@ class TransactionCoordinator:
             return ProducerAnswer(ErrorCode.PRODUCER_FENCED)
         if known.state is not TransactionState.ONGOING and not (bumps and not commit and not known.state.is_prepared):
             return self.end_without_transaction(known, commit=commit, bumps=bumps)
-        next_id = NO_PRODUCER_ID
-        deferred: Deferred[ProducerAnswer] = Deferred()
-
-        def ended(error: ErrorCode) -> None:
-            after = self.transactions.get(transactional_id, known)
-            deferred.complete(ProducerAnswer(error, after.producer_id, after.producer_epoch))
-
+        ending: Deferred[ErrorCode] = Deferred()
         try:
-            if bumps and known.is_epoch_exhausted:
-                next_id, _ = self.broker.next_producer_id()
+            next_id = self.next_producer_id() if bumps and known.is_epoch_exhausted else NO_PRODUCER_ID
             prepared = replace(known, client_version=client_version).prepared(
                 commit=commit, now_ms=self.clock.wall_ms(), bump_epoch=bumps, next_producer_id=next_id
             )
-            self.end_prepared(prepared, ended)
+            self.end_prepared(prepared, epoch if bumps else self.last_epoch(known), ending.complete)
         except OSError as error:
             logger.error("transaction %s: its end cannot be written: %s", transactional_id, error)
-            return ProducerAnswer(ErrorCode.COORDINATOR_NOT_AVAILABLE)
-        return deferred
+            return ProducerAnswer(append_error(error))
+
+        def ended(error: ErrorCode) -> ProducerAnswer:
+            after = self.transactions.get(transactional_id, known)
+            return ProducerAnswer(error, after.producer_id, after.producer_epoch)
+
+        return ending.then(ended)
 
     def is_end_again(self, known: Transaction, producer_id: int, epoch: int) -> bool:
         """Whether this EndTxn comes from a client that has not seen the answer to its first one."""
@@ -337,22 +329,23 @@ class TransactionCoordinator:
             case _:
                 return ProducerAnswer(ErrorCode.INVALID_TXN_STATE)
 
-    def end_prepared(self, prepared: Transaction, ended: Callable[[ErrorCode], None]) -> None:
+    def end_prepared(self, prepared: Transaction, last_epoch: int, ended: Callable[[ErrorCode], None]) -> None:
         """Step 1; the others follow when it is on disk. Raises OSError."""
         sync = self.change(prepared)
+        self.last_epochs[prepared.transactional_id] = last_epoch
         self.ending.setdefault(prepared.transactional_id, []).append(ended)
-        self.broker.when_durable(sync, lambda: self.carry_out(prepared))
+        self.runtime.when_durable(sync, lambda: self.carry_out(prepared))
 
     def carry_out(self, prepared: Transaction) -> None:
         """Steps 2 and 3 of a transaction whose outcome is on disk."""
         commit = prepared.state is TransactionState.PREPARE_COMMIT
         try:
-            sync = self.broker.write_markers(prepared, commit=commit)
+            sync = self.markers.write_markers(prepared, commit=commit)
         except OSError as error:
             logger.error("transaction %s: markers cannot be written: %s", prepared.transactional_id, error)
-            self.tell(prepared, ErrorCode.COORDINATOR_NOT_AVAILABLE)
+            self.tell(prepared, append_error(error))
             return
-        self.broker.when_durable(sync, lambda: self.complete(prepared))
+        self.runtime.when_durable(sync, lambda: self.complete(prepared))
 
     def complete(self, prepared: Transaction) -> None:
         if self.transactions.get(prepared.transactional_id) != prepared:
@@ -361,7 +354,7 @@ class TransactionCoordinator:
             self.change(prepared.completed(self.clock.wall_ms()))
         except OSError as error:
             logger.error("transaction %s: its end cannot be written: %s", prepared.transactional_id, error)
-            self.tell(prepared, ErrorCode.COORDINATOR_NOT_AVAILABLE)
+            self.tell(prepared, append_error(error))
             return
         self.tell(prepared, ErrorCode.NONE)
 
@@ -405,5 +398,4 @@ class TransactionCoordinator:
                 continue  # it was used meanwhile
             is_idle = transaction.state is TransactionState.EMPTY or transaction.state.is_complete
             if is_idle and transaction.updated_ms < before_ms:
-                self.broker.append_transaction(transactional_id, StateRecord(transaction_key(transactional_id), None))
-                self.forget(transactional_id)
+                self.runtime.apply(transactional_id, [StateRecord(transaction_key(transactional_id), None)])

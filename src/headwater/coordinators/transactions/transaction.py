@@ -13,11 +13,12 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Any, TypeAlias
 
-from headwater.coordinators.state_records import StateRecord, versioned
+from headwater.coordinators.state_records import versioned
 from headwater.effects.buffers import Buffer
 from headwater.protocol.compiled import decode, encode
 from headwater.protocol.errors import ProtocolError
 from headwater.protocol.messages.stored_transaction_log import TransactionLogKey, TransactionLogValue
+from headwater.replay.state_record import StateRecord
 
 TopicPartition: TypeAlias = tuple[str, int]
 
@@ -62,8 +63,7 @@ STATE_LABELS = {state.label: state for state in TransactionState}
 class Transaction:
     """A transactional id as it is now. Times are ms, -1 for none.
 
-    `last_epoch` is the epoch that the client had before it asked for a newer one, so that asking again gives the same
-    answer. `client_version` is the transaction.version that the client spoke last.
+    `client_version` is the transaction.version that the client spoke last.
     """
 
     transactional_id: str
@@ -74,7 +74,6 @@ class Transaction:
     partitions: frozenset[TopicPartition] = frozenset()
     started_ms: int = -1
     updated_ms: int = -1
-    last_epoch: int = NO_EPOCH
     previous_producer_id: int = NO_PRODUCER_ID
     next_producer_id: int = NO_PRODUCER_ID
     client_version: int = 0
@@ -104,7 +103,6 @@ class Transaction:
             partitions=self.partitions if self.state is TransactionState.ONGOING else frozenset(),
             started_ms=self.started_ms if self.state is TransactionState.ONGOING else now_ms,
             producer_epoch=self.producer_epoch + bump_epoch,
-            last_epoch=self.producer_epoch if bump_epoch else self.last_epoch,
             next_producer_id=next_producer_id,
             updated_ms=now_ms,
         )

@@ -16,6 +16,7 @@ from headwater.broker.configs.settings import Settings
 from headwater.broker.core import BrokerCore
 from headwater.broker.durability import Durability
 from headwater.broker.metadata import Topic
+from headwater.broker.partitions import Partitions
 from headwater.effects.clock import Clock
 from headwater.effects.entropy import SeededEntropy
 from headwater.storage.checkpoint import Checkpoint
@@ -49,19 +50,25 @@ class SlicingClock:
         return self.now_ms
 
 
-class SimulatedCore(BrokerCore):
-    """The core, with segments so small that logs roll, and indexes so fine that they have entries."""
+class SmallPartitions(Partitions):
+    """Segments so small that logs roll, and indexes so fine that they have entries."""
 
     segment_bytes = 5000
 
     def log_config(self, topic: Topic) -> LogConfig:
-        known = self.topic_log_configs.get(topic.topic_id)
+        known = self.log_configs.get(topic.topic_id)
         if known is not None:
             return known
         config = super().log_config(topic)
         small = replace(config, segment_bytes=min(self.segment_bytes, config.segment_bytes), index_interval_bytes=200)
-        self.topic_log_configs[topic.topic_id] = small
+        self.log_configs[topic.topic_id] = small
         return small
+
+
+class SimulatedCore(BrokerCore):
+    """The core, over such partitions."""
+
+    partitions_class = SmallPartitions
 
 
 class EventDisk:

@@ -6,7 +6,11 @@
 
     Dead: removed; a request that still refers to it gets UNKNOWN_MEMBER_ID.
 
-This module has the data and the questions one can ask of it; the coordinator has the moves. Source: ClassicGroup.java.
+A record says what a generation that is settled is: Stable with its members and their assignments, or Empty. So a restart
+finds a group in one of these two. A generation that is being made is state that need not survive: its clients wait for an
+answer, and join again when none comes.
+
+This module has the data and the questions one can ask of it; `membership.py` has the moves. Source: ClassicGroup.java.
 """
 
 from collections.abc import Iterable
@@ -18,6 +22,7 @@ from headwater.effects.timers import Timer
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.stored_group_metadata import GroupMetadataValue
 from headwater.replay.deferred import Deferred
+from headwater.replay.sync_number import NO_SYNC, SyncNumber
 
 
 class GroupState(Enum):
@@ -94,6 +99,7 @@ class Group:
     sync_timer: Timer | None = None
     in_initial_delay: bool = False
     joined_since_delay: bool = False
+    sync: SyncNumber = NO_SYNC  # what makes the generation durable
 
     def supports(self, protocol_type: str, protocols: Iterable[str]) -> bool:
         """Whether a member with these protocols could be in the group."""
@@ -160,29 +166,24 @@ class Group:
             ],
         )
 
-    @classmethod
-    def from_value(cls, group_id: str, value: GroupMetadataValue) -> "Group":
-        """The group that a record tells of."""
-        group = cls(
-            group_id,
-            state=GroupState.STABLE if value.members else GroupState.EMPTY,
-            state_timestamp=value.current_state_timestamp,
-            protocol_type=value.protocol_type or None,
-            protocol=value.protocol,
-            generation=value.generation,
-            leader=value.leader,
-        )
+    def replay(self, value: GroupMetadataValue) -> None:
+        """Takes the generation that a record has: its members are in the group, all others are out.
+
+        What the record does not have stays: parked answers, timers, all the protocols of a member that is here.
+        """
+        self.state = GroupState.STABLE if value.members else GroupState.EMPTY
+        self.state_timestamp = value.current_state_timestamp
+        self.protocol_type = value.protocol_type or None
+        self.protocol = value.protocol
+        self.generation = value.generation
+        self.leader = value.leader
+        known, self.members, self.static_members = self.members, {}, {}
         for m in value.members:
-            member = Member(
-                m.member_id,
-                m.group_instance_id,
-                m.client_id,
-                m.client_host,
-                m.session_timeout,
-                m.rebalance_timeout if m.rebalance_timeout >= 0 else m.session_timeout,
-                [(value.protocol or "", m.subscription)],
-                assignment=m.assignment,
-                is_new=False,
-            )
-            group.add(member)
-        return group
+            member = known.get(m.member_id) or Member(m.member_id, m.group_instance_id, "", "", 0, 0, [], is_new=False)
+            member.client_id, member.client_host = m.client_id, m.client_host
+            member.session_timeout_ms = m.session_timeout
+            member.rebalance_timeout_ms = m.rebalance_timeout if m.rebalance_timeout >= 0 else m.session_timeout
+            if (value.protocol or "", m.subscription) not in member.protocols:
+                member.protocols = [(value.protocol or "", m.subscription)]
+            member.assignment = m.assignment
+            self.add(member)

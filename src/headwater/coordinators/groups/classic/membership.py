@@ -1,29 +1,33 @@
 """The moves of classic consumer groups: join, sync, heartbeat, leave, and what time does to them.
 
 A request gets an answer at once or a `Deferred`: a join waits for the other members or the rebalance timeout, a sync for
-the leader's assignment. What must survive (a generation with its members and assignments) goes out as a record, and the
-answer that promises it waits until the record is durable. Sources: GroupMetadataManager.java, KIP-134 (initial delay),
+the leader's assignment. What must survive (a generation with its members and assignments) is a record, which is appended
+and replayed (`replay/decision.py`), and the answer that promises it waits until the record is durable. Sources: GroupMetadataManager.java, KIP-134 (initial delay),
 KIP-345 (static members), KIP-394 (member id required), KIP-814 (a static leader that returns).
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import NamedTuple
 
 from headwater.coordinators.groups.classic.group import Group, GroupState, JoinAnswer, Member, SyncAnswer
-from headwater.coordinators.groups.records import group_record
-from headwater.coordinators.state_records import StateRecord
+from headwater.coordinators.groups.records import group_record, read_group, read_key
+from headwater.coordinators.state_records import append_error
 from headwater.effects.clock import Clock
 from headwater.effects.entropy import Entropy, random_uuid
 from headwater.effects.logs import get_logger
 from headwater.effects.timers import Timers
 from headwater.protocol.error_codes import ErrorCode
+from headwater.protocol.errors import ProtocolError
+from headwater.protocol.messages.stored_group_metadata import GroupMetadataKey, GroupMetadataValue
+from headwater.replay.decision import Runtime, everything
 from headwater.replay.deferred import Deferred
+from headwater.replay.state_record import StateRecord
+from headwater.replay.sync_number import SyncNumber
 
 logger = get_logger(__name__)
-
-Append: TypeAlias = Callable[[str, list[StateRecord], Callable[[ErrorCode], None]], None]
-"""Appends a group's records and calls back with NONE when they are durable, or with why they are not."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -88,14 +92,16 @@ class SyncRequest(NamedTuple):
 
 
 class Membership:
-    """All groups and their members."""
+    """All groups and their members: a replayed machine, whose decisions `runtime` carries out."""
 
-    def __init__(self, clock: Clock, timers: Timers, entropy: Entropy, limits: GroupLimits, append: Append) -> None:
+    def __init__(
+        self, clock: Clock, timers: Timers, entropy: Entropy, limits: GroupLimits, runtime: Runtime[StateRecord]
+    ) -> None:
         self.clock = clock
         self.timers = timers
         self.entropy = entropy
         self.limits = limits
-        self.append = append
+        self.runtime = runtime
         self.groups: dict[str, Group] = {}
 
     # -- join
@@ -184,42 +190,57 @@ class Membership:
     def replace_static(self, group: Group, request: JoinRequest, member_id: str) -> JoinAnswer | Deferred[JoinAnswer]:
         """A static member comes back under a new id: whoever used the old one is fenced."""
         old = group.members[group.static_members[request.instance_id or ""]]
-        if old.session is not None:
-            old.session.cancel()
-        if old.joining is not None:
-            old.joining.complete(JoinAnswer(ErrorCode.FENCED_INSTANCE_ID, old.member_id))
-        if old.syncing is not None:
-            old.syncing.complete(SyncAnswer(ErrorCode.FENCED_INSTANCE_ID))
-        was_leader = group.leader == old.member_id
-        group.remove(old)
         member = self.new_member(request, member_id)
         member.assignment, member.is_new = old.assignment, old.is_new
+        was_leader = group.leader == old.member_id
+        if group.state is GroupState.STABLE and old.metadata(group.protocol) == member.metadata(group.protocol):
+            return self.keep_generation(group, old, member, was_leader and request.may_skip_assignment, was_leader)
+        group.remove(old)
         group.add(member)
         if was_leader:
             group.leader = member_id
-        if group.state is GroupState.STABLE and old.metadata(group.protocol) == member.metadata(group.protocol):
-            return self.keep_generation(group, member, was_leader and request.may_skip_assignment, was_leader)
+        self.dismiss(old, ErrorCode.FENCED_INSTANCE_ID)
         return self.await_join(group, member)
 
     def keep_generation(
-        self, group: Group, member: Member, skip_assignment: bool, was_leader: bool
-    ) -> Deferred[JoinAnswer]:
+        self, group: Group, old: Member, member: Member, skip_assignment: bool, was_leader: bool
+    ) -> JoinAnswer | Deferred[JoinAnswer]:
         """Goes on without a rebalance, once the member's new id is durable."""
-        deferred: Deferred[JoinAnswer] = Deferred()
-        self.touch(group, member)
-        assignments = {m.member_id: m.assignment for m in group.members.values()}
+        others = {m.member_id: m for m in group.members.values() if m is not old}
+        leader = member.member_id if was_leader else group.leader
+        after = replace(group, leader=leader, members={**others, member.member_id: member})
+        try:
+            sync = self.write(group, after.to_value({m.member_id: m.assignment for m in after.members.values()}))
+        except OSError as error:
+            return JoinAnswer(append_error(error), member.member_id)
+        kept = group.members[member.member_id]
+        kept.protocols = member.protocols
+        group.unsynced.discard(old.member_id)
+        self.dismiss(old, ErrorCode.FENCED_INSTANCE_ID)
+        self.touch(group, kept)
+        answer = self.join_answer(group, kept, skip_assignment=skip_assignment)
+        if was_leader and not skip_assignment:
+            # An old client that finds itself leader would assign again: it is shown another leader (KIP-814).
+            answer = answer._replace(leader="", members=())
+        return self.runtime.answer_when_durable(sync, answer)
 
-        def written(error: ErrorCode) -> None:
-            if error is not ErrorCode.NONE:
-                deferred.complete(JoinAnswer(error, member.member_id))
-            elif was_leader and not skip_assignment:
-                # An old client that finds itself leader would assign again: it is shown another leader (KIP-814).
-                deferred.complete(self.join_answer(group, member)._replace(leader="", members=()))
-            else:
-                deferred.complete(self.join_answer(group, member, skip_assignment=skip_assignment))
+    def dismiss(self, member: Member, error: ErrorCode) -> None:
+        """The member is no longer in its group: it is waited for no more, and told so where it waits."""
+        if member.session is not None:
+            member.session.cancel()
+        if member.joining is not None:
+            member.joining.complete(JoinAnswer(error, member.member_id))
+        if member.syncing is not None:
+            member.syncing.complete(SyncAnswer(error))
 
-        self.append(group.group_id, [group_record(group.group_id, group.to_value(assignments))], written)
-        return deferred
+    def write(self, group: Group, value: GroupMetadataValue) -> SyncNumber:
+        """Makes this the group's generation. Raises OSError; then the group is as before."""
+        try:
+            group.sync = self.runtime.apply(group.group_id, [group_record(group.group_id, value)])
+        except OSError as error:
+            logger.error("group %s cannot be written: %s", group.group_id, error)
+            raise
+        return group.sync
 
     def new_member(self, request: JoinRequest, member_id: str) -> Member:
         return Member(
@@ -336,12 +357,8 @@ class Membership:
     def become_empty(self, group: Group) -> None:
         self.set_state(group, GroupState.EMPTY)
         group.protocol = group.leader = None
-
-        def written(error: ErrorCode) -> None:
-            if error is not ErrorCode.NONE:
-                logger.warning("group %s: its empty generation was not written: %s", group.group_id, error.name)
-
-        self.append(group.group_id, [group_record(group.group_id, group.to_value({}))], written)
+        with suppress(OSError):  # named by `write`: the next start finds members, which do not come back
+            self.write(group, group.to_value({}))
 
     def expire_syncs(self, group: Group, generation: int) -> None:
         """Members that never asked for their assignment are out."""
@@ -382,7 +399,8 @@ class Membership:
         self.touch(group, member)
         group.unsynced.discard(request.member_id)
         if group.state is GroupState.STABLE:
-            return SyncAnswer(ErrorCode.NONE, member.assignment, group.protocol_type, group.protocol)
+            answer = SyncAnswer(ErrorCode.NONE, member.assignment, group.protocol_type, group.protocol)
+            return self.runtime.answer_when_durable(group.sync, answer)
         if member.syncing is not None:
             member.syncing.complete(SyncAnswer(ErrorCode.UNKNOWN_MEMBER_ID))
         deferred: Deferred[SyncAnswer] = Deferred()
@@ -392,26 +410,20 @@ class Membership:
         return deferred
 
     def write_assignments(self, group: Group, assignments: dict[str, bytes]) -> None:
-        generation = group.generation
-
-        def written(error: ErrorCode) -> None:
-            if group.state is not GroupState.COMPLETING_REBALANCE or group.generation != generation:
-                return
-            if error is not ErrorCode.NONE:
-                self.fail_syncs(group, error)
-                self.rebalance(group, f"the assignment was not written: {error.name}")
-                return
-            self.set_state(group, GroupState.STABLE)
-            for member in group.members.values():
-                member.assignment = assignments.get(member.member_id, b"")
-                if member.syncing is not None:
-                    deferred, member.syncing = member.syncing, None
-                    self.touch(group, member)
-                    deferred.complete(
-                        SyncAnswer(ErrorCode.NONE, member.assignment, group.protocol_type, group.protocol)
-                    )
-
-        self.append(group.group_id, [group_record(group.group_id, group.to_value(assignments))], written)
+        """Settles the generation, and answers those that wait for it when it is durable."""
+        try:
+            sync = self.write(group, group.to_value(assignments))
+        except OSError as error:
+            code = append_error(error)
+            self.fail_syncs(group, code)
+            self.rebalance(group, f"the assignment was not written: {code.name}")
+            return
+        for member in group.members.values():
+            if member.syncing is not None:
+                deferred, member.syncing = member.syncing, None
+                self.touch(group, member)
+                answer = SyncAnswer(ErrorCode.NONE, member.assignment, group.protocol_type, group.protocol)
+                self.runtime.when_durable(sync, partial(deferred.complete, answer))
 
     # -- heartbeat, leave, sessions
 
@@ -454,12 +466,7 @@ class Membership:
         return ErrorCode.NONE
 
     def drop_member(self, group: Group, member: Member) -> None:
-        if member.session is not None:
-            member.session.cancel()
-        if member.joining is not None:
-            member.joining.complete(JoinAnswer(ErrorCode.UNKNOWN_MEMBER_ID, member.member_id))
-        if member.syncing is not None:
-            member.syncing.complete(SyncAnswer(ErrorCode.UNKNOWN_MEMBER_ID))
+        self.dismiss(member, ErrorCode.UNKNOWN_MEMBER_ID)
         group.remove(member)
 
     def drop_pending(self, group: Group, member_id: str) -> None:
@@ -490,18 +497,21 @@ class Membership:
 
     # -- replay
 
-    def load(self, group: Group) -> None:
-        """Loads a group from a record; its members have a whole session to send a heartbeat."""
-        self.forget(group.group_id)
-        self.groups[group.group_id] = group
-
-    def start_sessions(self) -> None:
-        for group in self.groups.values():
-            for member in group.members.values():
-                self.touch(group, member)
+    def replay(self, record: StateRecord) -> None:
+        """Changes a group as the record says. Raises ProtocolError for one that cannot be read."""
+        key = read_key(record.key)
+        if not isinstance(key, GroupMetadataKey):
+            raise ProtocolError("the record is not one of a classic group")
+        if record.value is None:
+            self.forget(key.group)
+            return
+        group = self.groups.get(key.group)
+        if group is None:
+            group = self.groups[key.group] = Group(key.group)
+        group.replay(read_group(record.value))
 
     def forget(self, group_id: str) -> None:
-        """Removes a group; its timers find nobody."""
+        """Removes a group; its timers find nobody, and members that wait for it are told to join again."""
         group = self.groups.pop(group_id, None)
         if group is None:
             return
@@ -509,5 +519,18 @@ class Membership:
         for timer in (group.join_timer, group.sync_timer, *group.pending.values()):
             if timer is not None:
                 timer.cancel()
-        for member in list(group.members.values()):
-            self.drop_member(group, member)
+        for member in group.members.values():
+            self.dismiss(member, ErrorCode.REBALANCE_IN_PROGRESS)
+
+    def snapshot(self, belongs: Callable[[str], bool] = everything) -> Iterator[StateRecord]:
+        """The records that make those groups from nothing; to be taken only where none is between two generations."""
+        for group_id, group in self.groups.items():
+            if belongs(group_id):
+                assignments = {m.member_id: m.assignment for m in group.members.values()}
+                yield group_record(group_id, group.to_value(assignments))
+
+    def started(self) -> None:
+        """Call this when all records are replayed: members have a whole session to send a heartbeat."""
+        for group in self.groups.values():
+            for member in group.members.values():
+                self.touch(group, member)

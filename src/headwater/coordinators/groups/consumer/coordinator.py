@@ -1,15 +1,15 @@
 """The moves of KIP-848's groups: heartbeats that join, subscribe, reconcile and leave, and what time does to members.
 
-Decide, append, replay: what a heartbeat changes is a list of records. Each is taken into the state by the same `replay`
-that a restart uses, all are appended as one batch, and the answer waits until it is on disk. Should the append fail, the
-group is as before. Sources: GroupMetadataManager.java (consumerGroupHeartbeat), KIP-848.
+A replayed machine (`replay/decision.py`) whose decisions take several steps, each of which builds on those before: a
+member joins, so the group has a new epoch, so there is a new target, so the member gets partitions. A `Change` therefore
+replays each record on a copy of the group as soon as it is decided. When all are appended, the group replays them. Sources: GroupMetadataManager.java (consumerGroupHeartbeat), KIP-848.
 """
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 from headwater.coordinators.groups.consumer import records as consumer_records
 from headwater.coordinators.groups.consumer.assignors import ASSIGNORS, Subscriber
@@ -25,20 +25,23 @@ from headwater.coordinators.groups.consumer.group import (
 )
 from headwater.coordinators.groups.consumer.heartbeat import Heartbeat, HeartbeatAnswer, check, check_epoch, subscribed
 from headwater.coordinators.groups.consumer.patterns import client_pattern
+from headwater.coordinators.groups.consumer.sessions import Sessions
 from headwater.coordinators.groups.offsets import Commit
-from headwater.coordinators.state_records import StateRecord
-from headwater.effects.buffers import Buffer
+from headwater.coordinators.state_records import append_error
 from headwater.effects.clock import Clock
 from headwater.effects.logs import get_logger
 from headwater.effects.timers import Timers
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.errors import ApiError
+from headwater.replay.decision import Runtime, everything
 from headwater.replay.deferred import Deferred
-from headwater.replay.sync_number import SyncNumber
+from headwater.replay.state_record import StateRecord
+from headwater.replay.sync_number import NO_SYNC
 
 logger = get_logger(__name__)
 
 Answer = TypeVar("Answer")
+REVOCATION_TIMEOUT_MS = 300_000  # of a member that has named no rebalance timeout
 FIRST_EPOCH = 1  # as Kafka: the first member makes it 2
 
 
@@ -60,18 +63,6 @@ class Topics(Protocol):
         ...
 
 
-class GroupLog(Protocol):
-    """Where groups' records go."""
-
-    def append_group_state(self, group_id: str, records: list[StateRecord]) -> SyncNumber:
-        """Appends; returns the sync that makes them durable. Raises OSError."""
-        ...
-
-    def answer_when_durable(self, sync: SyncNumber, answer: Answer) -> Deferred[Answer]:
-        """An answer that is given when that sync of the journal is done."""
-        ...
-
-
 class ConsumerGroupLimits(NamedTuple):
     """What the broker's settings say of these groups."""
 
@@ -82,41 +73,47 @@ class ConsumerGroupLimits(NamedTuple):
 
 
 class Change:
-    """What one request does to a group: records that are in force in memory, and are yet to be appended."""
+    """What one request does to a group: `group` is a copy with all that is decided so far."""
 
-    def __init__(self, group: ConsumerGroup) -> None:
-        self.group = group
-        self.before = group.copy()
+    def __init__(self, original: ConsumerGroup) -> None:
+        self.original = original
+        self.group = original.copy()
         self.records: list[StateRecord] = []
-        self.is_gone = False  # the group has become one of the classic protocol
+        self.when_applied: Callable[[], None] | None = None
 
     def emit(self, *records: StateRecord) -> None:
+        """Decides these records."""
         for record in records:
             self.records.append(record)
             consumer_records.replay(self.group, consumer_records.read_consumer_key(record.key), record.value)
 
+    def end_group(self, *records: StateRecord, then: Callable[[], None]) -> None:
+        """Decides that another group takes this one's place; `then` is called when that is so."""
+        self.records += records
+        self.when_applied = then
+
 
 class ConsumerGroups:
-    """All groups of the new protocol."""
+    """All groups of the new protocol. Their records are carried out by `runtime`."""
 
     def __init__(
         self,
         clock: Clock,
         timers: Timers,
         topics: Topics,
-        log: GroupLog,
+        runtime: Runtime[StateRecord],
         limits: ConsumerGroupLimits,
         configs_of: Callable[[str], ConsumerGroupLimits],
         after_removal: Callable[[Change], bool],
     ) -> None:
         self.clock = clock
-        self.timers = timers
         self.topics = topics
-        self.log = log
+        self.runtime = runtime
         self.limits = limits
         self.configs_of = configs_of
         self.after_removal = after_removal  # may turn a group without members of this protocol into a classic one
         self.groups: dict[str, ConsumerGroup] = {}
+        self.sessions = Sessions(timers, self.session_expired)
 
     # -- heartbeats
 
@@ -173,27 +170,25 @@ class ConsumerGroups:
         return group
 
     def commit(self, change: Change, decide: Callable[[], Answer]) -> Answer | Deferred[Answer]:
-        """Lets `decide` make its changes, appends them, and answers when they are on disk.
+        """Lets `decide` emit its records, carries them out, and answers when they are on disk.
 
         Raises ApiError; then the group is as before.
         """
-        group_id = change.group.group_id
+        group_id = change.original.group_id
         try:
             answer = decide()
-            if not change.records:
-                return answer
-            number = self.log.append_group_state(group_id, change.records)
+            sync = self.runtime.apply(group_id, change.records) if change.records else NO_SYNC
         except BaseException as error:
-            if group_id in self.groups:
-                self.groups[group_id] = change.before
-                self.start_missing_timers(change.before)
+            self.restore_timers(change)
             if isinstance(error, OSError):
                 logger.error("group %s cannot be written: %s", group_id, error)
-                raise ApiError(ErrorCode.COORDINATOR_NOT_AVAILABLE, str(error)) from error
+                raise ApiError(append_error(error), str(error)) from error
             raise
-        if group_id not in self.groups and not change.is_gone:
-            self.groups[group_id] = change.group
-        return self.log.answer_when_durable(number, answer)
+        if group_id in self.groups:
+            self.groups[group_id].seen_version = change.group.seen_version
+        if change.when_applied is not None:
+            change.when_applied()
+        return self.runtime.answer_when_durable(sync, answer) if change.records else answer
 
     def advance(self, change: Change, request: Heartbeat) -> HeartbeatAnswer:
         """Brings the member, and through it the group, a step on."""
@@ -302,7 +297,7 @@ class ConsumerGroups:
             consumer_records.target_record(group.group_id, member_id, target),
             consumer_records.current_record(group.group_id, after),
         )
-        self.stop_timers(group, current.member_id)
+        self.sessions.stop(group.group_id, current.member_id)
         return group.members[member_id]
 
     # -- subscriptions
@@ -376,7 +371,7 @@ class ConsumerGroups:
             if request.epoch == LEAVE_STATIC_EPOCH:
                 away = replace(member.at_epoch(LEAVE_STATIC_EPOCH), state=MemberState.STABLE, revoking={})
                 change.emit(consumer_records.current_record(group.group_id, away))
-                self.cancel_revocation(group, member_id)
+                self.sessions.stop_revocation(group.group_id, member_id)
             else:
                 self.remove(change, [member_id])
             return HeartbeatAnswer(ErrorCode.NONE, None, member_id, request.epoch)
@@ -387,7 +382,7 @@ class ConsumerGroups:
         """Removes members from the group, which begins a new epoch."""
         group = change.group
         for member_id in member_ids:
-            self.stop_timers(group, member_id)
+            self.sessions.stop(group.group_id, member_id)
             change.emit(*consumer_records.removal_records(group.group_id, member_id))
         if group.members and self.after_removal(change):
             return
@@ -399,43 +394,17 @@ class ConsumerGroups:
     # -- time
 
     def start_session(self, group: ConsumerGroup, member: ConsumerMember, timeout_ms: int) -> None:
-        """The member lives: its session restarts.
-
-        A timer that runs is left alone: when it is due, it looks whether the session has been prolonged meanwhile.
-        """
-        member_id = member.member_id
+        """The member lives: its session restarts. One of the classic protocol has brought a timeout of its own."""
         if member.classic is not None:
             timeout_ms = member.classic.session_timeout_ms
-        deadline_ms = self.timers.clock.steady_ms() + timeout_ms
-        group.deadlines[member_id] = deadline_ms
-        timer = group.sessions.get(member_id)
-        if timer is None or timer.deadline_ms > deadline_ms:
-            if timer is not None:
-                timer.cancel()
-            self.arm_session(group, member_id, timeout_ms)
-
-    def arm_session(self, group: ConsumerGroup, member_id: str, delay_ms: float) -> None:
-        group_id = group.group_id
-
-        def look() -> None:
-            known = self.groups.get(group_id)
-            if known is None or member_id not in known.deadlines:
-                return
-            left_ms = known.deadlines[member_id] - self.timers.clock.steady_ms()
-            if left_ms > 0:
-                self.arm_session(known, member_id, left_ms)
-            else:
-                known.sessions.pop(member_id, None)
-                self.expire(group_id, member_id, "its session expired")
-
-        group.sessions[member_id] = self.timers.call_later(delay_ms, look)
+        self.sessions.start(group.group_id, member.member_id, timeout_ms)
 
     def watch_revocation(self, group: ConsumerGroup, member: ConsumerMember) -> None:
         """Gives a member that has to give up partitions its rebalance timeout to do so."""
-        self.cancel_revocation(group, member.member_id)
-        if member.state is not MemberState.UNREVOKED_PARTITIONS or member.has_left_for_now:
-            return
         group_id, member_id, epoch = group.group_id, member.member_id, member.epoch
+        if member.state is not MemberState.UNREVOKED_PARTITIONS or member.has_left_for_now:
+            self.sessions.stop_revocation(group_id, member_id)
+            return
 
         def check() -> None:
             known = self.groups.get(group_id)
@@ -443,20 +412,11 @@ class ConsumerGroups:
             if late is not None and late.state is MemberState.UNREVOKED_PARTITIONS and late.epoch == epoch:
                 self.expire(group_id, member_id, "it did not give up its partitions in time")
 
-        timeout_ms = member.rebalance_timeout_ms if member.rebalance_timeout_ms >= 0 else 300_000
-        group.revocations[member_id] = self.timers.call_later(timeout_ms, check)
+        timeout_ms = member.rebalance_timeout_ms if member.rebalance_timeout_ms >= 0 else REVOCATION_TIMEOUT_MS
+        self.sessions.start_revocation(group_id, member_id, timeout_ms, check)
 
-    def cancel_revocation(self, group: ConsumerGroup, member_id: str) -> None:
-        timer = group.revocations.pop(member_id, None)
-        if timer is not None:
-            timer.cancel()
-
-    def stop_timers(self, group: ConsumerGroup, member_id: str) -> None:
-        self.cancel_revocation(group, member_id)
-        group.deadlines.pop(member_id, None)
-        timer = group.sessions.pop(member_id, None)
-        if timer is not None:
-            timer.cancel()
+    def session_expired(self, group_id: str, member_id: str) -> None:
+        self.expire(group_id, member_id, "its session expired")
 
     def expire(self, group_id: str, member_id: str, reason: str) -> None:
         group = self.groups.get(group_id)
@@ -468,7 +428,7 @@ class ConsumerGroups:
             self.commit(change, lambda: self.remove(change, [member_id]))
 
     def started(self) -> None:
-        """To be called when all records are replayed: members have a whole session to say that they live."""
+        """Call this when all records are replayed: members have a whole session to say that they live."""
         for group in self.groups.values():
             self.start_missing_timers(group)
 
@@ -476,15 +436,26 @@ class ConsumerGroups:
         """Each member without a session begins one: it was read back, or could not be removed."""
         limits = self.configs_of(group.group_id)
         for member in group.members.values():
-            if member.member_id not in group.deadlines:
+            if not self.sessions.has(group.group_id, member.member_id):
                 self.start_session(group, member, limits.session_timeout_ms)
                 self.watch_revocation(group, member)
 
+    def restore_timers(self, change: Change) -> None:
+        """What was decided is not to be: the timers are again those of the group's members."""
+        group = change.original
+        for member_id in change.group.members:
+            if member_id not in group.members:
+                self.sessions.stop(group.group_id, member_id)
+        self.start_missing_timers(group)
+
     # -- replay
 
-    def replay(self, key: Any, value: Buffer | None) -> None:
-        """Applies a record that is read back."""
-        group_id = key.group_id
+    def replay(self, record: StateRecord) -> None:
+        """Changes a group as the record says; a record of an unknown kind is passed over. Raises ProtocolError."""
+        key = consumer_records.read_consumer_key(record.key)
+        if key is None:
+            return
+        group_id, value = key.group_id, record.value
         if key.RECORD_TYPE == consumer_records.GroupRecordType.GROUP_EPOCH and value is None:
             self.forget(group_id)
             return
@@ -497,8 +468,14 @@ class ConsumerGroups:
     def forget(self, group_id: str) -> None:
         group = self.groups.pop(group_id, None)
         if group is not None:
-            for member_id in list(group.members):
-                self.stop_timers(group, member_id)
+            for member_id in group.members:
+                self.sessions.stop(group_id, member_id)
+
+    def snapshot(self, belongs: Callable[[str], bool] = everything) -> Iterator[StateRecord]:
+        """The records that make those groups from nothing."""
+        for group_id, group in self.groups.items():
+            if belongs(group_id):
+                yield from consumer_records.snapshot_records(group)
 
     # -- for commits and fetches
 

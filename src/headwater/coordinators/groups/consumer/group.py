@@ -15,8 +15,6 @@ from dataclasses import dataclass, field, replace
 from enum import Enum, IntEnum
 from typing import NamedTuple, TypeAlias
 
-from headwater.effects.timers import Timer
-
 Assignment: TypeAlias = Mapping[bytes, frozenset[int]]
 """Topic id to partitions; no topic has an empty set."""
 
@@ -114,12 +112,9 @@ class ConsumerGroup:
     expressions: dict[str, ResolvedExpression] = field(default_factory=dict)
     owners: dict[tuple[bytes, int], str] = field(default_factory=dict)
     seen_version: int = -1  # of the topics' metadata
-    sessions: dict[str, Timer] = field(default_factory=dict)
-    deadlines: dict[str, float] = field(default_factory=dict)  # when sessions end, on the steady clock
-    revocations: dict[str, Timer] = field(default_factory=dict)
 
     def copy(self) -> "ConsumerGroup":
-        """The state as it is now, to go back to; timers are shared."""
+        """The group as it is now, to try changes on."""
         return replace(
             self,
             members=dict(self.members),

@@ -20,9 +20,10 @@ from headwater.coordinators.groups.consumer.group import (
     MemberState,
     ResolvedExpression,
 )
-from headwater.coordinators.state_records import StateRecord, versioned
+from headwater.coordinators.state_records import versioned
 from headwater.effects.buffers import Buffer
 from headwater.protocol.compiled import decode, encode
+from headwater.replay.state_record import StateRecord
 
 
 class GroupRecordType(IntEnum):

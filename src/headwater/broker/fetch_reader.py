@@ -1,145 +1,24 @@
-"""Fetch: sessions, reads within limits, and waiting for data.
+"""Fetch: reads within limits, and waiting for data.
 
-A session (KIP-227) lets a client name its partitions once; afterwards it sends what has changed and gets back only the
-partitions that have news. A fetch that finds too little waits, registered at the logs it reads, until enough has become
-visible or its time is up, and then reads again.
+A fetch that finds too little waits: it watches the logs that it reads, until enough has become visible or its time is up,
+and then reads again.
 """
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
 
+from headwater.broker.cluster import Endpoint
+from headwater.broker.connection import Wait
+from headwater.broker.fetch_sessions import FetchTarget
 from headwater.broker.metadata import Topic
-from headwater.effects.clock import Clock
-from headwater.effects.entropy import Entropy
+from headwater.broker.partitions import Partitions
+from headwater.effects.timers import Timers
 from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
-from headwater.protocol.messages.fetch import FetchRequest, FetchResponse
+from headwater.protocol.messages.fetch import FetchResponse
 from headwater.protocol.schema import ZERO_UUID
 from headwater.replay.deferred import Deferred
 from headwater.replay.sync_number import NO_SYNC
 from headwater.storage.log import Log
-
-if TYPE_CHECKING:
-    from headwater.broker.connection import Connection, Wait
-    from headwater.broker.core import BrokerCore
-
-SESSIONLESS_EPOCH = -1
-INITIAL_EPOCH = 0
-EVICTION_MS = 120_000
-SESSION_PARTITIONS_MAX = 100_000
-ALL_PARTITIONS_MAX = 1_000_000  # of all sessions: some 200 MiB
-
-PartitionKey: TypeAlias = tuple[bytes, str, int]  # topic id (or zero), topic name (or ""), partition
-
-
-@dataclass(slots=True, eq=False)
-class FetchTarget:
-    """A partition that a client reads, and what it was last sent of it."""
-
-    topic_id: bytes
-    topic: str
-    partition: int
-    fetch_offset: int
-    max_bytes: int
-    leader_epoch: int
-    last_fetched_epoch: int
-    known_high_watermark: int = -1
-    known_start_offset: int = -1
-    known_last_stable_offset: int = -1
-    had_error: bool = False
-
-
-@dataclass(slots=True, eq=False)
-class FetchSession:
-    """A client's partitions, in the order in which they are served."""
-
-    session_id: int
-    epoch: int
-    used_ms: float
-    targets: "OrderedDict[PartitionKey, FetchTarget]"
-
-
-class FetchSessions:
-    """All sessions, a bounded number: the least recently used gives way when it has not been used for two minutes."""
-
-    def __init__(self, clock: Clock, entropy: Entropy, slots: int) -> None:
-        self.clock = clock
-        self.entropy = entropy
-        self.slots = slots
-        self.sessions: OrderedDict[int, FetchSession] = OrderedDict()
-        self.partitions = 0  # of all sessions
-
-    def create(self, targets: "OrderedDict[PartitionKey, FetchTarget]") -> FetchSession | None:
-        """A new session, or None when there is no room."""
-        now = self.clock.steady_ms()
-        if len(self.sessions) >= self.slots:
-            oldest = next(iter(self.sessions.values()), None)
-            if oldest is None or now - oldest.used_ms < EVICTION_MS:
-                return None
-            self.close(oldest.session_id)
-        if len(targets) > SESSION_PARTITIONS_MAX or self.partitions + len(targets) > ALL_PARTITIONS_MAX:
-            return None  # the client then names its partitions each time
-        session_id = 0
-        while session_id == 0 or session_id in self.sessions:
-            session_id = int.from_bytes(self.entropy.bytes(4), "big") & 0x7FFFFFFF
-        session = self.sessions[session_id] = FetchSession(session_id, 1, now, targets)
-        self.partitions += len(targets)
-        return session
-
-    def resume(self, session_id: int, epoch: int) -> tuple[FetchSession | None, ErrorCode]:
-        """The session that an incremental fetch continues."""
-        session = self.sessions.get(session_id)
-        if session is None:
-            return None, ErrorCode.FETCH_SESSION_ID_NOT_FOUND
-        if session.epoch != epoch:
-            return None, ErrorCode.INVALID_FETCH_SESSION_EPOCH
-        session.epoch = 1 if epoch == 0x7FFFFFFF else epoch + 1
-        session.used_ms = self.clock.steady_ms()
-        self.sessions.move_to_end(session_id)
-        return session, ErrorCode.NONE
-
-    def update(self, session: FetchSession, request: FetchRequest) -> None:
-        """Applies what an incremental fetch adds, changes and forgets."""
-        before = len(session.targets)
-        update_session(session, request, before + ALL_PARTITIONS_MAX - self.partitions)
-        self.partitions += len(session.targets) - before
-
-    def close(self, session_id: int) -> None:
-        session = self.sessions.pop(session_id, None)
-        if session is not None:
-            self.partitions -= len(session.targets)
-
-
-def requested_targets(request: FetchRequest) -> Iterable[tuple[PartitionKey, FetchTarget]]:
-    for topic in request.topics:
-        for p in topic.partitions:
-            target = FetchTarget(
-                topic.topic_id,
-                topic.topic,
-                p.partition,
-                p.fetch_offset,
-                p.partition_max_bytes,
-                p.current_leader_epoch,
-                p.last_fetched_epoch,
-            )
-            yield (topic.topic_id, topic.topic, p.partition), target
-
-
-def update_session(session: FetchSession, request: FetchRequest, partitions_max: int) -> None:
-    partitions_max = min(partitions_max, SESSION_PARTITIONS_MAX)
-    for key, target in requested_targets(request):
-        known = session.targets.get(key)
-        if known is None:
-            if len(session.targets) < partitions_max:
-                session.targets[key] = target
-            continue
-        known.fetch_offset, known.max_bytes = target.fetch_offset, target.max_bytes
-        known.leader_epoch, known.last_fetched_epoch = target.leader_epoch, target.last_fetched_epoch
-    for topic in request.forgotten_topics_data:
-        for partition in topic.partitions:
-            session.targets.pop((topic.topic_id, topic.topic, partition), None)
 
 
 class FetchReader:
@@ -147,24 +26,24 @@ class FetchReader:
 
     def __init__(
         self,
-        core: "BrokerCore",
+        partitions: Partitions,
         targets: Iterable[FetchTarget],
         max_bytes: int,
         *,
         by_id: bool,
         committed: bool = False,
         may_read: Callable[[str], bool] = lambda name: True,
-        connection: "Connection | None" = None,
+        endpoint: Endpoint | None = None,
         from_follower: bool = False,
         room: Callable[[], int] = lambda: 2**31 - 1,
         hold: Callable[[int], None] = lambda size: None,
     ) -> None:
-        self.core = core
+        self.partitions = partitions
         self.may_read = may_read
-        self.connection = connection
+        self.endpoint = endpoint
         self.from_follower = from_follower
         self.targets = list(targets)
-        self.max_bytes = min(max_bytes, core.settings.fetch_max_bytes)
+        self.max_bytes = max_bytes
         self.room, self.hold = room, hold
         self.by_id = by_id
         self.committed = committed
@@ -176,16 +55,16 @@ class FetchReader:
             return None, ErrorCode.UNKNOWN_TOPIC_ID
         if not self.may_read(topic.name if topic is not None else target.topic):
             return None, ErrorCode.TOPIC_AUTHORIZATION_FAILED
-        return self.core.find_log(
+        return self.partitions.find(
             topic,
             target.partition,
             target.leader_epoch,
-            connection=self.connection,
+            endpoint=self.endpoint,
             from_follower=self.from_follower,
         )
 
     def find_topic(self, target: FetchTarget) -> Topic | None:
-        metadata = self.core.metadata
+        metadata = self.partitions.metadata
         return metadata.by_id.get(target.topic_id) if self.by_id else metadata.topics.get(target.topic)
 
     def logs(self) -> list[tuple[FetchTarget, Log]]:
@@ -293,10 +172,8 @@ def out_of_range(partition: int) -> FetchResponse.PartitionData:
 class FetchWait:
     """A fetch that waits for data; `waits` are those of its connection, which end with it."""
 
-    def __init__(
-        self, core: "BrokerCore", waits: "set[Wait]", reader: FetchReader, min_bytes: int, max_wait_ms: int
-    ) -> None:
-        self.core = core
+    def __init__(self, timers: Timers, waits: set[Wait], reader: FetchReader, min_bytes: int, max_wait_ms: int) -> None:
+        self.partitions = reader.partitions
         self.waits = waits
         waits.add(self)
         self.reader = reader
@@ -307,10 +184,10 @@ class FetchWait:
         self.targets: dict[Log, list[FetchTarget]] = {}
         for target, log in self.watched:
             self.targets.setdefault(log, []).append(target)
-            core.fetch_waits.setdefault(log, {})[self] = None
+            self.partitions.watch(log, self)
         self.bytes: dict[Log, int] = {}  # what there is to read in each log, once one of them has grown
         self.total = 0
-        self.timer = core.timers.call_later(max_wait_ms, self.time_out)
+        self.timer = timers.call_later(max_wait_ms, self.time_out)
 
     def check(self, grown: Log) -> None:
         """A log that is read here has grown. Only that one is looked at again: there may be thousands."""
@@ -331,8 +208,8 @@ class FetchWait:
     def time_out(self) -> None:
         """Answers, but not before what was acknowledged with acks=1 can be read."""
         awaited = (log for _, log in self.watched if log.promised_offset > log.high_watermark)
-        sync = max(map(self.core.store.sync_of_end, awaited), default=NO_SYNC)
-        self.core.when_durable(sync, self.finish)
+        sync = max(map(self.partitions.store.sync_of_end, awaited), default=NO_SYNC)
+        self.partitions.durability.when_durable(sync, self.finish)
 
     def finish(self) -> None:
         """Answers with what there is."""
@@ -346,11 +223,7 @@ class FetchWait:
         self.timer.cancel()
         self.waits.discard(self)
         for _, log in self.watched:
-            waits = self.core.fetch_waits.get(log)
-            if waits is not None:
-                waits.pop(self, None)
-                if not waits:
-                    del self.core.fetch_waits[log]
+            self.partitions.unwatch(log, self)
 
 
 def grouped_response(
@@ -365,21 +238,3 @@ def grouped_response(
             topic = topics[key] = FetchResponse.FetchableTopicResponse(target.topic_id or ZERO_UUID, target.topic)
         topic.partitions.append(data)
     return FetchResponse(session_id=session_id, responses=list(topics.values()))
-
-
-def has_news(target: FetchTarget, data: FetchResponse.PartitionData) -> bool:
-    """Whether an incremental response has to name this partition; notes what the client then knows."""
-    news = bool(
-        data.records
-        or data.error_code
-        or data.diverging_epoch is not None
-        or target.had_error
-        or target.known_high_watermark != data.high_watermark
-        or target.known_start_offset != data.log_start_offset
-        or target.known_last_stable_offset != data.last_stable_offset
-    )
-    if news:
-        target.known_last_stable_offset = data.last_stable_offset
-        target.known_high_watermark, target.known_start_offset = data.high_watermark, data.log_start_offset
-        target.had_error = data.error_code != 0
-    return news

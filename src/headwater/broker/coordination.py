@@ -1,0 +1,236 @@
+"""The coordinators of this broker: made from the settings, brought back from their topics, and kept short there.
+
+`__consumer_offsets` keeps the groups and `__transaction_state` the transactions. Both topics come into being with the
+first group or transaction, configured as Kafka configures them.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+from headwater.broker.configs.settings import Settings
+from headwater.broker.markers import Markers
+from headwater.broker.metadata import OFFSETS_TOPIC, TRANSACTIONS_TOPIC, Topic
+from headwater.broker.partitions import Partitions
+from headwater.broker.producer_ids import ProducerIds
+from headwater.broker.state_logs import READ_BYTES, StateLogs, StateTopic
+from headwater.broker.topics import Topics
+from headwater.coordinators.groups.classic.membership import GroupLimits
+from headwater.coordinators.groups.consumer.coordinator import ConsumerGroupLimits
+from headwater.coordinators.groups.consumer.records import read_consumer_key
+from headwater.coordinators.groups.coordinator import GroupCoordinator, partition_for
+from headwater.coordinators.groups.records import read_key
+from headwater.coordinators.transactions.coordinator import TransactionCoordinator
+from headwater.effects.buffers import Buffer
+from headwater.effects.clock import Clock
+from headwater.effects.entropy import Entropy
+from headwater.effects.logs import get_logger
+from headwater.effects.timers import Timers
+from headwater.protocol.error_codes import ErrorCode
+from headwater.protocol.errors import ProtocolError
+from headwater.protocol.records import Record, batches, check_batch, read_marker, records
+from headwater.replay.state_record import NO_PRODUCER, StateRecord
+from headwater.storage.errors import DamagedLogError, StorageError
+from headwater.storage.log import Log
+
+logger = get_logger(__name__)
+
+SNAPSHOT_BATCH_RECORDS = 1000
+NAMES_SHOWN = 20
+
+
+def group_of(key: Buffer | None) -> str:
+    """The group that a record of `__consumer_offsets` is about; "" where it cannot be told."""
+    try:
+        named = None if key is None else read_key(key) or read_consumer_key(key)
+    except ProtocolError:
+        return ""
+    return "" if named is None else str(getattr(named, "group", "") or getattr(named, "group_id", ""))
+
+
+class Coordination:
+    """See the module's text."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Clock,
+        timers: Timers,
+        entropy: Entropy,
+        partitions: Partitions,
+        logs: StateLogs,
+        topics: Topics,
+        producer_ids: ProducerIds,
+    ) -> None:
+        self.partitions = partitions
+        self.logs = logs
+        self.damaged: set[int] = set()  # partitions of `__consumer_offsets` whose groups are not known
+        self.offsets_topic = StateTopic(OFFSETS_TOPIC, logs, partial(topics.ensure_state_topic, OFFSETS_TOPIC))
+        self.transactions_topic = StateTopic(
+            TRANSACTIONS_TOPIC, logs, partial(topics.ensure_state_topic, TRANSACTIONS_TOPIC)
+        )
+        self.groups = GroupCoordinator(
+            clock,
+            timers,
+            entropy,
+            GroupLimits(
+                settings.group_min_session_timeout_ms,
+                settings.group_max_session_timeout_ms,
+                settings.group_initial_rebalance_delay_ms,
+                settings.group_max_size,
+            ),
+            self.offsets_topic,
+            topics=partitions.metadata,
+            consumer_limits=ConsumerGroupLimits(
+                settings.group_consumer_session_timeout_ms,
+                settings.group_consumer_heartbeat_interval_ms,
+                settings.group_consumer_max_size,
+                tuple(name.strip() for name in settings.group_consumer_assignors.split(",")),
+            ),
+            configs_of=self.group_limits,
+            migration_policy=settings.group_consumer_migration_policy,
+            offset_metadata_bytes_max=settings.offset_metadata_max_bytes,
+            offsets_retention_ms=settings.offsets_retention_minutes * 60_000,
+        )
+        self.markers = Markers(partitions, logs, self.offsets_topic, self.groups, clock)
+        self.transactions = TransactionCoordinator(
+            clock,
+            self.transactions_topic,
+            self.markers,
+            lambda: producer_ids.next()[0],
+            timeout_ms_max=settings.transaction_max_timeout_ms,
+            expiration_ms=settings.transactional_id_expiration_ms,
+        )
+
+    def group_limits(self, group_id: str) -> ConsumerGroupLimits:
+        """What holds for one group: its own configuration comes first."""
+        own = self.partitions.metadata.group_configs.get(group_id)
+        limits = self.groups.consumers.limits
+        if not own:
+            return limits
+        session = own.get("consumer.session.timeout.ms", limits.session_timeout_ms)
+        interval = own.get("consumer.heartbeat.interval.ms", limits.heartbeat_interval_ms)
+        return limits._replace(session_timeout_ms=int(session), heartbeat_interval_ms=int(interval))
+
+    # -- loading
+
+    def load(self) -> None:
+        """Brings the coordinators' states back, and continues what a crash interrupted. Raises OSError."""
+        self.load_transactions()
+        self.load_groups()
+        metadata = self.partitions.metadata
+        used = max((t.producer_id for t in self.transactions.transactions.values()), default=NO_PRODUCER)
+        metadata.next_producer_id = max(metadata.next_producer_id, used + 1)
+        self.partitions.opened = self.end_hanging
+        for log in list(self.partitions.store.logs.values()):
+            self.end_hanging(log)
+        self.transactions.started()
+
+    def end_hanging(self, log: Log) -> None:
+        """Resolves what is open in a log that was opened. Raises OSError."""
+        self.markers.end_hanging(log, self.transactions)
+
+    def load_transactions(self) -> None:
+        for topic, partition in self.transactions_topic.written():
+            log = self.partitions.log(topic, partition)
+            self.logs.check_is_whole(log)
+            for header, record in self.logs.read_records(log):
+                if record.key is not None and not header.is_control:  # an administrator may have written a marker there
+                    self.transactions.replay(StateRecord(record.key, record.value))
+
+    def load_groups(self) -> None:
+        for log in self.whole_logs_of_groups():
+            belongs = self.offsets_topic.belongs_to(log.partition)
+            for header, record in self.logs.read_records(log):
+                if header.is_control:
+                    commit, _ = read_marker(record)
+                    self.groups.end_transaction(header.producer_id, belongs, commit=commit)
+                elif record.key is not None:
+                    producer = header.producer_id if header.is_transactional else NO_PRODUCER
+                    self.groups.replay(StateRecord(record.key, record.value, producer, header.producer_epoch))
+        self.groups.started()
+
+    def whole_logs_of_groups(self) -> Iterator[Log]:
+        """The logs of groups that are whole.
+
+        The groups of one that is not are not served: without the state that is lost a consumer would start over, or at a
+        position that is long past. As in Kafka they have no coordinator, and all others do.
+        """
+        for topic, partition in self.offsets_topic.written():
+            try:
+                log = self.partitions.log(topic, partition)
+                self.logs.check_is_whole(log)
+            except StorageError as error:
+                self.leave_out(topic, partition, error)
+            else:
+                yield log
+
+    def leave_out(self, topic: Topic, partition: int, error: StorageError) -> None:
+        """Serves the groups of a damaged log no more, in this life."""
+        log = self.partitions.store.logs.get((topic.topic_id, partition))
+        names = self.readable_groups(log) if log is not None else []
+        shown = ", ".join(names[:NAMES_SHOWN]) + (", …" if len(names) > NAMES_SHOWN else "")
+        self.damaged.add(partition)
+        damage = error if isinstance(error, DamagedLogError) else DamagedLogError(str(error))
+        self.partitions.store.put_out_of_use(topic.topic_id, partition, damage)
+        logger.error(
+            "%s-%d: its groups are answered with COORDINATOR_NOT_AVAILABLE. Those that can be read there: %s",
+            topic.name,
+            partition,
+            shown or "none",
+        )
+
+    def readable_groups(self, log: Log) -> list[str]:
+        """The groups whose records are in the sound part of a damaged log."""
+        names: set[str] = set()
+        offset = log.start_offset
+        while offset < log.end_offset:
+            try:
+                following = offset
+                for header, batch in batches(log.read(offset, READ_BYTES, at_least_one=True)):
+                    check_batch(batch)
+                    following = header.next_offset
+                    if not header.is_control:
+                        names.update(group_of(record.key) for record in records(header, batch))
+            except DamagedLogError as error:
+                following = error.end_offset
+            except ProtocolError:
+                following = offset
+            if following <= offset:
+                break
+            offset = following
+        return sorted(names - {""})
+
+    def is_known(self, group_id: str) -> bool:
+        """Whether the state of the group's partition is; only then the group can be served."""
+        if not self.damaged:
+            return True
+        topic = self.partitions.metadata.topics[OFFSETS_TOPIC]
+        return partition_for(group_id, topic.partitions) not in self.damaged
+
+    # -- within transactions
+
+    def check_producer(self, group_id: str, producer_id: int, epoch: int) -> ErrorCode:
+        """Whether a producer may still add to what it commits of a group: a newer epoch has fenced the older."""
+        try:
+            entry = self.offsets_topic.log_of(group_id).producers.entries.get(producer_id)
+        except OSError as error:
+            logger.error("group %s cannot be written: %s", group_id, error)
+            return ErrorCode.COORDINATOR_NOT_AVAILABLE
+        is_fenced = entry is not None and epoch < entry.epoch
+        return ErrorCode.INVALID_PRODUCER_EPOCH if is_fenced else ErrorCode.NONE
+
+    # -- keeping the topics short
+
+    def shorten(self) -> None:
+        """Shortens the logs of both topics where it is worth it. Raises OSError."""
+        for log, belongs in self.transactions_topic.loaded():
+            self.logs.shorten(log, partial(self.snapshot_of_transactions, belongs), SNAPSHOT_BATCH_RECORDS)
+        for log, belongs in self.offsets_topic.loaded():
+            if self.groups.is_settled(belongs) and not log.producers.ongoing:
+                self.logs.shorten(log, partial(self.snapshot_of_groups, belongs), SNAPSHOT_BATCH_RECORDS)
+
+    def snapshot_of_transactions(self, belongs: Callable[[str], bool]) -> list[Record]:
+        return self.transactions_topic.stamped(self.transactions.snapshot(belongs))
+
+    def snapshot_of_groups(self, belongs: Callable[[str], bool]) -> list[Record]:
+        return self.offsets_topic.stamped(self.groups.snapshot(belongs))

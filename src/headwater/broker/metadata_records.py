@@ -1,0 +1,105 @@
+"""The records of `__cluster_metadata-0`: Kafka's own, in Kafka's own frame.
+
+    version 1 | record type | record version | message         the first three are varints
+
+So `kafka-dump-log --cluster-metadata-decoder` reads the log.
+"""
+
+from enum import IntEnum
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+from headwater.effects.buffers import Buffer
+from headwater.protocol.compiled import decode, encode
+from headwater.protocol.varint import read_uvarint, uvarint
+from headwater.security.acls import Acl, Operation, PatternType, Permission, ResourceType
+
+FRAME_VERSION = 1
+
+
+class MetadataRecordType(IntEnum):
+    """The kinds of records that this broker writes and reads."""
+
+    REGISTER_BROKER = 0
+    TOPIC = 2
+    PARTITION = 3
+    CONFIG = 4
+    PARTITION_CHANGE = 5
+    REMOVE_TOPIC = 9
+    USER_SCRAM_CREDENTIAL = 11
+    FEATURE_LEVEL = 12
+    PRODUCER_IDS = 15
+    ACCESS_CONTROL_ENTRY = 18
+    REMOVE_ACCESS_CONTROL_ENTRY = 19
+    REMOVE_USER_SCRAM_CREDENTIAL = 22
+
+
+TOPIC_RECORDS = frozenset(
+    {
+        MetadataRecordType.TOPIC,
+        MetadataRecordType.PARTITION,
+        MetadataRecordType.PARTITION_CHANGE,
+        MetadataRecordType.REMOVE_TOPIC,
+    }
+)
+RECORD_MODULES: dict[int, tuple[str, str, int]] = {
+    MetadataRecordType.REGISTER_BROKER: ("register_broker_record", "RegisterBrokerRecord", 3),
+    MetadataRecordType.TOPIC: ("topic_record", "TopicRecord", 0),
+    MetadataRecordType.PARTITION: ("partition_record", "PartitionRecord", 1),
+    MetadataRecordType.PARTITION_CHANGE: ("partition_change_record", "PartitionChangeRecord", 1),
+    MetadataRecordType.CONFIG: ("config_record", "ConfigRecord", 0),
+    MetadataRecordType.REMOVE_TOPIC: ("remove_topic_record", "RemoveTopicRecord", 0),
+    MetadataRecordType.USER_SCRAM_CREDENTIAL: ("user_scram_credential_record", "UserScramCredentialRecord", 0),
+    MetadataRecordType.REMOVE_USER_SCRAM_CREDENTIAL: (
+        "remove_user_scram_credential_record",
+        "RemoveUserScramCredentialRecord",
+        0,
+    ),
+    MetadataRecordType.ACCESS_CONTROL_ENTRY: ("access_control_entry_record", "AccessControlEntryRecord", 0),
+    MetadataRecordType.REMOVE_ACCESS_CONTROL_ENTRY: (
+        "remove_access_control_entry_record",
+        "RemoveAccessControlEntryRecord",
+        0,
+    ),
+    MetadataRecordType.FEATURE_LEVEL: ("feature_level_record", "FeatureLevelRecord", 0),
+    MetadataRecordType.PRODUCER_IDS: ("producer_ids_record", "ProducerIdsRecord", 0),
+}
+
+
+@cache
+def record_class(record_type: int) -> tuple[Any, int]:
+    """The class of a metadata record and the version in which it is written."""
+    module, name, version = RECORD_MODULES[record_type]
+    return getattr(import_module(f"headwater.protocol.messages.{module}"), name), version
+
+
+def new_record(record_type: int, **values: Any) -> Any:
+    return record_class(record_type)[0](**values)
+
+
+def encode_record(record: Any) -> bytes:
+    """A record as the value of a log record."""
+    _, version = record_class(record.RECORD_TYPE)
+    return uvarint(FRAME_VERSION) + uvarint(record.RECORD_TYPE) + uvarint(version) + encode(record, version)
+
+
+def decode_record(value: Buffer) -> Any:
+    """Raises ProtocolError or KeyError for a record that this version does not know."""
+    _, position = read_uvarint(value, 0)
+    record_type, position = read_uvarint(value, position)
+    version, position = read_uvarint(value, position)
+    return decode(record_class(record_type)[0], version, value, position)[0]
+
+
+def acl_of(record: Any) -> Acl:
+    """The entry that a record tells of."""
+    return Acl(
+        ResourceType(record.resource_type),
+        record.resource_name,
+        PatternType(record.pattern_type),
+        record.principal,
+        record.host,
+        Operation(record.operation),
+        Permission(record.permission_type),
+    )
