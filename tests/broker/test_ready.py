@@ -80,6 +80,7 @@ def test_addresses_are_as_clients_take_them() -> None:
 
 def test_the_line_is_followed_by_the_end(pipe: tuple[int, int]) -> None:
     reading, writing = pipe
+    os.set_blocking(reading, False)
     os.set_inheritable(writing, True)
     check_descriptor(writing)
     assert not os.get_inheritable(writing)

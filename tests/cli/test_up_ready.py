@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from headwater.cli import up
 
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("HEADWATER_")}
 WAIT_S = 30
@@ -58,6 +61,19 @@ def test_on_standard_output_the_line_takes_the_place_of_the_one_for_people(tmp_p
     line = process.stdout.readline()
     assert end(process) == (0, "", "")
     assert json.loads(line)["process_id"] == process.pid
+
+
+def test_the_time_counts_from_the_start_of_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def since_start() -> int:
+        os.kill(os.getpid(), signal.SIGTERM)  # ready: that is all
+        return 4711
+
+    monkeypatch.setattr(up, "milliseconds_since_start", since_start)
+    reading, writing = os.pipe()
+    options = ["--data", str(tmp_path / "d"), "--listen", "127.0.0.1:0", "--without-environment"]
+    assert up.main([*options, "--ready-fd", str(writing)]) == 0
+    with os.fdopen(reading) as pipe:
+        assert json.loads(pipe.read())["start_ms"] == 4711
 
 
 def test_a_broker_that_does_not_start_writes_no_line(tmp_path: Path) -> None:
