@@ -1,10 +1,10 @@
 """One classic consumer group: its members and its state.
 
-    Empty ──join──▶ PreparingRebalance ──all joined, or time is up──▶ CompletingRebalance ──leader synced──▶ Stable
-      ▲                   ▲                                                  │                                  │
-      └── no member left ─┴───────── a member joins, leaves or expires ──────┴──────────────────────────────────┘
+    Empty ──a member joins──▶ PreparingRebalance ──all joined, or time is up──▶ CompletingRebalance ──leader synced──▶ Stable
+    CompletingRebalance, Stable ──a member joins, leaves or expires──▶ PreparingRebalance ──no member left──▶ Empty
+    Empty, PreparingRebalance, CompletingRebalance, Stable ──the group is removed──▶ Dead
 
-    Dead: removed; a request that still refers to it gets UNKNOWN_MEMBER_ID.
+A request that still refers to a group that is dead gets UNKNOWN_MEMBER_ID.
 
 A record says what a generation that is settled is: Stable with its members and their assignments, or Empty. So a restart
 finds a group in one of these two. A generation that is being made is state that need not survive: its clients wait for an
