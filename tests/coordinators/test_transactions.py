@@ -4,8 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from headwater.coordinators.transactions.transaction import EPOCH_MAX, Transaction, TransactionState, read_transaction
-from headwater.coordinators.transactions.transaction import transaction_record as record_of
+from headwater.coordinators.transactions.transaction import (
+    EPOCH_MAX,
+    Transaction,
+    TransactionRecord,
+    TransactionState,
+    encoded_record,
+    read_record,
+)
 from headwater.protocol.apis import ApiKey
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.describe_producers import DescribeProducersRequest
@@ -371,9 +377,9 @@ def test_ids_that_nobody_uses_are_forgotten() -> None:
 def test_records_say_all_there_is_to_say(state: TransactionState) -> None:
     partitions = frozenset() if state is TransactionState.EMPTY else frozenset({("a", 1), ("a", 2), ("b", 0)})
     before = Transaction("id", 7, 3, 1000, state, partitions, 5, 6, 4, 9, 2)
-    value = record_of(before).value
-    assert value is not None
-    assert read_transaction("id", value) == before
+    for record in (TransactionRecord("id", before), TransactionRecord("id", None)):
+        key, value, *_ = encoded_record(record)
+        assert read_record(key, value) == record
 
 
 def test_many_transactions_are_ended_and_forgotten_in_slices() -> None:

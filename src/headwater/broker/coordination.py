@@ -20,6 +20,7 @@ from headwater.coordinators.groups.consumer.records import read_consumer_key
 from headwater.coordinators.groups.coordinator import GroupCoordinator, partition_for
 from headwater.coordinators.groups.records import read_key
 from headwater.coordinators.transactions.coordinator import TransactionCoordinator
+from headwater.coordinators.transactions.transaction import encoded_record, read_record
 from headwater.effects.buffers import Buffer
 from headwater.effects.clock import Clock
 from headwater.effects.entropy import Entropy
@@ -47,6 +48,11 @@ def group_of(key: Buffer | None) -> str:
     return "" if named is None else str(getattr(named, "group", "") or getattr(named, "group_id", ""))
 
 
+def as_it_is(record: StateRecord) -> StateRecord:
+    """The records of groups are decided as they lie in the log."""
+    return record
+
+
 class Coordination:
     """See the module's text."""
 
@@ -64,9 +70,11 @@ class Coordination:
         self.partitions = partitions
         self.logs = logs
         self.damaged: set[int] = set()  # partitions of `__consumer_offsets` whose groups are not known
-        self.offsets_topic = StateTopic(OFFSETS_TOPIC, logs, partial(topics.ensure_state_topic, OFFSETS_TOPIC))
+        self.offsets_topic = StateTopic(
+            OFFSETS_TOPIC, logs, partial(topics.ensure_state_topic, OFFSETS_TOPIC), as_it_is
+        )
         self.transactions_topic = StateTopic(
-            TRANSACTIONS_TOPIC, logs, partial(topics.ensure_state_topic, TRANSACTIONS_TOPIC)
+            TRANSACTIONS_TOPIC, logs, partial(topics.ensure_state_topic, TRANSACTIONS_TOPIC), encoded_record
         )
         self.groups = GroupCoordinator(
             clock,
@@ -135,7 +143,7 @@ class Coordination:
             self.logs.check_is_whole(log)
             for header, record in self.logs.read_records(log):
                 if record.key is not None and not header.is_control:  # an administrator may have written a marker there
-                    self.transactions.replay(StateRecord(record.key, record.value))
+                    self.transactions.replay(read_record(record.key, record.value))
 
     def load_groups(self) -> None:
         for log in self.whole_logs_of_groups():
@@ -230,7 +238,7 @@ class Coordination:
                 self.logs.shorten(log, partial(self.snapshot_of_groups, belongs), SNAPSHOT_BATCH_RECORDS)
 
     def snapshot_of_transactions(self, belongs: Callable[[str], bool]) -> list[Record]:
-        return self.transactions_topic.stamped(self.transactions.snapshot(belongs))
+        return self.transactions_topic.encoded(self.transactions.snapshot(belongs))
 
     def snapshot_of_groups(self, belongs: Callable[[str], bool]) -> list[Record]:
-        return self.offsets_topic.stamped(self.groups.snapshot(belongs))
+        return self.offsets_topic.encoded(self.groups.snapshot(belongs))

@@ -9,6 +9,7 @@ from headwater.coordinators.transactions.transaction import EPOCH_PER_TRANSACTIO
 from headwater.effects.clock import Clock
 from headwater.effects.logs import get_logger
 from headwater.protocol.records import CONTROL, TRANSACTIONAL, build_batch, control_record, read_header
+from headwater.replay.state_record import StateRecord
 from headwater.replay.sync_number import NO_SYNC, SyncNumber
 from headwater.storage.log import Log
 from headwater.storage.producers import FORGETTING_COORDINATOR_EPOCH, FencedMarkerError
@@ -22,7 +23,12 @@ class Markers:
     """Writes them; what a transaction has committed of a group's offsets counts with its marker."""
 
     def __init__(
-        self, partitions: Partitions, logs: StateLogs, offsets_topic: StateTopic, groups: GroupCoordinator, clock: Clock
+        self,
+        partitions: Partitions,
+        logs: StateLogs,
+        offsets_topic: StateTopic[StateRecord],
+        groups: GroupCoordinator,
+        clock: Clock,
     ) -> None:
         self.partitions = partitions
         self.logs = logs

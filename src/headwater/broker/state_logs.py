@@ -7,7 +7,7 @@ there: as compaction, that keeps the last value of every key.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Generic
 
 from headwater.broker.metadata import METADATA_TOPIC_ID, Metadata, Topic
 from headwater.broker.metadata_records import decode_record, encode_record
@@ -28,7 +28,7 @@ from headwater.protocol.records import (
     read_header,
     records,
 )
-from headwater.replay.decision import RecordTooLargeError
+from headwater.replay.decision import Input, RecordTooLargeError
 from headwater.replay.state_record import NO_PRODUCER, StateRecord
 from headwater.replay.sync_number import NO_SYNC, SyncNumber
 from headwater.storage.errors import DamagedLogError, StorageError
@@ -189,31 +189,39 @@ class MetadataLog:
         )
 
 
-class StateTopic:
+class StateTopic(Generic[Input]):
     """A topic that keeps a machine's state by key, in several partitions.
 
-    `ensure` gives the topic, and creates it with its first use; it raises ApiError and OSError.
+    `ensure` gives the topic, and creates it with its first use; it raises ApiError and OSError. `encode` makes a record as
+    it lies in the log of one of the machine's.
     """
 
-    def __init__(self, name: str, logs: StateLogs, ensure: Callable[[], Topic]) -> None:
+    def __init__(
+        self, name: str, logs: StateLogs, ensure: Callable[[], Topic], encode: Callable[[Input], StateRecord]
+    ) -> None:
         self.name = name
         self.logs = logs
         self.partitions = logs.partitions
         self.ensure = ensure
+        self.encode = encode
         self.when_durable = logs.when_durable
 
-    def append(self, key: str, records: Sequence[StateRecord]) -> SyncNumber:
+    def append(self, key: str, records: Sequence[Input]) -> SyncNumber:
         """Appends records as one batch to the partition of the key; returns the sync that makes them durable.
 
         Raises OSError, and RecordTooLargeError for a record that is larger than the topic takes.
         """
         log = self.log_of(key)
-        size_max = log.config.max_message_bytes
-        if any(len(record.value or b"") > size_max for record in records):
-            raise RecordTooLargeError(f"its state is larger than max.message.bytes of {self.name}, {size_max}")
-        producer = records[0].producer_id, records[0].producer_epoch
-        content = self.stamped(records)
-        return self.logs.append(log, content, producer if producer[0] != NO_PRODUCER else None)
+        size_max, now_ms = log.config.max_message_bytes, self.logs.clock.wall_ms()
+        content, producer = [], None
+        for record in records:
+            encoded_key, value, producer_id, producer_epoch = self.encode(record)
+            if value is not None and len(value) > size_max:
+                raise RecordTooLargeError(f"its state is larger than max.message.bytes of {self.name}, {size_max}")
+            if producer_id != NO_PRODUCER:
+                producer = producer_id, producer_epoch  # all are of one transaction, or none is
+            content.append(Record(encoded_key, value, (), now_ms))
+        return self.logs.append(log, content, producer)
 
     def log_of(self, key: str) -> Log:
         """The log that keeps a key; the topic is created where it is not there. Raises OSError."""
@@ -228,10 +236,9 @@ class StateTopic:
         topic = self.ensure()
         return topic.name, partition_for(key, topic.partitions)
 
-    def stamped(self, state: Iterable[StateRecord]) -> list[Record]:
-        """State as records of now."""
-        now_ms = self.logs.clock.wall_ms()
-        return [Record(record.key, record.value, (), now_ms) for record in state]
+    def encoded(self, state: Iterable[Input]) -> list[Record]:
+        """A snapshot as it lies in the log."""
+        return [Record(key, value) for key, value, *_ in map(self.encode, state)]
 
     def belongs_to(self, partition: int) -> Callable[[str], bool]:
         """Whether a key is kept in that partition."""

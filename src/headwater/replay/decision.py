@@ -116,8 +116,8 @@ class Runtime(Generic[Record]):
             return decision.answer
         return self.answer_when_durable(self.apply(key, decision.records), decision.answer)
 
-    def answer_when_durable(self, sync: SyncNumber, answer: Answer) -> Deferred[Answer]:
-        """An answer that is given when that sync is done."""
+    def answer_when_durable(self, sync: SyncNumber, answer: Answer) -> Answer | Deferred[Answer]:
+        """An answer that is given when that sync is done, at once where it is done already."""
         deferred: Deferred[Answer] = Deferred()
         self.when_durable(sync, lambda: deferred.complete(answer))
-        return deferred
+        return answer if deferred.done else deferred

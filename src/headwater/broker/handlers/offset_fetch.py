@@ -21,7 +21,7 @@ TopicResponse = OffsetFetchResponse.OffsetFetchResponseTopics
 PartitionResponse = OffsetFetchResponse.OffsetFetchResponsePartitions
 
 
-def handle(core: BrokerCore, request: Request) -> Steps[Deferred[OffsetFetchResponse]]:
+def handle(core: BrokerCore, request: Request) -> Steps[OffsetFetchResponse | Deferred[OffsetFetchResponse]]:
     """Answers when what it shows is on disk, so that a position that a client has seen never goes back."""
     body: OffsetFetchRequest = request.body
     version = request.api_version

@@ -232,7 +232,7 @@ class GroupCoordinator:
         self.offset_syncs[group_id] = sync
         return self.runtime.answer_when_durable(sync, decision.answer)
 
-    def answer_when_durable(self, group_ids: Iterable[str], answer: Answer) -> Deferred[Answer]:
+    def answer_when_durable(self, group_ids: Iterable[str], answer: Answer) -> Answer | Deferred[Answer]:
         """An answer with offsets of these groups: given when what it shows is on disk."""
         sync = max((self.offset_syncs.get(group_id, NO_SYNC) for group_id in group_ids), default=NO_SYNC)
         return self.runtime.answer_when_durable(sync, answer)

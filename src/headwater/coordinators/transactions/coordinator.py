@@ -24,11 +24,8 @@ from headwater.coordinators.transactions.transaction import (
     NO_PRODUCER_ID,
     TopicPartition,
     Transaction,
+    TransactionRecord,
     TransactionState,
-    read_transaction,
-    read_transaction_key,
-    transaction_key,
-    transaction_record,
 )
 from headwater.effects.clock import Clock
 from headwater.effects.logs import get_logger
@@ -36,7 +33,6 @@ from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
 from headwater.replay.decision import Decision, Runtime, StateLog, everything
 from headwater.replay.deferred import Deferred
-from headwater.replay.state_record import StateRecord
 from headwater.replay.sync_number import NO_SYNC, SyncNumber
 
 logger = get_logger(__name__)
@@ -67,7 +63,7 @@ class TransactionCoordinator:
     def __init__(
         self,
         clock: Clock,
-        log: StateLog[StateRecord],
+        log: StateLog[TransactionRecord],
         markers: Markers,
         next_producer_id: Callable[[], int],
         *,
@@ -89,29 +85,30 @@ class TransactionCoordinator:
 
     # -- state
 
-    def replay(self, record: StateRecord) -> None:
-        """Changes the state as the record says. Raises ProtocolError for one that cannot be read."""
-        transactional_id = read_transaction_key(record.key)
+    def replay(self, record: TransactionRecord) -> None:
+        """Changes the state as the record says."""
+        transactional_id, transaction = record
         known = self.transactions.get(transactional_id)
         if known is not None:
             self.owners.pop(known.producer_id, None)
-        if record.value is None:
+        if transaction is None:
             self.transactions.pop(transactional_id, None)
             self.last_epochs.pop(transactional_id, None)
             return
-        transaction = read_transaction(transactional_id, record.value)
         self.transactions[transactional_id] = transaction
         self.owners[transaction.producer_id] = transactional_id
 
-    def snapshot(self, belongs: Callable[[str], bool] = everything) -> Iterator[StateRecord]:
+    def snapshot(self, belongs: Callable[[str], bool] = everything) -> Iterator[TransactionRecord]:
         """The records that make the state of those ids from nothing."""
         for transactional_id, transaction in self.transactions.items():
             if belongs(transactional_id):
-                yield transaction_record(transaction)
+                yield TransactionRecord(transactional_id, transaction)
 
     def change(self, transaction: Transaction) -> SyncNumber:
         """Applies a next state; returns the sync that makes it durable. Raises OSError; then nothing has changed."""
-        return self.runtime.apply(transaction.transactional_id, [transaction_record(transaction)])
+        return self.runtime.apply(
+            transaction.transactional_id, [TransactionRecord(transaction.transactional_id, transaction)]
+        )
 
     def started(self) -> None:
         """To be called when all records are replayed: what was decided is carried out."""
@@ -159,7 +156,7 @@ class TransactionCoordinator:
 
     def next_epoch(
         self, known: Transaction, timeout_ms: int, producer_id: int, epoch: int
-    ) -> Decision[StateRecord, ProducerAnswer]:
+    ) -> Decision[TransactionRecord, ProducerAnswer]:
         """The next epoch of an id that has no open transaction. Raises OSError where it needs a new producer id."""
         if known.is_epoch_exhausted:
             new_id = self.next_producer_id()
@@ -176,7 +173,7 @@ class TransactionCoordinator:
             updated_ms=self.clock.wall_ms(),
         )
         answer = ProducerAnswer(ErrorCode.NONE, after.producer_id, after.producer_epoch)
-        return Decision([transaction_record(after)], answer)
+        return Decision([TransactionRecord(after.transactional_id, after)], answer)
 
     def may_init(self, known: Transaction, producer_id: int, epoch: int) -> bool:
         """Whether this client may ask for the next epoch: one that names none may, and so may the first."""
@@ -398,4 +395,4 @@ class TransactionCoordinator:
                 continue  # it was used meanwhile
             is_idle = transaction.state is TransactionState.EMPTY or transaction.state.is_complete
             if is_idle and transaction.updated_ms < before_ms:
-                self.runtime.apply(transactional_id, [StateRecord(transaction_key(transactional_id), None)])
+                self.runtime.apply(transactional_id, [TransactionRecord(transactional_id, None)])

@@ -11,7 +11,7 @@ TransactionMetadata.java, TransactionState.java, KIP-98, KIP-890.
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import IntEnum
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from headwater.coordinators.state_records import versioned
 from headwater.effects.buffers import Buffer
@@ -127,12 +127,28 @@ class Transaction:
         )
 
 
+class TransactionRecord(NamedTuple):
+    """What a record of `__transaction_state` says: an id's state, or None where the id is forgotten."""
+
+    transactional_id: str
+    transaction: Transaction | None
+
+
 def transaction_key(transactional_id: str) -> bytes:
     return versioned(TransactionLogKey.RECORD_TYPE, encode(TransactionLogKey(transactional_id), 0))
 
 
-def transaction_record(transaction: Transaction) -> StateRecord:
-    """A state as it lies in `__transaction_state`."""
+def read_record(key: Buffer, value: Buffer | None) -> TransactionRecord:
+    """A record as it lies in the log. Raises ProtocolError."""
+    transactional_id = read_transaction_key(key)
+    return TransactionRecord(transactional_id, None if value is None else read_transaction(transactional_id, value))
+
+
+def encoded_record(record: TransactionRecord) -> StateRecord:
+    """A record as it lies in the log."""
+    key, transaction = transaction_key(record.transactional_id), record.transaction
+    if transaction is None:
+        return StateRecord(key, None)
     topics: dict[str, list[int]] = {}
     for topic, partition in sorted(transaction.partitions):
         topics.setdefault(topic, []).append(partition)
@@ -151,7 +167,6 @@ def transaction_record(transaction: Transaction) -> StateRecord:
         next_producer_id=transaction.next_producer_id,
         client_transaction_version=transaction.client_version,
     )
-    key = transaction_key(transaction.transactional_id)
     return StateRecord(key, versioned(VALUE_VERSION, encode(value, VALUE_VERSION)))
 
 
