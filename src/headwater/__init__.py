@@ -18,6 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from headwater.broker.shell.embedded import Broker, BrokerError
+    from headwater.bus.bus import Bus
+    from headwater.bus.errors import EmitError
+    from headwater.bus.signal import Connection, OnError, Signal
+    from headwater.bus.subscription import Overflow, Subscription
     from headwater.client.admin import Admin, AsyncAdmin
     from headwater.client.async_consumer import AsyncConsumer
     from headwater.client.batches import Batch
@@ -34,10 +38,6 @@ if TYPE_CHECKING:
     from headwater.events.fates import DeadLetter, Retry, Skip, Stop
     from headwater.events.headers import Headers
     from headwater.events.serializers import Serializer
-    from headwater.observe.bus import Bus
-    from headwater.observe.errors import EmitError
-    from headwater.observe.signal import Connection, OnError, Signal
-    from headwater.observe.subscription import Overflow, Subscription
 
 __version__ = "0.1.0"
 MODULES = {
@@ -58,10 +58,10 @@ MODULES = {
     "headwater.events.fates": ("DeadLetter", "Retry", "Skip", "Stop"),
     "headwater.events.headers": ("Headers",),
     "headwater.events.serializers": ("Serializer",),
-    "headwater.observe.bus": ("Bus",),
-    "headwater.observe.errors": ("EmitError",),
-    "headwater.observe.signal": ("Connection", "OnError", "Signal"),
-    "headwater.observe.subscription": ("Overflow", "Subscription"),
+    "headwater.bus.bus": ("Bus",),
+    "headwater.bus.errors": ("EmitError",),
+    "headwater.bus.signal": ("Connection", "OnError", "Signal"),
+    "headwater.bus.subscription": ("Overflow", "Subscription"),
 }
 PLACES = {name: module for module, names in MODULES.items() for name in names}
 __all__ = [

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 import headwater as hw
+from headwater.bus import QueueFullError
 from headwater.client.errors import ConfigurationError
-from headwater.observe import QueueFullError
 
 TIMEOUT_S = 20
 

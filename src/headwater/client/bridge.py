@@ -5,6 +5,10 @@ import logging
 from types import TracebackType
 from typing import Any, Self
 
+from headwater.bus.bus import Bus
+from headwater.bus.errors import BusClosedError
+from headwater.bus.patterns import kafka_pattern
+from headwater.bus.subscription import Subscription
 from headwater.client.connections import BrokerLike, Settings
 from headwater.client.consumer import Consumer
 from headwater.client.handling import HandlingStoppedError
@@ -13,10 +17,6 @@ from headwater.events.context import handling
 from headwater.events.event import Event
 from headwater.events.fates import Fate, Skip, checked_fate
 from headwater.events.ids import ids
-from headwater.observe.bus import Bus
-from headwater.observe.errors import BusClosedError
-from headwater.observe.patterns import kafka_pattern
-from headwater.observe.subscription import Subscription
 
 logger = logging.getLogger(__name__)
 SKIP = Skip()

@@ -1,7 +1,7 @@
 """Observers and the bus: events within one process. See README.md."""
 
-from headwater.observe.bus import Bus, EventStore
-from headwater.observe.errors import (
+from headwater.bus.bus import Bus, EventStore
+from headwater.bus.errors import (
     BusClosedError,
     EmitError,
     HandlerCancelledError,
@@ -11,10 +11,10 @@ from headwater.observe.errors import (
     QueueFullError,
     ReplyTimeoutError,
 )
-from headwater.observe.patterns import PatternError
-from headwater.observe.schedule import Schedule, ScheduleError
-from headwater.observe.signal import Connection, OnError, Signal
-from headwater.observe.subscription import Overflow, Subscription
+from headwater.bus.patterns import PatternError
+from headwater.bus.schedule import Schedule, ScheduleError
+from headwater.bus.signal import Connection, OnError, Signal
+from headwater.bus.subscription import Overflow, Subscription
 
 __all__ = [
     "Bus",

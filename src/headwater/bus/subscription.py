@@ -12,13 +12,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from enum import Enum
 from typing import Any, Literal, NamedTuple, NoReturn, Protocol, TypeAlias
 
+from headwater.bus.errors import HandlerCancelledError, QueueFullError
+from headwater.bus.observers import named
+from headwater.bus.patterns import compile_pattern
 from headwater.events.context import current
 from headwater.events.event import Event
 from headwater.events.fates import DeadLetter, Fate, Stop, checked_fate, delays_ms, error_headers, last_fate
 from headwater.events.headers import HeadersLike
-from headwater.observe.errors import HandlerCancelledError, QueueFullError
-from headwater.observe.observers import named
-from headwater.observe.patterns import compile_pattern
 
 logger = logging.getLogger(__name__)
 

@@ -10,10 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headwater.effects.clock import MovableClock
-from headwater.events import Event, current_event
-from headwater.events.fates import DeadLetter, Retry, Skip, Stop
-from headwater.observe import (
+from headwater.bus import (
     Bus,
     BusClosedError,
     HandlerCancelledError,
@@ -24,7 +21,10 @@ from headwater.observe import (
     ReplyTimeoutError,
     ScheduleError,
 )
-from headwater.observe.patterns import compile_pattern, matches
+from headwater.bus.patterns import compile_pattern, matches
+from headwater.effects.clock import MovableClock
+from headwater.events import Event, current_event
+from headwater.events.fates import DeadLetter, Retry, Skip, Stop
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,8 @@ from enum import Enum
 from types import MethodType
 from typing import Any, Generic, NoReturn, TypeAlias, TypeVar, TypeVarTuple, cast, overload
 
-from headwater.observe.errors import EmitError, NoLoopError
-from headwater.observe.observers import described, named
+from headwater.bus.errors import EmitError, NoLoopError
+from headwater.bus.observers import described, named
 
 logger = logging.getLogger(__name__)
 

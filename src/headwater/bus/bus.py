@@ -20,16 +20,16 @@ from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar, overload
 
+from headwater.bus.errors import BusClosedError, NoSubscriberError, QueueFullError, ReplyTimeoutError
+from headwater.bus.patterns import check_topic, compile_pattern
+from headwater.bus.schedule import Schedule, Scheduler, delay_to_ms, following_of
+from headwater.bus.subscription import Handler, Item, Lane, Overflow, OverflowName, Question, Subscription
 from headwater.effects.clock import Clock, SystemClock
 from headwater.events.context import current
 from headwater.events.event import Event
 from headwater.events.fates import Fate, Skip
 from headwater.events.headers import HeadersLike
 from headwater.events.ids import ids
-from headwater.observe.errors import BusClosedError, NoSubscriberError, QueueFullError, ReplyTimeoutError
-from headwater.observe.patterns import check_topic, compile_pattern
-from headwater.observe.schedule import Schedule, Scheduler, delay_to_ms, following_of
-from headwater.observe.subscription import Handler, Item, Lane, Overflow, OverflowName, Question, Subscription
 
 AnyHandler = TypeVar("AnyHandler", bound=Callable[..., object])
 

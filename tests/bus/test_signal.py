@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from headwater.observe import EmitError, NoLoopError, OnError, Signal
+from headwater.bus import EmitError, NoLoopError, OnError, Signal
 
 
 class Subject:

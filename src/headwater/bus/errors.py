@@ -1,6 +1,6 @@
 """What observers and subscribers can fail with."""
 
-from headwater.observe.observers import described
+from headwater.bus.observers import described
 
 
 class ObserveError(RuntimeError):
