@@ -32,10 +32,24 @@ class MemoryStateLog(Generic[Record]):
     def sync(self) -> None:
         """Puts all that was appended on disk, also what is appended because of that."""
         while self.waits or self.synced < len(self.appended):
-            self.synced = len(self.appended)
-            waits, self.waits = self.waits, []
-            for sync, callback in waits:
-                self.when_durable(sync, callback)
+            self.sync_once()
+
+    def sync_once(self) -> None:
+        """Puts on disk what is appended by now."""
+        self.synced = len(self.appended)
+        waits, self.waits = self.waits, []
+        for sync, callback in waits:
+            self.when_durable(sync, callback)
+
+    def crash(self) -> None:
+        """What is not on disk is gone, and nobody waits any more."""
+        del self.appended[self.synced :]
+        self.waits.clear()
+
+    @property
+    def durable_records(self) -> list[Record]:
+        """All records that are on disk, in order."""
+        return [record for _, records in self.appended[: self.synced] for record in records]
 
     @property
     def records(self) -> list[Record]:

@@ -228,11 +228,15 @@ class TransactionCoordinator:
         transaction = self.transactions.get(transactional_id)
         if transaction is None or transaction.producer_id != producer_id:
             return None, ErrorCode.INVALID_PRODUCER_ID_MAPPING
-        if transaction.producer_epoch != epoch:
+        if not self.is_current(transaction, epoch):
             return None, ErrorCode.PRODUCER_FENCED
         if transaction.state.is_prepared:
             return None, ErrorCode.CONCURRENT_TRANSACTIONS
         return transaction, ErrorCode.NONE
+
+    def is_current(self, transaction: Transaction, epoch: int) -> bool:
+        """Whether the client with this epoch has the transactional id. No client has the highest epoch: it only fences."""
+        return epoch == transaction.producer_epoch and epoch < EPOCH_MAX
 
     def add(
         self,
@@ -279,7 +283,7 @@ class TransactionCoordinator:
             return self.end_again(known, commit=commit)
         if known.producer_id != producer_id:
             return ProducerAnswer(ErrorCode.INVALID_PRODUCER_ID_MAPPING)
-        if known.producer_epoch != epoch:
+        if not self.is_current(known, epoch):
             return ProducerAnswer(ErrorCode.PRODUCER_FENCED)
         if known.state is not TransactionState.ONGOING and not (bumps and not commit and not known.state.is_prepared):
             return self.end_without_transaction(known, commit=commit, bumps=bumps)
@@ -314,6 +318,8 @@ class TransactionCoordinator:
             return ProducerAnswer(ErrorCode.INVALID_TXN_STATE)
         if known.state.is_prepared:
             return ProducerAnswer(ErrorCode.CONCURRENT_TRANSACTIONS)
+        if known.producer_epoch == EPOCH_MAX:  # the broker has ended it, and there is no epoch after that
+            return ProducerAnswer(ErrorCode.PRODUCER_FENCED)
         return ProducerAnswer(ErrorCode.NONE, known.producer_id, known.producer_epoch)
 
     def end_without_transaction(self, known: Transaction, *, commit: bool, bumps: bool) -> ProducerAnswer:

@@ -1,8 +1,10 @@
 """One transactional id: its producer, the state of its transaction, and the record of `__transaction_state` that says so.
 
-    Empty ──partition added──▶ Ongoing ──EndTxn──▶ PrepareCommit ──markers on disk──▶ CompleteCommit ──┐
-      ▲                          ▲   └──abort, time is up, fenced──▶ PrepareAbort ──▶ CompleteAbort ──┤
-      └── InitProducerId ────────┴───────────────────────────── partition added ─────────────────────┘
+    Empty, CompleteCommit, CompleteAbort ──partition added──▶ Ongoing
+    Ongoing ──EndTxn──▶ PrepareCommit ──markers on disk──▶ CompleteCommit
+    Ongoing ──EndTxn, time is up, fenced──▶ PrepareAbort ──markers on disk──▶ CompleteAbort
+    Empty, CompleteCommit, CompleteAbort ──EndTxn that aborts nothing, for its epoch──▶ PrepareAbort
+    CompleteCommit, CompleteAbort ──InitProducerId──▶ Empty
 
 A state is never changed in place: a decision makes the next one, its record is appended, and then it counts. Sources:
 TransactionMetadata.java, TransactionState.java, KIP-98, KIP-890.
