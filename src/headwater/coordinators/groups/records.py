@@ -11,6 +11,7 @@ from headwater.protocol.messages.stored_offset_commit import OffsetCommitKey, Of
 from headwater.replay.state_record import StateRecord
 
 VALUE_VERSION = 3  # the highest that every Kafka since 2.3 reads
+EXPIRING_VERSION = 1  # of a commit: the only one that says when it expires
 OFFSET_COMMITS = (0, OffsetCommitKey.RECORD_TYPE)  # the first is of Kafka before 0.9; its key is the same
 
 
@@ -40,7 +41,8 @@ def offset_record(group_id: str, topic: str, partition: int, committed: Committe
         commit_timestamp=committed.commit_timestamp,
         expire_timestamp=committed.expire_timestamp,
     )
-    return StateRecord(key, versioned(VALUE_VERSION, encode(value, VALUE_VERSION)))
+    version = VALUE_VERSION if committed.expire_timestamp < 0 else EXPIRING_VERSION  # as Kafka chooses
+    return StateRecord(key, versioned(version, encode(value, version)))
 
 
 def group_record(group_id: str, value: GroupMetadataValue | None) -> StateRecord:
