@@ -77,4 +77,5 @@ async def drive(port: int, topic: str, connections: int, seconds: float) -> tupl
 
 def one_record_a_request(port: int, topic: str, connections: int, seconds: float) -> tuple[float, float]:
     """Requests a second, and their p99 in ms."""
-    return uvloop.run(drive(port, topic, connections, seconds))
+    result: tuple[float, float] = uvloop.run(drive(port, topic, connections, seconds))
+    return result

@@ -6,7 +6,7 @@ A connection that the broker closes is opened again. AttackError says that it co
 import asyncio
 import contextlib
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from random import Random
 
 from fuzz.bombs import CODECS, bomb
@@ -22,7 +22,7 @@ from headwater.protocol.messages.sasl_handshake import SaslHandshakeRequest
 CONNECTIONS = 8
 ANSWER_WAIT_S = 0.05  # an answer that takes longer is not waited for: the request may be one that waits
 CONNECT_TRIES = 20
-Attack = Callable[[str, int, int], Awaitable[None]]
+Attack = Callable[[str, int, int], Coroutine[None, None, None]]
 
 
 class AttackError(Exception):

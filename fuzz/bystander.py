@@ -20,7 +20,7 @@ PAUSE_S = 0.002
 class Latencies(NamedTuple):
     """Of all answers, in milliseconds."""
 
-    count: int
+    answers: int
     p50_ms: float
     p99_ms: float
     max_ms: float

@@ -25,7 +25,7 @@ HOUR_MS = 3_600_000
 
 
 def new_broker() -> Harness:
-    broker = Harness(**{"offsets.topic.num.partitions": 2, "transaction.state.log.num.partitions": 2})
+    broker = Harness(pairs={"offsets.topic.num.partitions": 2, "transaction.state.log.num.partitions": 2})
     broker.create_topic("fuzz", 2)
     broker.create_topic("compacted", 1, cleanup_policy="compact")
     broker.create_topic("packed", 1, compression_type="zstd", message_timestamp_type="LogAppendTime")

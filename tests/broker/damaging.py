@@ -93,7 +93,7 @@ class Writer:
     """Fills a directory."""
 
     def __init__(self) -> None:
-        self.broker = Harness(**SETTINGS)
+        self.broker = Harness(pairs=SETTINGS)
         self.number = 0
         self.written = Written(self.broker.files)
         for name, count, configs in (
@@ -184,7 +184,10 @@ class Writer:
     def note(self, partition: Partition) -> None:
         written, broker = self.written, self.broker
         log = broker.core.partitions.log(broker.core.metadata.topics[partition[0]], partition[1])
-        found, offsets, times, offset = {}, set(), {}, log.start_offset
+        found: dict[int, bytes] = {}
+        offsets: set[int] = set()
+        times: dict[int, int] = {}
+        offset = log.start_offset
         while offset < log.high_watermark:
             data = broker.fetch(partition[0], offset, partition[1])
             for header, batch in batches(data.records or b""):
@@ -219,7 +222,7 @@ def committed_offsets(broker: Harness, partition: Partition, offsets: set[int], 
             assert offset in missing or offset not in offsets, (partition, offset, data.error_code)
             offset += 1
             continue
-        waiting = sorted((a.first_offset, a.producer_id) for a in data.aborted_transactions)
+        waiting = sorted((a.first_offset, a.producer_id) for a in data.aborted_transactions or ())
         aborted: set[int] = set()
         for header, batch in batches(data.records):
             while waiting and waiting[0][0] <= header.last_offset:
@@ -271,7 +274,7 @@ class Check:
     def run(self) -> str:
         before = {path: read_file(self.files, path) for path in tree(self.files)}
         try:
-            self.broker = Harness(self.files, **SETTINGS)
+            self.broker = Harness(self.files, pairs=SETTINGS)
         except StorageError as error:
             self.refused(str(error), before)
             return "refused"
@@ -313,7 +316,8 @@ class Check:
 
     def read(self, partition: Partition) -> set[int]:
         """Reads everything; returns the offsets that are not served."""
-        written, served = self.written.batches[partition], set()
+        written = self.written.batches[partition]
+        served: set[int] = set()
         offset = 0
         while offset < self.written.ends[partition]:
             data = self.broker.fetch(partition[0], offset, partition[1])

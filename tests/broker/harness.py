@@ -1,6 +1,8 @@
 """The real broker's core on in-memory files and a clock that is moved by hand: no port, no thread, no waiting."""
 
-from typing import Any
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Unpack
 
 from headwater.broker.configs.settings import Settings
 from headwater.broker.connection import Connection
@@ -20,6 +22,9 @@ from headwater.protocol.messages.produce import ProduceRequest, ProduceResponse
 from headwater.protocol.records import Record, batches, build_batch, records
 from headwater.replay.deferred import Deferred
 from headwater.storage.checkpoint import Checkpoint
+from tests.broker.topic_configs import TopicConfigs, creatable_configs
+
+NO_PAIRS: Mapping[str, object] = MappingProxyType({})
 
 
 class Pending:
@@ -96,9 +101,11 @@ class HeldDisk(ThisThread):
 
 
 class Harness:
-    """A broker and a client of it. Unless `hold_syncs` is set, what is appended is synced at once."""
+    """A broker with the settings `pairs`, and a client of it. Unless `hold_syncs` is set, what is appended is synced at once."""
 
-    def __init__(self, files: MemoryFiles | None = None, clock: ManualClock | None = None, **pairs: object) -> None:
+    def __init__(
+        self, files: MemoryFiles | None = None, clock: ManualClock | None = None, pairs: Mapping[str, object] = NO_PAIRS
+    ) -> None:
         self.files = files or MemoryFiles()
         self.clock = clock or ManualClock()
         defaults = {"group.initial.rebalance.delay.ms": 0, "headwater.journal.file.bytes": 1 << 20}
@@ -179,15 +186,8 @@ class Harness:
             if not self.hold_syncs:
                 self.sync()
 
-    def create_topic(self, name: str, partitions: int = 1, **configs: str) -> None:
-        wanted = CreateTopicsRequest.CreatableTopic(
-            name,
-            partitions,
-            1,
-            configs=[
-                CreateTopicsRequest.CreatableTopicConfig(key.replace("_", "."), value) for key, value in configs.items()
-            ],
-        )
+    def create_topic(self, name: str, partitions: int = 1, **configs: Unpack[TopicConfigs]) -> None:
+        wanted = CreateTopicsRequest.CreatableTopic(name, partitions, 1, configs=creatable_configs(configs))
         answer = self.call(ApiKey.CREATE_TOPICS, 7, CreateTopicsRequest([wanted]))
         assert answer.topics[0].error_code == 0, answer
 

@@ -28,7 +28,7 @@ OPEN_TO_ALL = {
 
 
 def secured_broker() -> Harness:
-    broker = Harness(**{"super.users": ADMIN})
+    broker = Harness(pairs={"super.users": ADMIN})
     broker.connection.principal = ADMIN
     broker.create_topic("t")
     return broker

@@ -24,6 +24,7 @@ from headwater.protocol.records import (
 )
 from tests.broker.harness import Harness, Pending
 from tests.broker.test_slices import STEPS_PER_SLICE, TickingClock, turns_until_done
+from tests.broker.topic_configs import TopicConfigs
 
 NOW_MS = 1_700_000_000_000
 MANY = 30_000
@@ -100,19 +101,21 @@ def test_a_batch_that_is_too_large_to_look_into_is_found_by_its_first_record() -
 
 def test_large_batches_are_opened_in_another_thread_one_at_a_time() -> None:
     broker = Harness()
-    for name, config in (("keys", {"cleanup_policy": "compact"}), ("packed", {"compression_type": "gzip"}), ("t", {})):
-        broker.create_topic(name, **config)
+    broker.create_topic("keys", cleanup_policy="compact")
+    broker.create_topic("packed", compression_type="gzip")
+    broker.create_topic("t")
     calls: list[tuple[Callable[[], Any], Callable[[Any], None]]] = []
     body = record_bytes(Record(b"k", bytes(OPENED_AT_ONCE_BYTES_MAX)), 0, 0)
     batch = with_body(bytes(compress(Compression.ZSTD, body)), 1, Compression.ZSTD, NOW_MS + 1)
     assert error_of(broker.produce_batch("t", batch)).error_code == 0
     broker.core.work.run_elsewhere = lambda function, done: calls.append((function, done))
     pending = []
-    for begin in (
+    begins: tuple[Callable[[], Pending], ...] = (
         lambda: broker.produce_batch("keys", bytearray(batch)),
         lambda: broker.produce_batch("packed", bytearray(batch)),
         lambda: list_offset(broker, NOW_MS),
-    ):
+    )
+    for begin in begins:
         broker.connection = Connection("/test")
         pending.append(begin())
     while not all(each.is_done for each in pending):
@@ -149,7 +152,7 @@ def test_many_records_are_compressed_otherwise_in_slices() -> None:
     assert turns_until_done(broker, pending) >= 10
     assert error_of(pending).error_code == 0
     data = broker.fetch("t")
-    header = read_header(data.records)
+    header = read_header(data.records or b"")
     assert (header.compression, header.records_count) == (Compression.GZIP, 20 * MANY)
     lying = with_body(bytes(compress(Compression.ZSTD, b"\x00" * MANY)), MANY + 1, Compression.ZSTD)
     pending = broker.produce_batch("t", lying)
@@ -180,7 +183,7 @@ def test_a_compacted_topic_takes_no_more_than_may_be_decompressed(codec: Compres
 
 @pytest.mark.parametrize("codec", CODECS)
 @pytest.mark.parametrize("config", [{"cleanup_policy": "compact"}, {"compression_type": "uncompressed"}])
-def test_damaged_compression_is_refused_by_name(codec: Compression, config: dict[str, str]) -> None:
+def test_damaged_compression_is_refused_by_name(codec: Compression, config: TopicConfigs) -> None:
     """It closed the connection, and so failed the other partitions of the request."""
     broker = Harness()
     broker.create_topic("t", **config)
@@ -192,7 +195,9 @@ def test_damaged_compression_is_refused_by_name(codec: Compression, config: dict
 def test_a_count_that_cannot_be_true_is_refused(count: int) -> None:
     broker = Harness()
     broker.create_topic("t")
-    answer = error_of(broker.produce_batch("t", with_body(compress(Compression.ZSTD, b"x"), count, Compression.ZSTD)))
+    answer = error_of(
+        broker.produce_batch("t", with_body(bytes(compress(Compression.ZSTD, b"x")), count, Compression.ZSTD))
+    )
     assert answer.error_code == ErrorCode.INVALID_RECORD
     assert broker.core.partitions.log(broker.core.metadata.topics["t"], 0).end_offset == 0
 

@@ -39,7 +39,7 @@ def contents(files: MemoryFiles, directory: str) -> dict[str, bytes]:
 
 def written_broker(*, clean: bool = True) -> Harness:
     """A broker that has been stopped, with a topic, a record and a group's offset."""
-    broker = Harness(**{"offsets.topic.num.partitions": 1})
+    broker = Harness(pairs={"offsets.topic.num.partitions": 1})
     broker.create_topic("orders")
     broker.produce("orders", b"1")
     commit_offset(broker)

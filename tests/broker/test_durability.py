@@ -13,6 +13,7 @@ from headwater.broker.durability import Durability, ThisThread
 from headwater.broker.statistics import Statistics
 from headwater.effects.files import SyncError
 from headwater.effects.memory_files import MemoryFiles
+from headwater.replay.sync_number import SyncNumber
 from headwater.storage.checkpoint import Checkpoint
 from headwater.storage.journal import Sync
 from headwater.storage.log import Log
@@ -27,11 +28,11 @@ class FakeJournal:
     def __init__(self, events: list[str]) -> None:
         self.events = events
         self.waiting_bytes = 0
-        self.pending = Sync(1, 0)
+        self.pending = Sync(SyncNumber(1), 0)
         self.has_full_file = self.is_blocked = False
         self.errors: dict[str, OSError] = {}
 
-    def append(self) -> int:
+    def append(self) -> SyncNumber:
         self.pending.size_bytes += 1
         self.waiting_bytes += 1
         return self.pending.number
@@ -39,7 +40,7 @@ class FakeJournal:
     def take(self) -> Sync | None:
         if self.is_blocked or not self.pending.size_bytes:
             return None
-        sync, self.pending = self.pending, Sync(self.pending.number + 1, 0)
+        sync, self.pending = self.pending, Sync(SyncNumber(self.pending.number + 1), 0)
         return sync
 
     def write(self, sync: Sync) -> int:
@@ -141,7 +142,7 @@ class Driver:
         self.all_events.clear()
         return events
 
-    def append(self, answer: str = "") -> int:
+    def append(self, answer: str = "") -> SyncNumber:
         """A batch arrives; its answer waits for it."""
         sync = self.journal.append()
         if answer:
@@ -194,12 +195,12 @@ def test_what_is_durable_already_is_called_at_once() -> None:
     driver.append()
     driver.durability.synced(None)
     calls: list[int] = []
-    driver.durability.when_durable(0, lambda: calls.append(0))
-    driver.durability.when_durable(1, lambda: calls.append(1))
-    driver.durability.when_durable(2, lambda: calls.append(2))
+    driver.durability.when_durable(SyncNumber(0), lambda: calls.append(0))
+    driver.durability.when_durable(SyncNumber(1), lambda: calls.append(1))
+    driver.durability.when_durable(SyncNumber(2), lambda: calls.append(2))
     assert calls == [0, 1]
-    assert driver.durability.answer_when_durable(1, "answer").answer == "answer"
-    assert not driver.durability.answer_when_durable(2, "answer").done
+    assert driver.durability.answer_when_durable(SyncNumber(1), "answer").answer == "answer"
+    assert not driver.durability.answer_when_durable(SyncNumber(2), "answer").done
 
 
 def test_a_disk_that_syncs_at_once() -> None:
@@ -572,7 +573,7 @@ def test_a_flush_during_a_sync_is_refused() -> None:
 
 def test_what_waits_for_nothing_is_released_in_the_end() -> None:
     driver = Driver()
-    driver.durability.when_durable(3, lambda: driver.all_events.append("released"))
+    driver.durability.when_durable(SyncNumber(3), lambda: driver.all_events.append("released"))
     for release in driver.durability.release_waits():
         release()
     assert driver.events == ["released"]

@@ -33,8 +33,7 @@ def test_a_broker_that_died_says_so() -> None:
     assert broker.is_running
     broker.running.server.durability.fail(OSError(5, "the disk is gone"))  # type: ignore[union-attr]
     end_of(broker)
-    assert not broker.is_running
-    assert "ended" in repr(broker)
+    assert (broker.is_running, "ended" in repr(broker)) == (False, True)
     with pytest.raises(hw.BrokerError, match="the disk is gone"):
         broker.start()
     with broker:
@@ -77,7 +76,7 @@ def test_a_child_process_that_died_is_not_running(tmp_path: Path) -> None:
     assert isinstance(broker.runner, embedded.ChildRunner)
     broker.runner.process.kill()
     broker.runner.process.wait(WAIT_S)
-    assert not broker.is_running
+    assert (broker.is_running, broker.runner.process.returncode) == (False, -9)
     with pytest.raises(hw.BrokerError, match="status -9"):
         broker.stop()
 

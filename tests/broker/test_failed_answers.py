@@ -99,7 +99,7 @@ def fails_in_steps(core: Any, request: Any) -> Any:
 
 
 def answers_nonsense_later(core: Any, request: Any) -> Any:
-    deferred = Deferred()
+    deferred: Deferred[str] = Deferred()
     core.timers.call_later(1, lambda: deferred.complete("no response at all"))
     return deferred
 

@@ -26,7 +26,7 @@ ADMIN, ALICE, MALLORY = "User:admin", "User:alice", "User:mallory"
 
 def secured_broker() -> Harness:
     """Alice has the transactional id `alice`, Mallory `mallory`; both may read and write the topic `t`."""
-    broker = Harness(**{"super.users": ADMIN})
+    broker = Harness(pairs={"super.users": ADMIN})
     broker.connection.principal = ADMIN
     broker.create_topic("t")
     creations = [
@@ -115,7 +115,7 @@ def test_one_batch_of_a_transaction_without_an_id_refuses_its_whole_request() ->
 
 
 def test_an_owner_is_known_after_restarts_and_forgotten_with_its_transactional_id() -> None:
-    broker = Harness(**{"transactional.id.expiration.ms": 1000})
+    broker = Harness(pairs={"transactional.id.expiration.ms": 1000})
     producer = Producer(broker, "tx")
     assert producer.init().error_code == 0
     broker.kill()

@@ -27,7 +27,7 @@ def connect(broker: Harness, node_id: int) -> None:
 @pytest.fixture
 def broker() -> Harness:
     """Topic t has one partition, on nodes 2 (its leader) and 3."""
-    made = Harness(**{"headwater.nodes": 3})
+    made = Harness(pairs={"headwater.nodes": 3})
     for node_id in NODES:
         made.core.cluster.advertise(PLAINTEXT, node_id, "127.0.0.1", 9000 + node_id)
     connect(made, 1)

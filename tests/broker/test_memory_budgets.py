@@ -49,13 +49,11 @@ def test_a_turn_copies_so_much_and_then_small_answers_only() -> None:
     turn.spend(TURN_BYTES_MAX - 1)
     assert not turn.is_spent
     turn.spend(1)
-    assert turn.room() == ANSWER_BYTES_MIN
-    assert turn.is_spent
+    assert (turn.room(), turn.is_spent) == (ANSWER_BYTES_MIN, True)
     (next_turn,) = callbacks
     next_turn()
     assert turn.room() == TURN_BYTES_MAX
     waiting.append("a connection")
-    assert turn.room() == CROWDED_TURN_BYTES_MAX
-    assert not turn.is_spent
+    assert (turn.room(), turn.is_spent) == (CROWDED_TURN_BYTES_MAX, False)
     turn.spend(CROWDED_TURN_BYTES_MAX)
     assert turn.is_spent

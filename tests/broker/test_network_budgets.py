@@ -6,7 +6,7 @@ import socket
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -185,7 +185,7 @@ def test_without_descriptors_connections_are_closed_and_the_loop_goes_on(monkeyp
         def exhaust(server: Server) -> None:
             listening = acceptor.sockets[0]
             server.loop.remove_reader(listening.fileno())
-            server.loop.add_reader(listening.fileno(), acceptor.accept_ready, Exhausted(listening))
+            server.loop.add_reader(listening.fileno(), acceptor.accept_ready, cast(socket.socket, Exhausted(listening)))
 
         def recover(server: Server) -> None:
             listening = acceptor.sockets[0]
@@ -501,6 +501,7 @@ class TestQuietConnections:
 
             def options(server: Server) -> tuple[int, int]:
                 (client,) = server.clients
+                assert client.transport is not None
                 accepted = client.transport.get_extra_info("socket")
                 keepalive = accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
                 return keepalive, accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)

@@ -11,8 +11,8 @@ from headwater.effects.memory_files import MemoryFiles
 from headwater.protocol.apis import ApiKey
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.errors import ProtocolError
-from headwater.protocol.messages.fetch import FetchRequest
-from headwater.protocol.messages.produce import ProduceRequest
+from headwater.protocol.messages.fetch import FetchRequest, FetchResponse
+from headwater.protocol.messages.produce import ProduceRequest, ProduceResponse
 from headwater.protocol.records import Record, batches, build_batch, records, write_crc
 from headwater.storage.log import Log
 
@@ -68,7 +68,7 @@ def test_an_acknowledgement_waits_for_the_disk_and_so_does_visibility() -> None:
     leader = broker.produce_batch("t", batch, acks=1)
     assert leader.is_done
     broker.sync()
-    assert all_replicas.is_done
+    assert all_replicas.message.responses[0].partition_responses[0].error_code == 0
     assert broker.fetch("t").high_watermark == 2
 
 
@@ -104,7 +104,9 @@ def test_acks_2_is_refused() -> None:
 
 
 class TestIdempotence:
-    def produce(self, broker: Harness, sequence: int, *, epoch: int = 0, producer: int = 5, count: int = 2) -> object:
+    def produce(
+        self, broker: Harness, sequence: int, *, epoch: int = 0, producer: int = 5, count: int = 2
+    ) -> ProduceResponse.PartitionProduceResponse:
         return broker.produce("t", *[b"v"] * count, producer_id=producer, producer_epoch=epoch, base_sequence=sequence)
 
     def test_a_batch_sent_again_gets_its_first_answer(self) -> None:
@@ -337,8 +339,7 @@ class TestFetchLimits:
         broker.produce("t", bytes(5000))
         broker.produce("t", bytes(5000))
         data = broker.fetch("t", max_bytes=10)
-        assert len(data.records) > 5000
-        assert len(data.records) < 6000
+        assert 5000 < len(data.records or b"") < 6000
 
     def test_the_limit_holds_over_partitions(self) -> None:
         broker = Harness()
@@ -377,7 +378,7 @@ class TestFetchLimits:
 
 
 class TestSessions:
-    def full(self, broker: Harness) -> tuple[int, object]:
+    def full(self, broker: Harness) -> tuple[int, FetchResponse]:
         request = broker.fetch_request("t", 0, session_epoch=0)
         request.topics[0].partitions.append(FetchRequest.FetchPartition(1, partition_max_bytes=1 << 20))
         answer = broker.call(ApiKey.FETCH, 12, request)
@@ -436,7 +437,7 @@ class TestSessions:
         assert broker.call(ApiKey.FETCH, 12, unknown).error_code == ErrorCode.FETCH_SESSION_ID_NOT_FOUND
 
     def test_slots_are_bounded(self) -> None:
-        broker = Harness(**{"max.incremental.fetch.session.cache.slots": 2})
+        broker = Harness(pairs={"max.incremental.fetch.session.cache.slots": 2})
         broker.create_topic("t", 2)
         assert all(self.full(broker)[0] for _ in range(2))
         assert self.full(broker)[0] == 0
@@ -460,7 +461,7 @@ def test_a_fetch_ends_at_the_high_watermark(offset: int, values: list[bytes], is
     assert found == values
     assert not held.is_done
     broker.sync()
-    assert held.is_done
+    assert held.message.responses[0].partition_responses[0].error_code == 0
     assert broker.fetch("t", offset, isolation_level=isolation_level).high_watermark == 2
 
 

@@ -94,7 +94,7 @@ def test_a_descriptor_that_takes_a_part_is_given_the_rest(
 ) -> None:
     reading, writing = pipe
     write = os.write
-    monkeypatch.setattr(ready_module.os, "write", lambda number, data: write(number, data[:2]))
+    monkeypatch.setattr(os, "write", lambda number, data: write(number, data[:2]))
     write_line(writing, "line\n")
     assert os.read(reading, 100) == b"line\n"
 

@@ -105,7 +105,7 @@ def test_another_version_client_or_body_is_read_anew(begin: Begin) -> None:
 
 @both
 def test_a_right_that_is_taken_away_counts_at_once(begin: Begin) -> None:
-    broker = Harness(**{"super.users": ADMIN})
+    broker = Harness(pairs={"super.users": ADMIN})
     broker.connection.principal = ADMIN
     broker.create_topic("t")
     needs = [(Operation.READ, ResourceType.GROUP, "g"), (Operation.DESCRIBE, ResourceType.TOPIC, "t")]

@@ -20,7 +20,7 @@ class SlowClock(ManualClock):
 
 def stopped_and_started(clock: SlowClock) -> Harness:
     """Two topics with old records in every partition; no log has been used since the start."""
-    broker = Harness(clock=clock, **{"log.retention.check.interval.ms": 86_400_000})
+    broker = Harness(clock=clock, pairs={"log.retention.check.interval.ms": 86_400_000})
     for name in ("a", "b"):
         broker.create_topic(name, PARTITIONS, retention_ms="1000")
         for partition in range(PARTITIONS):

@@ -1,7 +1,7 @@
 """Listeners with TLS and SASL on real sockets, with librdkafka as the client; and what the settings refuse."""
 
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from headwater.protocol.messages.sasl_authenticate import SaslAuthenticateReques
 from headwater.protocol.messages.sasl_handshake import SaslHandshakeRequest
 from tests.certificates import make_certificate
 
-from .harness import Harness
+from .harness import NO_PAIRS, Harness
 from .wire import Wire
 
 PASSWORD = "water under the bridge"
@@ -143,12 +143,12 @@ def test_certificates_are_taken_anew_without_a_restart(pki: Path, tmp_path: Path
         assert served() != first  # what was loaded before stays in force
 
 
-def sasl_harness(**pairs: object) -> Harness:
+def sasl_harness(pairs: Mapping[str, object] = NO_PAIRS) -> Harness:
     from headwater.broker.cluster import Endpoint
     from headwater.broker.connection import UNAUTHENTICATED, Connection
     from headwater.security.scram import Mechanism, credential_of, salt_password
 
-    broker = Harness(**pairs)
+    broker = Harness(pairs=pairs)
     for user in ("admin", "other"):
         mechanism = Mechanism.SCRAM_SHA_256
         credential = credential_of(mechanism, salt_password(mechanism, PASSWORD, b"salt", 4096), b"salt", 4096)
@@ -170,7 +170,7 @@ def authenticate(broker: Harness, user: str = "admin") -> Any:
 def test_sessions_end_and_clients_authenticate_again() -> None:
     from headwater.protocol.errors import ProtocolError
 
-    broker = sasl_harness(**{"connections.max.reauth.ms": 10_000})
+    broker = sasl_harness(pairs={"connections.max.reauth.ms": 10_000})
     answer = authenticate(broker)
     assert (answer.error_code, answer.session_lifetime_ms) == (0, 10_000)
     broker.clock.advance(9_000)

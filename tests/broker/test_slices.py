@@ -159,7 +159,7 @@ ANSWERED_WITH_ERRORS = {
 @pytest.mark.parametrize("name", list(long_requests()))
 def test_a_long_request_is_served_in_slices(name: str) -> None:
     key, version, body = long_requests()[name]
-    broker = Harness(clock=TickingClock(), **{"super.users": "User:admin"})
+    broker = Harness(clock=TickingClock(), pairs={"super.users": "User:admin"})
     broker.connection.principal = "User:admin"
     topics = message(ApiKey.CREATE_TOPICS)
     broker.send(ApiKey.CREATE_TOPICS, 7, topics([topics.CreatableTopic("big", ENTRIES, 1)], 1000))
@@ -240,7 +240,7 @@ def test_a_name_that_is_asked_for_again_is_answered_once() -> None:
 
 
 def test_what_one_request_may_change_is_bounded_as_in_kafka() -> None:
-    broker = Harness(**{"super.users": "User:admin"})
+    broker = Harness(pairs={"super.users": "User:admin"})
     broker.connection.principal = "User:admin"
     create = message(ApiKey.CREATE_TOPICS)
     answer = broker.call(ApiKey.CREATE_TOPICS, 7, create([create.CreatableTopic(n, 5001, 1) for n in "ab"], 1000))

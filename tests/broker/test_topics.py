@@ -54,7 +54,7 @@ def test_what_may_be_created(wanted: Creatable, error: ErrorCode) -> None:
 
 def test_a_topic_is_auto_created_or_not() -> None:
     for allowed, error in ((True, 0), (False, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)):
-        broker = Harness(**{"auto.create.topics.enable": str(allowed).lower(), "num.partitions": 4})
+        broker = Harness(pairs={"auto.create.topics.enable": str(allowed).lower(), "num.partitions": 4})
         wanted = [MetadataRequest.MetadataRequestTopic(name="new")]
         answer = broker.call(ApiKey.METADATA, 9, MetadataRequest(wanted)).topics[0]
         assert answer.error_code == error
@@ -105,7 +105,7 @@ def described(broker: Harness, kind: int, name: str) -> dict[str, tuple[str | No
 
 
 def test_configurations_come_from_topic_broker_or_default() -> None:
-    broker = Harness(**{"log.retention.hours": 2, "log.segment.bytes": 2_000_000})
+    broker = Harness(pairs={"log.retention.hours": 2, "log.segment.bytes": 2_000_000})
     broker.create_topic("t", max_message_bytes="500")
     configs = described(broker, 2, "t")
     assert len(configs) == 37

@@ -103,7 +103,7 @@ def committed_values(broker: Harness, topic: str, partition: int = 0) -> list[by
         data = broker.fetch(topic, offset, partition, isolation_level=READ_COMMITTED)
         assert data.error_code == 0
         assert data.records
-        waiting = sorted((a.first_offset, a.producer_id) for a in data.aborted_transactions)
+        waiting = sorted((a.first_offset, a.producer_id) for a in data.aborted_transactions or ())
         aborted: set[int] = set()
         for header, batch in batches(data.records):
             while waiting and waiting[0][0] <= header.last_offset:

@@ -2,7 +2,7 @@
 
 import socket
 import struct
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 from headwater.protocol.api_classes import response_class
 from headwater.protocol.apis import APIS, ApiKey
@@ -11,6 +11,7 @@ from headwater.protocol.frames import request_frame, response_header_version
 from headwater.protocol.messages.create_topics import CreateTopicsRequest
 from headwater.protocol.messages.fetch import FetchRequest
 from headwater.protocol.messages.produce import ProduceRequest
+from tests.broker.topic_configs import TopicConfigs, creatable_configs
 
 
 class Wire:
@@ -56,11 +57,8 @@ class Wire:
         self.send(key, version, message)
         return self.receive(key, version)
 
-    def create_topic(self, name: str, partitions: int = 1, **configs: str) -> None:
-        pairs = [
-            CreateTopicsRequest.CreatableTopicConfig(key.replace("_", "."), value) for key, value in configs.items()
-        ]
-        wanted = CreateTopicsRequest.CreatableTopic(name, partitions, 1, configs=pairs)
+    def create_topic(self, name: str, partitions: int = 1, **configs: Unpack[TopicConfigs]) -> None:
+        wanted = CreateTopicsRequest.CreatableTopic(name, partitions, 1, configs=creatable_configs(configs))
         answer = self.call(ApiKey.CREATE_TOPICS, 7, CreateTopicsRequest([wanted], 10_000))
         assert answer.topics[0].error_code == 0, answer
 

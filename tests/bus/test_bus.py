@@ -152,7 +152,8 @@ async def test_a_full_queue_can_fail_its_publisher_and_others_get_the_event() ->
 
 
 async def test_keys_stay_in_order_over_many_workers() -> None:
-    bus, seen = Bus(), {}
+    bus = Bus()
+    seen: dict[object, list[int]] = {}
 
     async def handler(event: Event[int]) -> None:
         await asyncio.sleep(0)
@@ -510,7 +511,8 @@ async def test_cancel_ends_a_subscription_without_a_word(caplog: pytest.LogCaptu
 
 @pytest.mark.parametrize("topic", ["", "a..b", ".a", "a.", "orders.*", "#", "a*", None, 5])
 async def test_topics_that_are_none_are_refused(topic: Any) -> None:
-    bus, seen = Bus(), []
+    bus = Bus()
+    seen: list[Event[Any]] = []
     bus.subscribe("#", seen.append)
     for _ in range(2):
         with pytest.raises(PatternError):
@@ -528,7 +530,8 @@ async def test_topics_that_are_none_are_refused(topic: Any) -> None:
 
 
 async def test_a_transform_must_return_an_event(caplog: pytest.LogCaptureFixture) -> None:
-    bus, seen = Bus(), []
+    bus = Bus()
+    seen: list[Event[Any]] = []
 
     def wrong(event: Event[int]) -> Any:
         return event.value * 2.0

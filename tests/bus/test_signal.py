@@ -76,10 +76,12 @@ def test_disconnecting_by_observer_by_connection_and_all() -> None:
     signal, watcher = Signal[str, float](), Watcher()
     signal.connect(watcher.saw)
     signal.disconnect(watcher.saw)
+    connected = []
     with signal.connect(watcher.saw) as connection:
         signal.emit("a", 1.0)
-        assert connection.is_connected
-    assert not connection.is_connected
+        connected.append(connection.is_connected)
+    connected.append(connection.is_connected)
+    assert connected == [True, False]
     signal.emit("b", 1.0)
     assert watcher.seen == [("a", 1.0)]
     signal.connect(watcher.saw)
@@ -89,7 +91,8 @@ def test_disconnecting_by_observer_by_connection_and_all() -> None:
 
 
 def test_who_goes_during_an_emit_is_not_called_and_who_comes_is_called_from_the_next() -> None:
-    signal, calls = Signal[[]](), []
+    signal = Signal[()]()
+    calls: list[str] = []
 
     def last() -> None:
         calls.append("last")
@@ -109,7 +112,8 @@ def test_who_goes_during_an_emit_is_not_called_and_who_comes_is_called_from_the_
 
 
 def test_a_plain_observer_that_disconnects_another_during_an_emit() -> None:
-    signal, calls = Signal[[]](), []
+    signal = Signal[()]()
+    calls: list[int] = []
 
     def second() -> None:
         calls.append(2)
@@ -141,7 +145,8 @@ def fails(*args: object) -> None:
 
 
 def test_a_failing_observer_keeps_no_other_from_its_call() -> None:
-    signal, calls = Signal[int](), []
+    signal = Signal[int]()
+    calls: list[int] = []
     signal.connect(fails)
     signal.connect(calls.append)
     signal.connect(fails)
@@ -152,7 +157,8 @@ def test_a_failing_observer_keeps_no_other_from_its_call() -> None:
 
 
 def test_the_other_policies(caplog: pytest.LogCaptureFixture) -> None:
-    stops, calls = Signal[int](on_error=OnError.STOP), []
+    calls: list[int] = []
+    stops = Signal[int](on_error=OnError.STOP)
     stops.connect(fails)
     stops.connect(calls.append)
     with pytest.raises(ValueError, match="no"):
@@ -168,7 +174,9 @@ def test_the_other_policies(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_blocked_signals_and_blocked_observers() -> None:
-    signal, calls, others = Signal[int](), [], []
+    signal = Signal[int]()
+    calls: list[int] = []
+    others: list[int] = []
     connection = signal.connect(calls.append)
     signal.connect(others.append)
     with signal.blocked():
@@ -181,7 +189,8 @@ def test_blocked_signals_and_blocked_observers() -> None:
 
 
 def test_batched_emits_come_at_the_end_without_repetitions() -> None:
-    signal, calls = Signal[int](), []
+    signal = Signal[int]()
+    calls: list[int] = []
     signal.connect(calls.append)
     with signal.batched():
         for n in (1, 1, 2, 1):
@@ -195,7 +204,8 @@ def test_batched_emits_come_at_the_end_without_repetitions() -> None:
 
 
 def test_a_batch_whose_block_raises_emits_nothing() -> None:
-    signal, calls = Signal[int](), []
+    signal = Signal[int]()
+    calls: list[int] = []
     signal.connect(calls.append)
 
     def block() -> None:
@@ -210,7 +220,8 @@ def test_a_batch_whose_block_raises_emits_nothing() -> None:
 
 
 def test_async_observers_run_side_by_side_and_are_waited_for() -> None:
-    signal, order = Signal[int](on_error="collect"), []
+    signal = Signal[int](on_error="collect")
+    order: list[object] = []
 
     async def main() -> None:
         met = asyncio.Barrier(2)

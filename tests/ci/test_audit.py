@@ -64,7 +64,7 @@ def advisories(*, is_vulnerable: bool) -> Iterator[str]:
 
 
 def audit(url: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, AUDIT, "--service-url", url]
+    command = [sys.executable, str(AUDIT), "--service-url", url]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
 
 

@@ -29,7 +29,7 @@ def test_a_broker_that_is_down_is_named_with_the_reason() -> None:
 
 
 def test_asking_goes_on_until_there_is_an_answer() -> None:
-    answers = [KafkaException(KafkaError(KafkaError._TIMED_OUT, "late")), "topics"]
+    answers: list[KafkaException | str] = [KafkaException(KafkaError(KafkaError._TIMED_OUT, "late")), "topics"]
 
     def ask(timeout_s: float) -> str:
         answer = answers.pop(0)

@@ -1,5 +1,6 @@
 """What `headwater up` is given: files, variables, options; what it refuses, and what nobody else can read of it."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ def pairs(*words: str) -> dict[str, str]:
 
 @pytest.fixture(autouse=True)
 def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in up.os.environ if name.startswith("HEADWATER_")]:
+    for name in [name for name in os.environ if name.startswith("HEADWATER_")]:
         monkeypatch.delenv(name)
 
 

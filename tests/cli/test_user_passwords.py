@@ -3,7 +3,6 @@
 import getpass
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,9 +28,8 @@ class Terminal:
 
 
 @pytest.fixture(autouse=True)
-def _no_variable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _no_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(user.PASSWORD_VARIABLE, raising=False)
-    return
 
 
 def at_terminal(monkeypatch: pytest.MonkeyPatch, *typed: str) -> None:

@@ -18,7 +18,7 @@ def address() -> Iterator[str]:
 @pytest.fixture
 def name(request: pytest.FixtureRequest) -> str:
     """A name for this test's topic and group."""
-    return request.node.name.replace("[", "-").replace("]", "")
+    return str(request.node.name).replace("[", "-").replace("]", "")
 
 
 @pytest.fixture

@@ -403,7 +403,7 @@ def test_errors_are_typed_and_say_what_to_do(address: str, orders: str) -> None:
     with pytest.raises(ConfigurationError, match=r"no\.such\.setting"):
         hw.Producer(address, settings={"no.such.setting": 1})
     with pytest.raises(ValueError, match="commit"):
-        hw.Consumer(address, orders, group="g", commit="sometimes")
+        hw.Consumer(address, orders, group="g", commit="sometimes")  # type: ignore[arg-type]
     with pytest.raises(BrokerUnavailableError, match="address"), hw.Admin("127.0.0.1:1", timeout_ms=500) as admin:
         admin.topics()
     events = consumer(address, orders)

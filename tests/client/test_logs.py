@@ -81,7 +81,7 @@ def test_a_broker_that_is_away_and_comes_back_makes_a_handful_of_lines(
         producer.send("restarts", 1).result(20_000)
         assert len(consumer.take(1)) == 1
         broker.kill()
-        while consumer.notes.log.away_ms is None or producer.notes.log.away_ms is None:
+        while None in (consumer.notes.log.away_ms, producer.notes.log.away_ms):
             assert consumer.take(1, 100) == []
         broker.start()
         producer.send("restarts", 2).result(20_000)

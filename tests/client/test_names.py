@@ -1,6 +1,7 @@
 """Names and arguments that librdkafka must not get: each is refused with what to do, and none ends the process."""
 
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -31,8 +32,8 @@ def test_bad_names_of_groups_and_ids_are_refused(name: Any) -> None:
         with pytest.raises(InvalidNameError):
             hw.Producer(NOWHERE, transactional_id=name)
     with hw.Admin(NOWHERE) as admin:
-        calls = [admin.describe_group, admin.committed, admin.lag, admin.delete_group, admin.delete_topic]
-        for call in [*calls, admin.configs, admin.end_offsets]:
+        calls: list[Callable[[Any], object]] = [admin.describe_group, admin.committed, admin.lag, admin.delete_group]
+        for call in [*calls, admin.delete_topic, admin.configs, admin.end_offsets]:
             with pytest.raises(InvalidNameError):
                 call(name)
         with pytest.raises(InvalidNameError):

@@ -42,7 +42,7 @@ class RawWith:
 
     def __init__(self, events: hw.Consumer[Any], **own: Any) -> None:
         self.raw, self.own = events.raw, own
-        events.raw = self  # type: ignore[assignment]
+        events.raw = self
 
     def __getattr__(self, name: str) -> Any:
         return self.own.get(name) or getattr(self.raw, name)

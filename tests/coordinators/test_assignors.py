@@ -1,24 +1,29 @@
 """What every target assignment must be, for any members, subscriptions, topics and history."""
 
+from collections.abc import Mapping
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from headwater.coordinators.groups.consumer.assignors import ASSIGNORS, Subscriber, assign_range, assign_uniform
 
 TOPIC_IDS = [bytes([n]) * 16 for n in range(4)]
+Targets = dict[str, Mapping[bytes, frozenset[int]]]  # of each member: the partitions of each topic
 counts = st.dictionaries(st.sampled_from(TOPIC_IDS), st.integers(0, 12))
 subscriptions = st.dictionaries(
     st.text("abcdef", min_size=1, max_size=3), st.frozensets(st.sampled_from(TOPIC_IDS)), min_size=1, max_size=8
 )
 
 
-def loads(targets: dict[str, dict[bytes, frozenset[int]]]) -> dict[str, int]:
+def loads(targets: Targets) -> dict[str, int]:
     return {member_id: sum(map(len, target.values())) for member_id, target in targets.items()}
 
 
 @given(st.sampled_from(sorted(ASSIGNORS)), counts, st.lists(subscriptions, min_size=1, max_size=4))
-def test_every_partition_goes_to_one_subscriber(name, topics, history) -> None:
-    before: dict = {}
+def test_every_partition_goes_to_one_subscriber(
+    name: str, topics: dict[bytes, int], history: list[dict[str, frozenset[bytes]]]
+) -> None:
+    before: Targets = {}
     for wanted in history:
         members = {
             member_id: Subscriber(None, topic_ids.intersection(topics), before.get(member_id, {}))
@@ -33,8 +38,8 @@ def test_every_partition_goes_to_one_subscriber(name, topics, history) -> None:
 
 
 @given(counts, st.lists(st.integers(1, 9), min_size=1, max_size=5))
-def test_uniform_is_balanced_and_moves_no_more_than_it_must(topics, sizes) -> None:
-    before: dict = {}
+def test_uniform_is_balanced_and_moves_no_more_than_it_must(topics: dict[bytes, int], sizes: list[int]) -> None:
+    before: Targets = {}
     for size in sizes:
         names = [f"m{n}" for n in range(size)]
         members = {name: Subscriber(None, frozenset(topics), before.get(name, {})) for name in names}
@@ -53,7 +58,9 @@ def test_uniform_is_balanced_and_moves_no_more_than_it_must(topics, sizes) -> No
 
 
 @given(counts, subscriptions)
-def test_uniform_evens_out_where_subscriptions_differ(topics, wanted) -> None:
+def test_uniform_evens_out_where_subscriptions_differ(
+    topics: dict[bytes, int], wanted: dict[str, frozenset[bytes]]
+) -> None:
     members = {name: Subscriber(None, ids.intersection(topics), {}) for name, ids in wanted.items()}
     after = assign_uniform(members, topics)
     found = loads(after)

@@ -1,6 +1,7 @@
 """KIP-848's groups: joining, reconciling, leaving, fencing, regular expressions, static members, both protocols at once."""
 
 import errno
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -20,14 +21,14 @@ from headwater.protocol.messages.leave_group import LeaveGroupRequest
 from headwater.protocol.messages.list_groups import ListGroupsRequest
 from headwater.protocol.messages.offset_commit import OffsetCommitRequest
 from headwater.protocol.messages.sync_group import SyncGroupRequest
-from tests.broker.harness import Harness
+from tests.broker.harness import NO_PAIRS, Harness
 
 GROUP = "g"
 Topics = ConsumerGroupHeartbeatRequest.TopicPartitions
 
 
-def new_broker(partitions: int = 6, **pairs: object) -> Harness:
-    broker = Harness(**pairs)
+def new_broker(partitions: int = 6, pairs: Mapping[str, object] = NO_PAIRS) -> Harness:
+    broker = Harness(pairs=pairs)
     broker.create_topic("t", partitions)
     return broker
 
@@ -358,13 +359,13 @@ def test_groups_are_listed_described_and_deleted_by_their_type() -> None:
 
 
 def test_a_full_group_takes_no_more_members() -> None:
-    broker = new_broker(**{"group.consumer.max.size": 1})
+    broker = new_broker(pairs={"group.consumer.max.size": 1})
     Member(broker, "a").join()
     assert Member(broker, "b").join().error_code == ErrorCode.GROUP_MAX_SIZE_REACHED
 
 
 def test_empty_groups_go_with_their_last_offset() -> None:
-    broker = new_broker(**{"offsets.retention.minutes": 1, "offsets.retention.check.interval.ms": 10_000})
+    broker = new_broker(pairs={"offsets.retention.minutes": 1, "offsets.retention.check.interval.ms": 10_000})
     a = Member(broker, "a")
     a.join()
     assert commit(broker, "a", a.epoch) == 0
@@ -498,7 +499,7 @@ def test_other_protocol_types_stay_out() -> None:
 
 
 def test_the_policy_can_keep_the_protocols_apart() -> None:
-    broker = new_broker(**{"group.consumer.migration.policy": "disabled"})
+    broker = new_broker(pairs={"group.consumer.migration.policy": "disabled"})
     stable_classic_group(broker)
     assert Member(broker, "new").join().error_code == ErrorCode.GROUP_ID_NOT_FOUND
 

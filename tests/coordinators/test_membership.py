@@ -145,7 +145,7 @@ def test_a_silent_member_expires() -> None:
 
 
 def test_the_initial_delay_gathers_members() -> None:
-    broker = Harness(**{"group.initial.rebalance.delay.ms": 3000})
+    broker = Harness(pairs={"group.initial.rebalance.delay.ms": 3000})
     first = join(broker, new_member(broker))
     broker.advance(2000)
     second = join(broker, new_member(broker))
@@ -211,7 +211,7 @@ class TestErrors:
         assert sync(broker, 7, member_id).message.error_code == ErrorCode.ILLEGAL_GENERATION
 
     def test_a_full_group(self) -> None:
-        broker = Harness(**{"group.max.size": 1})
+        broker = Harness(pairs={"group.max.size": 1})
         stable_group(broker, 1)
         assert join(broker).message.error_code == ErrorCode.GROUP_MAX_SIZE_REACHED
 

@@ -14,7 +14,7 @@ class Steps:
     """A transaction with a record and an offset that is ending, step by step."""
 
     def __init__(self, *, commit: bool, version: int) -> None:
-        self.broker = broker = Harness(**{"offsets.topic.num.partitions": 1})
+        self.broker = broker = Harness(pairs={"offsets.topic.num.partitions": 1})
         broker.create_topic("t")
         producer = Producer(broker, "tx", version)
         producer.init()
@@ -58,7 +58,7 @@ def test_nothing_of_it_is_seen_before_its_markers_are_durable(commit: bool, vers
     assert committed_values(steps.broker, "t") == ([b"1"] if commit else [])
     assert asked.message.topics[0].partitions[0].committed_offset == (7 if commit else -1)
     steps.broker.sync()
-    assert steps.ended.is_done
+    assert steps.ended.message.error_code == 0
     assert steps.state is (TransactionState.COMPLETE_COMMIT if commit else TransactionState.COMPLETE_ABORT)
 
 

@@ -1,5 +1,6 @@
 """Transactions: what is seen when, who is fenced, what a restart in the middle of one does."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
@@ -20,13 +21,13 @@ from headwater.protocol.messages.init_producer_id import InitProducerIdRequest
 from headwater.protocol.messages.list_offsets import ListOffsetsRequest
 from headwater.protocol.messages.list_transactions import ListTransactionsRequest
 from headwater.protocol.messages.write_txn_markers import WriteTxnMarkersRequest
-from tests.broker.harness import Harness
+from tests.broker.harness import NO_PAIRS, Harness
 from tests.broker.test_slices import TickingClock
 from tests.broker.transactional import READ_COMMITTED, Producer, committed_values, fetched_offset
 
 
-def new_broker(**pairs: object) -> Harness:
-    broker = Harness(**pairs)
+def new_broker(pairs: Mapping[str, object] = NO_PAIRS) -> Harness:
+    broker = Harness(pairs=pairs)
     broker.create_topic("t", 2)
     return broker
 
@@ -361,7 +362,7 @@ def test_a_fetch_of_committed_records_waits_for_the_marker() -> None:
 
 
 def test_ids_that_nobody_uses_are_forgotten() -> None:
-    broker = new_broker(**{"transactional.id.expiration.ms": 7_200_000})
+    broker = new_broker(pairs={"transactional.id.expiration.ms": 7_200_000})
     new_producer(broker)
     broker.core.timers.run_due()
     for _ in range(3):
@@ -383,7 +384,7 @@ def test_records_say_all_there_is_to_say(state: TransactionState) -> None:
 
 
 def test_many_transactions_are_ended_and_forgotten_in_slices() -> None:
-    broker = Harness(clock=TickingClock(), **{"transactional.id.expiration.ms": 100_000})
+    broker = Harness(clock=TickingClock(), pairs={"transactional.id.expiration.ms": 100_000})
     broker.create_topic("t", 2)
     for number in range(60):
         begin(new_producer(broker, name=f"tx{number}", timeout_ms=1000), b"v")

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from headwater.effects import files as files_module
 from headwater.effects.files import DiskFiles, SyncError, is_shortage
 
 LIMIT = 4
@@ -24,7 +23,7 @@ def files(monkeypatch: pytest.MonkeyPatch) -> DiskFiles:
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), path)
         return real(path, flags, mode)
 
-    monkeypatch.setattr(files_module.os, "open", opens)
+    monkeypatch.setattr(os, "open", opens)
     return files
 
 
@@ -68,8 +67,8 @@ def test_a_failed_sync_has_a_name(number: int, tmp_path: Path, monkeypatch: pyte
 
     files = DiskFiles()
     file = files.open(f"{tmp_path}/a", create=True)
-    monkeypatch.setattr(files_module.os, "fdatasync", fail)
-    monkeypatch.setattr(files_module.os, "fsync", fail)
+    monkeypatch.setattr(os, "fdatasync", fail)
+    monkeypatch.setattr(os, "fsync", fail)
     for sync in (file.sync, lambda: files.sync_path(f"{tmp_path}/a"), lambda: files.sync_directory(str(tmp_path))):
         with pytest.raises(SyncError) as caught:
             sync()
@@ -95,7 +94,7 @@ def test_whatever_fails_on_a_file_names_it(call: str, tmp_path: Path, monkeypatc
     files = DiskFiles()
     file = files.open(f"{tmp_path}/a", create=True)
     with monkeypatch.context() as patch:
-        patch.setattr(files_module.os, call, fail)
+        patch.setattr(os, call, fail)
         with pytest.raises(OSError, match="No space left on device") as caught:
             CALLS[call](file)
     assert caught.value.filename == f"{tmp_path}/a"
@@ -109,10 +108,8 @@ def test_a_short_write_is_continued(
     buffers: list[bytes], size_max: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write, write_many = os.pwrite, os.pwritev
-    monkeypatch.setattr(files_module.os, "pwrite", lambda number, data, at: write(number, data[:size_max], at))
-    monkeypatch.setattr(
-        files_module.os, "pwritev", lambda number, parts, at: write_many(number, [b"".join(parts)[:size_max]], at)
-    )
+    monkeypatch.setattr(os, "pwrite", lambda number, data, at: write(number, data[:size_max], at))
+    monkeypatch.setattr(os, "pwritev", lambda number, parts, at: write_many(number, [b"".join(parts)[:size_max]], at))
     files = DiskFiles()
     file = files.open(f"{tmp_path}/a", create=True)
     file.write(buffers, 2)
@@ -124,8 +121,8 @@ def test_a_short_write_is_continued(
 def test_a_short_write_that_cannot_be_continued_is_an_error(
     buffers: list[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(files_module.os, "pwritev", lambda number, parts, at: 4)
-    monkeypatch.setattr(files_module.os, "pwrite", lambda number, data, at: 4 if len(data) == 10 else 0)
+    monkeypatch.setattr(os, "pwritev", lambda number, parts, at: 4)
+    monkeypatch.setattr(os, "pwrite", lambda number, data, at: 4 if len(data) == 10 else 0)
     files = DiskFiles()
     file = files.open(f"{tmp_path}/a", create=True)
     with pytest.raises(OSError, match="wrote nothing"):

@@ -54,7 +54,7 @@ def test_a_turn_has_one_slice_however_much_work_there_is() -> None:
 
 def test_results_come_when_the_last_step_is_done() -> None:
     bench = Bench()
-    waiting = Deferred()
+    waiting: Deferred[str] = Deferred()
     work = bench.queue.begin(bench.steps("a", 25, waiting))
     assert isinstance(work, Work)
     ended: list[Exception | None] = []
@@ -90,10 +90,10 @@ def test_an_error_ends_its_own_work_only() -> None:
 
 def iter_now(steps: Steps[object]) -> Steps[object]:
     """The same without a yield in between: what is left raises in the first slice."""
+    yield from ()
     for _ in steps:
         pass
-    return
-    yield
+    return None
 
 
 def test_cancelled_work_does_no_further_step() -> None:
@@ -143,7 +143,7 @@ def test_a_call_elsewhere_holds_nobody_up() -> None:
 def test_what_a_call_elsewhere_raises_is_raised_where_it_was_made() -> None:
     def failing() -> Steps[object]:
         try:
-            yield from elsewhere(lambda: 1 // 0)
+            return (yield from elsewhere(lambda: 1 // 0))
         except ZeroDivisionError:
             return "caught"
 
@@ -214,6 +214,7 @@ def test_a_call_that_failed_keeps_nothing_in_memory() -> None:
 
     def work() -> Steps[object]:
         yield from elsewhere(fails)
+        return None
 
     bench = Bench()
     gc.disable()  # no collection may be needed

@@ -11,9 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headwater.events import DeserializationError, Event, Headers, SerializationError, current_event, handling
-from headwater.events.cloudevents import (
+from headwater.events import (
     CloudEventError,
+    DeserializationError,
+    Event,
+    Headers,
+    SerializationError,
+    current_event,
+    handling,
+)
+from headwater.events.cloudevents import (
     attributes_of,
     to_binary,
     to_structured,

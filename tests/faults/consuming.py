@@ -5,7 +5,7 @@ Arguments: address, topic, group, "handle" FILE or "copy" OUTPUT-TOPIC, number o
 
 import os
 import sys
-from typing import Any
+from typing import Any, Literal
 
 import headwater as hw
 
@@ -33,7 +33,7 @@ def copy(events: "hw.Consumer[Any]", address: str, topic: str, worker: str) -> N
 
 def main() -> None:
     address, topic, group, mode, target, worker = sys.argv[1:]
-    commit = "auto" if mode == "handle" else "manual"
+    commit: Literal["auto", "manual"] = "auto" if mode == "handle" else "manual"
     while True:
         try:
             with hw.Consumer(address, topic, group=group, value=int, commit=commit, settings=SETTINGS) as events:

@@ -60,7 +60,8 @@ def copy(address: str, source: str, target: str, seed: int) -> None:
 
 if __name__ == "__main__":
     try:
-        copy(*sys.argv[1:4], int(sys.argv[4]))
+        address, source, target, seed = sys.argv[1:]
+        copy(address, source, target, int(seed))
     except KafkaException as error:
         print(error, file=sys.stderr)
         sys.exit(1)

@@ -78,8 +78,10 @@ def test_nothing_newest_is_lost(tmp_path: Path) -> None:
     random, pause = Random(9), threading.Event()
     with running_server(tmp_path, *options) as server:
         with Wire(server.address) as wire:
-            configs = {"segment_bytes": str(1 << 20), "min_cleanable_dirty_ratio": "0.01"}
-            wire.create_topic("t", cleanup_policy="compact", **configs)
+            segment_bytes = str(1 << 20)
+            wire.create_topic(
+                "t", cleanup_policy="compact", segment_bytes=segment_bytes, min_cleanable_dirty_ratio="0.01"
+            )
         updates = Updates(server.address)
         for _ in range(KILLS):
             pause.wait(random.uniform(0.5, 4))

@@ -7,9 +7,10 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 import pytest
 
@@ -47,7 +48,16 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HeadwaterServer
         yield running
 
 
-def run(command: list[str | Path], timeout_s: float = TOOL_TIMEOUT_S, **more: object) -> str:
+class RunOptions(TypedDict, total=False):
+    """Options of subprocess.run that `run` hands on."""
+
+    cwd: Path
+    env: Mapping[str, str]
+    input: str
+    stdin: int
+
+
+def run(command: Sequence[str | Path], timeout_s: float = TOOL_TIMEOUT_S, **options: Unpack[RunOptions]) -> str:
     """Runs a program to its end; returns its output. Fails with all that it said."""
     result = subprocess.run(
         list(map(str, command)),
@@ -55,10 +65,10 @@ def run(command: list[str | Path], timeout_s: float = TOOL_TIMEOUT_S, **more: ob
         text=True,
         timeout=timeout_s,
         check=False,
-        **more,  # type: ignore[call-overload]
+        **options,
     )
     assert result.returncode == 0, f"{command}\n{result.stdout[-3000:]}\n{result.stderr[-3000:]}"
-    return str(result.stdout)
+    return result.stdout
 
 
 @contextmanager
@@ -83,8 +93,10 @@ def kafka_tool() -> Callable[..., str]:
     need("mvn")
     kafka_jars()
 
-    def tool(class_name: str, *arguments: object, **more: object) -> str:
-        return run([KAFKA_SH, "tool", class_name, *map(str, arguments)], **more)
+    def tool(
+        class_name: str, *arguments: object, timeout_s: float = TOOL_TIMEOUT_S, **options: Unpack[RunOptions]
+    ) -> str:
+        return run([KAFKA_SH, "tool", class_name, *map(str, arguments)], timeout_s, **options)
 
     return tool
 

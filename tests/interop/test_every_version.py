@@ -225,7 +225,7 @@ def test_every_key_and_version(clients_classpath: str, server: HeadwaterServer) 
     wanted = every_request(topic_id)
     answerable = requests(topic_id)
     assert set(wanted) == set(SERVED)
-    lines = []
+    lines: list[dict[str, Any]] = []
     for key, low, high in advertised():
         for version in range(max(low, APIS[key].low), high + 1):
             message = wanted[key]

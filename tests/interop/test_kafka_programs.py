@@ -7,6 +7,7 @@ import subprocess
 import threading
 import uuid
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -188,6 +189,11 @@ def request(url: str, content: object | None = None) -> object:
         return json.load(response)
 
 
+def is_accepted(url: str, connector: object) -> bool:
+    """Whether the worker takes the connector; raises while it does not."""
+    return request(f"{url}/connectors", connector) is not None
+
+
 def eventually(what: Callable[[], bool], seconds: float = 90) -> None:
     """Returns when it holds; fails after a while."""
     waiting = threading.Event()
@@ -219,7 +225,7 @@ def test_connect_distributed_moves_a_file(connect: tuple[str, Background], tmp_p
                 topic_key: topic,
             },
         }
-        eventually(lambda connector=connector: request(f"{url}/connectors", connector) is not None)
+        eventually(partial(is_accepted, url, connector))
     eventually(lambda: sink.exists() and sink.read_text().splitlines() == lines)
 
 

@@ -7,11 +7,9 @@ def test_the_answer_is_given_when_it_comes() -> None:
     deferred: Deferred[int] = Deferred()
     found: list[int] = []
     deferred.when_done(found.append)
-    assert not deferred.done
-    assert found == []
+    assert (deferred.done, found) == (False, [])
     deferred.complete(1)
-    assert deferred.done
-    assert found == [1]
+    assert (deferred.done, found) == (True, [1])
 
 
 def test_an_answer_that_is_there_is_given_at_once() -> None:
@@ -49,7 +47,7 @@ def test_then_waits_for_a_deferred_that_is_made_of_the_answer() -> None:
         asked.append(answer)
         return second
 
-    text = first.then(ask)
+    text: Deferred[str] = first.then(ask)
     first.complete(7)
     assert asked == [7]
     assert not text.done

@@ -1,5 +1,7 @@
 """The authorizer's verdicts, entry by entry."""
 
+from collections.abc import Iterable
+
 import pytest
 
 from headwater.security.acls import (
@@ -17,10 +19,11 @@ LITERAL, PREFIXED = PatternType.LITERAL, PatternType.PREFIXED
 ALLOW, DENY = Permission.ALLOW, Permission.DENY
 TOPIC = ResourceType.TOPIC
 ALICE = "User:alice"
+Entry = tuple[str, PatternType, str, str, Operation, Permission]  # name, pattern, principal, host, what, verdict
 
 
-def acls(*entries: tuple, **more: object) -> Acls:
-    made = Acls(**more)
+def acls(*entries: Entry, super_users: Iterable[str] = (), allow_if_no_acl: bool = False) -> Acls:
+    made = Acls(super_users, allow_if_no_acl=allow_if_no_acl)
     for number, (name, pattern, principal, host, operation, permission) in enumerate(entries):
         made.add(bytes([number]) * 16, Acl(TOPIC, name, pattern, principal, host, operation, permission))
     return made
@@ -103,17 +106,17 @@ def test_filters_find_by_exact_name_or_by_what_applies() -> None:
     ]
     made = acls(*entries)
 
-    def names(**wanted: object) -> list[str]:
-        return sorted(acl.name for _, acl in made.find(AclFilter(**wanted)))
+    def names(wanted: AclFilter) -> list[str]:
+        return sorted(acl.name for _, acl in made.find(wanted))
 
-    assert names() == ["*", "ord", "orders"]
-    assert names(name="orders") == ["orders"]
-    assert names(name="orders", pattern_type=PatternType.MATCH) == ["*", "ord", "orders"]
-    assert names(pattern_type=PREFIXED) == ["ord"]
-    assert names(principal="User:bob") == ["*"]
-    assert names(operation=Operation.READ, permission=DENY) == []
+    assert names(AclFilter()) == ["*", "ord", "orders"]
+    assert names(AclFilter(name="orders")) == ["orders"]
+    assert names(AclFilter(name="orders", pattern_type=PatternType.MATCH)) == ["*", "ord", "orders"]
+    assert names(AclFilter(pattern_type=PREFIXED)) == ["ord"]
+    assert names(AclFilter(principal="User:bob")) == ["*"]
+    assert names(AclFilter(operation=Operation.READ, permission=DENY)) == []
     made.remove(bytes([1]) * 16)
-    assert names(pattern_type=PREFIXED) == []
+    assert names(AclFilter(pattern_type=PREFIXED)) == []
     assert not may(acls(), Operation.READ, name="order-1")
 
 

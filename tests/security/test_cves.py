@@ -177,7 +177,7 @@ def test_no_other_mechanism_can_be_chosen(mechanism: str) -> None:
 
 
 def test_a_listener_has_its_own_mechanisms() -> None:
-    broker = Harness(**{"listener.name.a.sasl.enabled.mechanisms": "SCRAM-SHA-512"})
+    broker = Harness(pairs={"listener.name.a.sasl.enabled.mechanisms": "SCRAM-SHA-512"})
 
     def choose(listener: str) -> int:
         endpoint = Endpoint(listener, "SASL_PLAINTEXT", 1)
@@ -232,7 +232,7 @@ def test_removing_one_entry_leaves_the_others() -> None:
 
 def test_no_secret_is_logged_or_told(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG):
-        broker = Harness(**{"ssl.key.password": SECRET, "listener.name.a.ssl.key.password": SECRET})
+        broker = Harness(pairs={"ssl.key.password": SECRET, "listener.name.a.ssl.key.password": SECRET})
         stored = {"ssl.key.password": SECRET, "sasl.jaas.config": SECRET}  # as an earlier version may have
         broker.core.append_metadata(broker.core.metadata.config_records("", dict(stored), BROKER))
         broker.sync()

@@ -1,6 +1,7 @@
 """SCRAM by the example of RFC 7677, and whatever a client may send instead."""
 
 import base64
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -68,7 +69,7 @@ def test_what_is_no_first_message_is_refused(message: bytes) -> None:
         lambda text: text.partition("p=")[0] + "p=***",
     ],
 )
-def test_what_is_no_proof_is_refused(change) -> None:
+def test_what_is_no_proof_is_refused(change: Callable[[str], str]) -> None:
     server = exchange()
     server.respond(b"n,,n=user,r=rOprNGfwEbeRWgbNEkqO")
     right = "c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ="

@@ -2,6 +2,7 @@
 
 import ssl
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -52,7 +53,8 @@ def shake_hands(server: ssl.SSLContext, client: ssl.SSLContext, session: ssl.SSL
 def name_of(connection: ssl.SSLObject) -> str:
     certificate = connection.getpeercert()
     assert certificate is not None
-    return str(dict(pair for group in certificate["subject"] for pair in group)["commonName"])
+    subject = cast(tuple[tuple[tuple[str, str], ...], ...], certificate["subject"])
+    return dict(pair for group in subject for pair in group)["commonName"]
 
 
 @pytest.fixture

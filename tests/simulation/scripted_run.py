@@ -14,6 +14,7 @@ import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -92,7 +93,7 @@ class ScriptedBroker(Harness):
         super().__init__(
             files,
             ManualClock(),
-            **{
+            {
                 "headwater.journal.file.bytes": 1 << 16,
                 "offsets.topic.num.partitions": 1,
                 "transaction.state.log.num.partitions": 1,
@@ -179,12 +180,12 @@ class ScriptedRun:
         yield lambda: self.create("c", 1, {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.01"})
         yield lambda: self.create("r", 1, {"retention.ms": "1000"})
         for n in range(5):
-            yield lambda n=n: self.produce("a", n % 2)
-            yield lambda n=n: self.produce_key(b"k%d" % (n % 2))
+            yield partial(self.produce, "a", n % 2)
+            yield partial(self.produce_key, b"k%d" % (n % 2))
         yield self.settle
         yield self.begin_checkpoint
         for n in range(12):  # between its steps
-            yield lambda n=n: self.produce("a", n % 2)
+            yield partial(self.produce, "a", n % 2)
             yield lambda: self.produce_key(b"k1")
             yield self.step_checkpoint
             yield self.sync_one
@@ -196,7 +197,7 @@ class ScriptedRun:
         yield lambda: self.delete_records("a", 0, 5)
         yield self.finish_checkpoint
         for commit in (True, False):
-            yield lambda commit=commit: self.transaction(commit)
+            yield partial(self.transaction, commit)
         for _ in range(3):
             yield lambda: self.produce("r", 0, size=900)
         yield self.begin_checkpoint

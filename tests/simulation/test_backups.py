@@ -143,7 +143,7 @@ class Running:
         CompactingHarness.segment_bytes = random.choice((600, 3000, 100_000))
         CompactingHarness.journal_file_bytes = random.choice((4096 + 2000, 1 << 14, 1 << 18))
         pairs = {"offsets.topic.num.partitions": 2, "transaction.state.log.num.partitions": 2}
-        self.broker = CompactingHarness(self.files, ManualClock(), **pairs)
+        self.broker = CompactingHarness(self.files, ManualClock(), pairs)
         for name, partitions in (("a", 2), ("b", 1), ("c", 1), ("d", 2)):
             self.broker.create_topic(name, partitions)
         self.lanes = [Lane(self.broker, n, version) for n, version in enumerate((2, 1))]
@@ -326,7 +326,7 @@ def interleaved(running: Running, backup: Backup, actions_per_step: float, withi
 
 def check(running: Running, before: Acknowledged, files: MemoryFiles) -> None:
     """Starts a broker on what was restored and compares."""
-    broker = CompactingHarness(files, ManualClock(running.broker.clock.wall_ms()), **running.broker.pairs)
+    broker = CompactingHarness(files, ManualClock(running.broker.clock.wall_ms()), running.broker.pairs)
     for key in (("d", 0), ("d", 1)):
         check_prefix(running, before, broker, key)
     newest: dict[bytes, int] = {}
@@ -334,12 +334,12 @@ def check(running: Running, before: Acknowledged, files: MemoryFiles) -> None:
         assert record.value in running.sent["c", 0]
         newest[record.key or b""] = int((record.value or b"").split(b"/")[1])
     for value in before.records.get(("c", 0), ()):
-        key, number = value.split(b"/")[:2]
-        assert newest.get(key, -1) >= int(number), (key, number, newest)
+        name, written = value.split(b"/")[:2]
+        assert newest.get(name, -1) >= int(written), (name, written, newest)
     check_group(running, before, broker)
-    for name, number in before.extra.items():
-        if running.extra.get(name) == number:
-            assert [record.value for record in broker.read_all(name)] == [b"%d" % number], name
+    for topic, number in before.extra.items():
+        if running.extra.get(topic) == number:
+            assert [record.value for record in broker.read_all(topic)] == [b"%d" % number], topic
     check_transactions(running, before, broker)
     log_errors = [log.damages for log in broker.core.store.logs.values() if log.damages]
     assert not log_errors

@@ -21,7 +21,7 @@ from headwater.storage import backup as backups
 from headwater.storage import backup_logs
 from headwater.storage.backup import Backup
 from headwater.storage.backup_cut import Cut, make_cut
-from headwater.storage.backup_logs import LogReader
+from headwater.storage.backup_logs import LogCopy, LogReader, SegmentCopy
 from headwater.storage.backup_repository import BackupError, Manifest, Repository, restored
 from headwater.storage.checkpoints import RECOVERY_POINTS
 from headwater.storage.config import LogConfig
@@ -68,7 +68,7 @@ class Backed(Harness):
         repository = Repository(self.files, "backups")
         files = MemoryFiles()
         at_once(restored(repository, repository.manifest(repository.backup_ids()[-1]), files, "data"))
-        return Backed(files, ManualClock(self.clock.wall_ms()), **{**self.pairs, **pairs})
+        return Backed(files, ManualClock(self.clock.wall_ms()), {**self.pairs, **pairs})
 
     def fill(self, topic: str, count: int, value: bytes = VALUE) -> None:
         for number in range(count):
@@ -221,7 +221,7 @@ def test_what_only_the_journal_has_after_a_power_cut_is_there(seed: int) -> None
 
 
 def test_without_a_journal_the_logs_themselves_are_believed() -> None:
-    broker = Backed(**{"headwater.durability": "page-cache"})
+    broker = Backed(pairs={"headwater.durability": "page-cache"})
     broker.create_topic("t")
     broker.fill("t", 30)
     broker.backup()
@@ -284,8 +284,8 @@ def after_copy(monkeypatch: pytest.MonkeyPatch, name: str, action: Callable[[], 
     """Has something done each time when the backup has copied a log, before the cut."""
     reader_copy = LogReader.copy
 
-    def copy_then(self: LogReader, copied: str, *arguments: object) -> object:
-        copy = yield from reader_copy(self, copied, *arguments)  # type: ignore[arg-type]
+    def copy_then(self: LogReader, copied: str, point: int, held: LogCopy | None) -> Steps[LogCopy | None]:
+        copy = yield from reader_copy(self, copied, point, held)
         if copied == name:
             action()
         return copy
@@ -362,9 +362,11 @@ def test_a_compaction_while_the_rest_is_copied_makes_another_cut(monkeypatch: py
     cuts = with_cut(monkeypatch, lambda: None)
     read_segment, is_compacted = LogReader.segment, False
 
-    def segment_then(self: LogReader, name: str, base: int, point: int, limit: int | None, held: object) -> object:
+    def segment_then(
+        self: LogReader, name: str, base: int, point: int, limit: int | None, held: SegmentCopy | None
+    ) -> Steps[SegmentCopy]:
         nonlocal is_compacted
-        copy = yield from read_segment(self, name, base, point, limit, held)  # type: ignore[arg-type]
+        copy = yield from read_segment(self, name, base, point, limit, held)
         if name == "c-0" and limit is not None and not is_compacted:
             is_compacted = True
             broker.compact()
@@ -382,9 +384,11 @@ def test_a_compaction_while_a_log_is_copied_has_it_copied_again(monkeypatch: pyt
     broker.write(50, b"special")
     read_segment, is_compacted, copied = LogReader.segment, False, []
 
-    def segment_then(self: LogReader, name: str, *arguments: object) -> object:
+    def segment_then(
+        self: LogReader, name: str, base: int, point: int, limit: int | None, held: SegmentCopy | None
+    ) -> Steps[SegmentCopy]:
         nonlocal is_compacted
-        copy = yield from read_segment(self, name, *arguments)  # type: ignore[arg-type]
+        copy = yield from read_segment(self, name, base, point, limit, held)
         if name == "c-0":
             copied.append(copy.base_offset)
             if not is_compacted:
@@ -410,8 +414,8 @@ def test_a_log_that_came_into_being_and_was_compacted_after_the_cut(
     """A log that the backup sees first after the cut, with more than one segment: the cut is made again."""
     reader_copy = LogReader.copy
 
-    def create_late(self: LogReader, name: str, *arguments: object) -> object:
-        copy = yield from reader_copy(self, name, *arguments)  # type: ignore[arg-type]
+    def create_late(self: LogReader, name: str, point: int, held: LogCopy | None) -> Steps[LogCopy | None]:
+        copy = yield from reader_copy(self, name, point, held)
         if name == "t-0" and "late" not in broker.core.metadata.topics:
             broker.create_topic("late")
             broker.fill("late", 5)
@@ -433,8 +437,8 @@ def test_a_removal_after_the_cut_makes_another(broker: Backed, monkeypatch: pyte
 
     reader_copy = LogReader.copy
 
-    def grow(self: LogReader, name: str, *arguments: object) -> object:
-        copy = yield from reader_copy(self, name, *arguments)  # type: ignore[arg-type]
+    def grow(self: LogReader, name: str, point: int, held: LogCopy | None) -> Steps[LogCopy | None]:
+        copy = yield from reader_copy(self, name, point, held)
         broker.fill("t", 1)
         return copy
 

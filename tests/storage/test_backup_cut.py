@@ -74,7 +74,7 @@ class Store:
     def prefixes(self) -> dict[tuple[tuple[Key, int], ...], int]:
         """Every prefix of the appends as the logs' ends, with its length."""
         ends: dict[Key, int] = {}
-        found = {(): 0}
+        found: dict[tuple[tuple[Key, int], ...], int] = {(): 0}
         for count, (key, end) in enumerate(self.appended, 1):
             ends[key] = end
             found[tuple(sorted(ends.items()))] = count

@@ -2,10 +2,11 @@
 
 import errno
 from random import Random
+from typing import cast
 
 import pytest
 
-from headwater.effects.files import SyncError, is_shortage
+from headwater.effects.files import Files, SyncError, is_shortage
 from headwater.effects.memory_files import MemoryFiles
 from headwater.protocol.records import Record, build_batch, read_header
 from headwater.storage.config import LogConfig
@@ -175,12 +176,12 @@ def test_a_full_disk_syncs_no_log_that_was_deleted_meanwhile() -> None:
     assert not store.store.journal.waiting_bytes
 
 
-def test_a_roll_between_a_checkpoint_and_its_writes_leaves_whole_indexes() -> None:
+def test_a_roll_between_a_checkpoint_and_its_writes_leaves_whole_indexes(monkeypatch: pytest.MonkeyPatch) -> None:
     store = filled(8)
     checkpoint = store.store.begin_checkpoint()  # it was handed the entries, and has written none of them yet
     sealed = store.log.segments[-1]
     store.log.roll()
-    store.log.keep_indexes = refuse_to_build  # type: ignore[method-assign,assignment]
+    monkeypatch.setattr(store.log, "keep_indexes", refuse_to_build)
     store.log.ensure_index(sealed)
     checkpoint.run()
     store.store.finish_checkpoint(checkpoint)
@@ -196,7 +197,7 @@ def test_a_roll_and_a_checkpoint_write_the_same_snapshot(caplog: pytest.LogCaptu
     store = filled(8)
     idempotent(store, 0)
     checkpoint = store.store.begin_checkpoint()
-    checkpoint.files = Interrupted(store.files, store.log)
+    checkpoint.files = cast(Files, Interrupted(store.files, store.log))
     checkpoint.run()
     store.store.finish_checkpoint(checkpoint)
     assert f"{store.log.end_offset:020d}.snapshot" in store.files.list_directory("data/t-0")

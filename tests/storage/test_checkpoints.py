@@ -147,8 +147,7 @@ def test_a_lost_recovery_point_file_is_not_a_new_directorys() -> None:
     store.open()
     assert not store.store.points_are_known
     store.reopen()
-    assert store.store.points_are_known
-    assert store.store.recovery_points == {(TOPIC_ID, 0): 3}
+    assert (store.store.points_are_known, store.store.recovery_points) == (True, {(TOPIC_ID, 0): 3})
 
 
 def test_a_new_directory_knows_its_points() -> None:

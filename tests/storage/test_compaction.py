@@ -8,6 +8,7 @@ import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 from random import Random
+from typing import Unpack
 
 import pytest
 from hypothesis import given, settings
@@ -18,27 +19,35 @@ from headwater.effects.files import DiskFiles
 from headwater.effects.memory_files import MemoryFiles
 from headwater.protocol.compression import Compression
 from headwater.protocol.error_codes import ErrorCode
+from headwater.protocol.messages.incremental_alter_configs import IncrementalAlterConfigsRequest as Request
 from headwater.protocol.record_keys import split_record
 from headwater.protocol.records import HEADER_BYTES, Record, batches, build_batch, records
 from headwater.storage.cleaner import COMMAND_MODULE, Cleaning, CleanJob, job_text, read_job, read_result
+from headwater.storage.log import Log
 from headwater.storage.segment import segment_name
 from headwater.storage.swaps import CLEANING_DIRECTORY, SWAP_SUFFIX
 from tests.broker.harness import Harness
+from tests.broker.topic_configs import TopicConfigs
 from tests.broker.transactional import Producer, committed_values
 
 BACKOFF_MS = 15_000
-SMALL = {"segment_bytes": str(1 << 20), "min_cleanable_dirty_ratio": "0.01"}
+COMPACTED: TopicConfigs = {
+    "cleanup_policy": "compact",
+    "segment_bytes": str(1 << 20),
+    "min_cleanable_dirty_ratio": "0.01",
+}
 Pair = tuple[bytes | None, bytes | None]
 
 
-def compacted_broker(**configs: str) -> Harness:
+def compacted_broker(**configs: Unpack[TopicConfigs]) -> Harness:
     # No journal file is full: the test says when there is a checkpoint.
-    broker = Harness(**{"headwater.journal.file.bytes": 1 << 25})
-    broker.create_topic("t", cleanup_policy="compact", **{**SMALL, **configs})
+    broker = Harness(pairs={"headwater.journal.file.bytes": 1 << 25})
+    wanted: TopicConfigs = {**COMPACTED, **configs}
+    broker.create_topic("t", **wanted)
     return broker
 
 
-def the_log(broker: Harness):
+def the_log(broker: Harness) -> Log:
     return broker.core.partitions.log(broker.core.metadata.topics["t"], 0)
 
 
@@ -286,7 +295,7 @@ def test_memory_is_bounded_and_what_does_not_fit_waits_for_the_next_job() -> Non
     broker = Harness()
     # Less than the setting lets anyone ask for.
     broker.core.settings = replace(broker.core.settings, log_cleaner_dedupe_buffer_size=160 * 10)
-    broker.create_topic("t", cleanup_policy="compact", **SMALL)
+    broker.create_topic("t", **COMPACTED)
     for round_ in range(4):
         write(broker, *((b"%d" % n, b"%d" % round_) for n in range(8)))
         the_log(broker).roll()
@@ -307,9 +316,7 @@ def test_a_log_that_is_compacted_and_deleted_loses_old_segments_too() -> None:
     assert found(broker) == [(2, b"b", b"1")]
 
 
-def _policy(value: str):
-    from headwater.protocol.messages.incremental_alter_configs import IncrementalAlterConfigsRequest as Request
-
+def _policy(value: str) -> Request:
     return Request([Request.AlterConfigsResource(2, "t", [Request.AlterableConfig("cleanup.policy", 0, value)])])
 
 
@@ -319,7 +326,9 @@ contents = st.lists(st.tuples(keys, st.none() | st.binary(max_size=200)), min_si
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(contents, st.sampled_from(list(Compression)), st.booleans()), min_size=1, max_size=12))
-def test_compacting_any_history_changes_nothing_that_a_table_would_see(history) -> None:
+def test_compacting_any_history_changes_nothing_that_a_table_would_see(
+    history: list[tuple[list[tuple[bytes, bytes | None]], Compression, bool]],
+) -> None:
     broker = compacted_broker(delete_retention_ms="0")
     table: dict[bytes, tuple[int, bytes | None]] = {}
     offset = 0
@@ -448,7 +457,7 @@ class TestFailures:
 
     def test_a_log_that_cannot_be_looked_at_keeps_no_other_from_its_turn(self) -> None:
         broker = self.ready()
-        broker.create_topic("broken", cleanup_policy="compact", **SMALL)
+        broker.create_topic("broken", **COMPACTED)
         for _ in range(3):
             broker.produce("broken", bytes(600_000))
         log = broker.core.partitions.log(broker.core.metadata.topics["broken"], 0)
@@ -482,7 +491,7 @@ def test_a_power_cut_while_compacting_loses_nothing(seed: int) -> None:
     random = Random(seed)
     files = MemoryFiles(crashable=True)
     broker = Harness(files)
-    broker.create_topic("t", cleanup_policy="compact", **SMALL)
+    broker.create_topic("t", **COMPACTED)
     table: dict[bytes, bytes] = {}
     for life in range(4):
         for n in range(random.randint(3, 10)):

@@ -126,7 +126,7 @@ def test_what_a_journal_has_that_could_not_be_synced_is_synced_before_it_is_seen
 
 
 def test_a_log_that_is_opened_later_and_cannot_be_synced_ends_the_broker() -> None:
-    broker = Harness(**{"headwater.durability": "page-cache"})
+    broker = Harness(pairs={"headwater.durability": "page-cache"})
     broker.create_topic("t")
     broker.core.store.checkpoint()
     broker.produce("t", b"1")

@@ -19,7 +19,7 @@ from headwater.storage.journal_entries import empty_batch
 from headwater.storage.log import Log
 from headwater.storage.producers import Verdict
 from headwater.storage.recovery import LogRecovery
-from headwater.storage.segment import RELATIVE_OFFSET_MAX
+from headwater.storage.soundness import RELATIVE_OFFSET_MAX
 from headwater.storage.store import CLEANER_LOCK, LogStore
 from headwater.storage.swaps import CLEANING_DIRECTORY
 from tests.storage.times import max_timestamp, offset_for_timestamp

@@ -466,7 +466,7 @@ def test_a_checkpoint_syncs_the_indexes_of_sealed_segments() -> None:
         for suffix in (".index", ".timeindex"):
             inode = files.entry(segment.path + suffix)
             assert inode is not None
-            assert inode.unsynced == [], segment.path  # type: ignore[union-attr]
+            assert inode.unsynced == [], segment.path
 
 
 # -- above the recovery point

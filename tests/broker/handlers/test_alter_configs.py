@@ -103,7 +103,7 @@ def test_a_wrong_value_of_a_topic_is_refused(name: str, value: str) -> None:
 def test_flushes_are_refused_where_nothing_would_make_them(name: str) -> None:
     m = CreateTopicsRequest
     wanted = m([m.CreatableTopic("t", 1, 1, configs=[m.CreatableTopicConfig(name, "1")])])
-    fast = Harness(**{"headwater.durability": "page-cache"})
+    fast = Harness(pairs={"headwater.durability": "page-cache"})
     assert fast.call(ApiKey.CREATE_TOPICS, 7, wanted).topics[0].error_code == ErrorCode.INVALID_CONFIG
     assert Harness().call(ApiKey.CREATE_TOPICS, 7, wanted).topics[0].error_code == 0
 
@@ -149,7 +149,7 @@ def test_keys_that_nobody_knows_have_a_limit() -> None:
 
 @pytest.mark.parametrize(("resource", "value", "operation"), [("1", "1", SET), ("1", None, DELETE), ("", None, DELETE)])
 def test_the_least_in_sync_replicas_are_the_clusters(resource: str, value: str | None, operation: int) -> None:
-    broker = Harness(**{"min.insync.replicas": 2})
+    broker = Harness(pairs={"min.insync.replicas": 2})
     assert alter(broker, BROKER, resource, "min.insync.replicas", value, operation) == ErrorCode.INVALID_CONFIG
     assert alter(broker, BROKER, "", "min.insync.replicas", "0") == ErrorCode.INVALID_REQUEST
     broker.create_topic("t")
@@ -214,7 +214,7 @@ def test_lists_of_the_broker_are_added_to() -> None:
 
 
 def test_what_an_earlier_version_stored_is_named_and_ignored(caplog: pytest.LogCaptureFixture) -> None:
-    broker = Harness(**{"log.retention.hours": "5"})
+    broker = Harness(pairs={"log.retention.hours": "5"})
     stored = {"sasl.enabled.mechanisms": "x", "log.retention.ms": "soon", "log.segment.bytes": "2097152"}
     broker.core.append_metadata(broker.core.metadata.config_records("", dict(stored), BROKER))
     broker.sync()

@@ -41,7 +41,7 @@ NOT_KAFKAS = {
 
 
 def test_units_have_their_synonyms_after_the_key_itself() -> None:
-    broker = Harness(**{"log.retention.ms": 60_000, "log.roll.hours": 2})
+    broker = Harness(pairs={"log.retention.ms": 60_000, "log.roll.hours": 2})
     broker.create_topic("t")
     of_topic = {entry.name: entry for entry in describe(broker, TOPIC, "t").configs}
     of_broker = {entry.name: entry for entry in describe(broker, BROKER, "1").configs}

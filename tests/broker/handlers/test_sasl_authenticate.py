@@ -29,10 +29,9 @@ def login(broker: Harness, mechanism: str, token: bytes) -> Pending:
     ("mechanism", "token"), [("PLAIN", b"\0admin\0guess"), ("PLAIN", b"nonsense"), (SCRAM, b"p=tls,,n=admin,r=x")]
 )
 def test_a_refusal_comes_late(mechanism: str, token: bytes) -> None:
-    broker = sasl_harness(**{"connection.failed.authentication.delay.ms": 300})
+    broker = sasl_harness(pairs={"connection.failed.authentication.delay.ms": 300})
     pending = login(broker, mechanism, token)
-    assert broker.connection.is_busy
-    assert broker.connection.must_close
+    assert (broker.connection.is_busy, broker.connection.must_close) == (True, True)
     broker.advance(299)
     assert not pending.is_done
     broker.advance(1)
@@ -42,7 +41,7 @@ def test_a_refusal_comes_late(mechanism: str, token: bytes) -> None:
 
 
 def test_without_a_delay_it_comes_at_once() -> None:
-    broker = sasl_harness(**{"connection.failed.authentication.delay.ms": 0})
+    broker = sasl_harness(pairs={"connection.failed.authentication.delay.ms": 0})
     assert login(broker, "PLAIN", b"\0admin\0guess").message.error_code == ErrorCode.SASL_AUTHENTICATION_FAILED
     assert broker.connection.must_close
 
@@ -55,7 +54,7 @@ def test_a_login_is_counted_and_not_delayed() -> None:
 
 
 def test_refused_logins_are_logged_a_few_at_a_time_and_on_one_line(caplog: pytest.LogCaptureFixture) -> None:
-    broker = sasl_harness(**{"connection.failed.authentication.delay.ms": 0})
+    broker = sasl_harness(pairs={"connection.failed.authentication.delay.ms": 0})
     connection: Any = broker.connection
     with caplog.at_level(logging.WARNING):
         for _ in range(100):

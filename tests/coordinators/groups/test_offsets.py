@@ -1,8 +1,10 @@
 """Committed offsets alone, without a broker: commit, pending, removal, expiry, and a model that any history agrees with."""
 
 import errno
+import operator
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import pytest
@@ -278,7 +280,7 @@ def test_any_history_agrees_with_the_model_and_with_its_records(script: list[Ste
     assert again.groups == scene.offsets.groups
     assert again.pending == {}
     for group_id in "gh":
-        part = replayed(list(scene.offsets.snapshot(lambda wanted, only=group_id: wanted == only)), [])
+        part = replayed(list(scene.offsets.snapshot(partial(operator.eq, group_id))), [])
         assert part.groups == {g: kept for g, kept in scene.offsets.groups.items() if g == group_id}
 
 

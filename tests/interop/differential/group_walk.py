@@ -16,6 +16,11 @@ STATIC = {"c": "instance-c"}  # a static member
 TIMEOUT_MS = 60_000
 
 
+def has_members(count: int) -> Callable[[Any], bool]:
+    """Of a described group."""
+    return lambda group: len(group.members) == count
+
+
 class GroupWalk(Walk):
     """What both protocols have: offsets, and what is to be seen of a group."""
 
@@ -166,7 +171,7 @@ class ClassicGroupWalk(GroupWalk):
             joined[there[0]] = self.receive_join(side, there[0], version)
         for number, client in enumerate(coming, len(there) + 1):
             self.ask_to_join(side, client, version, metadata)
-            self.wait_for_group(side, lambda group, number=number: len(group.members) == number)
+            self.wait_for_group(side, has_members(number))
         if coming or present:
             for client in there:
                 self.send_join(side, client, version, metadata + b"!")

@@ -129,13 +129,11 @@ def group_steps() -> list[Step]:
 
         steps.append(Step(f"sync {name}", key, sync))
         key = ApiKey.HEARTBEAT
-        steps.append(
-            Step(
-                f"heartbeat {name}",
-                key,
-                lambda side, g=generation: message(ApiKey.HEARTBEAT)("g", g, side.known["member"]),
-            )
-        )
+
+        def beat(side: Side, generation: int = generation) -> Any:
+            return message(ApiKey.HEARTBEAT)("g", generation, side.known["member"])
+
+        steps.append(Step(f"heartbeat {name}", key, beat))
         steps.append(Step(f"heartbeat {name} of a stranger", key, same(key, "g", generation, "stranger")))
         key, m = ApiKey.OFFSET_COMMIT, message(ApiKey.OFFSET_COMMIT)
 

@@ -68,7 +68,7 @@ class TransactionWalk(Walk):
         """
         key = ApiKey.DESCRIBE_TRANSACTIONS
         found = side.wire.call(key, 0, message(key)([self.id])).transaction_states[0]
-        return found.transaction_state == "Ongoing" and found.producer_epoch != epoch
+        return bool(found.transaction_state == "Ongoing" and found.producer_epoch != epoch)
 
     def is_open_here(self, side: Side, partition: int, producer_id: int, epoch: int) -> bool:
         """Whether the producer has written to this partition in the transaction that is open."""

@@ -241,9 +241,7 @@ def test_members_join_together_and_get_what_the_leader_has_given_them() -> None:
     assert (first.leads, second.leads) == ((first.member_id, second.member_id), ())
     second.sync()
     first.sync()
-    assert scene.state is GroupState.STABLE
-    assert first.is_waiting
-    assert second.is_waiting
+    assert (scene.state, first.is_waiting, second.is_waiting) == (GroupState.STABLE, True, True)
     scene.log.sync()
     assert second.synced is not None
     assert second.synced.assignment == b"1 of %s" % second.member_id.encode()

@@ -13,7 +13,7 @@ partition = TopicPartition(topic, 0)
 
 
 async def end_of(consumer: AIOKafkaConsumer) -> int:
-    return (await consumer.end_offsets([partition]))[partition]
+    return int((await consumer.end_offsets([partition]))[partition])
 
 
 async def read_to_the_end(consumer: AIOKafkaConsumer) -> list[str]:

@@ -29,7 +29,7 @@ def consumer(isolation: str = "read_committed") -> Consumer:
 
 
 def end_offset() -> int:
-    return probe.get_watermark_offsets(partition, timeout=TIMEOUT_S)[1]
+    return int(probe.get_watermark_offsets(partition, timeout=TIMEOUT_S)[1])
 
 
 def wait_for_end(offset: int) -> None:
