@@ -1,70 +1,76 @@
 """Whether a request may do what it asks for. Every handler asks here; without an authorizer all may do everything."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
+from headwater.broker.connection import Request
 from headwater.protocol.config_resources import ConfigResourceType
 from headwater.protocol.error_codes import ErrorCode
-from headwater.security.acls import CLUSTER_NAME, OPERATIONS, Operation, ResourceType
-
-if TYPE_CHECKING:
-    from headwater.broker.connection import Request
-    from headwater.broker.core import BrokerCore
+from headwater.security.acls import CLUSTER_NAME, OPERATIONS, Acls, Operation, ResourceType
 
 
-def may(core: "BrokerCore", request: "Request", operation: Operation, kind: ResourceType, name: str) -> bool:
+class AuthorizationParts(Protocol):
+    """What tells who may do what."""
+
+    @property
+    def acls(self) -> Acls | None:
+        """The authorizer; None where there is none and all may do everything."""
+        ...
+
+
+def may(broker: AuthorizationParts, request: Request, operation: Operation, kind: ResourceType, name: str) -> bool:
     """Whether the connection's principal may do that to the resource of that name."""
-    acls = core.acls
+    acls = broker.acls
     if acls is None:
         return True
     connection = request.connection
     return acls.allows(connection.principal, connection.address, operation, kind, name)
 
 
-def may_topic(core: "BrokerCore", request: "Request", operation: Operation, name: str) -> bool:
-    return core.acls is None or may(core, request, operation, ResourceType.TOPIC, name)
+def may_topic(broker: AuthorizationParts, request: Request, operation: Operation, name: str) -> bool:
+    return broker.acls is None or may(broker, request, operation, ResourceType.TOPIC, name)
 
 
-def may_group(core: "BrokerCore", request: "Request", operation: Operation, name: str) -> bool:
-    return may(core, request, operation, ResourceType.GROUP, name)
+def may_group(broker: AuthorizationParts, request: Request, operation: Operation, name: str) -> bool:
+    return may(broker, request, operation, ResourceType.GROUP, name)
 
 
-def may_transaction(core: "BrokerCore", request: "Request", operation: Operation, name: str) -> bool:
-    return may(core, request, operation, ResourceType.TRANSACTIONAL_ID, name)
+def may_transaction(broker: AuthorizationParts, request: Request, operation: Operation, name: str) -> bool:
+    return may(broker, request, operation, ResourceType.TRANSACTIONAL_ID, name)
 
 
-def may_cluster(core: "BrokerCore", request: "Request", operation: Operation) -> bool:
-    return may(core, request, operation, ResourceType.CLUSTER, CLUSTER_NAME)
+def may_cluster(broker: AuthorizationParts, request: Request, operation: Operation) -> bool:
+    return may(broker, request, operation, ResourceType.CLUSTER, CLUSTER_NAME)
 
 
-def may_create_topic(core: "BrokerCore", request: "Request", name: str) -> bool:
+def may_create_topic(broker: AuthorizationParts, request: Request, name: str) -> bool:
     """CREATE on the cluster, or on the topic itself (KIP-277)."""
-    return may_cluster(core, request, Operation.CREATE) or may_topic(core, request, Operation.CREATE, name)
+    return may_cluster(broker, request, Operation.CREATE) or may_topic(broker, request, Operation.CREATE, name)
 
 
-def may_write_something(core: "BrokerCore", request: "Request") -> bool:
+def may_write_something(broker: AuthorizationParts, request: Request) -> bool:
     """What an idempotent producer needs: IDEMPOTENT_WRITE, or WRITE on some topic (KIP-679)."""
-    if may_cluster(core, request, Operation.IDEMPOTENT_WRITE):
+    if may_cluster(broker, request, Operation.IDEMPOTENT_WRITE):
         return True
     connection = request.connection
-    return core.acls is not None and core.acls.allows_any(
+    return broker.acls is not None and broker.acls.allows_any(
         connection.principal, connection.address, Operation.WRITE, ResourceType.TOPIC
     )
 
 
-def config_refusal(core: "BrokerCore", request: "Request", operation: Operation, resource: Any) -> ErrorCode:
+def config_refusal(broker: AuthorizationParts, request: Request, operation: Operation, resource: Any) -> ErrorCode:
     """Why the client may not see or change the configurations of a topic, a group or, for all else, the cluster."""
     match resource.resource_type:
         case ConfigResourceType.TOPIC:
-            is_allowed = may_topic(core, request, operation, resource.resource_name)
+            is_allowed = may_topic(broker, request, operation, resource.resource_name)
             code = ErrorCode.TOPIC_AUTHORIZATION_FAILED
         case ConfigResourceType.GROUP:
-            is_allowed = may_group(core, request, operation, resource.resource_name)
+            is_allowed = may_group(broker, request, operation, resource.resource_name)
             code = ErrorCode.GROUP_AUTHORIZATION_FAILED
         case _:
-            is_allowed, code = may_cluster(core, request, operation), ErrorCode.CLUSTER_AUTHORIZATION_FAILED
+            is_allowed, code = may_cluster(broker, request, operation), ErrorCode.CLUSTER_AUTHORIZATION_FAILED
     return ErrorCode.NONE if is_allowed else code
 
 
-def authorized_operations(core: "BrokerCore", request: "Request", kind: ResourceType, name: str) -> int:
+def authorized_operations(broker: AuthorizationParts, request: Request, kind: ResourceType, name: str) -> int:
     """The bits of all operations that the principal may do there (KIP-430)."""
-    return sum(1 << operation for operation in OPERATIONS[kind] if may(core, request, operation, kind, name))
+    return sum(1 << operation for operation in OPERATIONS[kind] if may(broker, request, operation, kind, name))

@@ -22,7 +22,8 @@ from headwater.replay.deferred import Deferred
 
 Frames: TypeAlias = list[Buffer] | None  # the buffers of a response; None where there is none
 Handler: TypeAlias = Callable[[BrokerCore, Request], Any]
-# Each is looked up, and its module imported, with the first request of its API.
+# Each is looked up, and its module imported, with the first request of its API. A type checker sees here that the core has
+# the parts that each handler asks for.
 HANDLERS: dict[ApiKey, Callable[[], Handler]] = {
     ApiKey.PRODUCE: lambda: handlers.produce.handle,
     ApiKey.FETCH: lambda: handlers.fetch.handle,
@@ -38,7 +39,7 @@ HANDLERS: dict[ApiKey, Callable[[], Handler]] = {
     ApiKey.DESCRIBE_GROUPS: lambda: handlers.describe_groups.handle,
     ApiKey.LIST_GROUPS: lambda: handlers.list_groups.handle,
     ApiKey.SASL_HANDSHAKE: lambda: handlers.sasl_handshake.handle,
-    ApiKey.API_VERSIONS: lambda: partial(handlers.api_versions.handle, served=advertised()),
+    ApiKey.API_VERSIONS: lambda: api_versions_handler(),
     ApiKey.CREATE_TOPICS: lambda: handlers.create_topics.handle,
     ApiKey.DELETE_TOPICS: lambda: handlers.delete_topics.handle,
     ApiKey.DELETE_RECORDS: lambda: handlers.delete_records.handle,
@@ -112,6 +113,12 @@ def served(api_key: int) -> Served:
 def advertised() -> list[tuple[int, int, int]]:
     """(key, lowest version, highest version) of everything in the table."""
     return [(key, ADVERTISED_LOW.get(key, APIS[key].low), APIS[key].latest_stable) for key in SERVED]
+
+
+def api_versions_handler() -> Handler:
+    """ApiVersions is about this table: its handler is given what to tell."""
+    handle, versions = handlers.api_versions.handle, advertised()
+    return lambda core, request: handle(core, request, versions)
 
 
 def check_session(core: BrokerCore, connection: Connection, key: int) -> None:

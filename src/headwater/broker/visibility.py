@@ -6,19 +6,29 @@ request came is durable. That is one sync of the journal, two at most.
 """
 
 from collections.abc import Callable, Iterable
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
-from headwater.broker.core import BrokerCore
+from headwater.effects.timers import Timers
 from headwater.replay.deferred import Deferred
-from headwater.replay.sync_number import NO_SYNC
+from headwater.replay.sync_number import NO_SYNC, SyncNumber
 from headwater.storage.log import Log
+from headwater.storage.store import LogStore
 
 Answer = TypeVar("Answer")
 WAIT_MS_MAX = 30_000  # a journal that takes longer than this has a sick disk
 
 
+class VisibilityParts(Protocol):
+    """What tells how far the disk is, and waits for it."""
+
+    store: LogStore
+    timers: Timers
+
+    def when_durable(self, sync: SyncNumber, callback: Callable[[], None]) -> None: ...
+
+
 def answer_when_visible(
-    core: BrokerCore,
+    broker: VisibilityParts,
     logs: Iterable[Log],
     timeout_ms: float,
     answer: Callable[[], Answer],
@@ -28,16 +38,16 @@ def answer_when_visible(
 
     `timed_out` answers when that takes longer than the timeout, or than WAIT_MS_MAX.
     """
-    sync = max((core.store.sync_of_end(log) for log in logs), default=NO_SYNC)
+    sync = max((broker.store.sync_of_end(log) for log in logs), default=NO_SYNC)
     if sync == NO_SYNC:
         return answer()
     deferred: Deferred[Answer] = Deferred()
-    timer = core.timers.call_later(min(timeout_ms, WAIT_MS_MAX), lambda: deferred.complete(timed_out()))
+    timer = broker.timers.call_later(min(timeout_ms, WAIT_MS_MAX), lambda: deferred.complete(timed_out()))
 
     def visible() -> None:
         timer.cancel()
         if not deferred.done:
             deferred.complete(answer())
 
-    core.when_durable(sync, visible)
+    broker.when_durable(sync, visible)
     return deferred

@@ -4,8 +4,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from types import ModuleType
-
     from headwater.broker.handlers import (
         add_offsets_to_txn as add_offsets_to_txn,
     )
@@ -166,9 +164,10 @@ if TYPE_CHECKING:
         write_txn_markers as write_txn_markers,
     )
 
+else:  # a type checker knows the handlers above, and no others
 
-def __getattr__(name: str) -> "ModuleType":
-    try:
-        return import_module(f"{__name__}.{name}")
-    except ModuleNotFoundError as error:
-        raise AttributeError(f"there is no handler {name}") from error
+    def __getattr__(name: str) -> object:
+        try:
+            return import_module(f"{__name__}.{name}")
+        except ModuleNotFoundError as error:
+            raise AttributeError(f"there is no handler {name}") from error

@@ -2,8 +2,8 @@
 
 from headwater.broker.authorization import may_group
 from headwater.broker.connection import Request
-from headwater.broker.core import BrokerCore
 from headwater.broker.leadership import transaction_refusal
+from headwater.broker.parts import TransactionParts
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.errors import ApiError
 from headwater.protocol.messages.add_offsets_to_txn import AddOffsetsToTxnRequest, AddOffsetsToTxnResponse
@@ -13,17 +13,17 @@ from headwater.security.acls import Operation
 FENCED_VERSION = 2
 
 
-def handle(core: BrokerCore, request: Request) -> AddOffsetsToTxnResponse | Deferred[AddOffsetsToTxnResponse]:
+def handle(broker: TransactionParts, request: Request) -> AddOffsetsToTxnResponse | Deferred[AddOffsetsToTxnResponse]:
     body: AddOffsetsToTxnRequest = request.body
-    if refused := transaction_refusal(core, request, Operation.WRITE, body.transactional_id):
+    if refused := transaction_refusal(broker, request, Operation.WRITE, body.transactional_id):
         return AddOffsetsToTxnResponse(error_code=refused)
-    if not may_group(core, request, Operation.READ, body.group_id):
+    if not may_group(broker, request, Operation.READ, body.group_id):
         return AddOffsetsToTxnResponse(error_code=ErrorCode.GROUP_AUTHORIZATION_FAILED)
     try:
-        partition = core.coordination.offsets_topic.partition_of(body.group_id)
+        partition = broker.coordination.offsets_topic.partition_of(body.group_id)
     except (ApiError, OSError):
         return AddOffsetsToTxnResponse(error_code=ErrorCode.COORDINATOR_NOT_AVAILABLE)
-    error, sync = core.transactions.add(body.transactional_id, body.producer_id, body.producer_epoch, [partition])
+    error, sync = broker.transactions.add(body.transactional_id, body.producer_id, body.producer_epoch, [partition])
     if error is ErrorCode.PRODUCER_FENCED and request.api_version < FENCED_VERSION:
         error = ErrorCode.INVALID_PRODUCER_EPOCH
-    return core.answer_when_durable(sync, AddOffsetsToTxnResponse(error_code=error))
+    return broker.answer_when_durable(sync, AddOffsetsToTxnResponse(error_code=error))

@@ -6,8 +6,8 @@ partition that cannot be added keeps all of its transaction out.
 
 from headwater.broker.authorization import may_cluster, may_topic
 from headwater.broker.connection import Request
-from headwater.broker.core import BrokerCore
 from headwater.broker.leadership import transaction_refusal
+from headwater.broker.parts import TransactionParts
 from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.add_partitions_to_txn import AddPartitionsToTxnRequest, AddPartitionsToTxnResponse
@@ -22,7 +22,7 @@ PartitionResult = AddPartitionsToTxnResponse.AddPartitionsToTxnPartitionResult
 
 
 def handle(
-    core: BrokerCore, request: Request
+    broker: TransactionParts, request: Request
 ) -> Steps[AddPartitionsToTxnResponse | Deferred[AddPartitionsToTxnResponse]]:
     body: AddPartitionsToTxnRequest = request.body
     if request.api_version < BATCHED_VERSION:
@@ -32,57 +32,59 @@ def handle(
             body.v3_and_below_producer_epoch,
             topics=body.v3_and_below_topics,
         )
-        results, sync = yield from add(core, request, wanted)
-        return core.answer_when_durable(sync, AddPartitionsToTxnResponse(results_by_topic_v3_and_below=results))
-    if not may_cluster(core, request, Operation.CLUSTER_ACTION):
+        results, sync = yield from add(broker, request, wanted)
+        return broker.answer_when_durable(sync, AddPartitionsToTxnResponse(results_by_topic_v3_and_below=results))
+    if not may_cluster(broker, request, Operation.CLUSTER_ACTION):
         return AddPartitionsToTxnResponse(error_code=ErrorCode.CLUSTER_AUTHORIZATION_FAILED)
     response, last_sync = AddPartitionsToTxnResponse(), NO_SYNC
     for wanted in body.transactions:
-        results, sync = yield from add(core, request, wanted)
+        results, sync = yield from add(broker, request, wanted)
         last_sync = max(last_sync, sync)
         response.results_by_transaction.append(
             AddPartitionsToTxnResponse.AddPartitionsToTxnResult(wanted.transactional_id, results)
         )
-    return core.answer_when_durable(last_sync, response)
+    return broker.answer_when_durable(last_sync, response)
 
 
-def add(core: BrokerCore, request: Request, wanted: Wanted) -> Steps[tuple[list[TopicResult], SyncNumber]]:
+def add(broker: TransactionParts, request: Request, wanted: Wanted) -> Steps[tuple[list[TopicResult], SyncNumber]]:
     """A result for each partition, and the sync of the journal that makes it so."""
-    if refused := transaction_refusal(core, request, Operation.WRITE, wanted.transactional_id):
+    if refused := transaction_refusal(broker, request, Operation.WRITE, wanted.transactional_id):
         return results_of(wanted, {}, refused), NO_SYNC
     partitions = list(dict.fromkeys((topic.name, number) for topic in wanted.topics for number in topic.partitions))
     yield
     if wanted.verify_only:
-        return results_of(wanted, verify(core, request, wanted, partitions), ErrorCode.NONE), NO_SYNC
+        return results_of(wanted, verify(broker, request, wanted, partitions), ErrorCode.NONE), NO_SYNC
     errors = {}
     for key in partitions:
         yield
-        if error := refusal(core, request, *key):
+        if error := refusal(broker, request, *key):
             errors[key] = error
     if errors:
         return results_of(wanted, errors, ErrorCode.OPERATION_NOT_ATTEMPTED), NO_SYNC
-    error, sync = core.transactions.add(wanted.transactional_id, wanted.producer_id, wanted.producer_epoch, partitions)
+    error, sync = broker.transactions.add(
+        wanted.transactional_id, wanted.producer_id, wanted.producer_epoch, partitions
+    )
     if error is ErrorCode.PRODUCER_FENCED and request.api_version < FENCED_VERSION:
         error = ErrorCode.INVALID_PRODUCER_EPOCH
     return results_of(wanted, {}, error), sync
 
 
 def verify(
-    core: BrokerCore, request: Request, wanted: Wanted, partitions: list[tuple[str, int]]
+    broker: TransactionParts, request: Request, wanted: Wanted, partitions: list[tuple[str, int]]
 ) -> dict[tuple[str, int], ErrorCode]:
     errors = {}
     for key in partitions:
-        error = core.transactions.verify(wanted.transactional_id, wanted.producer_id, wanted.producer_epoch, key)
+        error = broker.transactions.verify(wanted.transactional_id, wanted.producer_id, wanted.producer_epoch, key)
         if error is ErrorCode.TRANSACTION_ABORTABLE and request.api_version < ABORTABLE_VERSION:
             error = ErrorCode.INVALID_TXN_STATE
         errors[key] = error
     return errors
 
 
-def refusal(core: BrokerCore, request: Request, name: str, number: int) -> ErrorCode:
+def refusal(broker: TransactionParts, request: Request, name: str, number: int) -> ErrorCode:
     """Why a partition cannot be part of a transaction. The broker's own topics can only be by TxnOffsetCommit."""
-    topic = core.metadata.topics.get(name)
-    if (topic is not None and topic.is_internal) or not may_topic(core, request, Operation.WRITE, name):
+    topic = broker.metadata.topics.get(name)
+    if (topic is not None and topic.is_internal) or not may_topic(broker, request, Operation.WRITE, name):
         return ErrorCode.TOPIC_AUTHORIZATION_FAILED
     is_known = topic is not None and 0 <= number < topic.partitions
     return ErrorCode.NONE if is_known else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION

@@ -12,7 +12,7 @@ from headwater.broker.authorization import config_refusal
 from headwater.broker.configs.changes import own_configs, records_of, replacement
 from headwater.broker.configs.dynamic import Changes
 from headwater.broker.connection import Request
-from headwater.broker.core import BrokerCore
+from headwater.broker.parts import ConfigChangeParts
 from headwater.effects.work import Steps
 from headwater.protocol.config_resources import ConfigResourceType
 from headwater.protocol.error_codes import ErrorCode
@@ -23,18 +23,18 @@ from headwater.replay.sync_number import NO_SYNC, SyncNumber
 from headwater.security.acls import Operation
 
 
-def handle(core: BrokerCore, request: Request) -> Steps[Deferred[AlterConfigsResponse]]:
-    return alter_all(core, request, AlterConfigsResponse(), wanted_changes)
+def handle(broker: ConfigChangeParts, request: Request) -> Steps[Deferred[AlterConfigsResponse]]:
+    return alter_all(broker, request, AlterConfigsResponse(), wanted_changes)
 
 
-def wanted_changes(core: BrokerCore, resource: AlterConfigsRequest.AlterConfigsResource) -> Changes:
+def wanted_changes(broker: ConfigChangeParts, resource: AlterConfigsRequest.AlterConfigsResource) -> Changes:
     """The values that are named; all others that the resource has are removed. Raises ApiError."""
-    own = own_configs(core.metadata, resource.resource_type, resource.resource_name)
+    own = own_configs(broker.metadata, resource.resource_type, resource.resource_name)
     return replacement(own, [(config.name, config.value) for config in resource.configs])
 
 
 def alter_all(
-    core: BrokerCore, request: Request, response: Any, changes_of: Callable[[BrokerCore, Any], Changes]
+    broker: ConfigChangeParts, request: Request, response: Any, changes_of: Callable[[ConfigChangeParts, Any], Changes]
 ) -> Steps[Deferred[Any]]:
     """Answers either request: `changes_of` says what a resource asks for, and may raise ApiError."""
     body, last_sync = request.body, NO_SYNC
@@ -44,32 +44,32 @@ def alter_all(
         kind, name = resource.resource_type, resource.resource_name
         result = response.AlterConfigsResourceResponse(0, None, kind, name)
         response.responses.append(result)
-        result.error_code = config_refusal(core, request, Operation.ALTER_CONFIGS, resource)
+        result.error_code = config_refusal(broker, request, Operation.ALTER_CONFIGS, resource)
         if result.error_code:
             continue
         try:
             if times[kind, name] > 1:
                 raise ApiError(ErrorCode.INVALID_REQUEST, "Each resource must appear at most once.")
-            changes = changes_of(core, resource)
-            last_sync = max(last_sync, alter(core, kind, name, changes, validate_only=body.validate_only))
+            changes = changes_of(broker, resource)
+            last_sync = max(last_sync, alter(broker, kind, name, changes, validate_only=body.validate_only))
         except ApiError as error:
             result.error_code, result.error_message = error.code, error.message
         except OSError as error:
             result.error_code, result.error_message = ErrorCode.KAFKA_STORAGE_ERROR, str(error)
-    return core.answer_when_durable(last_sync, response)
+    return broker.answer_when_durable(last_sync, response)
 
 
-def alter(core: BrokerCore, kind: int, name: str, changes: Changes, *, validate_only: bool) -> SyncNumber:
+def alter(broker: ConfigChangeParts, kind: int, name: str, changes: Changes, *, validate_only: bool) -> SyncNumber:
     """Changes a resource's configurations and puts them in force; returns the sync that makes the change durable.
 
     Raises ApiError and OSError.
     """
-    records = records_of(core.metadata, core.dynamic_configs, kind, name, changes)
+    records = records_of(broker.metadata, broker.dynamic_configs, kind, name, changes)
     if validate_only or not records:
         return NO_SYNC
-    sync = core.append_metadata(records)
+    sync = broker.append_metadata(records)
     if kind == ConfigResourceType.TOPIC:
-        core.partitions.config_changed(core.metadata.topics[name])
+        broker.partitions.config_changed(broker.metadata.topics[name])
     elif kind == ConfigResourceType.BROKER:
-        core.apply_configs()
+        broker.apply_configs()
     return sync

@@ -6,7 +6,7 @@ finds nothing under way (KIP-455).
 
 from headwater.broker.authorization import may_cluster
 from headwater.broker.connection import Request
-from headwater.broker.core import BrokerCore
+from headwater.broker.parts import TopicParts
 from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.alter_partition_reassignments import (
@@ -22,10 +22,10 @@ TopicResult = AlterPartitionReassignmentsResponse.ReassignableTopicResponse
 
 
 def handle(
-    core: BrokerCore, request: Request
+    broker: TopicParts, request: Request
 ) -> Steps[AlterPartitionReassignmentsResponse | Deferred[AlterPartitionReassignmentsResponse]]:
     body: AlterPartitionReassignmentsRequest = request.body
-    if not may_cluster(core, request, Operation.ALTER):
+    if not may_cluster(broker, request, Operation.ALTER):
         return AlterPartitionReassignmentsResponse(error_code=ErrorCode.CLUSTER_AUTHORIZATION_FAILED)
     last_sync = NO_SYNC
     response = AlterPartitionReassignmentsResponse(
@@ -36,28 +36,28 @@ def handle(
         response.responses.append(result)
         for wanted in topic.partitions:
             yield
-            answer = answer_to(core, body, topic.name, wanted)
+            answer = answer_to(broker, body, topic.name, wanted)
             result.partitions.append(answer)
             if answer.error_code:
                 continue
             try:
                 last_sync = max(
-                    last_sync, core.topics.reassign(topic.name, wanted.partition_index, wanted.replicas or [])
+                    last_sync, broker.topics.reassign(topic.name, wanted.partition_index, wanted.replicas or [])
                 )
             except OSError as error:
                 answer.error_code, answer.error_message = ErrorCode.KAFKA_STORAGE_ERROR, str(error)
-    return core.answer_when_durable(last_sync, response)
+    return broker.answer_when_durable(last_sync, response)
 
 
 def answer_to(
-    core: BrokerCore,
+    broker: TopicParts,
     body: AlterPartitionReassignmentsRequest,
     name: str,
     wanted: AlterPartitionReassignmentsRequest.ReassignablePartition,
 ) -> PartitionResult:
     """The answer for a partition: an error, or none where its nodes may be those that are asked for."""
     number, replicas = wanted.partition_index, wanted.replicas
-    topic = core.metadata.topics.get(name)
+    topic = broker.metadata.topics.get(name)
     if topic is None:
         message = f"Unable to find a topic named {name}."
         return PartitionResult(number, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, message)
@@ -66,18 +66,18 @@ def answer_to(
         return PartitionResult(number, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, message)
     if replicas is None:
         return PartitionResult(number, ErrorCode.NO_REASSIGNMENT_IN_PROGRESS, None)
-    problem = assignment_problem(core, replicas)
+    problem = assignment_problem(broker, replicas)
     if problem is not None:
         message = f"The manual partition assignment includes {problem}"
         return PartitionResult(number, ErrorCode.INVALID_REPLICA_ASSIGNMENT, message)
-    current = core.metadata.replicas(topic, number)
+    current = broker.metadata.replicas(topic, number)
     if len(replicas) != len(current) and not body.allow_replication_factor_change:
         message = f"The replication factor is changed from {len(current)} to {len(replicas)}"
         return PartitionResult(number, ErrorCode.INVALID_REPLICATION_FACTOR, message)
     return PartitionResult(number, 0, None)
 
 
-def assignment_problem(core: BrokerCore, replicas: list[int]) -> str | None:
+def assignment_problem(broker: TopicParts, replicas: list[int]) -> str | None:
     if not replicas:
         return "an empty replica list."
     seen: set[int] = set()
@@ -85,6 +85,6 @@ def assignment_problem(core: BrokerCore, replicas: list[int]) -> str | None:
         if broker_id in seen:
             return f"the broker {broker_id} more than once."
         seen.add(broker_id)
-        if broker_id not in core.cluster.node_ids:
+        if broker_id not in broker.cluster.node_ids:
             return f"broker {broker_id}, but no such broker is registered."
     return None

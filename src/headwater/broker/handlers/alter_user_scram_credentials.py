@@ -4,9 +4,9 @@ from typing import Any
 
 from headwater.broker.authorization import may_cluster
 from headwater.broker.connection import Request
-from headwater.broker.core import BrokerCore
 from headwater.broker.metadata import CHANGES_PER_REQUEST_MAX
 from headwater.broker.metadata_records import MetadataRecordType, new_record
+from headwater.broker.parts import AdministrationParts
 from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.errors import ApiError
@@ -22,7 +22,7 @@ Result = AlterUserScramCredentialsResponse.AlterUserScramCredentialsResult
 
 
 def handle(
-    core: BrokerCore, request: Request
+    broker: AdministrationParts, request: Request
 ) -> Steps[AlterUserScramCredentialsResponse | Deferred[AlterUserScramCredentialsResponse]]:
     body: AlterUserScramCredentialsRequest = request.body
     changes: dict[str, list[Any]] = {}
@@ -30,7 +30,7 @@ def handle(
     for change in every:
         changes.setdefault(change.name, []).append(change)
     names = list(changes)
-    if not may_cluster(core, request, Operation.ALTER):
+    if not may_cluster(broker, request, Operation.ALTER):
         return failed(names, ErrorCode.CLUSTER_AUTHORIZATION_FAILED)
     response, records = AlterUserScramCredentialsResponse(), []
     for name, own in changes.items():
@@ -39,20 +39,20 @@ def handle(
             if len({change.mechanism for change in own}) != len(own):
                 message = "A user credential cannot be altered twice in the same request"
                 raise ApiError(ErrorCode.DUPLICATE_RESOURCE, message)
-            records += [record_of(core, change) for change in own]
+            records += [record_of(broker, change) for change in own]
             response.results.append(Result(name, 0, None))
         except ApiError as error:
             response.results.append(Result(name, error.code, str(error)))
     if len(records) > CHANGES_PER_REQUEST_MAX:
         return failed(names, ErrorCode.POLICY_VIOLATION)
-    return core.append_and_answer(records, response, failed(names, ErrorCode.KAFKA_STORAGE_ERROR))
+    return broker.append_and_answer(records, response, failed(names, ErrorCode.KAFKA_STORAGE_ERROR))
 
 
 def failed(names: list[str], code: ErrorCode) -> AlterUserScramCredentialsResponse:
     return AlterUserScramCredentialsResponse(results=[Result(name, code, None) for name in names])
 
 
-def record_of(core: BrokerCore, change: Any) -> Any:
+def record_of(broker: AdministrationParts, change: Any) -> Any:
     """Raises ApiError."""
     try:
         mechanism = Mechanism(change.mechanism)
@@ -61,7 +61,7 @@ def record_of(core: BrokerCore, change: Any) -> Any:
     if not change.name:
         raise ApiError(ErrorCode.UNACCEPTABLE_CREDENTIAL, "Username must not be empty")
     if isinstance(change, AlterUserScramCredentialsRequest.ScramCredentialDeletion):
-        if (change.name, mechanism) not in core.metadata.credentials:
+        if (change.name, mechanism) not in broker.metadata.credentials:
             message = "Attempt to delete a user credential that does not exist"
             raise ApiError(ErrorCode.RESOURCE_NOT_FOUND, message)
         return new_record(MetadataRecordType.REMOVE_USER_SCRAM_CREDENTIAL, name=change.name, mechanism=mechanism)
@@ -71,4 +71,4 @@ def record_of(core: BrokerCore, change: Any) -> Any:
     if not change.salt or not change.salted_password:
         raise ApiError(ErrorCode.UNACCEPTABLE_CREDENTIAL, "Salt and salted password must not be empty")
     credential = credential_of(mechanism, change.salted_password, change.salt, change.iterations)
-    return core.metadata.credential_record(change.name, mechanism, credential)
+    return broker.metadata.credential_record(change.name, mechanism, credential)

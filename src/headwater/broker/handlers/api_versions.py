@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from typing import TypeAlias
 
 from headwater.broker.connection import Request
-from headwater.broker.core import BrokerCore
 from headwater.broker.features import SUPPORTED_FEATURES
+from headwater.broker.parts import DescriptionParts
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.api_versions import ApiVersionsRequest, ApiVersionsResponse
 
@@ -21,14 +21,14 @@ Versions: TypeAlias = Iterable[tuple[int, int, int]]  # (key, lowest, highest ve
 SOFTWARE_NAME = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])?")
 
 
-def handle(core: BrokerCore, request: Request, served: Versions) -> ApiVersionsResponse:
+def handle(broker: DescriptionParts, request: Request, served: Versions) -> ApiVersionsResponse:
     body: ApiVersionsRequest = request.body
     if request.api_version >= 3 and not (
         SOFTWARE_NAME.fullmatch(body.client_software_name) and SOFTWARE_NAME.fullmatch(body.client_software_version)
     ):
         return ApiVersionsResponse(error_code=ErrorCode.INVALID_REQUEST)
-    wrong_cluster = body.cluster_id is not None and body.cluster_id != core.store.cluster_id
-    wrong_node = body.node_id >= 0 and body.node_id != core.cluster.node_of(request.connection.endpoint)
+    wrong_cluster = body.cluster_id is not None and body.cluster_id != broker.store.cluster_id
+    wrong_node = body.node_id >= 0 and body.node_id != broker.cluster.node_of(request.connection.endpoint)
     if wrong_cluster or wrong_node:
         return ApiVersionsResponse(error_code=ErrorCode.REBOOTSTRAP_REQUIRED)
     response = supported(ErrorCode.NONE, served)
@@ -36,10 +36,10 @@ def handle(core: BrokerCore, request: Request, served: Versions) -> ApiVersionsR
         if low == 0 and request.api_version < ZERO_LEVEL_VERSION:
             continue
         response.supported_features.append(ApiVersionsResponse.SupportedFeatureKey(name, low, high))
-    for name, level in core.metadata.features.items():
+    for name, level in broker.metadata.features.items():
         if level:
             response.finalized_features.append(ApiVersionsResponse.FinalizedFeatureKey(name, level, level))
-    response.finalized_features_epoch = core.metadata_log.log.high_watermark
+    response.finalized_features_epoch = broker.metadata_log.log.high_watermark
     return response
 
 

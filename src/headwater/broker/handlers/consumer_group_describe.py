@@ -2,8 +2,8 @@
 
 from headwater.broker.authorization import authorized_operations, may_topic
 from headwater.broker.connection import Request
-from headwater.broker.core import BrokerCore
 from headwater.broker.leadership import group_refusal
+from headwater.broker.parts import GroupParts
 from headwater.coordinators.groups.consumer.group import Assignment, ConsumerGroup, ConsumerMember, union
 from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
@@ -17,29 +17,29 @@ DescribedGroup = ConsumerGroupDescribeResponse.DescribedGroup
 CLASSIC, CONSUMER = 0, 1  # member types
 
 
-def handle(core: BrokerCore, request: Request) -> Steps[ConsumerGroupDescribeResponse]:
+def handle(broker: GroupParts, request: Request) -> Steps[ConsumerGroupDescribeResponse]:
     body: ConsumerGroupDescribeRequest = request.body
     response = ConsumerGroupDescribeResponse()
     for group_id in dict.fromkeys(body.group_ids):
         yield
-        described = describe(core, request, group_id)
+        described = describe(broker, request, group_id)
         if body.include_authorized_operations and described.error_code == 0:
-            described.authorized_operations = authorized_operations(core, request, ResourceType.GROUP, group_id)
+            described.authorized_operations = authorized_operations(broker, request, ResourceType.GROUP, group_id)
         response.groups.append(described)
     return response
 
 
-def describe(core: BrokerCore, request: Request, group_id: str) -> DescribedGroup:
-    if refused := group_refusal(core, request, Operation.DESCRIBE, group_id):
+def describe(broker: GroupParts, request: Request, group_id: str) -> DescribedGroup:
+    if refused := group_refusal(broker, request, Operation.DESCRIBE, group_id):
         return DescribedGroup(refused, None, group_id)
     if not group_id:
         return DescribedGroup(ErrorCode.INVALID_GROUP_ID, None, group_id)
-    group = core.groups.consumers.groups.get(group_id)
+    group = broker.groups.consumers.groups.get(group_id)
     if group is None:
-        is_classic = core.groups.is_known(group_id)
+        is_classic = broker.groups.is_known(group_id)
         problem = "is not a consumer group" if is_classic else "not found"
         return DescribedGroup(ErrorCode.GROUP_ID_NOT_FOUND, f"Group {group_id} {problem}.", group_id)
-    if not all(may_topic(core, request, Operation.DESCRIBE, name) for name in group.subscribed_topics()):
+    if not all(may_topic(broker, request, Operation.DESCRIBE, name) for name in group.subscribed_topics()):
         message = "The described group uses topics that the client is not authorized to describe."
         return DescribedGroup(ErrorCode.TOPIC_AUTHORIZATION_FAILED, message, group_id)
     return DescribedGroup(
@@ -49,13 +49,13 @@ def describe(core: BrokerCore, request: Request, group_id: str) -> DescribedGrou
         group.state.value,
         group.epoch,
         group.target_epoch,
-        group.assignor or core.groups.consumers.limits.assignors[0],
-        [describe_member(core, group, member) for member in group.members.values()],
+        group.assignor or broker.groups.consumers.limits.assignors[0],
+        [describe_member(broker, group, member) for member in group.members.values()],
     )
 
 
 def describe_member(
-    core: BrokerCore, group: ConsumerGroup, member: ConsumerMember
+    broker: GroupParts, group: ConsumerGroup, member: ConsumerMember
 ) -> ConsumerGroupDescribeResponse.Member:
     return ConsumerGroupDescribeResponse.Member(
         member.member_id,
@@ -66,16 +66,16 @@ def describe_member(
         member.client_host,
         sorted(member.topics),
         member.expression or "",
-        described_assignment(core, union(member.assigned, member.revoking)),  # what it has not given back yet
-        described_assignment(core, group.targets.get(member.member_id, {})),
+        described_assignment(broker, union(member.assigned, member.revoking)),  # what it has not given back yet
+        described_assignment(broker, group.targets.get(member.member_id, {})),
         CONSUMER if member.classic is None else CLASSIC,
     )
 
 
-def described_assignment(core: BrokerCore, assignment: Assignment) -> ConsumerGroupDescribeResponse.Assignment:
+def described_assignment(broker: GroupParts, assignment: Assignment) -> ConsumerGroupDescribeResponse.Assignment:
     topics = []
     for topic_id, partitions in sorted(assignment.items()):
-        topic = core.metadata.by_id.get(topic_id)
+        topic = broker.metadata.by_id.get(topic_id)
         if topic is not None:
             topics.append(ConsumerGroupDescribeResponse.TopicPartitions(topic_id, topic.name, sorted(partitions)))
     return ConsumerGroupDescribeResponse.Assignment(topics)

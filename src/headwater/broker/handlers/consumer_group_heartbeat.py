@@ -8,9 +8,9 @@ from functools import partial
 
 from headwater.broker.authorization import may_topic
 from headwater.broker.connection import Repeatable, Request
-from headwater.broker.core import BrokerCore
 from headwater.broker.features import GROUP_VERSION
 from headwater.broker.leadership import group_refusal
+from headwater.broker.parts import GroupParts
 from headwater.coordinators.groups.consumer.group import JOIN_EPOCH, Assignment
 from headwater.coordinators.groups.consumer.heartbeat import Heartbeat, HeartbeatAnswer
 from headwater.protocol.error_codes import ErrorCode
@@ -25,20 +25,20 @@ CLIENT_MAKES_ID_VERSION = 1
 
 
 def handle(
-    core: BrokerCore, request: Request
+    broker: GroupParts, request: Request
 ) -> ConsumerGroupHeartbeatResponse | Repeatable | Deferred[ConsumerGroupHeartbeatResponse]:
     body: ConsumerGroupHeartbeatRequest = request.body
-    if (error := refusal(core, request)) is not ErrorCode.NONE:
+    if (error := refusal(broker, request)) is not ErrorCode.NONE:
         return ConsumerGroupHeartbeatResponse(error_code=error)
     names = body.subscribed_topic_names
-    if names and not all(may_topic(core, request, Operation.DESCRIBE, name) for name in names):
+    if names and not all(may_topic(broker, request, Operation.DESCRIBE, name) for name in names):
         return ConsumerGroupHeartbeatResponse(error_code=ErrorCode.TOPIC_AUTHORIZATION_FAILED)
     member_id = body.member_id
     if body.member_epoch == JOIN_EPOCH and not member_id:
         if request.api_version >= CLIENT_MAKES_ID_VERSION:
             message = "MemberId can't be empty."
             return ConsumerGroupHeartbeatResponse(error_code=ErrorCode.INVALID_REQUEST, error_message=message)
-        member_id = core.groups.membership.new_uuid()
+        member_id = broker.groups.membership.new_uuid()
     heartbeat = Heartbeat(
         body.group_id,
         member_id,
@@ -52,31 +52,31 @@ def handle(
         owned(body),
         request.client_id or "",
         request.connection.client_host,
-        lambda name: may_topic(core, request, Operation.DESCRIBE, name),
+        lambda name: may_topic(broker, request, Operation.DESCRIBE, name),
     )
-    prolonged = core.groups.consumers.prolonged(heartbeat)
+    prolonged = broker.groups.consumers.prolonged(heartbeat)
     if prolonged is not None:
-        return Repeatable(response(prolonged), partial(still_holds, core, request, prolonged.heartbeat_interval_ms))
-    answer = core.groups.consumer_heartbeat(heartbeat)
+        return Repeatable(response(prolonged), partial(still_holds, broker, request, prolonged.heartbeat_interval_ms))
+    answer = broker.groups.consumer_heartbeat(heartbeat)
     if isinstance(answer, HeartbeatAnswer):
         return response(answer)
     return answer.then(response)
 
 
-def still_holds(core: BrokerCore, request: Request, interval_ms: int) -> bool:
+def still_holds(broker: GroupParts, request: Request, interval_ms: int) -> bool:
     """Whether a heartbeat that was answered with nothing but `interval_ms` gets that again."""
     body: ConsumerGroupHeartbeatRequest = request.body
     return (
-        refusal(core, request) is ErrorCode.NONE
-        and core.groups.consumers.prolong(body.group_id, body.member_id, body.member_epoch) == interval_ms
+        refusal(broker, request) is ErrorCode.NONE
+        and broker.groups.consumers.prolong(body.group_id, body.member_id, body.member_epoch) == interval_ms
     )
 
 
-def refusal(core: BrokerCore, request: Request) -> ErrorCode:
+def refusal(broker: GroupParts, request: Request) -> ErrorCode:
     """Why the client may not take part in the group."""
-    if not core.metadata.features.get(GROUP_VERSION):
+    if not broker.metadata.features.get(GROUP_VERSION):
         return ErrorCode.UNSUPPORTED_VERSION
-    if refused := group_refusal(core, request, Operation.READ, request.body.group_id):
+    if refused := group_refusal(broker, request, Operation.READ, request.body.group_id):
         return refused
     return ErrorCode.NONE
 

@@ -2,9 +2,9 @@
 
 from headwater.broker.authorization import may_cluster
 from headwater.broker.connection import Request
-from headwater.broker.core import BrokerCore
 from headwater.broker.handlers.describe_acls import NO_AUTHORIZER
 from headwater.broker.metadata import CHANGES_PER_REQUEST_MAX, TOO_MANY_CHANGES
+from headwater.broker.parts import AdministrationParts
 from headwater.effects.entropy import random_uuid
 from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
@@ -25,12 +25,12 @@ Creation = CreateAclsRequest.AclCreation
 Result = CreateAclsResponse.AclCreationResult
 
 
-def handle(core: BrokerCore, request: Request) -> Steps[CreateAclsResponse | Deferred[CreateAclsResponse]]:
+def handle(broker: AdministrationParts, request: Request) -> Steps[CreateAclsResponse | Deferred[CreateAclsResponse]]:
     body: CreateAclsRequest = request.body
-    acls = core.acls
+    acls = broker.acls
     if acls is None:
         return failed(body, ErrorCode.SECURITY_DISABLED, NO_AUTHORIZER)
-    if not may_cluster(core, request, Operation.ALTER):
+    if not may_cluster(broker, request, Operation.ALTER):
         return failed(body, ErrorCode.CLUSTER_AUTHORIZATION_FAILED, None)
     results, changes, added = [], [], set()
     for creation in body.creations:
@@ -43,11 +43,11 @@ def handle(core: BrokerCore, request: Request) -> Steps[CreateAclsResponse | Def
         results.append(Result(0, None))
         if acl not in acls and acl not in added:
             added.add(acl)
-            changes.append(core.metadata.acl_record(random_uuid(core.entropy), acl))
+            changes.append(broker.metadata.acl_record(random_uuid(broker.entropy), acl))
     if len(changes) > CHANGES_PER_REQUEST_MAX:
         return failed(body, ErrorCode.POLICY_VIOLATION, TOO_MANY_CHANGES)
     not_written = failed(body, ErrorCode.KAFKA_STORAGE_ERROR, None)
-    return core.append_and_answer(changes, CreateAclsResponse(results=results), not_written)
+    return broker.append_and_answer(changes, CreateAclsResponse(results=results), not_written)
 
 
 def failed(body: CreateAclsRequest, code: ErrorCode, message: str | None) -> CreateAclsResponse:

@@ -8,8 +8,8 @@ from collections import Counter
 
 from headwater.broker.authorization import may_topic
 from headwater.broker.connection import Request
-from headwater.broker.core import BrokerCore
 from headwater.broker.handlers.create_topics import check_replicas
+from headwater.broker.parts import AdministrationParts
 from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.errors import ApiError
@@ -19,7 +19,7 @@ from headwater.replay.sync_number import NO_SYNC
 from headwater.security.acls import Operation
 
 
-def handle(core: BrokerCore, request: Request) -> Steps[Deferred[CreatePartitionsResponse]]:
+def handle(broker: AdministrationParts, request: Request) -> Steps[Deferred[CreatePartitionsResponse]]:
     body: CreatePartitionsRequest = request.body
     times = Counter(topic.name for topic in body.topics)
     response = CreatePartitionsResponse()
@@ -31,25 +31,27 @@ def handle(core: BrokerCore, request: Request) -> Steps[Deferred[CreatePartition
         try:
             if times[wanted.name] > 1:
                 raise ApiError(ErrorCode.INVALID_REQUEST, "Duplicate topic in request.")
-            if not may_topic(core, request, Operation.ALTER, wanted.name):
+            if not may_topic(broker, request, Operation.ALTER, wanted.name):
                 raise ApiError(ErrorCode.TOPIC_AUTHORIZATION_FAILED, "Authorization failed.")
-            topic = core.metadata.topics.get(wanted.name)
+            topic = broker.metadata.topics.get(wanted.name)
             if topic is not None and topic.is_internal:
                 raise ApiError(ErrorCode.INVALID_TOPIC_EXCEPTION, f"{topic.name} is internal and keeps its partitions.")
             first = topic.partitions if topic is not None else 0
             given = {first + n: a.broker_ids for n, a in enumerate(wanted.assignments or ())}
-            changes = core.metadata.add_partitions(wanted.name, wanted.count, given)
-            check_assignments(core, wanted, len(changes))
+            changes = broker.metadata.add_partitions(wanted.name, wanted.count, given)
+            check_assignments(broker, wanted, len(changes))
             if not body.validate_only:
-                last_sync = max(last_sync, core.append_metadata(changes))
+                last_sync = max(last_sync, broker.append_metadata(changes))
         except ApiError as error:
             result.error_code, result.error_message = error.code, error.message
         except OSError as error:
             result.error_code, result.error_message = ErrorCode.KAFKA_STORAGE_ERROR, str(error)
-    return core.answer_when_durable(last_sync, response)
+    return broker.answer_when_durable(last_sync, response)
 
 
-def check_assignments(core: BrokerCore, wanted: CreatePartitionsRequest.CreatePartitionsTopic, added: int) -> None:
+def check_assignments(
+    broker: AdministrationParts, wanted: CreatePartitionsRequest.CreatePartitionsTopic, added: int
+) -> None:
     """Raises ApiError."""
     if wanted.assignments is None or not wanted.assignments:
         return
@@ -57,4 +59,4 @@ def check_assignments(core: BrokerCore, wanted: CreatePartitionsRequest.CreatePa
         message = f"{added} partitions were to be added and {len(wanted.assignments)} assignments were given."
         raise ApiError(ErrorCode.INVALID_REPLICA_ASSIGNMENT, message)
     for assignment in wanted.assignments:
-        check_replicas(core, assignment.broker_ids)
+        check_replicas(broker, assignment.broker_ids)

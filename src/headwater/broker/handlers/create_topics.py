@@ -13,8 +13,9 @@ from headwater.broker.authorization import may_create_topic, may_topic
 from headwater.broker.configs import topic_configs
 from headwater.broker.configs.catalog import topic_entries
 from headwater.broker.connection import Request
-from headwater.broker.core import BrokerCore
+from headwater.broker.leadership import ClusterParts
 from headwater.broker.metadata import Topic
+from headwater.broker.parts import TopicParts
 from headwater.effects.entropy import random_uuid
 from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
@@ -29,20 +30,20 @@ TopicResult = CreateTopicsResponse.CreatableTopicResult
 Created: TypeAlias = Steps[CreateTopicsResponse | Deferred[CreateTopicsResponse]]
 
 
-def handle(core: BrokerCore, request: Request) -> Created | Deferred[Created]:
+def handle(broker: TopicParts, request: Request) -> Created | Deferred[Created]:
     body: CreateTopicsRequest = request.body
-    deletion = max((core.topics.deletions.get(wanted.name, NO_SYNC) for wanted in body.topics), default=NO_SYNC)
+    deletion = max((broker.topics.deletions.get(wanted.name, NO_SYNC) for wanted in body.topics), default=NO_SYNC)
     if not deletion:
-        return create_all(core, request)
-    return core.answer_when_durable(deletion, None).then(lambda _: create_all(core, request))
+        return create_all(broker, request)
+    return broker.answer_when_durable(deletion, None).then(lambda _: create_all(broker, request))
 
 
-def create_all(core: BrokerCore, request: Request) -> Created:
+def create_all(broker: TopicParts, request: Request) -> Created:
     body: CreateTopicsRequest = request.body
     times = Counter(topic.name for topic in body.topics)
     response = CreateTopicsResponse()
     last_sync = NO_SYNC
-    if sum(named_partitions(core, wanted) for wanted in body.topics) > PARTITIONS_PER_REQUEST_MAX:
+    if sum(named_partitions(broker, wanted) for wanted in body.topics) > PARTITIONS_PER_REQUEST_MAX:
         return refuse_all(body)
     for wanted in body.topics:
         yield
@@ -51,22 +52,22 @@ def create_all(core: BrokerCore, request: Request) -> Created:
         try:
             if times[wanted.name] > 1:
                 raise ApiError(ErrorCode.INVALID_REQUEST, "Duplicate topic name.")
-            if not may_create_topic(core, request, wanted.name):
+            if not may_create_topic(broker, request, wanted.name):
                 raise ApiError(ErrorCode.TOPIC_AUTHORIZATION_FAILED, "Authorization failed.")
-            last_sync = max(last_sync, create(core, wanted, result, body.validate_only))
-            if not may_topic(core, request, Operation.DESCRIBE_CONFIGS, wanted.name):
+            last_sync = max(last_sync, create(broker, wanted, result, body.validate_only))
+            if not may_topic(broker, request, Operation.DESCRIBE_CONFIGS, wanted.name):
                 result.topic_config_error_code = ErrorCode.TOPIC_AUTHORIZATION_FAILED
                 result.num_partitions, result.replication_factor, result.configs = -1, -1, []
         except ApiError as error:
             result.error_code, result.error_message = error.code, error.message
         except OSError as error:
             result.error_code, result.error_message = ErrorCode.KAFKA_STORAGE_ERROR, str(error)
-    return core.answer_when_durable(last_sync, response)
+    return broker.answer_when_durable(last_sync, response)
 
 
-def named_partitions(core: BrokerCore, wanted: CreateTopicsRequest.CreatableTopic) -> int:
+def named_partitions(broker: TopicParts, wanted: CreateTopicsRequest.CreatableTopic) -> int:
     return len(wanted.assignments) or (
-        core.settings.num_partitions if wanted.num_partitions == -1 else max(0, wanted.num_partitions)
+        broker.settings.num_partitions if wanted.num_partitions == -1 else max(0, wanted.num_partitions)
     )
 
 
@@ -78,27 +79,27 @@ def refuse_all(body: CreateTopicsRequest) -> CreateTopicsResponse:
 
 
 def create(
-    core: BrokerCore, wanted: CreateTopicsRequest.CreatableTopic, result: TopicResult, validate_only: bool
+    broker: TopicParts, wanted: CreateTopicsRequest.CreatableTopic, result: TopicResult, validate_only: bool
 ) -> SyncNumber:
     """Creates a topic and fills its result; returns the sync that makes it durable. Raises ApiError and OSError."""
     own = {config.name: config.value for config in wanted.configs}
     # Of several reasons to refuse a topic these come first, as in Kafka.
-    core.metadata.check_new_topic(wanted.name, own)
-    partitions = partition_count(core, wanted)
-    replication = replication_factor(core, wanted)
+    broker.metadata.check_new_topic(wanted.name, own)
+    partitions = partition_count(broker, wanted)
+    replication = replication_factor(broker, wanted)
     if validate_only:
-        topic_id = random_uuid(core.entropy)
-        core.metadata.create_topic(wanted.name, topic_id, partitions, own, replication)
+        topic_id = random_uuid(broker.entropy)
+        broker.metadata.create_topic(wanted.name, topic_id, partitions, own, replication)
         given = {k: v for k, v in own.items() if v is not None}
-        fill(core, result, Topic(wanted.name, bytes(16), partitions, replication, configs=given))
+        fill(broker, result, Topic(wanted.name, bytes(16), partitions, replication, configs=given))
         return NO_SYNC
     assignments = {a.partition_index: a.broker_ids for a in wanted.assignments}
-    sync = core.topics.create(wanted.name, partitions, own, replication, assignments)
-    fill(core, result, core.metadata.topics[wanted.name])
+    sync = broker.topics.create(wanted.name, partitions, own, replication, assignments)
+    fill(broker, result, broker.metadata.topics[wanted.name])
     return sync
 
 
-def partition_count(core: BrokerCore, wanted: CreateTopicsRequest.CreatableTopic) -> int:
+def partition_count(broker: TopicParts, wanted: CreateTopicsRequest.CreatableTopic) -> int:
     """Raises ApiError for a count, factor or assignment that one node cannot serve."""
     if wanted.assignments:
         if wanted.num_partitions != -1 or wanted.replication_factor != -1:
@@ -111,27 +112,27 @@ def partition_count(core: BrokerCore, wanted: CreateTopicsRequest.CreatableTopic
                 ErrorCode.INVALID_REPLICA_ASSIGNMENT, "partitions should be a consecutive 0-based integer sequence"
             )
         for assignment in wanted.assignments:
-            check_replicas(core, assignment.broker_ids)
+            check_replicas(broker, assignment.broker_ids)
         return len(wanted.assignments)
     if wanted.num_partitions == -1:
-        return core.settings.num_partitions
+        return broker.settings.num_partitions
     if wanted.num_partitions < 1:
         message = "Number of partitions was set to an invalid non-positive value."
         raise ApiError(ErrorCode.INVALID_PARTITIONS, message)
     return wanted.num_partitions
 
 
-def replication_factor(core: BrokerCore, wanted: CreateTopicsRequest.CreatableTopic) -> int:
+def replication_factor(broker: TopicParts, wanted: CreateTopicsRequest.CreatableTopic) -> int:
     """Raises ApiError for more replicas than there are nodes, unless the setting cuts it."""
-    nodes, factor = len(core.cluster.node_ids), wanted.replication_factor
+    nodes, factor = len(broker.cluster.node_ids), wanted.replication_factor
     if wanted.assignments:
         return len(wanted.assignments[0].broker_ids)
     if factor == -1:
-        return min(core.settings.default_replication_factor, nodes)
+        return min(broker.settings.default_replication_factor, nodes)
     if factor < 1:
         message = "Replication factor must be larger than 0, or -1 to use the default value."
         raise ApiError(ErrorCode.INVALID_REPLICATION_FACTOR, message)
-    if factor > nodes and not core.settings.replication_factor_clamp:
+    if factor > nodes and not broker.settings.replication_factor_clamp:
         raise ApiError(
             ErrorCode.INVALID_REPLICATION_FACTOR,
             f"Unable to replicate the partition {factor} time(s): "
@@ -140,18 +141,18 @@ def replication_factor(core: BrokerCore, wanted: CreateTopicsRequest.CreatableTo
     return min(factor, nodes)
 
 
-def check_replicas(core: BrokerCore, broker_ids: list[int]) -> None:
+def check_replicas(broker: ClusterParts, broker_ids: list[int]) -> None:
     """Raises ApiError for an assignment to nodes that are not there."""
-    known = core.cluster.node_ids
+    known = broker.cluster.node_ids
     if not broker_ids or len(set(broker_ids)) != len(broker_ids) or not set(broker_ids) <= set(known):
         message = f"an assignment must name different brokers of {', '.join(map(str, known))}, not {broker_ids}"
         raise ApiError(ErrorCode.INVALID_REPLICA_ASSIGNMENT, message)
 
 
-def fill(core: BrokerCore, result: TopicResult, topic: Topic) -> None:
+def fill(broker: TopicParts, result: TopicResult, topic: Topic) -> None:
     result.topic_id = topic.topic_id
     result.num_partitions, result.replication_factor = topic.partitions, topic.replication
     result.configs = []
     for name in topic_entries():
-        value = topic_configs.effective(name, topic.configs, core.dynamic_configs.layers)
+        value = topic_configs.effective(name, topic.configs, broker.dynamic_configs.layers)
         result.configs.append(CreateTopicsResponse.CreatableTopicConfigs(name, value.value, config_source=value.source))

@@ -2,10 +2,10 @@
 
 from headwater.broker.authorization import may_cluster
 from headwater.broker.connection import Request
-from headwater.broker.core import BrokerCore
 from headwater.broker.handlers.describe_acls import NO_AUTHORIZER, UNKNOWN_ELEMENT, read_filter
 from headwater.broker.metadata import CHANGES_PER_REQUEST_MAX, TOO_MANY_CHANGES
 from headwater.broker.metadata_records import MetadataRecordType, new_record
+from headwater.broker.parts import AdministrationParts
 from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.delete_acls import DeleteAclsRequest, DeleteAclsResponse
@@ -15,12 +15,12 @@ from headwater.security.acls import Operation
 FilterResult = DeleteAclsResponse.DeleteAclsFilterResult
 
 
-def handle(core: BrokerCore, request: Request) -> Steps[DeleteAclsResponse | Deferred[DeleteAclsResponse]]:
+def handle(broker: AdministrationParts, request: Request) -> Steps[DeleteAclsResponse | Deferred[DeleteAclsResponse]]:
     body: DeleteAclsRequest = request.body
-    acls = core.acls
+    acls = broker.acls
     if acls is None:
         return failed(body, ErrorCode.SECURITY_DISABLED, NO_AUTHORIZER)
-    if not may_cluster(core, request, Operation.ALTER):
+    if not may_cluster(broker, request, Operation.ALTER):
         return failed(body, ErrorCode.CLUSTER_AUTHORIZATION_FAILED, None)
     response, removed, found_count = DeleteAclsResponse(), {}, 0
     for wanted in body.filters:
@@ -51,7 +51,7 @@ def handle(core: BrokerCore, request: Request) -> Steps[DeleteAclsResponse | Def
                 )
             )
     not_written = failed(body, ErrorCode.KAFKA_STORAGE_ERROR, None)
-    return core.append_and_answer(list(removed.values()), response, not_written)
+    return broker.append_and_answer(list(removed.values()), response, not_written)
 
 
 def failed(body: DeleteAclsRequest, code: ErrorCode, message: str | None) -> DeleteAclsResponse:

@@ -3,8 +3,8 @@
 from functools import partial
 
 from headwater.broker.connection import Request
-from headwater.broker.core import BrokerCore
 from headwater.broker.leadership import group_refusal
+from headwater.broker.parts import GroupParts
 from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.delete_groups import DeleteGroupsRequest, DeleteGroupsResponse
@@ -12,12 +12,12 @@ from headwater.replay.deferred import Deferred
 from headwater.security.acls import Operation
 
 
-def handle(core: BrokerCore, request: Request) -> Steps[DeleteGroupsResponse | Deferred[DeleteGroupsResponse]]:
+def handle(broker: GroupParts, request: Request) -> Steps[DeleteGroupsResponse | Deferred[DeleteGroupsResponse]]:
     body: DeleteGroupsRequest = request.body
     answers: dict[str, ErrorCode | Deferred[ErrorCode]] = {}
     for group_id in dict.fromkeys(body.groups_names):
         yield
-        answers[group_id] = group_refusal(core, request, Operation.DELETE, group_id) or core.groups.delete_group(
+        answers[group_id] = group_refusal(broker, request, Operation.DELETE, group_id) or broker.groups.delete_group(
             group_id
         )
     results = {group_id: answer for group_id, answer in answers.items() if isinstance(answer, ErrorCode)}

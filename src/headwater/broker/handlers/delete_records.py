@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from headwater.broker.authorization import may_topic
 from headwater.broker.connection import Request
-from headwater.broker.core import BrokerCore
+from headwater.broker.parts import LogParts
 from headwater.broker.visibility import answer_when_visible
 from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
@@ -22,38 +22,38 @@ INVALID_LOW_WATERMARK = -1
 HIGH_WATERMARK = -1
 
 
-def handle(core: BrokerCore, request: Request) -> Steps[DeleteRecordsResponse] | Deferred[Steps[DeleteRecordsResponse]]:
+def handle(broker: LogParts, request: Request) -> Steps[DeleteRecordsResponse] | Deferred[Steps[DeleteRecordsResponse]]:
     return answer_when_visible(
-        core,
-        awaited(core, request),
+        broker,
+        awaited(broker, request),
         request.body.timeout_ms,
-        lambda: delete(core, request, is_late=False),
-        lambda: delete(core, request, is_late=True),
+        lambda: delete(broker, request, is_late=False),
+        lambda: delete(broker, request, is_late=True),
     )
 
 
-def awaited(core: BrokerCore, request: Request) -> Iterator[Log]:
+def awaited(broker: LogParts, request: Request) -> Iterator[Log]:
     """The logs in which an offset is asked for that readers do not see yet."""
     for topic in request.body.topics:
         for wanted in topic.partitions:
-            log = core.partitions.open_log(topic.name, wanted.partition_index)
+            log = broker.partitions.open_log(topic.name, wanted.partition_index)
             if log is not None and (wanted.offset == HIGH_WATERMARK or wanted.offset > log.high_watermark):
                 yield log
 
 
-def delete(core: BrokerCore, request: Request, *, is_late: bool) -> Steps[DeleteRecordsResponse]:
+def delete(broker: LogParts, request: Request, *, is_late: bool) -> Steps[DeleteRecordsResponse]:
     body: DeleteRecordsRequest = request.body
     starts: dict[Log, int] = {}
     response = DeleteRecordsResponse()
     for topic in body.topics:
         results = []
         for partition in topic.partitions:
-            results.append(check(core, request, topic.name, partition, starts, is_late=is_late))
+            results.append(check(broker, request, topic.name, partition, starts, is_late=is_late))
             yield
         response.topics.append(DeleteRecordsResponse.DeleteRecordsTopicResult(topic.name, results))
     if starts:
         try:
-            core.store.advance_start(starts)
+            broker.store.advance_start(starts)
         except OSError:
             for topic_result in response.topics:
                 for result in topic_result.partitions:
@@ -62,7 +62,7 @@ def delete(core: BrokerCore, request: Request, *, is_late: bool) -> Steps[Delete
 
 
 def check(
-    core: BrokerCore,
+    broker: LogParts,
     request: Request,
     name: str,
     wanted: DeleteRecordsRequest.DeleteRecordsPartition,
@@ -71,14 +71,14 @@ def check(
     is_late: bool,
 ) -> PartitionResult:
     number = wanted.partition_index
-    if not may_topic(core, request, Operation.DELETE, name):
+    if not may_topic(broker, request, Operation.DELETE, name):
         return PartitionResult(number, INVALID_LOW_WATERMARK, ErrorCode.TOPIC_AUTHORIZATION_FAILED)
-    topic = core.metadata.topics.get(name)
+    topic = broker.metadata.topics.get(name)
     if topic is None or not 0 <= number < topic.partitions:
         return PartitionResult(number, INVALID_LOW_WATERMARK, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
     if topic.is_internal:
         return PartitionResult(number, INVALID_LOW_WATERMARK, ErrorCode.INVALID_TOPIC_EXCEPTION)
-    log, error = core.partitions.find(topic, number, endpoint=request.connection.endpoint)
+    log, error = broker.partitions.find(topic, number, endpoint=request.connection.endpoint)
     if log is None:
         return PartitionResult(number, INVALID_LOW_WATERMARK, error)
     if not log.config.delete:

@@ -5,8 +5,8 @@ The topics in which the coordinators keep their state are not deleted: every gro
 
 from headwater.broker.authorization import may_topic
 from headwater.broker.connection import Request
-from headwater.broker.core import BrokerCore
 from headwater.broker.metadata import Topic
+from headwater.broker.parts import TopicParts
 from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.delete_topics import DeleteTopicsRequest, DeleteTopicsResponse
@@ -18,7 +18,7 @@ from headwater.security.acls import Operation
 TopicResult = DeleteTopicsResponse.DeletableTopicResult
 
 
-def handle(core: BrokerCore, request: Request) -> Steps[Deferred[DeleteTopicsResponse]]:
+def handle(broker: TopicParts, request: Request) -> Steps[Deferred[DeleteTopicsResponse]]:
     body: DeleteTopicsRequest = request.body
     response = DeleteTopicsResponse()
     last_sync = NO_SYNC
@@ -27,12 +27,12 @@ def handle(core: BrokerCore, request: Request) -> Steps[Deferred[DeleteTopicsRes
         yield
         result = TopicResult(name, topic_id)
         response.responses.append(result)
-        topic, error = find(core, name, topic_id)
+        topic, error = find(broker, name, topic_id)
         if topic is None:
-            is_refused = name is not None and not may_topic(core, request, Operation.DELETE, name)
+            is_refused = name is not None and not may_topic(broker, request, Operation.DELETE, name)
             result.error_code = ErrorCode.TOPIC_AUTHORIZATION_FAILED if is_refused else error
             continue
-        if not may_topic(core, request, Operation.DELETE, topic.name):
+        if not may_topic(broker, request, Operation.DELETE, topic.name):
             result.error_code = ErrorCode.TOPIC_AUTHORIZATION_FAILED
             continue
         result.name, result.topic_id = topic.name, topic.topic_id
@@ -41,18 +41,18 @@ def handle(core: BrokerCore, request: Request) -> Steps[Deferred[DeleteTopicsRes
             result.error_message = f"{topic.name} is internal: the coordinators keep their state in it"
             continue
         try:
-            last_sync = max(last_sync, core.topics.delete(topic))
+            last_sync = max(last_sync, broker.topics.delete(topic))
         except OSError as failure:
             result.error_code, result.error_message = ErrorCode.KAFKA_STORAGE_ERROR, str(failure)
-    return core.answer_when_durable(last_sync, response)
+    return broker.answer_when_durable(last_sync, response)
 
 
-def find(core: BrokerCore, name: str | None, topic_id: bytes) -> tuple[Topic | None, ErrorCode]:
-    if not core.settings.delete_topic_enable:
+def find(broker: TopicParts, name: str | None, topic_id: bytes) -> tuple[Topic | None, ErrorCode]:
+    if not broker.settings.delete_topic_enable:
         return None, ErrorCode.TOPIC_DELETION_DISABLED
     if name is not None and topic_id != ZERO_UUID:
         return None, ErrorCode.INVALID_REQUEST
     if name is None:
-        topic = core.metadata.by_id.get(topic_id)
+        topic = broker.metadata.by_id.get(topic_id)
         return topic, ErrorCode.UNKNOWN_TOPIC_ID
-    return core.metadata.topics.get(name), ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+    return broker.metadata.topics.get(name), ErrorCode.UNKNOWN_TOPIC_OR_PARTITION

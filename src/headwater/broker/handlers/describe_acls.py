@@ -2,9 +2,8 @@
 
 from typing import Any
 
-from headwater.broker.authorization import may_cluster
+from headwater.broker.authorization import AuthorizationParts, may_cluster
 from headwater.broker.connection import Request
-from headwater.broker.core import BrokerCore
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.describe_acls import DescribeAclsRequest, DescribeAclsResponse
 from headwater.security.acls import AclFilter, Operation, PatternType, Permission, ResourceType
@@ -12,17 +11,17 @@ from headwater.security.acls import AclFilter, Operation, PatternType, Permissio
 NO_AUTHORIZER = "No Authorizer is configured."
 
 
-def handle(core: BrokerCore, request: Request) -> DescribeAclsResponse:
+def handle(broker: AuthorizationParts, request: Request) -> DescribeAclsResponse:
     body: DescribeAclsRequest = request.body
-    if core.acls is None:
+    if broker.acls is None:
         return DescribeAclsResponse(error_code=ErrorCode.SECURITY_DISABLED, error_message=NO_AUTHORIZER)
-    if not may_cluster(core, request, Operation.DESCRIBE):
+    if not may_cluster(broker, request, Operation.DESCRIBE):
         return DescribeAclsResponse(error_code=ErrorCode.CLUSTER_AUTHORIZATION_FAILED)
     wanted = read_filter(body)
     if wanted is None:
         return DescribeAclsResponse(error_code=ErrorCode.INVALID_REQUEST, error_message=UNKNOWN_ELEMENT)
     resources: dict[tuple[int, str, int], DescribeAclsResponse.DescribeAclsResource] = {}
-    for _, acl in core.acls.find(wanted):
+    for _, acl in broker.acls.find(wanted):
         key = (acl.resource_type, acl.name, acl.pattern_type)
         resource = resources.setdefault(key, DescribeAclsResponse.DescribeAclsResource(*key))
         resource.acls.append(

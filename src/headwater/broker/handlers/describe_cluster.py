@@ -1,15 +1,15 @@
 """DescribeCluster, 0 to 2: the cluster's id and its broker (or virtual ones). Controllers (endpoint type 2) have no endpoints here."""
 
 from headwater.broker.connection import Request
-from headwater.broker.core import BrokerCore
 from headwater.broker.handlers.metadata import cluster_operations
+from headwater.broker.parts import DescriptionParts
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.describe_cluster import DescribeClusterRequest, DescribeClusterResponse
 
 BROKERS = 1
 
 
-def handle(core: BrokerCore, request: Request) -> DescribeClusterResponse:
+def handle(broker: DescriptionParts, request: Request) -> DescribeClusterResponse:
     body: DescribeClusterRequest = request.body
     if body.endpoint_type != BROKERS:
         known = body.endpoint_type == 2
@@ -19,13 +19,13 @@ def handle(core: BrokerCore, request: Request) -> DescribeClusterResponse:
             endpoint_type=BROKERS,
         )
     response = DescribeClusterResponse(
-        cluster_id=core.store.cluster_id,
-        controller_id=core.cluster.node_ids[0],
+        cluster_id=broker.store.cluster_id,
+        controller_id=broker.cluster.node_ids[0],
         brokers=[
-            DescribeClusterResponse.DescribeClusterBroker(*node, core.cluster.rack)
-            for node in core.cluster.nodes(request.connection.endpoint)
+            DescribeClusterResponse.DescribeClusterBroker(*node, broker.cluster.rack)
+            for node in broker.cluster.nodes(request.connection.endpoint)
         ],
     )
     if body.include_cluster_authorized_operations:
-        response.cluster_authorized_operations = cluster_operations(core, request)
+        response.cluster_authorized_operations = cluster_operations(broker, request)
     return response

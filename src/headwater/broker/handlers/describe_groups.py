@@ -2,8 +2,8 @@
 
 from headwater.broker.authorization import authorized_operations
 from headwater.broker.connection import Request
-from headwater.broker.core import BrokerCore
 from headwater.broker.leadership import group_refusal
+from headwater.broker.parts import GroupParts
 from headwater.coordinators.groups.classic.group import GroupState
 from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
@@ -14,31 +14,31 @@ DescribedGroup = DescribeGroupsResponse.DescribedGroup
 NOT_FOUND_VERSION = 6
 
 
-def handle(core: BrokerCore, request: Request) -> Steps[DescribeGroupsResponse]:
+def handle(broker: GroupParts, request: Request) -> Steps[DescribeGroupsResponse]:
     body: DescribeGroupsRequest = request.body
     response = DescribeGroupsResponse()
     for group_id in dict.fromkeys(body.groups):
         yield
-        if refused := group_refusal(core, request, Operation.DESCRIBE, group_id):
+        if refused := group_refusal(broker, request, Operation.DESCRIBE, group_id):
             response.groups.append(DescribedGroup(refused, None, group_id))
             continue
-        described = describe(core, group_id, request.api_version)
+        described = describe(broker, group_id, request.api_version)
         if body.include_authorized_operations:
-            described.authorized_operations = authorized_operations(core, request, ResourceType.GROUP, group_id)
+            described.authorized_operations = authorized_operations(broker, request, ResourceType.GROUP, group_id)
         response.groups.append(described)
     return response
 
 
-def describe(core: BrokerCore, group_id: str, version: int) -> DescribedGroup:
-    state = core.groups.state_of(group_id)
-    is_consumer = group_id in core.groups.consumers.groups
+def describe(broker: GroupParts, group_id: str, version: int) -> DescribedGroup:
+    state = broker.groups.state_of(group_id)
+    is_consumer = group_id in broker.groups.consumers.groups
     if is_consumer or state is GroupState.DEAD:
         problem = "is not a classic group" if is_consumer else "not found"
         dead = DescribedGroup(0, None, group_id, GroupState.DEAD.value)
         if version >= NOT_FOUND_VERSION:
             dead.error_code, dead.error_message = ErrorCode.GROUP_ID_NOT_FOUND, f"Group {group_id} {problem}."
         return dead
-    group = core.groups.groups.get(group_id)
+    group = broker.groups.groups.get(group_id)
     if group is None:
         return DescribedGroup(0, None, group_id, state.value)
     knows_protocol = state in (GroupState.STABLE, GroupState.COMPLETING_REBALANCE)

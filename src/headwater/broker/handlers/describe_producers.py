@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from headwater.broker.authorization import may_topic
 from headwater.broker.connection import Request
-from headwater.broker.core import BrokerCore
+from headwater.broker.parts import LogParts
 from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.describe_producers import DescribeProducersRequest, DescribeProducersResponse
@@ -13,13 +13,13 @@ from headwater.security.acls import Operation
 PartitionResponse = DescribeProducersResponse.PartitionResponse
 
 
-def handle(core: BrokerCore, request: Request) -> Steps[DescribeProducersResponse]:
+def handle(broker: LogParts, request: Request) -> Steps[DescribeProducersResponse]:
     body: DescribeProducersRequest = request.body
     response = DescribeProducersResponse()
     for name, numbers in partitions_by_topic((topic.name, topic.partition_indexes) for topic in body.topics).items():
         found = []
         for number in numbers:
-            found.append(describe(core, request, name, number))
+            found.append(describe(broker, request, name, number))
             yield
         response.topics.append(DescribeProducersResponse.TopicResponse(name, found))
     return response
@@ -33,11 +33,11 @@ def partitions_by_topic(named: Iterable[tuple[str, list[int]]]) -> dict[str, dic
     return found
 
 
-def describe(core: BrokerCore, request: Request, name: str, number: int) -> PartitionResponse:
-    if not may_topic(core, request, Operation.READ, name):
+def describe(broker: LogParts, request: Request, name: str, number: int) -> PartitionResponse:
+    if not may_topic(broker, request, Operation.READ, name):
         return PartitionResponse(number, ErrorCode.TOPIC_AUTHORIZATION_FAILED)
-    log, error = core.partitions.find(
-        core.metadata.topics.get(name), number, endpoint=request.connection.endpoint, from_follower=True
+    log, error = broker.partitions.find(
+        broker.metadata.topics.get(name), number, endpoint=request.connection.endpoint, from_follower=True
     )
     if log is None:
         return PartitionResponse(number, error)

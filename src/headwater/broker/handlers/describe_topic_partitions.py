@@ -2,8 +2,8 @@
 
 from headwater.broker.authorization import authorized_operations, may_topic
 from headwater.broker.connection import Request
-from headwater.broker.core import BrokerCore
 from headwater.broker.metadata import Topic
+from headwater.broker.parts import DescriptionParts
 from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.describe_topic_partitions import (
@@ -16,32 +16,32 @@ TopicResponse = DescribeTopicPartitionsResponse.DescribeTopicPartitionsResponseT
 PartitionResponse = DescribeTopicPartitionsResponse.DescribeTopicPartitionsResponsePartition
 
 
-def handle(core: BrokerCore, request: Request) -> Steps[DescribeTopicPartitionsResponse]:
+def handle(broker: DescriptionParts, request: Request) -> Steps[DescribeTopicPartitionsResponse]:
     body: DescribeTopicPartitionsRequest = request.body
-    names = sorted({topic.name for topic in body.topics} or core.metadata.topics)
+    names = sorted({topic.name for topic in body.topics} or broker.metadata.topics)
     cursor = body.cursor
-    left = max(1, min(body.response_partition_limit, core.settings.max_request_partition_size_limit))
+    left = max(1, min(body.response_partition_limit, broker.settings.max_request_partition_size_limit))
     response = DescribeTopicPartitionsResponse()
     for name in names:
         yield
         if cursor is not None and name < cursor.topic_name:
             continue
         first = cursor.partition_index if cursor is not None and name == cursor.topic_name else 0
-        topic = core.metadata.topics.get(name)
-        if not may_topic(core, request, Operation.DESCRIBE, name):
+        topic = broker.metadata.topics.get(name)
+        if not may_topic(broker, request, Operation.DESCRIBE, name):
             if body.topics:
                 response.topics.append(TopicResponse(ErrorCode.TOPIC_AUTHORIZATION_FAILED, name))
             continue
         if topic is None:
             unknown = TopicResponse(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, name)
-            unknown.topic_authorized_operations = authorized_operations(core, request, ResourceType.TOPIC, name)
+            unknown.topic_authorized_operations = authorized_operations(broker, request, ResourceType.TOPIC, name)
             response.topics.append(unknown)
             continue
         if left == 0:
             response.next_cursor = DescribeTopicPartitionsResponse.Cursor(name, first)
             return response
         last = min(topic.partitions, first + left)
-        response.topics.append(described(core, request, topic, range(max(0, first), last)))
+        response.topics.append(described(broker, request, topic, range(max(0, first), last)))
         left -= last - first
         if last < topic.partitions:
             response.next_cursor = DescribeTopicPartitionsResponse.Cursor(name, last)
@@ -49,11 +49,11 @@ def handle(core: BrokerCore, request: Request) -> Steps[DescribeTopicPartitionsR
     return response
 
 
-def described(core: BrokerCore, request: Request, topic: Topic, numbers: range) -> TopicResponse:
-    epoch = core.store.leader_epoch
-    operations = authorized_operations(core, request, ResourceType.TOPIC, topic.name)
+def described(broker: DescriptionParts, request: Request, topic: Topic, numbers: range) -> TopicResponse:
+    epoch = broker.store.leader_epoch
+    operations = authorized_operations(broker, request, ResourceType.TOPIC, topic.name)
     partitions = []
     for number in numbers:
-        replicas = core.metadata.replicas(topic, number)
+        replicas = broker.metadata.replicas(topic, number)
         partitions.append(PartitionResponse(0, number, replicas[0], epoch, replicas, replicas, [], []))
     return TopicResponse(0, topic.name, topic.topic_id, topic.is_internal, partitions, operations)

@@ -2,8 +2,8 @@
 
 from headwater.broker.authorization import may_topic
 from headwater.broker.connection import Request
-from headwater.broker.core import BrokerCore
 from headwater.broker.leadership import transaction_refusal
+from headwater.broker.parts import TransactionParts
 from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.describe_transactions import (
@@ -15,27 +15,27 @@ from headwater.security.acls import Operation
 Described = DescribeTransactionsResponse.TransactionState
 
 
-def handle(core: BrokerCore, request: Request) -> Steps[DescribeTransactionsResponse]:
+def handle(broker: TransactionParts, request: Request) -> Steps[DescribeTransactionsResponse]:
     body: DescribeTransactionsRequest = request.body
     response = DescribeTransactionsResponse()
     for transactional_id in dict.fromkeys(body.transactional_ids):
-        response.transaction_states.append(describe(core, request, transactional_id))
+        response.transaction_states.append(describe(broker, request, transactional_id))
         yield
     return response
 
 
-def describe(core: BrokerCore, request: Request, transactional_id: str) -> Described:
+def describe(broker: TransactionParts, request: Request, transactional_id: str) -> Described:
     failed = Described(transactional_id=transactional_id)
-    if refused := transaction_refusal(core, request, Operation.DESCRIBE, transactional_id):
+    if refused := transaction_refusal(broker, request, Operation.DESCRIBE, transactional_id):
         failed.error_code = refused
         return failed
-    known = core.transactions.transactions.get(transactional_id)
+    known = broker.transactions.transactions.get(transactional_id)
     if known is None:
         failed.error_code = ErrorCode.TRANSACTIONAL_ID_NOT_FOUND
         return failed
     topics: dict[str, list[int]] = {}
     for name, number in sorted(known.partitions):
-        if may_topic(core, request, Operation.DESCRIBE, name):
+        if may_topic(broker, request, Operation.DESCRIBE, name):
             topics.setdefault(name, []).append(number)
     return Described(
         0,

@@ -2,7 +2,7 @@
 
 from headwater.broker.authorization import may_cluster
 from headwater.broker.connection import Request
-from headwater.broker.core import BrokerCore
+from headwater.broker.leadership import ClusterParts
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.describe_user_scram_credentials import (
     DescribeUserScramCredentialsRequest,
@@ -14,12 +14,12 @@ Result = DescribeUserScramCredentialsResponse.DescribeUserScramCredentialsResult
 Info = DescribeUserScramCredentialsResponse.CredentialInfo
 
 
-def handle(core: BrokerCore, request: Request) -> DescribeUserScramCredentialsResponse:
+def handle(broker: ClusterParts, request: Request) -> DescribeUserScramCredentialsResponse:
     body: DescribeUserScramCredentialsRequest = request.body
-    if not may_cluster(core, request, Operation.DESCRIBE):
+    if not may_cluster(broker, request, Operation.DESCRIBE):
         return DescribeUserScramCredentialsResponse(error_code=ErrorCode.CLUSTER_AUTHORIZATION_FAILED)
     known: dict[str, list[Info]] = {}
-    for (user, mechanism), credential in sorted(core.metadata.credentials.items()):
+    for (user, mechanism), credential in sorted(broker.metadata.credentials.items()):
         known.setdefault(user, []).append(Info(mechanism, credential.iterations))
     names = [user.name for user in body.users] if body.users else sorted(known)
     response = DescribeUserScramCredentialsResponse(error_message=None)

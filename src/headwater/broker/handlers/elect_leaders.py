@@ -2,7 +2,7 @@
 
 from headwater.broker.authorization import may_cluster
 from headwater.broker.connection import Request
-from headwater.broker.core import BrokerCore
+from headwater.broker.leadership import ClusterParts
 from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.elect_leaders import ElectLeadersRequest, ElectLeadersResponse
@@ -13,10 +13,10 @@ PartitionResult = ElectLeadersResponse.PartitionResult
 TopicResult = ElectLeadersResponse.ReplicaElectionResult
 
 
-def handle(core: BrokerCore, request: Request) -> Steps[ElectLeadersResponse]:
+def handle(broker: ClusterParts, request: Request) -> Steps[ElectLeadersResponse]:
     body: ElectLeadersRequest = request.body
     wanted = body.topic_partitions
-    if not may_cluster(core, request, Operation.ALTER):
+    if not may_cluster(broker, request, Operation.ALTER):
         failed = ErrorCode.CLUSTER_AUTHORIZATION_FAILED
         topics = [
             TopicResult(topic.topic, [PartitionResult(number, failed, None) for number in topic.partitions])
@@ -26,20 +26,20 @@ def handle(core: BrokerCore, request: Request) -> Steps[ElectLeadersResponse]:
     if request.api_version >= 1 and body.election_type not in (PREFERRED, UNCLEAN):
         return ElectLeadersResponse(error_code=ErrorCode.INVALID_REQUEST)
     if wanted is None:  # all partitions: those that need no election are left out
-        topics = [TopicResult(name) for name in core.metadata.topics]
+        topics = [TopicResult(name) for name in broker.metadata.topics]
         return ElectLeadersResponse(replica_election_results=topics)
     topics = []
     for topic in wanted:
         results = []
         for number in topic.partitions:
-            results.append(elect(core, topic.topic, number))
+            results.append(elect(broker, topic.topic, number))
             yield
         topics.append(TopicResult(topic.topic, results))
     return ElectLeadersResponse(replica_election_results=topics)
 
 
-def elect(core: BrokerCore, name: str, number: int) -> PartitionResult:
-    topic = core.metadata.topics.get(name)
+def elect(broker: ClusterParts, name: str, number: int) -> PartitionResult:
+    topic = broker.metadata.topics.get(name)
     if topic is None:
         return PartitionResult(number, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"No such topic as {name}")
     if not 0 <= number < topic.partitions:

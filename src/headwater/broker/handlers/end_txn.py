@@ -4,8 +4,8 @@ From 5 the answer brings the epoch for the next transaction (KIP-890), and abort
 """
 
 from headwater.broker.connection import Request
-from headwater.broker.core import BrokerCore
 from headwater.broker.leadership import transaction_refusal
+from headwater.broker.parts import TransactionParts
 from headwater.coordinators.transactions.coordinator import ProducerAnswer
 from headwater.coordinators.transactions.transaction import EPOCH_PER_TRANSACTION
 from headwater.protocol.error_codes import ErrorCode
@@ -16,12 +16,12 @@ from headwater.security.acls import Operation
 FENCED_VERSION, EPOCH_VERSION = 2, 5
 
 
-def handle(core: BrokerCore, request: Request) -> EndTxnResponse | Deferred[EndTxnResponse]:
+def handle(broker: TransactionParts, request: Request) -> EndTxnResponse | Deferred[EndTxnResponse]:
     body: EndTxnRequest = request.body
     version = request.api_version
-    if refused := transaction_refusal(core, request, Operation.WRITE, body.transactional_id):
+    if refused := transaction_refusal(broker, request, Operation.WRITE, body.transactional_id):
         return EndTxnResponse(error_code=refused)
-    answer = core.transactions.end(
+    answer = broker.transactions.end(
         body.transactional_id,
         body.producer_id,
         body.producer_epoch,

@@ -12,7 +12,6 @@ from typing import TypeAlias
 
 from headwater.broker.authorization import may_topic
 from headwater.broker.connection import Request
-from headwater.broker.core import BrokerCore
 from headwater.broker.fetch_reader import FetchReader, FetchWait, Reading, grouped_response
 from headwater.broker.fetch_sessions import (
     INITIAL_EPOCH,
@@ -23,6 +22,7 @@ from headwater.broker.fetch_sessions import (
     requested_targets,
 )
 from headwater.broker.leadership import name_leaders
+from headwater.broker.parts import FetchParts
 from headwater.broker.visibility import WAIT_MS_MAX, answer_when_visible
 from headwater.effects.work import Steps
 from headwater.protocol.messages.fetch import FetchRequest, FetchResponse
@@ -37,52 +37,52 @@ Answer: TypeAlias = FetchResponse | Steps[FetchResponse]
 Later: TypeAlias = Answer | Deferred[Answer]
 
 
-def handle(core: BrokerCore, request: Request) -> Later | Steps[Later]:
+def handle(broker: FetchParts, request: Request) -> Later | Steps[Later]:
     body: FetchRequest = request.body
     session: FetchSession | None = None
     if body.session_epoch > INITIAL_EPOCH:
-        session, error = core.sessions.resume(body.session_id, body.session_epoch)
+        session, error = broker.sessions.resume(body.session_id, body.session_epoch)
         if session is None:
             return FetchResponse(error_code=error)
-        core.sessions.update(session, body)
+        broker.sessions.update(session, body)
         targets = session.targets
     else:
         if body.session_id:
-            core.sessions.close(body.session_id)
+            broker.sessions.close(body.session_id)
         targets = OrderedDict(requested_targets(body))
         if body.session_epoch != SESSIONLESS_EPOCH and request.api_version >= 7 and targets:
-            session = core.sessions.create(targets)
+            session = broker.sessions.create(targets)
     reader = FetchReader(
-        core.partitions,
+        broker.partitions,
         targets.values(),
-        min(body.max_bytes, core.settings.fetch_max_bytes),
+        min(body.max_bytes, broker.settings.fetch_max_bytes),
         by_id=request.api_version >= TOPIC_ID_VERSION,
         committed=body.isolation_level == READ_COMMITTED,
-        may_read=lambda name: may_topic(core, request, Operation.READ, name),
+        may_read=lambda name: may_topic(broker, request, Operation.READ, name),
         endpoint=request.connection.endpoint,
         from_follower=request.api_version >= FOLLOWER_VERSION,
         room=request.connection.answer_room,
         hold=request.connection.hold_answer,
     )
     if len(reader.targets) > PARTITIONS_AT_ONCE:
-        return fetch_many(core, request, reader, session)
+        return fetch_many(broker, request, reader, session)
     reading = reader.read()
     if is_enough(request, reading) and not reader.is_behind:
-        return response(core, request, session, reading)
-    return answer_later(core, request, reader, reading, lambda: response(core, request, session, reader.read()))
+        return response(broker, request, session, reading)
+    return answer_later(broker, request, reader, reading, lambda: response(broker, request, session, reader.read()))
 
 
-def fetch_many(core: BrokerCore, request: Request, reader: FetchReader, session: FetchSession | None) -> Steps[Later]:
+def fetch_many(broker: FetchParts, request: Request, reader: FetchReader, session: FetchSession | None) -> Steps[Later]:
     """A fetch of a great many partitions."""
     reading = yield from reader.read_in_steps()
     if is_enough(request, reading) and not reader.is_behind:
-        return response(core, request, session, reading)
+        return response(broker, request, session, reading)
 
     def respond() -> Steps[FetchResponse]:
         later = yield from reader.read_in_steps()
-        return response(core, request, session, later)
+        return response(broker, request, session, later)
 
-    return answer_later(core, request, reader, reading, respond)
+    return answer_later(broker, request, reader, reading, respond)
 
 
 def is_enough(request: Request, reading: Reading) -> bool:
@@ -93,25 +93,27 @@ def is_enough(request: Request, reading: Reading) -> bool:
 
 
 def answer_later(
-    core: BrokerCore, request: Request, reader: FetchReader, reading: Reading, respond: Callable[[], Answer]
+    broker: FetchParts, request: Request, reader: FetchReader, reading: Reading, respond: Callable[[], Answer]
 ) -> Later:
     """The answer: when acknowledged records are visible, and enough has come or the time is up."""
     body: FetchRequest = request.body
     if is_enough(request, reading):
         logs = [log for _, log in reader.logs()]
-        return answer_when_visible(core, logs, WAIT_MS_MAX, respond, respond)
-    wait = FetchWait(core.timers, request.connection.waits, reader, reading.min_bytes(body.min_bytes), body.max_wait_ms)
+        return answer_when_visible(broker, logs, WAIT_MS_MAX, respond, respond)
+    wait = FetchWait(
+        broker.timers, request.connection.waits, reader, reading.min_bytes(body.min_bytes), body.max_wait_ms
+    )
     wait.respond = respond
     return wait.deferred
 
 
-def response(core: BrokerCore, request: Request, session: FetchSession | None, reading: Reading) -> FetchResponse:
-    core.statistics.fetched_bytes += reading.total
+def response(broker: FetchParts, request: Request, session: FetchSession | None, reading: Reading) -> FetchResponse:
+    broker.statistics.fetched_bytes += reading.total
     made = shown_response(request, session, reading.results)
     if reading.has_error and request.api_version >= LEADER_VERSION:
-        metadata = core.metadata
+        metadata = broker.metadata
         name_leaders(
-            core,
+            broker,
             request,
             made,
             (

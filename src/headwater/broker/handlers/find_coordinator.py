@@ -7,8 +7,8 @@ served.
 
 from headwater.broker.authorization import may_group, may_transaction
 from headwater.broker.connection import Request
-from headwater.broker.core import BrokerCore
 from headwater.broker.leadership import coordinator
+from headwater.broker.parts import StateTopicParts
 from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.errors import ApiError
@@ -19,15 +19,15 @@ GROUP, TRANSACTION = 0, 1
 Coordinator = FindCoordinatorResponse.Coordinator
 
 
-def handle(core: BrokerCore, request: Request) -> Steps[FindCoordinatorResponse]:
+def handle(broker: StateTopicParts, request: Request) -> Steps[FindCoordinatorResponse]:
     body: FindCoordinatorRequest = request.body
     if request.api_version >= 4:
         response = FindCoordinatorResponse()
         for key in body.coordinator_keys:
-            response.coordinators.append(find(core, request, body.key_type, key))
+            response.coordinators.append(find(broker, request, body.key_type, key))
             yield
         return response
-    found = find(core, request, body.key_type, body.key)
+    found = find(broker, request, body.key_type, body.key)
     return FindCoordinatorResponse(
         error_code=found.error_code,
         error_message=found.error_message or ErrorCode(found.error_code).name,
@@ -37,23 +37,23 @@ def handle(core: BrokerCore, request: Request) -> Steps[FindCoordinatorResponse]
     )
 
 
-def find(core: BrokerCore, request: Request, key_type: int, key: str) -> Coordinator:
+def find(broker: StateTopicParts, request: Request, key_type: int, key: str) -> Coordinator:
     if key_type not in (GROUP, TRANSACTION):
         return Coordinator(key, -1, "", -1, ErrorCode.INVALID_REQUEST, f"coordinator type {key_type} is not served")
-    if key_type == GROUP and not may_group(core, request, Operation.DESCRIBE, key):
+    if key_type == GROUP and not may_group(broker, request, Operation.DESCRIBE, key):
         return Coordinator(key, -1, "", -1, ErrorCode.GROUP_AUTHORIZATION_FAILED)
-    if key_type == TRANSACTION and not may_transaction(core, request, Operation.DESCRIBE, key):
+    if key_type == TRANSACTION and not may_transaction(broker, request, Operation.DESCRIBE, key):
         return Coordinator(key, -1, "", -1, ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED)
     try:
         if key_type == GROUP:
-            topic = core.coordination.offsets_topic.ensure()
+            topic = broker.coordination.offsets_topic.ensure()
         else:
-            topic = core.coordination.transactions_topic.ensure()
+            topic = broker.coordination.transactions_topic.ensure()
     except (ApiError, OSError) as error:
         return Coordinator(key, -1, "", -1, ErrorCode.COORDINATOR_NOT_AVAILABLE, str(error))
-    if key_type == GROUP and not core.coordination.is_known(key):
+    if key_type == GROUP and not broker.coordination.is_known(key):
         damaged = f"the partition of {topic.name} that has its state is damaged; the broker's log says where"
         return Coordinator(key, -1, "", -1, ErrorCode.COORDINATOR_NOT_AVAILABLE, damaged)
-    node_id = coordinator(core, topic, key)
-    host, port = core.cluster.address(request.connection.endpoint.listener, node_id)
+    node_id = coordinator(broker, topic, key)
+    host, port = broker.cluster.address(request.connection.endpoint.listener, node_id)
     return Coordinator(key, node_id, host, port, 0, "")

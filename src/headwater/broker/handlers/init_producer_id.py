@@ -6,8 +6,8 @@ whatever an older instance left open was aborted. From 3 a client may name what 
 
 from headwater.broker.authorization import may_write_something
 from headwater.broker.connection import Request
-from headwater.broker.core import BrokerCore
 from headwater.broker.leadership import transaction_refusal
+from headwater.broker.parts import TransactionParts
 from headwater.coordinators.transactions.coordinator import ProducerAnswer
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.init_producer_id import InitProducerIdRequest, InitProducerIdResponse
@@ -17,17 +17,17 @@ from headwater.security.acls import Operation
 FENCED_VERSION = 4
 
 
-def handle(core: BrokerCore, request: Request) -> InitProducerIdResponse | Deferred[InitProducerIdResponse]:
+def handle(broker: TransactionParts, request: Request) -> InitProducerIdResponse | Deferred[InitProducerIdResponse]:
     body: InitProducerIdRequest = request.body
     if body.transactional_id is None:
-        if not may_write_something(core, request):
+        if not may_write_something(broker, request):
             return InitProducerIdResponse(error_code=ErrorCode.CLUSTER_AUTHORIZATION_FAILED, producer_epoch=-1)
-        return new_producer(core)
-    if refused := transaction_refusal(core, request, Operation.WRITE, body.transactional_id):
+        return new_producer(broker)
+    if refused := transaction_refusal(broker, request, Operation.WRITE, body.transactional_id):
         return InitProducerIdResponse(error_code=refused, producer_epoch=-1)
     if (body.producer_id < 0) != (body.producer_epoch < 0):
         return InitProducerIdResponse(error_code=ErrorCode.INVALID_REQUEST, producer_epoch=-1)
-    answer = core.transactions.init(
+    answer = broker.transactions.init(
         body.transactional_id, body.transaction_timeout_ms, body.producer_id, body.producer_epoch
     )
     if isinstance(answer, ProducerAnswer):
@@ -35,12 +35,12 @@ def handle(core: BrokerCore, request: Request) -> InitProducerIdResponse | Defer
     return answer.then(lambda done: response(request.api_version, done))
 
 
-def new_producer(core: BrokerCore) -> InitProducerIdResponse | Deferred[InitProducerIdResponse]:
+def new_producer(broker: TransactionParts) -> InitProducerIdResponse | Deferred[InitProducerIdResponse]:
     try:
-        producer_id, sync = core.producer_ids.next()
+        producer_id, sync = broker.producer_ids.next()
     except OSError:
         return InitProducerIdResponse(error_code=ErrorCode.COORDINATOR_NOT_AVAILABLE, producer_epoch=-1)
-    return core.answer_when_durable(sync, InitProducerIdResponse(producer_id=producer_id))
+    return broker.answer_when_durable(sync, InitProducerIdResponse(producer_id=producer_id))
 
 
 def response(version: int, answer: ProducerAnswer) -> InitProducerIdResponse:

@@ -5,8 +5,8 @@ leader may be told to keep the assignment (KIP-814).
 """
 
 from headwater.broker.connection import Request
-from headwater.broker.core import BrokerCore
 from headwater.broker.leadership import group_refusal
+from headwater.broker.parts import GroupParts
 from headwater.coordinators.groups.classic.group import JoinAnswer
 from headwater.coordinators.groups.classic.membership import JoinRequest
 from headwater.protocol.messages.join_group import JoinGroupRequest, JoinGroupResponse
@@ -14,12 +14,12 @@ from headwater.replay.deferred import Deferred
 from headwater.security.acls import Operation
 
 
-def handle(core: BrokerCore, request: Request) -> JoinGroupResponse | Deferred[JoinGroupResponse]:
+def handle(broker: GroupParts, request: Request) -> JoinGroupResponse | Deferred[JoinGroupResponse]:
     body: JoinGroupRequest = request.body
-    if refused := group_refusal(core, request, Operation.READ, body.group_id):
+    if refused := group_refusal(broker, request, Operation.READ, body.group_id):
         return JoinGroupResponse(error_code=refused, generation_id=-1, member_id=body.member_id)
     version = request.api_version
-    answer = core.groups.join(
+    answer = broker.groups.join(
         JoinRequest(
             body.group_id,
             body.member_id,

@@ -1,17 +1,17 @@
 """LeaveGroup, 0 to 5: one member or, from 3, several, static ones by their instance id."""
 
 from headwater.broker.connection import Request
-from headwater.broker.core import BrokerCore
 from headwater.broker.leadership import group_refusal
+from headwater.broker.parts import GroupParts
 from headwater.protocol.messages.leave_group import LeaveGroupRequest, LeaveGroupResponse
 from headwater.security.acls import Operation
 
 
-def handle(core: BrokerCore, request: Request) -> LeaveGroupResponse:
+def handle(broker: GroupParts, request: Request) -> LeaveGroupResponse:
     body: LeaveGroupRequest = request.body
-    if refused := group_refusal(core, request, Operation.READ, body.group_id):
+    if refused := group_refusal(broker, request, Operation.READ, body.group_id):
         return LeaveGroupResponse(error_code=refused)
-    leave = core.groups.leave
+    leave = broker.groups.leave
     if request.api_version < 3:
         result = leave(body.group_id, [(body.member_id, None)])
         return LeaveGroupResponse(error_code=result[0] if isinstance(result, list) else result)

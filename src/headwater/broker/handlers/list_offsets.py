@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 
 from headwater.broker.authorization import may_topic
 from headwater.broker.connection import Request
-from headwater.broker.core import BrokerCore
+from headwater.broker.parts import LogParts
 from headwater.broker.visibility import WAIT_MS_MAX, answer_when_visible
 from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
@@ -48,36 +48,36 @@ PartitionResponse = ListOffsetsResponse.ListOffsetsPartitionResponse
 WantedPartition = ListOffsetsRequest.ListOffsetsPartition
 
 
-def handle(core: BrokerCore, request: Request) -> Steps[ListOffsetsResponse] | Deferred[Steps[ListOffsetsResponse]]:
+def handle(broker: LogParts, request: Request) -> Steps[ListOffsetsResponse] | Deferred[Steps[ListOffsetsResponse]]:
     body: ListOffsetsRequest = request.body
     has_timeout = request.api_version >= TIMEOUT_VERSION and body.timeout_ms > 0
 
     def answer() -> Steps[ListOffsetsResponse]:
-        return respond(core, request, lambda name, wanted: find(core, request, name, wanted))
+        return respond(broker, request, lambda name, wanted: find(broker, request, name, wanted))
 
     def timed_out() -> Steps[ListOffsetsResponse]:
-        return respond(core, request, lambda name, wanted: late(wanted))
+        return respond(broker, request, lambda name, wanted: late(wanted))
 
     timeout_ms = body.timeout_ms if has_timeout else WAIT_MS_MAX
-    return answer_when_visible(core, awaited(core, request), timeout_ms, answer, timed_out)
+    return answer_when_visible(broker, awaited(broker, request), timeout_ms, answer, timed_out)
 
 
-def awaited(core: BrokerCore, request: Request) -> Iterator[Log]:
+def awaited(broker: LogParts, request: Request) -> Iterator[Log]:
     """The logs whose end matters to the answer."""
     for topic in request.body.topics:
         for wanted in topic.partitions:
-            log = core.partitions.open_log(topic.name, wanted.partition_index)
+            log = broker.partitions.open_log(topic.name, wanted.partition_index)
             if log is not None and wanted.timestamp not in INDEPENDENT_OF_END:
                 yield log
 
 
 def respond(
-    core: BrokerCore, request: Request, find_offset: Callable[[str, WantedPartition], Steps[PartitionResponse]]
+    broker: LogParts, request: Request, find_offset: Callable[[str, WantedPartition], Steps[PartitionResponse]]
 ) -> Steps[ListOffsetsResponse]:
     body: ListOffsetsRequest = request.body
     response = ListOffsetsResponse()
     for topic in body.topics:
-        if may_topic(core, request, Operation.DESCRIBE, topic.name):
+        if may_topic(broker, request, Operation.DESCRIBE, topic.name):
             found = []
             for wanted in topic.partitions:
                 answer = yield from find_offset(topic.name, wanted)
@@ -94,7 +94,7 @@ def late(wanted: WantedPartition) -> Steps[PartitionResponse]:
     return PartitionResponse(wanted.partition_index, ErrorCode.REQUEST_TIMED_OUT)
 
 
-def find(core: BrokerCore, request: Request, name: str, wanted: WantedPartition) -> Steps[PartitionResponse]:
+def find(broker: LogParts, request: Request, name: str, wanted: WantedPartition) -> Steps[PartitionResponse]:
     yield
     number = wanted.partition_index
     timestamp = wanted.timestamp
@@ -102,8 +102,8 @@ def find(core: BrokerCore, request: Request, name: str, wanted: WantedPartition)
     if timestamp < 0 and request.api_version < SPECIAL_SINCE.get(timestamp, 99):
         return PartitionResponse(number, ErrorCode.UNSUPPORTED_VERSION)
     try:
-        log, error = core.partitions.find(
-            core.metadata.topics.get(name),
+        log, error = broker.partitions.find(
+            broker.metadata.topics.get(name),
             number,
             wanted.current_leader_epoch,
             endpoint=request.connection.endpoint,

@@ -1,14 +1,13 @@
 """ListPartitionReassignments, 0: none is ever under way, as each is done at once."""
 
-from headwater.broker.authorization import may_cluster
+from headwater.broker.authorization import AuthorizationParts, may_cluster
 from headwater.broker.connection import Request
-from headwater.broker.core import BrokerCore
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.list_partition_reassignments import ListPartitionReassignmentsResponse
 from headwater.security.acls import Operation
 
 
-def handle(core: BrokerCore, request: Request) -> ListPartitionReassignmentsResponse:
-    if not may_cluster(core, request, Operation.DESCRIBE):
+def handle(broker: AuthorizationParts, request: Request) -> ListPartitionReassignmentsResponse:
+    if not may_cluster(broker, request, Operation.DESCRIBE):
         return ListPartitionReassignmentsResponse(error_code=ErrorCode.CLUSTER_AUTHORIZATION_FAILED)
     return ListPartitionReassignmentsResponse(error_message=None)

@@ -4,8 +4,8 @@ Only what the client may describe is compared with its filters; the pattern is R
 """
 
 from headwater.broker.connection import Request
-from headwater.broker.core import BrokerCore
 from headwater.broker.leadership import transaction_refusal
+from headwater.broker.parts import TransactionParts
 from headwater.coordinators.groups.consumer.patterns import PatternError, client_pattern
 from headwater.coordinators.transactions.transaction import STATE_LABELS, Transaction, TransactionState
 from headwater.effects.work import Steps
@@ -14,7 +14,7 @@ from headwater.protocol.messages.list_transactions import ListTransactionsReques
 from headwater.security.acls import Operation
 
 
-def handle(core: BrokerCore, request: Request) -> Steps[ListTransactionsResponse]:
+def handle(broker: TransactionParts, request: Request) -> Steps[ListTransactionsResponse]:
     body: ListTransactionsRequest = request.body
     unknown = [name for name in body.state_filters if name not in STATE_LABELS]
     response = ListTransactionsResponse(unknown_state_filters=unknown)
@@ -27,12 +27,12 @@ def handle(core: BrokerCore, request: Request) -> Steps[ListTransactionsResponse
         except PatternError:
             response.error_code = ErrorCode.INVALID_REGULAR_EXPRESSION
             return response
-    now_ms = core.clock.wall_ms()
+    now_ms = broker.clock.wall_ms()
     states, producer_ids = frozenset(body.state_filters), frozenset(body.producer_id_filters)
-    for transactional_id, known in list(core.transactions.transactions.items()):
+    for transactional_id, known in list(broker.transactions.transactions.items()):
         yield
         if (
-            not transaction_refusal(core, request, Operation.DESCRIBE, transactional_id)
+            not transaction_refusal(broker, request, Operation.DESCRIBE, transactional_id)
             and is_wanted(known, states, producer_ids)
             and is_open_for(known, body.duration_filter, now_ms)
             and (pattern is None or pattern.fullmatch(transactional_id))

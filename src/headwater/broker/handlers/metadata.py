@@ -4,10 +4,16 @@ By name or, from 12, by topic id (KIP-516). A topic that is created here is ther
 request is needed. One that is named twice is answered once, as in Kafka.
 """
 
-from headwater.broker.authorization import authorized_operations, may_cluster, may_create_topic, may_topic
+from headwater.broker.authorization import (
+    AuthorizationParts,
+    authorized_operations,
+    may_cluster,
+    may_create_topic,
+    may_topic,
+)
 from headwater.broker.connection import Request
-from headwater.broker.core import BrokerCore
 from headwater.broker.metadata import Topic, check_topic_name
+from headwater.broker.parts import DescriptionParts
 from headwater.effects.logs import get_logger
 from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
@@ -21,90 +27,92 @@ TOPIC_ID_VERSION = 12  # 10 and 11 have ids in requests, and cannot be answered 
 MetadataTopic = MetadataResponse.MetadataResponseTopic
 
 
-def handle(core: BrokerCore, request: Request) -> Steps[MetadataResponse]:
+def handle(broker: DescriptionParts, request: Request) -> Steps[MetadataResponse]:
     body: MetadataRequest = request.body
     version = request.api_version
     wants_all = body.topics is None or (version == 0 and not body.topics)
     topics = []
     if wants_all:
-        for known in list(core.metadata.topics.values()):
-            if may_topic(core, request, Operation.DESCRIBE, known.name):
-                topics.append(described(core, known))
+        for known in list(broker.metadata.topics.values()):
+            if may_topic(broker, request, Operation.DESCRIBE, known.name):
+                topics.append(described(broker, known))
             yield
     elif version < TOPIC_ID_VERSION and any(wanted.topic_id != ZERO_UUID for wanted in body.topics or ()):
         # Not for their own answers alone: these versions have no topic without a name.
         topics = [MetadataTopic(ErrorCode.INVALID_REQUEST, wanted.name or "") for wanted in body.topics or ()]
     else:
-        may_create = core.settings.auto_create_topics_enable and (body.allow_auto_topic_creation or version < 4)
+        may_create = broker.settings.auto_create_topics_enable and (body.allow_auto_topic_creation or version < 4)
         for wanted in {(topic.name, topic.topic_id): topic for topic in body.topics or ()}.values():
-            topics.append(find(core, request, wanted, may_create))
+            topics.append(find(broker, request, wanted, may_create))
             yield
     if body.include_topic_authorized_operations:
         for topic in topics:
             if topic.error_code == 0 and topic.name is not None:
-                topic.topic_authorized_operations = authorized_operations(core, request, ResourceType.TOPIC, topic.name)
+                topic.topic_authorized_operations = authorized_operations(
+                    broker, request, ResourceType.TOPIC, topic.name
+                )
             yield
     response = MetadataResponse(
         brokers=[
-            MetadataResponse.MetadataResponseBroker(*node, core.cluster.rack)
-            for node in core.cluster.nodes(request.connection.endpoint)
+            MetadataResponse.MetadataResponseBroker(*node, broker.cluster.rack)
+            for node in broker.cluster.nodes(request.connection.endpoint)
         ],
-        cluster_id=core.store.cluster_id,
-        controller_id=core.cluster.node_ids[0],
+        cluster_id=broker.store.cluster_id,
+        controller_id=broker.cluster.node_ids[0],
         topics=topics,
     )
     if body.include_cluster_authorized_operations:
-        response.cluster_authorized_operations = cluster_operations(core, request)
+        response.cluster_authorized_operations = cluster_operations(broker, request)
     return response
 
 
-def cluster_operations(core: BrokerCore, request: Request) -> int:
+def cluster_operations(broker: AuthorizationParts, request: Request) -> int:
     """What the client may do with the cluster; nothing where it may not describe it."""
-    if not may_cluster(core, request, Operation.DESCRIBE):
+    if not may_cluster(broker, request, Operation.DESCRIBE):
         return 0
-    return authorized_operations(core, request, ResourceType.CLUSTER, CLUSTER_NAME)
+    return authorized_operations(broker, request, ResourceType.CLUSTER, CLUSTER_NAME)
 
 
 def find(
-    core: BrokerCore, request: Request, wanted: MetadataRequest.MetadataRequestTopic, may_create: bool
+    broker: DescriptionParts, request: Request, wanted: MetadataRequest.MetadataRequestTopic, may_create: bool
 ) -> MetadataTopic:
     if wanted.topic_id != ZERO_UUID:
-        topic = core.metadata.by_id.get(wanted.topic_id)
+        topic = broker.metadata.by_id.get(wanted.topic_id)
         if topic is None:
             return MetadataTopic(ErrorCode.UNKNOWN_TOPIC_ID, None, wanted.topic_id)
-        if not may_topic(core, request, Operation.DESCRIBE, topic.name):
+        if not may_topic(broker, request, Operation.DESCRIBE, topic.name):
             return MetadataTopic(ErrorCode.TOPIC_AUTHORIZATION_FAILED, None, wanted.topic_id)
-        return described(core, topic)
+        return described(broker, topic)
     name = wanted.name
     if name is None:
         return MetadataTopic(ErrorCode.INVALID_REQUEST, "")
-    if not may_topic(core, request, Operation.DESCRIBE, name):
+    if not may_topic(broker, request, Operation.DESCRIBE, name):
         return MetadataTopic(ErrorCode.TOPIC_AUTHORIZATION_FAILED, name)
-    if name not in core.metadata.topics:
+    if name not in broker.metadata.topics:
         try:
             check_topic_name(name)
         except ApiError as error:
             return MetadataTopic(error.code, name)
         if not may_create:
             return MetadataTopic(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, name)
-        if not may_create_topic(core, request, name):
+        if not may_create_topic(broker, request, name):
             return MetadataTopic(ErrorCode.TOPIC_AUTHORIZATION_FAILED, name)
-        if name in core.topics.deletions:
+        if name in broker.topics.deletions:
             return MetadataTopic(ErrorCode.LEADER_NOT_AVAILABLE, name)  # the client asks again
         try:
-            core.topics.auto_create(name)
+            broker.topics.auto_create(name)
         except ApiError as error:
             return MetadataTopic(error.code, name)
         except OSError as error:
             logger.error("topic %s cannot be created: %s", name, error)
             return MetadataTopic(ErrorCode.KAFKA_STORAGE_ERROR, name)
-    return described(core, core.metadata.topics[name])
+    return described(broker, broker.metadata.topics[name])
 
 
-def described(core: BrokerCore, topic: Topic) -> MetadataTopic:
-    epoch = core.store.leader_epoch
+def described(broker: DescriptionParts, topic: Topic) -> MetadataTopic:
+    epoch = broker.store.leader_epoch
     partitions = []
     for number in range(topic.partitions):
-        replicas = core.metadata.replicas(topic, number)
+        replicas = broker.metadata.replicas(topic, number)
         partitions.append(MetadataResponse.MetadataResponsePartition(0, number, replicas[0], epoch, replicas, replicas))
     return MetadataTopic(0, topic.name, topic.topic_id, topic.is_internal, partitions)

@@ -5,8 +5,8 @@ from typing import Any
 
 from headwater.broker.authorization import may_topic
 from headwater.broker.connection import Request
-from headwater.broker.core import BrokerCore
-from headwater.broker.leadership import group_refusal
+from headwater.broker.leadership import ClusterParts, group_refusal
+from headwater.broker.parts import GroupParts
 from headwater.coordinators.groups.offsets import Commit, TopicPartition
 from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
@@ -19,30 +19,30 @@ COMMITS_PER_STEP = 200
 Errors = dict[TopicPartition, ErrorCode]
 
 
-def handle(core: BrokerCore, request: Request) -> Steps[OffsetCommitResponse | Deferred[OffsetCommitResponse]]:
+def handle(broker: GroupParts, request: Request) -> Steps[OffsetCommitResponse | Deferred[OffsetCommitResponse]]:
     body: OffsetCommitRequest = request.body
     by_id = request.api_version >= TOPIC_ID_VERSION
-    names = topic_names(core, body.topics, by_id)
-    if refused := group_refusal(core, request, Operation.READ, body.group_id):
+    names = topic_names(broker, body.topics, by_id)
+    if refused := group_refusal(broker, request, Operation.READ, body.group_id):
         return response(body, names, {}, refused, by_id)
-    expire = core.clock.wall_ms() + body.retention_time_ms if body.retention_time_ms >= 0 else -1
-    errors, commits = yield from sorted_out(core, request, names, expire)
+    expire = broker.clock.wall_ms() + body.retention_time_ms if body.retention_time_ms >= 0 else -1
+    errors, commits = yield from sorted_out(broker, request, names, expire)
     who = (body.generation_id_or_member_epoch, body.member_id, body.group_instance_id)
     knows_epochs = request.api_version >= EPOCH_VERSION
     error = ErrorCode.NONE
     if commits:
-        error = core.groups.check_commit(body.group_id, *who, commits, knows_epochs=knows_epochs)
+        error = broker.groups.check_commit(body.group_id, *who, commits, knows_epochs=knows_epochs)
     if error is not ErrorCode.NONE:
         return response(body, names, errors, error, by_id)
     last: Deferred[Errors] | None = None
     for at in range(0, len(commits), COMMITS_PER_STEP):
         part = commits[at : at + COMMITS_PER_STEP]
         if at:  # the member may have lost its place since the step before
-            error = core.groups.check_commit(body.group_id, *who, part, knows_epochs=knows_epochs)
+            error = broker.groups.check_commit(body.group_id, *who, part, knows_epochs=knows_epochs)
         if error is not ErrorCode.NONE:
             errors |= {(commit.topic, commit.partition): error for commit in part}
             continue
-        answer = core.groups.commit(body.group_id, part)
+        answer = broker.groups.commit(body.group_id, part)
         if isinstance(answer, dict):
             errors |= answer
         else:
@@ -61,16 +61,16 @@ def handle(core: BrokerCore, request: Request) -> Steps[OffsetCommitResponse | D
     return deferred
 
 
-def topic_names(core: BrokerCore, topics: Iterable[Any], by_id: bool) -> list[str | None]:
+def topic_names(broker: ClusterParts, topics: Iterable[Any], by_id: bool) -> list[str | None]:
     """The name of each topic in the request; None for an unknown id."""
     if not by_id:
         return [topic.name for topic in topics]
-    found = [core.metadata.by_id.get(topic.topic_id) for topic in topics]
+    found = [broker.metadata.by_id.get(topic.topic_id) for topic in topics]
     return [topic.name if topic is not None else None for topic in found]
 
 
 def sorted_out(
-    core: BrokerCore, request: Request, names: list[str | None], expire: int = -1
+    broker: GroupParts, request: Request, names: list[str | None], expire: int = -1
 ) -> Steps[tuple[Errors, list[Commit]]]:
     """What cannot be committed, with its error, and what can; topics with an unknown id are left out of both.
 
@@ -81,8 +81,8 @@ def sorted_out(
     for topic, name in zip(request.body.topics, names, strict=True):
         if name is None:
             continue
-        known = core.metadata.topics.get(name)
-        is_allowed = may_topic(core, request, Operation.READ, name)
+        known = broker.metadata.topics.get(name)
+        is_allowed = may_topic(broker, request, Operation.READ, name)
         for p in topic.partitions:
             yield
             if not is_allowed:

@@ -2,30 +2,30 @@
 
 from headwater.broker.authorization import may_topic
 from headwater.broker.connection import Request
-from headwater.broker.core import BrokerCore
 from headwater.broker.leadership import group_refusal
+from headwater.broker.parts import GroupParts
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.offset_delete import OffsetDeleteRequest, OffsetDeleteResponse
 from headwater.replay.deferred import Deferred
 from headwater.security.acls import Operation
 
 
-def handle(core: BrokerCore, request: Request) -> OffsetDeleteResponse | Deferred[OffsetDeleteResponse]:
+def handle(broker: GroupParts, request: Request) -> OffsetDeleteResponse | Deferred[OffsetDeleteResponse]:
     body: OffsetDeleteRequest = request.body
-    if error := group_refusal(core, request, Operation.DELETE, body.group_id):
+    if error := group_refusal(broker, request, Operation.DELETE, body.group_id):
         return OffsetDeleteResponse(error_code=error)
     keys = [(topic.name, p.partition_index) for topic in body.topics for p in topic.partitions]
-    refused = {key: error for key in keys if (error := refusal(core, request, *key))}
-    answer = core.groups.remove_offsets(body.group_id, [key for key in keys if key not in refused])
+    refused = {key: error for key in keys if (error := refusal(broker, request, *key))}
+    answer = broker.groups.remove_offsets(body.group_id, [key for key in keys if key not in refused])
     if not isinstance(answer, Deferred):
         return response(body, answer, refused)
     return answer.then(lambda done: response(body, done, refused))
 
 
-def refusal(core: BrokerCore, request: Request, name: str, number: int) -> ErrorCode:
-    if not may_topic(core, request, Operation.READ, name):
+def refusal(broker: GroupParts, request: Request, name: str, number: int) -> ErrorCode:
+    if not may_topic(broker, request, Operation.READ, name):
         return ErrorCode.TOPIC_AUTHORIZATION_FAILED
-    topic = core.metadata.topics.get(name)
+    topic = broker.metadata.topics.get(name)
     is_known = topic is not None and 0 <= number < topic.partitions
     return ErrorCode.NONE if is_known else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
 

@@ -2,7 +2,7 @@
 
 from headwater.broker.authorization import may_topic
 from headwater.broker.connection import Request
-from headwater.broker.core import BrokerCore
+from headwater.broker.parts import LogParts
 from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.offset_for_leader_epoch import (
@@ -14,26 +14,26 @@ from headwater.security.acls import Operation
 EpochEnd = OffsetForLeaderEpochResponse.EpochEndOffset
 
 
-def handle(core: BrokerCore, request: Request) -> Steps[OffsetForLeaderEpochResponse]:
+def handle(broker: LogParts, request: Request) -> Steps[OffsetForLeaderEpochResponse]:
     body: OffsetForLeaderEpochRequest = request.body
     response = OffsetForLeaderEpochResponse()
     for topic in body.topics:
         found = []
         for partition in topic.partitions:
-            found.append(find(core, request, topic.topic, partition))
+            found.append(find(broker, request, topic.topic, partition))
             yield
         response.topics.append(OffsetForLeaderEpochResponse.OffsetForLeaderTopicResult(topic.topic, found))
     return response
 
 
 def find(
-    core: BrokerCore, request: Request, name: str, wanted: OffsetForLeaderEpochRequest.OffsetForLeaderPartition
+    broker: LogParts, request: Request, name: str, wanted: OffsetForLeaderEpochRequest.OffsetForLeaderPartition
 ) -> EpochEnd:
     number = wanted.partition
-    if not may_topic(core, request, Operation.DESCRIBE, name):
+    if not may_topic(broker, request, Operation.DESCRIBE, name):
         return EpochEnd(ErrorCode.TOPIC_AUTHORIZATION_FAILED, number)
-    log, error = core.partitions.find(
-        core.metadata.topics.get(name), number, wanted.current_leader_epoch, endpoint=request.connection.endpoint
+    log, error = broker.partitions.find(
+        broker.metadata.topics.get(name), number, wanted.current_leader_epoch, endpoint=request.connection.endpoint
     )
     if log is None:
         return EpochEnd(error, number)

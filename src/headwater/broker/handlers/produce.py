@@ -18,9 +18,9 @@ from typing import TypeAlias
 
 from headwater.broker.authorization import may_topic, may_transaction
 from headwater.broker.connection import Request
-from headwater.broker.core import BrokerCore
 from headwater.broker.leadership import name_leaders
 from headwater.broker.metadata import Topic
+from headwater.broker.parts import ProduceParts
 from headwater.broker.validation import NO_DETAILS, BatchDetails, LongInspectionError, prepared, prepared_in_steps
 from headwater.coordinators.transactions.transaction import EPOCH_PER_TRANSACTION
 from headwater.effects.buffers import Buffer
@@ -42,25 +42,25 @@ Answer: TypeAlias = ProduceResponse | Deferred[ProduceResponse] | None
 Prepared: TypeAlias = tuple[BatchHeader, Buffer]
 
 
-def handle(core: BrokerCore, request: Request) -> Answer | Steps[Answer]:
+def handle(broker: ProduceParts, request: Request) -> Answer | Steps[Answer]:
     body: ProduceRequest = request.body
     if body.acks not in (-1, 0, 1):
         return refuse_all(body, ErrorCode.INVALID_REQUIRED_ACKS)
-    if not may_write_transaction(core, request):
+    if not may_write_transaction(broker, request):
         return refuse_all(body, ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED)
     topics = body.topic_data
     if len(topics) != 1 or len(topics[0].partition_data) != 1:
-        return append_all(core, request)
+        return append_all(broker, request)
     topic_data = topics[0]
     try:
-        answer, sync = append_or_refuse(core, request, topic_data, topic_data.partition_data[0])
+        answer, sync = append_or_refuse(broker, request, topic_data, topic_data.partition_data[0])
     except LongInspectionError:
-        return append_all(core, request)
+        return append_all(broker, request)
     responses = [ProduceResponse.TopicProduceResponse(topic_data.topic_id, topic_data.name, [answer])]
-    return answered(core, request, responses, sync, has_error=answer.error_code != 0)
+    return answered(broker, request, responses, sync, has_error=answer.error_code != 0)
 
 
-def append_all(core: BrokerCore, request: Request) -> Steps[Answer]:
+def append_all(broker: ProduceParts, request: Request) -> Steps[Answer]:
     """Appends the batches of several partitions. An error in one does not affect the others."""
     body: ProduceRequest = request.body
     last_sync, has_error = NO_SYNC, False
@@ -70,17 +70,17 @@ def append_all(core: BrokerCore, request: Request) -> Steps[Answer]:
         responses.append(response)
         for data in topic_data.partition_data:
             try:
-                answer, sync = append_or_refuse(core, request, topic_data, data)
+                answer, sync = append_or_refuse(broker, request, topic_data, data)
             except LongInspectionError:
-                answer, sync = yield from append_inspected(core, request, topic_data, data)
+                answer, sync = yield from append_inspected(broker, request, topic_data, data)
             response.partition_responses.append(answer)
             last_sync, has_error = max(last_sync, sync), has_error or answer.error_code != 0
             yield
-    return answered(core, request, responses, last_sync, has_error=has_error)
+    return answered(broker, request, responses, last_sync, has_error=has_error)
 
 
 def answered(
-    core: BrokerCore,
+    broker: ProduceParts,
     request: Request,
     responses: list[ProduceResponse.TopicProduceResponse],
     sync: SyncNumber,
@@ -95,24 +95,24 @@ def answered(
         return None
     response = ProduceResponse(responses)
     if has_error and request.api_version >= LEADER_VERSION:
-        name_leaders(core, request, response, placed(core, responses))
+        name_leaders(broker, request, response, placed(broker, responses))
     if acks == 1 or sync == NO_SYNC:
         return response
-    return core.answer_when_durable(sync, response)
+    return broker.answer_when_durable(sync, response)
 
 
 def placed(
-    core: BrokerCore, responses: list[ProduceResponse.TopicProduceResponse]
+    broker: ProduceParts, responses: list[ProduceResponse.TopicProduceResponse]
 ) -> Iterator[tuple[Topic | None, int, PartitionResponse]]:
     """Each partition's answer with its topic and number."""
     for response in responses:
-        topic = core.metadata.topics.get(response.name) or core.metadata.by_id.get(response.topic_id)
+        topic = broker.metadata.topics.get(response.name) or broker.metadata.by_id.get(response.topic_id)
         for answer in response.partition_responses:
             yield topic, answer.index, answer
 
 
 def append_or_refuse(
-    core: BrokerCore,
+    broker: ProduceParts,
     request: Request,
     topic_data: ProduceRequest.TopicProduceData,
     data: ProduceRequest.PartitionProduceData,
@@ -123,25 +123,25 @@ def append_or_refuse(
     Raises LongInspectionError for a batch that is to be prepared in steps.
     """
     try:
-        log = wanted_log(core, request, topic_data, data.index)
-        return append(core, request, log, data, prepared_batch)
+        log = wanted_log(broker, request, topic_data, data.index)
+        return append(broker, request, log, data, prepared_batch)
     except ApiError as error:
         return refused(data.index, error), NO_SYNC
 
 
 def append_inspected(
-    core: BrokerCore,
+    broker: ProduceParts,
     request: Request,
     topic_data: ProduceRequest.TopicProduceData,
     data: ProduceRequest.PartitionProduceData,
 ) -> Steps[tuple[PartitionResponse, SyncNumber]]:
     """As `append_or_refuse`, for a batch that takes long to look at."""
     try:
-        log = wanted_log(core, request, topic_data, data.index)
-        prepared_batch = yield from prepared_in_steps(log, data.records or b"", core.clock.wall_ms())
+        log = wanted_log(broker, request, topic_data, data.index)
+        prepared_batch = yield from prepared_in_steps(log, data.records or b"", broker.clock.wall_ms())
     except ApiError as error:
         return refused(data.index, error), NO_SYNC
-    return append_or_refuse(core, request, topic_data, data, prepared_batch)
+    return append_or_refuse(broker, request, topic_data, data, prepared_batch)
 
 
 def refused(number: int, error: ApiError) -> PartitionResponse:
@@ -151,11 +151,11 @@ def refused(number: int, error: ApiError) -> PartitionResponse:
     return answer
 
 
-def may_write_transaction(core: BrokerCore, request: Request) -> bool:
+def may_write_transaction(broker: ProduceParts, request: Request) -> bool:
     """Whether the request names no transaction, in its body or in a batch, or one that the client may write to."""
     body: ProduceRequest = request.body
     if body.transactional_id is not None:
-        return may_transaction(core, request, Operation.WRITE, body.transactional_id)
+        return may_transaction(broker, request, Operation.WRITE, body.transactional_id)
     for topic_data in body.topic_data:
         for data in topic_data.partition_data:
             batch = data.records
@@ -177,19 +177,19 @@ def refuse_all(body: ProduceRequest, code: ErrorCode) -> ProduceResponse:
     )
 
 
-def wanted_log(core: BrokerCore, request: Request, topic_data: ProduceRequest.TopicProduceData, number: int) -> Log:
+def wanted_log(broker: ProduceParts, request: Request, topic_data: ProduceRequest.TopicProduceData, number: int) -> Log:
     """The log of a partition that the client may write to. Raises ApiError."""
-    metadata, by_id = core.metadata, request.api_version >= TOPIC_ID_VERSION
+    metadata, by_id = broker.metadata, request.api_version >= TOPIC_ID_VERSION
     topic = metadata.by_id.get(topic_data.topic_id) if by_id else metadata.topics.get(topic_data.name)
     name = topic.name if topic is not None else topic_data.name
-    if not (by_id and topic is None) and not may_topic(core, request, Operation.WRITE, name):
+    if not (by_id and topic is None) and not may_topic(broker, request, Operation.WRITE, name):
         raise ApiError(ErrorCode.TOPIC_AUTHORIZATION_FAILED)
     if topic is None or not 0 <= number < topic.partitions:
         missing_id = by_id and topic is None
         raise ApiError(ErrorCode.UNKNOWN_TOPIC_ID if missing_id else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
     if topic.is_internal:
         raise ApiError(ErrorCode.INVALID_TOPIC_EXCEPTION, f"{topic.name} is written by the broker only")
-    log, error_code = core.partitions.find(topic, number, endpoint=request.connection.endpoint)
+    log, error_code = broker.partitions.find(topic, number, endpoint=request.connection.endpoint)
     if log is None:
         is_elsewhere = error_code == ErrorCode.NOT_LEADER_OR_FOLLOWER
         reason = "another node leads the partition" if is_elsewhere else "the partition's files cannot be read"
@@ -198,7 +198,7 @@ def wanted_log(core: BrokerCore, request: Request, topic_data: ProduceRequest.To
 
 
 def append(
-    core: BrokerCore,
+    broker: ProduceParts,
     request: Request,
     log: Log,
     data: ProduceRequest.PartitionProduceData,
@@ -210,18 +210,18 @@ def append(
     """
     if not data.records:
         raise ApiError(ErrorCode.INVALID_RECORD, "a produce request must have one batch for each partition")
-    header, batch = prepared_batch or prepared(log, data.records, core.clock.wall_ms())
+    header, batch = prepared_batch or prepared(log, data.records, broker.clock.wall_ms())
     is_promised = request.body.acks != -1
     if header.producer_id >= 0:
-        check_owner(core, request, header)
+        check_owner(broker, request, header)
         if header.is_transactional:
-            join_transaction(core, request, log, header)
+            join_transaction(broker, request, log, header)
         bumps = header.is_transactional and request.api_version >= ADDS_VERSION
         verdict, first = log.producers.check(header, bumps=bumps)
         if verdict is Verdict.DUPLICATE and first is not None:
             base_offset = first.last_offset - first.offset_delta
             # The first copy may still be on its way to the disk: its answer waits as long.
-            sync = core.store.journal.newest_sync if log.high_watermark <= first.last_offset else NO_SYNC
+            sync = broker.store.journal.newest_sync if log.high_watermark <= first.last_offset else NO_SYNC
             if sync and is_promised:
                 log.promised_offset = max(log.promised_offset, first.last_offset + 1)
             return PartitionResponse(data.index, 0, base_offset, first.timestamp, log.start_offset), sync
@@ -235,30 +235,30 @@ def append(
             raise ApiError(ErrorCode.INVALID_TXN_STATE, "a transaction is open, and the batch is not part of one")
     append_time = -1
     if log.config.log_append_time:
-        append_time = core.clock.wall_ms()
+        append_time = broker.clock.wall_ms()
         set_append_time(memoryview(batch), append_time)
         header = header._replace(max_timestamp=append_time)
     try:
-        base_offset, sync = core.partitions.append(log, memoryview(batch), header)
+        base_offset, sync = broker.partitions.append(log, memoryview(batch), header)
     except OSError as error:
         raise ApiError(
             ErrorCode.KAFKA_STORAGE_ERROR, f"the batch could not be written: {error.strerror or error}"
         ) from error
     if sync != NO_SYNC and is_promised:
         log.promised_offset = log.end_offset
-    statistics = core.statistics
+    statistics = broker.statistics
     statistics.produced_batches += 1
     statistics.produced_records += header.records_count
     statistics.produced_bytes += len(batch)
     return PartitionResponse(data.index, 0, base_offset, append_time, log.start_offset), sync
 
 
-def check_owner(core: BrokerCore, request: Request, header: BatchHeader) -> None:
+def check_owner(broker: ProduceParts, request: Request, header: BatchHeader) -> None:
     """Raises ApiError for a producer id that belongs to another client's transactional id (CVE-2018-17196)."""
-    owner = core.transactions.owners.get(header.producer_id)
+    owner = broker.transactions.owners.get(header.producer_id)
     if owner is None or owner == request.body.transactional_id:
         return  # the transactional id that is named was checked for the whole request
-    if not may_transaction(core, request, Operation.WRITE, owner):
+    if not may_transaction(broker, request, Operation.WRITE, owner):
         reason = "the producer id belongs to another transactional id"
         raise ApiError(ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED, reason)
     if header.is_transactional:
@@ -266,7 +266,7 @@ def check_owner(core: BrokerCore, request: Request, header: BatchHeader) -> None
         raise ApiError(ErrorCode.INVALID_PRODUCER_ID_MAPPING, reason)
 
 
-def join_transaction(core: BrokerCore, request: Request, log: Log, header: BatchHeader) -> None:
+def join_transaction(broker: ProduceParts, request: Request, log: Log, header: BatchHeader) -> None:
     """Adds the partition to the batch's transaction, or checks that it is in. Raises ApiError."""
     partition = (log.topic, log.partition)
     if log.producers.is_in_transaction(header.producer_id, header.producer_epoch):
@@ -274,9 +274,9 @@ def join_transaction(core: BrokerCore, request: Request, log: Log, header: Batch
     body: ProduceRequest = request.body
     producer = (body.transactional_id or "", header.producer_id, header.producer_epoch)
     if request.api_version >= ADDS_VERSION:
-        error, _ = core.transactions.add(*producer, [partition], EPOCH_PER_TRANSACTION)
+        error, _ = broker.transactions.add(*producer, [partition], EPOCH_PER_TRANSACTION)
     else:
-        error = core.transactions.verify(*producer, partition)
+        error = broker.transactions.verify(*producer, partition)
     match error:
         case ErrorCode.NONE:
             return

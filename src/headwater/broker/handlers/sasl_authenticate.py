@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from headwater.broker.configs.catalog import shown
 from headwater.broker.connection import UNAUTHENTICATED, Connection, Request
-from headwater.broker.core import BrokerCore
+from headwater.broker.parts import LoginParts
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.sasl_authenticate import SaslAuthenticateRequest, SaslAuthenticateResponse
 from headwater.replay.deferred import Deferred
@@ -20,7 +20,7 @@ from headwater.security.scram import AuthenticationError
 Answer = TypeVar("Answer")
 
 
-def handle(core: BrokerCore, request: Request) -> SaslAuthenticateResponse | Deferred[SaslAuthenticateResponse]:
+def handle(broker: LoginParts, request: Request) -> SaslAuthenticateResponse | Deferred[SaslAuthenticateResponse]:
     body: SaslAuthenticateRequest = request.body
     connection = request.connection
     if connection.sasl is None or connection.sasl.exchange.is_done:
@@ -30,16 +30,16 @@ def handle(core: BrokerCore, request: Request) -> SaslAuthenticateResponse | Def
     exchange = connection.sasl.exchange
 
     def succeeded(answer: bytes) -> SaslAuthenticateResponse:
-        lifetime_ms = core.settings.connections_max_reauth_ms if exchange.is_done else 0
+        lifetime_ms = broker.settings.connections_max_reauth_ms if exchange.is_done else 0
         return SaslAuthenticateResponse(0, None, answer, lifetime_ms)
 
     def failed(error: AuthenticationError) -> SaslAuthenticateResponse:
         return SaslAuthenticateResponse(ErrorCode.SASL_AUTHENTICATION_FAILED, str(error))
 
-    return respond(core, connection, body.auth_bytes, succeeded, failed)
+    return respond(broker, connection, body.auth_bytes, succeeded, failed)
 
 
-def raw(core: BrokerCore, connection: Connection, message: bytes) -> bytes | Deferred[bytes | None] | None:
+def raw(broker: LoginParts, connection: Connection, message: bytes) -> bytes | Deferred[bytes | None] | None:
     """The exchange without Kafka's headers. There is no way to say that it failed: the connection is closed."""
     assert connection.sasl is not None
     exchange = connection.sasl.exchange
@@ -48,11 +48,11 @@ def raw(core: BrokerCore, connection: Connection, message: bytes) -> bytes | Def
         connection.is_raw_sasl = not exchange.is_done
         return answer
 
-    return respond(core, connection, message, succeeded, lambda error: None)
+    return respond(broker, connection, message, succeeded, lambda error: None)
 
 
 def respond(
-    core: BrokerCore,
+    broker: LoginParts,
     connection: Connection,
     message: bytes,
     succeeded: Callable[[bytes], Answer],
@@ -67,9 +67,9 @@ def respond(
             if isinstance(answer, AuthenticationError):
                 raise answer
             if exchange.is_done:
-                take_principal(core, connection, exchange)
+                take_principal(broker, connection, exchange)
         except AuthenticationError as error:
-            return refused(core, connection, error, failed(error))
+            return refused(broker, connection, error, failed(error))
         return succeeded(answer)
 
     if not exchange.is_slow:
@@ -85,7 +85,7 @@ def respond(
         else:
             deferred.complete(result)
 
-    core.run_elsewhere(lambda: outcome(exchange, message), checked)
+    broker.run_elsewhere(lambda: outcome(exchange, message), checked)
     return deferred
 
 
@@ -96,7 +96,7 @@ def outcome(exchange: Exchange, message: bytes) -> bytes | AuthenticationError:
         return error
 
 
-def take_principal(core: BrokerCore, connection: Connection, exchange: Exchange) -> None:
+def take_principal(broker: LoginParts, connection: Connection, exchange: Exchange) -> None:
     """Raises AuthenticationError."""
     principal = f"User:{exchange.user}"
     if connection.principal not in (UNAUTHENTICATED, principal):
@@ -104,21 +104,21 @@ def take_principal(core: BrokerCore, connection: Connection, exchange: Exchange)
             f"Cannot change principals during re-authentication from {connection.principal}: {principal}"
         )
     assert connection.sasl is not None
-    core.statistics.successful_authentications += 1
+    broker.statistics.successful_authentications += 1
     connection.principal = principal
-    lifetime_ms = core.settings.connections_max_reauth_ms
-    connection.sasl.expires_ms = core.clock.steady_ms() + lifetime_ms if lifetime_ms > 0 else None
+    lifetime_ms = broker.settings.connections_max_reauth_ms
+    connection.sasl.expires_ms = broker.clock.steady_ms() + lifetime_ms if lifetime_ms > 0 else None
     connection.is_restricted = lifetime_ms > 0
 
 
 def refused(
-    core: BrokerCore, connection: Connection, error: AuthenticationError, answer: Answer
+    broker: LoginParts, connection: Connection, error: AuthenticationError, answer: Answer
 ) -> Answer | Deferred[Answer]:
     """Logs and counts a refused login. Its answer comes late, so that passwords are not guessed at full speed."""
     assert connection.sasl is not None
     claimed = connection.sasl.exchange.claimed
-    core.statistics.failed_authentications += 1
-    core.refusals.warning(
+    broker.statistics.failed_authentications += 1
+    broker.refusals.warning(
         "refused logins",
         "login refused: user %s from %s, %s at %s: %s",
         "unknown" if claimed is None else repr(shown(claimed)),
@@ -128,7 +128,7 @@ def refused(
         shown(str(error)),
     )
     connection.must_close = True
-    delay_ms = core.settings.connection_failed_authentication_delay_ms
+    delay_ms = broker.settings.connection_failed_authentication_delay_ms
     if delay_ms <= 0:
         return answer
     deferred: Deferred[Answer] = Deferred()
@@ -138,5 +138,5 @@ def refused(
         connection.is_busy = False
         deferred.complete(answer)
 
-    core.timers.call_later(delay_ms, give)
+    broker.timers.call_later(delay_ms, give)
     return deferred

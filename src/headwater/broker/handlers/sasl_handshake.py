@@ -4,7 +4,7 @@ after 0 in bare frames. On a connection that is authenticated it begins a re-aut
 
 from headwater.broker.configs.catalog import shown
 from headwater.broker.connection import Request, SaslState
-from headwater.broker.core import BrokerCore
+from headwater.broker.parts import LoginParts
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.sasl_handshake import SaslHandshakeRequest, SaslHandshakeResponse
 from headwater.security.sasl import new_exchange
@@ -12,15 +12,15 @@ from headwater.security.sasl import new_exchange
 NONCE_BYTES = 18
 
 
-def handle(core: BrokerCore, request: Request) -> SaslHandshakeResponse:
+def handle(broker: LoginParts, request: Request) -> SaslHandshakeResponse:
     body: SaslHandshakeRequest = request.body
     connection = request.connection
-    enabled = core.settings.sasl_mechanisms(connection.endpoint.listener)
+    enabled = broker.settings.sasl_mechanisms(connection.endpoint.listener)
     if not connection.endpoint.has_sasl:
         return SaslHandshakeResponse(ErrorCode.ILLEGAL_SASL_STATE, [])
     if body.mechanism not in enabled:
-        core.statistics.failed_authentications += 1
-        core.refusals.warning(
+        broker.statistics.failed_authentications += 1
+        broker.refusals.warning(
             "refused logins",
             "login refused: mechanism %r from %s at %s is not enabled",
             shown(body.mechanism),
@@ -34,9 +34,9 @@ def handle(core: BrokerCore, request: Request) -> SaslHandshakeResponse:
         return SaslHandshakeResponse(ErrorCode.ILLEGAL_SASL_STATE, enabled)
     exchange = new_exchange(
         body.mechanism,
-        core.metadata.credentials,
-        lambda: core.entropy.bytes(NONCE_BYTES).hex(),
-        core.store.directory_id,
+        broker.metadata.credentials,
+        lambda: broker.entropy.bytes(NONCE_BYTES).hex(),
+        broker.store.directory_id,
     )
     expires_ms = connection.sasl.expires_ms if connection.sasl is not None else None
     connection.sasl = SaslState(body.mechanism, exchange, expires_ms)

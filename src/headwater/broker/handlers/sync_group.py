@@ -1,8 +1,8 @@
 """SyncGroup, 0 to 5: the leader brings the assignments, all others wait for theirs."""
 
 from headwater.broker.connection import Request
-from headwater.broker.core import BrokerCore
 from headwater.broker.leadership import group_refusal
+from headwater.broker.parts import GroupParts
 from headwater.coordinators.groups.classic.group import SyncAnswer
 from headwater.coordinators.groups.classic.membership import SyncRequest
 from headwater.protocol.error_codes import ErrorCode
@@ -11,13 +11,13 @@ from headwater.replay.deferred import Deferred
 from headwater.security.acls import Operation
 
 
-def handle(core: BrokerCore, request: Request) -> SyncGroupResponse | Deferred[SyncGroupResponse]:
+def handle(broker: GroupParts, request: Request) -> SyncGroupResponse | Deferred[SyncGroupResponse]:
     body: SyncGroupRequest = request.body
-    if refused := group_refusal(core, request, Operation.READ, body.group_id):
+    if refused := group_refusal(broker, request, Operation.READ, body.group_id):
         return SyncGroupResponse(error_code=refused)
     if request.api_version >= 5 and (body.protocol_type is None or body.protocol_name is None):
         return SyncGroupResponse(error_code=ErrorCode.INCONSISTENT_GROUP_PROTOCOL)
-    answer = core.groups.sync(
+    answer = broker.groups.sync(
         SyncRequest(
             body.group_id,
             body.generation_id,

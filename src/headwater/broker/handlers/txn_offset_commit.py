@@ -6,9 +6,9 @@ transaction by this request itself (KIP-890); from 6 topics go by id (KIP-1319).
 
 from headwater.broker.authorization import may_transaction
 from headwater.broker.connection import Request
-from headwater.broker.core import BrokerCore
 from headwater.broker.handlers.offset_commit import COMMITS_PER_STEP, Errors, sorted_out, topic_names
 from headwater.broker.leadership import group_refusal
+from headwater.broker.parts import TransactionOffsetParts
 from headwater.coordinators.transactions.transaction import EPOCH_PER_TRANSACTION
 from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
@@ -22,17 +22,19 @@ PartitionResponse = TxnOffsetCommitResponse.TxnOffsetCommitResponsePartition
 TopicResponse = TxnOffsetCommitResponse.TxnOffsetCommitResponseTopic
 
 
-def handle(core: BrokerCore, request: Request) -> Steps[TxnOffsetCommitResponse | Deferred[TxnOffsetCommitResponse]]:
+def handle(
+    broker: TransactionOffsetParts, request: Request
+) -> Steps[TxnOffsetCommitResponse | Deferred[TxnOffsetCommitResponse]]:
     body: TxnOffsetCommitRequest = request.body
-    names = topic_names(core, body.topics, by_id=request.api_version >= TOPIC_ID_VERSION)
-    if not may_transaction(core, request, Operation.WRITE, body.transactional_id):
+    names = topic_names(broker, body.topics, by_id=request.api_version >= TOPIC_ID_VERSION)
+    if not may_transaction(broker, request, Operation.WRITE, body.transactional_id):
         return response(body, names, {}, ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED)
-    if refused := group_refusal(core, request, Operation.READ, body.group_id):
+    if refused := group_refusal(broker, request, Operation.READ, body.group_id):
         return response(body, names, {}, refused)
-    errors, commits = yield from sorted_out(core, request, names)
-    error = take_into_transaction(core, request) if commits else ErrorCode.NONE
+    errors, commits = yield from sorted_out(broker, request, names)
+    error = take_into_transaction(broker, request) if commits else ErrorCode.NONE
     if error is ErrorCode.NONE:
-        error = core.groups.check_commit(
+        error = broker.groups.check_commit(
             body.group_id,
             body.generation_id_or_member_epoch,
             body.member_id,
@@ -44,12 +46,12 @@ def handle(core: BrokerCore, request: Request) -> Steps[TxnOffsetCommitResponse 
         return response(body, names, errors, error)
     last: Deferred[Errors] | None = None
     for at in range(0, len(commits), COMMITS_PER_STEP):
-        if at and (error := take_into_transaction(core, request)) is not ErrorCode.NONE:
+        if at and (error := take_into_transaction(broker, request)) is not ErrorCode.NONE:
             return response(body, names, {}, error)  # the transaction has ended since the step before
         part, producer = commits[at : at + COMMITS_PER_STEP], (body.producer_id, body.producer_epoch)
-        if (error := core.coordination.check_producer(body.group_id, *producer)) is not ErrorCode.NONE:
+        if (error := broker.coordination.check_producer(body.group_id, *producer)) is not ErrorCode.NONE:
             return response(body, names, {}, error)
-        answer = core.groups.commit_pending(body.group_id, part, *producer)
+        answer = broker.groups.commit_pending(body.group_id, part, *producer)
         if isinstance(answer, dict):
             errors |= answer
         else:
@@ -61,18 +63,18 @@ def handle(core: BrokerCore, request: Request) -> Steps[TxnOffsetCommitResponse 
     return last.then(lambda done: response(body, names, errors | done, ErrorCode.NONE))
 
 
-def take_into_transaction(core: BrokerCore, request: Request) -> ErrorCode:
+def take_into_transaction(broker: TransactionOffsetParts, request: Request) -> ErrorCode:
     """Adds the group's partition, or checks that it was added. What is added is in the journal before the offsets."""
     body: TxnOffsetCommitRequest = request.body
     producer = (body.transactional_id, body.producer_id, body.producer_epoch)
     try:
-        partition = core.coordination.offsets_topic.partition_of(body.group_id)
+        partition = broker.coordination.offsets_topic.partition_of(body.group_id)
     except (ApiError, OSError):
         return ErrorCode.COORDINATOR_NOT_AVAILABLE
     if request.api_version >= ADDS_VERSION:
-        error, _ = core.transactions.add(*producer, [partition], EPOCH_PER_TRANSACTION)
+        error, _ = broker.transactions.add(*producer, [partition], EPOCH_PER_TRANSACTION)
     else:
-        error = core.transactions.verify(*producer, partition)
+        error = broker.transactions.verify(*producer, partition)
     match error:
         case ErrorCode.TRANSACTION_ABORTABLE if request.api_version < ABORTABLE_VERSION:
             return ErrorCode.INVALID_TXN_STATE

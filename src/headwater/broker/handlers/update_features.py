@@ -6,9 +6,9 @@ ask next; metadata.version is kept and described.
 
 from headwater.broker.authorization import may_cluster
 from headwater.broker.connection import Request
-from headwater.broker.core import BrokerCore
 from headwater.broker.features import SUPPORTED_FEATURES
 from headwater.broker.metadata_records import MetadataRecordType, new_record
+from headwater.broker.parts import AdministrationParts
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.update_features import UpdateFeaturesRequest, UpdateFeaturesResponse
 from headwater.replay.deferred import Deferred
@@ -19,12 +19,12 @@ RESULTS_VERSION_MAX = 1
 Result = UpdateFeaturesResponse.UpdatableFeatureResult
 
 
-def handle(core: BrokerCore, request: Request) -> UpdateFeaturesResponse | Deferred[UpdateFeaturesResponse]:
+def handle(broker: AdministrationParts, request: Request) -> UpdateFeaturesResponse | Deferred[UpdateFeaturesResponse]:
     body: UpdateFeaturesRequest = request.body
-    if not may_cluster(core, request, Operation.ALTER):
+    if not may_cluster(broker, request, Operation.ALTER):
         return UpdateFeaturesResponse(error_code=ErrorCode.CLUSTER_AUTHORIZATION_FAILED)
     for update in body.feature_updates:
-        problem = update_problem(core, update, request.api_version)
+        problem = update_problem(broker, update, request.api_version)
         if problem is not None:
             prefix = "The update failed for all features since the following feature had an error: "
             code = ErrorCode.INVALID_UPDATE_VERSION
@@ -38,18 +38,20 @@ def handle(core: BrokerCore, request: Request) -> UpdateFeaturesResponse | Defer
     changes = [
         new_record(MetadataRecordType.FEATURE_LEVEL, name=update.feature, feature_level=update.max_version_level)
         for update in body.feature_updates
-        if core.metadata.features.get(update.feature, 0) != update.max_version_level
+        if broker.metadata.features.get(update.feature, 0) != update.max_version_level
     ]
     if body.validate_only:
         return response
     failed = UpdateFeaturesResponse(
         error_code=ErrorCode.KAFKA_STORAGE_ERROR, error_message="the disk is full or failing"
     )
-    return core.append_and_answer(changes, response, failed)
+    return broker.append_and_answer(changes, response, failed)
 
 
-def update_problem(core: BrokerCore, update: UpdateFeaturesRequest.FeatureUpdateKey, version: int) -> str | None:
-    node_id = core.cluster.node_ids[0]
+def update_problem(
+    broker: AdministrationParts, update: UpdateFeaturesRequest.FeatureUpdateKey, version: int
+) -> str | None:
+    node_id = broker.cluster.node_ids[0]
     supported = SUPPORTED_FEATURES.get(update.feature)
     if supported is None:
         return f"Local controller {node_id} does not support this feature."
@@ -57,7 +59,7 @@ def update_problem(core: BrokerCore, update: UpdateFeaturesRequest.FeatureUpdate
     if not low <= update.max_version_level <= high:
         return f"Local controller {node_id} only supports versions {low}-{high}"
     may_downgrade = update.upgrade_type in (SAFE_DOWNGRADE, UNSAFE_DOWNGRADE) if version else update.allow_downgrade
-    if update.max_version_level < core.metadata.features.get(update.feature, 0) and not may_downgrade:
+    if update.max_version_level < broker.metadata.features.get(update.feature, 0) and not may_downgrade:
         return (
             "Can't downgrade the version of this feature without setting the upgrade type to either safe or unsafe "
             "downgrade."

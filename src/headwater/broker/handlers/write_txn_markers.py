@@ -5,7 +5,7 @@ Brokers send it to each other; here an administrator's tool does (`kafka-transac
 
 from headwater.broker.authorization import may_cluster
 from headwater.broker.connection import Request
-from headwater.broker.core import BrokerCore
+from headwater.broker.parts import TransactionParts
 from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.write_txn_markers import WriteTxnMarkersRequest, WriteTxnMarkersResponse
@@ -20,9 +20,9 @@ TopicResult = WriteTxnMarkersResponse.WritableTxnMarkerTopicResult
 PartitionResult = WriteTxnMarkersResponse.WritableTxnMarkerPartitionResult
 
 
-def handle(core: BrokerCore, request: Request) -> Steps[Deferred[WriteTxnMarkersResponse]]:
+def handle(broker: TransactionParts, request: Request) -> Steps[Deferred[WriteTxnMarkersResponse]]:
     body: WriteTxnMarkersRequest = request.body
-    is_allowed = may_cluster(core, request, Operation.ALTER) or may_cluster(core, request, Operation.CLUSTER_ACTION)
+    is_allowed = may_cluster(broker, request, Operation.ALTER) or may_cluster(broker, request, Operation.CLUSTER_ACTION)
     response, last_sync = WriteTxnMarkersResponse(), NO_SYNC
     for marker in body.markers:
         result = MarkerResult(marker.producer_id)
@@ -33,19 +33,21 @@ def handle(core: BrokerCore, request: Request) -> Steps[Deferred[WriteTxnMarkers
                 yield
                 error, sync = ErrorCode.CLUSTER_AUTHORIZATION_FAILED, NO_SYNC
                 if is_allowed:
-                    error, sync = write(core, request, marker, topic.name, number)
+                    error, sync = write(broker, request, marker, topic.name, number)
                 partitions.append(PartitionResult(number, error))
                 last_sync = max(last_sync, sync)
             result.topics.append(TopicResult(topic.name, partitions))
-    return core.answer_when_durable(last_sync, response)
+    return broker.answer_when_durable(last_sync, response)
 
 
-def write(core: BrokerCore, request: Request, marker: Marker, name: str, number: int) -> tuple[ErrorCode, SyncNumber]:
-    log, error = core.partitions.find(core.metadata.topics.get(name), number, endpoint=request.connection.endpoint)
+def write(
+    broker: TransactionParts, request: Request, marker: Marker, name: str, number: int
+) -> tuple[ErrorCode, SyncNumber]:
+    log, error = broker.partitions.find(broker.metadata.topics.get(name), number, endpoint=request.connection.endpoint)
     if log is None:
         return error, NO_SYNC
     try:
-        sync = core.coordination.markers.write(
+        sync = broker.coordination.markers.write(
             log,
             marker.producer_id,
             marker.producer_epoch,

@@ -1,0 +1,163 @@
+"""What handlers need of the broker, by what they are for.
+
+No handler gets the whole broker. It names a role, and a role names the parts that its handlers use. So the head of a
+handler tells what the handler can reach, a type checker refuses what it cannot, and a test makes a broker of just these
+parts. The core has all of them by their names: it plays every role without knowing one.
+
+What handlers share has roles of its own, and those below inherit them: `authorization` (who may do what), `leadership`
+(which node does it) and `visibility` (whether it can be read yet).
+"""
+
+from typing import Any, Protocol, TypeVar
+
+from headwater.broker.configs.dynamic import DynamicConfigs
+from headwater.broker.configs.settings import Settings
+from headwater.broker.coordination import Coordination
+from headwater.broker.fetch_sessions import FetchSessions
+from headwater.broker.leadership import ClusterParts, GroupCoordinationParts, LeaderParts
+from headwater.broker.limited_log import LimitedLog
+from headwater.broker.metadata import Metadata
+from headwater.broker.partitions import Partitions
+from headwater.broker.producer_ids import ProducerIds
+from headwater.broker.state_logs import MetadataLog
+from headwater.broker.statistics import Statistics
+from headwater.broker.topics import Topics
+from headwater.broker.visibility import VisibilityParts
+from headwater.coordinators.groups.coordinator import GroupCoordinator
+from headwater.coordinators.transactions.coordinator import TransactionCoordinator
+from headwater.effects.clock import Clock
+from headwater.effects.entropy import Entropy
+from headwater.effects.timers import Timers
+from headwater.effects.work import RunElsewhere
+from headwater.replay.deferred import Deferred
+from headwater.replay.sync_number import SyncNumber
+from headwater.storage.store import LogStore
+
+Answer = TypeVar("Answer")
+
+
+class DurabilityParts(Protocol):
+    """What makes an answer wait for the disk."""
+
+    def answer_when_durable(self, sync: SyncNumber, answer: Answer) -> Deferred[Answer]: ...
+
+
+# -- records
+
+
+class LogParts(ClusterParts, VisibilityParts, Protocol):
+    """The logs of partitions, and where they end for a reader."""
+
+    partitions: Partitions
+
+
+class FetchParts(LogParts, LeaderParts, Protocol):
+    """Logs read in sessions."""
+
+    sessions: FetchSessions
+    settings: Settings
+    statistics: Statistics
+
+
+class ProduceParts(LeaderParts, DurabilityParts, Protocol):
+    """Logs appended to, in transactions or not."""
+
+    clock: Clock
+    partitions: Partitions
+    statistics: Statistics
+    transactions: TransactionCoordinator
+
+
+# -- groups and transactions
+
+
+class GroupParts(GroupCoordinationParts, Protocol):
+    """Groups, and what they have committed."""
+
+    clock: Clock
+    groups: GroupCoordinator
+
+
+class StateTopicParts(GroupCoordinationParts, Protocol):
+    """The topics that keep groups and transactions."""
+
+    coordination: Coordination
+
+
+class TransactionParts(StateTopicParts, DurabilityParts, Protocol):
+    """Transactions, the producers that have them, and the partitions in which they end."""
+
+    clock: Clock
+    partitions: Partitions
+    producer_ids: ProducerIds
+    transactions: TransactionCoordinator
+
+
+class TransactionOffsetParts(GroupParts, TransactionParts, Protocol):
+    """Offsets committed in a transaction."""
+
+    coordination: Coordination
+
+
+# -- administration
+
+
+class AdministrationParts(ClusterParts, DurabilityParts, Protocol):
+    """Decisions about the metadata: ACLs, credentials, features, and what the roles below add."""
+
+    entropy: Entropy
+
+    def append_metadata(self, changes: list[Any]) -> SyncNumber:
+        """Applies a decision; returns the sync that makes it durable. Raises OSError."""
+        ...
+
+    def append_and_answer(self, changes: list[Any], answer: Answer, not_written: Answer) -> Answer | Deferred[Answer]:
+        """Carries out a decision; gives another answer where it cannot be written."""
+        ...
+
+
+class ConfigParts(ClusterParts, Protocol):
+    """Configuration, to look at."""
+
+    dynamic_configs: DynamicConfigs
+
+
+class ConfigChangeParts(ConfigParts, AdministrationParts, Protocol):
+    """Configuration changed, and put in force."""
+
+    partitions: Partitions
+
+    def apply_configs(self) -> None: ...
+
+
+class TopicParts(ConfigParts, AdministrationParts, Protocol):
+    """Topics created, deleted and reassigned."""
+
+    settings: Settings
+    topics: Topics
+
+
+# -- clients
+
+
+class DescriptionParts(LeaderParts, Protocol):
+    """What clients ask about the cluster first. A topic may come into being because they do."""
+
+    clock: Clock
+    metadata_log: MetadataLog
+    settings: Settings
+    topics: Topics
+
+
+class LoginParts(Protocol):
+    """What it takes to tell who a client is."""
+
+    clock: Clock
+    entropy: Entropy
+    metadata: Metadata
+    refusals: LimitedLog
+    run_elsewhere: RunElsewhere
+    settings: Settings
+    statistics: Statistics
+    store: LogStore
+    timers: Timers
