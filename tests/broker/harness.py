@@ -12,6 +12,7 @@ from headwater.broker.durability import ThisThread
 from headwater.effects.clock import ManualClock
 from headwater.effects.entropy import SeededEntropy
 from headwater.effects.memory_files import MemoryFiles
+from headwater.observability.counters import Counters
 from headwater.protocol.api_classes import response_class
 from headwater.protocol.apis import APIS, ApiKey
 from headwater.protocol.compiled import decode
@@ -137,6 +138,7 @@ class Harness:
     @core.setter
     def core(self, core: BrokerCore) -> None:
         self.current, self.disk = core, HeldDisk(core)
+        self.counters = Counters(core.occurrences)
 
     def sync(self) -> None:
         """Puts all that waits on disk. Raises what the broker fails with."""

@@ -10,9 +10,10 @@ from typing import cast
 import pytest
 
 from headwater.broker.durability import Durability, ThisThread
-from headwater.broker.statistics import Statistics
+from headwater.broker.occurrences import Occurrences
 from headwater.effects.files import SyncError
 from headwater.effects.memory_files import MemoryFiles
+from headwater.observability.counters import Counters
 from headwater.replay.sync_number import SyncNumber
 from headwater.storage.checkpoint import Checkpoint
 from headwater.storage.journal import Sync
@@ -125,10 +126,11 @@ class Driver:
     def __init__(self, *, at_once: bool = False) -> None:
         self.store = FakeStore()
         self.journal, self.all_events = self.store.journal, self.store.events
-        self.statistics = Statistics()
+        occurrences = Occurrences()
+        self.counters = Counters(occurrences)
         self.durability = Durability(
             self.store,
-            self.statistics,
+            occurrences,
             logs_grew=lambda logs: None,
             checkpoint_taken=lambda: self.all_events.append("compact"),
         )
@@ -178,7 +180,7 @@ def test_what_arrives_during_a_sync_is_the_next_one() -> None:
     driver.durability.synced(None)
     assert driver.events == ["durable 2", "answer B", "answer C", "advanced"]
     assert driver.durability.syncing is None
-    assert driver.statistics.journal_syncs == 2
+    assert driver.counters.totals["journal_syncs"] == 2
 
 
 def test_an_answer_that_appends_begins_the_next_sync() -> None:
@@ -413,7 +415,7 @@ def test_a_full_file_is_freed_by_a_checkpoint() -> None:
     assert driver.events == ["write 2", "begin sync", "durable 2", "answer B", "advanced"]
     driver.durability.checkpoint_ended(None)
     assert driver.events == ["checkpoint finished", "compact"]
-    assert driver.statistics.checkpoints == 1
+    assert driver.counters.totals["checkpoints"] == 1
 
 
 def test_writing_waits_for_a_checkpoint_where_both_files_are_full() -> None:

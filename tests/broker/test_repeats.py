@@ -70,7 +70,7 @@ def test_a_member_lives_by_repeated_heartbeats_and_dies_without(begin: Begin) ->
         broker.advance(9_000)
         assert member.beat() == 0
         assert member.is_repeated
-    assert broker.core.statistics.requests[member.key] >= 20
+    assert broker.counters.requests[member.key] >= 20
     broker.advance(50_000)
     assert member.beat() != 0
 

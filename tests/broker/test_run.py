@@ -14,8 +14,9 @@ from headwater.broker.configs.settings import Settings
 from headwater.broker.core import BrokerCore
 from headwater.broker.shell.listeners import ListenError, read_listeners
 from headwater.broker.shell.ready import Ready, address_text
-from headwater.broker.shell.run import Stop, run_broker
+from headwater.broker.shell.run import MetricsPage, Stop, run_broker
 from headwater.broker.shell.server import Server
+from headwater.cli.metrics_page import MetricsServer
 from headwater.effects.clock import SystemClock
 from headwater.effects.entropy import SystemEntropy
 from headwater.effects.memory_files import MemoryFiles
@@ -34,7 +35,7 @@ class Run:
         self.settings = Settings.from_pairs({**pairs, **given})
         self.files = MemoryFiles(1 << 28)
         self.stop = Stop()
-        self.metrics: tuple[str, int] | None = None
+        self.metrics: Callable[[BrokerCore], MetricsPage] | None = None
         self.happened: list[str] = []
         self.when_ready: Callable[[Server, Ready], None] = lambda server, ready: self.stop.ask()
 
@@ -156,7 +157,7 @@ def test_a_port_that_is_taken_is_an_error_and_an_orderly_end() -> None:
 
 def test_metrics_are_served_while_the_broker_runs() -> None:
     run = Run()
-    run.metrics = "127.0.0.1", 0
+    run.metrics = lambda core: MetricsServer(core, "127.0.0.1", 0)
     pages: list[str] = []
 
     def look(server: Server, ready: Ready) -> None:
@@ -175,7 +176,8 @@ def test_metrics_are_served_while_the_broker_runs() -> None:
 def test_metrics_whose_port_is_taken_are_an_error_and_an_orderly_end() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         run = Run()
-        run.metrics = taken.getsockname()
+        host, port = taken.getsockname()
+        run.metrics = lambda core: MetricsServer(core, host, port)
         with pytest.raises(ListenError, match="for metrics"):
             run.run()
     assert run.happened == ["open", "server", "stopping"]

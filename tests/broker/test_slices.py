@@ -196,7 +196,7 @@ def test_a_large_frame_is_decoded_in_slices() -> None:
     metadata = message(ApiKey.METADATA)
     wanted = [metadata.MetadataRequestTopic(name=f"{n:0200}") for n in range(400)]
     pending = broker.send(ApiKey.METADATA, 9, metadata(wanted, False))
-    assert broker.core.statistics.requests[ApiKey.METADATA] == 0  # not yet decoded
+    assert broker.counters.requests[ApiKey.METADATA] == 0  # not yet decoded
     assert turns_until_done(broker, pending) >= 3 * 400 / STEPS_PER_SLICE  # decoding, handling, encoding
     assert {topic.error_code for topic in pending.message.topics} == {ErrorCode.UNKNOWN_TOPIC_OR_PARTITION}
 

@@ -404,9 +404,9 @@ class ScriptedRun:
             self.broker.begin_sync()
             self.step_checkpoint()
             self.sync_one()
-        statistics = self.broker.core.statistics
-        self.done["checkpoints"] += statistics.checkpoints
-        self.done["compactions"] += statistics.compactions
+        totals = self.broker.counters.totals
+        self.done["checkpoints"] += totals["checkpoints"]
+        self.done["compactions"] += totals["compactions"]
         if ("r", 0) in self.places and "r" in self.broker.core.metadata.topics:
             self.done["segments removed"] += self.broker.core.partitions.log(
                 self.broker.core.metadata.topics["r"], 0

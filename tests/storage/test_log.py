@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from headwater.broker.durability import Durability
-from headwater.broker.statistics import Statistics
+from headwater.broker.occurrences import Occurrences
 from headwater.effects.clock import ManualClock
 from headwater.effects.entropy import SeededEntropy
 from headwater.effects.memory_files import MemoryFile, MemoryFiles
@@ -44,7 +44,7 @@ class Store:
 
     def flush(self) -> None:
         """Makes durable what waits for the journal."""
-        durability = Durability(self.store, Statistics(), logs_grew=lambda logs: None, checkpoint_taken=lambda: None)
+        durability = Durability(self.store, Occurrences(), logs_grew=lambda logs: None, checkpoint_taken=lambda: None)
         durability.flush()
 
     def reopen(self, *, clean: bool = True) -> None:

@@ -7,8 +7,8 @@ The coordinators' own topics are not here: they keep themselves short (`state_lo
 from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
+from headwater.broker.occurrences import Occurrences
 from headwater.broker.partitions import Partitions
-from headwater.broker.statistics import Statistics
 from headwater.effects.clock import Clock
 from headwater.effects.logs import get_logger
 from headwater.effects.timers import Timers
@@ -35,14 +35,14 @@ class CompactionChore:
     """See the module's text. Without `run_job` a job runs between requests."""
 
     def __init__(
-        self, partitions: Partitions, clock: Clock, timers: Timers, statistics: Statistics, run_job: RunJob | None
+        self, partitions: Partitions, clock: Clock, timers: Timers, occurrences: Occurrences, run_job: RunJob | None
     ) -> None:
         self.partitions = partitions
         self.store = partitions.store
         self.durability = partitions.durability
         self.clock = clock
         self.timers = timers
-        self.statistics = statistics
+        self.occurrences = occurrences
         self.run_job = run_job
         self.is_running = False
         self.failed: dict[Log, tuple[float, float]] = {}  # when each is tried again, and how long that was put off (ms)
@@ -130,5 +130,5 @@ class CompactionChore:
             self.durability.fail(error)
             return
         self.failed.pop(log, None)
-        self.statistics.compactions += 1
+        self.occurrences.log_cleaned.emit(log)
         self.start_next()

@@ -10,6 +10,7 @@ from functools import partial
 from headwater.broker.configs.settings import Settings
 from headwater.broker.markers import Markers
 from headwater.broker.metadata import OFFSETS_TOPIC, TRANSACTIONS_TOPIC, Topic
+from headwater.broker.occurrences import Occurrences
 from headwater.broker.partitions import Partitions
 from headwater.broker.producer_ids import ProducerIds
 from headwater.broker.state_logs import READ_BYTES, StateLogs, StateTopic
@@ -66,6 +67,7 @@ class Coordination:
         logs: StateLogs,
         topics: Topics,
         producer_ids: ProducerIds,
+        occurrences: Occurrences,
     ) -> None:
         self.partitions = partitions
         self.logs = logs
@@ -98,6 +100,7 @@ class Coordination:
             migration_policy=settings.group_consumer_migration_policy,
             offset_metadata_bytes_max=settings.offset_metadata_max_bytes,
             offsets_retention_ms=settings.offsets_retention_minutes * 60_000,
+            rebalanced=occurrences.rebalanced,
         )
         self.markers = Markers(partitions, logs, self.offsets_topic, self.groups, clock)
         self.transactions = TransactionCoordinator(
@@ -107,6 +110,7 @@ class Coordination:
             lambda: producer_ids.next()[0],
             timeout_ms_max=settings.transaction_max_timeout_ms,
             expiration_ms=settings.transactional_id_expiration_ms,
+            ended=occurrences.transaction_ended,
         )
 
     def group_limits(self, group_id: str) -> ConsumerGroupLimits:

@@ -20,10 +20,10 @@ from headwater.broker.fetch_sessions import FetchSessions
 from headwater.broker.limited_log import LimitedLog
 from headwater.broker.metadata import METADATA_TOPIC, METADATA_TOPIC_ID, Metadata, Topic
 from headwater.broker.metadata_records import MetadataRecordType
+from headwater.broker.occurrences import Occurrences
 from headwater.broker.partitions import Partitions
 from headwater.broker.producer_ids import ProducerIds
 from headwater.broker.state_logs import MetadataLog, StateLogs
-from headwater.broker.statistics import Statistics
 from headwater.broker.topics import Topics
 from headwater.effects.callbacks import call_all
 from headwater.effects.clock import Clock
@@ -96,7 +96,7 @@ class BrokerCore:
         self.timers = Timers(clock)
         self.work = WorkQueue(clock, self.timers)
         self.retention: Work | None = None
-        self.statistics = Statistics()
+        self.occurrences = Occurrences()
         self.sessions = FetchSessions(clock, entropy, settings.max_incremental_fetch_session_cache_slots)
         # The shell may compact elsewhere than in the owner's thread.
         self.run_cleaning: RunJob | None = None
@@ -107,7 +107,7 @@ class BrokerCore:
         self.store = new_store(settings, files, directory, clock, entropy)
         self.durability = Durability(
             self.store,
-            self.statistics,
+            self.occurrences,
             logs_grew=lambda logs: self.partitions.logs_grew(logs),
             checkpoint_taken=self.compact,
         )
@@ -135,6 +135,7 @@ class BrokerCore:
                 self.state_logs,
                 self.topics,
                 self.producer_ids,
+                self.occurrences,
             )
             self.groups, self.transactions = self.coordination.groups, self.coordination.transactions
             self.load_metadata()
@@ -328,7 +329,7 @@ class BrokerCore:
         """What compacts; imported with the first log that may need it."""
         from headwater.broker.compaction_chore import CompactionChore
 
-        return CompactionChore(self.partitions, self.clock, self.timers, self.statistics, self.run_cleaning)
+        return CompactionChore(self.partitions, self.clock, self.timers, self.occurrences, self.run_cleaning)
 
     def compact(self) -> None:
         """Begins to compact the log that needs it most, if one does."""

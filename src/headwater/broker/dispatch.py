@@ -153,7 +153,7 @@ def dispatch(core: BrokerCore, connection: Connection, frame: Buffer) -> Frames 
         return raw_sasl_answer(core, connection, frame)
     repeat = connection.repeat
     if repeat is not None and len(frame) == repeat.size and not connection.is_restricted and repeat.is_asked_by(frame):
-        core.statistics.requests[int.from_bytes(repeat.api[:2])] += 1
+        core.occurrences.request_handled.emit(int.from_bytes(repeat.api[:2]), connection)
         return repeat.answer_to(frame)
     header = read_request_header(frame)
     key, version = header.api_key, header.api_version
@@ -177,7 +177,7 @@ def dispatch(core: BrokerCore, connection: Connection, frame: Buffer) -> Frames 
         )
     # Bytes after the body are ignored, as in Kafka: librdkafka leaves some after its Metadata request.
     body, _ = decode(entry.request_class, version, frame, header.body_at, REQUEST_ELEMENTS_MAX)
-    core.statistics.requests[key] += 1
+    core.occurrences.request_handled.emit(key, connection)
     answer = entry.handle(core, Request(key, version, header.client_id, connection, body))
     if answer is None:
         return None
@@ -200,7 +200,7 @@ def large_in_steps(
     """What a large frame asks for: it may have so many elements that already decoding it takes long."""
     version = header.api_version
     body, _ = yield from decode_in_steps(entry.request_class, version, frame, header.body_at, REQUEST_ELEMENTS_MAX)
-    core.statistics.requests[header.api_key] += 1
+    core.occurrences.request_handled.emit(header.api_key, connection)
     answer = entry.handle(core, Request(header.api_key, version, header.client_id, connection, body))
     if isinstance(answer, GeneratorType):
         return (yield from answer)

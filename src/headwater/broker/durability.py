@@ -48,7 +48,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Protocol, TypeVar
 
-from headwater.broker.statistics import Statistics
+from headwater.broker.occurrences import Occurrences
 from headwater.effects.callbacks import call_all
 from headwater.effects.files import is_shortage
 from headwater.effects.logs import get_logger
@@ -122,13 +122,13 @@ class Durability:
     def __init__(
         self,
         store: Store,
-        statistics: Statistics,
+        occurrences: Occurrences,
         *,
         logs_grew: Callable[[list[Log]], None],
         checkpoint_taken: Callable[[], None],
     ) -> None:
         self.store, self.journal = store, store.journal
-        self.statistics = statistics
+        self.occurrences = occurrences
         self.logs_grew = logs_grew  # readers may see more of these logs
         self.checkpoint_taken = checkpoint_taken
         self.disk: Disk = ThisThread(self)
@@ -246,12 +246,12 @@ class Durability:
         """
         if self.is_failed:
             return
-        self.statistics.journal_syncs += 1
         try:
             try:
                 logs = self.store.sync_done(sync)
                 self.last_synced = sync.number
                 self.logs_grew(logs)
+                self.occurrences.synced.emit(sync.number, logs)
             finally:
                 call_all(self.due(sync.number))
         except Exception as error:  # noqa: BLE001 - the shell says what becomes of it; nobody else is kept waiting
@@ -298,7 +298,7 @@ class Durability:
             self.store.undo_checkpoint(checkpoint)
         if error is None:
             self.shortage = None
-            self.statistics.checkpoints += 1
+            self.occurrences.checkpointed.emit()
             try:
                 self.checkpoint_taken()
             except Exception as failure:  # noqa: BLE001 - as in `complete`
@@ -323,6 +323,7 @@ class Durability:
         self.durable.clear()
         self.store.distrust_cache()
         logger.critical("the disk has failed: %s. The broker ends; the next start takes what is on disk", error)
+        self.occurrences.failed.emit(error)
         self.disk.failed(error)
 
     def flush(self) -> None:

@@ -17,10 +17,10 @@ from headwater.broker.fetch_sessions import FetchSessions
 from headwater.broker.leadership import ClusterParts, GroupCoordinationParts, LeaderParts
 from headwater.broker.limited_log import LimitedLog
 from headwater.broker.metadata import Metadata
+from headwater.broker.occurrences import Occurrences
 from headwater.broker.partitions import Partitions
 from headwater.broker.producer_ids import ProducerIds
 from headwater.broker.state_logs import MetadataLog
-from headwater.broker.statistics import Statistics
 from headwater.broker.topics import Topics
 from headwater.broker.visibility import VisibilityParts
 from headwater.coordinators.groups.coordinator import GroupCoordinator
@@ -56,7 +56,7 @@ class FetchParts(LogParts, LeaderParts, Protocol):
 
     sessions: FetchSessions
     settings: Settings
-    statistics: Statistics
+    occurrences: Occurrences
 
 
 class ProduceParts(LeaderParts, DurabilityParts, Protocol):
@@ -64,7 +64,7 @@ class ProduceParts(LeaderParts, DurabilityParts, Protocol):
 
     clock: Clock
     partitions: Partitions
-    statistics: Statistics
+    occurrences: Occurrences
     transactions: TransactionCoordinator
 
 
@@ -158,6 +158,6 @@ class LoginParts(Protocol):
     refusals: LimitedLog
     run_elsewhere: RunElsewhere
     settings: Settings
-    statistics: Statistics
+    occurrences: Occurrences
     store: LogStore
     timers: Timers

@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import NoReturn
@@ -26,6 +27,7 @@ from headwater.broker.configs.settings import (
     environment_variable,
     is_secret,
 )
+from headwater.broker.core import BrokerCore
 from headwater.broker.shell.listeners import (
     Listener,
     ListenError,
@@ -34,7 +36,7 @@ from headwater.broker.shell.listeners import (
     read_configuration,
 )
 from headwater.broker.shell.ready import STANDARD_OUTPUT, Ready, ReadyError, address_text, check_descriptor, write_line
-from headwater.broker.shell.run import Stop, open_core, run_broker
+from headwater.broker.shell.run import MetricsPage, Stop, open_core, run_broker
 from headwater.broker.shell.server import Server
 from headwater.storage.errors import StorageError
 
@@ -205,10 +207,18 @@ def serve(settings: Settings, listeners: list[Listener], arguments: argparse.Nam
             stop=Stop(signals=(signal.SIGINT, signal.SIGTERM), descriptor=descriptor),
             on_ready=say_ready,
             on_stopping=watchdog.start,
-            metrics=host_and_port(arguments.metrics, "--metrics") if arguments.metrics else None,
+            metrics=metrics_page(arguments.metrics) if arguments.metrics else None,
         )
     finally:
         watchdog.cancel()
+
+
+def metrics_page(address: str) -> Callable[[BrokerCore], MetricsPage]:
+    """What serves the page for Prometheus there."""
+    from headwater.cli.metrics_page import MetricsServer  # most brokers do not need it
+
+    host, port = host_and_port(address, "--metrics")
+    return lambda core: MetricsServer(core, host, port)
 
 
 def end_at_once() -> None:

@@ -11,7 +11,7 @@ from headwater.broker.connection import Connection, Repeatable, Request, SaslSta
 from headwater.broker.handlers import create_acls, heartbeat, sasl_authenticate
 from headwater.broker.limited_log import LimitedLog
 from headwater.broker.metadata import Metadata
-from headwater.broker.statistics import Statistics
+from headwater.broker.occurrences import Occurrences
 from headwater.coordinators.groups.classic.membership import GroupLimits, JoinRequest
 from headwater.coordinators.groups.consumer.coordinator import ConsumerGroupLimits
 from headwater.coordinators.groups.coordinator import GroupCoordinator
@@ -20,6 +20,7 @@ from headwater.effects.entropy import Entropy, SeededEntropy
 from headwater.effects.memory_files import MemoryFiles
 from headwater.effects.timers import Timers
 from headwater.effects.work import RunElsewhere, at_once
+from headwater.observability.counters import Counters
 from headwater.protocol.apis import ApiKey
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.create_acls import CreateAclsRequest
@@ -161,7 +162,8 @@ class BrokerOfLogins:
         self.metadata = Metadata(Cluster(1))
         self.refusals = LimitedLog(getLogger("test"), self.clock.steady_ms)
         self.settings = Settings.from_pairs({"connection.failed.authentication.delay.ms": "0"})
-        self.statistics = Statistics()
+        self.occurrences = Occurrences()
+        self.totals = Counters(self.occurrences).totals
         self.store = LogStore(MemoryFiles(), "data", self.clock, self.entropy)
         self.elsewhere: list[Callable[[], None]] = []
         self.run_elsewhere: RunElsewhere = self.remember
@@ -193,7 +195,7 @@ class TestSaslAuthenticate:
         connection, answers = self.log_in(broker, b"secret")
         assert [answer.error_code for answer in answers] == [0]
         assert connection.principal == "User:alice"
-        assert broker.statistics.successful_authentications == 1
+        assert broker.totals["successful_authentication"] == 1
 
     def test_a_wrong_password_leaves_the_client_a_stranger(self) -> None:
         broker = BrokerOfLogins()
@@ -201,4 +203,4 @@ class TestSaslAuthenticate:
         assert [answer.error_code for answer in answers] == [ErrorCode.SASL_AUTHENTICATION_FAILED]
         assert connection.principal == ""
         assert connection.must_close
-        assert broker.statistics.failed_authentications == 1
+        assert broker.totals["failed_authentication"] == 1

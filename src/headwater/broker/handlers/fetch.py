@@ -108,7 +108,8 @@ def answer_later(
 
 
 def response(broker: FetchParts, request: Request, session: FetchSession | None, reading: Reading) -> FetchResponse:
-    broker.statistics.fetched_bytes += reading.total
+    if reading.total:
+        broker.occurrences.fetched.emit(reading.total)
     made = shown_response(request, session, reading.results)
     if reading.has_error and request.api_version >= LEADER_VERSION:
         metadata = broker.metadata

@@ -246,10 +246,7 @@ def append(
         ) from error
     if sync != NO_SYNC and is_promised:
         log.promised_offset = log.end_offset
-    statistics = broker.statistics
-    statistics.produced_batches += 1
-    statistics.produced_records += header.records_count
-    statistics.produced_bytes += len(batch)
+    broker.occurrences.appended.emit(log, base_offset, header.records_count, len(batch))
     return PartitionResponse(data.index, 0, base_offset, append_time, log.start_offset), sync
 
 

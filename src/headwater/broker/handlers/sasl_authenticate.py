@@ -104,8 +104,8 @@ def take_principal(broker: LoginParts, connection: Connection, exchange: Exchang
             f"Cannot change principals during re-authentication from {connection.principal}: {principal}"
         )
     assert connection.sasl is not None
-    broker.statistics.successful_authentications += 1
     connection.principal = principal
+    broker.occurrences.logged_in.emit(principal)
     lifetime_ms = broker.settings.connections_max_reauth_ms
     connection.sasl.expires_ms = broker.clock.steady_ms() + lifetime_ms if lifetime_ms > 0 else None
     connection.is_restricted = lifetime_ms > 0
@@ -117,7 +117,7 @@ def refused(
     """Logs and counts a refused login. Its answer comes late, so that passwords are not guessed at full speed."""
     assert connection.sasl is not None
     claimed = connection.sasl.exchange.claimed
-    broker.statistics.failed_authentications += 1
+    broker.occurrences.login_refused.emit(connection.address)
     broker.refusals.warning(
         "refused logins",
         "login refused: user %s from %s, %s at %s: %s",

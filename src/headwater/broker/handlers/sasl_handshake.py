@@ -19,7 +19,7 @@ def handle(broker: LoginParts, request: Request) -> SaslHandshakeResponse:
     if not connection.endpoint.has_sasl:
         return SaslHandshakeResponse(ErrorCode.ILLEGAL_SASL_STATE, [])
     if body.mechanism not in enabled:
-        broker.statistics.failed_authentications += 1
+        broker.occurrences.login_refused.emit(connection.address)
         broker.refusals.warning(
             "refused logins",
             "login refused: mechanism %r from %s at %s is not enabled",

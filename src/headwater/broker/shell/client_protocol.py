@@ -546,7 +546,7 @@ class ClientProtocol(asyncio.BufferedProtocol):
 
     def fail(self, reason: str) -> None:
         """Closes the connection for what its client sent, or did not send."""
-        self.server.core.statistics.protocol_errors += 1
+        self.server.core.occurrences.protocol_failed.emit(self.address, reason)
         self.server.log.warning("connections closed", "connection from %s closed: %s", self.address, reason)
         if self.backlog.is_choked:
             self.abort()
@@ -555,7 +555,7 @@ class ClientProtocol(asyncio.BufferedProtocol):
 
     def give_up(self, reason: str) -> None:
         """Breaks the connection to a client that does not read."""
-        self.server.core.statistics.slow_readers_closed += 1
+        self.server.core.occurrences.slow_reader_closed.emit(self.address, reason)
         self.server.log.warning("slow readers closed", "connection from %s closed: %s", self.address, reason)
         self.abort()
 

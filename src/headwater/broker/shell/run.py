@@ -18,6 +18,7 @@ import signal
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from functools import partial
+from typing import Protocol
 
 from headwater.broker import descriptors
 from headwater.broker.configs.settings import Settings
@@ -72,6 +73,15 @@ class Stop:
             stopping.set()
 
 
+class MetricsPage(Protocol):
+    """Something that serves what the broker counts, beside it."""
+
+    @property
+    def address(self) -> tuple[str, int]: ...
+
+    def stop(self) -> None: ...
+
+
 def run_broker(
     open_core: Callable[[], BrokerCore],
     make_server: Callable[[BrokerCore], Server],
@@ -80,11 +90,11 @@ def run_broker(
     stop: Stop,
     on_ready: Callable[[Server, Ready], None],
     on_stopping: Callable[[], None] | None = None,
-    metrics: tuple[str, int] | None = None,
+    metrics: Callable[[BrokerCore], MetricsPage] | None = None,
 ) -> None:
     """Runs a broker until it is stopped. Raises StorageError, ListenError and OSError.
 
-    `on_ready` and `on_stopping` are called in the loop. `metrics`: the address of the page for Prometheus.
+    `on_ready` and `on_stopping` are called in the loop. `metrics` serves a page for Prometheus.
     """
     steady_ms = SystemClock().steady_ms
     begun_ms = steady_ms()
@@ -107,7 +117,7 @@ def run_broker(
 async def served(
     server: Server,
     listeners: Sequence[Listener],
-    metrics: tuple[str, int] | None,
+    metrics: Callable[[BrokerCore], MetricsPage] | None,
     on_stopping: Callable[[], None] | None,
 ) -> AsyncIterator[tuple[tuple[ReadyListener, ...], tuple[str, int] | None]]:
     """Listens within the block, and stops the server after it. Yields the addresses of the listeners and of the metrics."""
@@ -115,9 +125,7 @@ async def served(
     try:
         ready_listeners = await start_listeners(server, listeners)
         if metrics is not None:
-            from headwater.broker.shell.metrics import MetricsServer  # most brokers do not need it
-
-            page = MetricsServer(server.core, *metrics)
+            page = metrics(server.core)
         yield ready_listeners, page.address if page is not None else None
     finally:
         try:

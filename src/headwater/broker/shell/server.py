@@ -45,6 +45,7 @@ class Server:
 
     def __init__(self, core: BrokerCore, *, inline: bool) -> None:
         self.core = core
+        self.occurrences = core.occurrences
         self.loop = asyncio.get_running_loop()
         self.receive_buffer = memoryview(bytearray(RECEIVE_BUFFER_BYTES))
         self.clients: set[ClientProtocol] = set()
@@ -121,30 +122,29 @@ class Server:
         leaving = self.limits.admit(client)
         self.clients.add(client)
         self.no_clients.clear()
-        statistics = self.core.statistics
-        statistics.connections = len(self.clients)
-        statistics.connections_accepted += 1
+        self.occurrences.connection_opened.emit(client.address)
         self.deadlines.arm()
         if leaving is not None:
-            statistics.strangers_closed += 1
+            self.occurrences.stranger_closed.emit(leaving.address)
             self.log.warning("places taken", "connection from %s closed to make room for another", leaving.address)
             leaving.abort()
 
     def refused(self, address: str, reason: str) -> None:
         """A connection was closed as soon as it was accepted."""
-        self.core.statistics.connections_refused += 1
+        self.occurrences.connection_refused.emit(address, reason)
         self.log.warning("connections refused", "connection from %s refused: %s", address, reason)
 
     def handshake_failed(self, client: ClientProtocol, error: Exception) -> None:
-        self.core.statistics.failed_handshakes += 1
+        self.occurrences.handshake_failed.emit(client.address, error)
         self.log.warning("failed handshakes", "TLS handshake of %s failed: %s", client.address, error)
 
     def disconnected(self, client: ClientProtocol) -> None:
-        self.clients.discard(client)
+        if client in self.clients:
+            self.clients.discard(client)
+            self.occurrences.connection_closed.emit(client.address)
         self.limits.leave(client)
         if not self.clients:
             self.no_clients.set()
-        self.core.statistics.connections = len(self.clients)
 
     def count_answers(self, size: int) -> None:
         """An answer lies in memory; where that is too much, clients that do not read are closed."""

@@ -8,6 +8,7 @@ So their runtime is this coordinator's, whose `replay` gives each record to the 
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
+from headwater.bus.signal import Signal
 from headwater.coordinators.groups.classic.group import Group, GroupState, JoinAnswer, SyncAnswer
 from headwater.coordinators.groups.classic.membership import GroupLimits, JoinRequest, Membership, SyncRequest
 from headwater.coordinators.groups.consumer.coordinator import ConsumerGroupLimits, ConsumerGroups, Topics
@@ -64,10 +65,11 @@ class GroupCoordinator:
         migration_policy: str = "bidirectional",
         offset_metadata_bytes_max: int = 4096,
         offsets_retention_ms: int = 7 * 24 * 3_600_000,
+        rebalanced: Signal[str, int, int] | None = None,
     ) -> None:
         self.clock = clock
         self.runtime: Runtime[StateRecord] = Runtime(self, log)
-        self.membership = Membership(clock, timers, entropy, limits, self.runtime)
+        self.membership = Membership(clock, timers, entropy, limits, self.runtime, rebalanced)
         self.consumers = ConsumerGroups(
             clock,
             timers,
@@ -76,6 +78,7 @@ class GroupCoordinator:
             consumer_limits,
             configs_of,
             lambda change: self.migration.downgrade(change),
+            rebalanced,
         )
         self.migration = Migration(self.membership, self.consumers, self.runtime, migration_policy)
         self.offsets = Offsets(offset_metadata_bytes_max)

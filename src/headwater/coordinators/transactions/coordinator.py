@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import NamedTuple, Protocol
 
+from headwater.bus.signal import Signal
 from headwater.coordinators.state_records import append_error
 from headwater.coordinators.transactions.transaction import (
     EPOCH_MAX,
@@ -69,11 +70,13 @@ class TransactionCoordinator:
         *,
         timeout_ms_max: int,
         expiration_ms: int,
+        ended: Signal[str, bool] | None = None,
     ) -> None:
         self.clock = clock
         self.runtime = Runtime(self, log)
         self.markers = markers
         self.next_producer_id = next_producer_id
+        self.ended = ended or Signal[str, bool]("transaction ended")  # an id, and whether it was committed
         self.timeout_ms_max = timeout_ms_max
         self.expiration_ms = expiration_ms
         self.transactions: dict[str, Transaction] = {}
@@ -359,6 +362,7 @@ class TransactionCoordinator:
             logger.error("transaction %s: its end cannot be written: %s", prepared.transactional_id, error)
             self.tell(prepared, append_error(error))
             return
+        self.ended.emit(prepared.transactional_id, prepared.state is TransactionState.PREPARE_COMMIT)
         self.tell(prepared, ErrorCode.NONE)
 
     def tell(self, transaction: Transaction, error: ErrorCode) -> None:

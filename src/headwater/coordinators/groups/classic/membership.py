@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
 
+from headwater.bus.signal import Signal
 from headwater.coordinators.groups.classic.group import Group, GroupState, JoinAnswer, Member, SyncAnswer
 from headwater.coordinators.groups.records import group_record, read_group, read_key
 from headwater.coordinators.state_records import append_error
@@ -95,13 +96,21 @@ class Membership:
     """All groups and their members: a replayed machine, whose decisions `runtime` carries out."""
 
     def __init__(
-        self, clock: Clock, timers: Timers, entropy: Entropy, limits: GroupLimits, runtime: Runtime[StateRecord]
+        self,
+        clock: Clock,
+        timers: Timers,
+        entropy: Entropy,
+        limits: GroupLimits,
+        runtime: Runtime[StateRecord],
+        rebalanced: Signal[str, int, int] | None = None,
     ) -> None:
         self.clock = clock
         self.timers = timers
         self.entropy = entropy
         self.limits = limits
         self.runtime = runtime
+        # A group, its new generation, and the number of its members.
+        self.rebalanced = rebalanced or Signal[str, int, int]("rebalanced")
         self.groups: dict[str, Group] = {}
 
     # -- join
@@ -343,6 +352,7 @@ class Membership:
             group.leader = joined[0].member_id
         group.protocol = group.select_protocol()
         self.set_state(group, GroupState.COMPLETING_REBALANCE)
+        self.rebalanced.emit(group.group_id, group.generation, len(group.members))
         group.unsynced = set(group.members)
         for member in joined:
             deferred, member.joining, member.is_new = member.joining, None, False

@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import NamedTuple, Protocol, TypeVar
 
+from headwater.bus.signal import Signal
 from headwater.coordinators.groups.consumer import records as consumer_records
 from headwater.coordinators.groups.consumer.assignors import ASSIGNORS, Subscriber
 from headwater.coordinators.groups.consumer.group import (
@@ -77,6 +78,7 @@ class Change:
 
     def __init__(self, original: ConsumerGroup) -> None:
         self.original = original
+        self.epoch_before = original.epoch
         self.group = original.copy()
         self.records: list[StateRecord] = []
         self.when_applied: Callable[[], None] | None = None
@@ -105,10 +107,13 @@ class ConsumerGroups:
         limits: ConsumerGroupLimits,
         configs_of: Callable[[str], ConsumerGroupLimits],
         after_removal: Callable[[Change], bool],
+        rebalanced: Signal[str, int, int] | None = None,
     ) -> None:
         self.clock = clock
         self.topics = topics
         self.runtime = runtime
+        # A group, its new epoch, and the number of its members.
+        self.rebalanced = rebalanced or Signal[str, int, int]("rebalanced")
         self.limits = limits
         self.configs_of = configs_of
         self.after_removal = after_removal  # may turn a group without members of this protocol into a classic one
@@ -185,7 +190,10 @@ class ConsumerGroups:
                 raise ApiError(append_error(error), str(error)) from error
             raise
         if group_id in self.groups:
-            self.groups[group_id].seen_version = change.group.seen_version
+            group = self.groups[group_id]
+            group.seen_version = change.group.seen_version
+            if group.epoch != change.epoch_before:
+                self.rebalanced.emit(group_id, group.epoch, len(group.members))
         if change.when_applied is not None:
             change.when_applied()
         return self.runtime.answer_when_durable(sync, answer) if change.records else answer

@@ -7,10 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from headwater.broker.shell.listeners import ListenError
-from headwater.broker.shell.metrics import CONNECTIONS_MAX, BoundedServer, MetricsServer
 from headwater.broker.shell.ready import address_text
-
-from .harness import Harness
+from headwater.cli.metrics_page import CONNECTIONS_MAX, BoundedServer, MetricsServer
+from tests.broker.harness import Harness
 
 
 @pytest.fixture
@@ -76,5 +75,6 @@ def test_an_address_in_use(metrics: MetricsServer, harness: Harness) -> None:
 
 
 def test_refused_logins_are_counted(metrics: MetricsServer, harness: Harness) -> None:
-    harness.core.statistics.failed_authentications = 7
+    for _ in range(7):
+        harness.core.occurrences.login_refused.emit("10.0.0.1")
     assert b"headwater_failed_authentication_total 7.0" in get(metrics, "/metrics")

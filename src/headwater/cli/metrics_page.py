@@ -17,47 +17,25 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from headwater.broker.core import BrokerCore
 from headwater.broker.shell.listeners import ListenError
+from headwater.observability.counters import METRICS, Counters, numbers
 from headwater.protocol.apis import APIS
 
 
 class BrokerCollector:
-    """Reads the core's numbers when they are asked for."""
+    """Reads the broker's numbers when they are asked for."""
 
     def __init__(self, core: BrokerCore) -> None:
         self.core = core
+        self.counters = Counters(core.occurrences)
 
     def collect(self) -> Iterator[Metric]:
-        core, statistics = self.core, self.core.statistics
         requests = CounterMetricFamily("headwater_requests", "Requests handled", labels=["api"])
-        for key, count in list(statistics.requests.items()):
+        for key, count in list(self.counters.requests.items()):
             requests.add_metric([APIS[key].name], count)
         yield requests
-        for name, text, value in (
-            ("headwater_produced_records", "Records appended for clients", statistics.produced_records),
-            ("headwater_produced_batches", "Record batches appended for clients", statistics.produced_batches),
-            ("headwater_produced_bytes", "Bytes of batches appended for clients", statistics.produced_bytes),
-            ("headwater_fetched_bytes", "Bytes of batches sent to clients", statistics.fetched_bytes),
-            ("headwater_connections_accepted", "Connections accepted", statistics.connections_accepted),
-            ("headwater_protocol_errors", "Connections closed for what they sent", statistics.protocol_errors),
-            ("headwater_connections_refused", "Connections closed at once: a limit", statistics.connections_refused),
-            ("headwater_strangers_closed", "Strangers closed in favour of others", statistics.strangers_closed),
-            ("headwater_slow_readers_closed", "Clients closed that did not read", statistics.slow_readers_closed),
-            ("headwater_failed_handshakes", "TLS handshakes that failed", statistics.failed_handshakes),
-            ("headwater_failed_authentication", "Refused logins", statistics.failed_authentications),
-            ("headwater_successful_authentication", "Logins", statistics.successful_authentications),
-            ("headwater_journal_syncs", "Syncs of the journal", statistics.journal_syncs),
-            ("headwater_checkpoints", "Checkpoints of the logs", statistics.checkpoints),
-        ):
-            yield CounterMetricFamily(name, text, value=value)
-        partitions = sum(topic.partitions for topic in list(core.metadata.topics.values()))
-        for name, text, value in (
-            ("headwater_connections", "Connections open now", statistics.connections),
-            ("headwater_topics", "Topics", len(core.metadata.topics)),
-            ("headwater_partitions", "Partitions", partitions),
-            ("headwater_groups", "Consumer groups with members", len(core.groups.groups)),
-            ("headwater_journal_waiting_bytes", "Bytes appended and not yet synced", core.store.journal.waiting_bytes),
-        ):
-            yield GaugeMetricFamily(name, text, value=value)
+        now = numbers(self.core, self.counters)
+        for name, text, is_total in METRICS:
+            yield (CounterMetricFamily if is_total else GaugeMetricFamily)(name, text, value=now[name])
 
 
 CONNECTIONS_MAX = 16

@@ -1,0 +1,53 @@
+"""What happens in the broker, for whatever counts, shows or traces it.
+
+Each occurrence is a Signal (`bus/signal.py`): its type says what observers are called with, in the thread that owns the
+core, in the middle of what happens. So an observer only notes what it is told; what it raises is logged and goes no
+further. An emit that nobody observes costs a fifth of a microsecond, and nothing is made for it.
+
+    core.occurrences.appended.connect(lambda log, base_offset, records, size_bytes: ...)
+
+Nothing here, below or beside it knows metrics: who counts stands above (`observability/`).
+"""
+
+from headwater.broker.connection import Connection
+from headwater.bus.signal import OnError, Signal
+from headwater.replay.sync_number import SyncNumber
+from headwater.storage.log import Log
+
+
+class Occurrences:
+    """All signals of one broker."""
+
+    def __init__(self) -> None:
+        log = OnError.LOG
+        # The request's API key, and the connection that it came from.
+        self.request_handled: Signal[int, Connection] = Signal("request handled", on_error=log)
+        # A client's batch: its log, base offset, number of records and bytes.
+        self.appended: Signal[Log, int, int, int] = Signal("appended", on_error=log)
+        # The bytes of records in the answer to a Fetch.
+        self.fetched: Signal[int] = Signal("fetched", on_error=log)
+        # A sync of the journal, and the logs that it made durable.
+        self.synced: Signal[SyncNumber, list[Log]] = Signal("synced", on_error=log)
+        # All logs are on disk up to where they were.
+        self.checkpointed: Signal[()] = Signal("checkpointed", on_error=log)
+        # A log that compaction has made shorter.
+        self.log_cleaned: Signal[Log] = Signal("log cleaned", on_error=log)
+        # A group, its new generation or epoch, and the number of its members.
+        self.rebalanced: Signal[str, int, int] = Signal("rebalanced", on_error=log)
+        # A transactional id, and whether its transaction was committed.
+        self.transaction_ended: Signal[str, bool] = Signal("transaction ended", on_error=log)
+        # A client's address, where it connects and when it is gone.
+        self.connection_opened: Signal[str] = Signal("connection opened", on_error=log)
+        self.connection_closed: Signal[str] = Signal("connection closed", on_error=log)
+        # An address, and why its connection was closed as soon as it was there, or had to make room, or was broken.
+        self.connection_refused: Signal[str, str] = Signal("connection refused", on_error=log)
+        self.stranger_closed: Signal[str] = Signal("stranger closed", on_error=log)
+        self.slow_reader_closed: Signal[str, str] = Signal("slow reader closed", on_error=log)
+        self.handshake_failed: Signal[str, Exception] = Signal("handshake failed", on_error=log)
+        # A connection, and what its client sent that is not Kafka's protocol.
+        self.protocol_failed: Signal[str, str] = Signal("protocol failed", on_error=log)
+        # A principal that has logged in; an address whose login was refused.
+        self.logged_in: Signal[str] = Signal("logged in", on_error=log)
+        self.login_refused: Signal[str] = Signal("login refused", on_error=log)
+        # The disk has failed the broker, which ends.
+        self.failed: Signal[Exception] = Signal("failed", on_error=log)

@@ -1,0 +1,114 @@
+"""What the broker counts: totals of its occurrences, and what it has now.
+
+core = BrokerCore(...)
+counters = Counters(core.occurrences)
+numbers(core, counters)["headwater_produced_records"]
+"""
+
+from collections import Counter
+from typing import NamedTuple
+
+from headwater.broker.core import BrokerCore
+from headwater.broker.occurrences import Occurrences
+
+
+class Metric(NamedTuple):
+    """A number's name, what it is, and whether it only grows."""
+
+    name: str
+    text: str
+    is_total: bool = True
+
+
+METRICS = (
+    Metric("headwater_produced_records", "Records appended for clients"),
+    Metric("headwater_produced_batches", "Record batches appended for clients"),
+    Metric("headwater_produced_bytes", "Bytes of batches appended for clients"),
+    Metric("headwater_fetched_bytes", "Bytes of batches sent to clients"),
+    Metric("headwater_connections_accepted", "Connections accepted"),
+    Metric("headwater_protocol_errors", "Connections closed for what they sent"),
+    Metric("headwater_connections_refused", "Connections closed at once: a limit"),
+    Metric("headwater_strangers_closed", "Strangers closed in favour of others"),
+    Metric("headwater_slow_readers_closed", "Clients closed that did not read"),
+    Metric("headwater_failed_handshakes", "TLS handshakes that failed"),
+    Metric("headwater_failed_authentication", "Refused logins"),
+    Metric("headwater_successful_authentication", "Logins"),
+    Metric("headwater_journal_syncs", "Syncs of the journal"),
+    Metric("headwater_checkpoints", "Checkpoints of the logs"),
+    Metric("headwater_compactions", "Logs made shorter by compaction"),
+    Metric("headwater_rebalances", "New generations and epochs of groups"),
+    Metric("headwater_transactions_committed", "Transactions committed"),
+    Metric("headwater_transactions_aborted", "Transactions aborted"),
+    Metric("headwater_connections", "Connections open now", is_total=False),
+    Metric("headwater_topics", "Topics", is_total=False),
+    Metric("headwater_partitions", "Partitions", is_total=False),
+    Metric("headwater_groups", "Consumer groups with members", is_total=False),
+    Metric("headwater_journal_waiting_bytes", "Bytes appended and not yet synced", is_total=False),
+)
+
+
+class Counters:
+    """Totals since they were attached, by name without `headwater_`; `requests` are by API key."""
+
+    def __init__(self, occurrences: Occurrences) -> None:
+        self.requests: Counter[int] = Counter()
+        self.totals: Counter[str] = Counter()
+        self.attach(occurrences)
+
+    def attach(self, occurrences: Occurrences) -> None:
+        """Observes. Observers are plain functions: those are what a Signal calls fastest."""
+        requests, totals = self.requests, self.totals
+
+        def one(name: str) -> None:
+            totals[name] += 1
+
+        @occurrences.request_handled.connect()
+        def handled(api_key: int, connection: object) -> None:
+            requests[api_key] += 1
+
+        @occurrences.appended.connect()
+        def appended(log: object, base_offset: int, records: int, size_bytes: int) -> None:
+            totals["produced_batches"] += 1
+            totals["produced_records"] += records
+            totals["produced_bytes"] += size_bytes
+
+        @occurrences.fetched.connect()
+        def fetched(size_bytes: int) -> None:
+            totals["fetched_bytes"] += size_bytes
+
+        @occurrences.connection_closed.connect()
+        def closed(address: str) -> None:
+            totals["connections"] -= 1
+
+        @occurrences.connection_opened.connect()
+        def opened(address: str) -> None:
+            totals["connections"] += 1
+            totals["connections_accepted"] += 1
+
+        occurrences.connection_refused.connect(lambda address, reason: one("connections_refused"))
+        occurrences.stranger_closed.connect(lambda address: one("strangers_closed"))
+        occurrences.slow_reader_closed.connect(lambda address, reason: one("slow_readers_closed"))
+        occurrences.handshake_failed.connect(lambda address, error: one("failed_handshakes"))
+        occurrences.protocol_failed.connect(lambda address, reason: one("protocol_errors"))
+        occurrences.logged_in.connect(lambda principal: one("successful_authentication"))
+        occurrences.login_refused.connect(lambda address: one("failed_authentication"))
+        occurrences.synced.connect(lambda sync, logs: one("journal_syncs"))
+        occurrences.checkpointed.connect(lambda: one("checkpoints"))
+        occurrences.log_cleaned.connect(lambda log: one("compactions"))
+        occurrences.rebalanced.connect(lambda group_id, generation, members: one("rebalances"))
+        occurrences.transaction_ended.connect(
+            lambda transactional_id, committed: one("transactions_committed" if committed else "transactions_aborted")
+        )
+
+
+def numbers(core: BrokerCore, counters: Counters) -> dict[str, float]:
+    """All of METRICS as they are now."""
+    topics = list(core.metadata.topics.values())
+    now = {
+        "topics": len(topics),
+        "partitions": sum(topic.partitions for topic in topics),
+        "groups": len(core.groups.groups),
+        "journal_waiting_bytes": core.store.journal.waiting_bytes,
+    }
+    names = [metric.name.removeprefix("headwater_") for metric in METRICS]
+    return {f"headwater_{name}": now.get(name, counters.totals[name]) for name in names}
