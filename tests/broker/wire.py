@@ -1,13 +1,12 @@
-"""A small blocking client for tests: our own frames on a real socket."""
+"""A small blocking client for tests: our own frames on a real socket, odd ones too. What an answer says `Conversation` knows."""
 
 import socket
 import struct
 from typing import Any, Self, Unpack
 
-from headwater.protocol.api_classes import response_class
+from headwater.client.conversation import Conversation
 from headwater.protocol.apis import APIS, ApiKey
-from headwater.protocol.compiled import decode
-from headwater.protocol.frames import request_frame, response_header_version
+from headwater.protocol.frames import request_frame
 from headwater.protocol.messages.create_topics import CreateTopicsRequest
 from headwater.protocol.messages.fetch import FetchRequest
 from headwater.protocol.messages.produce import ProduceRequest
@@ -45,13 +44,11 @@ class Wire:
         self.socket.sendall(request_frame(APIS[key], version, correlation_id, "wire", message))
 
     def receive(self, key: int, version: int, correlation_id: int = 1) -> Any:
-        api = APIS[key]
         frame = self.read_frame()
-        assert int.from_bytes(frame[:4], "big") == correlation_id
-        class_ = response_class(key)
-        message, end = decode(class_, version, frame, 5 if response_header_version(api, version) else 4)
-        assert end == len(frame)
-        return message
+        conversation = Conversation("the broker", "wire", negotiates=False)
+        conversation.expect(correlation_id, key, version)
+        conversation.receive(struct.pack(">i", len(frame)) + frame)
+        return conversation.next_answer()
 
     def call(self, key: int, version: int, message: Any) -> Any:
         self.send(key, version, message)

@@ -6,8 +6,7 @@ import typer
 
 from headwater.cli.errors import CommandError
 from headwater.cli.options import DEFAULT_BOOTSTRAP, Bootstrap, Client, Output, OutputOption, not_empty, show
-from headwater.cli.wire import Connection, check
-from headwater.protocol.apis import ApiKey
+from headwater.cli.wire import check, connection
 from headwater.protocol.messages.describe_producers import DescribeProducersRequest
 from headwater.protocol.messages.describe_transactions import DescribeTransactionsRequest
 from headwater.protocol.messages.list_transactions import ListTransactionsRequest
@@ -24,9 +23,9 @@ def list_transactions(
     bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
     client: Client = None,
 ) -> None:
-    with Connection(bootstrap, client) as broker:
-        answer = broker.call(ApiKey.LIST_TRANSACTIONS, 0, ListTransactionsRequest(list(state or ())))
-    check(answer.error_code)
+    with connection(bootstrap, client) as broker:
+        answer = broker.ask(ListTransactionsRequest(list(state or ())))
+    check(answer.error_code, "listing transactions")
     if answer.unknown_state_filters:
         raise CommandError(f"unknown state {', '.join(answer.unknown_state_filters)}; Ongoing is one")
     rows = [
@@ -43,10 +42,10 @@ def describe(
     bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
     client: Client = None,
 ) -> None:
-    with Connection(bootstrap, client) as broker:
-        answer = broker.call(ApiKey.DESCRIBE_TRANSACTIONS, 0, DescribeTransactionsRequest([name]))
+    with connection(bootstrap, client) as broker:
+        answer = broker.ask(DescribeTransactionsRequest([name]))
     found = answer.transaction_states[0]
-    check(found.error_code)
+    check(found.error_code, f"describing transactional id {name}")
     partitions = [f"{topic.topic}-{number}" for topic in found.topics for number in topic.partitions]
     row: dict[str, Any] = {
         "id": found.transactional_id,
@@ -68,10 +67,10 @@ def abort(
     bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
     client: Client = None,
 ) -> None:
-    with Connection(bootstrap, client) as broker:
+    with connection(bootstrap, client) as broker:
         wanted = DescribeProducersRequest([DescribeProducersRequest.TopicRequest(topic, [partition])])
-        described = broker.call(ApiKey.DESCRIBE_PRODUCERS, 0, wanted).topics[0].partitions[0]
-        check(described.error_code, described.error_message)
+        described = broker.ask(wanted).topics[0].partitions[0]
+        check(described.error_code, f"describing the producers of {topic}-{partition}", described.error_message)
         open_ones = [p for p in described.active_producers if p.current_txn_start_offset == start_offset]
         if not open_ones:
             raise CommandError(f"{topic}-{partition} has no open transaction that begins at offset {start_offset}")
@@ -83,5 +82,5 @@ def abort(
             [WriteTxnMarkersRequest.WritableTxnMarkerTopic(topic, [partition])],
             max(0, producer.coordinator_epoch),
         )
-        answer = broker.call(ApiKey.WRITE_TXN_MARKERS, 1, WriteTxnMarkersRequest([marker]))
-        check(answer.markers[0].topics[0].partitions[0].error_code)
+        answer = broker.ask(WriteTxnMarkersRequest([marker]))
+        check(answer.markers[0].topics[0].partitions[0].error_code, f"aborting in {topic}-{partition}")

@@ -9,8 +9,8 @@ from confluent_kafka import Message
 from typing_extensions import TypeVar
 
 from headwater.client.batches import Batch
+from headwater.client.group_settings import checked_batch_max
 from headwater.client.handling import STOP, Handling, HandlingStoppedError
-from headwater.client.membership import checked_batch_max
 from headwater.client.reader import BATCH_MAX, POLL_S, Reader
 from headwater.client.threads import in_thread
 from headwater.events.context import current

@@ -4,6 +4,8 @@ from typing import NoReturn
 
 from confluent_kafka import KafkaError, KafkaException
 
+from headwater.protocol.error_codes import ErrorCode
+
 
 class ClientError(Exception):
     """Base of the client's errors. `code` is Kafka's name of the error, such as UNKNOWN_TOPIC_OR_PART."""
@@ -53,6 +55,22 @@ class RecordTooLargeError(ClientError):
     """A record is larger than the topic or the client allows."""
 
     advice = "raise message.max.bytes in settings= and max.message.bytes of the topic, or send less"
+
+
+class UnreadableAnswerError(ClientError):
+    """What the broker sent cannot be read. The connection is closed."""
+
+    advice = "is this address that of a Kafka broker's listener, and security.protocol that listener's?"
+
+
+class UnsupportedRequestError(ClientError):
+    """The broker has no version of a request that is known here too."""
+
+    advice = "an older or newer broker may have it"
+
+
+class WireClosedError(ClientError):
+    """The wire client is closed."""
 
 
 class DeliveryError(ClientError):
@@ -145,6 +163,16 @@ def client_error(error: KafkaError, what: str, fallback: type[ClientError] = Cli
     """The typed form of librdkafka's error; `what` says what was being done."""
     kind = CLASSES.get(error.code(), fallback)
     return kind(f"{what}: {error.str()}", error.name())
+
+
+def answered_error(code: int, what: str, message: str | None = None) -> ClientError:
+    """The typed form of an error that stands in an answer, with the broker's own message where it has one."""
+    error = KafkaError(code)
+    name, text = error.name(), error.str().removeprefix("Broker: ")
+    if name == f"ERR_{code}?" and code in ErrorCode._value2member_map_:  # librdkafka does not know all that Kafka has
+        name = ErrorCode(code).name
+        text = name.replace("_", " ").capitalize()
+    return CLASSES.get(code, ClientError)(f"{what}: {message or text} ({name})", name)
 
 
 def raise_interrupt(error: SystemError) -> NoReturn:

@@ -39,8 +39,8 @@ from headwater.client.errors import (
     raise_interrupt,
     translated,
 )
+from headwater.client.group_settings import Commit, GroupSettings, Protocol, Start, checked_batch_max
 from headwater.client.leaving import CLOSE_TIMEOUT_MS, leave
-from headwater.client.membership import Commit, Membership, Protocol, Start, checked_batch_max
 from headwater.client.names import checked_subscription, checked_timeout_ms
 from headwater.client.pauses import Pauses
 from headwater.client.positions import (
@@ -94,7 +94,7 @@ class Reader(Generic[Value]):
     ) -> None:
         self.notes = Notes()
         self.topics = checked_subscription(topics)
-        member = Membership(
+        member = GroupSettings(
             broker,
             group,
             self.notes,

@@ -33,7 +33,7 @@ def checked_choice(name: str, value: object, choices: Any) -> None:
         raise ConfigurationError(f"{name} is {known}, not {value!r}")
 
 
-class Membership:
+class GroupSettings:
     """The settings of a consumer, and what follows from them. Raises ConfigurationError."""
 
     def __init__(
