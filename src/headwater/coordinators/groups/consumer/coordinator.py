@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple, Protocol, TypeVar
 
 from headwater.bus.signal import Signal
@@ -81,6 +82,7 @@ class Change:
         self.epoch_before = original.epoch
         self.group = original.copy()
         self.records: list[StateRecord] = []
+        self.timers: list[Callable[[], None]] = []  # changes of timers, due when the records are appended
         self.when_applied: Callable[[], None] | None = None
 
     def emit(self, *records: StateRecord) -> None:
@@ -189,6 +191,8 @@ class ConsumerGroups:
                 logger.error("group %s cannot be written: %s", group_id, error)
                 raise ApiError(append_error(error), str(error)) from error
             raise
+        for change_timer in change.timers:
+            change_timer()
         if group_id in self.groups:
             group = self.groups[group_id]
             group.seen_version = change.group.seen_version
@@ -248,7 +252,7 @@ class ConsumerGroups:
         if following != member:
             change.emit(consumer_records.current_record(group.group_id, following))
             member = group.members[member_id]
-            self.watch_revocation(group, member)
+            change.timers.append(partial(self.watch_revocation, group.group_id, member))
         return member
 
     # -- members
@@ -305,7 +309,7 @@ class ConsumerGroups:
             consumer_records.target_record(group.group_id, member_id, target),
             consumer_records.current_record(group.group_id, after),
         )
-        self.sessions.stop(group.group_id, current.member_id)
+        change.timers.append(partial(self.sessions.stop, group.group_id, current.member_id))
         return group.members[member_id]
 
     # -- subscriptions
@@ -379,7 +383,7 @@ class ConsumerGroups:
             if request.epoch == LEAVE_STATIC_EPOCH:
                 away = replace(member.at_epoch(LEAVE_STATIC_EPOCH), state=MemberState.STABLE, revoking={})
                 change.emit(consumer_records.current_record(group.group_id, away))
-                self.sessions.stop_revocation(group.group_id, member_id)
+                change.timers.append(partial(self.sessions.stop_revocation, group.group_id, member_id))
             else:
                 self.remove(change, [member_id])
             return HeartbeatAnswer(ErrorCode.NONE, None, member_id, request.epoch)
@@ -390,7 +394,7 @@ class ConsumerGroups:
         """Removes members from the group, which begins a new epoch."""
         group = change.group
         for member_id in member_ids:
-            self.sessions.stop(group.group_id, member_id)
+            change.timers.append(partial(self.sessions.stop, group.group_id, member_id))
             change.emit(*consumer_records.removal_records(group.group_id, member_id))
         if group.members and self.after_removal(change):
             return
@@ -407,9 +411,9 @@ class ConsumerGroups:
             timeout_ms = member.classic.session_timeout_ms
         self.sessions.start(group.group_id, member.member_id, timeout_ms)
 
-    def watch_revocation(self, group: ConsumerGroup, member: ConsumerMember) -> None:
+    def watch_revocation(self, group_id: str, member: ConsumerMember) -> None:
         """Gives a member that has to give up partitions its rebalance timeout to do so."""
-        group_id, member_id, epoch = group.group_id, member.member_id, member.epoch
+        member_id, epoch = member.member_id, member.epoch
         if member.state is not MemberState.UNREVOKED_PARTITIONS or member.has_left_for_now:
             self.sessions.stop_revocation(group_id, member_id)
             return
@@ -441,12 +445,13 @@ class ConsumerGroups:
             self.start_missing_timers(group)
 
     def start_missing_timers(self, group: ConsumerGroup) -> None:
-        """Each member without a session begins one: it was read back, or could not be removed."""
+        """Each member without a session begins one, and so with revocations: it was read back, or could not be removed."""
         limits = self.configs_of(group.group_id)
         for member in group.members.values():
             if not self.sessions.has(group.group_id, member.member_id):
                 self.start_session(group, member, limits.session_timeout_ms)
-                self.watch_revocation(group, member)
+            if not self.sessions.has_revocation(group.group_id, member.member_id):
+                self.watch_revocation(group.group_id, member)
 
     def restore_timers(self, change: Change) -> None:
         """What was decided is not to be: the timers are again those of the group's members."""

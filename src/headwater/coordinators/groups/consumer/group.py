@@ -4,7 +4,9 @@ The group's epoch grows with every change of members, subscriptions or topics. T
 an epoch, and each member is brought there on its own, by heartbeats: it first gives up what it should not have, then
 gets what others have given up.
 
-    Stable ──a newer target──▶ UnrevokedPartitions ──it has given them up──▶ UnreleasedPartitions ──others have──▶ Stable
+    Stable ──a newer target takes partitions──▶ UnrevokedPartitions ──it has given them up──▶ Stable
+    UnrevokedPartitions ──it has given them up, others have not──▶ UnreleasedPartitions ──others have──▶ Stable
+    Stable ──a newer target gives what others have──▶ UnreleasedPartitions ──a newer one takes──▶ UnrevokedPartitions
 
 A partition belongs to one member at a time: `owners` has the member of each partition that is assigned or still being
 given up. Sources: ConsumerGroup.java, CurrentAssignmentBuilder.java.

@@ -25,6 +25,10 @@ class Sessions:
         """Whether the member has a session."""
         return (group_id, member_id) in self.deadlines
 
+    def has_revocation(self, group_id: str, member_id: str) -> bool:
+        """Whether the member's time to give up partitions runs."""
+        return (group_id, member_id) in self.revocation_timers
+
     def start(self, group_id: str, member_id: str, timeout_ms: float) -> None:
         """Begins a session, or begins it again.
 
@@ -48,6 +52,7 @@ class Sessions:
             if left_ms > 0:
                 self.arm(key, left_ms)
             else:
+                del self.deadlines[key]
                 self.session_timers.pop(key, None)
                 self.expired(*key)
 
@@ -56,7 +61,13 @@ class Sessions:
     def start_revocation(self, group_id: str, member_id: str, timeout_ms: float, check: Callable[[], None]) -> None:
         """Calls `check` when a member should have given up partitions."""
         self.stop_revocation(group_id, member_id)
-        self.revocation_timers[group_id, member_id] = self.timers.call_later(timeout_ms, check)
+        key = (group_id, member_id)
+
+        def due() -> None:
+            self.revocation_timers.pop(key, None)
+            check()
+
+        self.revocation_timers[key] = self.timers.call_later(timeout_ms, due)
 
     def stop_revocation(self, group_id: str, member_id: str) -> None:
         """The member has nothing to give up any more."""
