@@ -6,9 +6,9 @@ Each row is measured several times in turns and the best of each side counts, si
 import asyncio
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -230,11 +230,9 @@ class Bench:
         return Row(what, unit, *(best(values) for values in sides.values()))
 
 
-def measured(function: Callable[[], float | Awaitable[float]]) -> float:
-    if asyncio.iscoroutinefunction(function):
-        result: Any = asyncio.run(function())
-        return float(result)
-    return float(function())  # type: ignore[arg-type]
+def measured(function: Callable[[], float | Coroutine[None, None, float]]) -> float:
+    result = function()
+    return result if isinstance(result, float) else asyncio.run(result)
 
 
 def main() -> None:

@@ -204,7 +204,8 @@ class Harness:
         now = self.clock.wall_ms()
         built = build_batch([Record(b"k", value, (), now) for value in contents], **batch)
         answer = self.produce_batch(topic, built, partition).message
-        return answer.responses[0].partition_responses[0]  # type: ignore[no-any-return]
+        response: ProduceResponse.PartitionProduceResponse = answer.responses[0].partition_responses[0]
+        return response
 
     def fetch_request(self, topic: str, offset: int, partition: int = 0, **more: Any) -> FetchRequest:
         wanted = FetchRequest.FetchPartition(partition, fetch_offset=offset, partition_max_bytes=1 << 20)
@@ -213,7 +214,8 @@ class Harness:
 
     def fetch(self, topic: str, offset: int = 0, partition: int = 0, **more: Any) -> FetchResponse.PartitionData:
         answer = self.call(ApiKey.FETCH, 12, self.fetch_request(topic, offset, partition, **more))
-        return answer.responses[0].partitions[0]  # type: ignore[no-any-return]
+        data: FetchResponse.PartitionData = answer.responses[0].partitions[0]
+        return data
 
     def read_all(self, topic: str, partition: int = 0) -> list[Record]:
         """Every visible record, through Fetch."""

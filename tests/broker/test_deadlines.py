@@ -143,20 +143,22 @@ def test_a_connection_that_was_closed_and_does_not_end_is_broken(server: Server)
     assert client.ended == ["aborted"]
 
 
-def test_memory_goes_to_the_first_that_waits_and_no_other_overtakes_it(server: Server) -> None:
+def test_memory_goes_to_the_first_that_waits_and_no_other_overtakes_it(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first, second = server.connect(), server.connect()
     server.requests.used_bytes = LIMIT_BYTES
     for client in (first, second):
         server.deadlines.wait_for_memory(client)
     assert server.deadlines.is_memory_short
     server.requests.used_bytes = 0
-    first.resume = lambda reason: server.deadlines.hungry.append(first)  # type: ignore[method-assign] # not enough yet
-    server.deadlines.feed_hungry()
-    server.deadlines.feed_hungry()
-    server.loop.run_soon()
+    with monkeypatch.context() as patch:  # for the first there is not enough yet
+        patch.setattr(first, "resume", lambda reason: server.deadlines.hungry.append(first))
+        server.deadlines.feed_hungry()
+        server.deadlines.feed_hungry()
+        server.loop.run_soon()
     assert list(server.deadlines.hungry) == [first, second]
     assert second.resumed == []
-    del first.resume
     server.deadlines.feed_hungry()
     server.loop.run_soon()
     assert (first.resumed, second.resumed) == (["memory"], ["memory"])
@@ -187,7 +189,9 @@ def test_without_senders_whatever_holds_most_memory_goes(server: Server) -> None
     assert small.ended == waiting.ended == []
 
 
-def test_answers_beyond_their_budget_cost_the_client_that_has_not_read_for_longest(server: Server) -> None:
+def test_answers_beyond_their_budget_cost_the_client_that_has_not_read_for_longest(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first, second, largest = server.connect(), server.connect(), server.connect()
     server.choke(first, 400)
     server.choke(second, 700)
@@ -199,7 +203,7 @@ def test_answers_beyond_their_budget_cost_the_client_that_has_not_read_for_longe
         server.answers.choked.pop(first)
         first.answer_bytes = 0
 
-    first.give_up = give_up  # type: ignore[method-assign]
+    monkeypatch.setattr(first, "give_up", give_up)
     server.deadlines.shed_answers()
     assert "memory for answers was used up" in first.ended[0]
     assert second.ended == largest.ended == []

@@ -22,17 +22,18 @@ from headwater.testing import TestBroker
 WAIT_S = 30
 
 
-def end_of(broker: hw.Broker) -> None:
-    """Returns when a broker that has failed is gone."""
+def lose_disk(broker: hw.Broker) -> None:
+    """Returns when the broker has failed and is gone."""
     assert isinstance(broker.runner, ThreadRunner)
+    assert broker.runner.server is not None
+    broker.runner.server.durability.fail(OSError(5, "the disk is gone"))
     broker.runner.thread.join(WAIT_S)
 
 
 def test_a_broker_that_died_says_so() -> None:
     broker = TestBroker().start()
     assert broker.is_running
-    broker.running.server.durability.fail(OSError(5, "the disk is gone"))  # type: ignore[union-attr]
-    end_of(broker)
+    lose_disk(broker)
     assert (broker.is_running, "ended" in repr(broker)) == (False, True)
     with pytest.raises(hw.BrokerError, match="the disk is gone"):
         broker.start()
@@ -43,8 +44,7 @@ def test_a_broker_that_died_says_so() -> None:
 
 def test_a_stop_of_a_broker_that_died_raises() -> None:
     broker = TestBroker().start()
-    broker.running.server.durability.fail(OSError(5, "the disk is gone"))  # type: ignore[union-attr]
-    end_of(broker)
+    lose_disk(broker)
     with pytest.raises(hw.BrokerError, match="the disk is gone"):
         broker.stop()
     broker.stop()

@@ -4,10 +4,12 @@ import asyncio
 import errno
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from typing import cast
 
 import pytest
 
 from headwater.broker.shell.server import Server
+from headwater.broker.shell.syncer import Syncer
 from headwater.effects.files import SyncError
 from headwater.protocol.records import Record, build_batch
 from tests.broker.harness import Harness
@@ -64,7 +66,7 @@ def held_server(broker: Harness) -> tuple[Server, HeldSyncer]:
     broker.hold_syncs = True
     server = Server(broker.core, inline=True)
     syncer = HeldSyncer()
-    server.syncer = syncer  # type: ignore[assignment]
+    server.syncer = cast(Syncer, syncer)
     return server, syncer
 
 

@@ -152,16 +152,16 @@ def test_not_even_then_is_the_queue_overtaken(loop: Loop) -> None:
     assert not loop.turns.begin(third)
 
 
-def test_the_queue_is_run_once_per_turn_and_stops_when_it_is_empty(loop: Loop) -> None:
+def test_the_queue_is_run_once_per_turn_and_stops_when_it_is_empty(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = heavy(loop, "first", "second", request_ms=LONG_REQUEST_MS)
     handle = second.next_turn
 
     def give_way_again() -> None:
         handle()
-        second.next_turn = handle  # type: ignore[method-assign]
+        monkeypatch.setattr(second, "next_turn", handle)
         loop.turns.wait(second)
 
-    second.next_turn = give_way_again  # type: ignore[method-assign]
+    monkeypatch.setattr(second, "next_turn", give_way_again)
     assert loop.turn(first, second) == ["first"]
     for names in (["second"], ["second"], []):
         assert len(loop.soon) <= 1
@@ -169,14 +169,14 @@ def test_the_queue_is_run_once_per_turn_and_stops_when_it_is_empty(loop: Loop) -
     assert not loop.soon
 
 
-def test_the_others_have_their_turn_after_one_has_raised(loop: Loop) -> None:
+def test_the_others_have_their_turn_after_one_has_raised(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
     first, second, third = heavy(loop, "first", "second", "third", request_ms=LONG_REQUEST_MS)
     assert loop.turn(first, second, third) == ["first"]
 
     def fail() -> None:
         raise RuntimeError("a defect")
 
-    second.next_turn = fail  # type: ignore[method-assign]
+    monkeypatch.setattr(second, "next_turn", fail)
     with pytest.raises(RuntimeError):
         loop.turn()
     assert loop.turn() == ["third"]

@@ -7,6 +7,7 @@ import pytest
 
 import headwater as hw
 from headwater.broker.configs.settings import SettingsError
+from headwater.broker.shell.embedded import ChildRunner
 from headwater.broker.shell.listeners import read_configuration
 from headwater.cli import up
 
@@ -144,8 +145,8 @@ def test_an_address_that_others_reach_needs_tls_and_a_login(listener: str, is_fi
 def test_settings_of_a_child_process_are_not_on_its_command_line(tmp_path: Path) -> None:
     settings = {"super.users": "User:CN=a,O=b;User:ANONYMOUS", "num.partitions": 3}
     with hw.Broker(tmp_path / "data", settings=settings, in_child_process=True) as broker:
-        assert broker.runner is not None
-        process = broker.runner.process  # type: ignore[union-attr]
+        assert isinstance(broker.runner, ChildRunner)
+        process = broker.runner.process
         command = Path(f"/proc/{process.pid}/cmdline").read_bytes()
         assert b"super.users" not in command
         with hw.Admin(broker) as admin:

@@ -1,5 +1,7 @@
 """Timers: each is called, whatever another raises."""
 
+from functools import partial
+
 import pytest
 
 from headwater.effects.clock import ManualClock
@@ -15,7 +17,7 @@ def test_a_timer_that_raises_drops_no_other() -> None:
         raise ValueError("broken")
 
     for n in range(3):
-        timers.call_later(n, lambda n=n: called.append(n))  # type: ignore[misc]
+        timers.call_later(n, partial(called.append, n))
         timers.call_later(n, fail)
     timers.call_later(10, lambda: called.append(10))
     clock.advance(5)

@@ -6,7 +6,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import Message, Producer
 
 from headwater.protocol.records import batches, records
 from tests.broker.wire import Wire
@@ -31,11 +31,11 @@ class Updates:
         self.thread = threading.Thread(target=self.run)
         self.thread.start()
 
-    def delivered(self, error: object, message: object) -> None:
+    def delivered(self, error: object, message: Message) -> None:
         if error is not None:
             self.errors.append(error)
             return
-        key, number = message.key(), int(message.value().partition(b":")[0])  # type: ignore[attr-defined]
+        key, number = message.key(), int(message.value().partition(b":")[0])
         self.acknowledged[key] = max(number, self.acknowledged.get(key, -1))
 
     def run(self) -> None:

@@ -1,5 +1,7 @@
 """Every message in every version, with generated content, and with damaged bytes: the two codecs do the same."""
 
+from types import ModuleType
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -53,10 +55,10 @@ def check_version(class_: type, version: int) -> None:
     check()
 
 
-def outcome(codec: object, class_: type, version: int, data: bytes) -> object:
+def outcome(codec: ModuleType, class_: type, version: int, data: bytes) -> object:
     """What decoding gives: the message, or that it is refused. Nothing else may come of any bytes."""
     try:
-        return codec.decode(class_, version, data)  # type: ignore[attr-defined]
+        return codec.decode(class_, version, data)
     except ProtocolError:
         return "refused"
 

@@ -13,14 +13,14 @@ from headwater.broker.partitions import Partitions
 from headwater.cli.backup import topics_in
 from headwater.effects.clock import ManualClock
 from headwater.effects.entropy import SeededEntropy
-from headwater.effects.files import read_file
+from headwater.effects.files import File, Files, read_file
 from headwater.effects.memory_files import MemoryFiles
 from headwater.effects.work import Steps, at_once
 from headwater.protocol.records import Record, build_batch
 from headwater.storage import backup as backups
 from headwater.storage import backup_logs
 from headwater.storage.backup import Backup
-from headwater.storage.backup_cut import Cut, make_cut
+from headwater.storage.backup_cut import Cut, JournalCopy, make_cut
 from headwater.storage.backup_logs import LogCopy, LogReader, SegmentCopy
 from headwater.storage.backup_repository import BackupError, Manifest, Repository, restored
 from headwater.storage.checkpoints import RECOVERY_POINTS
@@ -36,13 +36,16 @@ class Backed(Harness):
     segment_bytes = 20_000
     opened = 0
 
+    def log_config(self, topic: Topic) -> LogConfig:
+        return LogConfig(segment_bytes=self.segment_bytes, index_interval_bytes=200, retention_ms=-1)
+
     def open(self) -> BrokerCore:
-        segment_bytes = self.segment_bytes
+        harness = self
         self.opened += 1
 
         class SmallSegments(Partitions):
             def log_config(self, topic: Topic) -> LogConfig:
-                return LogConfig(segment_bytes=segment_bytes, index_interval_bytes=200, retention_ms=-1)
+                return harness.log_config(topic)
 
         class SmallCore(BrokerCore):
             partitions_class = SmallSegments
@@ -130,9 +133,9 @@ def test_files_that_did_not_change_are_not_read_again(broker: Backed, monkeypatc
     broker.backup()
     read: list[str] = []
 
-    def noted(self: LogReader, *arguments: object) -> object:
-        read.append(str(arguments[3]))
-        return read_part(self, *arguments)  # type: ignore[arg-type]
+    def noted(self: LogReader, file: File, size: int, position: int, path: str) -> bytes:
+        read.append(path)
+        return read_part(self, file, size, position, path)
 
     read_part = LogReader.read
     monkeypatch.setattr(LogReader, "read", noted)
@@ -269,8 +272,8 @@ def with_cut(monkeypatch: pytest.MonkeyPatch, action: Callable[[], object]) -> l
     """Has something done right after the first cut. Returns the cuts that were made."""
     cuts: list[int] = []
 
-    def cut_then(*arguments: object) -> Steps[Cut | None]:
-        cut = yield from make_cut(*arguments)  # type: ignore[arg-type]
+    def cut_then(source: Files, directory: str, journal: JournalCopy) -> Steps[Cut | None]:
+        cut = yield from make_cut(source, directory, journal)
         cuts.append(len(cuts))
         if len(cuts) == 1:
             action()
@@ -306,16 +309,9 @@ class Compacted(Backed):
 
     number = 0
 
-    def open(self) -> BrokerCore:
-        core = super().open()
-        usual = core.partitions.log_config
-
-        def log_config(topic: Topic) -> LogConfig:
-            config = usual(topic)
-            return replace(config, compact=True, min_cleanable_dirty_ratio=0.0) if topic.name == "c" else config
-
-        core.partitions.log_config = log_config  # type: ignore[method-assign]
-        return core
+    def log_config(self, topic: Topic) -> LogConfig:
+        config = super().log_config(topic)
+        return replace(config, compact=True, min_cleanable_dirty_ratio=0.0) if topic.name == "c" else config
 
     def write(self, count: int, key: bytes = b"") -> None:
         """Records of new keys; with a key, one more of that, in their middle."""

@@ -2,6 +2,7 @@
 
 import errno
 from random import Random
+from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
@@ -12,12 +13,17 @@ from tests.broker.harness import Harness
 from tests.storage.test_checkpoint import Fault
 from tests.storage.test_log import Store
 
+if TYPE_CHECKING:
+    from _typeshed import SupportsLenAndGetItem
+
+Choice = TypeVar("Choice")
+
 
 class AllLost(Random):
     """A power cut of which nothing is spared that was not synced."""
 
-    def choice(self, seq):  # type: ignore[no-untyped-def]
-        return 0.0
+    def choice(self, seq: "SupportsLenAndGetItem[Choice]") -> Choice:
+        return seq[0]  # of the shares that are kept: none
 
     def randint(self, a: int, b: int) -> int:
         return 0

@@ -8,7 +8,7 @@ join again whenever it has to give up partitions or can get some. `group.consume
 open. Sources: GroupMetadataManager.java (convertToConsumerGroup, consumerGroupJoin), ClassicGroup.fromConsumerGroup.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 
 from headwater.coordinators.groups.classic.group import Group, JoinAnswer, Member, SyncAnswer
@@ -120,7 +120,7 @@ class Migration:
         change.emit(*(consumer_records.current_record(group_id, member) for member in members))
         return change.records
 
-    def by_topic_id(self, assigned: Iterable[tuple[str, Iterable[int]]]) -> Assignment:
+    def by_topic_id(self, assigned: Iterable[tuple[str, Collection[int]]]) -> Assignment:
         found: dict[bytes, frozenset[int]] = {}
         for name, partitions in assigned:
             topic = self.consumers.topics.find_topic(name)
