@@ -30,8 +30,9 @@ class BrokerCollector:
 
     def collect(self) -> Iterator[Metric]:
         requests = CounterMetricFamily("headwater_requests", "Requests handled", labels=["api"])
-        for key, count in list(self.counters.requests.items()):
-            requests.add_metric([APIS[key].name], count)
+        for key, count in self.counters.requests.items():
+            if count:
+                requests.add_metric([APIS[key].name], count)
         yield requests
         now = numbers(self.core, self.counters)
         for name, text, is_total in METRICS:

@@ -5,11 +5,11 @@ counters = Counters(core.occurrences)
 numbers(core, counters)["headwater_produced_records"]
 """
 
-from collections import Counter
 from typing import NamedTuple
 
 from headwater.broker.core import BrokerCore
 from headwater.broker.occurrences import Occurrences
+from headwater.protocol.apis import APIS
 
 
 class Metric(NamedTuple):
@@ -51,8 +51,9 @@ class Counters:
     """Totals since they were attached, by name without `headwater_`; `requests` are by API key."""
 
     def __init__(self, occurrences: Occurrences) -> None:
-        self.requests: Counter[int] = Counter()
-        self.totals: Counter[str] = Counter()
+        # Plain dictionaries with all keys: what adds to them is called with every request.
+        self.requests = dict.fromkeys(APIS, 0)
+        self.totals = {metric.name.removeprefix("headwater_"): 0 for metric in METRICS}
         self.attach(occurrences)
 
     def attach(self, occurrences: Occurrences) -> None:
@@ -110,5 +111,4 @@ def numbers(core: BrokerCore, counters: Counters) -> dict[str, float]:
         "groups": len(core.groups.groups),
         "journal_waiting_bytes": core.store.journal.waiting_bytes,
     }
-    names = [metric.name.removeprefix("headwater_") for metric in METRICS]
-    return {f"headwater_{name}": now.get(name, counters.totals[name]) for name in names}
+    return {f"headwater_{name}": now.get(name, total) for name, total in counters.totals.items()}
