@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[2] / "src" / "headwater"
-SHELLS = ("broker/shell", "client", "bus", "effects", "cli", "testing")
+SHELLS = ("broker/shell", "client", "bus", "effects", "http", "planes", "cli", "testing")
 OF_SHELLS = {
     "asyncio",
     "concurrent",

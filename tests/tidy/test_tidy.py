@@ -58,7 +58,7 @@ def test_no_path_of_a_machine_is_in_the_repository() -> None:
 
 def test_what_handles_clients_requests_logs_in_single_lines() -> None:
     """A logger of `effects.logs` escapes what clients name; one of `logging` does not."""
-    parts = ("broker", "coordinators", "security", "storage")
+    parts = ("broker", "coordinators", "http", "security", "storage")
     paths = [path for part in parts for path in (ROOT / "src" / "headwater" / part).rglob("*.py")]
     assert len(paths) > 100
     assert [path.name for path in paths if "logging.getLogger" in path.read_text()] == []

@@ -1,0 +1,70 @@
+"""Which names a server answers to, and which pages may ask it. Both protect a server on the loopback from web pages.
+
+A page of evil.example can let its own name point to 127.0.0.1 (DNS rebinding): the browser then believes that this server
+is evil.example, and lets the page read its answers. The Host header shows the trick: it holds evil.example. So a request
+is served only where Host is an address, which cannot be rebound, or `localhost`, or a name that was configured.
+
+A page may also send a request without being able to read the answer, for instance a POST that changes something. Browsers say
+in Origin where the page is from. A request from another origin is refused, unless that origin was allowed (CORS).
+"""
+
+import ipaddress
+from urllib.parse import urlsplit
+
+from headwater.http.errors import HttpError
+
+LOCALHOST = "localhost"
+
+
+class Origins:
+    """The names of this server, and the other origins whose pages may ask it."""
+
+    def __init__(self, names: tuple[str, ...] = (), allowed: tuple[str, ...] = ()) -> None:
+        self.names = frozenset(name.lower().rstrip(".") for name in names)
+        self.allowed = frozenset(allowed)
+
+    def check_host(self, host: str | None) -> None:
+        """Raises HttpError for a Host header that is missing, or that holds a name which is not this server's."""
+        if not host:
+            raise HttpError(400, "The request has no Host header.")
+        name = host_name(host)
+        if not (name in self.names or name == LOCALHOST or name.endswith(f".{LOCALHOST}") or is_address(name)):
+            raise HttpError(421, f"This server is not called {name!r}; ask it by its address, or configure the name.")
+
+    def is_allowed(self, origin: str, scheme: str, host: str) -> bool:
+        """Whether a page of that origin may ask: it is this server's own, or was allowed. `null` is never this server's own."""
+        return origin in self.allowed or origin.lower() == own_origin(scheme, host)
+
+    def check_origin(self, origin: str | None, scheme: str, host: str) -> None:
+        """Raises HttpError for a request of another origin's page."""
+        if origin is not None and not self.is_allowed(origin, scheme, host):
+            raise HttpError(403, f"Pages of {origin!r} may not ask this server; allow the origin if they should.")
+
+    def needs_cors(self, origin: str | None, scheme: str, host: str) -> bool:
+        """Whether a browser has to be told that the page may read the answer."""
+        return origin is not None and origin in self.allowed and origin.lower() != own_origin(scheme, host)
+
+
+def own_origin(scheme: str, host: str) -> str:
+    """This server's origin as a browser writes it: without the port that is usual for the scheme."""
+    usual = ":443" if scheme == "https" else ":80"
+    return f"{scheme}://{host.lower().removesuffix(usual)}"
+
+
+def host_name(host: str) -> str:
+    """A Host header without its port. Raises HttpError for what is not a host."""
+    try:
+        name = urlsplit(f"//{host}").hostname
+    except ValueError:
+        name = None
+    if not name or "@" in host or "/" in host:
+        raise HttpError(400, "The Host header is not of the form HOST or HOST:PORT.")
+    return name.rstrip(".")
+
+
+def is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name.partition("%")[0])
+    except ValueError:
+        return False
+    return True
