@@ -175,6 +175,16 @@ def test_a_partition_that_is_assigned_by_hand_stays_with_its_nodes() -> None:
     assert scene.metadata.reassign(scene.metadata.topics["t"], 1, usual[::-1]) == []
 
 
+def test_a_first_partition_with_fewer_nodes_leaves_the_topics_replication_as_it_is() -> None:
+    """Also when the log has been written again from a snapshot."""
+    scene = Scene()
+    scene.create("t", 1, 3)
+    scene.runtime.apply("t", scene.metadata.reassign(scene.metadata.topics["t"], 0, [2]))
+    for metadata in (scene.metadata, replayed(scene.log.records), replayed(scene.metadata.snapshot())):
+        topic = metadata.topics["t"]
+        assert (metadata.replicas(topic, 0), topic.replication) == ([2], 3)
+
+
 # -- any history
 
 
@@ -221,8 +231,7 @@ def decision(metadata: Metadata, step: Step, life: int) -> list[Any]:
         case "add":
             return metadata.add_partitions(name, number + 1)
         case "reassign" if topic is not None:
-            nodes = [1, 2, 3]
-            return metadata.reassign(topic, topic.partitions - 1, nodes[number % 3 :] + nodes[: number % 2])
+            return metadata.reassign(topic, topic.partitions - 1, [[1], [2, 3], [3, 1, 2], [2]][number])
         case "config":
             return metadata.change_configs(name, {"retention.ms": str(number) if number else None})
         case "delete" if topic is not None:

@@ -226,19 +226,18 @@ class Metadata:
 
     def reassign(self, topic: Topic, partition: int, replicas: list[int]) -> list[Any]:
         """Gives a partition other nodes, its leader first; each has the log already, so it is done at once (KIP-455)."""
-        if replicas == self.replicas(topic, partition):
-            return []
-        return [
-            new_record(
-                MetadataRecordType.PARTITION_CHANGE,
-                partition_id=partition,
-                topic_id=topic.topic_id,
-                isr=replicas,
-                leader=replicas[0],
-                replicas=replicas,
-                directories=[METADATA_TOPIC_ID] * len(replicas),
-            )
-        ]
+        return [] if replicas == self.replicas(topic, partition) else [self.reassigned(topic, partition, replicas)]
+
+    def reassigned(self, topic: Topic, partition: int, replicas: list[int]) -> Any:
+        return new_record(
+            MetadataRecordType.PARTITION_CHANGE,
+            partition_id=partition,
+            topic_id=topic.topic_id,
+            isr=replicas,
+            leader=replicas[0],
+            replicas=replicas,
+            directories=[METADATA_TOPIC_ID] * len(replicas),
+        )
 
     def delete_topic(self, topic: Topic) -> list[Any]:
         return [new_record(MetadataRecordType.REMOVE_TOPIC, topic_id=topic.topic_id)]
@@ -380,6 +379,7 @@ class Metadata:
         for topic in self.topics.values():
             yield new_record(MetadataRecordType.TOPIC, name=topic.name, topic_id=topic.topic_id)
             yield from self.config_records(topic.name, topic.configs)
-            numbers = range(topic.partitions)
-            given = topic.assignments
-            yield from self.partition_records(topic.topic_id, numbers, topic.replication, given)
+            # The first partition says the topic's replication, so that what was reassigned comes after all of them.
+            yield from self.partition_records(topic.topic_id, range(topic.partitions), topic.replication)
+            for number, replicas in topic.assignments.items():
+                yield self.reassigned(topic, number, replicas)
