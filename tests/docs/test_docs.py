@@ -13,7 +13,10 @@ from headwater.broker.dispatch import SERVED
 from headwater.cli.up import parser
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").rglob("*.md"))]
+DOCUMENTS = [
+    *(ROOT / name for name in ("README.md", "SECURITY.md", "CONTRIBUTING.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
 PACKAGE = ROOT / "src" / "headwater"
 
 
