@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.code_names import ROOT, named_code, untrue
+from tests.docs.code_names import PACKAGE, ROOT, named_code, untrue
 
 ARCHITECTURE = ROOT / "docs" / "explanation" / "architecture.md"
 DECISIONS = ROOT / "docs" / "decisions"
@@ -68,3 +68,9 @@ def test_the_walks_and_the_five_questions_are_answered() -> None:
     ):
         answer = text.split(f"**{question}.**")[1].split("\n\n**")[0]
         assert len(named_code(answer)) >= 2, question
+
+
+def test_each_folder_is_among_the_layers() -> None:
+    layers = ARCHITECTURE.read_text().split("```text\n")[1].split("```")[0]
+    folders = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    assert folders - set(re.findall(r"(?:^|│) *([a-z]+)/", layers, re.MULTILINE)) == set()
