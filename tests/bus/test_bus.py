@@ -10,18 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headwater.bus import (
-    Bus,
+from headwater.bus.bus import Bus
+from headwater.bus.errors import (
     BusClosedError,
     HandlerCancelledError,
     NoSubscriberError,
-    Overflow,
-    PatternError,
     QueueFullError,
     ReplyTimeoutError,
-    ScheduleError,
 )
-from headwater.bus.patterns import compile_pattern, matches
+from headwater.bus.patterns import PatternError, compile_pattern, matches
+from headwater.bus.schedule import ScheduleError
+from headwater.bus.subscription import Overflow
 from headwater.effects.clock import MovableClock
 from headwater.events import Event, current_event
 from headwater.events.fates import DeadLetter, Retry, Skip, Stop

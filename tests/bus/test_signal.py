@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from headwater.bus import EmitError, NoLoopError, OnError, Signal
+from headwater.bus.errors import EmitError, NoLoopError
+from headwater.bus.signal import OnError, Signal
 
 
 class Subject:

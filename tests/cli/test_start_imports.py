@@ -18,6 +18,8 @@ def imported() -> set[str]:
     "name",
     [
         "typer",
+        "msgspec",
+        "headwater.events",
         "difflib",
         "headwater.broker.configs.properties_file",
         "headwater.client",

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import headwater as hw
-from headwater.bus import QueueFullError
+from headwater.bus.errors import QueueFullError
 from headwater.client.errors import ConfigurationError
 
 TIMEOUT_S = 20
