@@ -3,9 +3,11 @@
 from functools import partial
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from headwater.effects.clock import ManualClock
-from headwater.effects.timers import Timers
+from headwater.effects.timers import CANCELLED_MAX, Timer, Timers
 
 
 def test_a_timer_that_raises_drops_no_other() -> None:
@@ -28,3 +30,38 @@ def test_a_timer_that_raises_drops_no_other() -> None:
     clock.advance(5)
     timers.run_due()
     assert called == [0, 1, 2, 10]
+
+
+@given(st.lists(st.tuples(st.sampled_from(["later", "later", "cancel", "advance"]), st.integers(0, 20)), max_size=60))
+def test_any_use_agrees_with_a_sorted_list(script: list[tuple[str, int]]) -> None:
+    clock = ManualClock()
+    timers = Timers(clock)
+    made: list[Timer] = []
+    waiting: dict[int, float] = {}  # number of the timer to its deadline
+    called: list[int] = []
+    for what, number in script:
+        if what == "later":
+            serial = len(made)
+            waiting[serial] = clock.steady_ms() + number
+            made.append(timers.call_later(number, partial(called.append, serial)))
+        elif what == "cancel" and made:
+            made[number % len(made)].cancel()
+            waiting.pop(number % len(made), None)
+        elif what == "advance":
+            clock.advance(number)
+            due = sorted((deadline, n) for n, deadline in waiting.items() if deadline <= clock.steady_ms())
+            called.clear()
+            timers.run_due()
+            assert called == [n for _, n in due]
+            for _, n in due:
+                del waiting[n]
+        assert timers.next_deadline_ms() == min(waiting.values(), default=None)
+
+
+def test_what_is_cancelled_takes_no_room_for_long() -> None:
+    timers = Timers(ManualClock())
+    kept = timers.call_later(1, lambda: None)
+    for _ in range(10 * CANCELLED_MAX):
+        timers.call_later(2, lambda: None).cancel()
+    assert len(timers.heap) <= 2 * CANCELLED_MAX
+    assert timers.next_deadline_ms() == kept.deadline_ms

@@ -348,3 +348,43 @@ def test_a_file_that_takes_the_place_of_a_foreign_one_has_its_name_on_disk() -> 
         crashed = deepcopy(files)
         crashed.crash(Random(seed))
         assert read(crashed) == ([0], []), f"seed {seed}"
+
+
+def test_what_was_synced_is_read_after_a_power_cut_at_every_step_of_a_life_that_uses_files_again() -> None:
+    """All of it, in order, without damage; and of what was not synced at most the next group."""
+    files = MemoryFiles(crashable=True)
+    journal = Journal(files, "journal", FILE_BYTES, 7)
+    journal.start()
+    files.sync_directory("journal")
+    files.sync_directory("/")
+
+    def check(needed: range, *, more: int) -> None:
+        for seed in range(4):
+            crashed = deepcopy(files)
+            crashed.crash(Random(seed))
+            offsets, damages = read(crashed)
+            place = f"{needed}, seed {seed}"
+            assert not damages, place
+            assert [n for n in offsets if n >= needed.start] in (list(needed), [*needed, needed.stop])[: 1 + more], (
+                place
+            )
+
+    first = 0  # of what no checkpoint has covered
+    for offset in range(12):  # three of them fill a file
+        journal.append("log", offset, TOPIC_ID, 0, offset, batch(offset, 20_000))
+        check(range(first, offset), more=0)
+        group = journal.take()
+        if group is None:  # both files are full: a checkpoint covers the older one
+            first += 3
+            for file in journal.full_files:
+                file.erase()
+                check(range(first, offset), more=0)
+            journal.release(journal.full_files)
+            group = journal.take()
+        assert group is not None
+        file_number = journal.write(group)
+        check(range(first, offset), more=1)
+        journal.sync(file_number)
+        journal.synced(group)
+        check(range(first, offset + 1), more=0)
+    assert first >= 3
