@@ -111,3 +111,21 @@ def test_each_handler_says_its_versions() -> None:
     for key in SERVED:
         text = (PACKAGE / "broker" / "handlers" / f"{key.name.lower()}.py").read_text()
         assert re.match(r'"""[A-Za-z]+, \d', text), f"{key.name} does not begin with its versions"
+
+
+def test_the_readme_has_five_rows_of_the_benchmarks() -> None:
+    """As they are there: two tables that differ would both be doubted."""
+    table = (ROOT / "README.md").read_text().split("## Beside Apache Kafka")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| [a-z].*\|$", table, re.MULTILINE)
+    assert len(rows) == 5
+    all_rows = (ROOT / "docs" / "benchmarks.md").read_text().splitlines()
+    assert [row for row in rows if row not in all_rows] == []
+    assert any(float(row.split("|")[-2].strip(" ×")) < 1 for row in rows), "one row shows where Kafka is better"
+
+
+def test_the_first_screen_says_what_it_is_and_is_not() -> None:
+    first_screen = (ROOT / "README.md").read_text().split("\n## ")[0]
+    for question in ("Who it is for", "What it replaces", "What it does not do", "Why trust it"):
+        assert f"- **{question}.**" in first_screen
+    assert len(first_screen.splitlines()) <= 30
+    assert re.findall(r"!\[.+\]\((.+\.svg)\)", first_screen)
