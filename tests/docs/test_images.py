@@ -25,7 +25,7 @@ def test_each_picture_is_for_light_and_dark_and_has_a_title(path: Path) -> None:
 def test_each_colour_has_a_dark_counterpart(path: Path) -> None:
     """No shape has a colour of its own: what is dark on light would be dark on dark."""
     root = ElementTree.parse(path).getroot()
-    coloured = [element.tag for element in root.iter() if "fill" in element.keys() or "stroke" in element.keys()]
+    coloured = [element.tag for element in root.iter() if {"fill", "stroke"} & {*element.attrib}]
     assert coloured == []
     style = root.find(f"{SVG}style")
     assert style is not None
