@@ -54,7 +54,7 @@ async def main() -> None:
         seen: list[float] = []
         bus.subscribe("prices.metals.*", lambda event: seen.append(event.value.amount), replay=2)
         await bus.drain()
-        print(f"the last two, for one who comes late: {seen}")
+        print(f"the last two, for a late subscriber: {seen}")
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ class Pending:
 
     @property
     def message(self) -> Any:
-        """The decoded answer; it must be there, and nothing may be left behind it."""
+        """The decoded answer; it must be there, and no bytes may follow it."""
         assert self.is_done, "no answer yet"
         if self.buffers is None:
             return None
@@ -178,7 +178,7 @@ class Harness:
         return self.send(key, version, message).message
 
     def advance(self, milliseconds: float) -> None:
-        """Moves the clock, in steps, so that timers that set timers all come to pass."""
+        """Moves the clock, in steps, so that timers that set timers all run."""
         left = milliseconds
         while left > 0:
             step = min(left, 1000.0)

@@ -1,4 +1,4 @@
-"""Every API by who asks: with just what it needs, without one need, and as a super user."""
+"""Every API, for each kind of client: with just the rights that it needs, without one of them, and as a super user."""
 
 import pytest
 
@@ -50,7 +50,7 @@ def verdict(broker: Harness, row: Row, principal: str) -> set[int]:
 
 
 @pytest.mark.parametrize("row", rows(), ids=lambda row: row.name)
-def test_who_has_what_it_needs_may_and_nobody_else(row: Row) -> None:
+def test_only_a_client_with_the_rights_that_an_api_needs_may_use_it(row: Row) -> None:
     broker = secured_broker()
     assert verdict(broker, row, "User:stranger")
     grant(broker, ALICE, *row.needs[:-1])
@@ -67,7 +67,7 @@ def test_every_served_api_is_in_the_matrix_or_open_to_all() -> None:
 
 
 def test_a_group_is_described_only_with_its_topics() -> None:
-    """CVE-2026-41115: without a right to the topics, nothing of members and assignments is told."""
+    """CVE-2026-41115: without a right to the topics, members and assignments are not shown."""
     broker = secured_broker()
     joins = ConsumerGroupHeartbeatRequest("g", "m", 0, rebalance_timeout_ms=1000, subscribed_topic_names=["t"])
     joins.topic_partitions = []
@@ -92,7 +92,7 @@ def test_lists_show_what_one_may_describe() -> None:
     assert broker.call(ApiKey.LIST_TRANSACTIONS, 1, ListTransactionsRequest()).transaction_states == []
 
 
-def test_operations_that_are_allowed_are_told() -> None:
+def test_operations_that_are_allowed_are_listed() -> None:
     broker = secured_broker()
     grant(broker, ALICE, (Operation.WRITE, ResourceType.TOPIC, "t"))
     broker.connection.principal = ALICE

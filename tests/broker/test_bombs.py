@@ -160,7 +160,7 @@ def test_many_records_are_compressed_otherwise_in_slices() -> None:
     assert error_of(pending).error_code == ErrorCode.CORRUPT_MESSAGE
 
 
-def test_of_a_great_many_errors_the_first_are_told() -> None:
+def test_of_a_great_many_errors_the_first_are_listed() -> None:
     broker = Harness()
     broker.create_topic("t")
     late = Record(b"k", None, (), NOW_MS + 10 * 24 * 3_600_000)

@@ -1,4 +1,4 @@
-"""What the broker does by itself goes on, whatever fails once."""
+"""What the broker does by itself continues, whatever fails once."""
 
 import errno
 from random import Random
@@ -162,7 +162,7 @@ class TestDeletedTopics:
         assert [r.value for r in broker.read_all("t")] == [b"new"]
 
 
-def test_retention_leaves_a_log_that_cannot_be_read_and_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+def test_retention_leaves_a_log_that_cannot_be_read_and_does_the_others(caplog: pytest.LogCaptureFixture) -> None:
     broker = Harness()
     for name in ("broken", "other"):
         broker.create_topic(name, retention_ms="1000", segment_bytes=str(1 << 20))

@@ -254,7 +254,7 @@ class TestStrays:
         assert "belongs to another topic" in caplog.text
         assert sorted(tree(broker.files).values()) == before
 
-    def test_what_is_no_log_is_left_alone(self) -> None:
+    def test_what_is_not_a_log_is_left_alone(self) -> None:
         files = MemoryFiles()
         kept = (
             "photos-delete/1.log",
@@ -289,7 +289,7 @@ class TestStrays:
         assert tree(broker.files) == before
 
     def test_a_deleted_topics_log_is_removed_though_a_crash_came_before(self) -> None:
-        """The deletion is on record, and the directory bears the topic's id: that is no stray."""
+        """The deletion is on record, and the directory bears the topic's id: that is not a stray."""
         broker = written_broker(clean=False)
         broker.core = broker.open()
         kept = contents(broker.files, "data/orders-0")
@@ -445,7 +445,7 @@ class TestOneDamagedLog:
         delete_topic(broker, "orders")
         assert not [name for name in broker.files.list_directory("data/journal") if name.endswith(".rescued")]
 
-    def test_retention_goes_on_for_the_others(self, caplog: pytest.LogCaptureFixture) -> None:
+    def test_retention_continues_for_the_others(self, caplog: pytest.LogCaptureFixture) -> None:
         broker = Harness()
         for name in ("orders", "other"):
             broker.create_topic(name, retention_ms="1000", segment_bytes=str(1 << 20))

@@ -278,7 +278,7 @@ def test_a_power_cut_after_an_index_was_built_again_shows_no_aborted_record(seed
 
 @pytest.mark.parametrize("isolation_level", [0, READ_COMMITTED])
 def test_no_batch_is_served_with_offsets_beyond_the_end(isolation_level: int) -> None:
-    """A client would go on at an offset that does not exist, and miss every record until then."""
+    """Otherwise a client would continue at an offset that does not exist, and miss every record before it."""
     broker = harness()
     flip_base_offset(broker)
     data = broker.fetch("t", 0, isolation_level=isolation_level)

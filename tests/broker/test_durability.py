@@ -386,7 +386,7 @@ def test_a_failure_while_a_sync_is_under_way() -> None:
     driver.append("A")
     driver.durability.fail(BROKEN)
     assert driver.events == ["write 1", "begin sync", "cache distrusted", "failed: [Errno 5] broken"]
-    driver.durability.synced(None)  # it comes to the disk all the same, and nobody is told
+    driver.durability.synced(None)  # it reaches the disk anyway, and nothing is reported
     assert driver.events == []
 
 
@@ -520,7 +520,7 @@ def test_what_fails_after_a_checkpoint_is_reported() -> None:
     assert driver.events[2:] == ["checkpoint finished", "report: a defect", "write 1", "begin sync"]
 
 
-def test_an_interrupt_is_no_failure_of_the_disk() -> None:
+def test_an_interrupt_is_not_a_failure_of_the_disk() -> None:
     driver = Driver()
     driver.durability.begin_checkpoint()
     with pytest.raises(KeyboardInterrupt):

@@ -81,7 +81,7 @@ def test_a_child_process_that_died_is_not_running(tmp_path: Path) -> None:
         broker.stop()
 
 
-def test_ctrl_c_in_a_start_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_in_a_start_leaves_nothing_running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Ready(threading.Event):
         def wait(self, timeout: float | None = None) -> bool:
             raise KeyboardInterrupt

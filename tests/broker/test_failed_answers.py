@@ -1,4 +1,4 @@
-"""Every API has an answer for a request in which a defect of the broker shows; and the connection goes on."""
+"""Every API has an answer for a request in which a defect of the broker shows; and the connection stays usable."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -118,7 +118,7 @@ def break_metadata(broker: hw.Broker, monkeypatch: pytest.MonkeyPatch, handle: A
 
 
 @pytest.mark.parametrize("handle", [fails, fails_in_steps])
-def test_the_connection_goes_on(broker: hw.Broker, monkeypatch: pytest.MonkeyPatch, handle: Any) -> None:
+def test_the_connection_stays_usable(broker: hw.Broker, monkeypatch: pytest.MonkeyPatch, handle: Any) -> None:
     break_metadata(broker, monkeypatch, handle)
     topic = MetadataRequest.MetadataRequestTopic(name="t")
     with Wire(broker.address) as wire:

@@ -129,7 +129,7 @@ def test_an_owner_is_known_after_restarts_and_forgotten_with_its_transactional_i
 
 
 def test_no_client_takes_the_brokers_own_topics_into_a_transaction() -> None:
-    """A marker in `__transaction_state` is no record of a transaction: the next start stumbled over it."""
+    """A marker in `__transaction_state` does not describe a transaction: the next start stumbled over it."""
     broker = Harness()
     producer = Producer(broker, "tx", 1)
     assert producer.init().error_code == 0
@@ -141,7 +141,7 @@ def test_no_client_takes_the_brokers_own_topics_into_a_transaction() -> None:
     assert list(broker.core.transactions.transactions) == ["tx"]
 
 
-def test_the_metadata_log_is_no_topic() -> None:
+def test_the_metadata_log_is_not_a_topic() -> None:
     """A topic of that name would share its directory."""
     broker = Harness()
     wanted = CreateTopicsRequest.CreatableTopic("__cluster_metadata", 1, 1)
@@ -180,7 +180,7 @@ def test_a_pattern_takes_linear_time_and_sees_only_what_its_client_may_see() -> 
 
 
 @pytest.mark.parametrize("pattern", ["(", r"(a)\1", r"(?=a)", "a" * 5000, r"\pL{1000}", r"(\pL{0,999})*"])
-def test_what_is_no_pattern_of_re2_is_refused(pattern: str) -> None:
+def test_an_invalid_pattern_of_re2_is_refused(pattern: str) -> None:
     answer = Harness().call(ApiKey.LIST_TRANSACTIONS, 2, ListTransactionsRequest(transactional_id_pattern=pattern))
     assert answer.error_code == ErrorCode.INVALID_REGULAR_EXPRESSION
 

@@ -77,7 +77,7 @@ def test_a_partition_is_answered_by_its_nodes(
 
 
 @pytest.mark.parametrize("node_id", NODES)
-def test_sizes_are_told_by_the_nodes_that_have_the_partition(broker: Harness, node_id: int) -> None:
+def test_sizes_are_reported_by_the_nodes_that_have_the_partition(broker: Harness, node_id: int) -> None:
     connect(broker, node_id)
     answer = broker.call(ApiKey.DESCRIBE_LOG_DIRS, 4, message(ApiKey.DESCRIBE_LOG_DIRS)(None))
     assert [topic.name for topic in answer.results[0].topics] == (["t"] if node_id in (2, 3) else [])

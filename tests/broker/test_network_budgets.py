@@ -88,7 +88,9 @@ class TestStrangers:
             yield running
 
     @pytest.mark.parametrize("listener", ["SASL_PLAINTEXT", "SSL", "SASL_SSL"])
-    def test_who_does_not_log_in_or_end_the_handshake_is_closed(self, broker: hw.Broker, listener: str) -> None:
+    def test_a_client_that_does_not_log_in_or_end_the_handshake_is_closed(
+        self, broker: hw.Broker, listener: str
+    ) -> None:
         with Wire(broker.addresses[listener]) as stranger, Wire(broker.address) as other:
             assert is_closed(stranger)
             assert is_served(other)
@@ -169,7 +171,7 @@ def test_connections_of_one_address() -> None:
                     continue
 
 
-def test_without_descriptors_connections_are_closed_and_the_loop_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_descriptors_connections_are_closed_and_the_loop_continues(monkeypatch: pytest.MonkeyPatch) -> None:
     with hw.Broker() as broker, Wire(broker.address) as before:
         assert is_served(before)
         acceptor = server_of(broker).acceptors[0]
@@ -340,7 +342,7 @@ class TestSlowReaders:
                     assert len(answer.records) > 3 * 900_000
                 assert inspect(broker, lambda server: server.answers.used_bytes) == 0
 
-    def test_answers_behind_one_that_waits_count_too(self) -> None:
+    def test_answers_after_one_that_waits_count_too(self) -> None:
         with hw.Broker(settings=SMALL_ANSWERS) as broker:
             self.filled(broker, 12)
             with Wire(broker.address) as wire:
@@ -359,7 +361,7 @@ class TestSlowReaders:
                 for _ in range(51):
                     assert wire.receive(ApiKey.FETCH, 12).error_code == 0
 
-    def test_fetches_that_wait_do_not_pile_up_behind_one_that_is_not_read(self) -> None:
+    def test_fetches_that_wait_do_not_pile_up_after_one_that_is_not_read(self) -> None:
         with hw.Broker(settings=SMALL_ANSWERS) as broker, Wire(broker.address) as other, self.slow(broker) as slow:
             other.create_topic("t")
             partition = FetchRequest.FetchPartition(0, partition_max_bytes=MIB)

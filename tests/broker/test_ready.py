@@ -1,4 +1,4 @@
-"""The line that tells a program that the broker is ready: what it says, where it may go, what is no such line."""
+"""The line that tells a program that the broker is ready: what it says, where it may go, what is not such a line."""
 
 import json
 import os
@@ -68,7 +68,7 @@ def test_keys_of_later_releases_are_ignored() -> None:
 
 
 @pytest.mark.parametrize("line", ["", "Headwater is ready on 127.0.0.1:9092\n", "{}", "[]", "1", '{"listeners": [1]}'])
-def test_anything_else_is_no_such_line(line: str) -> None:
+def test_anything_else_is_not_such_a_line(line: str) -> None:
     with pytest.raises(ValueError, match=r"Expecting|not the line"):
         Ready.from_line(line)
 

@@ -92,7 +92,7 @@ def test_a_new_member_learns_of_its_assignment() -> None:
 
 
 @both
-def test_another_version_client_or_body_is_read_anew(begin: Begin) -> None:
+def test_another_version_client_or_body_is_read_again(begin: Begin) -> None:
     broker = new_broker()
     member = begin(broker)
     assert [member.beat(), member.beat()] == [0, 0]

@@ -34,7 +34,7 @@ def logs_in_use(broker: Harness) -> int:
     return sum(log.topic in ("a", "b") for log in broker.core.store.logs.values())
 
 
-def go_on(broker: Harness, turns: int) -> None:
+def pass_turns(broker: Harness, turns: int) -> None:
     for _ in range(turns):
         broker.core.work.run()
         broker.sync()
@@ -48,7 +48,7 @@ def test_a_pass_is_done_in_slices() -> None:
     assert 0 < logs_in_use(broker) < PARTITIONS
     broker.core.apply_retention()  # the next is due before the first has ended: it begins no second one
     assert len(broker.core.work.queue) == 1
-    go_on(broker, 100)
+    pass_turns(broker, 100)
     clock.step_ms = 0.0
     assert logs_in_use(broker) == 2 * PARTITIONS
     for topic in broker.core.metadata.topics.values():
@@ -62,7 +62,7 @@ def test_a_topic_that_is_deleted_during_a_pass_does_not_come_back() -> None:
     broker.core.apply_retention()
     clock.step_ms = 0.0
     broker.call(ApiKey.DELETE_TOPICS, 5, DeleteTopicsRequest(topic_names=["b"]))
-    go_on(broker, 100)
+    pass_turns(broker, 100)
     clock.step_ms = 0.0
     assert logs_in_use(broker) == PARTITIONS
     assert not [name for name in broker.files.list_directory("data") if name.startswith("b-")]

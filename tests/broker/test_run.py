@@ -111,7 +111,7 @@ def test_the_end_of_a_descriptor_is_a_stop_and_what_is_read_from_it_is_not() -> 
         os.close(reading)
 
 
-def test_clients_are_told_one_address_and_the_broker_has_another() -> None:
+def test_clients_get_one_address_and_the_broker_has_another() -> None:
     run = Run(advertised_listeners="PLAINTEXT://broker.example.org:19092")
     found: list[Ready] = []
 
@@ -184,7 +184,7 @@ def test_metrics_whose_port_is_taken_are_an_error_and_an_orderly_end() -> None:
     assert run.is_closed
 
 
-def test_a_caller_that_fails_when_it_is_told_ends_the_broker() -> None:
+def test_a_caller_that_fails_at_ready_ends_the_broker() -> None:
     run = Run()
 
     def fail(server: Server, ready: Ready) -> None:

@@ -94,7 +94,7 @@ def test_a_wrong_password_stays_out(broker: hw.Broker, pki: Path, mechanism: str
     assert any(error.name() == "_AUTHENTICATION" for error in errors)
 
 
-def test_who_is_let_in_may_only_what_is_allowed(broker: hw.Broker, pki: Path) -> None:
+def test_a_client_that_is_let_in_may_only_do_what_is_allowed(broker: hw.Broker, pki: Path) -> None:
     user = {"sasl_mechanism": "SCRAM-SHA-256", "sasl_username": "stranger", "sasl_password": PASSWORD}
     assert produce(client(broker, pki, "SASL_SSL", **user)) == "TOPIC_AUTHORIZATION_FAILED"
 
@@ -125,7 +125,7 @@ def test_the_exchange_may_come_in_bare_frames(broker: hw.Broker) -> None:
         assert wire.call(ApiKey.METADATA, 9, MetadataRequest(None)).topics is not None
 
 
-def test_certificates_are_taken_anew_without_a_restart(pki: Path, tmp_path: Path) -> None:
+def test_certificates_are_loaded_again_without_a_restart(pki: Path, tmp_path: Path) -> None:
     live = tmp_path / "live.pem"
     live.write_text((pki / "broker.pem").read_text())
     with hw.Broker(settings={"listeners": "SSL://127.0.0.1:0", "ssl.keystore.location": live}) as running:

@@ -224,7 +224,7 @@ class TestEmbedded:
                 assert wire.call(ApiKey.METADATA, 9, MetadataRequest([])).brokers
 
 
-def test_requests_behind_long_work_are_served_after_it(broker: hw.Broker) -> None:
+def test_requests_that_follow_long_work_are_served_after_it(broker: hw.Broker) -> None:
     """What a connection sends while its request is worked on in slices waits, as in Kafka; others are served."""
     names = [f"sliced-{number}" for number in range(2000)]
     creation = CreateTopicsRequest([CreateTopicsRequest.CreatableTopic(name, 1, 1) for name in names], 10_000)

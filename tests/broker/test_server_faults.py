@@ -47,7 +47,7 @@ async def test_a_checkpoint_whose_sync_fails_ends_the_broker() -> None:
 
 
 class HeldSyncer:
-    """Stands for the process that syncs: it is told what to do, and the test says when it has done it."""
+    """Stands for the process that syncs: it gets its orders, and the test says when it has done them."""
 
     def __init__(self) -> None:
         self.asked: list[int] = []
@@ -92,7 +92,7 @@ async def test_nothing_is_acknowledged_before_its_sync_has_succeeded() -> None:
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC])
-async def test_after_a_failed_sync_nothing_is_acknowledged_any_more(number: int) -> None:
+async def test_after_a_failed_sync_nothing_more_is_acknowledged(number: int) -> None:
     """M22: an answer now would promise what may not be on disk."""
     broker = Harness()
     broker.create_topic("t")

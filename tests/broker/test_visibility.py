@@ -54,7 +54,7 @@ def deleted(pending: Pending) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize(("time_ms", "offset"), [(LATEST, 3), (MAX_TIMESTAMP, 2), (TIME_MS + 1, 2)])
-def test_the_end_is_told_when_it_is_durable(broker: Harness, time_ms: int, offset: int) -> None:
+def test_the_end_is_answered_when_it_is_durable(broker: Harness, time_ms: int, offset: int) -> None:
     pending = list_offsets(broker, time_ms)
     assert not pending.is_done
     broker.sync()
@@ -153,7 +153,7 @@ def test_a_parked_fetch_whose_time_is_up_has_it_too(broker: Harness) -> None:
     assert fetched(pending)[1] == 3
 
 
-def test_a_fetch_does_not_wait_for_what_nobody_was_told() -> None:
+def test_a_fetch_does_not_wait_for_what_was_never_answered() -> None:
     broker = Harness()
     broker.create_topic("t")
     broker.produce_batch("t", batch(b"1"))

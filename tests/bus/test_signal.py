@@ -91,7 +91,7 @@ def test_disconnecting_by_observer_by_connection_and_all() -> None:
     signal.disconnect(watcher.saw)  # nothing happens
 
 
-def test_who_goes_during_an_emit_is_not_called_and_who_comes_is_called_from_the_next() -> None:
+def test_an_observer_that_goes_during_an_emit_is_not_called_and_one_that_comes_is_called_from_the_next() -> None:
     signal = Signal[()]()
     calls: list[str] = []
 

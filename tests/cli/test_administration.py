@@ -58,7 +58,7 @@ def test_the_first_super_user_is_made_while_the_broker_is_stopped(tmp_path: Path
         (("transaction", "list", "-b", "here"), "no answer"),
     ],
 )
-def test_what_cannot_be_meant_says_why(words: tuple[str, ...], says: str) -> None:
+def test_invalid_arguments_are_explained(words: tuple[str, ...], says: str) -> None:
     assert says in headwater(*words, status=1)
 
 

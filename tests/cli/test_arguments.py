@@ -24,7 +24,7 @@ NOWHERE = {"HEADWATER_BOOTSTRAP_SERVER": "127.0.0.1:1"}
     ],
     ids=lambda words: b" ".join(words).decode(errors="replace"),
 )
-def test_an_argument_that_is_no_text_is_named(words: list[bytes]) -> None:
+def test_an_argument_that_is_not_text_is_named(words: list[bytes]) -> None:
     command = [*map(os.fsencode, HEADWATER), *words]
     result = subprocess.run(command, capture_output=True, text=True, timeout=60, env=os.environ | NOWHERE, check=False)
     assert result.returncode == 2, result

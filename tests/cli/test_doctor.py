@@ -132,7 +132,7 @@ def test_what_is_not_a_data_directory(data: Path, tmp_path: Path) -> None:
         assert str(folder) in result.stderr
 
 
-def test_what_the_next_start_repairs_is_no_damage(data: Path) -> None:
+def test_what_the_next_start_repairs_is_not_damage(data: Path) -> None:
     (data / "t-0" / "leader-epoch-checkpoint").unlink()
     shutil.copy(data / "meta.properties", data / "notes.txt")
     result = run(data)

@@ -28,7 +28,7 @@ def test_a_broker_that_is_down_is_named_with_the_reason() -> None:
     assert "here:1,there:2 (Connection refused)" in kafka_message(KafkaError(KafkaError._TIMED_OUT, "late"), contact)
 
 
-def test_asking_goes_on_until_there_is_an_answer() -> None:
+def test_asking_continues_until_there_is_an_answer() -> None:
     answers: list[KafkaException | str] = [KafkaException(KafkaError(KafkaError._TIMED_OUT, "late")), "topics"]
 
     def ask(timeout_s: float) -> str:

@@ -80,7 +80,7 @@ def test_an_authority_that_is_not_trusted_is_called_that(secured: Secured) -> No
     assert "certificate verify failed" in error
 
 
-def test_a_plain_client_of_a_listener_with_tls_is_told(secured: Secured) -> None:
+def test_a_plain_client_of_a_listener_with_tls_gets_an_explanation(secured: Secured) -> None:
     error = headwater("topic", "list", "-b", secured.address, status=1)
     assert secured.address in error
     assert "security.protocol" in error

@@ -112,7 +112,7 @@ def test_a_program_that_is_gone_when_the_broker_is_ready_ends_it(tmp_path: Path)
 
 
 @pytest.mark.parametrize("asked", [("--ready-fd", "x"), ("--ready-fd",)])
-def test_what_is_no_number_is_one_line(asked: tuple[str, ...], tmp_path: Path) -> None:
+def test_what_is_not_a_number_is_one_line(asked: tuple[str, ...], tmp_path: Path) -> None:
     process = start(tmp_path / "d", *asked)
     _, errors = process.communicate(timeout=WAIT_S)
     assert process.returncode == 2

@@ -147,7 +147,7 @@ async def test_two_replays_at_once_both_get_everything(address: str, name: str) 
 # -- what a bridge's bus cannot take
 
 
-async def test_an_event_that_cannot_be_read_is_named_and_the_bridge_goes_on(
+async def test_an_event_that_cannot_be_read_is_named_and_the_bridge_continues(
     address: str, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     bus = hw.Bus()

@@ -172,7 +172,7 @@ def test_only_what_was_handled_is_committed(address: str, orders: str) -> None:
         assert [event.offset for event in events.take(4, WAIT_MS)] == [6, 7, 8, 9]
 
 
-def test_an_iteration_goes_on_where_the_last_one_ended(address: str, orders: str) -> None:
+def test_an_iteration_continues_where_the_last_one_ended(address: str, orders: str) -> None:
     send_numbers(address, orders, 10)
     with hw.Producer(address) as producer:
         producer.send_batch(orders, [hw.Outgoing(n, partition=1) for n in range(10, 20)]).result(WAIT_MS)
@@ -315,7 +315,7 @@ def test_lag_and_pause(address: str, orders: str) -> None:
 
 
 @pytest.mark.parametrize("protocol", ["classic", "consumer"])
-def test_members_share_partitions_and_are_told(address: str, orders: str, protocol: str) -> None:
+def test_members_share_partitions_and_are_notified(address: str, orders: str, protocol: str) -> None:
     send_numbers(address, orders, 1)
     told: list[tuple[str, int]] = []
     first = consumer(

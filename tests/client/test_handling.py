@@ -66,7 +66,7 @@ async def test_an_async_stop_during_a_wait_gives_the_event_back(address: str, or
     assert committed(address, f"{orders}-group") == 0
 
 
-async def test_a_wait_that_is_cancelled_leaves_nothing_behind(address: str, orders: str) -> None:
+async def test_a_wait_that_is_cancelled_leaves_no_thread(address: str, orders: str) -> None:
     send_numbers(address, orders, 1)
     failed = asyncio.Event()
 
@@ -101,7 +101,7 @@ def test_a_fate_that_is_none_is_refused(address: str, orders: str, fate: Any) ->
 
 
 @pytest.mark.parametrize("wrong", [{"attempts": -1}, {"delay_ms": -1}, {"factor": -1}, {"delay_ms_max": -1}])
-def test_a_retry_that_cannot_be_meant_is_refused(wrong: Any) -> None:
+def test_an_invalid_retry_is_refused(wrong: Any) -> None:
     with pytest.raises(ValueError, match="0 or more"):
         hw.Retry(**wrong)
 

@@ -48,7 +48,7 @@ def test_a_line_says_when_the_broker_is_back_if_one_said_that_it_was_away(caplog
     assert not log.is_to_look()
     log.broker_is_back()
     log.broker_is_away()
-    log.broker_is_back()  # that was too short to be told
+    log.broker_is_back()  # that was too short to be logged
     assert lines(caplog) == []
     log.log(logging.ERROR, "%s [%s] %s", "FAIL", NAME, REFUSED)
     log.broker_is_away()

@@ -78,7 +78,7 @@ def test_settings_that_are_no_text_are_refused(settings: Any) -> None:
         hw.Consumer(NOWHERE, "t", group="g", settings=settings)
 
 
-def test_a_password_that_is_no_text_is_not_shown() -> None:
+def test_a_password_that_is_not_text_is_not_shown() -> None:
     with pytest.raises(ConfigurationError) as caught:
         hw.Producer(NOWHERE, settings={"sasl.password": f"secret{NOT_UTF8}"})
     assert "sasl.password" in str(caught.value)
@@ -113,7 +113,7 @@ def test_places_that_are_none_are_refused(place: Any) -> None:
     "broker",
     [None, "", [], "host:", "host:0", "host:99999", "host:-1", "a b", b"host:1", 9092, ["host:1", None], "a\0:1"],
 )
-def test_addresses_that_cannot_be_meant_are_refused(broker: Any) -> None:
+def test_invalid_addresses_are_refused(broker: Any) -> None:
     for make in (hw.Producer, hw.Admin):
         with pytest.raises(ConfigurationError, match=r"broker"):
             make(broker)

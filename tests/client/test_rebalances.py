@@ -16,7 +16,7 @@ def message(partition: int, offset: int) -> Message:
 
 
 class Raw:
-    """Stands for librdkafka's consumer: notes what it is told, and has what the test gives it."""
+    """Stands for librdkafka's consumer: notes its calls, and has what the test gives it."""
 
     def __init__(self) -> None:
         self.ready: list[Message] = []

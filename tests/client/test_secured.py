@@ -66,7 +66,7 @@ def test_everything_works_over_tls_and_scram(secured: tuple[str, Path]) -> None:
         assert letters.take(1, WAIT_MS)[0].headers["hw_error"] == "ValueError: no"
 
 
-def test_one_who_may_not_is_told_so(secured: tuple[str, Path]) -> None:
+def test_a_client_without_the_right_gets_an_error_that_says_so(secured: tuple[str, Path]) -> None:
     address, authority = secured
     own = settings(authority, "guest")
     with hw.Admin(address, settings=own) as admin, pytest.raises(AuthorizationError, match="headwater acl"):
@@ -78,7 +78,7 @@ def test_one_who_may_not_is_told_so(secured: tuple[str, Path]) -> None:
         events.take(1, WAIT_MS)
 
 
-def test_a_wrong_password_is_told_and_not_only_waited_for(secured: tuple[str, Path]) -> None:
+def test_a_wrong_password_is_reported_and_not_only_waited_for(secured: tuple[str, Path]) -> None:
     address, authority = secured
     own = settings(authority, "admin", "wrong")
     with hw.Admin(address, timeout_ms=2000, settings=own) as admin, pytest.raises(AuthenticationError, match="sasl"):

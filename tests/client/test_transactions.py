@@ -140,7 +140,7 @@ def test_partitions_that_go_during_a_transaction_abort_it(
     assert copied(address, copies, 10) == list(range(10))
 
 
-def test_a_consumer_that_is_no_member_any_more_cannot_commit_its_progress(
+def test_a_consumer_that_is_no_longer_a_member_cannot_commit_its_progress(
     producer: hw.Producer[Any], address: str, orders: str, copies: str
 ) -> None:
     """librdkafka forgets its member id when the session times out; a broker lets such progress pass."""
@@ -246,7 +246,9 @@ def test_going_back_is_tried_again_where_it_was_not_known_where_to(
     assert copied(address, copies, 3) == [0, 1, 2]
 
 
-def test_why_one_cannot_go_back_is_told(producer: hw.Producer[Any], address: str, orders: str) -> None:
+def test_the_reason_why_a_consumer_cannot_go_back_is_reported(
+    producer: hw.Producer[Any], address: str, orders: str
+) -> None:
     def no_committed(*_: object) -> None:
         raise KafkaException(KafkaError(KafkaError.GROUP_AUTHORIZATION_FAILED))
 

@@ -31,9 +31,9 @@ def test_every_partition_goes_to_one_subscriber(
         }
         before = ASSIGNORS[name](members, topics)
         assert before.keys() == members.keys()
-        given_out = [(topic_id, n) for target in before.values() for topic_id, parts in target.items() for n in parts]
+        assigned = [(topic_id, n) for target in before.values() for topic_id, parts in target.items() for n in parts]
         subscribed = frozenset().union(*(member.topic_ids for member in members.values()))
-        assert sorted(given_out) == sorted((t, n) for t in subscribed for n in range(topics[t]))
+        assert sorted(assigned) == sorted((t, n) for t in subscribed for n in range(topics[t]))
         assert all(set(before[i]) <= members[i].topic_ids for i in members)
 
 

@@ -124,7 +124,7 @@ def test_a_member_that_reports_nothing_keeps_what_it_should_give_up_until_its_ti
     assert b.partitions() == [0, 1, 2, 3, 4, 5]
 
 
-def test_who_is_silent_is_out_and_who_leaves_is_out_at_once() -> None:
+def test_a_silent_member_is_out_after_its_session_and_one_that_leaves_is_out_at_once() -> None:
     broker = new_broker()
     a, b, c = (Member(broker, name) for name in "abc")
     for member in (a, b, c):

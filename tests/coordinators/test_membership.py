@@ -34,7 +34,7 @@ def join(broker: Harness, member_id: str = "", instance: str | None = None, vers
 
 
 def new_member(broker: Harness) -> str:
-    """The id that a new member is told to come back with (KIP-394)."""
+    """The id with which a new member has to join again (KIP-394)."""
     answer = join(broker).message
     assert answer.error_code == ErrorCode.MEMBER_ID_REQUIRED
     return str(answer.member_id)

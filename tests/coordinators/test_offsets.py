@@ -82,7 +82,7 @@ def test_nobody_sees_an_offset_that_is_not_on_disk() -> None:
     assert asked.message.topics[0].partitions[0].committed_offset == 2
 
 
-def test_who_may_commit_to_a_group_without_members() -> None:
+def test_a_client_without_a_member_may_commit_to_a_group_without_members() -> None:
     broker = broker_with_topic()
     assert error_of(commit(broker, 1, generation=1, member="stranger")) == ErrorCode.ILLEGAL_GENERATION
     assert error_of(commit(broker, 1)) == 0
@@ -90,7 +90,7 @@ def test_who_may_commit_to_a_group_without_members() -> None:
     assert error_of(commit(broker, 2, member="stranger")) == 0
 
 
-def test_who_may_commit() -> None:
+def test_only_a_member_of_the_generation_may_commit() -> None:
     broker = broker_with_topic()
     member_id = stable_group(broker, 1)[0]
     assert error_of(commit(broker, 1)) == ErrorCode.UNKNOWN_MEMBER_ID
@@ -194,7 +194,7 @@ def test_a_log_is_shortened_when_its_state_is_on_disk_again(monkeypatch: pytest.
     assert committed(broker).committed_offset == 19
 
 
-def test_a_group_between_generations_is_not_written_anew() -> None:
+def test_a_group_between_generations_is_not_written_again() -> None:
     broker = broker_with_topic()
     member_id = stable_group(broker, 1)[0]
     for n in range(6000):

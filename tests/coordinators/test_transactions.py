@@ -64,7 +64,7 @@ def test_records_are_seen_when_they_are_committed(version: int) -> None:
 
 
 @pytest.mark.parametrize("version", [1, 2])
-@pytest.mark.parametrize("how", ["kill", "restart", "go on"])
+@pytest.mark.parametrize("how", ["kill", "restart", "neither"])
 def test_aborted_records_are_never_seen(version: int, how: str) -> None:
     broker = new_broker()
     producer = new_producer(broker, version)
@@ -73,7 +73,7 @@ def test_aborted_records_are_never_seen(version: int, how: str) -> None:
         assert producer.end(commit=False) == 0
         begin(producer, b"yes-%d" % n)
         assert producer.end(commit=True) == 0
-    if how != "go on":
+    if how != "neither":
         getattr(broker, how)()
     assert committed_values(broker, "t") == [b"yes-0", b"yes-1", b"yes-2"]
     assert producer.init().error_code == 0
@@ -99,7 +99,7 @@ def test_aborted_transactions_are_found_in_sealed_segments() -> None:
     assert committed_values(broker, "t") == expected
 
 
-def test_a_damaged_transaction_index_is_built_anew() -> None:
+def test_a_damaged_transaction_index_is_rebuilt() -> None:
     broker = new_broker()
     producer = new_producer(broker)
     begin(producer, b"no")
@@ -147,7 +147,7 @@ def test_each_transaction_has_an_epoch_of_its_own() -> None:
     assert producer.end(commit=True) == ErrorCode.INVALID_TXN_STATE
 
 
-def test_who_names_its_epoch_goes_on_with_the_one_after_it() -> None:
+def test_a_producer_that_names_its_epoch_continues_with_the_one_after_it() -> None:
     broker = new_broker()
     producer = new_producer(broker)
     begin(producer, b"lost")
@@ -198,7 +198,7 @@ def test_epochs_that_are_used_up_bring_a_new_producer_id() -> None:
     assert committed_values(broker, "t") == [b"last", b"first"]
 
 
-def test_a_producer_goes_on_after_an_error_and_may_ask_twice() -> None:
+def test_a_producer_continues_after_an_error_and_may_ask_twice() -> None:
     broker = new_broker()
     producer = new_producer(broker, version=1)
     request = InitProducerIdRequest("tx", 60_000, producer.producer_id, producer.epoch)
@@ -220,7 +220,7 @@ def test_what_is_open_too_long_is_aborted() -> None:
     assert committed_values(broker, "t") == []
     assert producer.produce("t", b"late") == ErrorCode.INVALID_PRODUCER_EPOCH
     assert producer.end(commit=True) == ErrorCode.INVALID_TXN_STATE
-    assert producer.end(commit=False) == 0  # it was aborted, and the client may go on
+    assert producer.end(commit=False) == 0  # it was aborted, and the client may continue
     begin(producer, b"again")
     assert producer.end(commit=True) == 0
     assert committed_values(broker, "t") == [b"again"]

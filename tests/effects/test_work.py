@@ -1,4 +1,4 @@
-"""Work in slices: how long one takes, whose turn it is, and what becomes of errors and of work that nobody wants any more."""
+"""Work in slices: how long one takes, whose turn it is, and what becomes of errors and of work that nobody waits for."""
 
 import gc
 import weakref
@@ -167,7 +167,7 @@ def test_one_is_alone_and_the_others_wait_in_line() -> None:
     assert at_once(alone(bench.steps("d", 1, "d"))) == "d"
 
 
-def test_who_leaves_the_line_or_fails_inside_lets_the_next_one_in() -> None:
+def test_work_that_leaves_the_line_or_fails_inside_lets_the_next_in() -> None:
     bench = Bench()
     thread = OtherThread(bench.queue)
 

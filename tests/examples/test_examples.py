@@ -21,7 +21,7 @@ PRINTED = {
         "alert: gold is at 2010.5 (caused by a price)",
         "gold: 2010.5",
         "alert: the market closes (caused by nothing)",
-        "the last two, for one who comes late: [2010.5, 24.5]",
+        "the last two, for a late subscriber: [2010.5, 24.5]",
     ],
     "order_pipeline": [
         "order 1 is shipped, caused by True",

@@ -133,7 +133,7 @@ class MixedClients(Clients):
         self.has_ended[process].set()
 
     def copy(self, random: Random) -> None:
-        """After each transaction that is not known to be committed, it goes on where its group is.
+        """After each transaction that is not known to be committed, it continues at its group's position.
 
         Now and then a successor with the same transactional id begins in the middle of a transaction.
         """

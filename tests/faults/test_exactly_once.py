@@ -1,6 +1,6 @@
 """Records are copied exactly once, in order, with random aborts, while the broker and the copier are killed.
 
-The copier gives up at each error and is started again; a loop with the Python API goes on by itself.
+The copier gives up at each error and is started again; a loop with the Python API continues by itself.
 """
 
 import os
@@ -152,13 +152,13 @@ class Loop:
     def wait_committed(self) -> None:
         """Waits for the end of the next transaction."""
         self.has_committed.clear()
-        assert self.has_committed.wait(QUIET_S), "no transaction ends any more"
+        assert self.has_committed.wait(QUIET_S), "transactions no longer end"
         if self.errors:
             raise self.errors[0]
 
 
 @pytest.mark.timeout(900)
-def test_a_loop_goes_on_after_its_only_broker_was_killed(tmp_path: Path) -> None:
+def test_a_loop_continues_after_its_only_broker_was_killed(tmp_path: Path) -> None:
     """With librdkafka's own `metadata.recovery.strategy` it waits for ever after the first kill."""
     with running_server(tmp_path) as server:
         with Wire(server.address) as wire:

@@ -62,7 +62,7 @@ def attached(directory: Path) -> set[str]:
 
 
 def backing_files() -> dict[str, str]:
-    """The file of each loop device; only the end of its path where nobody can reach it any more."""
+    """The file of each loop device; only the end of its path where it can no longer be reached."""
     found = {}
     for device in Path("/sys/block").glob("loop*/loop/backing_file"):
         with contextlib.suppress(OSError):  # it was detached meanwhile

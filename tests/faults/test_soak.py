@@ -57,7 +57,7 @@ class Usage:
 
 
 class Load:
-    """What goes on at the same time: each part in a thread, again and again, until the end."""
+    """What runs at the same time: each part in a thread, again and again, until the end."""
 
     def __init__(self, server: HeadwaterServer) -> None:
         self.address = server.address

@@ -79,7 +79,7 @@ def free_port_pair() -> int:
 class PatientProxy:
     """Stands before a server that is killed and restarted: a connection to it is never refused, it waits a moment.
 
-    What is open when the server dies breaks, as it would; tests of clients that give up at a refused connection go on.
+    What is open when the server dies breaks, as it would; clients that give up at a refused connection survive it.
     """
 
     def __init__(self) -> None:

@@ -206,7 +206,7 @@ def test_franz_go(server: HeadwaterServer, tmp_path: Path) -> None:
 
 
 def test_a_producer_survives_a_restart(tmp_path: Path) -> None:
-    """An unmodified client goes on by itself when the broker is killed and comes back."""
+    """An unmodified client recovers by itself when the broker is killed and comes back."""
     from .servers import running_server
 
     with running_server(tmp_path) as server:

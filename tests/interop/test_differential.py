@@ -73,7 +73,7 @@ def test_answers_are_kafkas(sides: tuple[Side, Side]) -> None:
 
 
 @pytest.mark.parametrize("version", [3, 4, 5])
-def test_features_that_begin_at_zero_are_told_as_kafka_does(sides: tuple[Side, Side], version: int) -> None:
+def test_features_that_begin_at_zero_are_shown_as_in_kafka(sides: tuple[Side, Side], version: int) -> None:
     ask, told = ApiVersionsRequest("differential", "1"), []
     for side in sides:
         features = side.wire.call(ApiKey.API_VERSIONS, version, ask).supported_features
@@ -103,7 +103,7 @@ def test_generated_sequences_get_kafkas_answers(sides: tuple[Side, Side], kind: 
 
 
 def take(walk: Walk, sides: tuple[Side, Side], expected: Expected) -> int:
-    """Takes a walk; returns how many answers were compared. Fails with what led to the first difference."""
+    """Makes a walk; returns how many answers were compared. Fails with what led to the first difference."""
     trail = []
     for _ in range(STEPS):
         step = walk.next_step()

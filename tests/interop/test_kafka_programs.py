@@ -204,7 +204,7 @@ def eventually(what: Callable[[], bool], seconds: float = 90) -> None:
         except OSError:
             pass
         waiting.wait(0.2)
-    raise AssertionError("it did not come to pass")
+    raise AssertionError("it did not happen")
 
 
 def test_connect_distributed_moves_a_file(connect: tuple[str, Background], tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ Tool = Callable[..., str]
 TOOLS = "org.apache.kafka.tools"
 ACL = ["--allow-principal", "User:alice", "--allow-host", "10.0.0.1", "--operation", "Read"]
 
-# The mains behind kafka-topics, -configs, -acls, -get-offsets, -delete-records, -log-dirs, -features, -transactions,
+# The main classes of kafka-topics, -configs, -acls, -get-offsets, -delete-records, -log-dirs, -features, -transactions,
 # -consumer-groups, -metadata-quorum and -leader-election; {at} is the broker, {records} a file.
 COMMANDS = {
     "describe topic": f"{TOOLS}.TopicCommand {{at}} --describe --topic t",

@@ -141,11 +141,11 @@ def indented(lines: tuple[str, ...], indentation: str) -> list[str]:
 
 
 def check_differs(bug: Bug, before: str, after: str) -> None:
-    """Raises BugError where the file with the bug is no Python, or does the same as before."""
+    """Raises BugError where the file with the bug is not Python, or does the same as before."""
     try:
         tree = ast.parse(after)
     except SyntaxError as error:
-        raise BugError(f"{bug.name}: with the bug the file is no Python: {error}") from error
+        raise BugError(f"{bug.name}: with the bug the file is not Python: {error}") from error
     if ast.dump(tree) == ast.dump(ast.parse(before)):
         raise BugError(f"{bug.name}: the replacement changes nothing but the layout")
 

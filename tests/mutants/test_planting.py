@@ -105,7 +105,7 @@ def test_an_empty_replacement_removes_the_lines(sources: Sources) -> None:
         ({"anchor": "return len(text) + 2"}, "is at nowhere"),
         ({"anchor": "class Second:\n    pass"}, "is at nowhere"),
         ({"anchor": "return len(text", "replacement": ""}, "is at nowhere"),
-        ({"replacement": "return len(text"}, "no Python"),
+        ({"replacement": "return len(text"}, "not Python"),
         ({"replacement": "return (len(text) + 1)"}, "changes nothing"),
     ],
 )
@@ -131,7 +131,7 @@ def test_an_anchor_that_is_found_twice_names_both_places(tmp_path: Path) -> None
         ({"hangs": 1}, "unknown or of a wrong type: hangs"),
     ],
 )
-def test_what_is_no_bug_is_named(changes: dict[str, Any], says: str) -> None:
+def test_what_is_not_a_bug_is_named(changes: dict[str, Any], says: str) -> None:
     with pytest.raises(BugError, match=f"off-by-one: .*{says}"):
         bug(**changes)
 

@@ -6,7 +6,7 @@ Run it as root in a mount and a process namespace of its own, as `test_power_cut
 the kernel kills the broker, unmounts everything and detaches the loop devices. It ends with standard input.
 
 A life: a new disk, a broker, its load, and an orderly stop. At random moments of it, most of them under load, some during
-the start, the stop and after it, the power is cut: `recorded_disk.py` makes the image of that moment. The life goes on. After it, each
+the start, the stop and after it, the power is cut: `recorded_disk.py` makes the image of that moment. The life continues. After it, each
 image is mounted, and a broker on it must have all that had been acknowledged when the cut began. Every third time the power
 is cut again while the broker recovers; then the state after the second cut must be as good.
 """
@@ -291,7 +291,7 @@ class PowerCuts:
             finally:
                 broker.end(signal.SIGKILL)
         problems += [f"the log says: {line}" for line in log.read_text().splitlines() if ALARMING.search(line)]
-        run("e2fsck", "-f", "-n", image)  # a disk that ext4 does not survive is no disk: then the test is wrong
+        run("e2fsck", "-f", "-n", image)  # a disk that ext4 does not survive is not a disk: then the test is wrong
         return problems
 
 

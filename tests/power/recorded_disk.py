@@ -1,6 +1,6 @@
 """A block device whose power can be cut at any moment: a file system with one file in it, for a loop device to lie on.
 
-A disk may keep what was written to it in a cache of its own until it is told to flush. So after a power cut
+A disk may keep what was written to it in a cache of its own until it gets a flush. So after a power cut
 
     everything that had been written when the last flush came is there
     of what was written later, any part may be there, in any order, in pieces of a sector

@@ -53,7 +53,7 @@ def test_what_was_replaced_does_not_come_back() -> None:
     assert {cut(disk, seed)[:1] for seed in range(100)} == {b"2"}
 
 
-def test_a_cut_changes_nothing_for_those_who_go_on() -> None:
+def test_a_cut_changes_nothing_for_what_runs_on() -> None:
     disk = VolatileDisk(SIZE)
     disk.write(7, memoryview(b"content"))
     for seed in range(10):

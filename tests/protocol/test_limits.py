@@ -72,6 +72,6 @@ def test_a_string_is_as_long_as_kafka_allows() -> None:
         decode(MetadataRequest, 9, named(STRING_BYTES_MAX + 1))
 
 
-def test_text_that_is_no_utf_8_is_refused() -> None:
+def test_text_that_is_not_utf_8_is_refused() -> None:
     with pytest.raises(ProtocolError):
         decode(MetadataRequest, 9, metadata(1).replace(b"x", b"\xff"))

@@ -135,7 +135,7 @@ def test_a_marker_commits_or_aborts(marker: int, commits: bool) -> None:
     assert marker_of(check_batch(batch), batch) == (commits, 7)
 
 
-def test_another_control_batch_is_no_marker() -> None:
+def test_another_control_batch_is_not_a_marker() -> None:
     batch = build_batch([control_record(2, 7, 5)], attributes=0x30, producer_id=9, producer_epoch=1)
     with pytest.raises(CorruptBatchError, match="not the marker"):
         marker_of(check_batch(batch), batch)

@@ -42,7 +42,7 @@ class MemoryStateLog(Generic[Record]):
             self.when_durable(sync, callback)
 
     def crash(self) -> None:
-        """What is not on disk is gone, and nobody waits any more."""
+        """What is not on disk is gone, and so are the callbacks that waited for it."""
         del self.appended[self.synced :]
         self.waits.clear()
 

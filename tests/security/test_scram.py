@@ -54,7 +54,7 @@ def test_the_example_of_rfc_7677() -> None:
         b"n,,m=1,n=user,r=x",
     ],
 )
-def test_what_is_no_first_message_is_refused(message: bytes) -> None:
+def test_what_is_not_a_first_message_is_refused(message: bytes) -> None:
     with pytest.raises(AuthenticationError):
         exchange().respond(message)
 
@@ -69,7 +69,7 @@ def test_what_is_no_first_message_is_refused(message: bytes) -> None:
         lambda text: text.partition("p=")[0] + "p=***",
     ],
 )
-def test_what_is_no_proof_is_refused(change: Callable[[str], str]) -> None:
+def test_what_is_not_a_proof_is_refused(change: Callable[[str], str]) -> None:
     server = exchange()
     server.respond(b"n,,n=user,r=rOprNGfwEbeRWgbNEkqO")
     right = "c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ="

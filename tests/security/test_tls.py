@@ -28,6 +28,6 @@ def test_rules_map_names(rules: str, name: str) -> None:
 
 
 @pytest.mark.parametrize("rules", ["nonsense", "RULE:(/x/", "RULE:a/b", "RULE:a/b/Q"])
-def test_what_is_no_rule_is_refused(rules: str) -> None:
+def test_what_is_not_a_rule_is_refused(rules: str) -> None:
     with pytest.raises(TlsError):
         mapping_rules(rules)

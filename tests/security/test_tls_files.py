@@ -98,7 +98,7 @@ def test_a_failed_reload_keeps_what_was_there(files: TlsFiles, pki: Path, damage
     assert name_of(shake_hands(files.context, client_context(pki))) == "renewed"
 
 
-def test_an_authority_that_was_taken_out_is_not_trusted_any_more(files: TlsFiles, pki: Path) -> None:
+def test_an_authority_that_was_removed_is_no_longer_trusted(files: TlsFiles, pki: Path) -> None:
     shake_hands(files.context, client_context(pki, "client"))
     with pytest.raises(ssl.SSLError):
         shake_hands(files.context, client_context(pki, "stranger"))

@@ -3,7 +3,7 @@
 The script makes and deletes topics, produces with and without group commits, commits and aborts transactions, commits
 offsets, deletes records, lets retention and compaction remove some, takes checkpoints a step at a time between all
 that, and stops, kills and starts the broker. A call on the files may fail (`faulty_files.py`). Then a request may be answered
-with an error, or the broker ends: a supervisor starts it again, and the script goes on. What it must never do:
+with an error, or the broker ends: a supervisor starts it again, and the script continues. What it must never do:
 
     - acknowledge what is not there afterwards, or show a record twice, out of order, or of an aborted transaction
     - answer with UNKNOWN_SERVER_ERROR, or raise where nobody names what has failed
@@ -48,7 +48,7 @@ class EndedError(Exception):
 
 
 class SteppedDisk(HeldDisk):
-    """A checkpoint goes on by a step when the script says so."""
+    """A checkpoint proceeds by a step when the script says so."""
 
     steps: Iterator[None] | None = None
 
@@ -131,7 +131,7 @@ class ScriptedBroker(Harness):
 
 @dataclass
 class Outcomes:
-    """What the clients of one partition were told. A value is sent once."""
+    """The answers to the clients of one partition. A value is sent once."""
 
     sent: list[bytes] = field(default_factory=list)
     acknowledged: dict[bytes, int] = field(default_factory=dict)  # value to offset
@@ -147,14 +147,14 @@ class ScriptedRun:
         self.random = Random(seed)
         self.broker = ScriptedBroker(files, self.random)
         self.places: dict[Place, Outcomes] = {}
-        self.topics: dict[str, bool | None] = {}  # whether it exists; None: nobody was told
+        self.topics: dict[str, bool | None] = {}  # whether it exists; None: there was no answer
         self.pending: list[tuple[Pending, Callable[[Any], None]]] = []
         self.transactions: list[tuple[dict[Place, list[bytes]], bool | None]] = []
         self.committed = -1  # the group's offset that was acknowledged last
         self.committed_sent = -1
         self.compacted: dict[bytes, list[tuple[bytes, bool]]] = {}  # key to values, and whether acknowledged
         self.numbers = 0
-        self.done: Counter[str] = Counter()  # what has come to pass of what takes its time
+        self.done: Counter[str] = Counter()  # how often what takes its time has happened
 
     @property
     def has_done_everything(self) -> bool:
@@ -213,7 +213,7 @@ class ScriptedRun:
         yield self.begin_checkpoint
         yield self.step_checkpoint
         yield self.kill_and_start
-        for _ in range(3):  # the journal's files are full in turns
+        for _ in range(3):  # the journal's files fill up alternately
             yield lambda: self.produce("a", 0, size=30_000)
             yield self.settle
             yield self.step_checkpoint
@@ -527,7 +527,7 @@ class Check:
                 assert set(counts) == {int(outcome)}, (counts, outcome)
 
     def serves(self) -> None:
-        """It goes on as if nothing had been: every partition takes a record and gives it back."""
+        """It serves as if nothing had happened: every partition accepts a record and returns it."""
         for name, topic in list(self.broker.core.metadata.topics.items()):
             if topic.is_internal:
                 continue

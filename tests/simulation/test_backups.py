@@ -41,7 +41,7 @@ SEEDS = max(1, int(os.environ.get("TEST_SEEDS", "60")) // 8)
 CHUNK = 50
 FIRST_SEED = int(os.environ.get("TEST_BACKUPS_SEED", "0")) or int.from_bytes(os.urandom(4))
 KEYS = 4
-ACTIONS_MAX = 150  # while a backup is made; then the broker has nothing to do, so that the backup comes to its end
+ACTIONS_MAX = 150  # while a backup is made; then the broker has nothing to do, so that the backup ends
 
 
 PARTITIONS = (("a", 0), ("a", 1), ("b", 0))
@@ -58,7 +58,7 @@ class Lane:
         self.pending: list[Pending] = []
         self.offset: Pending | None = None
         self.ending: tuple[bool, Pending] | None = None
-        self.outcomes: dict[int, bool | None] = {}  # None: nobody was told
+        self.outcomes: dict[int, bool | None] = {}  # None: there was no answer
         self.written: dict[int, dict[tuple[str, int], int]] = {}
         self.has_offset: set[int] = set()
 
@@ -164,7 +164,7 @@ class Running:
             self.commit,
             broker.sync_one,
             self.checkpoint,
-            lambda: broker.advance(random.randrange(1, 30)),  # compaction goes on
+            lambda: broker.advance(random.randrange(1, 30)),  # compaction proceeds
             lambda: broker.core.shorten_state_logs(),
             self.delete_records,
             self.change_topics,
@@ -292,7 +292,7 @@ class Acknowledged:
 
 
 def interleaved(running: Running, backup: Backup, actions_per_step: float, within: float) -> Manifest:
-    """Makes the backup while the broker goes on. `within`: how often a call for a file lets the backup go on, too."""
+    """Makes the backup while the broker runs. `within`: how often a call for a file lets the backup proceed, too."""
     random, steps, actions_left = running.random, backup.steps(), ACTIONS_MAX
     result: list[Manifest] = []
     is_in_backup = False

@@ -200,7 +200,7 @@ def transaction_without_its_offset(story: Story, is_bad: bool) -> Rules | None:
 
 
 def stale_offset_of_a_transaction(story: Story, is_bad: bool) -> Rules | None:
-    """Nobody was told of the commit, but its records are there: so the offset is."""
+    """The commit was not answered, but its records are there: so the offset is."""
     story.commit(1)
     story.send(1, b"1", transaction="x")
     story.commit(2, transaction="x")
@@ -498,13 +498,13 @@ def test_histories_of_several_processes_are_joined() -> None:
     assert check(joined) == []
 
 
-def test_a_line_that_is_no_operation_is_named() -> None:
+def test_a_line_that_is_not_an_operation_is_named() -> None:
     with pytest.raises(ValueError, match="not an operation"):
         History.load(['{"kind": "Guess"}'])
 
 
 def test_a_commit_that_was_not_answered_may_come_late() -> None:
-    """Then the group goes on from it, and no member has done anything wrong."""
+    """Then the group continues from it, and no member has done anything wrong."""
     story = Story()
     story.send(0, b"1", b"2", b"3")
     story.commit(1, UNKNOWN)

@@ -82,7 +82,7 @@ class Store:
 
 
 def cut_meanwhile(store: Store, actions_per_step: float) -> Cut | None:
-    """Makes the cut while the store goes on, also within what the store does to its files."""
+    """Makes the cut while the store runs, also within what the store does to its files."""
     steps = make_cut(store.files, "data", JournalCopy(store.files, "data", store.files, "scratch"))
     found: list[Cut | None] = []
     is_inside = False

@@ -231,7 +231,7 @@ def test_backups_sort_by_age_also_where_the_clock_went_back() -> None:
     assert repository.backup_ids() == [first, again, third]
 
 
-def test_a_directory_with_other_things_is_no_repository() -> None:
+def test_a_directory_with_other_things_is_not_a_repository() -> None:
     files = MemoryFiles()
     files.make_directory("backups")
     files.open("backups/mine", create=True)

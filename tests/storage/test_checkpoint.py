@@ -1,4 +1,4 @@
-"""Checkpoints beside what goes on meanwhile, and with faults."""
+"""Checkpoints while the broker writes, and with faults."""
 
 import errno
 from random import Random

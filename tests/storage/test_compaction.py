@@ -99,7 +99,7 @@ def test_the_newest_value_of_each_key_stays_at_its_offset(compression: Compressi
     assert found(broker) == [*expected[1:], (6, b"b", b"2")]
 
 
-def test_what_compaction_leaves_out_is_no_damage(caplog: pytest.LogCaptureFixture) -> None:
+def test_what_compaction_leaves_out_is_not_damage(caplog: pytest.LogCaptureFixture) -> None:
     broker = compacted_broker()
     random = Random(1)
     for n in range(6):  # segments that end with what is replaced in the next, and too large to be put together

@@ -155,7 +155,7 @@ def test_a_note_that_a_power_cut_has_emptied_says_no() -> None:
         assert inode.content[:2] == b"0\n"
 
 
-def test_a_failure_that_cannot_be_noted_is_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failure_that_cannot_be_noted_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     files = MemoryFiles()
     failed = FailedSyncs(files, "")
     files.fault = Fault("write", FILE_NAME, errno.EROFS)

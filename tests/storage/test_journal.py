@@ -109,7 +109,7 @@ def test_several_places() -> None:
 
 
 @pytest.mark.parametrize("kept", range(4))
-def test_a_torn_tail_is_no_damage(kept: int) -> None:
+def test_a_torn_tail_is_not_damage(kept: int) -> None:
     """Of the last group, which was not on disk, any entries may be there."""
     files = written([2, 3])
     for lost in range(3):
@@ -141,7 +141,7 @@ def test_a_damaged_header_is_reported_and_costs_nothing(position: int) -> None:
 
 
 def test_a_file_that_the_same_broker_has_left_has_no_torn_tail() -> None:
-    files = written([1] * 30, size=3000)  # goes on in the other file
+    files = written([1] * 30, size=3000)  # continues in the other file
     assert read(files) == (list(range(30)), [])
     size = len(read_file(files, "journal/0.journal"))
     last = max(
@@ -307,7 +307,7 @@ def write_one(journal: Journal, offset: int, *, is_synced: bool = True) -> None:
 
 
 @pytest.mark.parametrize("is_at_start", [False, True])
-def test_a_power_cut_in_a_file_that_is_used_again_is_no_damage(is_at_start: bool) -> None:
+def test_a_power_cut_in_a_file_that_is_used_again_is_not_damage(is_at_start: bool) -> None:
     """Whatever is left of the header and of the first group: the old header does not vouch for the new content."""
     for seed in range(60):
         files = MemoryFiles(crashable=True)

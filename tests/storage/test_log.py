@@ -148,7 +148,7 @@ def test_an_index_entry_of_another_batch_is_not_believed() -> None:
 @pytest.mark.parametrize("suffix", [".index", ".timeindex", ".snapshot", "leader-epoch-checkpoint"])
 @pytest.mark.parametrize("damage", ["lost", "cut", "flipped", "zeros", "garbage"])
 @pytest.mark.parametrize("clean", [True, False])
-def test_auxiliary_files_are_built_anew(suffix: str, damage: str, clean: bool) -> None:
+def test_auxiliary_files_are_rebuilt(suffix: str, damage: str, clean: bool) -> None:
     store = filled()
     store.store.close() if clean else store.store.abandon()
     for name in store.files.list_directory("data/t-0"):
@@ -315,7 +315,7 @@ def test_a_segment_ends_where_its_index_has_no_room_for_the_offset() -> None:
     assert found.base_offset == RELATIVE_OFFSET_MAX + 1
 
 
-def test_a_batch_that_could_not_be_written_is_no_duplicate_when_it_comes_again() -> None:
+def test_a_batch_that_could_not_be_written_is_not_a_duplicate_when_it_comes_again() -> None:
     store = Store()
 
     def produce(sequence: int) -> Verdict:

@@ -120,7 +120,7 @@ def test_a_first_segment_that_is_gone_does_not_move_the_start(caplog: pytest.Log
 
 
 @pytest.mark.parametrize("whole_directory", [False, True])
-def test_a_log_that_is_gone_goes_on_where_it_ended(whole_directory: bool, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_log_that_is_gone_continues_where_it_ended(whole_directory: bool, caplog: pytest.LogCaptureFixture) -> None:
     store = stopped()
     for name in store.files.list_directory("data/t-0"):
         if whole_directory or name.endswith(".log"):
@@ -213,7 +213,7 @@ def test_gaps_that_compaction_has_left_are_no_damage(point: bool, sums: bool, ca
     assert "gone" not in errors(caplog)
     store.reopen()
     store.reopen(clean=False)
-    assert store.log.read(base + 4, 1000, at_least_one=True)  # the gap is no hole
+    assert store.log.read(base + 4, 1000, at_least_one=True)  # the gap is not a hole
     assert "gone" not in errors(caplog)
 
 
@@ -498,7 +498,7 @@ def test_what_is_cut_off_is_synced_at_once() -> None:
 
 
 def test_what_a_start_finds_and_serves_is_synced_before() -> None:
-    """Nobody was told of it before the stop; from now on readers see it, so the next power cut must not take it."""
+    """It was not acknowledged before the stop; from now on readers see it, so the next power cut must not remove it."""
     store = filled(2, files=MemoryFiles(crashable=True))
     store.store.abandon()
     empty_journal(store)

@@ -1,7 +1,7 @@
 """What a process asked of the kernel, as far as the rules look at it.
 
 A call has a start and an end. Both are line numbers of a trace, so that all calls of all processes are in one order: what
-ended before something else began has happened before it. A call that failed is no call, but for a receive or a send.
+ended before something else began has happened before it. A call that failed does not count, except for a receive or a send.
 """
 
 from dataclasses import dataclass

@@ -52,7 +52,7 @@ class Story:
         self.calls.append(Call(kind, self.line - 1, self.line, self.thread, path, **fields))
 
     def start(self, kind: Kind, path: str) -> int:
-        """A call that goes on until `finish` is called with what this returns."""
+        """A call that lasts until `finish` is called with what this returns."""
         self.line += 1
         self.calls.append(Call(kind, self.line, 0, self.thread, path))
         return len(self.calls) - 1

@@ -4,8 +4,8 @@
 
 `-xx` writes every string in hexadecimal, so nothing in a string can be taken for the syntax around it; `-yy` writes what
 a descriptor is. A call during which another thread did something has two lines, "<unfinished ...>" and "resumed". strace
-handles one stop at a time and a process goes on after it, so the lines are in an order that respects cause and effect: a
-sync that a process was told of has its end above everything that the process did afterwards.
+handles one stop at a time and a process runs on after it, so the lines are in an order that respects cause and effect: a
+sync whose end a process has learned of ends above everything that the process did afterwards.
 """
 
 import re

@@ -436,6 +436,6 @@ def test_what_one_life_has_left_unsynced_is_unsynced_in_the_next(story: Story) -
     assert checker.problems[0].startswith(f"line {first + 2}:")
 
 
-def test_nobody_is_answered_who_has_not_asked(tmp_path: Path, story: Story) -> None:
+def test_only_clients_that_have_asked_are_answered(tmp_path: Path, story: Story) -> None:
     story.answer_produce()
     only(story.problems(), "an answer to no request")

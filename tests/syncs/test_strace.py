@@ -51,7 +51,7 @@ def test_names() -> None:
     ]
 
 
-def test_a_call_goes_on_while_others_are_made() -> None:
+def test_a_call_lasts_while_others_are_made() -> None:
     path = hexed("/d/f")
     assert parsed(
         f"8 fdatasync(3<{path}> <unfinished ...>",

@@ -102,7 +102,7 @@ def test_late_requests_stay_in_order(broker: TestBroker, topic: Topic) -> None:
     assert [event.value for event in broker.events()] == list(range(20))
 
 
-def test_a_full_disk_refuses_and_goes_on_reading(broker: TestBroker, topic: Topic) -> None:
+def test_a_full_disk_refuses_writes_and_still_reads(broker: TestBroker, topic: Topic) -> None:
     topic.send("a")
     settings = {"message.timeout.ms": 500, "enable.idempotence": False}
     with broker.disk_full(), hw.Producer(broker, settings=settings) as producer:

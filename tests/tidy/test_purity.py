@@ -57,5 +57,5 @@ def test_what_only_shells_may_have_is_found_anywhere(source: str) -> None:
     assert names_of_shells(ast.parse(source))
 
 
-def test_a_method_of_that_name_is_no_file() -> None:
+def test_a_method_of_that_name_is_not_a_file() -> None:
     assert not names_of_shells(ast.parse("files.open('x')"))

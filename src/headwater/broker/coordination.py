@@ -41,7 +41,7 @@ NAMES_SHOWN = 20
 
 
 def group_of(key: Buffer | None) -> str:
-    """The group that a record of `__consumer_offsets` is about; "" where it cannot be told."""
+    """The group that a record of `__consumer_offsets` is about; "" where the record does not say."""
     try:
         named = None if key is None else read_key(key) or read_consumer_key(key)
     except ProtocolError:

@@ -1,6 +1,6 @@
 """The broker without its sockets: what it keeps, and how its parts meet.
 
-The core is driven from outside and never waits. A shell hands it requests (`dispatch.py`), is told by the journal's
+The core is driven from outside and never waits. A shell hands it requests (`dispatch.py`), is notified by the journal's
 driver what to sync (`durability.py`) and says when that is done, and calls the timers when they are due. So the test
 broker is this broker on an in-memory disk and a clock that is moved by hand.
 """
@@ -321,7 +321,7 @@ class BrokerCore:
 
     @property
     def is_failed(self) -> bool:
-        """Whether the disk has failed the broker: nothing is acknowledged any more."""
+        """Whether the disk has failed the broker: then nothing more is acknowledged."""
         return self.durability.is_failed
 
     @cached_property

@@ -35,10 +35,10 @@ What can go wrong, and what it means:
     a checkpoint: any other error       failed
     an action that waited raises        reported; whatever else waits is still called
 
-*Failed* is final. Nothing more is written, completed or acknowledged, the next start is told not to trust the page cache
-(`storage/failed_syncs.py`), and the disk is told once, so that it ends the broker. The next start recovers what is there.
+*Failed* is final. Nothing more is written, completed or acknowledged, a mark makes the next start distrust the page cache
+(`storage/failed_syncs.py`), and the disk is notified once, so that it ends the broker. The next start recovers what is there.
 
-The driver never waits and knows no loop, thread or process. It tells a `Disk` what to do, and is told what happened:
+The driver never waits and knows no loop, thread or process. It gives a `Disk` orders, and is called with what happened:
 the server syncs in a child process and checkpoints in a thread, an in-memory broker does both at once (`ThisThread`), and
 a simulation does them in whatever order its seed says. All calls are made in the thread that owns the core.
 """

@@ -248,7 +248,7 @@ class Metadata:
         topic = self.topics.get(name)
         after: dict[str, str | None] = {**(topic.configs if topic is not None else {}), **changes}
         self.check_configs({key: value for key, value in after.items() if value is not None or key not in changes})
-        if topic is None:  # what cannot be is told first, as Kafka does
+        if topic is None:  # errors come first, as in Kafka
             raise ApiError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"The topic '{name}' does not exist.")
         return self.config_records(name, changes)
 

@@ -93,7 +93,7 @@ def decode_record(value: Buffer) -> Any:
 
 
 def acl_of(record: Any) -> Acl:
-    """The entry that a record tells of."""
+    """The entry that a record describes."""
     return Acl(
         ResourceType(record.resource_type),
         record.resource_name,

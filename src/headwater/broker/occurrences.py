@@ -1,12 +1,12 @@
 """What happens in the broker, for whatever counts, shows or traces it.
 
 Each occurrence is a Signal (`bus/signal.py`): its type says what observers are called with, in the thread that owns the
-core, in the middle of what happens. So an observer only notes what it is told; what it raises is logged and goes no
+core, in the middle of what happens. So an observer only notes what it is called with; what it raises is logged and goes no
 further. An emit that nobody observes costs a fifth of a microsecond, and nothing is made for it.
 
     core.occurrences.appended.connect(lambda log, base_offset, records, size_bytes: ...)
 
-Nothing here, below or beside it knows metrics: who counts stands above (`observability/`).
+Nothing here, below or beside it knows metrics: whatever counts is a layer above (`observability/`).
 """
 
 from headwater.broker.connection import Connection

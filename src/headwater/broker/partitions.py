@@ -1,7 +1,7 @@
 """The partitions of all topics: found for a client, opened when they are first used, appended to, and watched.
 
 A partition's log is opened with its first use, since a directory may have thousands. A fetch that waits for data watches
-the logs that it reads: it is told when readers may see more of one, and when one is gone or led by another node.
+the logs that it reads: it is notified when readers may see more of one, and when one is gone or led by another node.
 """
 
 from collections.abc import Callable, Iterable
@@ -50,12 +50,12 @@ class Partitions:
         self.durability = durability
         self.log_configs: dict[bytes, LogConfig] = {}  # by topic id
         self.watches: dict[Log, dict[Watch, None]] = {}  # in the order in which they began
-        self.opened: Callable[[Log], None] | None = None  # is told of a log that has open transactions; raises OSError
+        self.opened: Callable[[Log], None] | None = None  # gets a log that has open transactions; raises OSError
 
     # -- configuration
 
     def log_config(self, topic: Topic) -> LogConfig:
-        """What the topic's configuration comes to."""
+        """The numbers that the topic's configuration results in."""
         config = self.log_configs.get(topic.topic_id)
         if config is None:
             config = self.log_configs[topic.topic_id] = log_config(topic.configs, self.configs.layers)
@@ -163,7 +163,7 @@ class Partitions:
         self.watches.setdefault(log, {})[watch] = None
 
     def unwatch(self, log: Log, watch: Watch) -> None:
-        """Nothing is to be told any more."""
+        """Forgets the callback: it is no longer called."""
         watches = self.watches.get(log)
         if watches is not None:
             watches.pop(watch, None)

@@ -208,7 +208,7 @@ def refuse_any(errors: list[RecordError]) -> None:
 
 
 class BatchDetails(NamedTuple):
-    """What else a client is told of a batch that is not appended; `record_errors` are (index in the batch, why)."""
+    """Details of the error for a batch that is not appended; `record_errors` are (index in the batch, why)."""
 
     record_errors: list[tuple[int, str]] = []
     log_start_offset: int = -1

@@ -70,7 +70,7 @@ class Seen:
 
 
 class Bus:
-    """Topics, and who listens to them.
+    """Topics, and the subscriptions to them.
 
     `history` is how many of the last events are kept for subscribers that ask for a replay. With `store`, an event is
     kept there before anybody gets it. Use it from one event loop; other threads hand over with

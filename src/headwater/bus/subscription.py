@@ -63,7 +63,7 @@ class SubscribedBus(Protocol):
         ...
 
     def matching(self, topic: str) -> Sequence["Subscription"]:
-        """Who gets what is published on a topic."""
+        """The subscriptions that get what is published on a topic."""
         ...
 
     def answered(self, question: Question) -> None:

@@ -43,7 +43,7 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Say the result as JSON.")] = False,
 ) -> int:
     """The command. Returns the exit status: 0 where nothing is damaged, or the next start repairs it; 1 where something is
-    lost or not served; 2 where that cannot be told."""
+    lost or not served; 2 where the data directory could not be examined."""
     try:
         return run(os.path.abspath(directory), copy_to, repair=repair, yes=yes, as_json=as_json)
     except CommandError as error:
@@ -170,7 +170,7 @@ def mend(
 
 
 def agreed(done: list[Mended], changed: list[str], folder: str, *, as_json: bool) -> bool:
-    """Asks whether to go on."""
+    """Asks whether to continue."""
     out = sys.stderr if as_json else sys.stdout
     print("--repair would do this:", file=out)
     for mended in done:
@@ -179,7 +179,7 @@ def agreed(done: list[Mended], changed: list[str], folder: str, *, as_json: bool
     if not sys.stdin.isatty():
         print("headwater: --yes is needed where nobody can be asked", file=sys.stderr)
         return False
-    print("Go on? [y/N] ", end="", file=out, flush=True)
+    print("Continue? [y/N] ", end="", file=out, flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 

@@ -92,7 +92,7 @@ class Admin:
             raise ConfigurationError(f"{what}: {error}") from error
 
     def explained(self, error: KafkaException, what: str) -> ClientError:
-        self.raw.poll(0)  # what librdkafka has to tell of the connection comes only so
+        self.raw.poll(0)  # librdkafka reports errors of the connection only here
         return client_error(self.notes.cause_of(error.args[0]), what)
 
     # -- topics

@@ -69,7 +69,7 @@ class Notes:
         logger.log(logging.ERROR if error.fatal() else logging.DEBUG, "%s", error)
 
     def cause_of(self, error: KafkaError) -> KafkaError:
-        """The refusal behind a broker that does not answer, or the error itself."""
+        """The refusal that is the reason why a broker does not answer, or the error itself."""
         return self.refusal if self.refusal is not None and error.code() in NO_ANSWER else error
 
     def look_for_broker(self, list_topics: Callable[..., object]) -> None:

@@ -32,7 +32,7 @@ class Waker:
         self.notes = notes
         self.futures: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
         self.failed: deque[Delivery | BatchDelivery] = deque(maxlen=FAILED_MAX)
-        self.lock = threading.Lock()  # reports are served by the producer's thread and by who flushes
+        self.lock = threading.Lock()  # reports are served by the producer's thread and by threads that flush
 
     def add(self, future: asyncio.Future[None]) -> None:
         with self.lock:

@@ -38,7 +38,7 @@ class ClientLog:
         self.name = "a client"
         self.away_ms: float | None = None  # since when no broker answers
         self.looked_ms = 0.0
-        self.is_told = False  # whether the log says that it is away
+        self.is_shown = False  # whether the log says that it is away
         self.is_closed = False
 
     def log(self, level: int, form: str, facility: str, name: str, text: str) -> None:
@@ -54,7 +54,7 @@ class ClientLog:
         elif level < logging.WARNING:
             self.show("disconnected", level, text)
         else:
-            self.is_told |= self.show("away", logging.WARNING, f"{text}; trying again")
+            self.is_shown |= self.show("away", logging.WARNING, f"{text}; trying again")
 
     def show(self, kind: str, level: int, text: str) -> bool:
         """Logs a line of this kind, unless one was logged a short time ago."""
@@ -83,7 +83,7 @@ class ClientLog:
         return True
 
     def broker_is_back(self) -> None:
-        if self.away_ms is not None and self.is_told:
+        if self.away_ms is not None and self.is_shown:
             away_s = (self.clock.steady_ms() - self.away_ms) / 1000
             logger.warning("%s: the broker answers again, after %.1f s", self.name, away_s)
-        self.away_ms, self.is_told = None, False
+        self.away_ms, self.is_shown = None, False

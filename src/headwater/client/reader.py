@@ -128,7 +128,7 @@ class Reader(Generic[Value]):
         self.is_progress_lost = False  # what was handed over and not committed went with its partition
         self.error: ClientError | None = None  # to be raised after the messages that are yet to be handed over
         self.handled: dict[tuple[str, int], int] = {}  # the position after what is handled
-        self.unstored: dict[tuple[str, int], int] = {}  # the same, where librdkafka is yet to be told
+        self.unstored: dict[tuple[str, int], int] = {}  # the same, not yet passed to librdkafka
         self.stored_ms = self.polled_ms
         self.uncommitted: dict[tuple[str, int], int] = {}  # the same, for a manual commit or a transaction
         self.is_closed = False

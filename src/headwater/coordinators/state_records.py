@@ -10,6 +10,6 @@ def versioned(number: int, data: bytes) -> bytes:
 
 
 def append_error(error: OSError) -> ErrorCode:
-    """What a client is told of records that could not be appended, as in Kafka: only the second may be tried again."""
+    """The error for records that could not be appended, as in Kafka. A client may only retry the second."""
     is_too_large = isinstance(error, RecordTooLargeError)
     return ErrorCode.UNKNOWN_SERVER_ERROR if is_too_large else ErrorCode.COORDINATOR_NOT_AVAILABLE

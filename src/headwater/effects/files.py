@@ -209,7 +209,7 @@ def sync_descriptor(sync: Callable[[int], None], descriptor: int, path: str) -> 
 
 
 def write_rest(descriptor: int, rest: memoryview, position: int) -> None:
-    """Goes on after a short write (a full disk answers the next one with ENOSPC)."""
+    """Writes what a short write has left over (on a full disk the next write fails with ENOSPC)."""
     while rest:
         written = os.pwrite(descriptor, rest, position)
         if written == 0:
@@ -250,7 +250,7 @@ class DescriptorPool:
                 os.close(self.open.popitem(last=False)[1])
 
     def adopt(self, file: DiskFile, descriptor: int) -> None:
-        """Takes an open descriptor in."""
+        """Adds an open descriptor to the pool."""
         while len(self.open) >= self.limit:
             os.close(self.open.popitem(last=False)[1])
         self.open[file] = descriptor

@@ -41,7 +41,7 @@ def get_logger(name: str) -> logging.Logger:
 
 
 class LogLines(logging.Handler):
-    """Takes what a broker logs, and keeps it from everyone else."""
+    """Collects what a broker logs, and keeps it from all other handlers."""
 
     def __init__(self) -> None:
         super().__init__(logging.INFO)

@@ -184,11 +184,11 @@ class WorkQueue:
             step.leave = lambda: self.leave(step)
             self.outside[step] = work
         elif isinstance(step, Call) and self.run_elsewhere is not None:
-            self.run_elsewhere(step.run, lambda outcome: self.go_on(work, outcome))
+            self.run_elsewhere(step.run, lambda outcome: self.proceed(work, outcome))
         else:
-            self.go_on(work)
+            self.proceed(work)
 
-    def go_on(self, work: Work, outcome: Outcome | None = None) -> None:
+    def proceed(self, work: Work, outcome: Outcome | None = None) -> None:
         if not work.is_done:
             work.sent = outcome
             self.queue.append(work)
@@ -205,7 +205,7 @@ class WorkQueue:
             return
         self.inside = next(iter(self.outside), None)
         if self.inside is not None:
-            self.go_on(self.outside.pop(self.inside))
+            self.proceed(self.outside.pop(self.inside))
 
     def schedule(self) -> None:
         if self.queue and not self.is_scheduled:

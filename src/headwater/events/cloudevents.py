@@ -22,7 +22,7 @@ REQUIRED = ("specversion", "id", "source", "type")
 
 
 def attributes_of(headers: Headers, raw: bytes | None) -> Attributes:
-    """The attributes of a record in either mode, without data; empty where it is no CloudEvent."""
+    """The attributes of a record in either mode, without data; empty where it is not a CloudEvent."""
     if (headers.get(CONTENT_TYPE) or "").startswith(STRUCTURED_TYPE) and raw is not None:
         return {k: as_text(v) for k, v in envelope(raw).items() if k not in ("data", "data_base64") and v is not None}
     return {

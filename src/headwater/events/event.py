@@ -119,7 +119,7 @@ class Event(Generic[Value]):
 
     @property
     def attributes(self) -> Attributes:
-        """The CloudEvents attributes, by name without `ce_`; empty for a record that is no CloudEvent."""
+        """The CloudEvents attributes, by name without `ce_`; empty for a record that is not a CloudEvent."""
         if self._attributes is None:
             self._attributes = attributes_of(self.headers, self.raw)
         return self._attributes

@@ -67,7 +67,7 @@ def shown(fate: object) -> str:
 
 
 def delays_ms(fate: Fate) -> Iterator[float]:
-    """The waits before further attempts; none where the fate is no Retry."""
+    """The waits before further attempts; none where the fate is not a Retry."""
     return fate.delays_ms() if isinstance(fate, Retry) else iter(())
 
 

@@ -196,7 +196,7 @@ class DecoderSource(Source):
         self.indent -= 1
 
     def count(self, n: str) -> None:
-        """Takes `n` elements out of those that are left."""
+        """Counts `n` elements as read: fewer are left for the rest of the message."""
         self.line(f"left -= {n}")
         self.line("if left < 0: raise too_many()")
 

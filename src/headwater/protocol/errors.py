@@ -12,7 +12,7 @@ class UnsupportedVersionError(ProtocolError):
 
 
 class ApiError(Exception):
-    """What a client is told of a request, or of a part of it, that is refused.
+    """The answer to a request, or to a part of one, that is refused.
 
     `message` may be None: some answers have no room for one. `details` is what the answer of one API says beyond that.
     """

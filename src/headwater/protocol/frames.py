@@ -1,7 +1,7 @@
 """Frames: a 4-byte length, then a request or response with its header in front.
 
 Request header 1 has the api key, version, correlation id and client id; header 2 adds tagged fields. Response header 0
-has the correlation id; header 1 adds tagged fields. Which header goes with which version stands in `apis.py`; an
+has the correlation id; header 1 adds tagged fields. Which header goes with which version is listed in `apis.py`; an
 ApiVersions response always has header 0, so that a client can read it before it knows anything (KIP-511).
 """
 

@@ -2,7 +2,7 @@
 
 The backup is of one moment, the cut (`backup_cut.py`): of every log what had been appended until then, which is what a
 crash at that moment would have left, and so what a start accepts. Everything that was acknowledged before the backup began
-is in it. Nothing is copied at that moment: what lies below the cut does not change any more, it can only be removed, or be
+is in it. Nothing is copied at that moment: what lies below the cut no longer changes, it can only be removed, or be
 replaced by a compaction. So the order is
 
     1. every log is copied as it is (`backup_logs.py`), and again what has grown meanwhile, until that is little
@@ -12,7 +12,7 @@ replaced by a compaction. So the order is
        the coordinators are shortened after their state was written again, possibly beyond the cut. Where one of them
        meets step 3 the round begins again; what was copied stays, so each round is shorter
     4. the metadata log is copied, to its end. It may be younger than the rest: a topic that was deleted after the cut has
-       no files any more, and the metadata must say so. It is never older than what it describes
+       no files left, and the metadata must say so. It is never older than what it describes
 
 What is in the segments at step 1 has been written, but perhaps not yet to the journal; so the cut is tried again until the
 journal has it. Where that does not happen nothing was journaled there: `durability=page-cache`, or a full disk, where the

@@ -12,7 +12,7 @@ offset lies beyond the log that it is about. A crash leaves such a prefix too.
     is a prefix of the order of appends, so the later one is. A log without entries has all that it ever got below its
     recovery point: an entry leaves the journal only after a checkpoint that covers it.
 
-The journal is copied from its end to its beginning. While it is copied the broker goes on writing at its end; so whatever
+The journal is copied from its end to its beginning. While it is copied the broker keeps writing at its end; so whatever
 is in the copy, all that was written before it is in the copy too, and the copy ends as a crash would leave it. A place that
 is not sound, before entries that are, is damage only if a second copy has it too.
 

@@ -104,7 +104,7 @@ class Walk:
         self.damages: list[str] = []
 
     def advance(self, buffer: bytearray, buffer_at: int) -> None:
-        """Goes on through what is in the buffer, which begins at `buffer_at` of the file."""
+        """Continues through the bytes in the buffer, which begins at `buffer_at` of the file."""
         while not self.is_over and self.position < self.size:
             if self.limit is not None and self.expected >= self.limit:
                 break
@@ -461,7 +461,7 @@ def bases(names: Iterable[str]) -> list[int]:
 
 
 def piece_sizes(pieces: Iterable[Piece]) -> list[int]:
-    """Where to cut a file, so that what has not changed since it was cut before comes to the same pieces."""
+    """Where to cut a file, so that what has not changed since the last backup is cut into the same pieces."""
     sizes = [piece.size for piece in pieces]
     return sizes[:-1] if sizes and sizes[-1] < SMALL_PIECE_BYTES else sizes
 

@@ -1,7 +1,7 @@
 """Compaction: of each key the newest record stays, the older ones go (KIP-58, KIP-534; Cleaner.java).
 
 Two passes over the sealed segments of one log. The first reads what has come since the last time and notes the newest
-offset of every key, in bounded memory: where that is full, the job ends at that offset and the next goes on. The second
+offset of every key, in bounded memory: where that is full, the job ends at that offset and the next job starts there. The second
 copies all segments up to there, without what a newer record has replaced, into a folder beside them. Nothing in the log
 changes until the owner puts the copies in place (`compaction.py`). Records keep their offsets and their bytes: a batch of
 which all stays is copied as it is, of another the records that stay are cut out and put together.
@@ -112,7 +112,7 @@ class Transactions:
         return header.is_transactional and found is not None and header.base_offset < found.last_offset
 
     def end(self, header: BatchHeader) -> bool:
-        """Takes a marker; returns whether nothing is left of its transaction."""
+        """Processes a marker; returns whether nothing is left of its transaction."""
         had_data = header.producer_id in self.with_data
         self.with_data.discard(header.producer_id)
         return not had_data

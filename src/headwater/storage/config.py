@@ -1,4 +1,4 @@
-"""The settings of one log, as numbers: what the topic's configuration (Kafka's names) comes to."""
+"""The settings of one log, as numbers, made from the topic's configuration (Kafka's names)."""
 
 from dataclasses import dataclass
 

@@ -20,7 +20,7 @@ it returns, here (`sync`) or elsewhere, and when that is done calls `synced`. Wh
 `broker/durability.py`. A file that is full is left for the other one between two syncs; the other one must have been
 erased by then, or `take` has nothing to give until it is. A failed sync is final.
 
-A start after a crash needs what is in both files until a checkpoint has come to its end, which with many logs takes
+A start after a crash needs what is in both files until a checkpoint is complete, which with many logs takes
 seconds. So that nobody has to wait for it, the journal continues in one of the spare files, which are empty otherwise. Only where
 they are in use too, because one start after the other was killed, a checkpoint comes first.
 """
@@ -159,7 +159,7 @@ def items_of(journal_files: Iterable[JournalFile], only: bytes | None = None) ->
     """What the files of a journal hold, oldest first, and where they are damaged; with `only`, of one topic."""
     files = sorted(journal_files, key=lambda f: f.generation)
     for file, later in zip_longest(files, files[1:]):
-        # The same life went on in the other file: then all that was written here was on disk.
+        # The same life continued in the other file: then all that was written here was on disk.
         is_complete = later is not None and file.generation & NONCE_MASK == later.generation & NONCE_MASK
         yield from file.items(is_complete=is_complete, only=only)
 
@@ -305,7 +305,7 @@ class Journal:
         self.files[file].file.sync()
 
     def synced(self, sync: Sync) -> None:
-        """To be called in the owner's thread when `write` has returned."""
+        """Call this in the owner's thread when `write` has returned."""
         self.waiting_bytes -= sync.size_bytes
 
     @property

@@ -131,7 +131,7 @@ class LogRecovery:
     def __init__(self, log: Log) -> None:
         self.log = log
         self.is_point_known = True
-        self.goes_on_at = -1  # where a new segment has to begin
+        self.resume_at = -1  # where a new segment has to begin
         self.aside: list[tuple[str, int]] = []  # files, and where the log has to end so that they are not needed
         self.remains = Remains()
 
@@ -308,7 +308,7 @@ class LogRecovery:
                 self.lose(log.end_offset, point)
             elif is_torn:
                 logger.error("%s.log is damaged at byte %d, which may be its end", last.path, last.size)
-            log.end_offset = self.goes_on_at = max(log.end_offset, point)
+            log.end_offset = self.resume_at = max(log.end_offset, point)
 
     # -- what the journal has
 
@@ -329,9 +329,9 @@ class LogRecovery:
 
     def begin_segment(self) -> None:
         """Before anything is appended: leaves a damaged last segment as it is. Raises OSError."""
-        if self.goes_on_at >= 0:
+        if self.resume_at >= 0:
             self.log.new_segment()
-            self.goes_on_at = -1
+            self.resume_at = -1
 
     def take_remains(self) -> bool:
         """Call this when the journal has been read: appends what only the log has; whether there was any. Raises OSError."""
@@ -355,7 +355,7 @@ class LogRecovery:
         log = self.log
         if log.end_offset < log.start_offset:
             self.lose(log.end_offset, log.start_offset)
-            log.end_offset = self.goes_on_at = log.start_offset
+            log.end_offset = self.resume_at = log.start_offset
         if log.on_disk:
             self.begin_segment()
         for path, needed_end in self.aside:

@@ -569,7 +569,7 @@ class Segment:
         self.write_indexes()
 
     def write_sums(self) -> None:
-        """To be called when what they say is synced, and the recovery point is above it. Raises OSError."""
+        """Call this when what they say is synced, and the recovery point is above it. Raises OSError."""
         if self.sums is not None:
             write_at(self.files, self.path + SUMS_SUFFIX, 0, self.sums.content())
 

@@ -327,7 +327,7 @@ class LogStore:
             self.rescued.discard((topic_id, partition))
 
     def free_name(self, topic: str) -> None:
-        """To be called before a topic is created: nothing of a deleted one of this name can come back. Raises OSError."""
+        """Call this before a topic is created: nothing of a deleted one of this name can come back. Raises OSError."""
         try:
             self.directories.free(topic)
         except SyncError:

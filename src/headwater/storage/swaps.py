@@ -1,4 +1,4 @@
-"""How a compacted copy takes the place of segments, so that a crash at any moment leaves the one or the other.
+"""How a compacted copy takes the place of segments, so that a crash at any moment leaves one or the other.
 
     1. the copy's files are renamed from their folder to NAME.SUFFIX.swap, the `.log` last; the names are synced
     2. the segments that it replaces are removed

@@ -128,7 +128,7 @@ class TestBroker(Broker):
 
     @contextmanager
     def disk_full(self) -> Iterator[None]:
-        """Within the block there is no room: writes are refused, reads go on."""
+        """Within the block the disk is full: writes are refused, reads still work."""
         self.files.fault = lambda call, path: errno.ENOSPC if call == "write" else None
         try:
             yield

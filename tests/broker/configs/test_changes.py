@@ -1,4 +1,4 @@
-"""What the two requests that alter configurations come to, without a broker."""
+"""The changes that the two requests that alter configurations make, without a broker."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""What a topic's configuration comes to."""
+"""A topic's configuration in force."""
 
 import pytest
 

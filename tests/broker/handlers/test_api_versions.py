@@ -23,7 +23,7 @@ def test_newer_clients_see_every_feature(version: int) -> None:
 
 
 @pytest.mark.parametrize("version", [3, 4, 5])
-def test_the_levels_in_force_are_told_to_all(version: int) -> None:
+def test_the_levels_in_force_are_shown_to_all(version: int) -> None:
     broker = Harness()
     answer = broker.call(ApiKey.API_VERSIONS, version, ASK)
     assert {f.name: f.max_version_level for f in answer.finalized_features} == broker.core.metadata.features

@@ -87,7 +87,7 @@ class TestHeartbeat:
         (member_id,) = broker.groups.groups["g"].members
         return str(member_id)
 
-    def test_a_member_is_told_to_join_again(self) -> None:
+    def test_a_member_has_to_join_again(self) -> None:
         broker = BrokerOfGroups()
         member_id = self.join(broker)
         assert self.beat(broker, member_id).error_code == ErrorCode.REBALANCE_IN_PROGRESS

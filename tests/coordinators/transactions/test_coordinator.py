@@ -140,7 +140,7 @@ class Client:
 
 
 def error_of(client: Client) -> ErrorCode | None:
-    """What the client was told; None while it waits."""
+    """The client's answer; None while it waits."""
     return None if client.answer is None else client.answer.error
 
 
@@ -206,7 +206,7 @@ def test_a_newer_instance_waits_until_what_the_older_one_left_is_aborted() -> No
 
 
 @pytest.mark.parametrize("version", [1, 2])
-def test_nobody_goes_on_with_the_epoch_that_is_kept_for_a_fence(version: int) -> None:
+def test_nobody_continues_with_the_epoch_that_is_kept_for_a_fence(version: int) -> None:
     """A transaction of that epoch could never be ended: there is none after it."""
     scene = Scene()
     name = "tx"
@@ -428,7 +428,7 @@ DIAGRAM = transitions(transaction_module.__doc__)
 
 @settings(max_examples=150)
 @given(st.lists(any_step, max_size=50), st.sampled_from([0, EPOCH_MAX - 3, EPOCH_MAX - 2, EPOCH_MAX - 1]))
-def test_after_any_history_records_and_snapshot_make_the_state_and_all_that_is_open_comes_to_its_end(
+def test_after_any_history_records_and_snapshot_make_the_state_and_all_that_is_open_ends(
     script: list[Step], epoch: int
 ) -> None:
     scene, seen = play(script, epoch)
@@ -446,7 +446,7 @@ def test_after_any_history_records_and_snapshot_make_the_state_and_all_that_is_o
 @given(st.lists(any_step, max_size=40))
 def test_no_two_instances_are_given_the_same_epoch(script: list[Step]) -> None:
     scene = Scene()
-    given_out: dict[tuple[int, int], Client] = {}
+    assigned: dict[tuple[int, int], Client] = {}
     script = [step for step in script if step.what not in ("guess", "crash", "init again")]
     clients = [Client(scene, name, version) for name, version in zip(NAMES, VERSIONS, strict=True)]
     for step in script:
@@ -456,7 +456,7 @@ def test_no_two_instances_are_given_the_same_epoch(script: list[Step]) -> None:
             scene.log.sync()
             client = clients[step.client]
             if error_of(client) is ErrorCode.NONE:
-                assert given_out.setdefault((client.producer_id, client.epoch), client) is client
+                assert assigned.setdefault((client.producer_id, client.epoch), client) is client
                 held = {(c.producer_id, c.epoch) for c in clients if c is not client}
                 assert (client.producer_id, client.epoch) not in held
 

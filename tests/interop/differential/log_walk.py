@@ -38,7 +38,7 @@ class LogWalk(Walk):
         return step(f"produce to {partition}, acks {acks}", ApiKey.PRODUCE, self.version(9, 13), make)
 
     def produce_idempotently(self) -> Step:
-        """A producer of its own id; sequences go on, come again or leave a gap, in this epoch, the last or the next."""
+        """A producer of its own id; sequences continue, are repeated or leave a gap, in this epoch, the last or the next."""
         found, shift = self.records(), self.often(0, -1, 1)
         order = self.often("next", "again", "too far", "first")
         place = f"{self.name} sequence"

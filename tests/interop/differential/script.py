@@ -200,9 +200,9 @@ def consumer_group_steps() -> list[Step]:
         beat("join with an odd assignor", 0, server_assignor="odd"),
         beat("join with an odd expression", 0, subscribed_topic_regex="("),
         beat("join the new way", 0),
-        beat("go on", 1, topic_partitions=None),
-        beat("go on too far", 9),
-        beat("a stranger goes on", 1, member="stranger"),
+        beat("the next epoch", 1, topic_partitions=None),
+        beat("an epoch that is too high", 9),
+        beat("the next epoch, by a stranger", 1, member="stranger"),
     ]
     key = ApiKey.CONSUMER_GROUP_DESCRIBE
     steps.append(Step("describe a consumer group", key, same(key, ["none"])))

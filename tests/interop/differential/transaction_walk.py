@@ -84,11 +84,11 @@ class TransactionWalk(Walk):
 
     def init(self) -> Step:
         client = self.client()
-        kind = self.random.choice(["anew", "anew", "on", "on an old epoch", "with another's id"])
+        kind = self.random.choice(["fresh", "fresh", "on", "on an old epoch", "with another's id"])
 
         def make(side: Side) -> Any:
             producer_id, epoch = self.identity(side, client, -1 if kind == "on an old epoch" else 0)
-            if kind == "anew" or self.is_open_to_another(side, epoch):
+            if kind == "fresh" or self.is_open_to_another(side, epoch):
                 producer_id = epoch = -1
             elif kind == "with another's id":
                 producer_id += 1_000_000

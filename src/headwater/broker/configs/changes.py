@@ -1,10 +1,10 @@
 """What AlterConfigs and IncrementalAlterConfigs ask for, and the records that do it.
 
-Both requests come to the same thing: changes, a value per key, where None removes the key. AlterConfigs names all that a
+Both requests result in the same thing: changes, a value per key, where None removes the key. AlterConfigs names all that a
 resource is to have, so that what it does not name is removed. IncrementalAlterConfigs says per key what to do (KIP-339).
 
 Example: a topic has `{"retention.ms": "5", "cleanup.policy": "compact"}`. To replace that by `{"retention.ms": "7"}`
-comes to `{"cleanup.policy": None, "retention.ms": "7"}`; to append "delete" to its `cleanup.policy` comes to
+becomes `{"cleanup.policy": None, "retention.ms": "7"}`; to append "delete" to its `cleanup.policy` becomes
 `{"cleanup.policy": "compact,delete"}`.
 
 `records_of` decides, and changes nothing: the caller appends the records, and replaying them changes the metadata.

@@ -80,7 +80,7 @@ class ClusterConfigError(ConfigError):
 
 
 class DynamicConfigs:
-    """The configuration in force: `layers`, the one that counts first, and the `settings` that they come to."""
+    """The configuration in force: `layers`, the one that counts first, and the `settings` that result from them."""
 
     def __init__(self, settings: Settings, node_ids: Sequence[int], stored: Mapping[str, Mapping[str, str]]) -> None:
         """`settings` were given before the start. `stored` is what the metadata keep, by node id or "", now and later.

@@ -1,7 +1,7 @@
 """InitProducerId, 0 to 5: a producer id and epoch.
 
 Without a transactional id: an id that nobody else has, with epoch 0. With one: the next epoch of that id's producer, after
-whatever an older instance left open was aborted. From 3 a client may name what it has, to go on after an error (KIP-360).
+whatever an older instance left open was aborted. From 3 a client may name its id and epoch, to continue after an error (KIP-360).
 """
 
 from headwater.broker.authorization import may_write_something

@@ -1,4 +1,4 @@
-"""Metadata, 0 to 13: brokers, topics and their partitions; creates a topic that is asked after, where that is allowed.
+"""Metadata, 0 to 13: brokers, topics and their partitions; creates a topic that is asked for, where that is allowed.
 
 By name or, from 12, by topic id (KIP-516). A topic that is created here is there when the answer comes: no second
 request is needed. One that is named twice is answered once, as in Kafka.

@@ -62,7 +62,7 @@ def respond(
     assert connection.sasl is not None
     exchange = connection.sasl.exchange
 
-    def go_on(answer: bytes | AuthenticationError) -> Answer | Deferred[Answer]:
+    def proceed(answer: bytes | AuthenticationError) -> Answer | Deferred[Answer]:
         try:
             if isinstance(answer, AuthenticationError):
                 raise answer
@@ -73,13 +73,13 @@ def respond(
         return succeeded(answer)
 
     if not exchange.is_slow:
-        return go_on(outcome(exchange, message))
+        return proceed(outcome(exchange, message))
     deferred: Deferred[Answer] = Deferred()
     connection.is_busy = True
 
     def checked(answer: bytes | AuthenticationError) -> None:
         connection.is_busy = False
-        result = go_on(answer)
+        result = proceed(answer)
         if isinstance(result, Deferred):
             result.when_done(deferred.complete)
         else:

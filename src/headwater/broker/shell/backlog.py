@@ -131,15 +131,15 @@ class Backlog(Generic[AnyReader]):
         self.is_full = False
         if self.is_choked:
             self.progress_s = self.server.loop.time()
-            self.go_on()
+            self.proceed()
 
-    def go_on(self) -> None:
+    def proceed(self) -> None:
         """Hands over what is left. Where this turn of the loop has copied enough, for whomever, it is the next one's."""
         turn, loop = self.server.turn_answers, self.server.loop
         if not self.is_choked or self.is_full:
             return
         if turn.is_spent:
-            loop.call_soon(self.go_on)
+            loop.call_soon(self.proceed)
             return
         if fed_bytes := self.feed():
             turn.spend(fed_bytes)

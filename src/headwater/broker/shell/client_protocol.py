@@ -527,7 +527,7 @@ class ClientProtocol(asyncio.BufferedProtocol):
             self.server.turns.wait(self)
 
     def journal_has_room(self) -> None:
-        """Goes on; with what has been kept back when it is this connection's turn."""
+        """Resumes. Requests that were kept back are handled when it is this connection's turn."""
         if self.tail:
             self.give_way()
         self.resume("journal")

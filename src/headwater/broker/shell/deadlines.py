@@ -95,7 +95,7 @@ class Deadlines(Generic[AnyClient]):
         self.searched_s = 0.0
 
     def arm(self) -> None:
-        """To be called when something may become due."""
+        """Call this when something may become due."""
         if self.timer is None:
             self.timer = self.server.loop.call_later(CHECK_S, self.check)
 

@@ -1,4 +1,4 @@
-"""Where clients connect, and what they are told to connect to: `listeners` and what belongs to them, as Kafka reads it.
+"""Where clients connect, and which addresses they get: `listeners` and what belongs to them, as Kafka reads it.
 
 A listener has a name, an address and a security protocol: PLAINTEXT, SSL (TLS, with client certificates if wanted),
 SASL_PLAINTEXT or SASL_SSL. An address other than the loopback is refused without TLS and a way to tell who clients are,

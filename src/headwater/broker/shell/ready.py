@@ -26,7 +26,7 @@ STANDARD = (0, STANDARD_OUTPUT, 2)  # not closed: others write there, too
 
 
 class ReadyError(RuntimeError):
-    """The program that started the broker cannot be told that it is ready: nobody reads. The message names the descriptor."""
+    """The program that started the broker does not read the ready message. The message names the descriptor."""
 
 
 class ReadyListener(NamedTuple):

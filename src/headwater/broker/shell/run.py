@@ -2,7 +2,7 @@
 
     open       the core is opened: a lock on its directory, and the recovery of what is there
     listen     on every listener; clients are accepted from here on
-    ready      the caller is told where
+    ready      the caller learns where
     run        until `Stop` says so, or the disk has failed
     stop       what is under way is answered, all is synced, and everything is closed: also where one of the steps above failed
 

@@ -180,7 +180,7 @@ class Server:
     # -- the disk: what the journal's driver asks for (`durability.Disk`)
 
     def after_event(self) -> None:
-        """To be called whenever the core may have something to write or a new deadline."""
+        """Call this whenever the core may have something to write or a new deadline."""
         durability = self.durability
         if durability.syncing is None and durability.journal.waiting_bytes:
             durability.drive()

@@ -2,7 +2,7 @@
 
     classic group ──the first member of the new protocol joins──▶ consumer group ──its last such member leaves──▶ classic
 
-In a consumer group a member of the classic protocol is told what it knows: its epoch is the generation, a JoinGroup is
+In a consumer group a member of the classic protocol sees what it knows: its epoch is the generation, a JoinGroup is
 answered at once, SyncGroup brings what the server's assignor gave it, and a heartbeat's REBALANCE_IN_PROGRESS calls it to
 join again whenever it has to give up partitions or can get some. `group.consumer.migration.policy` says which ways are
 open. Sources: GroupMetadataManager.java (convertToConsumerGroup, consumerGroupJoin), ClassicGroup.fromConsumerGroup.
@@ -55,7 +55,7 @@ class Migration:
     def upgrade(self, group_id: str) -> None:
         """Makes way for a member of the new protocol: an empty classic group goes, one with members is converted.
 
-        Raises ApiError where that cannot be.
+        Raises ApiError where that is not possible.
         """
         classic = self.membership.groups.get(group_id)
         if classic is None:
@@ -65,7 +65,7 @@ class Migration:
             self.check_upgrade(classic)
             records += self.converted(classic)
         try:
-            self.runtime.apply(group_id, records)  # members that wait for the classic group are told to join again
+            self.runtime.apply(group_id, records)  # members that wait for the classic group have to join again
         except OSError as error:
             logger.error("group %s cannot be written: %s", group_id, error)
             raise ApiError(append_error(error), str(error)) from error

@@ -7,7 +7,7 @@ before the next begins, so that no power cut leaves it torn:
     2. a marker is written to every partition of the transaction
     3. the transaction is complete
 
-The client is answered after the second: its next transaction meets no CONCURRENT_TRANSACTIONS. A start goes on where a
+The client is answered after the second: its next transaction meets no CONCURRENT_TRANSACTIONS. A start resumes where a
 crash stopped: prepared transactions get their markers (again, which changes nothing), open ones run into their timeout.
 Sources: TransactionCoordinator.java, KIP-98, KIP-360 (epochs), KIP-890 (one epoch per transaction).
 """
@@ -40,7 +40,7 @@ logger = get_logger(__name__)
 
 
 class Markers(Protocol):
-    """Who ends a transaction in its partitions."""
+    """Whatever ends a transaction in its partitions."""
 
     def write_markers(self, transaction: Transaction, *, commit: bool) -> SyncNumber:
         """Writes the markers to all partitions that still exist; returns the last sync. Raises OSError."""
@@ -114,7 +114,7 @@ class TransactionCoordinator:
         )
 
     def started(self) -> None:
-        """To be called when all records are replayed: what was decided is carried out."""
+        """Call this when all records are replayed: it carries out what was decided."""
         for transaction in list(self.transactions.values()):
             if transaction.state.is_prepared:
                 self.carry_out(transaction)
@@ -181,9 +181,9 @@ class TransactionCoordinator:
     def may_init(self, known: Transaction, producer_id: int, epoch: int) -> bool:
         """Whether this client may ask for the next epoch: one that names none may, and so may the first."""
         is_new = known.producer_epoch == NO_EPOCH
-        return producer_id == NO_PRODUCER_ID or is_new or self.may_go_on(known, producer_id, epoch)
+        return producer_id == NO_PRODUCER_ID or is_new or self.may_continue(known, producer_id, epoch)
 
-    def may_go_on(self, known: Transaction, producer_id: int, epoch: int) -> bool:
+    def may_continue(self, known: Transaction, producer_id: int, epoch: int) -> bool:
         """Whether the client that names these is the one that has the transactional id."""
         if producer_id == known.producer_id:
             return epoch in (known.producer_epoch, self.last_epoch(known))
@@ -195,9 +195,9 @@ class TransactionCoordinator:
     def abort_and_init(
         self, known: Transaction, timeout_ms: int, producer_id: int, epoch: int
     ) -> Deferred[ProducerAnswer]:
-        """Fences the older instance, aborts what it left open, then gives out the next epoch.
+        """Fences the older instance, aborts what it left open, then answers with the next epoch.
 
-        A client that named what it has goes on with the epoch that the fence has made.
+        A client that named its producer id and epoch continues with the epoch that the fence has made.
         """
         ending: Deferred[ErrorCode] = Deferred()
         self.fence(known, ending.complete, last_epoch=epoch)

@@ -28,7 +28,7 @@ class RunningBroker(Protocol):
         """A request was handled: what follows from it is due."""
 
     def defect(self, error: Exception) -> None:
-        """Something was raised that is no answer."""
+        """A request raised an exception that is not an answer."""
 
     def ended(self, end: "BrokerEnd") -> None:
         """The connection is closed."""
@@ -76,7 +76,7 @@ class BrokerEnd:
         except ProtocolError as error:
             self.fail(error)
             return
-        except Exception as error:  # noqa: BLE001 - a defect: it is reported, and the run goes on
+        except Exception as error:  # noqa: BLE001 - a defect: it is reported, and the run continues
             self.node.defect(error)
             self.close()
             return

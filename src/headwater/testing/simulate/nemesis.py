@@ -91,7 +91,7 @@ class Nemesis:
                 self.world.jump(jump)
 
     def between_lives(self) -> None:
-        """While the broker is down. What is done here is no call of the broker's: none of it fails."""
+        """While the broker is down. What is done here is not a call of the broker's: none of it fails."""
         failing, self.files.failing = self.files.failing, None
         if self.loses_files and self.world.chance(0.3):
             self.lose_files()

@@ -1,6 +1,6 @@
 """The simulated broker process: the real core, dispatch and driver of the journal, on the simulated disk and network.
 
-It does what the server's shell does, as events: a sync of the journal takes a moment, in which requests go on; a checkpoint runs in
+It does what the server's shell does, as events: a sync of the journal takes a moment, in which requests are still served; a checkpoint runs in
 steps between other events, as its thread would; timers fire when they are due; work that is done in slices is cut at moments that
 the seed chooses. It can be stopped cleanly, killed (the page cache outlives it), and lose its power.
 
@@ -201,7 +201,7 @@ class Node:
         self.restart_later()
 
     def kill(self) -> None:
-        """SIGKILL: nothing is written any more, nothing that was written is lost."""
+        """SIGKILL: nothing more is written, and nothing that was written is lost."""
         if self.core is None:
             return
         self.kills += 1
@@ -250,7 +250,7 @@ class Node:
             self.files.forget_process()
 
     def defect(self, error: Exception) -> None:
-        """Something was raised that is no answer."""
+        """A request raised an exception that is not an answer."""
         if isinstance(error, OSError) and error.errno in (errno.EIO, errno.ENOSPC, errno.EMFILE):
             self.world.find(f"an error of the disk was not answered: {error!r}")
         else:
@@ -288,7 +288,7 @@ class Node:
         self.timer_ms = float("inf")
         try:
             core.timers.run_due()
-        except Exception as error:  # noqa: BLE001 - a defect: it is reported, and the run goes on
+        except Exception as error:  # noqa: BLE001 - a defect: it is reported, and the run continues
             self.defect(error)
         core.durability.after_timers()
         self.after_event()

@@ -4,8 +4,8 @@ Theory. Acknowledgements and polls together say which value each offset has had.
 ever, and the final reads say which of them are still there. What is not there has to have an excuse: it lies below the log's
 start, its topic is deleted, a later record with its key replaced it, or its transaction was aborted.
 
-The two final reads come one after the other, and the broker goes on compacting and expiring in between. So what the first
-has seen is no proof that the second had to see it: each read has its own log start and asks for its own excuse.
+The two final reads come one after the other, and the broker keeps compacting and expiring in between. So what the first
+has seen does not prove that the second had to see it: each read has its own log start and needs its own excuse.
 """
 
 from bisect import bisect_left

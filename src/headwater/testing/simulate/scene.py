@@ -1,7 +1,7 @@
 """What everybody in a run shares: the world, the broker's process and its disk, the topics there are, and how far the run is.
 
 Clients and the nemesis get the scene, and not the simulation, which puts them on it and judges what came of it. It also
-knows what was damaged on purpose, so that a client that is told so does not take it for a defect.
+knows what was damaged on purpose, so that a client that gets such an error does not report a defect.
 """
 
 from collections.abc import Callable
@@ -52,11 +52,11 @@ class Scene:
         self.groups: dict[str, list[TopicLife]] = {}
         self.links: list[Link] = []
         self.connections = 0
-        self.is_ending = False  # nothing is begun any more, and nothing goes wrong
+        self.is_ending = False  # nothing more is begun, and nothing goes wrong
         self.is_over = False  # nothing is tried again either
         self.fragile: frozenset[str] = frozenset()  # topics whose files may be damaged
         self.damaged: set[tuple[str, int]] = set()
-        self.named: set[tuple[str, int]] = set()  # damaged partitions of which a client was told so
+        self.named: set[tuple[str, int]] = set()  # damaged partitions for which a client got that error
         self.has_lost_checkpoint = False
 
     def connect(self, received: Callable[[bytes], None], lost: Callable[[], None]) -> Link:
@@ -81,7 +81,7 @@ class Scene:
         return topic
 
     def excuses(self, label: str, partition: int) -> bool:
-        """Whether the partition's files were damaged on purpose: then a client may be told of it."""
+        """Whether the partition's files were damaged on purpose: then a client may get an error for it."""
         if (label, partition) not in self.damaged:
             return False
         self.named.add((label, partition))

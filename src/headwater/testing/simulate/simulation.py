@@ -1,7 +1,7 @@
 """One seed: a broker, its clients, and what goes wrong; then the verdict.
 
 A run has four parts. The topics are made. For 60 seconds of its own time everything happens at once. Then nothing goes
-wrong any more, and every client gets the time to finish what it has begun; transactions that were left open time out. At last the broker loses
+wrong, and every client gets the time to finish what it has begun; transactions that were left open time out. At last the broker loses
 its power once more, starts, and every partition and every group's offset is read: that is what the checker compares with all that the clients had seen.
 
     result = simulate(seed)
@@ -56,7 +56,7 @@ SETTINGS = {
 
 @dataclass(slots=True)
 class Result:
-    """What a seed came to."""
+    """The result of a seed."""
 
     seed: int
     findings: list[str]
@@ -228,7 +228,7 @@ class Simulation:
         )
 
     def finish(self) -> None:
-        """Nothing goes wrong any more; everybody finishes, and what was left open times out."""
+        """Nothing more goes wrong; every client finishes, and transactions that were left open time out."""
         world = self.world
         self.scene.is_ending = True
         self.node.while_down = lambda: None
@@ -276,7 +276,7 @@ class Simulation:
                 self.world.find(f"{where} is damaged, and no error names it: {missing[0]}")
 
     def check_unnamed(self) -> None:
-        """A power cut is no damage: where the disk is sound, nothing may be called damaged or lost."""
+        """A power cut is not damage: where the disk is sound, nothing may be reported as damaged or lost."""
         if self.scene.damaged or self.scene.has_lost_checkpoint or self.files.faults_injected:
             return
         for text in self.errors:

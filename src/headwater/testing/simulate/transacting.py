@@ -4,7 +4,7 @@ Version 2 is KIP-890's: the epoch rises with each transaction, so nothing that c
 one before it. There a late EndTxn or TxnOffsetCommit can, by the protocol, count for the next transaction; Kafka has the same hole. So a producer of
 version 1 that got no answer to one of them takes a new epoch, which closes it.
 
-A zombie is a producer that goes on although another has taken over its transactional id. From then on the broker must refuse all that it sends.
+A zombie is a producer that keeps sending although another has taken over its transactional id. From then on the broker must refuse all that it sends.
 """
 
 from collections.abc import Sequence
@@ -51,7 +51,7 @@ ZOMBIE_TRANSACTIONS = 3
 
 
 class Transacting(Producing):
-    """One transaction after the other. A step gives False where the transaction cannot go on."""
+    """One transaction after another. A step returns False where the transaction cannot continue."""
 
     version = 2
     transactional_id = ""
@@ -59,7 +59,7 @@ class Transacting(Producing):
     timeout_ms = 10_000
 
     def begin_life(self) -> Call:
-        """Takes over the transactional id: whatever was open before is aborted, or ended as it was decided."""
+        """Claims the transactional id: whatever was open before is aborted, or ended as it was decided."""
         self.identity = Identity()
         self.sequences: dict[tuple[str, int], int] = {}
         self.in_transaction: set[tuple[str, int]] = set()
@@ -84,7 +84,7 @@ class Transacting(Producing):
             yield from self.back_off()
 
     def refused(self, what: str, error: int, *, is_member: bool = False) -> bool:
-        """Always False; says so where it is no refusal that can be."""
+        """Always False. Reports a refusal that the broker should not have given."""
         is_known = error in FENCED or error == ErrorCode.NETWORK_EXCEPTION or (is_member and error in MEMBER_IS_OUT)
         if not is_known and not self.scene.has_damage:
             self.unexpected(f"{what} of {self.transaction}", error)
@@ -232,10 +232,10 @@ class TransactionalProducer(Transacting):
         done = yield from self.begin_life()
         while done and not self.scene.is_ending and self.left:
             self.is_busy = True
-            goes_on = yield from self.run_transaction()
+            continues = yield from self.run_transaction()
             self.is_busy = False
             self.left -= 1
-            if not goes_on:
+            if not continues:
                 if self.left >= 0:
                     return  # the other one has the id
                 done = yield from self.begin_life()

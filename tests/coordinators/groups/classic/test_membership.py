@@ -111,7 +111,7 @@ class Client:
             return
         self.synced = answer
         mine = [m.assignment for m in self.scene.durable() if m.member_id == self.member_id]
-        assert answer.assignment in mine, "an assignment was told before it was on disk"
+        assert answer.assignment in mine, "an assignment was answered before it was on disk"
 
     def heartbeat(self) -> ErrorCode:
         error = self.scene.membership.heartbeat("g", self.generation, self.member_id, self.instance_id)
@@ -125,7 +125,7 @@ class Client:
         self.start_over()
         return errors if isinstance(errors, ErrorCode) else errors[0]
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         """The next thing that a client does."""
         if self.is_waiting:
             return
@@ -189,10 +189,10 @@ class Scene:
         self.log.error = None
 
     def settle(self, clients: list[Client]) -> None:
-        """All clients go on until they are one generation with assignments."""
+        """All clients take steps until they are one generation with assignments."""
         for _ in range(40):
             for client in clients:
-                client.go_on()
+                client.resume()
             self.log.sync()
             self.advance(1_000)
             if self.state is GroupState.STABLE and all(
@@ -333,7 +333,7 @@ def test_a_group_of_which_only_static_members_are_left_waits_for_one_of_them() -
         (RecordTooLargeError("too large"), ErrorCode.UNKNOWN_SERVER_ERROR),
     ],
 )
-def test_an_assignment_that_is_not_written_is_told_to_nobody_and_the_next_one_works(
+def test_an_assignment_that_is_not_written_is_answered_to_nobody_and_the_next_one_works(
     error: OSError, code: ErrorCode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scene = Scene(0, error)
@@ -392,7 +392,7 @@ class Step(NamedTuple):
 
 STEPS = {
     "remove": 1,
-    "go on": 12,
+    "resume": 12,
     "heartbeat": 2,
     "leave": 1,
     "forget": 1,
@@ -414,8 +414,8 @@ any_step = st.builds(
 def act(scene: Scene, step: Step) -> None:
     client = scene.clients[step.client]
     match step.what:
-        case "go on":
-            client.go_on()
+        case "resume":
+            client.resume()
         case "heartbeat" if client.generation >= 0:
             client.heartbeat()
         case "leave" if client.member_id:
@@ -511,7 +511,7 @@ def test_after_any_history_records_and_snapshot_make_the_group_and_clients_becom
     for client in scene.clients[:2]:  # the others are gone for good
         if not client.is_waiting:
             client.start_over()
-    scene.clients[0].go_on()
+    scene.clients[0].resume()
     scene.settle(scene.clients[:2])
     check(scene)
 

@@ -93,7 +93,7 @@ class Group:
     leader: str | None = None
     members: dict[str, Member] = field(default_factory=dict)
     static_members: dict[str, str] = field(default_factory=dict)  # instance id to member id
-    pending: dict[str, Timer] = field(default_factory=dict)  # member ids given out and not yet used
+    pending: dict[str, Timer] = field(default_factory=dict)  # member ids that were assigned and are not yet used
     unsynced: set[str] = field(default_factory=set)
     join_timer: Timer | None = None
     sync_timer: Timer | None = None
@@ -167,7 +167,7 @@ class Group:
         )
 
     def replay(self, value: GroupMetadataValue) -> None:
-        """Takes the generation that a record has: its members are in the group, all others are out.
+        """Installs the generation that a record has: its members are in the group, all others are out.
 
         What the record does not have stays: parked answers, timers, all the protocols of a member that is here.
         """

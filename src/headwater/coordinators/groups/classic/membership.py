@@ -214,7 +214,7 @@ class Membership:
     def keep_generation(
         self, group: Group, old: Member, member: Member, skip_assignment: bool, was_leader: bool
     ) -> JoinAnswer | Deferred[JoinAnswer]:
-        """Goes on without a rebalance, once the member's new id is durable."""
+        """Continues without a rebalance, once the member's new id is durable."""
         others = {m.member_id: m for m in group.members.values() if m is not old}
         leader = member.member_id if was_leader else group.leader
         after = replace(group, leader=leader, members={**others, member.member_id: member})
@@ -521,7 +521,7 @@ class Membership:
         group.replay(read_group(record.value))
 
     def forget(self, group_id: str) -> None:
-        """Removes a group; its timers find nobody, and members that wait for it are told to join again."""
+        """Removes a group. Its timers find no member, and members that wait for it have to join again."""
         group = self.groups.pop(group_id, None)
         if group is None:
             return

@@ -47,7 +47,7 @@ def assign_uniform(members: Subscribers, counts: PartitionCounts) -> Targets:
         balance.keep_up_to_quota()
     else:
         balance.keep_all()
-    balance.give_out_rest()
+    balance.assign_rest()
     if len(subscriptions) > 1:
         balance.even_out()
     return balance.targets()
@@ -91,7 +91,7 @@ class Balance:
             for key in self.current(member_id):
                 self.take(member_id, key)
 
-    def give_out_rest(self) -> None:
+    def assign_rest(self) -> None:
         """Topics with few takers first; each partition to the taker that has least."""
         for key in sorted(self.unassigned, key=lambda key: len(self.takers[key[0]])):
             member_id = min(self.takers[key[0]], key=lambda i: len(self.owned[i]))

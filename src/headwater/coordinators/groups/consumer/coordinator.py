@@ -516,7 +516,7 @@ class ConsumerGroups:
         return self.check_member(group, member_id, epoch)
 
     def had_since(self, member: ConsumerMember, epoch: int, commits: Iterable[Commit]) -> bool:
-        """Whether all of these partitions came to the member at that epoch or before."""
+        """Whether all of these partitions were assigned to the member at that epoch or before."""
         for commit in commits:
             found = self.topics.find_topic(commit.topic)
             at = None if found is None else member.assigned_at.get((found[0], commit.partition))

@@ -62,7 +62,7 @@ class ResolvedExpression(NamedTuple):
 class ConsumerMember:
     """A member; changed by making the next one. Times are ms.
 
-    `assigned_at` has the epoch at which each partition that is assigned or being given up came to it: who has not heard
+    `assigned_at` has the epoch at which each partition that is assigned or being given up came to it: a member that has not heard
     of later epochs may still commit it.
     """
 

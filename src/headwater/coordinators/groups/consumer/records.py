@@ -1,6 +1,6 @@
 """The records of KIP-848's groups in `__consumer_offsets`, as Kafka writes them (GroupCoordinatorRecordHelpers.java).
 
-A group is told by: its epoch (3), each member's subscription (5), the target assignment's epoch (6), each member's target
+A group is described by: its epoch (3), each member's subscription (5), the target assignment's epoch (6), each member's target
 (7) and current assignment (8), and the topics that a regular expression found (16). A null value removes what the key
 names. Record 4 (the topics' partitions) is no longer written since Kafka 4.1; a hash in record 3 took its place.
 """

@@ -70,7 +70,7 @@ class Sessions:
         self.revocation_timers[key] = self.timers.call_later(timeout_ms, due)
 
     def stop_revocation(self, group_id: str, member_id: str) -> None:
-        """The member has nothing to give up any more."""
+        """The member has given up all that it had to."""
         timer = self.revocation_timers.pop((group_id, member_id), None)
         if timer is not None:
             timer.cancel()
