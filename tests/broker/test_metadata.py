@@ -130,7 +130,7 @@ def test_what_cannot_be_is_refused_and_changes_nothing(monkeypatch: pytest.Monke
     assert everything_of(scene.metadata) == before
 
 
-def test_producer_ids_are_never_given_out_twice() -> None:
+def test_producer_ids_are_never_assigned_twice() -> None:
     scene = Scene()
     for n in range(3):
         assert scene.metadata.next_producer_id == n * PRODUCER_ID_BLOCK

@@ -79,7 +79,7 @@ def test_asks_for_versions_and_then_each_request_in_the_highest_common_one() -> 
     assert broker.next_request()[:2] == (ApiKey.LIST_GROUPS, 5)
 
 
-def test_a_request_without_a_common_version_is_named_and_the_conversation_goes_on() -> None:
+def test_a_request_without_a_common_version_is_named_and_the_conversation_continues() -> None:
     conversation, broker = ready({ApiKey.METADATA: (0, 13), ApiKey.LIST_GROUPS: (9, 10), ApiKey.JOIN_GROUP: (0, 4)})
     with pytest.raises(UnsupportedRequestError, match="here:9092 has no version of FindCoordinator"):
         conversation.request(FindCoordinatorRequest("g"))

@@ -186,7 +186,7 @@ def test_a_broker_that_drips_is_given_no_more_time_than_one_that_is_silent() -> 
             client.ask(ListGroupsRequest(), timeout_ms=100)
 
 
-def test_what_is_no_broker_is_named() -> None:
+def test_a_server_that_is_not_a_broker_is_named() -> None:
     def web(stream: socket.socket) -> None:
         stream.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
         say_nothing(stream)
@@ -265,7 +265,7 @@ def test_logs_in_over_tls(secured: tuple[hw.Broker, Path], mechanism: str) -> No
     with wire(address, login(authority, sasl_mechanism=mechanism)) as client:
         assert client.ask(MetadataRequest([])).brokers
         first = client.stream
-        assert client.ask(MetadataRequest([])).brokers  # a session ticket that came is no end
+        assert client.ask(MetadataRequest([])).brokers  # a session ticket that came does not end it
         assert client.stream is first
         assert 0 < client.renew_ms - client.clock.steady_ms() <= 48_000
     with (

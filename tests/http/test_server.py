@@ -103,7 +103,7 @@ async def test_a_chunked_body_is_counted_too() -> None:
         await close((reader, writer))
 
 
-async def test_a_body_that_goes_on_after_the_answer_ends_with_the_connection() -> None:
+async def test_a_body_that_continues_after_the_answer_ends_with_the_connection() -> None:
     async with serving(body_bytes_max=10, body_s=0.1, answer_s=0.1, flush_s=0.1) as server:
         reader, writer = await connect(server)
         writer.write(b"POST /subjects HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000\r\n\r\n")

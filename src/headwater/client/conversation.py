@@ -180,7 +180,7 @@ class Conversation:
     # -- in
 
     def receive(self, data: bytes) -> None:
-        """Takes what has come; while the connection is being made, acts on it. Raises ClientError."""
+        """Accepts received bytes. While the connection is being made, it also acts on them. Raises ClientError."""
         self.incoming += data
         try:
             while self.state not in (State.READY, State.BROKEN) and (frame := self.next_frame()) is not None:
@@ -242,7 +242,7 @@ class Conversation:
         elif self.state is State.HANDSHAKE:
             self.begin_login(answer)
         else:
-            self.go_on_with_login(answer)
+            self.continue_login(answer)
 
     def learn_versions(self, asked: Expected, answer: ApiVersionsResponse) -> None:
         self.versions = {api.api_key: (api.min_version, api.max_version) for api in answer.api_keys}
@@ -274,7 +274,7 @@ class Conversation:
         self.authenticate(self.exchange.first())
         self.step(Step.MECHANISM_TAKEN)
 
-    def go_on_with_login(self, answer: Any) -> None:
+    def continue_login(self, answer: Any) -> None:
         assert self.exchange is not None
         if answer.error_code:
             raise answered_error(answer.error_code, f"logging in at {self.address}", answer.error_message)

@@ -1,7 +1,7 @@
 """A small wire client: one request, one answer, over our own frames on a blocking socket.
 
 It is for requests for which librdkafka has no call: administration of transactions, groups of other types than consumers'.
-It is no producer and no consumer. What is sent and what an answer means is `conversation`'s part; here are the socket, the
+It is neither a producer nor a consumer. What is sent and what an answer means is `conversation`'s part; here are the socket, the
 time limits and the attempts to connect.
 
     with Wire(wire_settings("localhost:9092", {"security.protocol": "SSL"})) as wire:

@@ -36,7 +36,7 @@ class Call(Generic[Body]):
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One entry of an API's table. `body` and `answer` are types; None is no body."""
+    """One entry of an API's table. `body` and `answer` are types; None means that there is no body."""
 
     method: str
     path: str

@@ -41,7 +41,7 @@ class Origins:
             raise HttpError(403, f"Pages of {origin!r} may not ask this server; allow the origin if they should.")
 
     def needs_cors(self, origin: str | None, scheme: str, host: str) -> bool:
-        """Whether a browser has to be told that the page may read the answer."""
+        """Whether the answer has to say, for the browser, that the page may read it."""
         return origin is not None and origin in self.allowed and origin.lower() != own_origin(scheme, host)
 
 

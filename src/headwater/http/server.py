@@ -6,7 +6,7 @@ A connection is in one of three states, and each has a deadline (`limits.py`):
     answering  the request has begun; the API limits its time -> the connection is broken
     idle       there is no request                            -> the connection is closed
 
-The deadline of `answering` also covers a client that does not read, and one that goes on sending a body which was refused.
+The deadline of `answering` also covers a client that does not read, and one that keeps sending a body which was refused.
 uvicorn itself limits only `idle`. Its own server wakes ten times per second; this one sleeps while there is nothing to do.
 """
 
@@ -164,7 +164,7 @@ class ApiConnection(H11Protocol):
             self.enter(IDLE)  # the rest of a body that nobody read has come
 
     def on_response_complete(self) -> None:
-        """A request whose body has not ended keeps its deadline: its client goes on sending what nobody reads."""
+        """A request whose body has not ended keeps its deadline: its client keeps sending what nobody reads."""
         if self.conn.their_state is not h11.SEND_BODY:
             self.enter(IDLE)
         super().on_response_complete()
