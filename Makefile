@@ -40,6 +40,7 @@ lint: $(READY) ## format, lint, types, layout, generated files
 	$(BIN)/lint-imports
 	$(BIN)/python codegen/generate.py --check
 	$(BIN)/python codegen/settings_tables.py --check
+	$(BIN)/python codegen/cli_reference.py --check
 
 audit: $(READY) ## known vulnerabilities of the packages in uv.lock (asks osv.dev)
 	@$(BIN)/python .ci/audit.py
