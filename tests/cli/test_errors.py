@@ -1,62 +1,43 @@
-"""What is said of a broker that does not answer, without one."""
+"""What the command line says of errors."""
 
 import pytest
-from confluent_kafka import KafkaError, KafkaException
 
-from headwater.cli.errors import CommandError, Contact, counted, kafka_message
-from headwater.cli.options import client_settings, patient
-
-
-def nothing(timeout_s: float) -> None:
-    """A client without events."""
-
-
-def test_the_first_refusal_is_the_reason() -> None:
-    contact = Contact("here:1")
-    contact(KafkaError(KafkaError._TRANSPORT, "Disconnected"))
-    contact(KafkaError(KafkaError._AUTHENTICATION, "SASL authentication error: wrong"))
-    contact(KafkaError(KafkaError._ALL_BROKERS_DOWN, "1/1 brokers are down"))
-    assert contact.is_refused
-    assert str(contact.error()).startswith("here:1: SASL authentication error: wrong; ")
+from headwater.cli.errors import CommandError, counted, line_of
+from headwater.cli.options import client_settings
+from headwater.client.errors import (
+    AuthenticationError,
+    AuthorizationError,
+    BrokerUnavailableError,
+    ClientError,
+    UnknownTopicError,
+)
 
 
-def test_a_broker_that_is_down_is_named_with_the_reason() -> None:
-    contact = Contact("here:1,there:2")
-    contact(KafkaError(KafkaError._TRANSPORT, "Connection refused"))
-    contact(KafkaError(KafkaError._ALL_BROKERS_DOWN, "2/2 brokers are down"))
-    assert contact.is_lost
-    assert "here:1,there:2 (Connection refused)" in kafka_message(KafkaError(KafkaError._TIMED_OUT, "late"), contact)
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (CommandError("give one"), "give one"),
+        (ClientError("creating topic a: it is there", "TOPIC_X"), "creating topic a: it is there (TOPIC_X)"),
+        (ClientError("it is there (TOPIC_X)", "TOPIC_X"), "it is there (TOPIC_X)"),
+        (
+            BrokerUnavailableError("no answer", "_TRANSPORT"),
+            "no answer; is it running, and is --bootstrap-server right?",
+        ),
+        (AuthenticationError("wrong"), "wrong; look at security.protocol, sasl.* and ssl.* given with -X"),
+        (AuthorizationError("no"), "no; an administrator can allow it: headwater acl add"),
+        (UnknownTopicError("topic a does not exist"), "topic a does not exist; headwater topic list shows"),
+    ],
+)
+def test_an_error_is_a_line_with_advice_for_the_command_line(error: Exception, line: str) -> None:
+    said = line_of(error)
+    assert said is not None
+    assert said.startswith(line)
+    assert "settings=" not in said
+    assert "admin." not in said
 
 
-def test_asking_continues_until_there_is_an_answer() -> None:
-    answers: list[KafkaException | str] = [KafkaException(KafkaError(KafkaError._TIMED_OUT, "late")), "topics"]
-
-    def ask(timeout_s: float) -> str:
-        answer = answers.pop(0)
-        if isinstance(answer, KafkaException):
-            raise answer
-        return answer
-
-    assert patient(Contact("here:1"), nothing, ask) == "topics"
-
-
-def test_asking_ends_where_nobody_is_let_in() -> None:
-    contact = Contact("here:1")
-    asked = []
-
-    def ask(timeout_s: float) -> str:
-        asked.append(timeout_s)
-        contact(KafkaError(KafkaError._SSL, "certificate verify failed"))
-        raise KafkaException(KafkaError(KafkaError._TRANSPORT, "failed"))
-
-    with pytest.raises(CommandError, match="here:1: certificate verify failed"):
-        patient(contact, nothing, ask)
-    assert len(asked) == 1
-
-
-def test_an_error_says_what_it_is_about() -> None:
-    error = KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART)
-    assert kafka_message(error, None, "topic nope").startswith("topic nope: ")
+def test_what_is_a_defect_is_not_hidden() -> None:
+    assert line_of(ZeroDivisionError("division by zero")) is None
 
 
 def test_one_is_not_many() -> None:

@@ -366,10 +366,38 @@ async def test_admin_makes_configures_and_deletes(address: str, name: str) -> No
         assert (await admin.configs(name))["retention.ms"] == "1000"
         await admin.set_configs(name, {"retention.ms": None, "max.message.bytes": 2000})
         assert (await admin.configs(name))["max.message.bytes"] == "2000"
+        assert (await admin.describe_configs(name))["max.message.bytes"].is_own
+        assert not (await admin.describe_configs(name))["retention.ms"].is_own
         await admin.delete_topic(name)
+        with pytest.raises(UnknownTopicError, match=f"topic {name} does not exist"):
+            await admin.describe_topic(name)
         with pytest.raises(UnknownTopicError, match="create_topic"):
             await admin.delete_topic(name)
         await admin.delete_topic(name, missing_ok=True)
+
+
+def test_admin_describes_the_cluster_a_topic_and_its_offsets(address: str, orders: str) -> None:
+    send_numbers(address, orders, 4)
+    with hw.Admin(address) as admin:
+        cluster = admin.cluster()
+        (node,) = cluster.nodes.values()
+        assert f"{node.host}:{node.port}" == address
+        assert cluster.controller == node.id
+        assert len(cluster.id) == 22
+        topic = admin.describe_topic(orders)
+        assert [p.partition for p in topic.partitions] == [0, 1]
+        assert {(p.leader, *p.replicas, *p.in_sync) for p in topic.partitions} == {(node.id, node.id, node.id)}
+        ends = admin.end_offsets(orders)
+        assert sum(ends.values()) == 4
+        assert admin.offsets_at(orders, datetime(2100, 1, 1, tzinfo=UTC)) == ends
+        admin.delete_records(orders, 0, ends[hw.Partition(orders, 0)])
+        starts = admin.start_offsets(orders)
+        assert starts[hw.Partition(orders, 0)] == ends[hw.Partition(orders, 0)]
+        assert admin.offsets_at(orders, datetime(2000, 1, 1, tzinfo=UTC)) == starts
+        with pytest.raises(ConfigurationError, match="time zone"):
+            admin.offsets_at(orders, datetime(2000, 1, 1))
+        with pytest.raises(ConfigurationError, match="kind is 'table'"):
+            admin.describe_configs("t", kind="table")  # type: ignore[arg-type] # wrong on purpose
 
 
 def test_admin_sees_and_moves_groups(address: str, orders: str) -> None:
@@ -380,7 +408,10 @@ def test_admin_sees_and_moves_groups(address: str, orders: str) -> None:
             assert len(events.take(4, WAIT_MS)) == 4
             description = admin.describe_group(group)
             assert sum(map(len, description.members.values())) == 2
+            assert description.hosts.keys() == description.members.keys()
+            assert description.state == "Stable"
         assert group in admin.groups()
+        assert (group, "classic") in [(listing.group, listing.type) for listing in admin.list_groups()]
         admin.set_committed(group, {hw.Partition(orders, 0): 1})
         assert admin.lag(group) == {hw.Partition(orders, 0): 3}
         admin.delete_records(orders, 0, 2)

@@ -89,8 +89,7 @@ def add(
         check_operation(operation, kind, resource)
     entries = [AclBinding(kind, name, pattern, principal, host, operation, permission) for operation in wanted]
     kafka = admin(bootstrap, client)
-    for future in kafka.create_acls(entries).values():
-        kafka.wait(future)
+    kafka.call(lambda raw: raw.create_acls(entries), f"adding entries for {principal} on {resource}")
     print(f"Added {counted(len(entries), 'entry', 'entries')} for {principal} on {resource}")
 
 
@@ -108,7 +107,8 @@ def remove(
         AclBindingFilter(kind, name, pattern, principal, None, operation, AclPermissionType.ANY) for operation in wanted
     ]
     kafka = admin(bootstrap, client)
-    removed = [entry for future in kafka.delete_acls(filters).values() for entry in kafka.wait(future)]
+    found = kafka.call(lambda raw: raw.delete_acls(filters), f"removing entries of {principal} on {resource}")
+    removed = [entry for entries in found.values() for entry in entries]
     if not removed:
         raise CommandError(f"{principal} has no such entry on {resource}; headwater acl list shows them all")
     print(f"Removed {counted(len(removed), 'entry', 'entries')} of {principal} on {resource}")
@@ -132,6 +132,6 @@ def list_acls(
             + ("*" if entry.resource_pattern_type is ResourcePatternType.PREFIXED else ""),
             "host": entry.host,
         }
-        for entry in kafka.wait(kafka.describe_acls(every))
+        for entry in kafka.call(lambda raw: raw.describe_acls(every), "listing entries")
     ]
     show(sorted(rows, key=lambda row: tuple(row.values())), output)

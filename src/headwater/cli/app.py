@@ -4,12 +4,11 @@ import sys
 from typing import Any
 
 import typer
-from confluent_kafka import KafkaException
 from typer.core import TyperCommand
 
 from headwater import __version__
 from headwater.cli import acl, backup, config, consume, doctor, group, produce, topic, transaction, user
-from headwater.cli.errors import CommandError, UsageError, kafka_message
+from headwater.cli.errors import UsageError, line_of
 
 app = typer.Typer(
     name="headwater",
@@ -80,14 +79,13 @@ def run() -> None:
         where = error.ctx.command_path if error.ctx is not None else "headwater"
         print(f"{where}: {error.format_message()} (see {where} --help)", file=sys.stderr)
         sys.exit(2)
-    except CommandError as error:
-        print(f"headwater: {error}", file=sys.stderr)
-        sys.exit(1)
-    except KafkaException as error:
-        print(f"headwater: {kafka_message(error.args[0])}", file=sys.stderr)
-        sys.exit(1)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception as error:
+        if (line := line_of(error)) is None:
+            raise
+        print(f"headwater: {line}", file=sys.stderr)
+        sys.exit(1)

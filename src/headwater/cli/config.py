@@ -1,38 +1,38 @@
 """`headwater config`: the configurations of topics, brokers and groups."""
 
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, get_args
 
 import typer
-from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, ConfigSource
 
 from headwater.cli.errors import CommandError
-from headwater.cli.options import DEFAULT_BOOTSTRAP, Bootstrap, Client, Output, OutputOption, admin, not_empty, show
+from headwater.cli.options import (
+    DEFAULT_BOOTSTRAP,
+    Bootstrap,
+    Client,
+    Output,
+    OutputOption,
+    admin,
+    not_empty,
+    pair_of,
+    show,
+)
+from headwater.client.descriptions import ResourceKind
 
 app = typer.Typer(no_args_is_help=True)
-KINDS = {
-    "topic": ConfigResource.Type.TOPIC,
-    "broker": ConfigResource.Type.BROKER,
-    "group": ConfigResource.Type.GROUP,
-}
+KINDS: tuple[ResourceKind, ...] = get_args(ResourceKind)
 Resource = Annotated[
     str, typer.Argument(callback=not_empty, metavar="RESOURCE", help="topic:NAME, broker:ID or group:NAME.")
 ]
 
 
-def read_resource(text: str) -> ConfigResource:
+def read_resource(text: str) -> tuple[ResourceKind, str]:
     """Raises CommandError."""
     kind, _, name = text.partition(":")
-    if kind not in KINDS or not name:
-        raise CommandError(f"{text!r} is not topic:NAME, broker:ID or group:NAME")
-    return ConfigResource(KINDS[kind], name)
-
-
-def is_own(resource: ConfigResource, entry: ConfigEntry) -> bool:
-    """Whether it was set on this resource: what a topic has from its broker is not its own."""
-    if resource.restype == ConfigResource.Type.TOPIC:
-        return bool(entry.source == ConfigSource.DYNAMIC_TOPIC_CONFIG.value)
-    return not entry.is_default
+    for known in KINDS:
+        if kind == known and name:
+            return known, name
+    raise CommandError(f"{text!r} is not topic:NAME, broker:ID or group:NAME")
 
 
 @app.command("show", help="Show configurations: those that were set, or all.")
@@ -43,13 +43,12 @@ def show_configs(
     bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
     client: Client = None,
 ) -> None:
-    wanted = read_resource(resource)
-    kafka = admin(bootstrap, client)
-    (future,) = kafka.describe_configs([wanted]).values()
+    kind, name = read_resource(resource)
+    found = admin(bootstrap, client).describe_configs(name, kind=kind)
     rows = [
-        {"name": entry.name, "value": entry.value, "default": bool(entry.is_default)}
-        for entry in sorted(kafka.wait(future, resource).values(), key=lambda entry: entry.name)
-        if every or is_own(wanted, entry)
+        {"name": key, "value": config.value, "default": config.is_default}
+        for key, config in sorted(found.items())
+        if every or config.is_own
     ]
     show(rows, output)
 
@@ -61,15 +60,7 @@ def set_configs(
     bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
     client: Client = None,
 ) -> None:
-    pairs = []
-    for text in values:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise CommandError(f"{text!r} is not of the form NAME=VALUE")
-        pairs.append((name, value))
-    alter(
-        resource, [ConfigEntry(n, v, incremental_operation=AlterConfigOpType.SET) for n, v in pairs], bootstrap, client
-    )
+    alter(resource, dict(pair_of(text, "", "NAME=VALUE") for text in values), bootstrap, client)
 
 
 @app.command(help="Take configurations back to their defaults.")
@@ -79,15 +70,10 @@ def unset(
     bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
     client: Client = None,
 ) -> None:
-    entries = [ConfigEntry(name, None, incremental_operation=AlterConfigOpType.DELETE) for name in names]
-    alter(resource, entries, bootstrap, client)
+    alter(resource, dict.fromkeys(names), bootstrap, client)
 
 
-def alter(resource: str, entries: Sequence[ConfigEntry], bootstrap: str, client: Client) -> None:
-    wanted = read_resource(resource)
-    for entry in entries:
-        wanted.add_incremental_config(entry)
-    kafka = admin(bootstrap, client)
-    (future,) = kafka.incremental_alter_configs([wanted]).values()
-    kafka.wait(future, resource)
+def alter(resource: str, values: Mapping[str, str | None], bootstrap: str, client: Client) -> None:
+    kind, name = read_resource(resource)
+    admin(bootstrap, client).set_configs(name, values, kind=kind)
     print(f"Changed {resource}")

@@ -4,16 +4,18 @@ import re
 import sys
 import time
 from collections.abc import Callable
-from datetime import datetime
-from functools import partial
 from typing import Annotated, Any
 
 import typer
-from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
 from headwater.cli.completion import complete_groups, complete_topics
-from headwater.cli.errors import CommandError, Contact, fail
-from headwater.cli.options import DEFAULT_BOOTSTRAP, Bootstrap, Client, client_settings, made, not_empty, patient
+from headwater.cli.errors import CommandError
+from headwater.cli.options import DEFAULT_BOOTSTRAP, Bootstrap, Client, admin, client_settings, moment_of, not_empty
+from headwater.client.admin import Admin
+from headwater.client.connections import Notes, made, merged
+from headwater.client.errors import BrokerUnavailableError, client_error, translated
+from headwater.client.positions import Partition
 
 BATCH = 500
 POLL_S = 0.25
@@ -55,42 +57,20 @@ def formatter(text: str) -> Callable[[Any], bytes]:
     return lambda message: b"".join(part(message) for part in parts)
 
 
-def start_positions(
-    consumer: Consumer, contact: Contact, topic: str, partitions: list[int], start: str
-) -> list[TopicPartition]:
+def start_positions(kafka: Admin, topic: str, partitions: list[int], start: str) -> list[TopicPartition]:
     """Where to begin in each partition: beginning, end, -N (the last N), an offset, or a time. Raises CommandError."""
     if start == "beginning":
         return [TopicPartition(topic, p, OFFSET_BEGINNING) for p in partitions]
     if start == "end":
-        return [TopicPartition(topic, p, OFFSET_END) for p in partitions]
-    if re.fullmatch(r"-\d+", start):
-        positions = []
-        for p in partitions:
-            ask = partial(consumer.get_watermark_offsets, TopicPartition(topic, p))
-            low, high = patient(contact, consumer.poll, ask)
-            positions.append(TopicPartition(topic, p, max(low, high + int(start))))
-        return positions
-    if start.isdigit():
+        found = kafka.end_offsets(topic)
+    elif re.fullmatch(r"-\d+", start):
+        first, last = kafka.start_offsets(topic), kafka.end_offsets(topic)
+        found = {partition: max(first[partition], end + int(start)) for partition, end in last.items()}
+    elif start.isdecimal():
         return [TopicPartition(topic, p, int(start)) for p in partitions]
-    try:
-        moment = datetime.fromisoformat(start)
-    except ValueError:
-        raise CommandError(
-            f"--from {start!r} is not beginning, end, -10, an offset, or a time like 2026-11-01T10:00"
-        ) from None
-    wanted = [TopicPartition(topic, p, int(moment.timestamp() * 1000)) for p in partitions]
-    return patient(contact, consumer.poll, partial(consumer.offsets_for_times, wanted))
-
-
-def topic_partitions(consumer: Consumer, contact: Contact, topic: str) -> list[int]:
-    """Raises CommandError."""
-    metadata = patient(contact, consumer.poll, partial(consumer.list_topics, topic))
-    found = metadata.topics[topic]
-    if found.error is not None and found.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
-        raise CommandError(f"topic {topic} does not exist; headwater topic create {topic} makes it")
-    if found.error is not None:
-        fail(found.error, contact, f"topic {topic}")
-    return sorted(found.partitions)
+    else:
+        found = kafka.offsets_at(topic, moment_of(start, "--from", "beginning, end, -10, an offset"))
+    return [TopicPartition(topic, p, found[Partition(topic, p)]) for p in partitions]
 
 
 def consume(
@@ -114,44 +94,42 @@ def consume(
     shape = formatter(format_)
     if group == "":
         raise CommandError("--group is empty; leave it out to read without a group")
-    settings = client_settings(
-        bootstrap,
-        client,
-        **{
-            "group.id": group or "headwater-consume",
-            "enable.auto.commit": False,
-            "enable.auto.offset.store": group is not None,
-            "enable.partition.eof": True,
-            "auto.offset.reset": "latest" if start == "end" else "earliest",
-            "allow.auto.create.topics": False,
-        },
-    )
-    consumer = made(Consumer, settings)
-    contact: Contact = settings["error_cb"]
+    given = client_settings(bootstrap, client)
+    notes = Notes()
+    defaults = {
+        "group.id": group or "headwater-consume",
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": group is not None,
+        "enable.partition.eof": True,
+        "auto.offset.reset": "latest" if start == "end" else "earliest",
+        "allow.auto.create.topics": False,
+    }
+    settings = merged(given["bootstrap.servers"], defaults, given, notes)
+    kafka = admin(bootstrap, client)
+    partitions = [found.partition for found in kafka.describe_topic(topic).partitions]
+    if partition is not None:
+        if partition not in partitions:
+            raise CommandError(f"topic {topic} has partitions 0 to {len(partitions) - 1}")
+        partitions = [partition]
+    consumer: Any = made(Consumer, settings, "the consumer", notes)
     try:
-        partitions = topic_partitions(consumer, contact, topic)
-        if partition is not None:
-            if partition not in partitions:
-                raise CommandError(f"topic {topic} has partitions 0 to {len(partitions) - 1}")
-            partitions = [partition]
         if group is not None:
             if start not in ("", "beginning", "end") or partition is not None:
                 raise CommandError("a group has its own positions: headwater group reset moves them")
             consumer.subscribe([topic])
         else:
-            consumer.assign(
-                start_positions(consumer, contact, topic, partitions, start or ("end" if follow else "beginning"))
-            )
-        read(consumer, contact, len(partitions), shape, count or 0, follow, group)
+            begin = start or ("end" if follow else "beginning")
+            consumer.assign(start_positions(kafka, topic, partitions, begin))
+        read(consumer, notes, len(partitions), shape, count or 0, follow, group)
     except KafkaException as error:
-        fail(error.args[0], contact, f"topic {topic}")
+        raise translated(error, f"reading {topic}") from error
     finally:
         consumer.close()
 
 
 def read(
     consumer: Consumer,
-    contact: Contact,
+    notes: Notes,
     partitions: int,
     shape: Callable[[Any], bytes],
     count: int,
@@ -175,9 +153,10 @@ def read(
             elif error.code() == KafkaError._PARTITION_EOF:
                 ended.add((message.topic(), message.partition()))
             elif commit or error.code() != KafkaError.GROUP_AUTHORIZATION_FAILED:  # without a group none is needed
-                fail(error, contact, f"group {group}" if group is not None else "")
+                raise client_error(error, f"reading as group {group}" if group is not None else "reading")
         out.flush()
         if messages:
+            notes.answered()
             idle_since = time.perf_counter()
         if commit and any(message.error() is None for message in messages):
             consumer.commit(asynchronous=False)
@@ -186,8 +165,8 @@ def read(
         if follow:
             continue
         idle_s = time.perf_counter() - idle_since
-        if contact.is_lost and idle_s > IDLE_S:
-            raise contact.error()
+        if notes.is_down and idle_s > IDLE_S:
+            raise BrokerUnavailableError(f"the broker no longer answers ({notes.failure})")
         mine = len(consumer.assignment()) if commit else partitions
         if len(ended) >= mine > 0:
             return

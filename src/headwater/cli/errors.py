@@ -1,14 +1,11 @@
 """How the commands say what went wrong: in one line, with what to do."""
 
-from typing import Any, NoReturn
+from typing import Any
 
 import typer
-from confluent_kafka import KafkaError
 
 # What typer raises for wrong options: the base of its public BadParameter, which it does not export itself.
 UsageError: Any = typer.BadParameter.__base__
-UNREACHABLE = frozenset({KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT})
-REFUSED = frozenset({KafkaError._AUTHENTICATION, KafkaError._SSL, KafkaError._RESOLVE})
 
 
 class CommandError(Exception):
@@ -20,57 +17,23 @@ def counted(count: int, one: str, more: str) -> str:
     return f"{count} {one if count == 1 else more}"
 
 
-class Contact:
-    """What librdkafka reports of its connections: it keeps trying, so the reason comes separately from the answers.
-
-    It is the client's `error_cb`, which is called within `poll`.
-    """
-
-    def __init__(self, addresses: str) -> None:
-        self.addresses = addresses
-        self.reason = ""
-        self.is_refused = False  # the broker was reached and lets nobody in, or its name leads nowhere
-        self.is_down = False  # no broker of the cluster can be reached
-
-    def __call__(self, error: KafkaError) -> None:
-        if error.code() in REFUSED and not self.is_refused:
-            self.is_refused, self.reason = True, error.str()
-        elif error.code() == KafkaError._ALL_BROKERS_DOWN:
-            self.is_down = True
-        elif error.code() == KafkaError._TRANSPORT and not self.reason:
-            self.reason = error.str()
-
-    @property
-    def is_lost(self) -> bool:
-        """Whether it makes no sense to wait any longer."""
-        return self.is_refused or self.is_down
-
-    def error(self, cause: str = "") -> CommandError:
-        """Why there is no answer."""
-        if self.is_refused:
-            return CommandError(
-                f"{self.addresses}: {self.reason}; look at security.protocol, sasl.* and ssl.* given with -X"
-            )
-        closed = "it closes the connection; does it want TLS or a login, -X security.protocol=…?"
-        reason = self.reason or (closed if self.is_down else cause or "it took too long")
-        return CommandError(
-            f"no answer from the broker at {self.addresses} ({reason}); is it running, and is --bootstrap-server right?"
-        )
-
-
-def kafka_message(error: Any, contact: Contact | None = None, about: str = "") -> str:
-    """A Kafka error as a line; `about` names what was asked for, such as a topic."""
-    if not isinstance(error, KafkaError):
+def line_of(error: Exception) -> str | None:
+    """What a command says of an error; None for one that is a defect of the command."""
+    if isinstance(error, CommandError):
         return str(error)
-    if error.code() in UNREACHABLE | REFUSED:
-        contact = contact or Contact("--bootstrap-server")
-        if error.code() in REFUSED:
-            contact(error)
-        return str(contact.error(error.str()))
-    text = f"{error.str()} ({error.name()})"
-    return f"{about}: {text}" if about else text
+    # The client's errors give advice to a programmer. On the command line there are options.
+    from headwater.client import errors as client
 
-
-def fail(error: Any, contact: Contact | None = None, about: str = "") -> NoReturn:
-    """Raises CommandError."""
-    raise CommandError(kafka_message(error, contact, about))
+    if not isinstance(error, client.ClientError):
+        return None
+    advice = {
+        client.AuthenticationError: "look at security.protocol, sasl.* and ssl.* given with -X",
+        client.BrokerUnavailableError: "is it running, and is --bootstrap-server right?",
+        client.ClientTimeoutError: "is it running, and is --bootstrap-server right?",
+        client.UnknownTopicError: "headwater topic list shows those that exist, headwater topic create makes one",
+        client.RecordTooLargeError: "raise message.max.bytes with -X and max.message.bytes of the topic, or send less",
+    }.get(type(error), error.advice)
+    text = error.message
+    if error.code and not error.code.startswith("_") and error.code not in text:
+        text += f" ({error.code})"
+    return f"{text}; {advice}" if advice else text

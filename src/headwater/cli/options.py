@@ -1,28 +1,21 @@
 """Options that several commands share, and the clients made of them."""
 
-import contextlib
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
-from concurrent.futures import TimeoutError as FutureTimeoutError
+from collections.abc import Sequence
+from datetime import datetime
 from enum import StrEnum
-from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import typer
-from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient
 
-from headwater.cli.errors import UNREACHABLE, CommandError, Contact, fail
-from headwater.client.names import check_settings
+from headwater.cli.errors import CommandError
+from headwater.client.admin import Admin
 
-TIMEOUT_S = 10.0
-SLICE_S = 0.1
-ASK_S = 1.0
+TIMEOUT_MS = 10_000.0
 CLIENT_CONFIG_VARIABLE = "HEADWATER_CLIENT_CONFIG"
-Result = TypeVar("Result")
 
 
 class Output(StrEnum):
@@ -63,21 +56,36 @@ OutputOption = Annotated[Output, typer.Option("--output", "-o", help="table or j
 DEFAULT_BOOTSTRAP = "127.0.0.1:9092"
 
 
-def client_settings(bootstrap: str, client: Sequence[str] | None, **more: object) -> dict[str, Any]:
+def client_settings(bootstrap: str, client: Sequence[str] | None) -> dict[str, Any]:
     """librdkafka's settings for a command. Raises CommandError."""
     texts: list[str] = []
     if path := os.environ.get(CLIENT_CONFIG_VARIABLE):
         texts += lines_of(path)
     for text in client or ():
         texts += lines_of(text[1:]) if text.startswith("@") else [text]
-    settings: dict[str, Any] = {"bootstrap.servers": bootstrap, "log_level": 0, **more}
+    settings: dict[str, Any] = {"bootstrap.servers": bootstrap, "log_level": 0}
     for text in texts:
         key, equals, value = text.partition("=")
         if not equals:
             raise CommandError(f"--client {text!r} is neither key=value nor @FILE")
         settings[key.strip()] = value.strip()
-    settings["error_cb"] = Contact(settings["bootstrap.servers"])
     return settings
+
+
+def moment_of(text: str, option: str, others: str) -> datetime:
+    """A time, in the zone of this machine unless it names one. Raises CommandError, which lists the `others` that it may be."""
+    try:
+        return datetime.fromisoformat(text).astimezone()
+    except ValueError:
+        raise CommandError(f"{option} {text!r} is not {others}, or a time like 2026-11-01T10:00") from None
+
+
+def pair_of(text: str, option: str, form: str) -> tuple[str, str]:
+    """The name and the value of NAME=VALUE. Raises CommandError."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise CommandError(f"{option} {text!r} is not of the form {form}".lstrip())
+    return name, value
 
 
 def lines_of(path: str) -> list[str]:
@@ -90,62 +98,10 @@ def lines_of(path: str) -> list[str]:
     return [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
 
 
-def made(make: Callable[[dict[str, Any]], Result], settings: dict[str, Any]) -> Result:
-    """A client of librdkafka. Raises CommandError for a setting that it refuses."""
-    try:
-        check_settings(settings)
-        return make(settings)
-    except KafkaException as error:
-        fail(error.args[0])
-    except (TypeError, ValueError) as error:
-        raise CommandError(str(error)) from error
-
-
-class Administrator(AdminClient):  # type: ignore[misc] # confluent_kafka has no types
-    """librdkafka's admin client, which says why the broker does not answer as soon as that is known."""
-
-    def __init__(self, settings: dict[str, Any]) -> None:
-        self.contact: Contact = settings["error_cb"]
-        super().__init__(settings)
-
-    def wait(self, future: Any, about: str = "") -> Any:
-        """The result of one of the client's futures; `about` names what was asked for. Raises CommandError."""
-        try:
-            for _ in range(int(TIMEOUT_S / SLICE_S)):
-                with contextlib.suppress(FutureTimeoutError):
-                    return future.result(SLICE_S)
-                self.check_contact()
-        except KafkaException as error:
-            self.poll(0)
-            fail(error.args[0], self.contact, about)
-        raise self.contact.error()
-
-    def check_contact(self) -> None:
-        """Raises CommandError when no answer can be expected."""
-        self.poll(0)
-        if self.contact.is_lost:
-            raise self.contact.error()
-
-    def metadata(self, topic: str | None = None) -> Any:
-        """The cluster's metadata, or that of one topic. Raises CommandError."""
-        return patient(self.contact, self.poll, partial(self.list_topics, topic))
-
-
-def patient(contact: Contact, poll: Callable[[float], object], ask: Callable[[float], Result]) -> Result:
-    """Asks until there is an answer, or it is known that there will be none. Raises CommandError."""
-    for _ in range(int(TIMEOUT_S / ASK_S)):
-        try:
-            return ask(ASK_S)
-        except KafkaException as error:
-            poll(0)
-            if contact.is_lost or error.args[0].code() not in UNREACHABLE:
-                fail(error.args[0], contact)
-    raise contact.error()
-
-
-def admin(bootstrap: str, client: Sequence[str] | None) -> Administrator:
-    """A client that has to be kept until its futures are done. Raises CommandError."""
-    return made(Administrator, client_settings(bootstrap, client))
+def admin(bootstrap: str, client: Sequence[str] | None) -> Admin:
+    """An Admin that does not wait for a broker to come up. Raises CommandError and ClientError."""
+    settings = client_settings(bootstrap, client)
+    return Admin(settings["bootstrap.servers"], timeout_ms=TIMEOUT_MS, fail_fast=True, settings=settings)
 
 
 def show(rows: Sequence[dict[str, Any]], output: Output) -> None:

@@ -1,47 +1,47 @@
 """`headwater produce`: lines become records."""
 
 import sys
+from collections import deque
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
 
 import typer
-from confluent_kafka import KafkaError, Producer
 
 from headwater.cli.completion import complete_topics
-from headwater.cli.errors import CommandError, Contact, counted, kafka_message
-from headwater.cli.options import DEFAULT_BOOTSTRAP, Bootstrap, Client, client_settings, made, not_empty
+from headwater.cli.errors import CommandError, counted, line_of
+from headwater.cli.options import DEFAULT_BOOTSTRAP, Bootstrap, Client, admin, client_settings, not_empty, pair_of
+from headwater.client.deliveries import Delivery
+from headwater.client.errors import ClientError
+from headwater.client.producer import Producer
 
-FLUSH_TIMEOUT_S = 60.0
-SLICE_S = 0.2
-PARTITIONER = "murmur2_random"  # as Java's producer: a key is in the same partition, whoever writes it
+FLUSH_TIMEOUT_MS = 60_000.0
 PROGRESS_EVERY = 100_000
 LINE_BYTES_MAX = 64 << 20
 
 
-class Deliveries:
-    """What became of the records."""
+class Written:
+    """How many of the records that were sent are written: their deliveries are looked at in order, and then let go."""
 
     def __init__(self) -> None:
-        self.delivered = 0
-        self.error: KafkaError | None = None
+        self.delivered = self.sent = 0
+        self.pending: deque[Delivery] = deque()
 
-    def report(self, error: KafkaError | None, message: Any) -> None:
-        if error is None:
+    def add(self, delivery: Delivery) -> None:
+        self.pending.append(delivery)
+        self.sent += 1
+
+    def look(self) -> None:
+        """Raises the ClientError of a record that was not written."""
+        while self.pending and self.pending[0].is_done:
+            self.pending[0].result(0)
+            self.pending.popleft()
             self.delivered += 1
-        elif self.error is None:
-            self.error = error
 
-
-def header_pairs(texts: list[str] | None) -> list[tuple[str, bytes]]:
-    pairs = []
-    for text in texts or ():
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise CommandError(f"--header {text!r} is not of the form name=value")
-        pairs.append((name, value.encode()))
-    return pairs
+    def count(self) -> int:
+        """How many are written; of those after one that failed, too."""
+        return self.delivered + sum(1 for delivery in self.pending if delivery.is_done and delivery.error is None)
 
 
 def lines(stream: BinaryIO) -> Iterator[bytes]:
@@ -72,74 +72,35 @@ def produce(
     bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
     client: Client = None,
 ) -> None:
-    settings = client_settings(
-        bootstrap,
-        client,
-        **{"compression.type": compression, "enable.idempotence": True, "partitioner": PARTITIONER},
-    )
-    contact: Contact = settings["error_cb"]
-    headers = header_pairs(header)
+    headers = [pair_of(text, "--header", "name=value") for text in header or ()]
     separator = key_separator.encode() if key_separator else None
     fixed_key = key.encode() if key is not None else None
-    deliveries = Deliveries()
-    sent = 0
-    with open_input(file) as stream:
-        producer = made(Producer, settings)
-        for line in lines(stream):
-            record_key, value = fixed_key, line
-            if separator is not None:
-                before, found, after = line.partition(separator)
-                if not found:
-                    raise CommandError(f"line {sent + 1} has no {key_separator!r} between key and value")
-                record_key, value = before, after
-            content = None if null_empty and not value else value
-            send(producer, topic, content, record_key, headers, -1 if partition is None else partition, deliveries)
-            sent += 1
-            if sent % PROGRESS_EVERY == 0 and sys.stderr.isatty():
-                print(f"\r{deliveries.delivered} of {sent}", end="", file=sys.stderr)
-            if deliveries.error is not None:
-                break
-    left = flush(producer, contact, deliveries)
-    written = f"{counted(deliveries.delivered, 'record', 'records')} written"
-    if deliveries.error is not None:
-        raise CommandError(f"{written}, then: {kafka_message(deliveries.error, contact, f'topic {topic}')}")
-    if left:
-        raise CommandError(f"{written}, {left} not confirmed: {contact.error()}")
-    print(f"{written} to {topic}", file=sys.stderr)
+    settings = {"compression.type": compression, **client_settings(bootstrap, client)}
+    admin(bootstrap, client).cluster()  # where no broker answers, nothing is read
+    written = Written()
+    try:
+        with (
+            open_input(file) as stream,
+            Producer(settings["bootstrap.servers"], value=bytes, cloudevents="none", settings=settings) as producer,
+        ):
+            for line in lines(stream):
+                record_key, value = fixed_key, line
+                if separator is not None:
+                    before, found, after = line.partition(separator)
+                    if not found:
+                        raise CommandError(f"line {written.sent + 1} has no {key_separator!r} between key and value")
+                    record_key, value = before, after
+                content = None if null_empty and not value else value
+                place = -1 if partition is None else partition
+                written.add(producer.send(topic, content, key=record_key, headers=headers, partition=place))
+                written.look()
+                if written.sent % PROGRESS_EVERY == 0 and sys.stderr.isatty():
+                    print(f"\r{written.delivered} of {written.sent}", end="", file=sys.stderr)
+            producer.flush(FLUSH_TIMEOUT_MS)
+    except ClientError as error:
+        raise CommandError(f"{records(written)} written, then: {line_of(error)}") from error
+    print(f"{records(written)} written to {topic}", file=sys.stderr)
 
 
-def flush(producer: Producer, contact: Contact, deliveries: Deliveries) -> int:
-    """Waits for what is under way; returns how many records were not confirmed.
-
-    A broker that was never reached is not waited for; one that answered before may come back.
-    """
-    left = 0
-    for _ in range(int(FLUSH_TIMEOUT_S / SLICE_S)):
-        left = producer.flush(SLICE_S)
-        if not left or (contact.is_lost and not deliveries.delivered):
-            break
-    if left:
-        producer.purge()
-    return left
-
-
-def send(
-    producer: Producer,
-    topic: str,
-    value: bytes | None,
-    key: bytes | None,
-    headers: list[tuple[str, bytes]],
-    partition: int,
-    deliveries: Deliveries,
-) -> None:
-    """Hands one record to librdkafka; waits while its queue is full."""
-    while deliveries.error is None:
-        try:
-            producer.produce(
-                topic, value, key, partition=partition, headers=headers or None, on_delivery=deliveries.report
-            )
-        except BufferError:
-            producer.poll(0.1)
-            continue
-        producer.poll(0)
-        return
+def records(written: Written) -> str:
+    return counted(written.count(), "record", "records")

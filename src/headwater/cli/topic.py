@@ -3,32 +3,24 @@
 from typing import Annotated, Any
 
 import typer
-from confluent_kafka import TopicCollection
-from confluent_kafka.admin import (
-    AlterConfigOpType,
-    ConfigEntry,
-    ConfigResource,
-    ConfigSource,
-    NewPartitions,
-    NewTopic,
-    ResourceType,
-)
 
 from headwater.cli.completion import complete_topics
-from headwater.cli.config import is_own
 from headwater.cli.errors import CommandError, counted
 from headwater.cli.options import (
     DEFAULT_BOOTSTRAP,
-    TIMEOUT_S,
-    Administrator,
     Bootstrap,
     Client,
     Output,
     OutputOption,
     admin,
     not_empty,
+    pair_of,
     show,
 )
+from headwater.client.admin import Admin
+from headwater.client.descriptions import TopicDetails
+from headwater.client.errors import TopicExistsError
+from headwater.client.positions import Partition
 
 app = typer.Typer(no_args_is_help=True)
 Names = Annotated[list[str], typer.Argument(callback=not_empty, metavar="TOPIC...", autocompletion=complete_topics)]
@@ -37,13 +29,7 @@ Configs = Annotated[list[str] | None, typer.Option("--config", "-c", help="A con
 
 
 def config_pairs(texts: list[str] | None) -> dict[str, str]:
-    pairs = {}
-    for text in texts or ():
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise CommandError(f"--config {text!r} is not of the form key=value")
-        pairs[key] = value
-    return pairs
+    return dict(pair_of(text, "--config", "key=value") for text in texts or ())
 
 
 @app.command(help="Create topics.")
@@ -60,16 +46,16 @@ def create(
     bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
     client: Client = None,
 ) -> None:
-    wanted = [NewTopic(name, partitions or -1, replication or -1, config=config_pairs(config)) for name in names]
+    configs = config_pairs(config)
     kafka = admin(bootstrap, client)
-    for name, future in kafka.create_topics(wanted, operation_timeout=TIMEOUT_S).items():
+    for name in names:
         try:
-            kafka.wait(future, name)
-        except CommandError as error:
-            if if_not_exists and "TOPIC_ALREADY_EXISTS" in str(error):
-                continue
-            raise
-        print(f"Created {name}")
+            kafka.create_topic(name, partitions or -1, replicas=replication or -1, configs=configs)
+        except TopicExistsError:
+            if not if_not_exists:
+                raise
+        else:
+            print(f"Created {name}")
 
 
 @app.command("list", help="List topics.")
@@ -79,14 +65,13 @@ def list_topics(
     bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
     client: Client = None,
 ) -> None:
-    kafka = admin(bootstrap, client)
-    topics = kafka.metadata().topics
-    names = sorted(name for name in topics if internal or not name.startswith("__"))
+    topics = sorted(admin(bootstrap, client).topics().values())
+    rows = [{"topic": t.name, "partitions": t.partitions} for t in topics if internal or not t.is_internal]
     if output is Output.TABLE:
-        for name in names:
-            print(name)
+        for row in rows:
+            print(row["topic"])
     else:
-        show([{"topic": name, "partitions": len(topics[name].partitions)} for name in names], output)
+        show(rows, output)
 
 
 @app.command(help="Show partitions, offsets and the configurations that are not defaults.")
@@ -98,15 +83,14 @@ def describe(
     client: Client = None,
 ) -> None:
     kafka = admin(bootstrap, client)
-    described = kafka.describe_topics(TopicCollection(names))
     results: list[dict[str, Any]] = []
     for name in names:
-        topic = kafka.wait(described[name], f"topic {name}")
+        topic = kafka.describe_topic(name)
         results.append(
             {
                 "topic": name,
-                "id": str(topic.topic_id),
-                "partitions": partition_rows(kafka, name, topic.partitions),
+                "id": topic.id,
+                "partitions": partition_rows(kafka, topic),
                 "configs": config_rows(kafka, name, everything),
             }
         )
@@ -120,21 +104,16 @@ def describe(
         show(result["configs"], output)
 
 
-def partition_rows(kafka: Administrator, name: str, partitions: Any) -> list[dict[str, Any]]:
-    from confluent_kafka import TopicPartition
-    from confluent_kafka.admin import OffsetSpec
-
-    keys = [TopicPartition(name, p.id) for p in partitions]
-    first = kafka.list_offsets(dict.fromkeys(keys, OffsetSpec.earliest()))
-    last = kafka.list_offsets(dict.fromkeys(keys, OffsetSpec.latest()))
+def partition_rows(kafka: Admin, topic: TopicDetails) -> list[dict[str, Any]]:
+    starts, ends = kafka.start_offsets(topic.name), kafka.end_offsets(topic.name)
     rows = []
-    for p, key in zip(partitions, keys, strict=True):
-        start, end = kafka.wait(first[key]).offset, kafka.wait(last[key]).offset
+    for p in topic.partitions:
+        start, end = starts[Partition(topic.name, p.partition)], ends[Partition(topic.name, p.partition)]
         rows.append(
             {
-                "partition": p.id,
-                "leader": p.leader.id if p.leader else None,
-                "replicas": ",".join(str(node.id) for node in p.replicas),
+                "partition": p.partition,
+                "leader": p.leader,
+                "replicas": ",".join(map(str, p.replicas)),
                 "first": start,
                 "end": end,
                 "records": end - start,
@@ -143,17 +122,11 @@ def partition_rows(kafka: Administrator, name: str, partitions: Any) -> list[dic
     return rows
 
 
-def config_rows(kafka: Administrator, name: str, everything: bool) -> list[dict[str, Any]]:
-    resource = ConfigResource(ResourceType.TOPIC, name)
-    entries = kafka.wait(next(iter(kafka.describe_configs([resource]).values())))
+def config_rows(kafka: Admin, name: str, everything: bool) -> list[dict[str, Any]]:
     return [
-        {
-            "config": key,
-            "value": entry.value,
-            "source": "default" if entry.source == ConfigSource.DEFAULT_CONFIG.value else "set",
-        }
-        for key, entry in sorted(entries.items())
-        if everything or is_own(resource, entry)
+        {"config": key, "value": config.value, "source": "default" if config.is_default else "set"}
+        for key, config in sorted(kafka.describe_configs(name).items())
+        if everything or config.is_own
     ]
 
 
@@ -170,24 +143,19 @@ def alter(
 ) -> None:
     if not config and not delete_config and not partitions:
         raise CommandError("nothing to change: give --config, --delete-config or --partitions")
+    configs: dict[str, str | None] = {**config_pairs(config), **dict.fromkeys(delete_config or ())}
     kafka = admin(bootstrap, client)
     if partitions:
-        kafka.wait(kafka.create_partitions([NewPartitions(name, partitions)])[name], f"topic {name}")
+        kafka.add_partitions(name, partitions)
         print(f"{name} has {counted(partitions, 'partition', 'partitions')}")
-    entries = [
-        ConfigEntry(key, value, incremental_operation=AlterConfigOpType.SET)
-        for key, value in config_pairs(config).items()
-    ]
-    entries += [ConfigEntry(key, None, incremental_operation=AlterConfigOpType.DELETE) for key in delete_config or ()]
-    if entries:
-        resource = ConfigResource(ResourceType.TOPIC, name, incremental_configs=entries)
-        kafka.wait(next(iter(kafka.incremental_alter_configs([resource]).values())), f"topic {name}")
+    if configs:
+        kafka.set_configs(name, configs)
         print(f"Changed {name}")
 
 
 @app.command(help="Delete topics with their records.")
 def delete(names: Names, bootstrap: Bootstrap = DEFAULT_BOOTSTRAP, client: Client = None) -> None:
     kafka = admin(bootstrap, client)
-    for name, future in kafka.delete_topics(names, operation_timeout=TIMEOUT_S).items():
-        kafka.wait(future, f"topic {name}")
+    for name in names:
+        kafka.delete_topic(name)
         print(f"Deleted {name}")

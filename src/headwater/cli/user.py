@@ -8,7 +8,7 @@ import getpass
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from confluent_kafka.admin import (
@@ -20,6 +20,7 @@ from confluent_kafka.admin import (
 
 from headwater.cli.errors import CommandError
 from headwater.cli.options import DEFAULT_BOOTSTRAP, Bootstrap, Client, Output, OutputOption, admin, not_empty, show
+from headwater.client.admin import Admin
 
 app = typer.Typer(no_args_is_help=True)
 MECHANISMS = (ScramMechanism.SCRAM_SHA_256, ScramMechanism.SCRAM_SHA_512)
@@ -87,8 +88,12 @@ def create(
     ]
     kafka = admin(bootstrap, client)
     for change in changes:  # the protocol takes one mechanism of a user at a time from librdkafka
-        kafka.wait(kafka.alter_user_scram_credentials([change])[name], f"user {name}")
+        alter(kafka, change, f"saving user {name}")
     print(f"Saved user {name}")
+
+
+def alter(kafka: Admin, change: Any, what: str) -> None:
+    kafka.call(lambda raw: raw.alter_user_scram_credentials([change]), what)
 
 
 def create_in(data: Path, name: str, password: str, *, super_user: bool) -> None:
@@ -123,9 +128,10 @@ def create_in(data: Path, name: str, password: str, *, super_user: bool) -> None
 @app.command(help="Remove a user.")
 def delete(name: Name, bootstrap: Bootstrap = DEFAULT_BOOTSTRAP, client: Client = None) -> None:
     kafka = admin(bootstrap, client)
-    known = kafka.wait(kafka.describe_user_scram_credentials([name])[name], f"user {name}")
+    what = f"deleting user {name}"
+    known = kafka.call(lambda raw: raw.describe_user_scram_credentials([name]), what)[name]
     for info in known.scram_credential_infos:
-        kafka.wait(kafka.alter_user_scram_credentials([UserScramCredentialDeletion(name, info.mechanism)])[name])
+        alter(kafka, UserScramCredentialDeletion(name, info.mechanism), what)
     print(f"Deleted user {name}")
 
 
@@ -134,7 +140,7 @@ def list_users(
     output: OutputOption = Output.TABLE, bootstrap: Bootstrap = DEFAULT_BOOTSTRAP, client: Client = None
 ) -> None:
     kafka = admin(bootstrap, client)
-    found = kafka.wait(kafka.describe_user_scram_credentials())
+    found = kafka.call(lambda raw: raw.describe_user_scram_credentials(), "listing users")
     rows = [
         {
             "user": name,

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from headwater.cli.errors import CommandError
-from headwater.cli.options import TIMEOUT_S, client_settings
+from headwater.cli.options import TIMEOUT_MS, client_settings
 from headwater.client.errors import ClientError, answered_error
 from headwater.client.wire import Wire
 from headwater.client.wire_settings import wire_settings
@@ -15,7 +15,7 @@ def connection(bootstrap: str, client: Sequence[str] | None) -> Iterator[Wire]:
     """A client of the cluster. Raises CommandError for all that goes wrong within."""
     settings = client_settings(bootstrap, client)
     try:
-        with Wire(wire_settings(bootstrap, settings), timeout_ms=TIMEOUT_S * 1000) as wire:
+        with Wire(wire_settings(bootstrap, settings), timeout_ms=TIMEOUT_MS) as wire:
             yield wire
     except ClientError as error:
         raise CommandError(str(error)) from error

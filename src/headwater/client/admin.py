@@ -1,99 +1,73 @@
-"""`hw.Admin`: topics, groups and configurations of a broker or cluster, blocking and async."""
+"""`hw.Admin`: the topics, groups, configurations and nodes of a broker or cluster, blocking and async."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
 from types import TracebackType
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import Any, Self, TypeVar, get_args
 
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
+from confluent_kafka import ConsumerGroupTopicPartitions, TopicCollection, TopicPartition
 from confluent_kafka.admin import (
     AdminClient,
     AlterConfigOpType,
     ConfigEntry,
     ConfigResource,
+    ConfigSource,
     NewPartitions,
     NewTopic,
     OffsetSpec,
 )
 
-from headwater.client.connections import BrokerLike, Notes, Settings, made, merged
-from headwater.client.errors import (
-    ClientError,
-    ClientTimeoutError,
-    ConfigurationError,
-    TopicExistsError,
-    UnknownTopicError,
-    client_error,
+from headwater.client.admin_calls import AdminCalls
+from headwater.client.descriptions import (
+    ClusterDescription,
+    ConfigValue,
+    GroupDescription,
+    GroupListing,
+    Node,
+    PartitionDescription,
+    ResourceKind,
+    TopicDescription,
+    TopicDetails,
 )
-from headwater.client.names import checked_text, checked_timeout_ms, checked_topic, checked_value
+from headwater.client.errors import ConfigurationError, TopicExistsError, UnknownTopicError, translated
+from headwater.client.names import checked_text, checked_topic, checked_value
 from headwater.client.positions import Partition
 from headwater.client.threads import in_thread
 
 Result = TypeVar("Result")
-CALL_TIMEOUT_MS = 30_000.0
+RESOURCES = {
+    "topic": ConfigResource.Type.TOPIC,
+    "broker": ConfigResource.Type.BROKER,
+    "group": ConfigResource.Type.GROUP,
+}
 
 
-class TopicDescription(NamedTuple):
-    """A topic: how many partitions and replicas it has."""
-
-    name: str
-    partitions: int
-    replicas: int
-    is_internal: bool
+def resource(kind: ResourceKind, name: str) -> ConfigResource:
+    """Raises ConfigurationError, InvalidNameError among them."""
+    if kind not in get_args(ResourceKind):
+        raise ConfigurationError(f"kind is {kind!r}; give one of {', '.join(get_args(ResourceKind))}")
+    return ConfigResource(RESOURCES[kind], checked_text(f"the {kind}", name))
 
 
-class GroupDescription(NamedTuple):
-    """A consumer group: its state and its members with what they have."""
-
-    group: str
-    state: str
-    members: dict[str, list[Partition]]
+def state_name(state: Any) -> str:
+    """Kafka's spelling of a group's state: PreparingRebalance."""
+    return "".join(word.capitalize() for word in state.name.split("_"))
 
 
-class Admin:
-    """Administers a broker: `hw.Broker`, or an address of Headwater or Kafka. Every method raises ClientError, after `timeout_ms` at last."""
+class Admin(AdminCalls):
+    """Administers a broker: `hw.Broker`, or an address of Headwater or Kafka.
 
-    def __init__(
-        self, broker: BrokerLike, *, timeout_ms: float = CALL_TIMEOUT_MS, settings: Settings | None = None
-    ) -> None:
-        self.timeout_s = checked_timeout_ms(timeout_ms) / 1000
-        self.notes = Notes()
-        own = merged(broker, {"client.id": "headwater"}, settings, self.notes)
-        self.address = own["bootstrap.servers"]
-        self.raw = made(AdminClient, own, "the admin client", self.notes)
+    Every method raises ClientError, after `timeout_ms` at the latest; with `fail_fast` as soon as no broker can be reached.
+    """
 
-    def wait(self, futures: Mapping[Any, Any], what: str) -> None:
-        for future in futures.values():
-            self.result(future, what)
+    # -- the cluster
 
-    def result(self, future: Any, what: str) -> Any:
-        try:
-            return future.result(self.timeout_s)
-        except KafkaException as error:
-            raise self.explained(error, what) from error
-        except TimeoutError as error:
-            text = f"{what}: no answer from {self.address} after {self.timeout_s:g} s"
-            raise self.late(text) from error
-        except ValueError as error:
-            raise ConfigurationError(f"{what}: {error}") from error
-
-    def late(self, text: str) -> ClientError:
-        self.raw.poll(0)
-        refusal = self.notes.refusal
-        return ClientTimeoutError(text) if refusal is None else client_error(refusal, text)
-
-    def asked(self, ask: Callable[[], Result], what: str) -> Result:
-        """Sends a request; librdkafka's binding refuses some arguments at once. Raises ClientError."""
-        try:
-            return ask()
-        except KafkaException as error:
-            raise self.explained(error, what) from error
-        except (ValueError, TypeError, OverflowError) as error:
-            raise ConfigurationError(f"{what}: {error}") from error
-
-    def explained(self, error: KafkaException, what: str) -> ClientError:
-        self.raw.poll(0)  # librdkafka reports errors of the connection only here
-        return client_error(self.notes.cause_of(error.args[0]), what)
+    def cluster(self) -> ClusterDescription:
+        """The cluster's id, controller and nodes."""
+        found = self.call(AdminClient.describe_cluster, "describing the cluster")
+        nodes = {node.id: Node(node.id, node.host, node.port, node.rack) for node in found.nodes}
+        return ClusterDescription(found.cluster_id or "", node_id(found.controller), nodes)
 
     # -- topics
 
@@ -106,17 +80,17 @@ class Admin:
         configs: Mapping[str, object] | None = None,
         exist_ok: bool = False,
     ) -> None:
-        """Raises TopicExistsError unless `exist_ok`."""
+        """With -1, the broker's default is used. Raises TopicExistsError unless `exist_ok`."""
         texts = {
             checked_text("the name of a configuration", key): checked_value(key, str(value))
             for key, value in (configs or {}).items()
         }
         checked_topic(name)
-        what = f"creating topic {name}"
-        new = self.asked(lambda: NewTopic(name, partitions, replicas, config=texts), what)
-        futures = self.asked(lambda: self.raw.create_topics([new]), what)
         try:
-            self.wait(futures, what)
+            self.call(
+                lambda raw: raw.create_topics([NewTopic(name, partitions, replicas, config=texts)]),
+                f"creating topic {name}",
+            )
         except TopicExistsError:
             if not exist_ok:
                 raise
@@ -124,9 +98,8 @@ class Admin:
     def delete_topic(self, name: str, *, missing_ok: bool = False) -> None:
         """Raises UnknownTopicError unless `missing_ok`."""
         checked_text("the topic", name)
-        what = f"deleting topic {name}"
         try:
-            self.wait(self.asked(lambda: self.raw.delete_topics([name]), what), what)
+            self.call(lambda raw: raw.delete_topics([name]), f"deleting topic {name}")
         except UnknownTopicError:
             if not missing_ok:
                 raise
@@ -134,16 +107,10 @@ class Admin:
     def add_partitions(self, name: str, partitions: int) -> None:
         """Grows a topic to so many partitions in all."""
         checked_text("the topic", name)
-        what = f"adding partitions to {name}"
-        futures = self.asked(lambda: self.raw.create_partitions([NewPartitions(name, partitions)]), what)
-        self.wait(futures, what)
+        self.call(lambda raw: raw.create_partitions([NewPartitions(name, partitions)]), f"adding partitions to {name}")
 
     def topics(self) -> dict[str, TopicDescription]:
         """All topics, by name; those of the broker itself included."""
-        try:
-            found = self.raw.list_topics(timeout=self.timeout_s).topics
-        except KafkaException as error:
-            raise self.explained(error, "listing topics") from error
         return {
             name: TopicDescription(
                 name,
@@ -151,91 +118,154 @@ class Admin:
                 max((len(p.replicas) for p in topic.partitions.values()), default=0),
                 name.startswith("__"),
             )
-            for name, topic in found.items()
+            for name, topic in self.metadata("listing topics").topics.items()
         }
 
-    def configs(self, topic: str) -> dict[str, str | None]:
-        """A topic's configuration as it holds, by name."""
-        what = f"describing topic {checked_text('the topic', topic)}"
-        resource = ConfigResource(ConfigResource.Type.TOPIC, topic)
-        found = self.result(self.asked(lambda: self.raw.describe_configs([resource])[resource], what), what)
-        return {name: entry.value for name, entry in found.items()}
+    def describe_topic(self, name: str) -> TopicDetails:
+        """A topic's id and partitions. Raises UnknownTopicError."""
+        what = f"describing topic {checked_text('the topic', name)}"
+        try:
+            found = self.call(lambda raw: raw.describe_topics(TopicCollection([name])), what)[name]
+        except UnknownTopicError as error:
+            raise UnknownTopicError(f"topic {name} does not exist", error.code) from error
+        partitions = [
+            PartitionDescription(p.id, node_id(p.leader), node_ids(p.replicas), node_ids(p.isr))
+            for p in found.partitions
+        ]
+        return TopicDetails(name, str(found.topic_id), partitions, bool(found.is_internal))
 
-    def set_configs(self, topic: str, configs: Mapping[str, object | None]) -> None:
-        """Changes some of a topic's configuration; None puts one back to its default."""
-        resource = ConfigResource(ConfigResource.Type.TOPIC, checked_text("the topic", topic))
-        what = f"configuring topic {topic}"
-        for name, value in configs.items():
-            checked_text("the name of a configuration", name)
+    # -- configurations
+
+    def configs(self, name: str, *, kind: ResourceKind = "topic") -> dict[str, str | None]:
+        """The configuration of a topic, broker or group as it holds, by name."""
+        return {key: entry.value for key, entry in self.describe_configs(name, kind=kind).items()}
+
+    def describe_configs(self, name: str, *, kind: ResourceKind = "topic") -> dict[str, ConfigValue]:
+        """The configuration of a topic, broker or group as it holds, and where each value comes from."""
+        wanted = resource(kind, name)
+        found = self.call(lambda raw: raw.describe_configs([wanted]), f"describing {kind} {name}")[wanted]
+        of_topic = ConfigSource.DYNAMIC_TOPIC_CONFIG.value
+        return {
+            key: ConfigValue(
+                entry.value,
+                is_default=bool(entry.is_default),
+                # What a topic has from its broker is not its own.
+                is_own=entry.source == of_topic if kind == "topic" else not entry.is_default,
+                is_sensitive=bool(entry.is_sensitive),
+                is_read_only=bool(entry.is_read_only),
+            )
+            for key, entry in found.items()
+        }
+
+    def set_configs(self, name: str, configs: Mapping[str, object | None], *, kind: ResourceKind = "topic") -> None:
+        """Changes some of the configuration of a topic, broker or group; None puts one back to its default."""
+        wanted = resource(kind, name)
+        for key, value in configs.items():
+            checked_text("the name of a configuration", key)
             operation = AlterConfigOpType.DELETE if value is None else AlterConfigOpType.SET
-            text = None if value is None else checked_value(name, str(value))
-            resource.add_incremental_config(ConfigEntry(name, text, incremental_operation=operation))
+            text = None if value is None else checked_value(key, str(value))
+            wanted.add_incremental_config(ConfigEntry(key, text, incremental_operation=operation))
         if configs:
-            self.wait(self.asked(lambda: self.raw.incremental_alter_configs([resource]), what), what)
+            self.call(lambda raw: raw.incremental_alter_configs([wanted]), f"configuring {kind} {name}")
+
+    # -- records
+
+    def start_offsets(self, topic: str) -> dict[Partition, int]:
+        """The offset of the first record of each partition that is kept."""
+        return self.list_offsets(topic, OffsetSpec.earliest())
 
     def end_offsets(self, topic: str) -> dict[Partition, int]:
         """The offset after the last record of each partition."""
-        checked_text("the topic", topic)
-        known = self.topics().get(topic)
-        if known is None:
-            raise UnknownTopicError(f"topic {topic} does not exist")
-        places = {TopicPartition(topic, n): OffsetSpec.latest() for n in range(known.partitions)}
-        return {
-            Partition(topic, place.partition): self.result(future, f"asking for the end of {topic}").offset
-            for place, future in self.asked(lambda: self.raw.list_offsets(places), f"asking for {topic}").items()
-        }
+        return self.list_offsets(topic, OffsetSpec.latest())
+
+    def offsets_at(self, topic: str, moment: datetime) -> dict[Partition, int]:
+        """The offset of the first record at or after a time, in each partition; its end where there is none."""
+        if moment.tzinfo is None:
+            raise ConfigurationError(f"{moment} has no time zone; use for example datetime.now(UTC)")
+        found = self.list_offsets(topic, OffsetSpec.for_timestamp(int(moment.timestamp() * 1000)))
+        if any(offset < 0 for offset in found.values()):
+            ends = self.end_offsets(topic)
+            found = {partition: offset if offset >= 0 else ends[partition] for partition, offset in found.items()}
+        return found
+
+    def list_offsets(self, topic: str, spec: OffsetSpec) -> dict[Partition, int]:
+        numbers = [found.partition for found in self.describe_topic(topic).partitions]
+        what = f"asking for offsets of {topic}"
+        found = self.call(lambda raw: raw.list_offsets({TopicPartition(topic, n): spec for n in numbers}), what)
+        return {Partition(topic, place.partition): result.offset for place, result in found.items()}
 
     def delete_records(self, topic: str, partition: int, before_offset: int) -> None:
         """Deletes what is before an offset."""
         checked_text("the topic", topic)
-        what = f"deleting records of {topic} [{partition}]"
-        place = self.asked(lambda: TopicPartition(topic, partition, before_offset), what)
-        self.wait(self.asked(lambda: self.raw.delete_records([place]), what), what)
+        self.call(
+            lambda raw: raw.delete_records([TopicPartition(topic, partition, before_offset)]),
+            f"deleting records of {topic} [{partition}]",
+        )
 
     # -- groups
 
     def groups(self) -> list[str]:
         """The ids of all consumer groups."""
-        found = self.result(self.asked(self.raw.list_consumer_groups, "listing groups"), "listing groups")
-        return sorted(group.group_id for group in found.valid)
+        return [listing.group for listing in self.list_groups()]
+
+    def list_groups(self) -> list[GroupListing]:
+        """All consumer groups, by id, with their states and types. Raises the first error of a node that cannot say."""
+        what = "listing groups"
+        found = self.call(AdminClient.list_consumer_groups, what)
+        for error in found.errors or ():
+            raise translated(error, what)
+        return sorted(GroupListing(g.group_id, state_name(g.state), g.type.name.lower()) for g in found.valid)
 
     def describe_group(self, group: str) -> GroupDescription:
+        """A group's state and members. A group that does not exist is Dead and has none."""
         what = f"describing group {checked_text('the group', group)}"
-        found = self.result(self.asked(lambda: self.raw.describe_consumer_groups([group])[group], what), what)
+        found = self.call(lambda raw: raw.describe_consumer_groups([group]), what)[group]
         members = {
             member.member_id: [Partition(p.topic, p.partition) for p in member.assignment.topic_partitions]
             for member in found.members
         }
-        return GroupDescription(group, found.state.name, members)
+        hosts = {member.member_id: member.host for member in found.members}
+        return GroupDescription(group, state_name(found.state), members, hosts)
 
     def committed(self, group: str) -> dict[Partition, int]:
         """A group's committed offsets."""
-        what = f"asking for offsets of {checked_text('the group', group)}"
+        what = f"asking for offsets of group {checked_text('the group', group)}"
         request = [ConsumerGroupTopicPartitions(group)]
-        found = self.result(self.asked(lambda: self.raw.list_consumer_group_offsets(request)[group], what), what)
+        found = self.call(lambda raw: raw.list_consumer_group_offsets(request), what)[group]
         return {Partition(p.topic, p.partition): p.offset for p in found.topic_partitions if p.offset >= 0}
 
     def lag(self, group: str) -> dict[Partition, int]:
-        """How many events a group has yet to handle, by partition."""
+        """How many events a group has yet to handle, by partition; a partition that no longer exists has none."""
         committed = self.committed(group)
+        ends = self.ends_of(committed)
+        return {p: max(0, ends[p] - offset) for p, offset in committed.items() if p in ends}
+
+    def ends_of(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
         ends: dict[Partition, int] = {}
-        for topic in {partition.topic for partition in committed}:
+        for topic in {partition.topic for partition in partitions}:
             ends |= self.end_offsets(topic)
-        return {partition: max(0, ends[partition] - offset) for partition, offset in committed.items()}
+        return ends
 
     def set_committed(self, group: str, offsets: Mapping[Partition, int]) -> None:
         """Moves a group without members to other offsets."""
         what = f"moving group {checked_text('the group', group)}"
         if not offsets:
             return
-        places = self.asked(lambda: [TopicPartition(p.topic, p.partition, n) for p, n in offsets.items()], what)
-        request = [ConsumerGroupTopicPartitions(group, places)]
-        self.wait(self.asked(lambda: self.raw.alter_consumer_group_offsets(request), what), what)
+        self.call(
+            lambda raw: raw.alter_consumer_group_offsets(
+                [
+                    ConsumerGroupTopicPartitions(
+                        group, [TopicPartition(p.topic, p.partition, n) for p, n in offsets.items()]
+                    )
+                ]
+            ),
+            what,
+        )
 
     def delete_group(self, group: str) -> None:
         """Deletes a group without members, and its offsets."""
         what = f"deleting group {checked_text('the group', group)}"
-        self.wait(self.asked(lambda: self.raw.delete_consumer_groups([group]), what), what)
+        self.call(lambda raw: raw.delete_consumer_groups([group]), what)
 
     def __repr__(self) -> str:
         return f"<Admin of {self.address}>"
@@ -271,17 +301,33 @@ class AsyncAdmin:
     async def run(self, function: Callable[[], Result]) -> Result:
         return await asyncio.to_thread(function)
 
+    call = in_thread(Admin.call)
+    cluster = in_thread(Admin.cluster)
     create_topic = in_thread(Admin.create_topic)
     delete_topic = in_thread(Admin.delete_topic)
     add_partitions = in_thread(Admin.add_partitions)
     topics = in_thread(Admin.topics)
+    describe_topic = in_thread(Admin.describe_topic)
     configs = in_thread(Admin.configs)
+    describe_configs = in_thread(Admin.describe_configs)
     set_configs = in_thread(Admin.set_configs)
+    start_offsets = in_thread(Admin.start_offsets)
+    offsets_at = in_thread(Admin.offsets_at)
     end_offsets = in_thread(Admin.end_offsets)
     delete_records = in_thread(Admin.delete_records)
     groups = in_thread(Admin.groups)
+    list_groups = in_thread(Admin.list_groups)
     describe_group = in_thread(Admin.describe_group)
     committed = in_thread(Admin.committed)
     lag = in_thread(Admin.lag)
     set_committed = in_thread(Admin.set_committed)
     delete_group = in_thread(Admin.delete_group)
+
+
+def node_id(node: Any) -> int | None:
+    """librdkafka has -1 for a node that is not known."""
+    return None if node is None or node.id < 0 else int(node.id)
+
+
+def node_ids(nodes: Iterable[Any]) -> list[int]:
+    return [int(node.id) for node in nodes]

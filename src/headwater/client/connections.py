@@ -18,6 +18,8 @@ ADDRESS = re.compile(r"(\w+://)?(\[[^\]]+\]|[^:\s/]+|[0-9a-fA-F]*:[0-9a-fA-F:]*:
 NO_ANSWER = frozenset(
     {KafkaError._TIMED_OUT, KafkaError._MSG_TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN}
 )
+# librdkafka reports no reason where a broker closes a new connection.
+CLOSES = "it closes the connection; does it want TLS or a login, security.protocol=…?"
 
 
 class HasAddress(Protocol):
@@ -59,14 +61,24 @@ class Notes:
 
     def __init__(self, log: ClientLog | None = None) -> None:
         self.refusal: KafkaError | None = None
+        self.failure = ""  # why the last connection failed, while there is no answer
+        self.is_down = False  # no broker of the cluster can be reached
         self.log = log or ClientLog()
 
     def __call__(self, error: KafkaError) -> None:
         if error.code() in (KafkaError._AUTHENTICATION, KafkaError._SSL):
             self.refusal = error
         elif error.code() == KafkaError._ALL_BROKERS_DOWN:
+            self.is_down = True
+            self.failure = self.failure or CLOSES
             self.log.broker_is_away()
+        elif error.code() in (KafkaError._TRANSPORT, KafkaError._RESOLVE):
+            self.failure = error.str()
         logger.log(logging.ERROR if error.fatal() else logging.DEBUG, "%s", error)
+
+    def answered(self) -> None:
+        """There was an answer, so what was reported before is past."""
+        self.refusal, self.failure, self.is_down = None, "", False
 
     def cause_of(self, error: KafkaError) -> KafkaError:
         """The refusal that is the reason why a broker does not answer, or the error itself."""

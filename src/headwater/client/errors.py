@@ -8,12 +8,13 @@ from headwater.protocol.error_codes import ErrorCode
 
 
 class ClientError(Exception):
-    """Base of the client's errors. `code` is Kafka's name of the error, such as UNKNOWN_TOPIC_OR_PART."""
+    """Base of the client's errors. `code` is Kafka's name of the error, such as UNKNOWN_TOPIC_OR_PART; `message` is without advice."""
 
     advice = ""
 
     def __init__(self, message: str, code: str = "") -> None:
         self.code = code
+        self.message = message  # without the advice
         super().__init__(f"{message}; {self.advice}" if self.advice else message)
 
 

@@ -1,0 +1,121 @@
+"""How `hw.Admin` asks and waits: one way for every call.
+
+librdkafka keeps trying, whatever goes wrong with a connection, and reports the reason apart from its answers. So a call
+waits in short steps, and looks after each what has been reported:
+
+- Where the broker does not let this client in (a wrong password, a certificate that is not trusted), waiting longer does
+  not help: the call raises AuthenticationError at once.
+- Where no broker can be reached, one may be starting: the call keeps trying until its time limit, unless the Admin is `fail_fast`.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient
+
+from headwater.client.connections import NO_ANSWER, BrokerLike, Notes, Settings, made, merged
+from headwater.client.errors import (
+    BrokerUnavailableError,
+    ClientError,
+    ClientTimeoutError,
+    ConfigurationError,
+    client_error,
+    translated,
+)
+from headwater.client.names import checked_timeout_ms
+from headwater.effects.clock import SystemClock
+
+Result = TypeVar("Result")
+CALL_TIMEOUT_MS = 30_000.0
+STEP_S = 0.1
+ASK_S = 1.0
+
+
+class AdminCalls:
+    """See the module's text."""
+
+    def __init__(
+        self,
+        broker: BrokerLike,
+        *,
+        timeout_ms: float = CALL_TIMEOUT_MS,
+        fail_fast: bool = False,
+        settings: Settings | None = None,
+    ) -> None:
+        self.timeout_s = checked_timeout_ms(timeout_ms) / 1000
+        self.fail_fast = fail_fast
+        self.clock = SystemClock()
+        self.notes = Notes()
+        own = merged(broker, {"client.id": "headwater"}, settings, self.notes)
+        self.address = own["bootstrap.servers"]
+        self.raw: Any = made(AdminClient, own, "the admin client", self.notes)
+
+    def call(self, ask: Callable[[AdminClient], Any], what: str) -> Any:
+        """Sends a request of librdkafka's admin client, and waits for its result; where it has several, for each by its key.
+
+        `what` says what is being done, for errors. It is for what Admin has no method for. Raises ClientError.
+        """
+        try:
+            sent = ask(self.raw)
+        except KafkaException as error:
+            raise self.explain(error, what) from error
+        except (ValueError, TypeError, OverflowError) as error:  # the binding refuses some arguments
+            raise ConfigurationError(f"{what}: {error}") from error
+        if isinstance(sent, Mapping):
+            return {key: self.result(future, what) for key, future in sent.items()}
+        return self.result(sent, what)
+
+    def result(self, future: Any, what: str) -> Any:
+        deadline_ms = self.clock.steady_ms() + self.timeout_s * 1000
+        while True:
+            left_s = max(0.0, (deadline_ms - self.clock.steady_ms()) / 1000)
+            try:
+                found = future.result(min(STEP_S, left_s))
+            except KafkaException as error:
+                raise self.explain(error, what) from error
+            except TimeoutError as error:
+                self.check_hope(what, left_s, error)
+            except ValueError as error:
+                raise ConfigurationError(f"{what}: {error}") from error
+            else:
+                self.notes.answered()
+                return found
+
+    def metadata(self, what: str) -> Any:
+        """The cluster's metadata, all topics included. Raises ClientError."""
+        deadline_ms = self.clock.steady_ms() + self.timeout_s * 1000
+        while True:
+            left_s = max(0.0, (deadline_ms - self.clock.steady_ms()) / 1000)
+            try:
+                found = self.raw.list_topics(timeout=min(ASK_S, left_s))
+            except KafkaException as error:
+                if not has_no_answer(error):
+                    raise self.explain(error, what) from error
+                self.check_hope(what, left_s, error)
+            else:
+                self.notes.answered()
+                return found
+
+    def check_hope(self, what: str, left_s: float, cause: Exception) -> None:
+        """Raises ClientError where it makes no sense to wait any longer."""
+        self.raw.poll(0)  # librdkafka reports errors of the connection only here
+        if left_s <= 0 or self.notes.refusal is not None or (self.fail_fast and self.notes.is_down):
+            raise self.no_answer(what) from cause
+
+    def explain(self, error: KafkaException, what: str) -> ClientError:
+        self.raw.poll(0)
+        return self.no_answer(what, error.args[0].str()) if has_no_answer(error) else translated(error, what)
+
+    def no_answer(self, what: str, cause: str = "it took too long") -> ClientError:
+        """Why there is no answer."""
+        notes = self.notes
+        if notes.refusal is not None:
+            return client_error(notes.refusal, f"{what}: {self.address}")
+        kind = BrokerUnavailableError if notes.is_down else ClientTimeoutError
+        return kind(f"{what}: no answer from {self.address} ({notes.failure or cause})", "_TRANSPORT")
+
+
+def has_no_answer(error: KafkaException) -> bool:
+    cause = error.args[0]
+    return isinstance(cause, KafkaError) and cause.code() in NO_ANSWER
