@@ -1,13 +1,16 @@
 """What a rebalance does to the events that a consumer has taken, without a broker: librdkafka is played by the test."""
 
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 
 import pytest
-from confluent_kafka import Message, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
 import headwater as hw
 from headwater.client import reader
+from headwater.client.errors import ClientError
+from headwater.client.progress import STORE_INTERVAL_MS
 from headwater.effects.clock import ManualClock
 
 
@@ -21,6 +24,7 @@ class Raw:
     def __init__(self) -> None:
         self.ready: list[Message] = []
         self.late: Message | None = None
+        self.refusal: int | None = None  # of a seek
         self.stored: dict[int, int] = {}
         self.sought: list[tuple[int, int]] = []
         self.paused: set[int] = set()
@@ -49,6 +53,8 @@ class Raw:
         self.stored |= {place.partition: place.offset for place in offsets}
 
     def seek(self, place: TopicPartition) -> None:
+        if self.refusal is not None:
+            raise KafkaException(KafkaError(self.refusal))
         self.sought.append((place.partition, place.offset))
 
     def pause(self, places: list[TopicPartition]) -> None:
@@ -70,9 +76,15 @@ def raw() -> Raw:
 
 
 @pytest.fixture
-def events(raw: Raw, monkeypatch: pytest.MonkeyPatch) -> Iterator[hw.Consumer[Any]]:
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def events(raw: Raw, clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> Iterator[hw.Consumer[Any]]:
     monkeypatch.setattr(reader, "made", lambda *_: raw)
-    with hw.Consumer("127.0.0.1:1", "t", group="g", value=int, clock=ManualClock(), idle_timeout_ms=0) as consumer:
+    with hw.Consumer("127.0.0.1:1", "t", group="g", value=int, clock=clock, idle_timeout_ms=0) as consumer:
+        consumer.assigned(raw, raw.assignment())
         yield consumer
 
 
@@ -138,3 +150,35 @@ def test_what_is_paused_stays_so_where_it_comes_back(events: hw.Consumer[Any], r
     assert raw.paused == {1}
     events.keep_alive()
     assert raw.paused == {1}
+
+
+def test_what_is_handled_is_stored_also_when_nothing_comes_after_it(
+    events: hw.Consumer[Any], raw: Raw, clock: ManualClock
+) -> None:
+    raw.ready = [message(0, 5)]
+    assert len(list(events)) == 1
+    assert raw.stored == {}  # it is too early
+    clock.advance(STORE_INTERVAL_MS)
+    assert list(events) == []
+    assert list(events) == []
+    assert raw.stored == {0: 6}
+
+
+def test_nothing_of_a_batch_whose_handling_raised_is_committed(events: hw.Consumer[Any], raw: Raw) -> None:
+    raw.ready = [message(0, 5), message(0, 6), message(1, 7)]
+    with pytest.raises(ValueError, match="busy"), events:  # noqa: PT012
+        for batch in events.batches():
+            assert len(batch) == 3
+            raise ValueError("busy")
+    assert raw.stored == {}
+
+
+def test_events_that_were_fetched_stay_where_a_seek_is_refused(events: hw.Consumer[Any], raw: Raw) -> None:
+    raw.ready = [message(0, 5), message(0, 6), message(1, 7)]
+    next(iter(events))
+    raw.refusal = KafkaError._STATE
+    with pytest.raises(ClientError):
+        events.seek("t", 0, 2)
+    with pytest.raises(ValueError, match="time zone"):
+        events.seek_to_time(datetime(2026, 1, 1))
+    assert [(event.partition, event.offset) for event in events] == [(0, 6), (1, 7)]

@@ -10,6 +10,7 @@ SHELLS = ("broker/shell", "client", "bus", "effects", "http", "planes", "cli", "
 OF_SHELLS = {
     "asyncio",
     "concurrent",
+    "confluent_kafka",
     "multiprocessing",
     "selectors",
     "signal",
@@ -18,7 +19,12 @@ OF_SHELLS = {
     "threading",
     "uvloop",
 }
-CORES = ("client/backoff.py", "client/conversation.py")  # what decides in a folder of shells
+CORES = (  # what decides in a folder of shells
+    "client/backoff.py",
+    "client/conversation.py",
+    "client/offsets.py",
+    "client/progress.py",
+)
 EXCEPTIONS = {
     "storage/checkpoint.py": {"threading"}
 }  # a deletion in the owner's thread waits for an aid that is written

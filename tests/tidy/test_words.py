@@ -120,8 +120,6 @@ PARTICIPLES: frozenset[str] = frozenset(
         "src/headwater/client/errors.py: translated",
         "src/headwater/client/positions.py: committed",
         "src/headwater/client/producer.py: refused",
-        "src/headwater/client/reader.py: owned",
-        "src/headwater/client/reader.py: settled_ones",
         "src/headwater/client/wire.py: connected",
         "src/headwater/coordinators/groups/consumer/coordinator.py: prolonged",
         "src/headwater/coordinators/groups/consumer/group.py: reconciled",

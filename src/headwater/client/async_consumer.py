@@ -44,18 +44,19 @@ class AsyncConsumer(Generic[Value]):
                 return
 
     async def __aiter__(self) -> AsyncIterator[Event[Value]]:
-        consumer = self.blocking
+        consumer, progress = self.blocking, self.blocking.progress
+        deliver, make, now_ms = progress.deliver, consumer.event, consumer.clock.steady_ms
         try:
             async for messages in self.taken(consumer.batch_max):
                 for message in messages:
-                    if not consumer.hand_over(message):
+                    if not deliver(message):
                         continue
-                    event = consumer.event(message)
+                    event = make(message)
                     current.set(event)
                     yield event
-                    if consumer.clock.steady_ms() - consumer.polled_ms > consumer.keep_alive_ms:
+                    if now_ms() - consumer.polled_ms > consumer.keep_alive_ms:
                         await self.run(consumer.keep_alive)
-                    if consumer.messages is not messages or consumer.stopping.is_set():
+                    if progress.batch is not messages or consumer.stopping.is_set():
                         break
         finally:
             current.set(None)
@@ -63,7 +64,7 @@ class AsyncConsumer(Generic[Value]):
     async def batches(self, number_max: int = BATCH_MAX) -> AsyncIterator[Batch[Value]]:
         """As Consumer.batches."""
         async for messages in self.taken(checked_batch_max(number_max)):
-            self.blocking.begun = len(messages)
+            self.blocking.progress.deliver_all()
             yield Batch(messages, self.blocking.event)
 
     async def handle(self, handler: Callable[[Event[Value]], Any], *, on_error: Fate = STOP) -> None:

@@ -54,17 +54,18 @@ class Consumer(Reader[Value]):
                 return
 
     def __iter__(self) -> Iterator[Event[Value]]:
+        progress, deliver, make, now_ms = self.progress, self.progress.deliver, self.event, self.clock.steady_ms
         try:
             for messages in self.taken(self.batch_max):
                 for message in messages:
-                    if not self.hand_over(message):
+                    if not deliver(message):
                         continue
-                    event = self.event(message)
+                    event = make(message)
                     current.set(event)
                     yield event
-                    if self.clock.steady_ms() - self.polled_ms > self.keep_alive_ms:
+                    if now_ms() - self.polled_ms > self.keep_alive_ms:
                         self.keep_alive()
-                    if self.messages is not messages or self.stopping.is_set():
+                    if progress.batch is not messages or self.stopping.is_set():
                         break  # a seek, a rewind or a stop: what is left of the batch is void
         finally:
             current.set(None)
@@ -72,7 +73,7 @@ class Consumer(Reader[Value]):
     def batches(self, number_max: int = BATCH_MAX) -> Iterator[Batch[Value]]:
         """Events in batches as they come, `number_max` at most in each; a batch counts as handled with the next one."""
         for messages in self.taken(checked_batch_max(number_max)):
-            self.begun = len(messages)
+            self.progress.deliver_all()
             yield Batch(messages, self.event)
 
     def handle(self, handler: Callable[[Event[Value]], object], *, on_error: Fate = STOP) -> None:

@@ -1,12 +1,9 @@
-"""What both faces of a consumer have in common: a member of a group that reads topics, and knows what is handled.
+"""What both faces of a consumer have in common: a member of a group that reads topics.
 
 The faces are `Consumer`, which blocks, and `AsyncConsumer`, which calls the same methods in a thread. They differ only in
-how they iterate and wait. A face takes messages in batches with `fetch` and hands over one after the other, so three numbers
-say how far it is in a batch: `begun`, how many were handed over; `settled`, of how many the position is committed; and
-whether the last one `is_given_back`, because its handler raised. What is left of a batch comes first in the next one.
-
-librdkafka says within a poll that partitions come and go. What was taken of a partition that is gone is dropped: another
-member handles it. What comes of one is held back until it is known where the group is in it.
+how they iterate and wait. How far the consumer is, and what a rebalance means for that, is decided by `progress`; here is
+what it takes to do so: calls of librdkafka, and the callbacks that librdkafka makes within a poll when partitions come
+and go.
 """
 
 import logging
@@ -28,7 +25,6 @@ from confluent_kafka import (
 from confluent_kafka import Consumer as RawConsumer
 from typing_extensions import TypeVar
 
-from headwater.client.batches import first_offsets, last_offsets, outside
 from headwater.client.closed import Closed
 from headwater.client.connections import BrokerLike, Notes, Settings, made
 from headwater.client.errors import (
@@ -42,6 +38,7 @@ from headwater.client.errors import (
 from headwater.client.group_settings import Commit, GroupSettings, Protocol, Start, checked_batch_max
 from headwater.client.leaving import CLOSE_TIMEOUT_MS, leave
 from headwater.client.names import checked_subscription, checked_timeout_ms
+from headwater.client.offsets import Place
 from headwater.client.pauses import Pauses
 from headwater.client.positions import (
     Partition,
@@ -52,6 +49,7 @@ from headwater.client.positions import (
     positions_at,
     seek,
 )
+from headwater.client.progress import Progress
 from headwater.effects.clock import Clock, SystemClock
 from headwater.events.event import Event
 from headwater.events.serializers import Serializer, as_serializer
@@ -61,7 +59,6 @@ Value = TypeVar("Value", default=Any)
 OnPartitions = Callable[[list[Partition]], object]
 BATCH_MAX = 500
 POLL_S = 0.1
-STORE_INTERVAL_MS = 50.0  # much shorter than librdkafka commits
 CALL_TIMEOUT_S = 30.0
 ASSIGN_TIMEOUT_S = 0.5
 SETTLE_TIMEOUT_S = 0.1
@@ -113,24 +110,14 @@ class Reader(Generic[Value]):
             checked_timeout_ms(idle_timeout_ms, "idle_timeout_ms")
         self.clock: Clock = clock or SystemClock()
         self.callbacks = (on_assigned, on_revoked, on_lost)
-        self.messages: list[Message] = []  # the batch that is being handled
-        self.begun = 0  # how many of its events were handed over
-        self.settled = 0  # and of how many the position is committed
         self.polled_ms = self.clock.steady_ms()
-        self.ahead: list[Message] = []  # taken from librdkafka and not handed over yet
-        self.is_polling = False
-        self.is_given_back = False  # the event after the `begun` ones: its handler raised
-        self.gone: set[tuple[str, int]] = set()  # revoked since the batch was taken
-        self.returned: set[tuple[str, int]] = set()  # revoked and assigned again in one poll
-        self.unsettled: list[tuple[str, int]] = []  # nothing is handed over before it is known where the group is
+        self.progress: Progress[Message] = Progress(
+            commits_by_itself=member.commits_by_itself,
+            keeps_firsts=member.start != OFFSET_BEGINNING,
+            now_ms=self.polled_ms,
+        )
         self.settle_ms, self.settle_timeout_s = self.polled_ms, SETTLE_TIMEOUT_S
-        self.firsts: dict[tuple[str, int], int] = {}  # where a group began that does not begin at the beginning
-        self.is_progress_lost = False  # what was handed over and not committed went with its partition
         self.error: ClientError | None = None  # to be raised after the messages that are yet to be handed over
-        self.handled: dict[tuple[str, int], int] = {}  # the position after what is handled
-        self.unstored: dict[tuple[str, int], int] = {}  # the same, not yet passed to librdkafka
-        self.stored_ms = self.polled_ms
-        self.uncommitted: dict[tuple[str, int], int] = {}  # the same, for a manual commit or a transaction
         self.is_closed = False
         self.stopping = threading.Event()
         self.pauses = Pauses()
@@ -147,55 +134,40 @@ class Reader(Generic[Value]):
     # -- rebalances; librdkafka calls within a poll
 
     def assigned(self, raw: RawConsumer, partitions: list[TopicPartition]) -> None:
-        if self.is_polling:
-            # What comes from now on is this consumer's. A batch that is being handled stays void: it comes again.
-            places = {(p.topic, p.partition) for p in partitions}
-            self.returned |= self.gone & places
-            self.gone -= places
+        is_known = True
         if self.start is not None:
-            self.assign_from(raw, partitions, self.start)
+            is_known = self.assign_from(raw, partitions, self.start)
             self.pauses.pause_again(raw, partitions)
+        self.progress.assign(map(place_of, partitions), is_known=is_known)
         self.tell(0, partitions)
 
-    def assign_from(self, raw: RawConsumer, partitions: list[TopicPartition], start: int) -> None:
-        """Where the group has no position, it begins at `start` as it is now.
+    def assign_from(self, raw: RawConsumer, partitions: list[TopicPartition], start: int) -> bool:
+        """Where the group has no position, it begins at `start` as it is now. False: it is not known where the group is.
 
         librdkafka would find out by itself, a tenth of a second later, and "latest" would then be later too. And while a
         transaction is about to commit a position, it waits a second and then begins at the start: copies twice.
         """
+        is_known = True
         try:
-            places = committed_or_start(raw, partitions, start, ASSIGN_TIMEOUT_S)
+            positions = committed_or_start(raw, partitions, start, ASSIGN_TIMEOUT_S)
         except KafkaException as error:
             self.notes(error.args[0])
-            places = [TopicPartition(p.topic, p.partition, OFFSET_END) for p in partitions]
-            self.unsettle((p.topic, p.partition) for p in partitions)
+            positions = [TopicPartition(p.topic, p.partition, OFFSET_END) for p in partitions]
+            is_known = False
         if self.is_incremental:
-            raw.incremental_assign(places)
+            raw.incremental_assign(positions)
         else:
-            raw.assign(places)
+            raw.assign(positions)
+        return is_known
 
     def revoked(self, raw: RawConsumer, partitions: list[TopicPartition]) -> None:
-        if self.commits_by_itself:
-            self.store({**self.unstored, **self.part_handled()})
-        self.leave(partitions)
+        self.store(self.progress.before_leaving(self.polled_ms))
+        self.progress.revoke(set(map(place_of, partitions)))
         self.tell(1, partitions)
 
     def lost(self, raw: RawConsumer, partitions: list[TopicPartition]) -> None:
-        self.leave(partitions)
+        self.progress.revoke(set(map(place_of, partitions)))
         self.tell(2, partitions)
-
-    def leave(self, partitions: list[TopicPartition]) -> None:
-        open_places = self.uncommitted.keys() | last_offsets(self.messages[self.settled : self.begun]).keys()
-        places = {(p.topic, p.partition) for p in partitions}
-        self.gone |= places
-        self.ahead = outside(self.ahead, places)
-        for place in places:
-            self.is_progress_lost |= place in open_places
-            self.handled.pop(place, None)
-            self.unstored.pop(place, None)
-            self.uncommitted.pop(place, None)
-            self.firsts.pop(place, None)
-            self.settled_at(place)
 
     def tell(self, which: int, partitions: list[TopicPartition]) -> None:
         callback = self.callbacks[which]
@@ -208,22 +180,19 @@ class Reader(Generic[Value]):
         """The next messages, after everything before counts as handled. Raises ClientError."""
         self.check_open()
         self.confirm_batch()
-        if self.ahead:
-            messages, self.ahead = self.ahead[:number_max], self.ahead[number_max:]
-        elif self.error is not None:
+        if messages := self.progress.begin_ahead(number_max):
+            return messages
+        if self.error is not None:
             error, self.error = self.error, None
             raise error
-        else:
-            messages = self.fetch_new(number_max, timeout_s)
-        self.messages, self.begun, self.settled = messages, 0, 0
+        messages = self.fetch_new(number_max, timeout_s)
+        self.progress.begin(messages)
         return messages
 
     def fetch_new(self, number_max: int, timeout_s: float) -> list[Message]:
-        self.gone.clear()
-        self.returned.clear()
-        self.is_polling = True
+        self.progress.empty()
         try:
-            if self.unsettled:
+            if self.progress.unknown:
                 self.settle()
             messages = self.poll(number_max, timeout_s)
         except KafkaException as error:
@@ -231,12 +200,10 @@ class Reader(Generic[Value]):
         except SystemError as error:
             raise_interrupt(error)
         finally:
-            self.is_polling = False
             self.polled_ms = self.clock.steady_ms()
         if any(map(Message.error, messages)):  # the cheapest form: it is paid for every message
             messages = self.without_errors(messages)
-        if self.unsettled or not self.commits_by_itself:
-            messages = self.settled_ones(messages)
+        messages = self.progress.take(messages)
         if messages:
             self.notes.log.broker_is_back()
         else:
@@ -250,22 +217,10 @@ class Reader(Generic[Value]):
         """Reads what is there, or waits for one message: librdkafka's `consume` alone would wait until it has them all."""
         ready: list[Message] = self.raw.consume(number_max, 0)
         if ready:
-            return self.owned(ready) if self.gone or self.returned else ready
+            return ready
         first = self.raw.poll(timeout_s)
+        self.progress.empty()  # this call ends with its first message: a rebalance came before it
         return [] if first is None else [first]
-
-    def owned(self, messages: list[Message]) -> list[Message]:
-        """Those of partitions that were not given up in the midst of the call that took them.
-
-        Of a partition that was given up and came back some may be old and some new: all of them come again.
-        """
-        self.unsettle(self.returned)
-        return outside(messages, self.gone | self.returned)
-
-    def settled_ones(self, messages: list[Message]) -> list[Message]:
-        if self.start != OFFSET_BEGINNING:
-            self.firsts = {**first_offsets(messages), **self.firsts}
-        return outside(messages, self.unsettled) if self.unsettled else messages
 
     def settle(self) -> None:
         """Goes to where the group is, where that is not sure. Raises KafkaException.
@@ -273,35 +228,35 @@ class Reader(Generic[Value]):
         A transaction that is about to commit a position holds up the answer, for all that are asked for together. Other
         partitions' events do not wait for it: half of the time is spent here at most.
         """
-        if self.clock.steady_ms() < self.settle_ms or self.go_to_committed(self.unsettled):
+        progress = self.progress
+        if self.clock.steady_ms() < self.settle_ms or self.go_to_committed(progress.unknown):
             return
-        while len(self.unsettled) > 1 and self.go_to_committed(self.unsettled[:1]):
+        while len(progress.unknown) > 1 and self.go_to_committed(progress.unknown[:1]):
             pass
-        self.unsettled = self.unsettled[1:] + self.unsettled[:1]  # the next time begins with another
+        progress.rotate_unknown()
         self.settle_ms = self.clock.steady_ms() + 2 * self.settle_timeout_s * 1000
         self.settle_timeout_s = min(2 * self.settle_timeout_s, SETTLE_TIMEOUT_S_MAX)
 
-    def go_to_committed(self, partitions: list[tuple[str, int]]) -> bool:
+    def go_to_committed(self, places: list[Place]) -> bool:
         """Whether it is known where the group is in these partitions, and this consumer now is there."""
-        found = committed(self.raw, [TopicPartition(*place) for place in partitions], self.settle_timeout_s)
-        for place in found:
-            key = (place.topic, place.partition)
-            if place.offset < 0:
-                # Without a first one nothing has come yet, and there is nothing to go back to.
-                place.offset = (
-                    OFFSET_BEGINNING if self.start == OFFSET_BEGINNING else self.firsts.get(key, OFFSET_STORED)
-                )
-            if place.offset != OFFSET_STORED and not seek(self.raw, place):
-                return False
-            self.settled_at(key)
+        found = committed(self.raw, [TopicPartition(*place) for place in places], self.settle_timeout_s)
+        reached = []
+        try:
+            for position in found:
+                place = place_of(position)
+                if position.offset < 0:
+                    # Without a first one nothing has come yet, and there is nothing to go back to.
+                    position.offset = (
+                        OFFSET_BEGINNING
+                        if self.start == OFFSET_BEGINNING
+                        else self.progress.firsts.get(place, OFFSET_STORED)
+                    )
+                if position.offset != OFFSET_STORED and not seek(self.raw, position):
+                    return False
+                reached.append(place)
+        finally:
+            self.progress.find(reached)
         return bool(found)
-
-    def unsettle(self, places: Iterable[tuple[str, int]]) -> None:
-        self.unsettled += [place for place in places if place not in self.unsettled]
-
-    def settled_at(self, place: tuple[str, int]) -> None:
-        if place in self.unsettled:
-            self.unsettled.remove(place)
 
     def without_errors(self, messages: list[Message]) -> list[Message]:
         """The messages; an error that does not pass by itself is raised when they are handed over."""
@@ -329,11 +284,6 @@ class Reader(Generic[Value]):
             self.key_serializer,
         )
 
-    def hand_over(self, message: Message) -> bool:
-        """Whether the next event of the batch still belongs to this consumer."""
-        self.begun += 1
-        return not self.gone or (message.topic(), message.partition()) not in self.gone
-
     def is_idle_since(self, since_ms: float) -> bool:
         return self.idle_timeout_ms is not None and self.clock.steady_ms() - since_ms >= self.idle_timeout_ms
 
@@ -344,7 +294,7 @@ class Reader(Generic[Value]):
         while len(events) < number and (left_ms := deadline_ms - self.clock.steady_ms()) > 0:
             messages = self.fetch(number - len(events), min(POLL_S, left_ms / 1000))
             events += [self.event(message) for message in messages]
-            self.begun = len(messages)
+            self.progress.deliver_all()
         self.confirm_batch()
         return events
 
@@ -363,70 +313,41 @@ class Reader(Generic[Value]):
         try:
             yield
         except BaseException:
-            if self.begun:
-                self.begun -= 1
-                self.is_given_back = True
+            self.progress.give_back()
             raise
 
     # -- what is handled
 
     def confirm_batch(self) -> None:
         """Everything that was handed over counts as handled; the rest of the batch is handed over next."""
-        if self.messages:
-            handled = last_offsets(self.messages[self.settled : self.begun])
-            self.ahead = self.messages[self.begun :] + self.ahead
-            self.begun, self.settled, self.messages = 0, 0, []
-            self.is_given_back = False
-            if self.gone:
-                self.ahead = outside(self.ahead, self.gone)
-            self.take_handled(handled)
+        self.progress.confirm()
+        self.store(self.progress.due(self.polled_ms))
 
-    def part_handled(self) -> dict[tuple[str, int], int]:
-        """What is handled of the batch, but for the event that is being handled, and for what was not handed over."""
-        end = self.begun if self.is_given_back else self.begun - 1
-        return last_offsets(outside(self.messages[self.settled : max(0, end)], self.gone))
-
-    def take_handled(self, handled: dict[tuple[str, int], int]) -> None:
-        for place in self.gone:
-            handled.pop(place, None)
-        self.handled.update(handled)
-        self.uncommitted.update(handled)
-        if self.commits_by_itself:
-            self.unstored.update(handled)
-            self.uncommitted.clear()
-            if self.polled_ms - self.stored_ms >= STORE_INTERVAL_MS:
-                self.store(self.unstored)
-
-    def store(self, handled: dict[tuple[str, int], int]) -> None:
+    def store(self, positions: dict[Place, int]) -> None:
         """Hands positions to librdkafka, which commits them now and then, and when partitions are given up."""
-        self.unstored, self.stored_ms = {}, self.polled_ms
-        offsets = [TopicPartition(topic, number, offset) for (topic, number), offset in handled.items()]
-        if offsets:
+        if positions:
             try:
-                self.raw.store_offsets(offsets=offsets)
+                self.raw.store_offsets(offsets=[TopicPartition(*place, offset) for place, offset in positions.items()])
             except KafkaException as error:
                 if error.args[0].code() != KafkaError._STATE:  # a partition that was taken away: another handles it
                     raise translated(error, "storing positions") from error
 
     def handled_offsets(self) -> list[TopicPartition]:
         """What a transaction takes as this consumer's progress: everything that was handed over."""
-        handled = {**self.unstored, **self.uncommitted, **last_offsets(self.messages[self.settled : self.begun])}
-        return [TopicPartition(t, n, o) for (t, n), o in handled.items() if (t, n) not in self.gone]
+        return [TopicPartition(*place, offset) for place, offset in self.progress.to_commit().items()]
 
     def confirmed(self) -> None:
         """What `handled_offsets` gave is committed."""
-        self.settled = self.begun
-        self.is_progress_lost = False
-        self.uncommitted.clear()
+        self.progress.confirm_commit()
+
+    @property
+    def is_progress_lost(self) -> bool:
+        """What was handed over and not committed went with its partition."""
+        return self.progress.is_lost
 
     def rewind(self) -> None:
         """Goes back to what is committed: what came since then comes again."""
-        self.messages, self.ahead, self.begun, self.settled = [], [], 0, 0
-        self.is_given_back = self.is_progress_lost = False
-        self.handled.clear()
-        self.unstored.clear()
-        self.uncommitted.clear()
-        self.unsettled = [] if self.is_closed else [(p.topic, p.partition) for p in self.raw.assignment()]
+        self.progress.rewind()
         self.settle_ms, self.settle_timeout_s = self.clock.steady_ms(), SETTLE_TIMEOUT_S
 
     def commit(self) -> None:
@@ -449,22 +370,20 @@ class Reader(Generic[Value]):
 
     def seek(self, topic: str, partition: int, offset: int) -> None:
         """Reads on from an offset; -2 is the beginning and -1 the end. Raises NotAssignedError."""
-        place = TopicPartition(topic, partition, offset)
         self.confirm_batch()
-        self.ahead = outside(self.ahead, {(topic, partition)})
-        self.settled_at((topic, partition))
         try:
-            self.raw.seek(place)
+            self.raw.seek(TopicPartition(topic, partition, offset))
         except KafkaException as error:
             raise translated(error, f"seeking in {topic} [{partition}]") from error
+        self.progress.find([(topic, partition)])
 
     def seek_to_time(self, moment: datetime) -> None:
         """Every assigned partition reads on from the first event at or after a time; at its end where there is none."""
         self.confirm_batch()
-        self.ahead, self.unsettled = [], []
         try:
-            for place in positions_at(self.raw, self.raw.assignment(), moment, CALL_TIMEOUT_S):
-                self.raw.seek(place)
+            for position in positions_at(self.raw, self.raw.assignment(), moment, CALL_TIMEOUT_S):
+                self.raw.seek(position)
+                self.progress.find([place_of(position)])
         except KafkaException as error:
             raise translated(error, f"seeking to {moment}") from error
 
@@ -478,7 +397,7 @@ class Reader(Generic[Value]):
     def lag(self) -> dict[Partition, int]:
         """How many events each assigned partition has that are not handled yet."""
         try:
-            return lags(self.raw, {**self.handled, **last_offsets(self.messages[: self.begun])}, CALL_TIMEOUT_S)
+            return lags(self.raw, self.progress.positions(), CALL_TIMEOUT_S)
         except KafkaException as error:
             raise translated(error, f"asking for the lag of group {self.group}") from error
 
@@ -498,10 +417,7 @@ class Reader(Generic[Value]):
             return
         self.is_closed = True
         self.stopping.set()
-        if self.begun:
-            self.take_handled(self.part_handled())
-        if self.commits_by_itself:
-            self.store(self.unstored)
+        self.store(self.progress.before_leaving(self.polled_ms))
         self.notes.log.is_closed = True
         try:
             if not leave(self.raw, timeout_ms):
@@ -511,3 +427,7 @@ class Reader(Generic[Value]):
 
     def __repr__(self) -> str:
         return f"<Consumer of {', '.join(self.topics)} in group {self.group}{', closed' if self.is_closed else ''}>"
+
+
+def place_of(partition: TopicPartition) -> Place:
+    return partition.topic, partition.partition

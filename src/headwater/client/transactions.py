@@ -26,7 +26,9 @@ class ReadingConsumer(Protocol):
 
     raw: Any
     commits_by_itself: bool
-    is_progress_lost: bool
+
+    @property
+    def is_progress_lost(self) -> bool: ...
 
     def handled_offsets(self) -> list[TopicPartition]: ...
 

@@ -4,7 +4,7 @@ from confluent_kafka import Message
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headwater.client.batches import first_offsets, last_offsets, outside
+from headwater.client.offsets import first_offsets, last_offsets, outside
 
 
 @st.composite
