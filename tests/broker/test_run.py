@@ -5,18 +5,17 @@ import errno
 import os
 import socket
 import threading
-import urllib.request
 from collections.abc import Callable
 
 import pytest
 
+from headwater.broker.cluster import PRIVATE_LISTENER
 from headwater.broker.configs.settings import Settings
 from headwater.broker.core import BrokerCore
 from headwater.broker.shell.listeners import ListenError, read_listeners
 from headwater.broker.shell.ready import Ready, address_text
-from headwater.broker.shell.run import MetricsPage, Stop, run_broker
+from headwater.broker.shell.run import Stop, run_broker
 from headwater.broker.shell.server import Server
-from headwater.cli.metrics_page import MetricsServer
 from headwater.effects.clock import SystemClock
 from headwater.effects.entropy import SystemEntropy
 from headwater.effects.memory_files import MemoryFiles
@@ -35,7 +34,7 @@ class Run:
         self.settings = Settings.from_pairs({**pairs, **given})
         self.files = MemoryFiles(1 << 28)
         self.stop = Stop()
-        self.metrics: Callable[[BrokerCore], MetricsPage] | None = None
+        self.listeners = read_listeners(self.settings)
         self.happened: list[str] = []
         self.when_ready: Callable[[Server, Ready], None] = lambda server, ready: self.stop.ask()
 
@@ -51,15 +50,18 @@ class Run:
         self.happened.append("ready")
         self.when_ready(server, ready)
 
+    async def on_stopped(self) -> None:
+        self.happened.append("stopped")
+
     def run(self) -> list[str]:
         run_broker(
             self.open,
             self.server,
-            read_listeners(self.settings),
+            self.listeners,
             stop=self.stop,
             on_ready=self.on_ready,
             on_stopping=lambda: self.happened.append("stopping"),
-            metrics=self.metrics,
+            on_stopped=self.on_stopped,
         )
         return self.happened
 
@@ -71,7 +73,7 @@ class Run:
 
 def test_each_step_follows_the_one_before() -> None:
     run = Run()
-    assert run.run() == ["open", "server", "ready", "stopping"]
+    assert run.run() == ["open", "server", "ready", "stopping", "stopped"]
     assert run.is_closed
 
 
@@ -89,7 +91,7 @@ def test_any_thread_may_ask_for_the_stop_and_more_than_once() -> None:
             threading.Thread(target=run.stop.ask).start()
 
     run.when_ready = ask
-    assert run.run()[-1] == "stopping"
+    assert run.run()[-2:] == ["stopping", "stopped"]
     run.stop.ask()  # its loop is closed
 
 
@@ -151,37 +153,24 @@ def test_a_port_that_is_taken_is_an_error_and_an_orderly_end() -> None:
         run = Run(listeners=f"PLAINTEXT://127.0.0.1:0,EXTERNAL://{where}", **PROTOCOLS)
         with pytest.raises(ListenError, match=f"{where} is in use"):
             run.run()
-    assert run.happened == ["open", "server", "stopping"]
+    assert run.happened == ["open", "server", "stopping", "stopped"]
     assert run.is_closed
 
 
-def test_metrics_are_served_while_the_broker_runs() -> None:
+def test_a_private_listener_is_for_nobody_that_reads_the_ready_line() -> None:
     run = Run()
-    run.metrics = lambda core: MetricsServer(core, "127.0.0.1", 0)
-    pages: list[str] = []
+    run.listeners.append(read_listeners(run.settings)[0]._replace(name=PRIVATE_LISTENER, protocol="SASL_PLAINTEXT"))
+    found: list[tuple[str, int]] = []
 
     def look(server: Server, ready: Ready) -> None:
-        assert ready.metrics is not None
-        pages.append(f"http://{address_text(*ready.metrics)}/healthz")
-        with urllib.request.urlopen(pages[0], timeout=WAIT_S) as answer:
-            assert answer.read() == b"ok\n"
+        assert [listener.name for listener in ready.listeners] == ["PLAINTEXT"]
+        found.append(server.core.cluster.address(PRIVATE_LISTENER, 1))
+        socket.create_connection(found[0], WAIT_S).close()
         run.stop.ask()
 
     run.when_ready = look
     run.run()
-    with pytest.raises(OSError, match="refused"):
-        urllib.request.urlopen(pages[0], timeout=WAIT_S)
-
-
-def test_metrics_whose_port_is_taken_are_an_error_and_an_orderly_end() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        run = Run()
-        host, port = taken.getsockname()
-        run.metrics = lambda core: MetricsServer(core, host, port)
-        with pytest.raises(ListenError, match="for metrics"):
-            run.run()
-    assert run.happened == ["open", "server", "stopping"]
-    assert run.is_closed
+    assert found[0][1] > 0
 
 
 def test_a_caller_that_fails_at_ready_ends_the_broker() -> None:
@@ -193,7 +182,7 @@ def test_a_caller_that_fails_at_ready_ends_the_broker() -> None:
     run.when_ready = fail
     with pytest.raises(BrokenPipeError):
         run.run()
-    assert run.happened[-1] == "stopping"
+    assert run.happened[-2:] == ["stopping", "stopped"]
     assert run.is_closed
 
 
@@ -202,7 +191,7 @@ def test_a_disk_that_fails_ends_the_broker_and_leaves_no_mark_of_an_orderly_end(
     run.when_ready = lambda server, ready: server.durability.fail(OSError(errno.EIO, "the disk is gone"))
     with pytest.raises(OSError, match="the disk is gone"):
         run.run()
-    assert run.happened[-1] == "stopping"
+    assert run.happened[-2:] == ["stopping", "stopped"]
     assert not run.is_closed
 
 

@@ -18,8 +18,10 @@ WAIT_S = 30
 OTHER = ("--set", "listener.security.protocol.map=OTHER:PLAINTEXT")
 
 
-def start(data: Path, *options: str, pass_fds: tuple[int, ...] = ()) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-m", "headwater", "up", "--data", str(data), "--listen", "127.0.0.1:0", *options]
+def start(
+    data: Path, *options: str, listen: str = "127.0.0.1:0", pass_fds: tuple[int, ...] = ()
+) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "headwater", "up", "--data", str(data), "--listen", listen, *options]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=ENVIRONMENT, pass_fds=pass_fds)
 

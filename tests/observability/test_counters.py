@@ -4,7 +4,8 @@ import pytest
 
 from headwater.broker.occurrences import Occurrences
 from headwater.bus.signal import Signal
-from headwater.observability.counters import METRICS, Counters, numbers
+from headwater.observability.counters import Counters, numbers
+from headwater.observability.metrics import METRICS
 from headwater.protocol.apis import ApiKey
 from tests.broker.harness import Harness
 from tests.broker.transactional import Producer

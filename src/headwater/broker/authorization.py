@@ -1,4 +1,8 @@
-"""Whether a request may do what it asks for. Every handler asks here; without an authorizer all may do everything."""
+"""Whether a request may do what it asks for. Every handler asks here; without an authorizer all may do everything.
+
+This broker's own planes may use the topics that begin with `__headwater_`, and nothing else. What a user asks a plane for
+runs on a connection of that user's, with that user's ACLs.
+"""
 
 from typing import Any, Protocol
 
@@ -6,6 +10,8 @@ from headwater.broker.connection import Request
 from headwater.protocol.config_resources import ConfigResourceType
 from headwater.protocol.error_codes import ErrorCode
 from headwater.security.acls import CLUSTER_NAME, OPERATIONS, Acls, Operation, ResourceType
+
+PLANES_TOPICS = "__headwater_"
 
 
 class AuthorizationParts(Protocol):
@@ -23,6 +29,8 @@ def may(broker: AuthorizationParts, request: Request, operation: Operation, kind
     if acls is None:
         return True
     connection = request.connection
+    if connection.is_of_planes:
+        return kind is ResourceType.TOPIC and name.startswith(PLANES_TOPICS)
     return acls.allows(connection.principal, connection.address, operation, kind, name)
 
 

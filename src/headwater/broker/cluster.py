@@ -10,6 +10,8 @@ from typing import NamedTuple
 from headwater.security.acls import ANONYMOUS
 
 PLAINTEXT = "PLAINTEXT"
+# On the loopback, for the planes of this broker alone. Names of configured listeners have capital letters, so none is this.
+PRIVATE_LISTENER = "headwater"
 PROTOCOLS = (PLAINTEXT, "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 
 
@@ -23,6 +25,10 @@ class Endpoint(NamedTuple):
     @property
     def has_sasl(self) -> bool:
         return self.protocol.startswith("SASL_")
+
+    @property
+    def is_private(self) -> bool:
+        return self.listener == PRIVATE_LISTENER
 
     @property
     def has_tls(self) -> bool:

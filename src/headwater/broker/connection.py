@@ -11,6 +11,7 @@ from headwater.security.acls import ANONYMOUS
 from headwater.security.sasl import Exchange
 
 UNAUTHENTICATED = ""
+PLANES_USER = "headwater"
 UNLIMITED_BYTES = 2**31 - 1
 CORRELATION_ID = slice(4, 8)  # in a request without its length, and in a response with it
 
@@ -80,6 +81,11 @@ class Connection:
     def address(self) -> str:
         """The client's address without Java's leading slash."""
         return self.client_host.lstrip("/")
+
+    @property
+    def is_of_planes(self) -> bool:
+        """Whether it is this broker's own planes, and not a user of theirs: only they can log in so at that listener."""
+        return self.endpoint.is_private and self.principal == f"User:{PLANES_USER}"
 
     def closed(self) -> None:
         """Nobody is left to be answered."""

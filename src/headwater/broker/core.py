@@ -36,6 +36,7 @@ from headwater.replay.decision import Decision, Runtime
 from headwater.replay.deferred import Deferred
 from headwater.replay.sync_number import SyncNumber
 from headwater.security.acls import Acls
+from headwater.security.scram import Credential, Mechanism
 from headwater.storage.config import LogConfig
 from headwater.storage.errors import StorageError
 from headwater.storage.store import LogStore
@@ -201,6 +202,11 @@ class BrokerCore:
         self.coordination.load()
 
     # -- security
+
+    @cached_property
+    def private_logins(self) -> dict[tuple[str, Mechanism], Credential]:
+        """Who may log in at the private listener, beside all users: the planes of this process."""
+        return {}
 
     @property
     def acls(self) -> Acls | None:

@@ -2,7 +2,7 @@
 
 The limit is the one of the process (`RLIMIT_NOFILE`). `headwater up` raises its soft limit to the hard one; a broker
 embedded in another process does not change it. The logs have up to half of the files, and close the least recently used.
-Connections have the rest, except for a reserve: the journal, a checkpoint's files, the children's pipes, the metrics port.
+Connections have the rest, except for a reserve: the journal, a checkpoint's files, the children's pipes, the planes' sockets.
 """
 
 import contextlib

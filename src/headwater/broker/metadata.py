@@ -24,7 +24,8 @@ METADATA_TOPIC = "__cluster_metadata"
 METADATA_TOPIC_ID = bytes(15) + b"\x01"
 OFFSETS_TOPIC = "__consumer_offsets"
 TRANSACTIONS_TOPIC = "__transaction_state"
-INTERNAL_TOPICS = frozenset({OFFSETS_TOPIC, TRANSACTIONS_TOPIC, "__share_group_state"})
+COUNTERS_TOPIC = "__headwater_counters"  # what the broker counts, for its planes
+INTERNAL_TOPICS = frozenset({OFFSETS_TOPIC, TRANSACTIONS_TOPIC, "__share_group_state", COUNTERS_TOPIC})
 PARTITIONS_MAX = 20_000
 # What one request may change, and what is said to one that would change more, as in Kafka (MAX_RECORDS_PER_USER_OP).
 CHANGES_PER_REQUEST_MAX = 10_000

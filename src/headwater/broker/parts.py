@@ -31,6 +31,7 @@ from headwater.effects.timers import Timers
 from headwater.effects.work import RunElsewhere
 from headwater.replay.deferred import Deferred
 from headwater.replay.sync_number import SyncNumber
+from headwater.security.scram import Credential, Mechanism
 from headwater.storage.store import LogStore
 
 Answer = TypeVar("Answer")
@@ -161,3 +162,8 @@ class LoginParts(Protocol):
     occurrences: Occurrences
     store: LogStore
     timers: Timers
+
+    @property
+    def private_logins(self) -> dict[tuple[str, Mechanism], Credential]:
+        """Who may log in at the private listener, beside all users."""
+        ...

@@ -12,7 +12,6 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import NoReturn
@@ -31,16 +30,25 @@ from headwater.broker.core import BrokerCore
 from headwater.broker.shell.listeners import (
     Listener,
     ListenError,
-    check_metrics_exposure,
-    host_and_port,
     read_configuration,
 )
 from headwater.broker.shell.ready import STANDARD_OUTPUT, Ready, ReadyError, address_text, check_descriptor, write_line
-from headwater.broker.shell.run import MetricsPage, Stop, open_core, run_broker
+from headwater.broker.shell.run import Stop, open_core, run_broker
 from headwater.broker.shell.server import Server
+from headwater.planes.table import PlacedPlane, Plane, choose
 from headwater.storage.errors import StorageError
 
 STOP_TIMEOUT_S = 100.0
+# The planes that there are. None of them runs unless it is asked for.
+PLANES = (
+    Plane(
+        "metrics",
+        "headwater.observability.metrics_api:application",
+        "127.0.0.1:9464",
+        option="--metrics",
+        is_default=False,
+    ),
+)
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -75,6 +83,11 @@ def parser() -> Parser:
     )
     up.add_argument("--check-config", action="store_true", help="check the settings, report every error, and exit")
     up.add_argument("--metrics", metavar="HOST:PORT", help="serve /metrics and /healthz there (default: off)")
+    up.add_argument(
+        "--planes",
+        metavar="NAME[=HOST:PORT],…",
+        help=f"serve these over HTTP, in a process of their own: {', '.join(plane.name for plane in PLANES)}; or none",
+    )
     up.add_argument("--log-level", choices=LOG_LEVELS, default="warning")
     up.add_argument(
         "--ready-fd",
@@ -140,7 +153,7 @@ def read_pairs(arguments: argparse.Namespace, found: list[str]) -> dict[str, str
     return pairs
 
 
-def configure(arguments: argparse.Namespace) -> tuple[Settings, list[Listener]]:
+def configure(arguments: argparse.Namespace) -> tuple[Settings, list[Listener], list[PlacedPlane]]:
     """What is asked for in all places. Raises SettingsError with all that is wrong."""
     found: list[str] = []
     if arguments.ready_fd is not None:
@@ -149,18 +162,23 @@ def configure(arguments: argparse.Namespace) -> tuple[Settings, list[Listener]]:
         except SettingsError as error:
             found += error.problems
     pairs = read_pairs(arguments, found)
-    if arguments.metrics:
-        try:
-            check_metrics_exposure(host_and_port(arguments.metrics, "--metrics")[0], is_insecure=is_insecure(pairs))
-        except SettingsError as error:
-            found += error.problems
+    try:
+        planes = choose_planes(arguments, is_insecure=is_insecure(pairs))
+    except SettingsError as error:
+        found += error.problems
     try:
         configuration = read_configuration(pairs)
     except SettingsError as error:
         found += error.problems
     if found:
         raise SettingsError(*found)
-    return configuration
+    return *configuration, planes
+
+
+def choose_planes(arguments: argparse.Namespace, *, is_insecure: bool) -> list[PlacedPlane]:
+    """Raises SettingsError."""
+    addresses = {} if arguments.metrics is None else {"metrics": arguments.metrics}
+    return choose(PLANES, arguments.planes, addresses, is_insecure=is_insecure)
 
 
 def is_insecure(pairs: dict[str, str]) -> bool:
@@ -185,15 +203,41 @@ def line_for_people(ready: Ready, log_dirs: str) -> str:
     return f"Headwater is ready on {where}, data in {log_dirs}{metrics}, {ready.start_ms} ms. Ctrl-C stops it."
 
 
-def serve(settings: Settings, listeners: list[Listener], arguments: argparse.Namespace) -> None:
-    """Runs the broker until a signal, or the end of standard input. Raises StorageError, ListenError, ReadyError, OSError."""
+def say_ready(ready: Ready, settings: Settings, arguments: argparse.Namespace) -> None:
+    """Tells people and programs where the broker is. Raises ReadyError."""
+    ready = ready._replace(start_ms=milliseconds_since_start())  # the interpreter and the imports count, too
+    if arguments.ready_fd != STANDARD_OUTPUT:
+        print(line_for_people(ready, settings.log_dirs), flush=True)
+    if arguments.ready_fd is not None:
+        write_line(arguments.ready_fd, ready.line())
 
-    def say_ready(server: Server, ready: Ready) -> None:
-        ready = ready._replace(start_ms=milliseconds_since_start())  # the interpreter and the imports count, too
-        if arguments.ready_fd != STANDARD_OUTPUT:
-            print(line_for_people(ready, settings.log_dirs), flush=True)
-        if arguments.ready_fd is not None:
-            write_line(arguments.ready_fd, ready.line())
+
+def serve(
+    settings: Settings, listeners: list[Listener], placed: list[PlacedPlane], arguments: argparse.Namespace
+) -> None:
+    """Runs the broker until a signal, or the end of standard input. Raises StorageError, ListenError, ReadyError, OSError."""
+    planes = None
+    if placed:
+        from headwater.cli.up_planes import UpPlanes  # most brokers do not need it
+
+        planes = UpPlanes(placed, listeners, arguments.log_level)
+
+    def make_server(core: BrokerCore) -> Server:
+        if planes is not None:
+            planes.count(core)
+        return Server(core, inline=False)
+
+    def became_ready(server: Server, ready: Ready) -> None:
+        say_ready(
+            ready._replace(metrics=None if planes is None else planes.beside.address("metrics")), settings, arguments
+        )
+        if planes is not None:
+            planes.start(server)
+
+    def stop_planes() -> None:
+        watchdog.start()
+        if planes is not None:
+            planes.beside.stop()
 
     # A disk that hangs may hold up this very thread.
     watchdog = threading.Timer(STOP_TIMEOUT_S, end_at_once)
@@ -202,23 +246,15 @@ def serve(settings: Settings, listeners: list[Listener], arguments: argparse.Nam
     try:
         run_broker(
             partial(open_core, settings, settings.log_dirs.split(",")[0]),
-            partial(Server, inline=False),
-            listeners,
+            make_server,
+            listeners if planes is None else [*listeners, *planes.listeners],
             stop=Stop(signals=(signal.SIGINT, signal.SIGTERM), descriptor=descriptor),
-            on_ready=say_ready,
-            on_stopping=watchdog.start,
-            metrics=metrics_page(arguments.metrics) if arguments.metrics else None,
+            on_ready=became_ready,
+            on_stopping=stop_planes,
+            on_stopped=None if planes is None else planes.beside.stopped,
         )
     finally:
         watchdog.cancel()
-
-
-def metrics_page(address: str) -> Callable[[BrokerCore], MetricsPage]:
-    """What serves the page for Prometheus there."""
-    from headwater.cli.metrics_page import MetricsServer  # most brokers do not need it
-
-    host, port = host_and_port(address, "--metrics")
-    return lambda core: MetricsServer(core, host, port)
 
 
 def end_at_once() -> None:
@@ -236,12 +272,12 @@ def main(words: list[str]) -> int:
     )
 
     try:
-        settings, listeners = configure(arguments)
+        settings, listeners, planes = configure(arguments)
         if arguments.check_config:
             print("The settings are valid.")
             return 0
         descriptors.raise_limit()
-        serve(settings, listeners, arguments)
+        serve(settings, listeners, planes, arguments)
     except SettingsError as error:
         for problem in error.problems:
             print(f"headwater up: {problem}", file=sys.stderr)

@@ -17,9 +17,14 @@ LOCALHOST = "localhost"
 
 
 class Origins:
-    """The names of this server, and the other origins whose pages may ask it."""
+    """The names of this server, and the other origins whose pages may ask it.
 
-    def __init__(self, names: tuple[str, ...] = (), allowed: tuple[str, ...] = ()) -> None:
+    `is_open`: every name is right. That is for a server beyond the loopback that needs no login: whoever could be
+    tricked into asking it may ask it anyway.
+    """
+
+    def __init__(self, names: tuple[str, ...] = (), allowed: tuple[str, ...] = (), *, is_open: bool = False) -> None:
+        self.is_open = is_open
         self.names = frozenset(name.lower().rstrip(".") for name in names)
         self.allowed = frozenset(allowed)
 
@@ -28,6 +33,8 @@ class Origins:
         if not host:
             raise HttpError(400, "The request has no Host header.")
         name = host_name(host)
+        if self.is_open:
+            return
         if not (name in self.names or name == LOCALHOST or name.endswith(f".{LOCALHOST}") or is_address(name)):
             raise HttpError(421, f"This server is not called {name!r}; ask it by its address, or configure the name.")
 

@@ -1,50 +1,14 @@
-"""What the broker counts: totals of its occurrences, and what it has now.
+"""What the broker counts: totals of its occurrences, and what it has now. `metrics` says what each number means.
 
 core = BrokerCore(...)
 counters = Counters(core.occurrences)
 numbers(core, counters)["headwater_produced_records"]
 """
 
-from typing import NamedTuple
-
 from headwater.broker.core import BrokerCore
 from headwater.broker.occurrences import Occurrences
+from headwater.observability.metrics import METRICS, REQUESTS
 from headwater.protocol.apis import APIS
-
-
-class Metric(NamedTuple):
-    """A number's name, what it is, and whether it only grows."""
-
-    name: str
-    text: str
-    is_total: bool = True
-
-
-METRICS = (
-    Metric("headwater_produced_records", "Records appended for clients"),
-    Metric("headwater_produced_batches", "Record batches appended for clients"),
-    Metric("headwater_produced_bytes", "Bytes of batches appended for clients"),
-    Metric("headwater_fetched_bytes", "Bytes of batches sent to clients"),
-    Metric("headwater_connections_accepted", "Connections accepted"),
-    Metric("headwater_protocol_errors", "Connections closed for what they sent"),
-    Metric("headwater_connections_refused", "Connections closed at once: a limit"),
-    Metric("headwater_strangers_closed", "Strangers closed in favour of others"),
-    Metric("headwater_slow_readers_closed", "Clients closed that did not read"),
-    Metric("headwater_failed_handshakes", "TLS handshakes that failed"),
-    Metric("headwater_failed_authentication", "Refused logins"),
-    Metric("headwater_successful_authentication", "Logins"),
-    Metric("headwater_journal_syncs", "Syncs of the journal"),
-    Metric("headwater_checkpoints", "Checkpoints of the logs"),
-    Metric("headwater_compactions", "Logs made shorter by compaction"),
-    Metric("headwater_rebalances", "New generations and epochs of groups"),
-    Metric("headwater_transactions_committed", "Transactions committed"),
-    Metric("headwater_transactions_aborted", "Transactions aborted"),
-    Metric("headwater_connections", "Connections open now", is_total=False),
-    Metric("headwater_topics", "Topics", is_total=False),
-    Metric("headwater_partitions", "Partitions", is_total=False),
-    Metric("headwater_groups", "Consumer groups with members", is_total=False),
-    Metric("headwater_journal_waiting_bytes", "Bytes appended and not yet synced", is_total=False),
-)
 
 
 class Counters:
@@ -112,3 +76,11 @@ def numbers(core: BrokerCore, counters: Counters) -> dict[str, float]:
         "journal_waiting_bytes": core.store.journal.waiting_bytes,
     }
     return {f"headwater_{name}": now.get(name, total) for name, total in counters.totals.items()}
+
+
+def snapshot(core: BrokerCore, counters: Counters) -> dict[str, float]:
+    """What crosses to the planes: the numbers, and the requests by API, those that there were."""
+    requests = {
+        f'{REQUESTS.name}{{api="{APIS[key].name}"}}': count for key, count in counters.requests.items() if count
+    }
+    return {**requests, **numbers(core, counters)}

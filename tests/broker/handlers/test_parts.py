@@ -31,7 +31,7 @@ from headwater.replay.state_record import StateRecord
 from headwater.replay.sync_number import SyncNumber
 from headwater.security.acls import Acls
 from headwater.security.sasl import PLAIN, new_exchange
-from headwater.security.scram import ITERATIONS_MIN, Mechanism, credential_of, salt_password
+from headwater.security.scram import ITERATIONS_MIN, Credential, Mechanism, credential_of, salt_password
 from headwater.storage.store import LogStore
 from tests.replay.state_log import MemoryStateLog
 
@@ -164,6 +164,7 @@ class BrokerOfLogins:
         self.settings = Settings.from_pairs({"connection.failed.authentication.delay.ms": "0"})
         self.occurrences = Occurrences()
         self.totals = Counters(self.occurrences).totals
+        self.private_logins: dict[tuple[str, Mechanism], Credential] = {}
         self.store = LogStore(MemoryFiles(), "data", self.clock, self.entropy)
         self.elsewhere: list[Callable[[], None]] = []
         self.run_elsewhere: RunElsewhere = self.remember

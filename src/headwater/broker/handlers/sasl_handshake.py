@@ -1,21 +1,34 @@
 """SaslHandshake, 0 to 1: the client chooses how it authenticates. From 1 the exchange comes in SaslAuthenticate (KIP-152),
-after 0 in bare frames. On a connection that is authenticated it begins a re-authentication (KIP-368).
+after 0 in bare frames. On a connection that is authenticated it begins a re-authentication (KIP-368). At the private listener
+of the planes every mechanism is enabled, and there is one more user, the planes themselves.
 """
 
+from collections import ChainMap
+
+from headwater.broker.cluster import Endpoint
 from headwater.broker.configs.catalog import shown
 from headwater.broker.connection import Request, SaslState
 from headwater.broker.parts import LoginParts
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.sasl_handshake import SaslHandshakeRequest, SaslHandshakeResponse
-from headwater.security.sasl import new_exchange
+from headwater.security.sasl import MECHANISMS, Credentials, new_exchange
 
 NONCE_BYTES = 18
+
+
+def enabled_mechanisms(broker: LoginParts, endpoint: Endpoint) -> list[str]:
+    return list(MECHANISMS) if endpoint.is_private else broker.settings.sasl_mechanisms(endpoint.listener)
+
+
+def known_credentials(broker: LoginParts, endpoint: Endpoint) -> Credentials:
+    users = broker.metadata.credentials
+    return ChainMap(broker.private_logins, users) if endpoint.is_private else users
 
 
 def handle(broker: LoginParts, request: Request) -> SaslHandshakeResponse:
     body: SaslHandshakeRequest = request.body
     connection = request.connection
-    enabled = broker.settings.sasl_mechanisms(connection.endpoint.listener)
+    enabled = enabled_mechanisms(broker, connection.endpoint)
     if not connection.endpoint.has_sasl:
         return SaslHandshakeResponse(ErrorCode.ILLEGAL_SASL_STATE, [])
     if body.mechanism not in enabled:
@@ -34,7 +47,7 @@ def handle(broker: LoginParts, request: Request) -> SaslHandshakeResponse:
         return SaslHandshakeResponse(ErrorCode.ILLEGAL_SASL_STATE, enabled)
     exchange = new_exchange(
         body.mechanism,
-        broker.metadata.credentials,
+        known_credentials(broker, connection.endpoint),
         lambda: broker.entropy.bytes(NONCE_BYTES).hex(),
         broker.store.directory_id,
     )

@@ -245,7 +245,7 @@ class ChildRunner:
     """
 
     def __init__(self, broker: Broker) -> None:
-        command = [sys.executable, "-P", "-m", "headwater", "up", "--ready-fd", "1"]
+        command = [sys.executable, "-P", "-m", "headwater", "up", "--ready-fd", "1", "--planes", "none"]
         command += ["--data", str(Path(broker.directory or "").absolute())]
         settings_end, own_end = os.pipe()
         command += ["--end-with-stdin", "--without-environment", "--config", f"/dev/fd/{settings_end}"]

@@ -236,15 +236,6 @@ def check_exposure(settings: Settings, name: str, protocol: str, host: str, give
     )
 
 
-def check_metrics_exposure(host: str, *, is_insecure: bool) -> None:
-    """Raises SettingsError for a metrics port that strangers can reach: it is neither encrypted nor asks who they are."""
-    if not (is_insecure or is_loopback(host)):
-        raise SettingsError(
-            f"--metrics on {host or 'all addresses'} would show anyone what this broker does: use an address of the "
-            "loopback, or say --insecure"
-        )
-
-
 def is_wildcard(host: str) -> bool:
     """Whether it stands for all addresses of the machine."""
     try:

@@ -16,9 +16,8 @@ import errno
 import os
 import signal
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from functools import partial
-from typing import Protocol
 
 from headwater.broker import descriptors
 from headwater.broker.configs.settings import Settings
@@ -73,15 +72,6 @@ class Stop:
             stopping.set()
 
 
-class MetricsPage(Protocol):
-    """Something that serves what the broker counts, beside it."""
-
-    @property
-    def address(self) -> tuple[str, int]: ...
-
-    def stop(self) -> None: ...
-
-
 def run_broker(
     open_core: Callable[[], BrokerCore],
     make_server: Callable[[BrokerCore], Server],
@@ -90,11 +80,11 @@ def run_broker(
     stop: Stop,
     on_ready: Callable[[Server, Ready], None],
     on_stopping: Callable[[], None] | None = None,
-    metrics: Callable[[BrokerCore], MetricsPage] | None = None,
+    on_stopped: Callable[[], Awaitable[None]] | None = None,
 ) -> None:
     """Runs a broker until it is stopped. Raises StorageError, ListenError and OSError.
 
-    `on_ready` and `on_stopping` are called in the loop. `metrics` serves a page for Prometheus.
+    `on_ready`, `on_stopping` and `on_stopped` are called in the loop.
     """
     steady_ms = SystemClock().steady_ms
     begun_ms = steady_ms()
@@ -104,9 +94,9 @@ def run_broker(
             if stopping.is_set():
                 return
             server = make_server(open_core())
-            async with served(server, listeners, metrics, on_stopping) as (ready_listeners, metrics_address):
+            async with served(server, listeners, on_stopping, on_stopped) as ready_listeners:
                 directory, took_ms = server.core.store.directory, round(steady_ms() - begun_ms)
-                on_ready(server, Ready(ready_listeners, metrics_address, directory, os.getpid(), took_ms))
+                on_ready(server, Ready(ready_listeners, None, directory, os.getpid(), took_ms))
                 await server.run_until(stopping)
 
     with event_loop() as loop:
@@ -117,24 +107,20 @@ def run_broker(
 async def served(
     server: Server,
     listeners: Sequence[Listener],
-    metrics: Callable[[BrokerCore], MetricsPage] | None,
     on_stopping: Callable[[], None] | None,
-) -> AsyncIterator[tuple[tuple[ReadyListener, ...], tuple[str, int] | None]]:
-    """Listens within the block, and stops the server after it. Yields the addresses of the listeners and of the metrics."""
-    page = None
+    on_stopped: Callable[[], Awaitable[None]] | None,
+) -> AsyncIterator[tuple[ReadyListener, ...]]:
+    """Listens within the block, and stops the server after it. Yields the addresses of the listeners."""
     try:
-        ready_listeners = await start_listeners(server, listeners)
-        if metrics is not None:
-            page = metrics(server.core)
-        yield ready_listeners, page.address if page is not None else None
+        yield await start_listeners(server, listeners)
     finally:
         try:
             if on_stopping is not None:
                 on_stopping()
             await server.stop()
         finally:
-            if page is not None:
-                page.stop()
+            if on_stopped is not None:
+                await on_stopped()
 
 
 @contextlib.contextmanager
@@ -163,7 +149,7 @@ def open_core(settings: Settings, directory: str) -> BrokerCore:
 
 
 async def start_listeners(server: Server, listeners: Sequence[Listener]) -> tuple[ReadyListener, ...]:
-    """Listens on all of them, for every node; returns the addresses of the first node. Raises ListenError."""
+    """Listens on all of them, for every node; returns the addresses of the first node, for clients. Raises ListenError."""
     found = []
     for listener in listeners:
         for position, node_id in enumerate(server.core.cluster.node_ids):
@@ -173,7 +159,7 @@ async def start_listeners(server: Server, listeners: Sequence[Listener]) -> tupl
             if listener.advertised is not None:
                 host, told = listener.advertised[0], listener.advertised[1] + position
             server.core.cluster.advertise(listener.name, node_id, host, told)
-            if position == 0:
+            if position == 0 and not listener.endpoint(node_id).is_private:
                 found.append(ReadyListener(listener.name, host, told, listener.host, port))
     return tuple(found)
 
