@@ -20,20 +20,28 @@ DOCUMENTS = [
 PACKAGE = ROOT / "src" / "headwater"
 
 
-def python_blocks() -> list[tuple[str, str]]:
+PYTHON_BLOCK = re.compile(r"```python\n(.*?)```(?:\n+It prints:\n+```text\n(.*?)```)?", re.DOTALL)
+
+
+def python_blocks() -> list[tuple[str, str, str]]:
+    """Each block's name, its code, and what it prints where the document says so."""
     return [
-        (f"{path.relative_to(ROOT)}-{n}", block)
+        (f"{path.relative_to(ROOT)}-{n}", block, printed)
         for path in DOCUMENTS
-        for n, block in enumerate(re.findall(r"```python\n(.*?)```", path.read_text(), re.DOTALL))
+        for n, (block, printed) in enumerate(PYTHON_BLOCK.findall(path.read_text()))
     ]
 
 
-@pytest.mark.parametrize(("name", "block"), python_blocks(), ids=lambda value: value if "\n" not in value else "")
-def test_python_runs(name: str, block: str, capsys: pytest.CaptureFixture[str]) -> None:
-    exec(compile(block, name, "exec"), {})
+@pytest.mark.parametrize(
+    ("name", "block", "whole_output"), python_blocks(), ids=lambda value: value if value[-1:].isdigit() else ""
+)
+def test_python_runs(name: str, block: str, whole_output: str, capsys: pytest.CaptureFixture[str]) -> None:
+    exec(compile(block, name, "exec"), {"__name__": "__main__"})
     printed = capsys.readouterr().out
-    for expected in re.findall(r"print\(.*?\)\s+# (b'.*)", block):
-        assert expected in printed
+    for expected in re.findall(r"print\(.*?\)\s+# (b'.*)|# prints: (.*)", block):
+        assert "".join(expected) in printed
+    if whole_output:
+        assert printed == whole_output
 
 
 def test_links_lead_somewhere() -> None:
