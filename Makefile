@@ -12,7 +12,7 @@ TEST_FIRST_SEED ?= new
 UV_VERSION := 0.13.9
 
 .DEFAULT_GOAL := help
-.PHONY: help up test lint interop interop-full interop-tools faults kills every-fault power-cuts soak simulate fuzz fuzz-full mutants audit package bench bench-python clean
+.PHONY: help up test coverage lint interop interop-full interop-tools faults kills every-fault power-cuts soak simulate fuzz fuzz-full mutants audit package bench bench-python clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,12 @@ up: $(READY) ## run the broker on 127.0.0.1:9092 (DATA=dir, LISTEN=host:port)
 test: $(READY) ## the fast tests, about two minutes (TEST_WORKERS=4 processes: most of the time tests wait)
 	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile tests \
 		--ignore=tests/interop --ignore=tests/faults --ignore=tests/package
+
+coverage: $(READY) ## the fast tests, and how much of the core they reach: what they do not is in .ci/coverage.toml, which may only shrink
+	@mkdir -p build/coverage
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --cov --cov-report=json:build/coverage/report.json tests \
+		--ignore=tests/interop --ignore=tests/faults --ignore=tests/package
+	$(BIN)/python .ci/branches.py build/coverage/report.json .ci/coverage.toml
 
 lint: $(READY) ## format, lint, types, layout, generated files
 	$(BIN)/ruff format --check .
