@@ -307,20 +307,23 @@ class Histories(RuleBasedStateMachine):
 
     @rule(
         number_max=st.integers(1, 6),
-        is_batch=st.booleans(),
-        went=st.sets(st.sampled_from(PLACES), max_size=2),
+        number=st.sampled_from((0, 1, 2, 3, 4, None)),
+        went=st.sampled_from((set(), set(), set(), {T0}, {T0, T1})),
         comes_back=st.booleans(),
     )
-    def fetch(self, number_max: int, is_batch: bool, went: set[Place], comes_back: bool) -> None:
+    def fetch(self, number_max: int, number: int | None, went: set[Place], comes_back: bool) -> None:
+        """The next batch, of which the application is given a number of messages; None: all of them at once."""
         self.finish()
-        self.is_batch, self.is_ended = is_batch, False
+        self.is_batch, self.is_ended = number is None, False
         if not self.progress.begin_ahead(number_max):
             self.progress.empty()
             self.progress.begin(self.progress.take(self.poll(went, comes_back)))
-        if is_batch:
+        if number is None:
             self.progress.deliver_all()
             for message in self.progress.batch:
                 self.accept(message)
+        else:
+            self.deliver_some(number)
 
     def poll(self, went: set[Place], comes_back: bool) -> list[Message]:
         """One call of librdkafka, with a rebalance in its midst."""
@@ -343,6 +346,9 @@ class Histories(RuleBasedStateMachine):
     @precondition(lambda self: not self.is_ended and self.progress.delivered < len(self.progress.batch))
     @rule(number=st.integers(1, 4))
     def deliver(self, number: int) -> None:
+        self.deliver_some(number)
+
+    def deliver_some(self, number: int) -> None:
         for message in self.progress.batch[self.progress.delivered :][:number]:
             for last in self.open:
                 if self.is_current(last):

@@ -26,7 +26,7 @@ from headwater.events.cloudevents import (
     to_structured,
 )
 from headwater.events.headers import header_pairs
-from headwater.events.serializers import ANY, CONTENT_TYPE, as_serializer, serializer_of
+from headwater.events.serializers import ANY, CONTENT_TYPE, Serializer, as_serializer, serializer_of
 from headwater.events.stamps import stamp
 
 
@@ -77,20 +77,24 @@ def test_headers_that_are_no_text_say_how_to_get_their_bytes() -> None:
 # -- serializers
 
 
+def there_and_back(serializer: Serializer[Any], value: Any) -> Any:
+    data = serializer.encode(value, "t")
+    assert data is not None
+    return serializer.decode(data, "t", Headers())
+
+
 @pytest.mark.parametrize(
     "value",
     [b"\x00\xff", "grün", 42, {"a": [1, None]}, [1, 2], Order(1, 2.5), Payment(3), Parcel(order=4), True, 1.5],
     ids=repr,
 )
 def test_every_kind_of_value_goes_there_and_back(value: Any) -> None:
-    serializer = serializer_of(type(value))
-    assert serializer.decode(serializer.encode(value, "t"), "t", Headers()) == value
+    assert there_and_back(serializer_of(type(value)), value) == value
 
 
 @given(st.recursive(st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.text(), st.lists, max_leaves=20))
 def test_json_values_are_what_they_were(value: Any) -> None:
-    serializer = serializer_of(object)
-    assert serializer.decode(serializer.encode(value, "t"), "t", Headers()) == value
+    assert there_and_back(serializer_of(object), value) == value
 
 
 @pytest.mark.parametrize(
@@ -286,7 +290,7 @@ BAD: list[tuple[Any, str, list[Any]]] = [
 def test_values_of_their_type_are_written_and_read(kind: Any, values: list[Any]) -> None:
     serializer = as_serializer(kind)
     for value in values:
-        read = serializer.decode(serializer.encode(value, "t"), "t", Headers())
+        read = there_and_back(serializer, value)
         assert read == (list(value) if isinstance(value, tuple) and kind == list[int] else value)
 
 
@@ -302,3 +306,23 @@ def test_without_a_type_each_value_is_written_by_its_own() -> None:
     values = [(True, b"true"), ({"a": [1, None]}, b'{"a":[1,null]}'), (Tree("oak"), b'{"name":"oak"}'), ("a", b"a")]
     for value, data in values:
         assert serializer.encode(value, "t") == data
+
+
+def test_a_serializer_without_a_content_type_is_refused() -> None:
+    class Unfinished:
+        def encode(self, value: str, topic: str) -> bytes:
+            return value.encode()
+
+        def decode(self, data: bytes, topic: str, headers: Headers) -> str:
+            return data.decode()
+
+    unfinished: Any = Unfinished()
+    with pytest.raises(SerializationError, match="has no content_type"):
+        as_serializer(unfinished)
+
+
+def test_a_union_is_written_and_read() -> None:
+    serializer: Serializer[Any] = as_serializer(int | str)
+    assert [there_and_back(serializer, value) for value in (1, "a")] == [1, "a"]
+    with pytest.raises(SerializationError):
+        serializer.encode([1], "t")

@@ -6,6 +6,7 @@ from pathlib import Path
 from mypy import api
 
 ROOT = Path(__file__).parents[2]
+RIGHT = ROOT / "tests" / "types" / "right_uses.py"
 WRONG = ROOT / "tests" / "types" / "wrong_uses.py"
 REFUSED = re.compile(r"# refused: ([a-z-]+)$")
 
@@ -21,6 +22,10 @@ def errors_of(*paths: str) -> list[tuple[int, str]]:
 
 def test_the_examples_are_accepted() -> None:
     assert errors_of(*map(str, sorted((ROOT / "examples").glob("*.py")))) == []
+
+
+def test_a_type_checker_knows_the_values_of_each_client() -> None:
+    assert errors_of(str(RIGHT)) == []
 
 
 def test_wrong_uses_are_refused_each_for_its_reason() -> None:

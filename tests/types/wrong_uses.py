@@ -5,12 +5,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import headwater as hw
+from headwater.events.serializers import BytesSerializer
 from headwater.testing import TestBroker
 
 
 @dataclass
 class Order:
     id: int
+
+
+class Unfinished:
+    """A serializer that cannot read."""
+
+    content_type = "text/plain"
+
+    def encode(self, value: str, topic: str) -> bytes:
+        return value.encode()
 
 
 price_changed = hw.Signal[str, float]()
@@ -28,6 +38,9 @@ price_changed.connect(print, priority="high")  # refused: call-overload
 bus.subscribe("orders", overflow=3)  # refused: call-overload
 bus.subscribe("orders", takes_one)  # refused: arg-type
 hw.Producer[Order](broker).send("orders", "not an order")  # refused: arg-type
+hw.Producer(broker, value=Order).send("orders", {"id": 1})  # refused: arg-type
+hw.Producer(broker, value=Unfinished())  # refused: arg-type
+text: hw.Serializer[str] = BytesSerializer()  # refused: assignment
 hw.Producer[Order](broker).send("orders", Order(1), heders={})  # refused: call-arg
 hw.Consumer(broker, "orders", value=Order)  # refused: call-arg
 hw.Consumer(broker, "orders", group="billing", start="begin")  # refused: arg-type

@@ -41,7 +41,7 @@ from headwater.client.transactions import ReadingConsumer, abort, begin, commit,
 from headwater.effects.clock import SystemClock
 from headwater.events.cloudevents import structured
 from headwater.events.headers import HeadersLike, Pairs, header_pairs
-from headwater.events.serializers import Serializer, as_serializer, serializer_of_value
+from headwater.events.serializers import Kind, as_serializer, serializer_of_value
 from headwater.events.stamps import DEFAULT_SOURCE, stamp
 
 logger = logging.getLogger(__name__)
@@ -111,8 +111,8 @@ class Producer(Generic[Value]):
         self,
         broker: BrokerLike,
         *,
-        value: type[Value] | Serializer[Value] | None = None,
-        key: Any = None,
+        value: Kind[Value] | None = None,
+        key: Kind[Any] | None = None,
         source: str = DEFAULT_SOURCE,
         cloudevents: CloudEvents = "binary",
         transactional_id: str | None = None,
@@ -234,12 +234,11 @@ class Producer(Generic[Value]):
             )
         return translated(error, f"sending to {topic}", DeliveryError)
 
-    def encoded_key(self, key: object, topic: str) -> bytes:
+    def encoded_key(self, key: object, topic: str) -> bytes | None:
         if self.key_serializer is None and isinstance(key, bytes):
             return key
         serializer = self.key_serializer or serializer_of_value(key)
-        encoded: bytes = serializer.encode(key, topic)
-        return encoded
+        return serializer.encode(key, topic)
 
     def wait_for_room(self) -> None:
         try:

@@ -52,7 +52,7 @@ from headwater.client.positions import (
 from headwater.client.progress import Progress
 from headwater.effects.clock import Clock, SystemClock
 from headwater.events.event import Event
-from headwater.events.serializers import Serializer, as_serializer
+from headwater.events.serializers import Kind, as_serializer
 
 logger = logging.getLogger(__name__)
 Value = TypeVar("Value", default=Any)
@@ -75,8 +75,8 @@ class Reader(Generic[Value]):
         topics: str | Sequence[str],
         *,
         group: str,
-        value: type[Value] | Serializer[Value] | None = None,
-        key: Any = str,
+        value: Kind[Value] | None = None,
+        key: Kind[Any] | None = str,
         start: Start = "earliest",
         commit: Commit = "auto",
         protocol: Protocol = "classic",

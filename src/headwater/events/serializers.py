@@ -7,7 +7,8 @@ msgspec reads and writes (dataclasses, `msgspec.Struct`, TypedDict, dict, list â
 
 from dataclasses import is_dataclass
 from enum import Enum
-from typing import Any, Generic, Protocol, TypeVar, get_origin
+from types import UnionType
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar, cast, get_origin, overload
 
 import msgspec
 
@@ -22,7 +23,10 @@ JSON_TYPE, TEXT_TYPE, BYTES_TYPE = "application/json", "text/plain; charset=utf-
 class Serializer(Protocol[Value]):
     """Writes and reads the values of one type; `topic` is where they go or come from."""
 
-    content_type: str | None
+    @property
+    def content_type(self) -> str | None:
+        """What the `content-type` header of its values says; None: each value's own type decides."""
+        ...
 
     def encode(self, value: Value, topic: str) -> bytes | None:
         """The bytes of a value; None makes a tombstone. Raises SerializationError."""
@@ -31,6 +35,10 @@ class Serializer(Protocol[Value]):
     def decode(self, data: bytes, topic: str, headers: Headers) -> Value:
         """The value of these bytes. Raises DeserializationError."""
         ...
+
+
+Kind: TypeAlias = type[Value] | Serializer[Value] | UnionType
+"""What names the type of values: the type itself, or a serializer of it. A type checker does not see the values of a union."""
 
 
 class BytesSerializer:
@@ -128,26 +136,28 @@ def unexpected(topic: str, kind: Any, value: object, why: str = "") -> Serializa
     return SerializationError(f"{topic}: expected {name_of(kind)}, got {type(value).__name__}{why}")
 
 
-class PydanticSerializer:
+class PydanticSerializer(Generic[Value]):
     """JSON of a pydantic model."""
 
     content_type: str | None = JSON_TYPE
 
-    def __init__(self, model: Any) -> None:
-        self.model = model
+    def __init__(self, model: type[Value]) -> None:
+        self.model: Any = model  # pydantic itself is not needed here
 
-    def encode(self, value: Any, topic: str) -> bytes:
+    def encode(self, value: Value, topic: str) -> bytes:
         if not isinstance(value, self.model):
             raise unexpected(topic, self.model, value)
+        model: Any = value
         try:
-            encoded: str = value.model_dump_json()
+            encoded: str = model.model_dump_json()
             return encoded.encode()
         except ValueError as error:  # pydantic's PydanticSerializationError is one
             raise SerializationError(f"{topic}: {self.model.__name__} cannot be written as JSON: {error}") from error
 
-    def decode(self, data: bytes, topic: str, headers: Headers) -> Any:
+    def decode(self, data: bytes, topic: str, headers: Headers) -> Value:
         try:
-            return self.model.model_validate_json(data)
+            found: Value = self.model.model_validate_json(data)
+            return found
         except ValueError as error:  # pydantic's ValidationError is one
             raise DeserializationError(f"{topic}: not the JSON of {self.model.__name__}: {error}") from error
 
@@ -170,16 +180,16 @@ class AnySerializer:
 
 
 ANY = AnySerializer()
-known: dict[Any, Any] = {bytes: BytesSerializer(), str: TextSerializer()}
-known_of_values: dict[type, Any] = {}
+known: dict[object, Serializer[Any]] = {bytes: BytesSerializer(), str: TextSerializer()}
+known_of_values: dict[type, Serializer[Any]] = {}
 KNOWN_MAX = 4096  # types made at run time must not fill the memory
 
 
-def is_pydantic(kind: Any) -> bool:
+def is_pydantic(kind: object) -> bool:
     return isinstance(kind, type) and hasattr(kind, "model_validate_json") and hasattr(kind, "model_dump_json")
 
 
-def serializer_of(kind: Any) -> Any:
+def serializer_of(kind: type[Value]) -> Serializer[Value]:
     """The serializer of a type's values. Raises SerializationError for a type that has none."""
     found = known.get(kind)
     if found is None:
@@ -189,7 +199,7 @@ def serializer_of(kind: Any) -> Any:
     return found
 
 
-def make_serializer(kind: Any) -> Any:
+def make_serializer(kind: Any) -> Serializer[Any]:
     if isinstance(kind, type):
         for base in (bytes, bytearray, memoryview):
             if issubclass(kind, base):
@@ -204,7 +214,7 @@ def make_serializer(kind: Any) -> Any:
         raise SerializationError(f"{kind!r} is not a type that can be read or written: {error}") from error
 
 
-def serializer_of_value(value: object) -> Any:
+def serializer_of_value(value: object) -> Serializer[Any]:
     """What writes a value by its own type, where there is nothing to compare that with. Raises SerializationError."""
     kind = type(value)
     found = known_of_values.get(kind)
@@ -216,17 +226,21 @@ def serializer_of_value(value: object) -> Any:
     return found
 
 
-def as_serializer(kind: Any) -> Any:
-    """What `value=` and `key=` name: a type, a serializer, or nothing."""
+@overload
+def as_serializer(kind: None) -> Serializer[Any]: ...
+@overload
+def as_serializer(kind: Kind[Value] | None) -> Serializer[Value]: ...
+def as_serializer(kind: Kind[Value] | None) -> Serializer[Any]:
+    """What `value=` and `key=` name: a type, a serializer, or nothing. Raises SerializationError."""
     if kind is None:
         return ANY
-    if hasattr(kind, "encode") and hasattr(kind, "decode") and not isinstance(kind, type):
-        return kind
-    return serializer_of(kind)
+    if isinstance(kind, type | UnionType) or not (hasattr(kind, "encode") and hasattr(kind, "decode")):
+        return serializer_of(cast(type[Value], kind))
+    if not hasattr(kind, "content_type"):
+        raise SerializationError(f"{kind!r} has no content_type; give it one, or None for values of any type")
+    return kind
 
 
 def content_type_of(value: object) -> str | None:
     """What the `content-type` header of a value says."""
-    serializer: Any = serializer_of_value(value)
-    kind: str | None = serializer.content_type
-    return kind
+    return serializer_of_value(value).content_type
