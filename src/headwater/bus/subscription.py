@@ -17,7 +17,8 @@ from headwater.bus.observers import named
 from headwater.bus.patterns import compile_pattern
 from headwater.events.context import current
 from headwater.events.event import Event
-from headwater.events.fates import DeadLetter, Fate, Stop, checked_fate, delays_ms, error_headers, last_fate
+from headwater.events.failures import recover
+from headwater.events.fates import Fate, checked_fate
 from headwater.events.headers import HeadersLike
 
 logger = logging.getLogger(__name__)
@@ -237,20 +238,10 @@ class Subscription:
             self.succeeded(result, reply)
 
     async def failed_with(self, event: Event[Any], error: Exception, reply: asyncio.Future[Any] | None) -> None:
-        """The handler has raised: it may be tried again; then its fate takes its course."""
-        for delay_ms in delays_ms(self.on_error):
-            await self.bus.sleep(delay_ms)
-            try:
-                result = await self.call(event)
-            except Exception as again:  # noqa: BLE001 - whatever a handler raises has its fate
-                error = again
-            else:
-                self.succeeded(result, reply)
-                return
-        self.failed += 1
-        if reply is not None and not reply.done():
-            reply.set_exception(error)
-        await self.end_failed(event, error)
+        """The handler has raised: its fate is followed."""
+        failure = await recover(event, error, self.on_error, FailedDelivery(self, event, reply))
+        if failure is not None:
+            self.stop_with(event, failure)
 
     async def call(self, event: Event[Any]) -> Any:
         """Raises what the handler raises, and HandlerCancelledError."""
@@ -285,25 +276,6 @@ class Subscription:
         self.delivered += 1
         if reply is not None and not reply.done():
             reply.set_result(result)
-
-    async def end_failed(self, event: Event[Any], error: Exception) -> None:
-        match last_fate(self.on_error):
-            case DeadLetter() as letter:
-                await self.put_aside(event, error, letter.topic_for(event.topic))
-            case Stop():
-                self.stop_with(event, error)
-            case _:
-                logger.error("%r failed on %s", self, event, exc_info=error)
-
-    async def put_aside(self, event: Event[Any], error: Exception, topic: str) -> None:
-        headers = [*event.headers, *error_headers(error, event.topic, event.partition, event.offset)]
-        try:
-            await self.bus.publish(topic, event.value, key=event.key, headers=headers)
-        except Exception as refused:  # noqa: BLE001 - a full queue, or what the bus's store raises
-            self.stop_with(event, refused)
-            return
-        lost = "" if self.bus.matching(topic) else ", to which nobody subscribes"
-        logger.warning("%r failed and is in %s%s: %s: %s", event, topic, lost, type(error).__name__, error)
 
     # -- the end
 
@@ -347,3 +319,30 @@ class Subscription:
 
     def __repr__(self) -> str:
         return f"<Subscription of {named(self.handler)} to {self.pattern}>"
+
+
+class FailedDelivery:
+    """What follows the fate of one event on which a subscription's handler failed."""
+
+    def __init__(self, subscription: Subscription, event: Event[Any], reply: asyncio.Future[Any] | None) -> None:
+        self.subscription, self.event, self.reply = subscription, event, reply
+
+    @property
+    def handler_name(self) -> str:
+        return repr(self.subscription)
+
+    async def wait(self, delay_ms: float) -> None:
+        await self.subscription.bus.sleep(delay_ms)
+
+    async def attempt(self) -> None:
+        self.subscription.succeeded(await self.subscription.call(self.event), self.reply)
+
+    def give_up(self, error: Exception) -> None:
+        self.subscription.failed += 1
+        if self.reply is not None and not self.reply.done():
+            self.reply.set_exception(error)
+
+    async def put_aside(self, topic: str, headers: HeadersLike) -> str:
+        bus = self.subscription.bus
+        await bus.publish(topic, self.event.value, key=self.event.key, headers=headers)
+        return "" if bus.matching(topic) else ", to which nobody subscribes"

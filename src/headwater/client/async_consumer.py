@@ -10,11 +10,12 @@ from typing_extensions import TypeVar
 
 from headwater.client.batches import Batch
 from headwater.client.group_settings import checked_batch_max
-from headwater.client.handling import STOP, Handling, HandlingStoppedError
+from headwater.client.handling import STOP, Handling
 from headwater.client.reader import BATCH_MAX, POLL_S, Reader
 from headwater.client.threads import in_thread
 from headwater.events.context import current
 from headwater.events.event import Event
+from headwater.events.failures import HandlingStoppedError
 from headwater.events.fates import Fate
 
 Value = TypeVar("Value", default=Any)

@@ -11,10 +11,10 @@ from headwater.bus.patterns import kafka_pattern
 from headwater.bus.subscription import Subscription
 from headwater.client.connections import BrokerLike, Settings
 from headwater.client.consumer import Consumer
-from headwater.client.handling import HandlingStoppedError
 from headwater.client.producer import AsyncProducer, Producer
 from headwater.events.context import handling
 from headwater.events.event import Event
+from headwater.events.failures import HandlingStoppedError
 from headwater.events.fates import Fate, Skip, checked_fate
 from headwater.events.ids import ids
 

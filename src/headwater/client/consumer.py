@@ -22,11 +22,12 @@ from typing_extensions import TypeVar
 from headwater.client.async_consumer import AsyncConsumer
 from headwater.client.batches import Batch
 from headwater.client.group_settings import checked_batch_max
-from headwater.client.handling import STOP, Handling, HandlingStoppedError
+from headwater.client.handling import STOP, Handling
 from headwater.client.leaving import AWAY_TIMEOUT_MS, CLOSE_TIMEOUT_MS
 from headwater.client.reader import BATCH_MAX, POLL_S, Reader
 from headwater.events.context import current
 from headwater.events.event import Event
+from headwater.events.failures import HandlingStoppedError
 from headwater.events.fates import Fate
 
 Value = TypeVar("Value", default=Any)

@@ -1,31 +1,28 @@
-"""What becomes of an event on which a handler fails: tried again, put into a dead-letter topic, skipped, or the end."""
+"""How a consumer follows the fate of an event whose handler raised (`events.failures`): blocking, and on an event loop."""
 
 import asyncio
 import inspect
-import logging
 import threading
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias
 
+from headwater.bus.observers import named
 from headwater.client.connections import BrokerLike, Settings
 from headwater.effects.clock import Clock
 from headwater.events.event import Event
-from headwater.events.fates import DeadLetter, Fate, Skip, Stop, checked_fate, delays_ms, error_headers, last_fate
+from headwater.events.failures import HandlingStoppedError, recover, run_to_end
+from headwater.events.fates import Fate, Stop, checked_fate
+from headwater.events.headers import HeadersLike
 from headwater.events.serializers import BytesSerializer
 
 if TYPE_CHECKING:
     from headwater.client.producer import Producer
 
-logger = logging.getLogger(__name__)
 KEEP_ALIVE_STEP_MS = 1000.0
 STOP_STEP_MS = 100.0
 STOP = Stop()
 Run: TypeAlias = Callable[[Callable[[], Any]], Awaitable[Any]]
-
-
-class HandlingStoppedError(Exception):
-    """The consumer was stopped before the next attempt: the event is not handled, and comes again."""
 
 
 class WaitingConsumer(Protocol):
@@ -50,74 +47,38 @@ class Handling:
 
     def run(self, handler: Callable[[Event[Any]], object], event: Event[Any]) -> None:
         """Raises what the handler raised where the fate is to stop, and when the dead letter cannot be delivered."""
-        delays = delays_ms(self.on_error)
-        while True:
-            try:
-                handler(event)
-            except HandlingStoppedError:
-                raise
-            except Exception as raised:  # noqa: BLE001 - whatever a handler raises has its fate
-                error = raised
-            else:
-                return
-            if (delay_ms := next(delays, None)) is None:
-                self.end(event, error)
-                return
-            self.wait(delay_ms)
+        try:
+            handler(event)
+        except HandlingStoppedError:
+            raise
+        except Exception as raised:  # noqa: BLE001 - whatever a handler raises has its fate
+            error = raised
+        else:
+            return
+        failure = run_to_end(recover(event, error, self.on_error, BlockingTransport(self, handler, event)))
+        if failure is not None:
+            raise failure
 
     async def run_async(self, handler: Callable[[Event[Any]], Any], event: Event[Any], run: Run) -> None:
         """As `run`, without blocking the loop; `run` calls the consumer in its thread."""
-        delays = delays_ms(self.on_error)
-        while True:
-            try:
-                result = handler(event)
-                if result is not None and inspect.isawaitable(result):
-                    await result
-            except HandlingStoppedError:
-                raise
-            except Exception as raised:  # noqa: BLE001 - whatever a handler raises has its fate
-                error = raised
-            else:
-                return
-            if (delay_ms := next(delays, None)) is None:
-                await asyncio.to_thread(self.end, event, error)
-                return
-            await self.wait_async(delay_ms, run)
-
-    def wait(self, delay_ms: float) -> None:
-        """Waits for the next attempt, without being taken for dead by the group. Raises HandlingStoppedError."""
-        consumer = self.consumer
-        while delay_ms > 0:
-            if consumer.stopping.wait(min(delay_ms, KEEP_ALIVE_STEP_MS) / 1000):
-                raise HandlingStoppedError
-            delay_ms -= KEEP_ALIVE_STEP_MS
-            if self.is_keep_alive_due():
-                consumer.keep_alive()
-
-    async def wait_async(self, delay_ms: float, run: Run) -> None:
-        """As `wait`, on the loop: nothing is left behind in a thread where the task is cancelled."""
-        while delay_ms > 0:
-            await asyncio.sleep(min(delay_ms, STOP_STEP_MS) / 1000)
-            if self.consumer.stopping.is_set():
-                raise HandlingStoppedError
-            delay_ms -= STOP_STEP_MS
-            if self.is_keep_alive_due():
-                await run(self.consumer.keep_alive)
+        transport = LoopTransport(self, handler, event, run)
+        try:
+            await transport.attempt()
+        except HandlingStoppedError:
+            raise
+        except Exception as raised:  # noqa: BLE001 - whatever a handler raises has its fate
+            error = raised
+        else:
+            return
+        failure = await recover(event, error, self.on_error, transport)
+        if failure is not None:
+            raise failure
 
     def is_keep_alive_due(self) -> bool:
         return self.consumer.clock.steady_ms() - self.consumer.polled_ms > self.consumer.keep_alive_ms
 
-    def end(self, event: Event[Any], error: Exception) -> None:
-        match last_fate(self.on_error):
-            case DeadLetter() as letter:
-                self.put_aside(event, error, letter.topic_for(event.topic))
-            case Skip():
-                logger.error("%r is skipped", event, exc_info=error)
-            case _:
-                raise error
-
-    def put_aside(self, event: Event[Any], error: Exception, topic: str) -> None:
-        """Sends the event as it is to the dead-letter topic; it counts as handled only when the broker has it."""
+    def put_aside(self, event: Event[Any], topic: str, headers: HeadersLike) -> None:
+        """Sends the event as it is; it counts as handled only when the broker has it. Raises ClientError."""
         from headwater.client.producer import Producer  # on first failure
 
         if self.letters is None:
@@ -129,9 +90,7 @@ class Handling:
             self.letters = Producer(
                 self.consumer.broker, value=BytesSerializer(), cloudevents="none", settings=settings
             )
-        headers = [*event.headers, *error_headers(error, event.topic, event.partition, event.offset)]
         self.letters.send(topic, event.raw, key=event.raw_key, headers=headers).result()
-        logger.warning("%r failed and is in %s: %s", event, topic, error)
 
     def close(self) -> None:
         if self.letters is not None:
@@ -144,3 +103,66 @@ class Handling:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+class FailedHandling:
+    """What both transports have in common, for one event."""
+
+    def __init__(self, handling: Handling, handler: Callable[[Event[Any]], Any], event: Event[Any]) -> None:
+        self.handling, self.handler, self.event = handling, handler, event
+
+    @property
+    def handler_name(self) -> str:
+        return named(self.handler)
+
+    def give_up(self, error: Exception) -> None:
+        """Nobody counts them here."""
+
+
+class BlockingTransport(FailedHandling):
+    """For a consumer that blocks: nothing here waits on a loop."""
+
+    async def wait(self, delay_ms: float) -> None:
+        """Waits without being taken for dead by the group."""
+        consumer = self.handling.consumer
+        while delay_ms > 0:
+            if consumer.stopping.wait(min(delay_ms, KEEP_ALIVE_STEP_MS) / 1000):
+                raise HandlingStoppedError
+            delay_ms -= KEEP_ALIVE_STEP_MS
+            if self.handling.is_keep_alive_due():
+                consumer.keep_alive()
+
+    async def attempt(self) -> None:
+        self.handler(self.event)
+
+    async def put_aside(self, topic: str, headers: HeadersLike) -> str:
+        self.handling.put_aside(self.event, topic, headers)
+        return ""
+
+
+class LoopTransport(FailedHandling):
+    """For a consumer on an event loop; `run` calls the consumer in its thread."""
+
+    def __init__(self, handling: Handling, handler: Callable[[Event[Any]], Any], event: Event[Any], run: Run) -> None:
+        super().__init__(handling, handler, event)
+        self.run = run
+
+    async def wait(self, delay_ms: float) -> None:
+        """On the loop: no thread still waits when the task is cancelled."""
+        consumer = self.handling.consumer
+        while delay_ms > 0:
+            await asyncio.sleep(min(delay_ms, STOP_STEP_MS) / 1000)
+            if consumer.stopping.is_set():
+                raise HandlingStoppedError
+            delay_ms -= STOP_STEP_MS
+            if self.handling.is_keep_alive_due():
+                await self.run(consumer.keep_alive)
+
+    async def attempt(self) -> None:
+        result = self.handler(self.event)
+        if result is not None and inspect.isawaitable(result):
+            await result
+
+    async def put_aside(self, topic: str, headers: HeadersLike) -> str:
+        await asyncio.to_thread(self.handling.put_aside, self.event, topic, headers)
+        return ""
