@@ -8,17 +8,15 @@ import argparse
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
-
-from typer.main import get_command
+from typing import NamedTuple
 
 from headwater.cli.app import app
+from headwater.cli.command import Commands, Parameter
+from headwater.cli.connection import CONNECTION_OPTIONS
 from headwater.cli.up import parser
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "reference" / "cli.md"
 MARK = "<!-- from here on written by codegen/cli_reference.py -->\n"
-TYPE_WORDS = {"STR": "TEXT", "STRING": "TEXT", "INT": "N", "INTEGER": "N", "FLOAT": "N"}
-CONNECTION = ("bootstrap", "client")  # the parameters of every command that talks to a broker
 
 
 class Option(NamedTuple):
@@ -42,59 +40,41 @@ def cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ").strip()
 
 
-def shown_default(value: object) -> str:
-    if value in (None, False, "", [], ()) or callable(value):
-        return ""
-    return f" Default: `{value!r}`." if isinstance(value, str) and "\n" in value else f" Default: `{value}`."
-
-
-def value_name(parameter: Any) -> str:
-    if getattr(parameter, "is_flag", False):
-        return ""
-    choices = getattr(parameter.type, "choices", None)
-    if choices:
-        return " " + "\\|".join(str(getattr(choice, "value", choice)) for choice in choices)
-    kind = (parameter.metavar or parameter.type.name).split()[0].upper()
-    return f" {TYPE_WORDS.get(kind, kind)}"
-
-
-def option_of(parameter: Any) -> Option:
-    """A row for an option of one of typer's commands."""
-    names = ", ".join(f"`{name}`" for name in (*parameter.opts, *parameter.secondary_opts))
-    text = cell(parameter.help or "")
-    if parameter.multiple:
-        text += " Repeatable."
-    if parameter.required:
-        text += " Required."
-    if parameter.envvar:
-        text += f" Variable: `{parameter.envvar}`."
+def option_of(parameter: Parameter) -> Option:
+    """A row for an option."""
+    names = ", ".join(f"`{name}`" for name in parameter.options)
+    value = "" if parameter.kind is bool else " " + ("\\|".join(parameter.choices) or parameter.metavar)
+    text = cell(parameter.marker.help)
+    text += " Repeatable." if parameter.is_list else ""
+    text += " Required." if parameter.is_required else ""
     default = parameter.default
-    return Option(names + value_name(parameter), (text + shown_default(getattr(default, "value", default))).strip())
+    if not parameter.is_required and default not in (None, False, "") and "Default:" not in text:
+        text += f" Default: `{default}`."
+    return Option(names + value, text.strip())
 
 
-def commands(group: Any, words: str) -> Iterator[Command]:
+def commands(group: Commands) -> Iterator[Command]:
     """Every command below a group, in the order of the help; `up` reads its options itself."""
-    for name, command in group.commands.items():
-        full = f"{words} {name}"
-        if hasattr(command, "commands"):
-            yield from commands(command, full)
-        elif full == "headwater up":
+    for name in group.entries:
+        found = group.find(name)
+        if isinstance(found, Commands):
+            yield from commands(found)
+        elif found is not None and found.words == "headwater up":
             yield up()
-        else:
-            options = [p for p in command.params if p.param_type_name == "option" and p.name != "help"]
+        elif found is not None:
             yield Command(
-                full,
-                (command.help or "").strip(),
-                tuple(argument_of(p) for p in command.params if p.param_type_name == "argument"),
-                tuple(option_of(p) for p in options if p.name not in CONNECTION),
-                any(p.name in CONNECTION for p in options),
+                found.words,
+                found.text,
+                tuple(argument_of(p) for p in found.parameters if not p.options),
+                tuple(option_of(p) for p in found.parameters if p.options),
+                connects=bool(found.connection),
             )
 
 
-def argument_of(parameter: Any) -> str:
-    name = (parameter.metavar or parameter.name or "").strip("[]{}").removesuffix("...").upper()
-    name += "..." if parameter.nargs == -1 else ""
-    return name if parameter.required else f"[{name}]"
+def argument_of(parameter: Parameter) -> str:
+    name = parameter.metavar.strip("[]").removesuffix("...").removesuffix("…")
+    name += "..." if parameter.is_list else ""
+    return name if parameter.is_required else f"[{name}]"
 
 
 def up() -> Command:
@@ -110,7 +90,7 @@ def up() -> Command:
             text = text[:1].upper() + text[1:]
         text += "." if text and not text.endswith(".") else ""
         if action.choices:
-            text += shown_default(action.default)
+            text += f" Default: `{action.default}`." if action.default else ""
         options.append(Option(f"{names} {value}".rstrip(), text.strip()))
     return Command("headwater up", "Run the broker until Ctrl-C.", (), tuple(options), connects=False)
 
@@ -131,24 +111,22 @@ def section(command: Command) -> Iterator[str]:
         yield from (f"| {option.names} | {option.text} |" for option in command.options)
         yield ""
     if command.connects:
-        yield "It connects to a broker: [`--bootstrap-server`, `--client`](#connection)."
+        yield "It connects to a broker: [the options of a connection](#connection)."
         yield ""
 
 
 def connection() -> Iterator[str]:
     """The options that all clients share, once."""
-    topic: Any = get_command(app)
-    shared = {p.name: p for p in topic.commands["consume"].params if p.name in CONNECTION}
     yield from ("## Connection", "", "Every command that talks to a broker has these.", "", "| option | |", "|---|---|")
-    for name in CONNECTION:
-        option = option_of(shared[name])
-        yield f"| {option.names} | {option.text} |"
+    for option in CONNECTION_OPTIONS:
+        row = option_of(Parameter(*option))
+        yield f"| {row.names} | {row.text} |"
     yield ""
 
 
 def reference() -> str:
     lines = ["", *connection(), "## Commands", ""]
-    for command in commands(get_command(app), "headwater"):
+    for command in commands(app):
         lines += section(command)
     return "\n".join(lines).rstrip() + "\n"
 

@@ -8,16 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
 
 from headwater.broker.configs.settings import Settings
 from headwater.broker.core import BrokerCore
-from headwater.cli.app import app
 from headwater.cli.errors import CommandError
 from headwater.effects.clock import ManualClock
 from headwater.effects.entropy import SeededEntropy
 from headwater.effects.files import DiskFiles
 from headwater.protocol.records import Record, build_batch, read_header
+from tests.cli.runner import Result, invoke
 
 
 def fill(directory: Path, records: int) -> None:
@@ -47,7 +46,7 @@ def ends(directory: Path) -> int:
 
 
 def run(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments], standalone_mode=False)
+    return invoke(*arguments)
 
 
 def test_there_and_back(tmp_path: Path) -> None:

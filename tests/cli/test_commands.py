@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -50,7 +51,11 @@ def test_topics(broker: hw.Broker) -> None:
     assert headwater("topic", "create", "a", "-p", 3, "-c", "retention.ms=5000", broker=broker) == "Created a\n"
     assert "already exists" in headwater("topic", "create", "a", broker=broker, status=1)
     assert headwater("topic", "create", "a", "--if-not-exists", broker=broker) == ""
-    assert headwater("topic", "list", broker=broker).split() == ["a"]
+    assert headwater("topic", "list", broker=broker).splitlines() == [
+        "topic  partitions",
+        "─────  ──────────",
+        "a               3",
+    ]
     (described,) = json.loads(headwater("topic", "describe", "a", "-o", "json", broker=broker))
     assert [row["partition"] for row in described["partitions"]] == [0, 1, 2]
     assert described["configs"] == [{"config": "retention.ms", "value": "5000", "source": "set"}]
@@ -80,6 +85,36 @@ def test_produce_and_consume(broker: hw.Broker, tmp_path: Path) -> None:
     assert "no ':'" in headwater("produce", "b", "-K", ":", broker=broker, stdin="oops\n", status=1)
 
 
+def test_records_as_json(broker: hw.Broker) -> None:
+    headwater("topic", "create", "j", broker=broker)
+    with hw.Producer(broker, cloudevents="none") as producer:
+        producer.send("j", b'{"id":1}', key=b"\xff", headers={"origin": "web"}, timestamp=1000)
+        producer.send("j", None, timestamp=2000)
+    first, second = map(json.loads, headwater("consume", "j", "-o", "json", broker=broker).splitlines())
+    assert first == {
+        "topic": "j",
+        "partition": 0,
+        "offset": 0,
+        "timestamp": 1000,
+        "key": {"base64": "/w=="},
+        "value": '{"id":1}',
+        "headers": [{"name": "origin", "value": "web"}],
+    }
+    assert (second["key"], second["value"], second["headers"]) == (None, None, [])
+    assert "either" in headwater("consume", "j", "-o", "json", "--format", "%s", broker=broker, status=1)
+
+
+def test_the_cluster(broker: hw.Broker) -> None:
+    (shown,) = json.loads(headwater("cluster", "-o", "json", broker=broker))
+    (node,) = shown["nodes"]
+    assert f"{node['host']}:{node['port']}" == broker.address
+    assert (shown["controller"], node["controller"], len(shown["id"])) == (node["node"], True, 22)
+    assert shown["version"] == "4.3"
+    levels = {row["feature"]: row["level"] for row in shown["features"]}
+    assert (levels["transaction.version"], levels["metadata.version"]) == (2, 30)
+    assert headwater("cluster", broker=broker).splitlines()[0] == f"{shown['id']}  Kafka 4.3"
+
+
 def test_groups(broker: hw.Broker) -> None:
     headwater("topic", "create", "c", broker=broker)
     headwater("produce", "c", broker=broker, stdin="1\n2\n3\n")
@@ -96,26 +131,33 @@ def test_groups(broker: hw.Broker) -> None:
 
 
 @pytest.mark.parametrize(
-    ("typed", "named"), [("up --li", "--listen"), ("topic de", "describe"), ("consume ord", "orders-of-a-shell")]
+    ("typed", "named"),
+    [
+        ("up --li", "--listen"),
+        ("topic de", "describe"),
+        ("consume ord", "orders-of-a-shell"),
+        ("consume orders -o js", "json"),
+    ],
 )
 def test_a_shell_completes(broker: hw.Broker, typed: str, named: str) -> None:
     headwater("topic", "create", "orders-of-a-shell", "--if-not-exists", broker=broker)
-    asked = {
-        "_HEADWATER_COMPLETE": "complete_bash",
-        "COMP_WORDS": f"headwater {typed}",
-        "COMP_CWORD": str(len(typed.split())),
-        "HEADWATER_BOOTSTRAP_SERVER": broker.address,
-    }
-    command = Path(sys.executable).parent / "headwater"
+    script = headwater("completion", "bash")
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    line = f"headwater {typed}"
+    ask = f'{script}\nCOMP_LINE={shlex.quote(line)} COMP_POINT={len(line)}\n_headwater\nprintf "%s\\n" "${{COMPREPLY[@]}}"'
+    asked = {"PATH": path, "HEADWATER_BOOTSTRAP_SERVER": broker.address}
     result = subprocess.run(
-        [command], capture_output=True, text=True, env={**ENVIRONMENT, **asked}, check=True, timeout=60
+        ["bash", "-c", ask], capture_output=True, text=True, env={**ENVIRONMENT, **asked}, check=True, timeout=60
     )
-    assert named in result.stdout.split()
+    assert named in result.stdout.splitlines()
 
 
 def test_errors_are_one_line() -> None:
     assert "is it running" in headwater("topic", "list", "-b", "127.0.0.1:1", status=1)
-    assert "No such option" in headwater("topic", "list", "--nope", status=2)
+    assert "unrecognized arguments: --nope" in headwater("topic", "list", "--nope", status=2)
+    assert "no such command: lists" in headwater("topic", "lists", status=2)
+    assert "0 is less than 1" in headwater("topic", "create", "t", "-p", 0, status=2)
+    assert "not one of" in headwater("topic", "list", "-o", "xml", status=2)
     assert "key=value" in headwater("topic", "list", "-X", "nope", status=1)
 
 

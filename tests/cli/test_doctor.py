@@ -5,19 +5,17 @@ import shutil
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
 
-from headwater.cli.app import app
 from headwater.cli.doctor import wrapped
 from headwater.effects.files import DiskFiles
+from tests.cli.runner import Result, invoke
 from tests.cli.test_backup import ends, fill
 
 LOG = "t-0/00000000000000000000.log"
 
 
 def run(*arguments: object, answer: str = "") -> Result:
-    texts = [str(argument) for argument in arguments]
-    return CliRunner().invoke(app, ["doctor", *texts], standalone_mode=False, input=answer)
+    return invoke("doctor", *arguments, stdin=answer)
 
 
 def contents(directory: Path) -> dict[str, bytes]:
@@ -74,7 +72,7 @@ def test_a_repair_copies_what_it_changes_first(data: Path) -> None:
     damage(data / LOG, 100, b"\xff" * 9)
     before = contents(data)
     result = run(data, "--repair", "--yes")
-    assert result.return_value == 0, result.output
+    assert result.return_value == 0, result.stderr
     (copy,) = copies(data)
     assert str(copy) in result.stdout
     assert "offsets 0 to 0" in (copy / "README.txt").read_text()

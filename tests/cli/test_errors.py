@@ -2,8 +2,8 @@
 
 import pytest
 
+from headwater.cli.connection import Connection
 from headwater.cli.errors import CommandError, counted, line_of
-from headwater.cli.options import client_settings
 from headwater.client.errors import (
     AuthenticationError,
     AuthorizationError,
@@ -47,4 +47,4 @@ def test_one_is_not_many() -> None:
 @pytest.mark.parametrize("text", ["no-sign", "@/no/such/file"])
 def test_settings_that_cannot_be_read_are_named(text: str) -> None:
     with pytest.raises(CommandError, match=text.removeprefix("@")):
-        client_settings("here:1", [text])
+        Connection("here:1", [text]).settings()

@@ -6,10 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from headwater.cli.app import app
 from headwater.cli.up import parser
+from tests.cli.runner import invoke
 
 ROOT = Path(__file__).parents[2]
 
@@ -28,7 +27,7 @@ def test_the_cli_reference_has_every_command_and_option() -> None:
     sections = dict(re.findall(r"^### (headwater .+)\n((?:(?!^#).*\n)*)", text, re.MULTILINE))
     assert len(sections) > 25
     for words, section in sections.items():
-        shown = CliRunner().invoke(app, [*words.split()[1:], "--help"], terminal_width=300, color=False)
+        shown = invoke(*words.split()[1:], "--help")
         options = up_options() if words == "headwater up" else set(re.findall(r"(?<![\w-])--[a-z-]+", shown.stdout))
         assert options, words
         documented = section + (text if "#connection" in section else "")

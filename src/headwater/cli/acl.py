@@ -2,7 +2,6 @@
 
 from typing import Annotated
 
-import typer
 from confluent_kafka.admin import (
     AclBinding,
     AclBindingFilter,
@@ -12,11 +11,14 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
+from headwater.cli.command import Commands
+from headwater.cli.connection import NO_OPTIONS, Connection
 from headwater.cli.errors import CommandError, counted
-from headwater.cli.options import DEFAULT_BOOTSTRAP, Bootstrap, Client, Output, OutputOption, admin, not_empty, show
+from headwater.cli.markers import Argument, Option
+from headwater.cli.options import Output, OutputOption, show
 from headwater.security import acls
 
-app = typer.Typer(no_args_is_help=True)
+app = Commands()
 KINDS = {
     "topic": ResourceType.TOPIC,
     "group": ResourceType.GROUP,
@@ -24,23 +26,20 @@ KINDS = {
     "cluster": ResourceType.BROKER,
 }
 CLUSTER_NAME = "kafka-cluster"
-Principal = Annotated[
-    str, typer.Argument(callback=not_empty, metavar="PRINCIPAL", help="User:NAME, or User:* for everybody.")
-]
+Principal = Annotated[str, Argument("PRINCIPAL", help="User:NAME, or User:* for everybody.")]
 Resource = Annotated[
     str,
-    typer.Argument(
-        callback=not_empty,
-        metavar="RESOURCE",
+    Argument(
+        "RESOURCE",
         help="topic:NAME, group:NAME, transaction:ID or cluster; NAME may end with *.",
     ),
 ]
 Operations = Annotated[
     list[str],
-    typer.Argument(callback=not_empty, metavar="OPERATION…", help="read, write, create, describe, …, or all."),
+    Argument("OPERATION…", help="read, write, create, describe, …, or all."),
 ]
-Host = Annotated[str, typer.Option(help="An address or a CIDR range; * is any.")]
-Deny = Annotated[bool, typer.Option("--deny", help="An entry that forbids instead of one that allows.")]
+Host = Annotated[str, Option(help="An address or a CIDR range; * is any.")]
+Deny = Annotated[bool, Option("--deny", help="An entry that forbids instead of one that allows.")]
 
 
 def read_resource(text: str) -> tuple[ResourceType, str, ResourcePatternType]:
@@ -79,8 +78,7 @@ def add(
     operations: Operations,
     host: Host = "*",
     deny: Deny = False,
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
-    client: Client = None,
+    connection: Connection = NO_OPTIONS,
 ) -> None:
     permission = AclPermissionType.DENY if deny else AclPermissionType.ALLOW
     kind, name, pattern = read_resource(resource)
@@ -88,7 +86,7 @@ def add(
     for operation in wanted:
         check_operation(operation, kind, resource)
     entries = [AclBinding(kind, name, pattern, principal, host, operation, permission) for operation in wanted]
-    kafka = admin(bootstrap, client)
+    kafka = connection.admin()
     kafka.call(lambda raw: raw.create_acls(entries), f"adding entries for {principal} on {resource}")
     print(f"Added {counted(len(entries), 'entry', 'entries')} for {principal} on {resource}")
 
@@ -97,16 +95,15 @@ def add(
 def remove(
     principal: Principal,
     resource: Resource,
-    operations: Annotated[list[str] | None, typer.Argument(callback=not_empty, metavar="[OPERATION…]")] = None,
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
-    client: Client = None,
+    operations: Annotated[list[str] | None, Argument("[OPERATION…]")] = None,
+    connection: Connection = NO_OPTIONS,
 ) -> None:
     kind, name, pattern = read_resource(resource)
     wanted = [read_operation(operation) for operation in operations or ()] or [AclOperation.ANY]
     filters = [
         AclBindingFilter(kind, name, pattern, principal, None, operation, AclPermissionType.ANY) for operation in wanted
     ]
-    kafka = admin(bootstrap, client)
+    kafka = connection.admin()
     found = kafka.call(lambda raw: raw.delete_acls(filters), f"removing entries of {principal} on {resource}")
     removed = [entry for entries in found.values() for entry in entries]
     if not removed:
@@ -115,13 +112,11 @@ def remove(
 
 
 @app.command("list", help="List entries.")
-def list_acls(
-    output: OutputOption = Output.TABLE, bootstrap: Bootstrap = DEFAULT_BOOTSTRAP, client: Client = None
-) -> None:
+def list_acls(output: OutputOption = Output.TABLE, connection: Connection = NO_OPTIONS) -> None:
     every = AclBindingFilter(
         ResourceType.ANY, None, ResourcePatternType.ANY, None, None, AclOperation.ANY, AclPermissionType.ANY
     )
-    kafka = admin(bootstrap, client)
+    kafka = connection.admin()
     names = {kind: name for name, kind in KINDS.items()}
     rows = [
         {

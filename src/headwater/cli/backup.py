@@ -9,9 +9,7 @@ import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from headwater.broker.metadata_records import MetadataRecordType, decode_record
 from headwater.cli.errors import CommandError, counted
@@ -28,10 +26,6 @@ PAUSE_S = 0.05
 PROGRESS_S = 0.2
 OPEN_FILES = 64
 DAMAGES_SHOWN_MAX = 20
-
-BackupPaths = Annotated[
-    list[str], typer.Argument(metavar="DATA_DIR TO", help="The data directory, and the directory of the backups.")
-]
 
 
 def topics_in(contents: Iterable[bytes]) -> Topics:
@@ -51,15 +45,7 @@ def topics_in(contents: Iterable[bytes]) -> Topics:
     return topics
 
 
-def backup(
-    paths: BackupPaths,
-    show_list: Annotated[bool, typer.Option("--list", help="List the backups in TO.")] = False,
-    verify: Annotated[
-        bool, typer.Option("--verify", help="Read the backups in TO again, or the one whose ID follows.")
-    ] = False,
-    keep: Annotated[int | None, typer.Option(min=1, help="Then remove all but so many of the newest backups.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Say the result as JSON.")] = False,
-) -> int:
+def backup(paths: list[str], keep: int | None, *, show_list: bool, verify: bool, as_json: bool) -> int:
     """The command. Returns the exit status: 1 where the source, or a backup, is damaged."""
     try:
         if show_list and verify:
@@ -74,12 +60,7 @@ def backup(
         raise failed(error) from error
 
 
-def restore(
-    repository_path: Annotated[str, typer.Argument(metavar="TO", help="The directory of the backups.")],
-    directory: Annotated[str, typer.Argument(metavar="DATA_DIR", help="A new or empty directory.")],
-    backup_id: Annotated[str, typer.Option("--id", help="Which backup; without it the newest.")] = "",
-    as_json: Annotated[bool, typer.Option("--json", help="Say the result as JSON.")] = False,
-) -> None:
+def restore(repository_path: str, directory: str, backup_id: str, *, as_json: bool) -> None:
     """The command."""
     clock = SystemClock()
     started_ms = clock.steady_ms()

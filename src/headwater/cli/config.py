@@ -1,32 +1,23 @@
 """`headwater config`: the configurations of topics, brokers and groups."""
 
 from collections.abc import Mapping
-from typing import Annotated, get_args
+from typing import TYPE_CHECKING, Annotated
 
-import typer
-
+from headwater.cli.command import Commands
+from headwater.cli.connection import NO_OPTIONS, Connection
 from headwater.cli.errors import CommandError
-from headwater.cli.options import (
-    DEFAULT_BOOTSTRAP,
-    Bootstrap,
-    Client,
-    Output,
-    OutputOption,
-    admin,
-    not_empty,
-    pair_of,
-    show,
-)
-from headwater.client.descriptions import ResourceKind
+from headwater.cli.markers import Argument, Option
+from headwater.cli.options import Output, OutputOption, pair_of, show
 
-app = typer.Typer(no_args_is_help=True)
-KINDS: tuple[ResourceKind, ...] = get_args(ResourceKind)
-Resource = Annotated[
-    str, typer.Argument(callback=not_empty, metavar="RESOURCE", help="topic:NAME, broker:ID or group:NAME.")
-]
+if TYPE_CHECKING:
+    from headwater.client.descriptions import ResourceKind
+
+app = Commands()
+KINDS: "tuple[ResourceKind, ...]" = ("topic", "broker", "group")
+Resource = Annotated[str, Argument("RESOURCE", help="topic:NAME, broker:ID or group:NAME.")]
 
 
-def read_resource(text: str) -> tuple[ResourceKind, str]:
+def read_resource(text: str) -> "tuple[ResourceKind, str]":
     """Raises CommandError."""
     kind, _, name = text.partition(":")
     for known in KINDS:
@@ -38,13 +29,12 @@ def read_resource(text: str) -> tuple[ResourceKind, str]:
 @app.command("show", help="Show configurations: those that were set, or all.")
 def show_configs(
     resource: Resource,
-    every: Annotated[bool, typer.Option("--all", help="Defaults too.")] = False,
+    every: Annotated[bool, Option("--all", help="Defaults too.")] = False,
     output: OutputOption = Output.TABLE,
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
-    client: Client = None,
+    connection: Connection = NO_OPTIONS,
 ) -> None:
     kind, name = read_resource(resource)
-    found = admin(bootstrap, client).describe_configs(name, kind=kind)
+    found = connection.admin().describe_configs(name, kind=kind)
     rows = [
         {"name": key, "value": config.value, "default": config.is_default}
         for key, config in sorted(found.items())
@@ -56,24 +46,22 @@ def show_configs(
 @app.command("set", help="Set configurations, NAME=VALUE each.")
 def set_configs(
     resource: Resource,
-    values: Annotated[list[str], typer.Argument(callback=not_empty, metavar="NAME=VALUE…")],
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
-    client: Client = None,
+    values: Annotated[list[str], Argument("NAME=VALUE…")],
+    connection: Connection = NO_OPTIONS,
 ) -> None:
-    alter(resource, dict(pair_of(text, "", "NAME=VALUE") for text in values), bootstrap, client)
+    alter(resource, dict(pair_of(text, "", "NAME=VALUE") for text in values), connection)
 
 
 @app.command(help="Take configurations back to their defaults.")
 def unset(
     resource: Resource,
-    names: Annotated[list[str], typer.Argument(callback=not_empty, metavar="NAME…")],
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
-    client: Client = None,
+    names: Annotated[list[str], Argument("NAME…")],
+    connection: Connection = NO_OPTIONS,
 ) -> None:
-    alter(resource, dict.fromkeys(names), bootstrap, client)
+    alter(resource, dict.fromkeys(names), connection)
 
 
-def alter(resource: str, values: Mapping[str, str | None], bootstrap: str, client: Client) -> None:
+def alter(resource: str, values: Mapping[str, str | None], connection: Connection) -> None:
     kind, name = read_resource(resource)
-    admin(bootstrap, client).set_configs(name, values, kind=kind)
+    connection.admin().set_configs(name, values, kind=kind)
     print(f"Changed {resource}")

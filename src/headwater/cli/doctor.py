@@ -11,9 +11,6 @@ import tempfile
 import textwrap
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from headwater.broker.doctor import Doctor, Examination, Finding
 from headwater.cli.backup import failed, size_text
@@ -31,17 +28,7 @@ WIDTH_MIN = 40
 UNUSABLE = 2
 
 
-def doctor(
-    directory: Annotated[str, typer.Argument(metavar="DIR", help="The data directory; its broker must be stopped.")],
-    repair: Annotated[
-        bool, typer.Option("--repair", help="Mend what can be mended, after a copy of it was made.")
-    ] = False,
-    copy_to: Annotated[
-        str, typer.Option("--copy-to", metavar="DIR", help="Where that copy goes. Default: beside the data directory.")
-    ] = "",
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before something is written.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Say the result as JSON.")] = False,
-) -> int:
+def doctor(directory: str, copy_to: str, *, repair: bool, yes: bool, as_json: bool) -> int:
     """The command. Returns the exit status: 0 where nothing is damaged, or the next start repairs it; 1 where something is
     lost or not served; 2 where the data directory could not be examined."""
     try:

@@ -1,12 +1,5 @@
 """How the commands say what went wrong: in one line, with what to do."""
 
-from typing import Any
-
-import typer
-
-# What typer raises for wrong options: the base of its public BadParameter, which it does not export itself.
-UsageError: Any = typer.BadParameter.__base__
-
 
 class CommandError(Exception):
     """What a user can mend; the message is all that is shown."""

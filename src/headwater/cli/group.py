@@ -1,44 +1,34 @@
 """`headwater group`: list, describe, reset, delete."""
 
 import re
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import typer
-
+from headwater.cli.command import Commands
 from headwater.cli.completion import complete_groups
+from headwater.cli.connection import NO_OPTIONS, Connection
 from headwater.cli.errors import CommandError, counted
-from headwater.cli.options import (
-    DEFAULT_BOOTSTRAP,
-    Bootstrap,
-    Client,
-    Output,
-    OutputOption,
-    admin,
-    moment_of,
-    not_empty,
-    show,
-)
-from headwater.client.admin import Admin
-from headwater.client.positions import Partition
+from headwater.cli.markers import Argument, Option
+from headwater.cli.options import Output, OutputOption, moment_of, show
 
-app = typer.Typer(no_args_is_help=True)
+if TYPE_CHECKING:
+    from headwater.client.admin import Admin
+    from headwater.client.positions import Partition
+
+app = Commands()
 
 
 @app.command("list", help="List groups.")
-def list_groups(
-    output: OutputOption = Output.TABLE, bootstrap: Bootstrap = DEFAULT_BOOTSTRAP, client: Client = None
-) -> None:
-    show([{"group": g.group, "state": g.state} for g in admin(bootstrap, client).list_groups()], output)
+def list_groups(output: OutputOption = Output.TABLE, connection: Connection = NO_OPTIONS) -> None:
+    show([{"group": g.group, "state": g.state} for g in connection.admin().list_groups()], output)
 
 
 @app.command(help="Show members, positions and lag.")
 def describe(
-    name: Annotated[str, typer.Argument(callback=not_empty, metavar="GROUP", autocompletion=complete_groups)],
+    name: Annotated[str, Argument("GROUP", complete=complete_groups)],
     output: OutputOption = Output.TABLE,
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
-    client: Client = None,
+    connection: Connection = NO_OPTIONS,
 ) -> None:
-    kafka = admin(bootstrap, client)
+    kafka = connection.admin()
     group = kafka.describe_group(name)
     owners = {partition: member for member, partitions in group.members.items() for partition in partitions}
     positions = kafka.committed(name)
@@ -70,17 +60,16 @@ def describe(
 
 @app.command(help="Move a group that has no members to other offsets.")
 def reset(
-    name: Annotated[str, typer.Argument(callback=not_empty, metavar="GROUP", autocompletion=complete_groups)],
-    topic: Annotated[list[str] | None, typer.Option("--topic", "-t", help="Default: all topics it has read.")] = None,
+    name: Annotated[str, Argument("GROUP", complete=complete_groups)],
+    topic: Annotated[list[str] | None, Option("--topic", "-t", help="Default: all topics it has read.")] = None,
     to: Annotated[
-        str, typer.Option("--to", help="beginning, end, an offset, +N or -N from where it is, or a time.")
+        str, Option("--to", help="beginning, end, an offset, +N or -N from where it is, or a time.")
     ] = "beginning",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the result without applying it.")] = False,
+    dry_run: Annotated[bool, Option("--dry-run", help="Show the result without applying it.")] = False,
     output: OutputOption = Output.TABLE,
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
-    client: Client = None,
+    connection: Connection = NO_OPTIONS,
 ) -> None:
-    kafka = admin(bootstrap, client)
+    kafka = connection.admin()
     before = kafka.committed(name)
     topics = set(topic or ())
     if not topics and not before:
@@ -99,7 +88,7 @@ def reset(
     show(rows, output)
 
 
-def reset_targets(kafka: Admin, topic: str, before: dict[Partition, int], to: str) -> dict[Partition, int]:
+def reset_targets(kafka: "Admin", topic: str, before: "dict[Partition, int]", to: str) -> "dict[Partition, int]":
     """The offset to move each partition of a topic to, within what it has. Raises CommandError."""
     first, last = kafka.start_offsets(topic), kafka.end_offsets(topic)
     if to == "beginning":
@@ -117,11 +106,10 @@ def reset_targets(kafka: Admin, topic: str, before: dict[Partition, int], to: st
 
 @app.command(help="Delete groups that have no members, with their offsets.")
 def delete(
-    names: Annotated[list[str], typer.Argument(callback=not_empty, metavar="GROUP...", autocompletion=complete_groups)],
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
-    client: Client = None,
+    names: Annotated[list[str], Argument("GROUP...", complete=complete_groups)],
+    connection: Connection = NO_OPTIONS,
 ) -> None:
-    kafka = admin(bootstrap, client)
+    kafka = connection.admin()
     for name in names:
         kafka.delete_group(name)
         print(f"Deleted {name}")

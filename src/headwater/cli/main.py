@@ -4,7 +4,7 @@ import gc
 import os
 import sys
 
-BOOTSTRAP_VARIABLE = "HEADWATER_BOOTSTRAP_SERVER"
+NAMES = ("HEADWATER_BOOTSTRAP_SERVER", "HEADWATER_PROFILE")  # variables whose values are names
 
 
 def main() -> None:
@@ -16,12 +16,12 @@ def main() -> None:
         gc.freeze()
         gc.enable()
         sys.exit(up(sys.argv[2:]))
-    if (text := not_text([*sys.argv[1:], os.environ.get(BOOTSTRAP_VARIABLE, "")])) is not None:
+    if (text := not_text([*sys.argv[1:], *(os.environ.get(name, "") for name in NAMES)])) is not None:
         print(f"headwater: {text!r} is not UTF-8, as all names in Kafka are", file=sys.stderr)
         sys.exit(2)
     from headwater.cli.app import run
 
-    run()
+    sys.exit(run(sys.argv[1:]))
 
 
 def not_text(texts: list[str]) -> str | None:

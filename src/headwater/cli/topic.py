@@ -1,31 +1,22 @@
 """`headwater topic`: create, list, describe, alter, delete."""
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
+from headwater.cli.command import Commands
 from headwater.cli.completion import complete_topics
+from headwater.cli.connection import NO_OPTIONS, Connection
 from headwater.cli.errors import CommandError, counted
-from headwater.cli.options import (
-    DEFAULT_BOOTSTRAP,
-    Bootstrap,
-    Client,
-    Output,
-    OutputOption,
-    admin,
-    not_empty,
-    pair_of,
-    show,
-)
-from headwater.client.admin import Admin
-from headwater.client.descriptions import TopicDetails
-from headwater.client.errors import TopicExistsError
-from headwater.client.positions import Partition
+from headwater.cli.markers import Argument, Option
+from headwater.cli.options import Output, OutputOption, pair_of, show
 
-app = typer.Typer(no_args_is_help=True)
-Names = Annotated[list[str], typer.Argument(callback=not_empty, metavar="TOPIC...", autocompletion=complete_topics)]
-New = Annotated[list[str], typer.Argument(callback=not_empty, metavar="TOPIC...")]
-Configs = Annotated[list[str] | None, typer.Option("--config", "-c", help="A configuration, key=value.")]
+if TYPE_CHECKING:
+    from headwater.client.admin import Admin
+    from headwater.client.descriptions import TopicDetails
+
+app = Commands()
+Names = Annotated[list[str], Argument("TOPIC...", complete=complete_topics)]
+New = Annotated[list[str], Argument("TOPIC...")]
+Configs = Annotated[list[str] | None, Option("--config", "-c", help="A configuration, key=value.")]
 
 
 def config_pairs(texts: list[str] | None) -> dict[str, str]:
@@ -35,19 +26,18 @@ def config_pairs(texts: list[str] | None) -> dict[str, str]:
 @app.command(help="Create topics.")
 def create(
     names: New,
-    partitions: Annotated[int | None, typer.Option("--partitions", "-p", min=1, help="Default: the broker's.")] = None,
+    partitions: Annotated[int | None, Option("--partitions", "-p", min=1, help="Default: the broker's.")] = None,
     replication: Annotated[
-        int | None, typer.Option("--replication-factor", "-r", min=1, help="Default: the broker's.")
+        int | None, Option("--replication-factor", "-r", min=1, help="Default: the broker's.")
     ] = None,
     config: Configs = None,
-    if_not_exists: Annotated[
-        bool, typer.Option("--if-not-exists", help="Succeed if the topic already exists.")
-    ] = False,
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
-    client: Client = None,
+    if_not_exists: Annotated[bool, Option("--if-not-exists", help="Succeed if the topic already exists.")] = False,
+    connection: Connection = NO_OPTIONS,
 ) -> None:
+    from headwater.client.errors import TopicExistsError
+
     configs = config_pairs(config)
-    kafka = admin(bootstrap, client)
+    kafka = connection.admin()
     for name in names:
         try:
             kafka.create_topic(name, partitions or -1, replicas=replication or -1, configs=configs)
@@ -58,31 +48,25 @@ def create(
             print(f"Created {name}")
 
 
-@app.command("list", help="List topics.")
+@app.command("list", help="List topics, with their numbers of partitions.")
 def list_topics(
-    internal: Annotated[bool, typer.Option("--internal", help="Also the broker's own.")] = False,
+    internal: Annotated[bool, Option("--internal", help="Also the broker's own.")] = False,
     output: OutputOption = Output.TABLE,
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
-    client: Client = None,
+    connection: Connection = NO_OPTIONS,
 ) -> None:
-    topics = sorted(admin(bootstrap, client).topics().values())
+    topics = sorted(connection.admin().topics().values())
     rows = [{"topic": t.name, "partitions": t.partitions} for t in topics if internal or not t.is_internal]
-    if output is Output.TABLE:
-        for row in rows:
-            print(row["topic"])
-    else:
-        show(rows, output)
+    show(rows, output)
 
 
 @app.command(help="Show partitions, offsets and the configurations that are not defaults.")
 def describe(
     names: Names,
-    everything: Annotated[bool, typer.Option("--all-configs", help="Show defaults too.")] = False,
+    everything: Annotated[bool, Option("--all-configs", help="Show defaults too.")] = False,
     output: OutputOption = Output.TABLE,
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
-    client: Client = None,
+    connection: Connection = NO_OPTIONS,
 ) -> None:
-    kafka = admin(bootstrap, client)
+    kafka = connection.admin()
     results: list[dict[str, Any]] = []
     for name in names:
         topic = kafka.describe_topic(name)
@@ -104,7 +88,9 @@ def describe(
         show(result["configs"], output)
 
 
-def partition_rows(kafka: Admin, topic: TopicDetails) -> list[dict[str, Any]]:
+def partition_rows(kafka: "Admin", topic: "TopicDetails") -> list[dict[str, Any]]:
+    from headwater.client.positions import Partition
+
     starts, ends = kafka.start_offsets(topic.name), kafka.end_offsets(topic.name)
     rows = []
     for p in topic.partitions:
@@ -122,7 +108,7 @@ def partition_rows(kafka: Admin, topic: TopicDetails) -> list[dict[str, Any]]:
     return rows
 
 
-def config_rows(kafka: Admin, name: str, everything: bool) -> list[dict[str, Any]]:
+def config_rows(kafka: "Admin", name: str, everything: bool) -> list[dict[str, Any]]:
     return [
         {"config": key, "value": config.value, "source": "default" if config.is_default else "set"}
         for key, config in sorted(kafka.describe_configs(name).items())
@@ -132,19 +118,16 @@ def config_rows(kafka: Admin, name: str, everything: bool) -> list[dict[str, Any
 
 @app.command(help="Change configurations, or add partitions.")
 def alter(
-    name: Annotated[str, typer.Argument(callback=not_empty, metavar="TOPIC", autocompletion=complete_topics)],
+    name: Annotated[str, Argument("TOPIC", complete=complete_topics)],
     config: Configs = None,
-    delete_config: Annotated[list[str] | None, typer.Option("--delete-config", help="Reset to the default.")] = None,
-    partitions: Annotated[
-        int | None, typer.Option("--partitions", "-p", min=1, help="The new number of partitions.")
-    ] = None,
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
-    client: Client = None,
+    delete_config: Annotated[list[str] | None, Option("--delete-config", help="Reset to the default.")] = None,
+    partitions: Annotated[int | None, Option("--partitions", "-p", min=1, help="The new number of partitions.")] = None,
+    connection: Connection = NO_OPTIONS,
 ) -> None:
     if not config and not delete_config and not partitions:
         raise CommandError("nothing to change: give --config, --delete-config or --partitions")
     configs: dict[str, str | None] = {**config_pairs(config), **dict.fromkeys(delete_config or ())}
-    kafka = admin(bootstrap, client)
+    kafka = connection.admin()
     if partitions:
         kafka.add_partitions(name, partitions)
         print(f"{name} has {counted(partitions, 'partition', 'partitions')}")
@@ -154,8 +137,8 @@ def alter(
 
 
 @app.command(help="Delete topics with their records.")
-def delete(names: Names, bootstrap: Bootstrap = DEFAULT_BOOTSTRAP, client: Client = None) -> None:
-    kafka = admin(bootstrap, client)
+def delete(names: Names, connection: Connection = NO_OPTIONS) -> None:
+    kafka = connection.admin()
     for name in names:
         kafka.delete_topic(name)
         print(f"Deleted {name}")

@@ -2,28 +2,28 @@
 
 from typing import Annotated, Any
 
-import typer
-
+from headwater.cli.command import Commands
+from headwater.cli.connection import NO_OPTIONS, Connection
 from headwater.cli.errors import CommandError
-from headwater.cli.options import DEFAULT_BOOTSTRAP, Bootstrap, Client, Output, OutputOption, not_empty, show
-from headwater.cli.wire import check, connection
+from headwater.cli.markers import Argument, Option
+from headwater.cli.options import Output, OutputOption, show
+from headwater.cli.wire import check, wire_of
 from headwater.protocol.messages.describe_producers import DescribeProducersRequest
 from headwater.protocol.messages.describe_transactions import DescribeTransactionsRequest
 from headwater.protocol.messages.list_transactions import ListTransactionsRequest
 from headwater.protocol.messages.write_txn_markers import WriteTxnMarkersRequest
 
-app = typer.Typer(no_args_is_help=True)
-TransactionalId = Annotated[str, typer.Argument(callback=not_empty, metavar="ID")]
+app = Commands()
+TransactionalId = Annotated[str, Argument("ID")]
 
 
 @app.command("list", help="List transactional ids.")
 def list_transactions(
-    state: Annotated[list[str] | None, typer.Option(help="Only in this state, e.g. Ongoing; repeatable.")] = None,
+    state: Annotated[list[str] | None, Option(help="Only in this state, e.g. Ongoing; repeatable.")] = None,
     output: OutputOption = Output.TABLE,
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
-    client: Client = None,
+    connection: Connection = NO_OPTIONS,
 ) -> None:
-    with connection(bootstrap, client) as broker:
+    with wire_of(connection) as broker:
         answer = broker.ask(ListTransactionsRequest(list(state or ())))
     check(answer.error_code, "listing transactions")
     if answer.unknown_state_filters:
@@ -39,10 +39,9 @@ def list_transactions(
 def describe(
     name: TransactionalId,
     output: OutputOption = Output.TABLE,
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
-    client: Client = None,
+    connection: Connection = NO_OPTIONS,
 ) -> None:
-    with connection(bootstrap, client) as broker:
+    with wire_of(connection) as broker:
         answer = broker.ask(DescribeTransactionsRequest([name]))
     found = answer.transaction_states[0]
     check(found.error_code, f"describing transactional id {name}")
@@ -61,13 +60,12 @@ def describe(
 
 @app.command(help="Abort the transaction that a producer has left open in a partition.")
 def abort(
-    topic: Annotated[str, typer.Argument(callback=not_empty, metavar="TOPIC")],
-    partition: Annotated[int, typer.Argument()],
-    start_offset: Annotated[int, typer.Option(help="Where the transaction begins: the last stable offset.")],
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
-    client: Client = None,
+    topic: Annotated[str, Argument("TOPIC")],
+    partition: Annotated[int, Argument("PARTITION")],
+    start_offset: Annotated[int, Option(help="Where the transaction begins: the last stable offset.")],
+    connection: Connection = NO_OPTIONS,
 ) -> None:
-    with connection(bootstrap, client) as broker:
+    with wire_of(connection) as broker:
         wanted = DescribeProducersRequest([DescribeProducersRequest.TopicRequest(topic, [partition])])
         described = broker.ask(wanted).topics[0].partitions[0]
         check(described.error_code, f"describing the producers of {topic}-{partition}", described.error_message)

@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
 from confluent_kafka.admin import (
     ScramCredentialInfo,
     ScramMechanism,
@@ -18,16 +17,19 @@ from confluent_kafka.admin import (
     UserScramCredentialUpsertion,
 )
 
+from headwater.cli.command import Commands
+from headwater.cli.connection import NO_OPTIONS, Connection
 from headwater.cli.errors import CommandError
-from headwater.cli.options import DEFAULT_BOOTSTRAP, Bootstrap, Client, Output, OutputOption, admin, not_empty, show
+from headwater.cli.markers import Argument, Option
+from headwater.cli.options import Output, OutputOption, show
 from headwater.client.admin import Admin
 
-app = typer.Typer(no_args_is_help=True)
+app = Commands()
 MECHANISMS = (ScramMechanism.SCRAM_SHA_256, ScramMechanism.SCRAM_SHA_512)
 ITERATIONS = 4096
 PASSWORD_VARIABLE = "HEADWATER_PASSWORD"
 SALT_BYTES = 24
-Name = Annotated[str, typer.Argument(callback=not_empty, metavar="USER")]
+Name = Annotated[str, Argument("USER")]
 
 
 def read_password(path: Path | None, *, from_stdin: bool) -> str:
@@ -65,15 +67,12 @@ def create(
     name: Name,
     data: Annotated[
         Path | None,
-        typer.Option(help="Write it into this data directory while the broker is stopped: for the first super user."),
+        Option(help="Write it into this data directory while the broker is stopped: for the first super user."),
     ] = None,
-    super_user: Annotated[bool, typer.Option("--super-user", help="May do everything; needs --data.")] = False,
-    password_file: Annotated[Path | None, typer.Option(help="Read the password from this file's first line.")] = None,
-    password_stdin: Annotated[
-        bool, typer.Option("--password-stdin", help="Read the password from standard input.")
-    ] = False,
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
-    client: Client = None,
+    super_user: Annotated[bool, Option("--super-user", help="May do everything; needs --data.")] = False,
+    password_file: Annotated[Path | None, Option(help="Read the password from this file's first line.")] = None,
+    password_stdin: Annotated[bool, Option("--password-stdin", help="Read the password from standard input.")] = False,
+    connection: Connection = NO_OPTIONS,
 ) -> None:
     if super_user and data is None:
         raise CommandError("--super-user needs --data DIR: a super user is made while the broker is stopped")
@@ -86,7 +85,7 @@ def create(
         UserScramCredentialUpsertion(name, ScramCredentialInfo(mechanism, ITERATIONS), password.encode())
         for mechanism in MECHANISMS
     ]
-    kafka = admin(bootstrap, client)
+    kafka = connection.admin()
     for change in changes:  # the protocol takes one mechanism of a user at a time from librdkafka
         alter(kafka, change, f"saving user {name}")
     print(f"Saved user {name}")
@@ -126,8 +125,8 @@ def create_in(data: Path, name: str, password: str, *, super_user: bool) -> None
 
 
 @app.command(help="Remove a user.")
-def delete(name: Name, bootstrap: Bootstrap = DEFAULT_BOOTSTRAP, client: Client = None) -> None:
-    kafka = admin(bootstrap, client)
+def delete(name: Name, connection: Connection = NO_OPTIONS) -> None:
+    kafka = connection.admin()
     what = f"deleting user {name}"
     known = kafka.call(lambda raw: raw.describe_user_scram_credentials([name]), what)[name]
     for info in known.scram_credential_infos:
@@ -136,10 +135,8 @@ def delete(name: Name, bootstrap: Bootstrap = DEFAULT_BOOTSTRAP, client: Client 
 
 
 @app.command("list", help="List users with their mechanisms.")
-def list_users(
-    output: OutputOption = Output.TABLE, bootstrap: Bootstrap = DEFAULT_BOOTSTRAP, client: Client = None
-) -> None:
-    kafka = admin(bootstrap, client)
+def list_users(output: OutputOption = Output.TABLE, connection: Connection = NO_OPTIONS) -> None:
+    kafka = connection.admin()
     found = kafka.call(lambda raw: raw.describe_user_scram_credentials(), "listing users")
     rows = [
         {

@@ -1,17 +1,18 @@
-"""`headwater consume`: records become lines."""
+"""Reading records and printing them: what `headwater consume` does."""
 
+import base64
+import json
 import re
 import sys
 import time
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Any
 
-import typer
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
-from headwater.cli.completion import complete_groups, complete_topics
+from headwater.cli.connection import Connection
 from headwater.cli.errors import CommandError
-from headwater.cli.options import DEFAULT_BOOTSTRAP, Bootstrap, Client, admin, client_settings, moment_of, not_empty
+from headwater.cli.options import moment_of
 from headwater.client.admin import Admin
 from headwater.client.connections import Notes, made, merged
 from headwater.client.errors import BrokerUnavailableError, client_error, translated
@@ -21,6 +22,31 @@ BATCH = 500
 POLL_S = 0.25
 IDLE_S = 10.0
 ESCAPES = {"n": b"\n", "t": b"\t", "r": b"\r", "0": b"\0", "\\": b"\\"}
+
+
+def json_line(message: Any) -> bytes:
+    """A record as an object of JSON, on a line of its own."""
+    kind, timestamp_ms = message.timestamp()
+    record = {
+        "topic": message.topic(),
+        "partition": message.partition(),
+        "offset": message.offset(),
+        "timestamp": timestamp_ms if kind else None,
+        "key": json_value(message.key()),
+        "value": json_value(message.value()),
+        "headers": [{"name": name, "value": json_value(value)} for name, value in message.headers() or ()],
+    }
+    return json.dumps(record, ensure_ascii=False).encode() + b"\n"
+
+
+def json_value(content: bytes | None) -> str | dict[str, str] | None:
+    """Text as it is. Bytes that are not text are marked: {"base64": "/w=="}."""
+    if content is None:
+        return None
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        return {"base64": base64.b64encode(content).decode()}
 
 
 def constant(content: bytes) -> Callable[[Any], bytes]:
@@ -73,28 +99,19 @@ def start_positions(kafka: Admin, topic: str, partitions: list[int], start: str)
     return [TopicPartition(topic, p, found[Partition(topic, p)]) for p in partitions]
 
 
-def consume(
-    topic: Annotated[str, typer.Argument(callback=not_empty, metavar="TOPIC", autocompletion=complete_topics)],
-    start: Annotated[
-        str, typer.Option("--from", help="beginning, end, -10, an offset, or a time: 2026-11-01T10:00.")
-    ] = "",
-    group: Annotated[
-        str | None,
-        typer.Option("--group", "-g", help="Read as a member of this group.", autocompletion=complete_groups),
-    ] = None,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for more at the end.")] = False,
-    count: Annotated[int | None, typer.Option("--count", "-c", min=1, help="Stop after this many records.")] = None,
-    partition: Annotated[int | None, typer.Option("--partition", "-p", min=0, help="Read only this partition.")] = None,
-    format_: Annotated[
-        str, typer.Option("--format", help="kcat's letters: %s value, %k key, %o offset, %p, %t, %T, %h.")
-    ] = "%s\\n",
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
-    client: Client = None,
+def read_records(
+    connection: Connection,
+    topic: str,
+    shape: Callable[[Any], bytes],
+    *,
+    start: str,
+    group: str | None,
+    follow: bool,
+    count: int,
+    partition: int | None,
 ) -> None:
-    shape = formatter(format_)
-    if group == "":
-        raise CommandError("--group is empty; leave it out to read without a group")
-    given = client_settings(bootstrap, client)
+    """Raises CommandError and ClientError."""
+    given = connection.settings()
     notes = Notes()
     defaults = {
         "group.id": group or "headwater-consume",
@@ -105,7 +122,7 @@ def consume(
         "allow.auto.create.topics": False,
     }
     settings = merged(given["bootstrap.servers"], defaults, given, notes)
-    kafka = admin(bootstrap, client)
+    kafka = connection.admin()
     partitions = [found.partition for found in kafka.describe_topic(topic).partitions]
     if partition is not None:
         if partition not in partitions:
@@ -120,7 +137,7 @@ def consume(
         else:
             begin = start or ("end" if follow else "beginning")
             consumer.assign(start_positions(kafka, topic, partitions, begin))
-        read(consumer, notes, len(partitions), shape, count or 0, follow, group)
+        read(consumer, notes, len(partitions), shape, count, follow, group)
     except KafkaException as error:
         raise translated(error, f"reading {topic}") from error
     finally:

@@ -1,17 +1,15 @@
-"""`headwater produce`: lines become records."""
+"""Writing lines as records: what `headwater produce` does."""
 
 import sys
 from collections import deque
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO
+from typing import Any, BinaryIO
 
-import typer
-
-from headwater.cli.completion import complete_topics
+from headwater.cli.connection import Connection
 from headwater.cli.errors import CommandError, counted, line_of
-from headwater.cli.options import DEFAULT_BOOTSTRAP, Bootstrap, Client, admin, client_settings, not_empty, pair_of
+from headwater.cli.options import pair_of
 from headwater.client.deliveries import Delivery
 from headwater.client.errors import ClientError
 from headwater.client.producer import Producer
@@ -58,25 +56,24 @@ def open_input(file: Path | None) -> Any:
         raise CommandError(f"cannot read {file}: {error.strerror}") from error
 
 
-def produce(
-    topic: Annotated[str, typer.Argument(callback=not_empty, metavar="TOPIC", autocompletion=complete_topics)],
-    key: Annotated[str | None, typer.Option("--key", "-k", help="The key of every record.")] = None,
-    key_separator: Annotated[
-        str | None, typer.Option("--key-separator", "-K", help="What stands between key and value in a line.")
-    ] = None,
-    header: Annotated[list[str] | None, typer.Option("--header", "-H", help="name=value, for every record.")] = None,
-    file: Annotated[Path | None, typer.Option("--file", "-f", help="Read this instead of standard input.")] = None,
-    partition: Annotated[int | None, typer.Option("--partition", "-p", min=0, help="Default: by key.")] = None,
-    compression: Annotated[str, typer.Option("--compression", "-z", help="none, gzip, snappy, lz4 or zstd.")] = "none",
-    null_empty: Annotated[bool, typer.Option("--null-empty", help="An empty value is a null (a tombstone).")] = False,
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
-    client: Client = None,
+def write_records(
+    connection: Connection,
+    topic: str,
+    file: Path | None,
+    *,
+    key: str | None,
+    key_separator: str | None,
+    header: list[str],
+    partition: int,
+    compression: str,
+    null_empty: bool,
 ) -> None:
-    headers = [pair_of(text, "--header", "name=value") for text in header or ()]
+    """Raises CommandError and ClientError."""
+    headers = [pair_of(text, "--header", "name=value") for text in header]
     separator = key_separator.encode() if key_separator else None
     fixed_key = key.encode() if key is not None else None
-    settings = {"compression.type": compression, **client_settings(bootstrap, client)}
-    admin(bootstrap, client).cluster()  # where no broker answers, nothing is read
+    settings = {"compression.type": compression, **connection.settings()}
+    connection.admin().cluster()  # where no broker answers, nothing is read
     written = Written()
     try:
         with (
@@ -91,8 +88,7 @@ def produce(
                         raise CommandError(f"line {written.sent + 1} has no {key_separator!r} between key and value")
                     record_key, value = before, after
                 content = None if null_empty and not value else value
-                place = -1 if partition is None else partition
-                written.add(producer.send(topic, content, key=record_key, headers=headers, partition=place))
+                written.add(producer.send(topic, content, key=record_key, headers=headers, partition=partition))
                 written.look()
                 if written.sent % PROGRESS_EVERY == 0 and sys.stderr.isatty():
                     print(f"\r{written.delivered} of {written.sent}", end="", file=sys.stderr)
