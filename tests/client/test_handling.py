@@ -93,7 +93,7 @@ def test_a_fate_that_is_none_is_refused(address: str, orders: str, fate: Any) ->
         with pytest.raises(TypeError, match=r"on_error= is .*hw\.Skip\(\)"):
             events.handle(print, on_error=fate)
         with pytest.raises(TypeError, match="on_error"):
-            Handling(events, fate)
+            Handling(events._reader, fate)
     with pytest.raises(TypeError, match="on_error"):
         hw.Bus().subscribe("t", print, on_error=fate)
     with pytest.raises(TypeError, match="then="):
@@ -111,11 +111,11 @@ def test_a_sign_of_life_resumes_only_what_it_has_paused(address: str, orders: st
         while len(events.assignment()) < 2:
             events.take(1, 50)
         events.pause([hw.Partition(orders, 0)])
-        events.keep_alive()
+        events._reader.keep_alive()
         with hw.Producer(address) as producer:
             producer.send_batch(orders, [hw.Outgoing(n, partition=n) for n in (0, 1)]).result(WAIT_MS)
         assert [event.partition for event in events.take(2, 1000)] == [1]
-        events.keep_alive()
+        events._reader.keep_alive()
         assert events.take(1, 300) == []
         events.resume()
         assert [event.partition for event in events.take(1, WAIT_MS)] == [0]

@@ -81,12 +81,12 @@ def test_a_broker_that_is_away_and_comes_back_makes_a_handful_of_lines(
         producer.send("restarts", 1).result(20_000)
         assert len(consumer.take(1)) == 1
         broker.kill()
-        while None in (consumer.notes.log.away_ms, producer.notes.log.away_ms):
+        while None in (consumer._reader.notes.log.away_ms, producer._notes.log.away_ms):
             assert consumer.take(1, 100) == []
         broker.start()
         producer.send("restarts", 2).result(20_000)
         assert len(consumer.take(1, 20_000)) == 1
-        while producer.notes.log.away_ms is not None:
+        while producer._notes.log.away_ms is not None:
             consumer.take(1, 50)
     found = lines(caplog)
     assert 2 <= len(found) <= 8, found

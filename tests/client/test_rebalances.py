@@ -84,12 +84,12 @@ def clock() -> ManualClock:
 def events(raw: Raw, clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> Iterator[hw.Consumer[Any]]:
     monkeypatch.setattr(reader, "made", lambda *_: raw)
     with hw.Consumer("127.0.0.1:1", "t", group="g", value=int, clock=clock, idle_timeout_ms=0) as consumer:
-        consumer.assigned(raw, raw.assignment())
+        consumer._reader.assigned(raw, raw.assignment())
         yield consumer
 
 
 def take_away(events: hw.Consumer[Any], raw: Any, partition: int) -> None:
-    events.revoked(raw, [TopicPartition("t", partition)])
+    events._reader.revoked(raw, [TopicPartition("t", partition)])
 
 
 def test_what_was_taken_away_meanwhile_is_not_committed(events: hw.Consumer[Any], raw: Raw) -> None:
@@ -138,7 +138,7 @@ def test_the_event_that_is_being_handled_is_not_committed_when_its_partition_goe
 
 def test_a_message_that_comes_with_a_sign_of_life_comes_again(events: hw.Consumer[Any], raw: Raw) -> None:
     raw.late = message(1, 7)
-    events.keep_alive()
+    events._reader.keep_alive()
     assert raw.sought == [(1, 7)]
     assert raw.paused == set()
 
@@ -146,9 +146,9 @@ def test_a_message_that_comes_with_a_sign_of_life_comes_again(events: hw.Consume
 def test_what_is_paused_stays_so_where_it_comes_back(events: hw.Consumer[Any], raw: Raw) -> None:
     events.pause([hw.Partition("t", 1)])
     take_away(events, raw, 1)
-    events.assigned(raw, [TopicPartition("t", 0), TopicPartition("t", 1)])
+    events._reader.assigned(raw, [TopicPartition("t", 0), TopicPartition("t", 1)])
     assert raw.paused == {1}
-    events.keep_alive()
+    events._reader.keep_alive()
     assert raw.paused == {1}
 
 

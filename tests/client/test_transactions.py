@@ -41,8 +41,8 @@ class RawWith:
     """A raw consumer, some of whose methods are the test's own."""
 
     def __init__(self, events: hw.Consumer[Any], **own: Any) -> None:
-        self.raw, self.own = events.raw, own
-        events.raw = self
+        self.raw, self.own = events._reader.raw, own
+        events._reader.raw = self
 
     def __getattr__(self, name: str) -> Any:
         return self.own.get(name) or getattr(self.raw, name)
@@ -164,8 +164,8 @@ def test_messages_from_before_a_rebalance_in_the_same_call_come_again(
             messages = raw.raw.consume(number, timeout_s)
             if messages:
                 places = [TopicPartition(orders, messages[0].partition())]
-                events.revoked(raw.raw, places)
-                events.assigned(raw.raw, places)
+                events._reader.revoked(raw.raw, places)
+                events._reader.assigned(raw.raw, places)
                 raw.own.clear()
                 rebalanced.append(len(messages))
             return messages
@@ -187,7 +187,7 @@ def test_messages_of_a_partition_that_is_taken_away_in_the_same_call_are_not_han
         def consume(number: int, timeout_s: float) -> Any:
             messages = raw.raw.consume(number, timeout_s)
             if messages:
-                events.revoked(raw.raw, [TopicPartition(orders, 0)])
+                events._reader.revoked(raw.raw, [TopicPartition(orders, 0)])
             return messages
 
         raw = RawWith(events, consume=consume, poll=lambda _: None)
@@ -214,13 +214,13 @@ def test_a_pending_commit_is_waited_for(producer: hw.Producer[Any], address: str
     send_numbers(address, orders, 4)
     with consumer(address, orders, commit="manual") as first, producer.transaction():
         assert len(first.take(2, WAIT_MS)) == 2
-        add_progress(producer.raw, first, WAIT_MS)
+        add_progress(producer._raw, first._reader, WAIT_MS)
         first.close()
         with consumer(address, orders, commit="manual") as second:
             assert second.take(1, 3000) == []
-            producer.commit_transaction(None)
+            producer._commit_transaction(None)
             assert [event.value for event in second.take(2, WAIT_MS)] == [2, 3]
-        producer.begin_transaction(None)
+        producer._begin_transaction(None)
 
 
 @pytest.mark.parametrize("code", [KafkaError._TIMED_OUT, KafkaError.UNSTABLE_OFFSET_COMMIT])

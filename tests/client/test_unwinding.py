@@ -109,7 +109,7 @@ def test_ctrl_c_ends_the_registration_of_a_transactional_id() -> None:
 def test_a_producer_whose_registration_fails_is_closed() -> None:
     producer: hw.Producer[Any] = hw.Producer(NOWHERE, transactional_id="t")
     with pytest.raises((BrokerUnavailableError, ClientTimeoutError)):
-        initialize(producer.raw, 600)
+        initialize(producer._raw, 600)
     producer.close()
 
 
@@ -137,12 +137,12 @@ def test_ctrl_c_that_comes_while_librdkafka_calls_back_is_not_lost(address: str,
         poll = pause = consume
 
     with hw.Consumer(address, orders, group="g") as consumer:
-        real, consumer.raw = consumer.raw, Raw()
+        real, consumer._reader.raw = consumer._reader.raw, Raw()
         try:
             with pytest.raises(KeyboardInterrupt):
                 consumer.take(1)
         finally:
-            consumer.raw = real
+            consumer._reader.raw = real
 
 
 @pytest.mark.parametrize("kind", [ValueError, KeyboardInterrupt])
@@ -154,7 +154,7 @@ def test_a_consumers_block_is_left_at_once_where_the_broker_is_away(kind: type[B
         with pytest.raises(kind), hw.Consumer(broker, "t", group="g") as consumer:  # noqa: PT012
             assert len(consumer.take(3)) == 3
             broker.kill()
-            while consumer.notes.log.away_ms is None:
+            while consumer._reader.notes.log.away_ms is None:
                 consumer.take(1, 50)
             began = time.monotonic()
             raise kind("mine")

@@ -296,9 +296,9 @@ class AsyncAdmin:
     """What `async with hw.Admin(...)` gives: every method of Admin, awaited."""
 
     def __init__(self, blocking: Admin) -> None:
-        self.blocking = blocking
+        self._blocking = blocking
 
-    async def run(self, function: Callable[[], Result]) -> Result:
+    async def _run(self, function: Callable[[], Result]) -> Result:
         return await asyncio.to_thread(function)
 
     call = in_thread(Admin.call)

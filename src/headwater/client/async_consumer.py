@@ -25,19 +25,24 @@ class AsyncConsumer(Generic[Value]):
     """What `async with hw.Consumer(...)` gives: the same consumer; its calls run in a thread of its own, one at a time."""
 
     def __init__(self, blocking: Reader[Value]) -> None:
-        self.blocking = blocking
-        self.executor = ThreadPoolExecutor(1, "headwater-consumer")
+        self._blocking = blocking
+        self._executor = ThreadPoolExecutor(1, "headwater-consumer")
 
-    async def run(self, function: Callable[[], Any]) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self.executor, function)
+    @property
+    def _reader(self) -> Reader[Value]:
+        """For a transaction."""
+        return self._blocking
 
-    async def taken(self, number_max: int) -> AsyncIterator[list[Message]]:
-        """As Consumer.taken."""
-        consumer = self.blocking
+    async def _run(self, function: Callable[[], Any]) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, function)
+
+    async def _message_batches(self, number_max: int) -> AsyncIterator[list[Message]]:
+        """As `Reader.message_batches`."""
+        consumer = self._blocking
         consumer.check_open()
         idle_since_ms = consumer.clock.steady_ms()
         while not consumer.stopping.is_set():
-            messages = await self.run(lambda: consumer.fetch(number_max, POLL_S))
+            messages = await self._run(lambda: consumer.fetch(number_max, POLL_S))
             if messages:
                 yield messages
                 idle_since_ms = consumer.clock.steady_ms()
@@ -45,10 +50,10 @@ class AsyncConsumer(Generic[Value]):
                 return
 
     async def __aiter__(self) -> AsyncIterator[Event[Value]]:
-        consumer, progress = self.blocking, self.blocking.progress
+        consumer, progress = self._blocking, self._blocking.progress
         deliver, make, now_ms = progress.deliver, consumer.event, consumer.clock.steady_ms
         try:
-            async for messages in self.taken(consumer.batch_max):
+            async for messages in self._message_batches(consumer.batch_max):
                 for message in messages:
                     if not deliver(message):
                         continue
@@ -56,7 +61,7 @@ class AsyncConsumer(Generic[Value]):
                     current.set(event)
                     yield event
                     if now_ms() - consumer.polled_ms > consumer.keep_alive_ms:
-                        await self.run(consumer.keep_alive)
+                        await self._run(consumer.keep_alive)
                     if progress.batch is not messages or consumer.stopping.is_set():
                         break
         finally:
@@ -64,29 +69,29 @@ class AsyncConsumer(Generic[Value]):
 
     async def batches(self, number_max: int = BATCH_MAX) -> AsyncIterator[Batch[Value]]:
         """As Consumer.batches."""
-        async for messages in self.taken(checked_batch_max(number_max)):
-            self.blocking.progress.deliver_all()
-            yield Batch(messages, self.blocking.event)
+        async for messages in self._message_batches(checked_batch_max(number_max)):
+            self._blocking.progress.deliver_all()
+            yield Batch(messages, self._blocking.event)
 
     async def handle(self, handler: Callable[[Event[Value]], Any], *, on_error: Fate = STOP) -> None:
         """As Consumer.handle, with an async handler or one that is not."""
-        handling = Handling(self.blocking, on_error)
+        handling = Handling(self._blocking, on_error)
         try:
             async for event in self:
-                with self.blocking.giving_back():
-                    await handling.run_async(handler, event, self.run)
-            await self.run(self.blocking.confirm_batch)
+                with self._blocking.giving_back():
+                    await handling.run_async(handler, event, self._run)
+            await self._run(self._blocking.confirm_batch)
         except HandlingStoppedError:
             return  # the event comes again
         finally:
-            await self.run(handling.close)
+            await self._run(handling.close)
 
     def __repr__(self) -> str:
-        return f"<AsyncConsumer of {self.blocking!r}>"
+        return f"<AsyncConsumer of {self._blocking!r}>"
 
     def stop(self) -> None:
         """As Consumer.stop."""
-        self.blocking.stop()
+        self._blocking.stop()
 
     take = in_thread(Reader.take)
     commit = in_thread(Reader.commit)

@@ -11,29 +11,33 @@ again. `handle(function, on_error=...)` gives such events another fate: retry, a
 Events come in batches from librdkafka, so a call, a thread hop or a commit is paid for a batch and not for each event.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from datetime import datetime
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Generic, Self
 
-from confluent_kafka import Message
 from typing_extensions import TypeVar
 
 from headwater.client.async_consumer import AsyncConsumer
 from headwater.client.batches import Batch
-from headwater.client.group_settings import checked_batch_max
+from headwater.client.connections import BrokerLike, Settings
+from headwater.client.group_settings import Commit, Protocol, Start, checked_batch_max
 from headwater.client.handling import STOP, Handling
 from headwater.client.leaving import AWAY_TIMEOUT_MS, CLOSE_TIMEOUT_MS
-from headwater.client.reader import BATCH_MAX, POLL_S, Reader
+from headwater.client.positions import Partition
+from headwater.client.reader import BATCH_MAX, OnPartitions, Reader
+from headwater.effects.clock import Clock
 from headwater.events.context import current
 from headwater.events.event import Event
 from headwater.events.failures import HandlingStoppedError
 from headwater.events.fates import Fate
+from headwater.events.serializers import Kind
 
 Value = TypeVar("Value", default=Any)
 
 
-class Consumer(Reader[Value]):
+class Consumer(Generic[Value]):
     """Reads topics (names, or regular expressions that begin with ^) as a member of `group`.
 
     `value` and `key` are types or serializers: without `value`, the `content-type` header decides; keys are text.
@@ -42,51 +46,129 @@ class Consumer(Reader[Value]):
     `on_assigned`, `on_revoked` and `on_lost` get lists of Partition. `settings` are librdkafka's and win. Raises ConfigurationError.
     """
 
-    def taken(self, number_max: int) -> Iterator[list[Message]]:
-        """Messages as they come, until `stop`, or until nothing has come for `idle_timeout_ms`."""
-        self.check_open()
-        idle_since_ms = self.clock.steady_ms()
-        while not self.stopping.is_set():
-            messages = self.fetch(number_max, POLL_S)
-            if messages:
-                yield messages
-                idle_since_ms = self.clock.steady_ms()
-            elif self.is_idle_since(idle_since_ms):
-                return
+    def __init__(
+        self,
+        broker: BrokerLike,
+        topics: str | Sequence[str],
+        *,
+        group: str,
+        value: Kind[Value] | None = None,
+        key: Kind[Any] | None = str,
+        start: Start = "earliest",
+        commit: Commit = "auto",
+        protocol: Protocol = "classic",
+        instance_id: str | None = None,
+        batch_max: int = BATCH_MAX,
+        idle_timeout_ms: float | None = None,
+        on_assigned: OnPartitions | None = None,
+        on_revoked: OnPartitions | None = None,
+        on_lost: OnPartitions | None = None,
+        settings: Settings | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self._reader: Reader[Value] = Reader(
+            broker,
+            topics,
+            group=group,
+            value=value,
+            key=key,
+            start=start,
+            commit=commit,
+            protocol=protocol,
+            instance_id=instance_id,
+            batch_max=batch_max,
+            idle_timeout_ms=idle_timeout_ms,
+            on_assigned=on_assigned,
+            on_revoked=on_revoked,
+            on_lost=on_lost,
+            settings=settings,
+            clock=clock,
+        )
 
     def __iter__(self) -> Iterator[Event[Value]]:
-        progress, deliver, make, now_ms = self.progress, self.progress.deliver, self.event, self.clock.steady_ms
+        reader, progress = self._reader, self._reader.progress
+        deliver, make, now_ms = progress.deliver, reader.event, reader.clock.steady_ms
         try:
-            for messages in self.taken(self.batch_max):
+            for messages in reader.message_batches(reader.batch_max):
                 for message in messages:
                     if not deliver(message):
                         continue
                     event = make(message)
                     current.set(event)
                     yield event
-                    if now_ms() - self.polled_ms > self.keep_alive_ms:
-                        self.keep_alive()
-                    if progress.batch is not messages or self.stopping.is_set():
+                    if now_ms() - reader.polled_ms > reader.keep_alive_ms:
+                        reader.keep_alive()
+                    if progress.batch is not messages or reader.stopping.is_set():
                         break  # a seek, a rewind or a stop: what is left of the batch is void
         finally:
             current.set(None)
 
     def batches(self, number_max: int = BATCH_MAX) -> Iterator[Batch[Value]]:
         """Events in batches as they come, `number_max` at most in each; a batch counts as handled with the next one."""
-        for messages in self.taken(checked_batch_max(number_max)):
-            self.progress.deliver_all()
-            yield Batch(messages, self.event)
+        for messages in self._reader.message_batches(checked_batch_max(number_max)):
+            self._reader.progress.deliver_all()
+            yield Batch(messages, self._reader.event)
 
     def handle(self, handler: Callable[[Event[Value]], object], *, on_error: Fate = STOP) -> None:
         """Calls `handler` with every event until `stop` or `idle_timeout_ms`. What it raises has the fate `on_error`.
 
         An event that waits for its next attempt when `stop` is called comes again, after a restart or to another member.
         """
-        with Handling(self, on_error) as handling, suppress(HandlingStoppedError):
+        with Handling(self._reader, on_error) as handling, suppress(HandlingStoppedError):
             for event in self:
-                with self.giving_back():
+                with self._reader.giving_back():
                     handling.run(handler, event)
-            self.confirm_batch()
+            self._reader.confirm_batch()
+
+    def take(self, number: int, timeout_ms: float = 10_000.0) -> list[Event[Value]]:
+        """The next `number` events, or fewer when no more come in time. They count as handled."""
+        return self._reader.take(number, timeout_ms)
+
+    def commit(self) -> None:
+        """Commits what is handled, the event that is being handled included. Raises ClientError."""
+        self._reader.commit()
+
+    def stop(self) -> None:
+        """Ends an iteration after the event that is being handled; from any thread."""
+        self._reader.stop()
+
+    def assignment(self) -> list[Partition]:
+        """The partitions that this consumer has now."""
+        return self._reader.assignment()
+
+    def seek(self, topic: str, partition: int, offset: int) -> None:
+        """Reads on from an offset; -2 is the beginning and -1 the end. Raises NotAssignedError."""
+        self._reader.seek(topic, partition, offset)
+
+    def seek_to_time(self, moment: datetime) -> None:
+        """Every assigned partition reads on from the first event at or after a time; at its end where there is none."""
+        self._reader.seek_to_time(moment)
+
+    def pause(self, partitions: Iterable[Partition] | None = None) -> None:
+        """Nothing is read from these partitions, or from all, until `resume`."""
+        self._reader.pause(partitions)
+
+    def resume(self, partitions: Iterable[Partition] | None = None) -> None:
+        """Reads these partitions again, or all."""
+        self._reader.resume(partitions)
+
+    def lag(self) -> dict[Partition, int]:
+        """How many events each assigned partition has that are not handled yet."""
+        return self._reader.lag()
+
+    @property
+    def is_closed(self) -> bool:
+        return self._reader.is_closed
+
+    def close(self, timeout_ms: float = CLOSE_TIMEOUT_MS) -> None:
+        """Commits what is handled and leaves the group. The event that is being handled comes again.
+
+        Where the broker does not answer in time, so does what was handled last, and a warning says so.
+        """
+        self._reader.close(timeout_ms)
+
+    def __repr__(self) -> str:
+        return repr(self._reader)
 
     def __enter__(self) -> Self:
         return self
@@ -95,16 +177,16 @@ class Consumer(Reader[Value]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is None and not self.is_closed:
-            self.confirm_batch()
-        is_away = kind is not None and self.notes.log.away_ms is not None
+            self._reader.confirm_batch()
+        is_away = kind is not None and self._reader.notes.log.away_ms is not None
         self.close(AWAY_TIMEOUT_MS if is_away else CLOSE_TIMEOUT_MS)
 
     async def __aenter__(self) -> AsyncConsumer[Value]:
-        self.face = AsyncConsumer(self)
-        return self.face
+        self._face = AsyncConsumer(self._reader)
+        return self._face
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self.face.run(lambda: self.__exit__(kind, error, trace))
-        self.face.executor.shutdown(wait=False)
+        await self._face._run(lambda: self.__exit__(kind, error, trace))
+        self._face._executor.shutdown(wait=False)

@@ -16,7 +16,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from types import TracebackType
-from typing import Any, Generic, Literal, NamedTuple, Self, cast, get_args
+from typing import Any, Generic, Literal, NamedTuple, Self, get_args
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka import Producer as RawProducer
@@ -36,8 +36,8 @@ from headwater.client.errors import (
     translated,
 )
 from headwater.client.names import checked_text, checked_timeout_ms, checked_topic
-from headwater.client.threads import Face, in_thread
-from headwater.client.transactions import ReadingConsumer, abort, begin, commit, initialize
+from headwater.client.threads import in_thread
+from headwater.client.transactions import ConsumerInTransaction, ReadingConsumer, abort, begin, commit, initialize
 from headwater.effects.clock import SystemClock
 from headwater.events.cloudevents import structured
 from headwater.events.headers import HeadersLike, Pairs, header_pairs
@@ -124,47 +124,47 @@ class Producer(Generic[Value]):
         defaults: dict[str, Any] = dict(DEFAULTS)
         if transactional_id is not None:
             defaults |= {**TRANSACTIONAL_DEFAULTS, "transactional.id": transactional_id}
-        self.notes = Notes()
-        merged_settings = merged(broker, defaults, settings, self.notes)
+        self._notes = Notes()
+        merged_settings = merged(broker, defaults, settings, self._notes)
         self.address = merged_settings["bootstrap.servers"]
         serializer = as_serializer(value)
-        self.encode_value, self.content_type = serializer.encode, serializer.content_type
-        self.key_serializer = None if key is None else as_serializer(key)
-        self.source = source
-        self.stamps, self.is_structured = cloudevents != "none", cloudevents == "structured"
+        self._encode_value, self._content_type = serializer.encode, serializer.content_type
+        self._key_serializer = None if key is None else as_serializer(key)
+        self._source = source
+        self._stamps, self._is_structured = cloudevents != "none", cloudevents == "structured"
         self.transactional_id = transactional_id
-        self.is_initialized = self.is_in_transaction = False
-        self.topics: set[str] = set()  # whose names are known to be right
-        self.waker = Waker(self.notes)
-        self.progress = threading.Condition()
-        self.loops_waiting: list[Pending] = []
-        self.flushing = 0  # how many wait for everything to be delivered
+        self._is_initialized = self._is_in_transaction = False
+        self._topics: set[str] = set()  # whose names are known to be right
+        self._waker = Waker(self._notes)
+        self._progress = threading.Condition()
+        self._loops_waiting: list[Pending] = []
+        self._flushing = 0  # how many wait for everything to be delivered
         self.is_closed = False
-        self.raw: Any = made(RawProducer, merged_settings, "the producer", self.notes)
-        self.thread = threading.Thread(target=self.poll, args=(self.raw,), name="headwater-producer", daemon=True)
-        self.thread.start()
+        self._raw: Any = made(RawProducer, merged_settings, "the producer", self._notes)
+        self._thread = threading.Thread(target=self._poll, args=(self._raw,), name="headwater-producer", daemon=True)
+        self._thread.start()
 
-    def poll(self, raw: RawProducer) -> None:
+    def _poll(self, raw: RawProducer) -> None:
         """In its own thread: serves librdkafka's reports. Its connections end with this thread."""
         while not self.is_closed:
             try:
                 # A flush leaves linger.ms out. It is made here: a signal would end librdkafka's in the middle of a report.
-                served = raw.flush(POLL_S) or 1 if self.flushing else raw.poll(POLL_S)
+                served = raw.flush(POLL_S) or 1 if self._flushing else raw.poll(POLL_S)
             except KafkaException as error:
                 # A fatal error, such as being fenced: the next call that needs it raises it.
-                self.notes(error.args[0])
+                self._notes(error.args[0])
                 served = 1
             if served:
-                self.after_reports()
-            self.notes.look_for_broker(raw.list_topics)
+                self._after_reports()
+            self._notes.look_for_broker(raw.list_topics)
 
-    def after_reports(self) -> None:
-        with self.progress:
-            waiting, self.loops_waiting = self.loops_waiting, []
-            self.progress.notify_all()
+    def _after_reports(self) -> None:
+        with self._progress:
+            waiting, self._loops_waiting = self._loops_waiting, []
+            self._progress.notify_all()
         for pending in waiting:
             pending.mark_done()
-        self.waker.wake()
+        self._waker.wake()
 
     # -- sending
 
@@ -184,11 +184,11 @@ class Producer(Generic[Value]):
         a thread that runs an event loop it raises ProducerQueueFullError. Raises SerializationError, ProducerClosedError,
         InvalidNameError and other ClientErrors.
         """
-        delivery = Delivery(self.waker, topic)
-        self.enqueue(topic, value, key, header_pairs(headers), partition, timestamp, delivery.report)
+        delivery = Delivery(self._waker, topic)
+        self._enqueue(topic, value, key, header_pairs(headers), partition, timestamp, delivery.report)
         return delivery
 
-    def enqueue(
+    def _enqueue(
         self,
         topic: str,
         value: Any,
@@ -199,34 +199,34 @@ class Producer(Generic[Value]):
         report: Callable[..., None],
     ) -> None:
         """Hands one record to librdkafka; `pairs` becomes its own list when records are stamped."""
-        if topic not in self.topics:
-            self.add_topic(topic)
+        if topic not in self._topics:
+            self._add_topic(topic)
         if partition != -1 or timestamp != 0:
             check_place(topic, partition, timestamp)
-        if self.stamps:
-            stamp(topic, value, pairs, self.source, self.content_type)
-        data = None if value is None else self.encode_value(value, topic)
-        if self.is_structured and data is not None:
+        if self._stamps:
+            stamp(topic, value, pairs, self._source, self._content_type)
+        data = None if value is None else self._encode_value(value, topic)
+        if self._is_structured and data is not None:
             data, pairs = structured(pairs, data)
-        raw_key = None if key is None else self.encoded_key(key, topic)
+        raw_key = None if key is None else self._encoded_key(key, topic)
         while True:
             try:
                 # By position, which is cheaper: topic, value, key, partition, on_delivery, timestamp, headers.
-                self.raw.produce(topic, data, raw_key, partition, report, None, timestamp, pairs)
+                self._raw.produce(topic, data, raw_key, partition, report, None, timestamp, pairs)
             except BufferError:
-                self.wait_for_room()
+                self._wait_for_room()
             except KafkaException as error:
-                raise self.refused(error, topic) from error
+                raise self._refusal(error, topic) from error
             else:
                 return
 
-    def add_topic(self, topic: str) -> None:
+    def _add_topic(self, topic: str) -> None:
         """Looks at a name once: what librdkafka would cut short or send to be refused. Raises InvalidNameError."""
-        if len(self.topics) >= TOPICS_KNOWN_MAX:
-            self.topics.clear()
-        self.topics.add(checked_topic(topic))
+        if len(self._topics) >= TOPICS_KNOWN_MAX:
+            self._topics.clear()
+        self._topics.add(checked_topic(topic))
 
-    def refused(self, error: KafkaException, topic: str) -> ClientError:
+    def _refusal(self, error: KafkaException, topic: str) -> ClientError:
         if error.args[0].code() == KafkaError._STATE and self.transactional_id is not None:
             return TransactionStateError(
                 f"sending to {topic}: a producer with a transactional id sends in transactions only;"
@@ -234,18 +234,18 @@ class Producer(Generic[Value]):
             )
         return translated(error, f"sending to {topic}", DeliveryError)
 
-    def encoded_key(self, key: object, topic: str) -> bytes | None:
-        if self.key_serializer is None and isinstance(key, bytes):
+    def _encoded_key(self, key: object, topic: str) -> bytes | None:
+        if self._key_serializer is None and isinstance(key, bytes):
             return key
-        serializer = self.key_serializer or serializer_of_value(key)
+        serializer = self._key_serializer or serializer_of_value(key)
         return serializer.encode(key, topic)
 
-    def wait_for_room(self) -> None:
+    def _wait_for_room(self) -> None:
         try:
             asyncio.get_running_loop()
         except RuntimeError:
-            with self.progress:
-                self.progress.wait(POLL_S)
+            with self._progress:
+                self._progress.wait(POLL_S)
         else:
             raise ProducerQueueFullError("the producer's queue is full")
 
@@ -261,21 +261,21 @@ class Producer(Generic[Value]):
 
         `key` makes each record's key of its value, `headers` are added to each; an `Outgoing` brings its own.
         """
-        batch = BatchDelivery(self.waker, topic)
+        batch = BatchDelivery(self._waker, topic)
         pairs, number = header_pairs(headers), 0
         for value in values:
-            self.put_of_batch(topic, value, key, pairs, batch)
+            self._put_of_batch(topic, value, key, pairs, batch)
             number += 1
         batch.sent_all(number)
         return batch
 
-    def put_of_batch(self, topic: str, value: Any, key: Any, headers: Pairs, batch: BatchDelivery) -> None:
+    def _put_of_batch(self, topic: str, value: Any, key: Any, headers: Pairs, batch: BatchDelivery) -> None:
         if isinstance(value, Outgoing):
             own = [*headers, *header_pairs(value.headers)]
-            self.enqueue(topic, value.value, value.key, own, value.partition, value.timestamp, batch.report)
+            self._enqueue(topic, value.value, value.key, own, value.partition, value.timestamp, batch.report)
         else:
-            own = list(headers) if self.stamps else headers
-            self.enqueue(topic, value, None if key is None else key(value), own, -1, 0, batch.report)
+            own = list(headers) if self._stamps else headers
+            self._enqueue(topic, value, None if key is None else key(value), own, -1, 0, batch.report)
 
     def flush(self, timeout_ms: float = FLUSH_TIMEOUT_MS) -> None:
         """Returns when everything that was sent is delivered. Raises ClientTimeoutError and ProducerClosedError.
@@ -285,25 +285,25 @@ class Producer(Generic[Value]):
         """
         if self.is_closed:
             raise ProducerClosedError("the producer is closed")
-        if left := self.wait_flushed(checked_timeout_ms(timeout_ms)):
-            raise self.waker.late(f"{left} records are not delivered after {timeout_ms:g} ms")
+        if left := self._wait_flushed(checked_timeout_ms(timeout_ms)):
+            raise self._waker.late(f"{left} records are not delivered after {timeout_ms:g} ms")
         if self.transactional_id is None:  # else the end of the transaction has told
-            self.waker.raise_unseen()
+            self._waker.raise_unseen()
 
-    def wait_flushed(self, timeout_ms: float) -> int:
+    def _wait_flushed(self, timeout_ms: float) -> int:
         """Waits until nothing is on its way; returns how many records still are when the time is over."""
         clock = SystemClock()
         deadline_ms = clock.steady_ms() + timeout_ms
-        with self.progress:
-            self.flushing += 1
+        with self._progress:
+            self._flushing += 1
             try:
-                while (left := len(self.raw)) and (wait_ms := deadline_ms - clock.steady_ms()) > 0:
-                    self.progress.wait(min(wait_ms / 1000, POLL_S))
+                while (left := len(self._raw)) and (wait_ms := deadline_ms - clock.steady_ms()) > 0:
+                    self._progress.wait(min(wait_ms / 1000, POLL_S))
             finally:
-                self.flushing -= 1
+                self._flushing -= 1
         if left:
-            serve(self.raw)  # lines of its log count as well
-            left = len(self.raw)
+            serve(self._raw)  # lines of its log count as well
+            left = len(self._raw)
         return left
 
     def close(self, timeout_ms: float = FLUSH_TIMEOUT_MS) -> None:
@@ -315,101 +315,102 @@ class Producer(Generic[Value]):
             try:
                 self.flush(timeout_ms)
             finally:
-                self.end()
+                self._end()
 
-    def close_unwinding(self, error: BaseException) -> None:
+    def _close_unwinding(self, error: BaseException) -> None:
         """Ends because of an exception, which must not be held back: what is not delivered at once is named in a note."""
         if self.is_closed:
             return
         left = 0
         try:
-            left = self.wait_flushed(UNWIND_TIMEOUT_MS)
+            left = self._wait_flushed(UNWIND_TIMEOUT_MS)
         finally:
-            self.end()
+            self._end()
         if left:
             error.add_note(f"{self!r}: {left} records were not delivered, because the block was left by this exception")
             logger.warning("%r: %d records were not delivered: its block was left by %r", self, left, error)
 
-    def end(self) -> None:
+    def _end(self) -> None:
         """What is on its way fails now. The thread sees within a moment that it is to end, and the connections with it."""
-        self.notes.log.is_closed = True
-        raw, self.raw = self.raw, Closed(ProducerClosedError, "the producer is closed")
+        self._notes.log.is_closed = True
+        raw, self._raw = self._raw, Closed(ProducerClosedError, "the producer is closed")
         try:
             raw.purge()
-            self.wait_reported(raw)
+            self._wait_reported(raw)
         finally:
             self.is_closed = True
 
-    def wait_reported(self, raw: RawProducer) -> None:
+    def _wait_reported(self, raw: RawProducer) -> None:
         """Returns when every Delivery knows what became of it: here or in the polling thread, whichever gets the report."""
         clock = SystemClock()
         deadline_ms = clock.steady_ms() + REPORT_TIMEOUT_MS
         serve(raw)
         while len(raw) and clock.steady_ms() < deadline_ms:
-            with self.progress:
-                self.progress.wait(REPORT_STEP_S)
+            with self._progress:
+                self._progress.wait(REPORT_STEP_S)
             serve(raw)
-        self.after_reports()
+        self._after_reports()
 
     # -- transactions
 
     @contextmanager
-    def transaction(self, consumer: ReadingConsumer | None = None) -> "Iterator[Producer[Value]]":
+    def transaction(self, consumer: ConsumerInTransaction | None = None) -> "Iterator[Producer[Value]]":
         """What is sent within the block becomes visible at its end, all of it; if the block raises, none.
 
         With the `consumer` whose events are processed, its progress is part of the transaction: exactly once. Raises
         TransactionAbortedError, ProducerFencedError, and what the block raised.
         """
-        self.begin_transaction(consumer)
+        source = None if consumer is None else consumer._reader
+        self._begin_transaction(source)
         try:
             yield self
         except BaseException as error:
-            self.abort_unwinding(consumer, error)
+            self._abort_unwinding(source, error)
             raise
-        self.commit_transaction(consumer)
+        self._commit_transaction(source)
 
-    def initialize(self) -> None:
+    def _initialize(self) -> None:
         """Registers the transactional id, and ends what its last user left open: others wait for that. Raises ClientError."""
-        if self.transactional_id is not None and not self.is_initialized:
-            initialize(self.raw, TRANSACTION_TIMEOUT_MS)
-            self.is_initialized = True
+        if self.transactional_id is not None and not self._is_initialized:
+            initialize(self._raw, TRANSACTION_TIMEOUT_MS)
+            self._is_initialized = True
 
-    def begin_transaction(self, consumer: ReadingConsumer | None) -> None:
+    def _begin_transaction(self, consumer: ReadingConsumer | None) -> None:
         if self.transactional_id is None:
             raise ClientError("this producer has no transactional id; give it transactional_id=")
         if consumer is not None and consumer.commits_by_itself:
             raise ConfigurationError("only a transaction may commit its consumer's progress: give it commit='manual'")
-        if self.is_in_transaction:
+        if self._is_in_transaction:
             raise TransactionStateError(
                 "beginning a transaction: this producer has one open already, and has one at a time; end it first, or use a"
                 " second producer with a transactional id of its own"
             )
-        self.initialize()
-        begin(self.raw)
-        self.is_in_transaction = True
+        self._initialize()
+        begin(self._raw)
+        self._is_in_transaction = True
 
-    def commit_transaction(self, consumer: ReadingConsumer | None) -> None:
+    def _commit_transaction(self, consumer: ReadingConsumer | None) -> None:
         try:
-            commit(self.raw, consumer, TRANSACTION_TIMEOUT_MS)
+            commit(self._raw, consumer, TRANSACTION_TIMEOUT_MS)
         finally:
-            self.is_in_transaction = False
-            self.after_reports()
+            self._is_in_transaction = False
+            self._after_reports()
 
-    def abort_transaction(self, consumer: ReadingConsumer | None, timeout_ms: float = TRANSACTION_TIMEOUT_MS) -> None:
+    def _abort_transaction(self, consumer: ReadingConsumer | None, timeout_ms: float = TRANSACTION_TIMEOUT_MS) -> None:
         try:
-            abort(self.raw, consumer, timeout_ms)
+            abort(self._raw, consumer, timeout_ms)
         finally:
-            self.is_in_transaction = False
-            self.after_reports()
+            self._is_in_transaction = False
+            self._after_reports()
 
-    def abort_unwinding(self, consumer: ReadingConsumer | None, error: BaseException) -> None:
+    def _abort_unwinding(self, consumer: ReadingConsumer | None, error: BaseException) -> None:
         """Aborts because of an exception, which is what the caller gets: that this failed is a note of it.
 
         A transaction that could not be aborted is not visible either: the broker ends it when its time is over.
         """
         timeout_ms = ABORT_TIMEOUT_MS if isinstance(error, Exception) else UNWIND_TIMEOUT_MS
         try:
-            self.abort_transaction(consumer, timeout_ms)
+            self._abort_transaction(consumer, timeout_ms)
         except ClientError as failure:
             error.add_note(f"{self!r}: {failure}; the broker aborts it when transaction.timeout.ms is over")
 
@@ -417,9 +418,9 @@ class Producer(Generic[Value]):
 
     def __enter__(self) -> Self:
         try:
-            self.initialize()
+            self._initialize()
         except BaseException as error:
-            self.close_unwinding(error)
+            self._close_unwinding(error)
             raise
         return self
 
@@ -429,7 +430,7 @@ class Producer(Generic[Value]):
         if error is None:
             self.close()
         else:
-            self.close_unwinding(error)
+            self._close_unwinding(error)
 
     async def __aenter__(self) -> "AsyncProducer[Value]":
         await asyncio.to_thread(self.__enter__)
@@ -442,7 +443,7 @@ class Producer(Generic[Value]):
 
     def __len__(self) -> int:
         """How many records are on their way."""
-        return len(self.raw)
+        return len(self._raw)
 
     def __bool__(self) -> bool:
         return True
@@ -456,7 +457,7 @@ class AsyncProducer(Generic[Value]):
     """What `async with hw.Producer(...)` gives: the same producer, and nothing of it blocks the loop."""
 
     def __init__(self, blocking: Producer[Value]) -> None:
-        self.blocking = blocking
+        self._blocking = blocking
 
     def send(
         self,
@@ -469,7 +470,7 @@ class AsyncProducer(Generic[Value]):
         timestamp: int = 0,
     ) -> Delivery:
         """As Producer.send: queues at once; `await` the Delivery to know that the broker has it."""
-        return self.blocking.send(topic, value, key=key, headers=headers, partition=partition, timestamp=timestamp)
+        return self._blocking.send(topic, value, key=key, headers=headers, partition=partition, timestamp=timestamp)
 
     async def send_batch(
         self,
@@ -480,49 +481,47 @@ class AsyncProducer(Generic[Value]):
         headers: HeadersLike | None = None,
     ) -> BatchDelivery:
         """Sends many records and returns when the broker has them; waits for room in the queue as it goes."""
-        producer = self.blocking
-        batch = BatchDelivery(producer.waker, topic)
+        producer = self._blocking
+        batch = BatchDelivery(producer._waker, topic)
         pairs, number = header_pairs(headers), 0
         for value in values:
             while True:
                 try:
-                    producer.put_of_batch(topic, value, key, pairs, batch)
+                    producer._put_of_batch(topic, value, key, pairs, batch)
                 except ProducerQueueFullError:
-                    await self.room()
+                    await self._room()
                 else:
                     break
             number += 1
         batch.sent_all(number)
         return await batch
 
-    async def room(self) -> None:
+    async def _room(self) -> None:
         """Returns when something was delivered, or after a moment, since that may have been just before."""
-        pending = Pending(self.blocking.waker)
-        with self.blocking.progress:
-            self.blocking.loops_waiting.append(pending)
+        pending = Pending(self._blocking._waker)
+        with self._blocking._progress:
+            self._blocking._loops_waiting.append(pending)
         with suppress(TimeoutError):
             await asyncio.wait_for(pending.done(), POLL_S)
 
-    async def run(self, function: Callable[[], Any]) -> Any:
+    async def _run(self, function: Callable[[], Any]) -> Any:
         return await asyncio.to_thread(function)
 
     def __repr__(self) -> str:
-        return f"<AsyncProducer of {self.blocking!r}>"
+        return f"<AsyncProducer of {self._blocking!r}>"
 
     flush = in_thread(Producer.flush)
     close = in_thread(Producer.close)
 
     @asynccontextmanager
-    async def transaction(
-        self, consumer: Face[ReadingConsumer] | ReadingConsumer | None = None
-    ) -> "AsyncIterator[AsyncProducer[Value]]":
+    async def transaction(self, consumer: ConsumerInTransaction | None = None) -> "AsyncIterator[AsyncProducer[Value]]":
         """As Producer.transaction."""
-        producer = self.blocking
-        source = cast(ReadingConsumer | None, getattr(consumer, "blocking", consumer))
-        await asyncio.to_thread(producer.begin_transaction, source)
+        producer = self._blocking
+        source = None if consumer is None else consumer._reader
+        await asyncio.to_thread(producer._begin_transaction, source)
         try:
             yield self
         except BaseException as error:
-            await asyncio.to_thread(producer.abort_unwinding, source, error)
+            await asyncio.to_thread(producer._abort_unwinding, source, error)
             raise
-        await asyncio.to_thread(producer.commit_transaction, source)
+        await asyncio.to_thread(producer._commit_transaction, source)

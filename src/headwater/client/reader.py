@@ -170,8 +170,7 @@ class Reader(Generic[Value]):
         self.tell(2, partitions)
 
     def tell(self, which: int, partitions: list[TopicPartition]) -> None:
-        callback = self.callbacks[which]
-        if callback is not None and partitions:
+        if (callback := self.callbacks[which]) is not None and partitions:
             callback(as_partitions(partitions))
 
     # -- reading
@@ -284,6 +283,18 @@ class Reader(Generic[Value]):
             self.key_serializer,
         )
 
+    def message_batches(self, number_max: int) -> Iterator[list[Message]]:
+        """Messages as they come, until `stop`, or until nothing has come for `idle_timeout_ms`."""
+        self.check_open()
+        idle_since_ms = self.clock.steady_ms()
+        while not self.stopping.is_set():
+            messages = self.fetch(number_max, POLL_S)
+            if messages:
+                yield messages
+                idle_since_ms = self.clock.steady_ms()
+            elif self.is_idle_since(idle_since_ms):
+                return
+
     def is_idle_since(self, since_ms: float) -> bool:
         return self.idle_timeout_ms is not None and self.clock.steady_ms() - since_ms >= self.idle_timeout_ms
 
@@ -353,8 +364,7 @@ class Reader(Generic[Value]):
     def commit(self) -> None:
         """Commits what is handled, the event that is being handled included. Raises ClientError."""
         self.check_open()
-        offsets = self.handled_offsets()
-        if not offsets:
+        if not (offsets := self.handled_offsets()):
             return
         try:
             self.raw.commit(offsets=offsets, asynchronous=False)
@@ -408,10 +418,7 @@ class Reader(Generic[Value]):
             raise ConsumerClosedError("the consumer is closed")
 
     def close(self, timeout_ms: float = CLOSE_TIMEOUT_MS) -> None:
-        """Commits what is handled and leaves the group. The event that is being handled comes again.
-
-        Where the broker does not answer in time, so does what was handled last, and a warning says so.
-        """
+        """As Consumer.close."""
         checked_timeout_ms(timeout_ms)
         if self.is_closed:
             return

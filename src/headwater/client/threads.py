@@ -14,9 +14,9 @@ class Face(Protocol[BlockingCo]):
     """An async face: what it stands before, and a way to run that."""
 
     @property
-    def blocking(self) -> BlockingCo: ...
+    def _blocking(self) -> BlockingCo: ...
 
-    async def run(self, function: Callable[[], Any]) -> Any:
+    async def _run(self, function: Callable[[], Any]) -> Any:
         """Runs a blocking call where it holds up nobody."""
         ...
 
@@ -28,7 +28,7 @@ def in_thread(
 
     @wraps(method)
     async def call(face: Face[Blocking], /, *args: P.args, **kwargs: P.kwargs) -> Result:
-        result: Result = await face.run(lambda: method(face.blocking, *args, **kwargs))
+        result: Result = await face._run(lambda: method(face._blocking, *args, **kwargs))
         return result
 
     return call

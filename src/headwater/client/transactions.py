@@ -37,6 +37,13 @@ class ReadingConsumer(Protocol):
     def rewind(self) -> None: ...
 
 
+class ConsumerInTransaction(Protocol):
+    """A consumer, blocking or async."""
+
+    @property
+    def _reader(self) -> ReadingConsumer: ...
+
+
 def attempt(step: Callable[[float], Any], what: str, timeout_ms: float) -> None:
     """Does a step, which gets its time in seconds, again where librdkafka says that this helps.
 

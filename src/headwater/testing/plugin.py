@@ -71,9 +71,9 @@ def async_consumer(consumer: "Consumer[Any]") -> "Iterator[AsyncConsumer[Any]]":
     """The async face of `consumer`."""
     from headwater.client.async_consumer import AsyncConsumer
 
-    face = AsyncConsumer(consumer)
+    face = AsyncConsumer(consumer._reader)
     yield face
-    face.executor.shutdown()
+    face._executor.shutdown()
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

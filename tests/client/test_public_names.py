@@ -1,0 +1,40 @@
+"""What the clients show is what the reference documents: everything else has an underscore."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+import headwater as hw
+
+REFERENCE = (Path(__file__).parents[2] / "docs" / "reference" / "python-api.md").read_text()
+ADDRESS = "127.0.0.1:1"
+
+
+def documented(name: str) -> set[str]:
+    """The names in the table's row of a class."""
+    (row,) = [line for line in REFERENCE.splitlines() if line.startswith("| ") and f"`{name}`" in line.split("|")[1]]
+    return set(re.findall(r"`([a-z_]+)`", row.split("|")[2]))
+
+
+def public(shown: object) -> set[str]:
+    return {name for name in dir(shown) if not name.startswith("_")}
+
+
+def test_a_consumer_shows_what_is_documented() -> None:
+    consumer = hw.Consumer[int](ADDRESS, "t", group="g")
+    try:
+        assert public(consumer) == documented("Consumer")
+        assert public(hw.AsyncConsumer(consumer._reader)) <= documented("AsyncConsumer")
+    finally:
+        consumer.close(timeout_ms=10)
+
+
+@pytest.mark.parametrize("transactional_id", [None, "copies"])
+def test_a_producer_shows_what_is_documented(transactional_id: str | None) -> None:
+    producer = hw.Producer[int](ADDRESS, transactional_id=transactional_id)
+    try:
+        assert public(producer) == documented("Producer")
+        assert public(hw.AsyncProducer(producer)) <= documented("AsyncProducer")
+    finally:
+        producer.close()
