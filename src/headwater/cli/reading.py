@@ -20,6 +20,7 @@ from headwater.client.positions import Partition
 
 BATCH = 500
 POLL_S = 0.25
+FETCH_WAIT_MS = 50
 IDLE_S = 10.0
 ESCAPES = {"n": b"\n", "t": b"\t", "r": b"\r", "0": b"\0", "\\": b"\\"}
 
@@ -120,6 +121,8 @@ def read_records(
         "enable.partition.eof": True,
         "auto.offset.reset": "latest" if start == "end" else "earliest",
         "allow.auto.create.topics": False,
+        # How long the broker waits before it says that a partition has no more, which ends the command.
+        **({} if follow else {"fetch.wait.max.ms": FETCH_WAIT_MS}),
     }
     settings = merged(given["bootstrap.servers"], defaults, given, notes)
     kafka = connection.admin()
@@ -144,6 +147,14 @@ def read_records(
         consumer.close()
 
 
+def next_messages(consumer: Consumer, most: int) -> list[Any]:
+    """What is there, or else the next one: `consume` alone would wait until it has as many as it may."""
+    messages: list[Any] = consumer.consume(most, 0)
+    if not messages and (first := consumer.poll(POLL_S)) is not None:
+        messages = [first]
+    return messages
+
+
 def read(
     consumer: Consumer,
     notes: Notes,
@@ -160,7 +171,7 @@ def read(
     idle_since = time.perf_counter()
     out = sys.stdout.buffer
     while True:
-        messages = consumer.consume(min(BATCH, count - shown) if count else BATCH, POLL_S)
+        messages = next_messages(consumer, min(BATCH, count - shown) if count else BATCH)
         for message in messages:
             error = message.error()
             if error is None:
