@@ -24,6 +24,7 @@ from headwater.broker.metadata import Topic
 from headwater.broker.partitions import Partitions
 from headwater.effects.clock import ManualClock
 from headwater.effects.entropy import SeededEntropy
+from headwater.observability.counters import Counters
 from headwater.protocol.apis import ApiKey
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.create_topics import CreateTopicsRequest
@@ -127,6 +128,7 @@ class ScriptedBroker(Harness):
     @core.setter
     def core(self, core: BrokerCore) -> None:
         self.current, self.disk = core, SteppedDisk(core)
+        self.counters = Counters(core.occurrences)
 
 
 @dataclass
