@@ -23,7 +23,10 @@ from headwater.client.errors import (
             BrokerUnavailableError("no answer", "_TRANSPORT"),
             "no answer; is it running, and is --bootstrap-server right?",
         ),
-        (AuthenticationError("wrong"), "wrong; look at security.protocol, sasl.* and ssl.* given with -X"),
+        (
+            AuthenticationError("wrong"),
+            "wrong; look at security.protocol, sasl.* and ssl.* of --client-config, the profile or -X",
+        ),
         (AuthorizationError("no"), "no; an administrator can allow it: headwater acl add"),
         (UnknownTopicError("topic a does not exist"), "topic a does not exist; headwater topic list shows"),
     ],

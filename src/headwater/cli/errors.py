@@ -20,7 +20,7 @@ def line_of(error: Exception) -> str | None:
     if not isinstance(error, client.ClientError):
         return None
     advice = {
-        client.AuthenticationError: "look at security.protocol, sasl.* and ssl.* given with -X",
+        client.AuthenticationError: "look at security.protocol, sasl.* and ssl.* of --client-config, the profile or -X",
         client.BrokerUnavailableError: "is it running, and is --bootstrap-server right?",
         client.ClientTimeoutError: "is it running, and is --bootstrap-server right?",
         client.UnknownTopicError: "headwater topic list shows those that exist, headwater topic create makes one",
