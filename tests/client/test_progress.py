@@ -173,6 +173,15 @@ def test_what_was_fetched_before_a_seek_is_not_delivered() -> None:
     assert [message.place for message in progress.begin_ahead(10)] == [T1]
 
 
+@pytest.mark.parametrize("is_known", [True, False])
+def test_old_and_new_messages_of_one_call_are_all_dropped(is_known: bool) -> None:
+    progress = progress_of(T0, T1)
+    progress.revoke({T0})
+    progress.assign([T0], is_known=is_known)
+    assert [message.place for message in begin(progress, (T0, 7), (T1, 3), (T0, 5))] == [T1]
+    assert progress.unknown == [T0]
+
+
 def test_the_first_messages_are_kept_where_a_group_may_have_no_position() -> None:
     progress = progress_of(T0, commits_by_itself=False, keeps_firsts=True)
     begin(progress, (T0, 5), (T0, 6))
