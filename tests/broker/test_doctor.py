@@ -50,7 +50,7 @@ def check(before: Written, files: MemoryFiles, *, is_metadata: bool) -> Examinat
     found = doctor(files).examine()
     overlay, done, left = doctor(files).mend(found)
     assert contents(files) == as_it_was
-    changed = overlay.changed()
+    changed = overlay.changed_paths()
     overlay.commit()
     now = contents(files)
     assert {path for path, content in as_it_was.items() if now.get(path) != content} <= set(changed)
@@ -124,7 +124,9 @@ def test_what_cannot_be_brought_back_is_given_up_and_the_rest_is_served() -> Non
     assert "KAFKA_STORAGE_ERROR" in finding.broker
     overlay, done, left = doctor(files).mend(found)
     assert not left.damages
-    assert overlay.changed() == [LOG.replace(".log", suffix) for suffix in (".index", ".log", ".sums", ".timeindex")]
+    assert overlay.changed_paths() == [
+        LOG.replace(".log", suffix) for suffix in (".index", ".log", ".sums", ".timeindex")
+    ]
     overlay.commit()
     assert outcome(before, files, given_up(done)) == "damaged"
     assert given_up(done) == {("orders", 0): {0, 1, 2}}
@@ -141,7 +143,7 @@ def test_metadata_is_brought_back_or_left_alone() -> None:
     files.open(path).write([bytes(30)], 80)
     overlay, done, left = doctor(files).mend(doctor(files).examine())
     assert done == []
-    assert overlay.changed() == []
+    assert overlay.changed_paths() == []
     assert [(f.kind, f.broker) for f in left.damages] == [(DAMAGE, "does not start")]
 
 

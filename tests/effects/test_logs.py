@@ -3,7 +3,7 @@
 import io
 import logging
 
-from headwater.effects.logs import escaped, get_logger
+from headwater.effects.logs import escape, get_logger
 
 
 def logged(logger: logging.Logger) -> tuple[io.StringIO, logging.Handler]:
@@ -40,4 +40,4 @@ def test_no_line_of_a_traceback_begins_as_a_record_does() -> None:
 
 
 def test_ordinary_text_is_left_alone() -> None:
-    assert escaped("größe 1 %s") == "größe 1 %s"
+    assert escape("größe 1 %s") == "größe 1 %s"

@@ -65,7 +65,7 @@ def test_an_overlay_is_as_if_the_changes_had_been_made_and_a_commit_makes_them(s
         change(over, Random(seed * 1000 + n))
         assert tree(over) == tree(direct)
     assert tree(below) == before
-    changed = over.changed()
+    changed = over.changed_paths()
     over.commit()
     after = tree(below)
     assert after == tree(direct)
@@ -79,7 +79,7 @@ def test_a_directory_is_renamed_with_what_is_in_it() -> None:
     over = overlay(below)
     over.rename("d/a", "d/b")
     assert over.list_directory("d") == ["3", "b"]
-    assert over.changed() == []
+    assert over.changed_paths() == []
     over.commit()
     assert tree(below) == {"d/b/": b"", "d/b/1": b"one", "d/b/2": b"two" * 100, "d/3": b"three"}
 
@@ -97,7 +97,7 @@ def test_what_follows_a_part_that_is_replaced_moves() -> None:
     whole[50:52] = b"xy"
     expected = bytes(whole[:10] + whole[20:60] + b"longer than ten bytes" + whole[70:])
     assert read_file(over, "d/3") == expected
-    assert over.changed() == ["d/3"]
+    assert over.changed_paths() == ["d/3"]
     over.commit()
     assert read_file(below, "d/3") == expected
     assert below.list_directory("d") == ["3", "a"]

@@ -11,7 +11,7 @@ from headwater.effects.work import Steps, alone
 from headwater.protocol.compression import Compression, CompressionError, client_bytes_max, compress
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.errors import ApiError, ProtocolError
-from headwater.protocol.opening import closed, opened, opened_at_once
+from headwater.protocol.opening import compress_records, open_batch, open_small_batch
 from headwater.protocol.record_keys import consecutive_keys
 from headwater.protocol.records import (
     COMPRESSION_MASK,
@@ -64,7 +64,7 @@ def prepared(log: Log, batch: Buffer, now_ms: int) -> tuple[BatchHeader, Buffer]
     wants_other = config.compression_type != "producer" and wants_compression(config, header)
     if not (wants_keys or wants_times or wants_other):
         return header, batch
-    small_body = opened_at_once(header, batch) if header.records_count <= RECORDS_AT_ONCE else None
+    small_body = open_small_batch(header, batch) if header.records_count <= RECORDS_AT_ONCE else None
     if small_body is None:
         raise LongInspectionError
     body = bytes(small_body)
@@ -97,7 +97,7 @@ def inspected(log: Log, batch: Buffer, now_ms: int) -> Steps[tuple[BatchHeader, 
     header = checked(config, batch)
     wants_times = wants_timestamps(config, header, now_ms)
     try:
-        body = yield from opened(header, batch, client_bytes_max(config.max_message_bytes))
+        body = yield from open_batch(header, batch, client_bytes_max(config.max_message_bytes))
     except ProtocolError as error:
         raise unreadable(error) from error
     if config.compact or wants_times:
@@ -122,7 +122,7 @@ def inspected(log: Log, batch: Buffer, now_ms: int) -> Steps[tuple[BatchHeader, 
         yield from check_count(body, header)
     except ProtocolError as error:
         raise unreadable(error) from error
-    after = yield from closed(CODECS[config.compression_type], body)
+    after = yield from compress_records(CODECS[config.compression_type], body)
     return rebuilt(config, header, after)
 
 

@@ -7,9 +7,9 @@
 
     await bus.publish("orders.eu.paid", order, key=order.id, delay=timedelta(minutes=5))
 
-`publish` puts the event into the queue of every subscription whose pattern names the topic, and returns; a worker of the
-subscription hands it over. So a slow or failing subscriber keeps no other from its events, and a full queue is met by
-the policy that its subscriber chose.
+`publish` puts the event into the queue of every subscription whose pattern matches the topic, and returns. A worker of each
+subscription hands the event to the handler. So a slow or failing subscriber does not delay the others. What happens when a
+queue is full is the subscriber's choice.
 """
 
 import asyncio
@@ -41,19 +41,19 @@ UNKNOWN: Any = object()
 
 
 class EventStore(Protocol):
-    """Where a bus keeps its events, if it keeps them; `hw.TopicStore` keeps them in a Headwater topic."""
+    """A place where a bus keeps its events. For example, `hw.TopicStore` keeps them in a Headwater topic."""
 
     async def append(self, event: Event[Any]) -> None:
         """Returns when the event is kept."""
         ...
 
     def read(self) -> AsyncIterator[Event[Any]]:
-        """Every event that is kept, oldest first."""
+        """All events that are kept, oldest first."""
         ...
 
 
 class Seen:
-    """What a watched pattern has got so far: the last SEEN_MAX events."""
+    """The events that a watched pattern has matched so far: the last SEEN_MAX of them."""
 
     def __init__(self) -> None:
         self.events: list[Event[Any]] = []
@@ -73,7 +73,7 @@ class Bus:
     """Topics, and the subscriptions to them.
 
     `history` is how many of the last events are kept for subscribers that ask for a replay. With `store`, an event is
-    kept there before anybody gets it. Use it from one event loop; other threads hand over with
+    stored before any subscriber gets it. Use a bus from one event loop. Other threads publish with
     `asyncio.run_coroutine_threadsafe(bus.publish(...), loop)`.
     """
 
@@ -81,11 +81,11 @@ class Bus:
         self.clock: Clock = clock or SystemClock()
         self.subscriptions: list[Subscription] = []
         self.by_topic: dict[str, tuple[Subscription, ...]] = {}
-        self.lanes: dict[str, tuple[Lane, ...] | None] = {}  # of a topic, where each subscription takes all in one lane
+        self.lanes: dict[str, tuple[Lane, ...] | None] = {}  # of a topic, if each subscription has one lane only
         self.history: deque[Event[Any]] = deque(maxlen=history)
         self.store = store
         self.scheduler = Scheduler(self.clock)
-        self.questions: dict[int, int] = {}  # subscribers that have yet to look at a request, by its future
+        self.questions: dict[int, int] = {}  # how many subscribers have not yet seen a request, by its future
         self.idle_waiters: list[asyncio.Future[None]] = []
         self.published = 0
         self.is_closed = False
@@ -133,12 +133,12 @@ class Bus:
         replay: int = 0,
         on_error: Fate = SKIP,
     ) -> Any:
-        """Has `handler`, a function or an async one, get every event whose topic `pattern` names.
+        """Calls `handler`, a function or an async function, with every event whose topic matches `pattern`.
 
-        `when` filters and `transform` changes what it gets. `queue_size_max` events wait at most in each of its
-        `workers`; then `overflow` says what a publisher meets. A key's events stay in order. `replay` hands the last
-        events over first, as many of them as the bus has kept. `on_error` is the fate
-        of an event that it fails on; without one the error is logged. Without a handler it is a decorator. Raises
+        `when` filters its events, and `transform` changes them. At most `queue_size_max` events wait for each of its
+        `workers`; `overflow` says what happens to a publisher when a queue is full. Events with the same key stay in order.
+        `replay` delivers that many of the last events first, as far as the bus has kept them. `on_error` is the fate of an
+        event whose handler raises; by default the error is logged. Without a handler this is a decorator. Raises
         PatternError and BusClosedError.
         """
         if handler is None:
@@ -200,7 +200,7 @@ class Bus:
         when: Callable[[Event[Any]], bool] | None = None,
         transform: Callable[[Event[Any]], Event[Any]] | None = None,
     ) -> Subscription:
-        """Publishes what comes on `pattern` again, on the topic `to`."""
+        """Publishes every event that matches `pattern` again, on the topic `to`."""
 
         check_topic(to)
 
@@ -211,9 +211,9 @@ class Bus:
 
     @contextmanager
     def watch(self, pattern: str = "#") -> Iterator[Seen]:
-        """What is published on `pattern` within the block, as it is published: for tests and debugging."""
+        """Collects the events that match `pattern` within the block, as they are published. For tests and debugging."""
         seen = Seen()
-        # It takes each event with its publication, as a filter that lets nothing through: a queue would be a moment behind.
+        # It is a filter that notes each event at its publication and lets none through: a queue would be a moment behind.
         subscription = self.subscribe(pattern, seen.events.append, when=seen.note)
         try:
             yield seen
@@ -241,10 +241,10 @@ class Bus:
         delay: timedelta | float | None = None,
         at: datetime | None = None,
     ) -> Event[Any]:
-        """Publishes now, after `delay` (a timedelta, or seconds) or `at` a time with a time zone; returns the event.
+        """Publishes at once, after `delay` (a timedelta, or seconds), or `at` a time (with a time zone). Returns the event.
 
-        Waits where a subscriber's queue is full and its policy is to wait. Raises QueueFullError where the policy is to
-        fail, ScheduleError, PatternError for an invalid topic, and BusClosedError.
+        If a subscriber's queue is full, `publish` waits or raises QueueFullError, as that subscriber's `overflow` says. Also
+        raises ScheduleError, PatternError for an invalid topic, and BusClosedError.
         """
         event = self.new_event(topic, value, key, headers)
         if delay is not None or at is not None:
@@ -259,9 +259,9 @@ class Bus:
     def publish_nowait(
         self, topic: str, value: Any, *, key: object = None, headers: HeadersLike | None = None
     ) -> Event[Any]:
-        """As `publish`, from code of the loop's thread that is not async.
+        """As `publish`, for code in the loop's thread that is not async.
 
-        Raises QueueFullError where it would have to wait: then some subscribers have the event and others have not.
+        Raises QueueFullError where `publish` would wait. Then some subscribers may have the event and others not.
         """
         if self.store is not None:
             raise RuntimeError("a bus with a store publishes with await bus.publish(...)")
@@ -274,7 +274,7 @@ class Bus:
 
     def new_event(self, topic: str, value: Any, key: object, headers: HeadersLike | None) -> Event[Any]:
         self.check_open()
-        if topic not in self.by_topic:  # those that are there have been looked at
+        if topic not in self.by_topic:  # topics that are there have been checked
             check_topic(topic)
         event = Event(topic, value, key=key, headers=headers, timestamp=self.clock.wall_ms())
         parent = current.get()
@@ -288,7 +288,7 @@ class Bus:
             self.history.append(event)
 
     def offer_to_all(self, event: Event[Any]) -> bool:
-        """Delivers where that needs no waiting and no choice. False: nothing was done."""
+        """Delivers if no subscriber makes the publisher wait or needs a choice. False if nothing was delivered."""
         lanes = self.lanes.get(event.topic, UNKNOWN)
         if lanes is UNKNOWN:
             found = [subscription.only_lane for subscription in self.matching(event.topic)]
@@ -320,7 +320,7 @@ class Bus:
             raise error
 
     async def replay_store(self, pattern: str = "#") -> int:
-        """Hands everything that the store has on `pattern` to the subscribers again; returns how many events."""
+        """Delivers all stored events that match `pattern` to the subscribers again. Returns how many there were."""
         if self.store is None:
             raise RuntimeError("this bus has no store")
         expression, number = compile_pattern(pattern), 0
@@ -332,7 +332,7 @@ class Bus:
         return number
 
     def every(self, when: str | timedelta | float, topic: str, value: Any = None, *, key: object = None) -> Schedule:
-        """Publishes again and again. A callable value is asked each time.
+        """Publishes periodically. If `value` is callable, it is called for each event.
 
         `when` is a period (a timedelta, or seconds) or a cron expression (UTC). Raises ScheduleError and PatternError.
         Needs a running loop.
@@ -357,14 +357,14 @@ class Bus:
         headers: HeadersLike | None = None,
         timeout_ms: float = 5000.0,
     ) -> Any:
-        """Publishes, and returns what the first subscriber returns. Raises what it raises.
+        """Publishes, and returns what the first subscriber to answer returns. Raises what it raises.
 
-        Raises NoSubscriberError where nobody takes it and ReplyTimeoutError where nobody answers in time.
+        Raises NoSubscriberError if no subscriber accepts the event, and ReplyTimeoutError if none answers in time.
         """
         event = self.new_event(topic, value, key, headers)
         subscriptions = self.matching(topic)
         if not subscriptions:
-            raise NoSubscriberError(f"nobody subscribes to {topic}")
+            raise NoSubscriberError(f"there is no subscriber to {topic}")
         reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.questions[id(reply)] = len(subscriptions)
 
@@ -381,12 +381,12 @@ class Bus:
             del self.questions[id(reply)]
 
     def answered(self, question: Question) -> None:
-        """A subscriber does not take this request; where none does, it ends."""
+        """Counts a subscriber that does not accept this request. If none is left, the request fails."""
         number = id(question.reply)
         if number in self.questions:
             self.questions[number] -= 1
             if self.questions[number] == 0 and not question.reply.done():
-                question.reply.set_exception(NoSubscriberError(f"nobody takes this {question.event.topic}"))
+                question.reply.set_exception(NoSubscriberError(f"no subscriber accepts this {question.event.topic}"))
 
     # -- waiting, and the end
 
@@ -401,7 +401,7 @@ class Bus:
                     waiter.set_result(None)
 
     async def drain(self) -> None:
-        """Returns when every event that was published is handled, and what those handlers have published too."""
+        """Waits until every published event is handled, including events that those handlers publish."""
         while self.scheduler.tasks or not all(s.is_idle for s in self.subscriptions):
             if self.scheduler.tasks:
                 await asyncio.wait(self.scheduler.tasks)
@@ -411,7 +411,7 @@ class Bus:
             await waiter
 
     async def close(self) -> None:
-        """Waits for what is queued, then ends; what waits for its time is dropped. Publishing raises BusClosedError then."""
+        """Waits for the queued events, then ends. Scheduled events are dropped. After that, publishing raises BusClosedError."""
         await self.drain()
         self.is_closed = True
         self.scheduler.close()
@@ -436,5 +436,5 @@ class Bus:
 
 
 def user_headers(event: Event[Any]) -> list[tuple[str, bytes | None]]:
-    """An event's headers without what the next one gets for itself."""
+    """An event's headers, without those that each event gets of its own."""
     return [(name, value) for name, value in event.headers if not name.startswith("ce_")]

@@ -1,36 +1,36 @@
-"""What observers and subscribers can fail with."""
+"""Errors of signals, observers, buses and subscribers."""
 
-from headwater.bus.observers import described
+from headwater.bus.observers import describe
 
 
 class ObserveError(RuntimeError):
-    """Base of the errors of signals and buses."""
+    """Base class of the errors of signals and buses."""
 
 
 class EmitError(ObserveError):
     """Some observers of a signal raised; all others were called. `errors` has each observer with what it raised.
 
-    Its cause is what the observer raised, or an ExceptionGroup of all that was raised: so tracebacks are shown too.
+    Its cause is what the observer raised, or an ExceptionGroup if several raised. So a traceback shows where each failed.
     """
 
     def __init__(self, signal: str, errors: list[tuple[object, Exception]]) -> None:
         self.errors = errors
         (observer, error), *others = errors
         more = f" and {len(others)} more failed" if others else ""
-        super().__init__(f"{signal}: {described(observer)} raised {type(error).__name__}: {error}{more}")
+        super().__init__(f"{signal}: {describe(observer)} raised {type(error).__name__}: {error}{more}")
         self.__cause__ = ExceptionGroup(f"observers of {signal}", [each for _, each in errors]) if others else error
 
 
 class HandlerCancelledError(ObserveError):
-    """A handler ended with CancelledError, though nobody cancelled its subscription: something that it waits for was."""
+    """A handler ended with CancelledError although its subscription was not cancelled: what it waited for was."""
 
 
 class NoLoopError(ObserveError):
-    """An async observer was to be called where no event loop runs; use `await signal.emit_async(...)`."""
+    """An async observer is connected, but no event loop runs here. Use `await signal.emit_async(...)`."""
 
 
 class QueueFullError(ObserveError):
-    """A subscriber's queue is full and its policy is to fail."""
+    """A subscriber's queue is full, and its `overflow` is to fail."""
 
 
 class BusClosedError(ObserveError):
@@ -38,8 +38,8 @@ class BusClosedError(ObserveError):
 
 
 class NoSubscriberError(ObserveError):
-    """A request that nobody answers."""
+    """A request has no subscriber that accepts it."""
 
 
 class ReplyTimeoutError(ObserveError):
-    """A request whose answer did not come in time."""
+    """A request was not answered in time."""

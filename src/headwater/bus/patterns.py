@@ -1,4 +1,7 @@
-"""Topic patterns: words between dots, `*` is one word and `#` any number of them, none included (as in AMQP)."""
+"""Topic patterns: words between dots. `*` stands for one word and `#` for any number of words, or none (as in AMQP).
+
+For example, `orders.*.paid` matches `orders.eu.paid`, and `orders.#` matches `orders`, `orders.eu` and `orders.eu.paid`.
+"""
 
 import re
 
@@ -8,9 +11,9 @@ class PatternError(ValueError):
 
 
 def compile_pattern(pattern: str) -> re.Pattern[str]:
-    """Matches the topics that the pattern names, with `fullmatch`. Raises PatternError.
+    """A regular expression whose `fullmatch` matches the topics of a pattern. Raises PatternError.
 
-    Only what POSIX's extended expressions have too: Kafka's C client reads it as well.
+    It uses only what POSIX extended expressions have too, since Kafka's C client also reads it.
     """
     if not pattern:
         raise PatternError("a topic pattern is empty; use '#' for every topic")
@@ -34,7 +37,7 @@ def compile_pattern(pattern: str) -> re.Pattern[str]:
 
 
 def check_topic(topic: object) -> None:
-    """Raises PatternError for what no topic is called: it would reach subscribers that do not mean it, or none."""
+    """Raises PatternError for an invalid topic, which would reach the wrong subscribers or none."""
     if not isinstance(topic, str):
         raise PatternError(f"the topic is {topic!r}; give it as text")
     if not topic or "*" in topic or "#" in topic or "" in topic.split("."):
@@ -42,10 +45,10 @@ def check_topic(topic: object) -> None:
 
 
 def matches(pattern: str, topic: str) -> bool:
-    """Whether a pattern names a topic; for one that is asked once."""
+    """Whether a pattern matches a topic. To match many topics, use `compile_pattern`."""
     return compile_pattern(pattern).fullmatch(topic) is not None
 
 
 def kafka_pattern(pattern: str) -> str:
-    """The same as a regular expression of Kafka's clients, which begins with ^."""
+    """The pattern as a regular expression for Kafka's clients, which begins with ^."""
     return f"^{compile_pattern(pattern).pattern}$"

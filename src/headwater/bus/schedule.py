@@ -1,4 +1,4 @@
-"""Things that happen later, on a bus: after a delay, at a time, again and again. On any clock, so a test can move it."""
+"""Events that are published later: after a delay, at a time, or periodically. They use any clock, so a test can move it."""
 
 import asyncio
 import logging
@@ -14,11 +14,11 @@ WAITING_MAX = 1_000_000
 
 
 class ScheduleError(ValueError):
-    """An invalid time, delay or cron expression, or too many waiting events."""
+    """A time, delay or cron expression is invalid, or too many events wait already."""
 
 
 class Schedule:
-    """Something that is to happen. `cancel` calls it off."""
+    """Something that will happen, once or periodically. `cancel` prevents it."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -36,7 +36,7 @@ class Schedule:
 
 
 class Scheduler:
-    """Timers on a loop. Used from the loop's thread only; its clock may be moved from any."""
+    """Timers on a loop. Use it only from the loop's thread; its clock may be moved from any thread."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
@@ -46,9 +46,9 @@ class Scheduler:
         self.tasks: set[asyncio.Task[None]] = set()
 
     def call_at(self, deadline_ms: float, callback: Callable[[], None]) -> Timer:
-        """Calls at a moment of the steady clock. Raises ScheduleError when too much waits."""
+        """Calls back at a time of the steady clock. Raises ScheduleError if too many events wait already."""
         if len(self.timers.heap) >= WAITING_MAX:
-            raise ScheduleError(f"{WAITING_MAX} events wait for their time already")
+            raise ScheduleError(f"{WAITING_MAX} scheduled events are waiting already; no more are accepted")
         if self.loop is None:
             self.loop = asyncio.get_running_loop()
             watch_moves(self.clock, self.clock_moved)
@@ -102,7 +102,7 @@ class Scheduler:
     def again(
         self, name: str, following: Callable[[datetime], datetime], make: Callable[[], Coroutine[Any, Any, object]]
     ) -> Schedule:
-        """Runs at each time that `following` gives for the one before."""
+        """Runs repeatedly: `following` maps each time to the next."""
         schedule = Schedule(name)
 
         def plan(after: datetime) -> None:
@@ -113,8 +113,8 @@ class Scheduler:
                     return
                 schedule.runs += 1
                 self.start(make)
-                # From the planned time, not from now: a late run does not move those that follow, and none is lost
-                # when a clock jumps ahead.
+                # The next time follows from the planned one, not from now. So a late run does not delay the next ones,
+                # and none is lost when a clock jumps ahead.
                 plan(moment)
 
             delay_ms = (moment - self.now()).total_seconds() * 1000
@@ -152,7 +152,7 @@ class Scheduler:
 
 
 def delay_to_ms(clock: Clock, delay: timedelta | float | None, at: datetime | None) -> float | None:
-    """How long until then; None for now. `delay` is a timedelta or seconds. Raises ScheduleError."""
+    """How long to wait; None to publish now. `delay` is a timedelta or seconds. Raises ScheduleError."""
     if delay is not None and at is not None:
         raise ScheduleError("give delay or at, not both")
     if at is not None:
@@ -175,7 +175,7 @@ def as_period(period: object) -> timedelta:
         raise ScheduleError(f"{period!r} is not a time to wait; give a timedelta, or seconds")
     try:
         return timedelta(seconds=period)
-    except (ValueError, OverflowError) as error:  # it is not a number, or has no end
+    except (ValueError, OverflowError) as error:  # it is not a number, or is infinite
         raise ScheduleError(f"{period!r} seconds are not a time to wait: {error}") from error
 
 
@@ -187,7 +187,7 @@ def following_of(when: str | timedelta | float) -> Callable[[datetime], datetime
     if not isinstance(when, str):
         period = as_period(when)
         if period <= timedelta(0):
-            raise ScheduleError(f"a period of {when} is not a period")
+            raise ScheduleError(f"a period must be longer than 0, not {when}")
         return lambda after: after + period
     from cronsim import CronSim, CronSimError  # on first use: few programs have schedules
 

@@ -1,13 +1,15 @@
-"""The Observer pattern: a subject emits, its observers are called, in order, at once.
+"""The Observer pattern: when a subject emits, its observers are called, in order, before `emit` returns.
 
     price_changed = Signal[str, float]()
     price_changed.connect(lambda item, price: print(item, price))
     price_changed.emit("gold", 2010.5)
 
-How an emit stays cheap. The observers that are to be called lie in a tuple that is never changed, only replaced. So an
-emit walks it without a lock and without a copy, and notices by one comparison that an observer came or went: one that went is
-no longer called; one that came is called from the next emit on. A bound method is held as a weak reference to its object
-and the function, so that observing keeps nothing alive; functions and lambdas are held as they are.
+How an emit stays cheap: the observers to call are in a tuple that is never changed, only replaced. So an emit walks it
+without a lock and without a copy. One comparison per observer shows whether the tuple was replaced meanwhile. An observer
+that was disconnected during the emit is no longer called; one that was connected during it is called from the next emit.
+
+A bound method is held as its function and a weak reference to its object, so that observing keeps nothing alive. Functions
+and lambdas are held by ordinary references.
 """
 
 import asyncio
@@ -22,27 +24,27 @@ from types import MethodType
 from typing import Any, Generic, NoReturn, TypeAlias, TypeVar, TypeVarTuple, cast, overload
 
 from headwater.bus.errors import EmitError, NoLoopError
-from headwater.bus.observers import described, named
+from headwater.bus.observers import describe, name_of
 
 logger = logging.getLogger(__name__)
 
 Args = TypeVarTuple("Args")
 Result = TypeVar("Result")
 Call: TypeAlias = tuple[Callable[[], object] | None, Callable[..., object]]
-"""A weak reference to the object of a bound method (None for others), and what to call."""
+"""A weak reference to the object of a bound method (None for other observers), and the function to call."""
 Awaitables: TypeAlias = list[tuple[Callable[..., object], Awaitable[object]]]
-"""Async observers that were called, each with what is to be awaited."""
+"""Async observers that were called, each with the result to await."""
 
 
 class OnError(Enum):
-    """What an emit does with an observer that raises."""
+    """What an emit does when an observer raises."""
 
     COLLECT = "collect"
-    """Calls all others, then raises EmitError with everything that was raised."""
+    """Call all the others, then raise EmitError with everything that was raised."""
     STOP = "stop"
-    """Raises it at once; later observers are not called."""
+    """Raise it at once. Later observers are not called."""
     LOG = "log"
-    """Logs it and continues."""
+    """Log it and continue."""
 
     @classmethod
     def _missing_(cls, value: object) -> NoReturn:
@@ -50,7 +52,7 @@ class OnError(Enum):
 
 
 class Connection:
-    """An observer's place in a signal. `disconnect` ends it; as a context manager it ends with the block."""
+    """The connection of an observer to a signal. It ends by `disconnect`, or with the block if used in a `with` statement."""
 
     __slots__ = ("__weakref__", "call", "is_async", "is_blocked", "observer_name", "once", "priority", "signal", "when")
 
@@ -59,11 +61,11 @@ class Connection:
         self.priority, self.once, self.when = priority, once, when
         self.is_async = inspect.iscoroutinefunction(call[1])
         self.is_blocked = False
-        self.observer_name = named(call[1])
+        self.observer_name = name_of(call[1])
 
     @property
     def is_plain(self) -> bool:
-        """Whether there is nothing to look at before the call."""
+        """Whether the observer can be called without a check of `once` or `when`."""
         return not (self.once or self.is_async or self.is_blocked) and self.when is None
 
     @property
@@ -71,12 +73,12 @@ class Connection:
         return self in self.signal.connections
 
     def disconnect(self) -> None:
-        """From now on it is not called. Nothing happens if it is not connected."""
+        """Disconnects the observer: it is no longer called. Does nothing if it is not connected."""
         self.signal.remove(self)
 
     @contextmanager
     def blocked(self) -> Iterator[None]:
-        """Within the block this observer is not called."""
+        """Does not call this observer within the block."""
         self.is_blocked = True
         self.signal.rebuild()
         try:
@@ -96,10 +98,10 @@ class Connection:
 
 
 class Signal(Generic[*Args]):
-    """What can be observed: `Signal[str, float]()` is observed by functions of (str, float).
+    """A subject that can be observed. For example, observers of `Signal[str, float]()` are functions of (str, float).
 
-    As an attribute of a class every instance has a signal of its own. `on_error` says what an emit does with an observer
-    that raises. Connecting and disconnecting are safe from any thread; an emit runs in the thread that emits.
+    As an attribute of a class, it gives every instance a signal of its own. `on_error` says what an emit does when an observer
+    raises. Connecting and disconnecting are safe from any thread. Observers run in the thread that emits.
     """
 
     __slots__ = (
@@ -118,7 +120,7 @@ class Signal(Generic[*Args]):
         self.name = name
         self.on_error = OnError(on_error)
         self.connections: tuple[Connection, ...] = ()
-        # What an emit walks when each observer is plain; None: it has to look at each connection.
+        # The observers for an emit if each of them is plain; None if an emit has to check each connection.
         self.calls: tuple[Call, ...] | None = ()
         self.lock = threading.RLock()
         self.blocks = 0
@@ -137,7 +139,7 @@ class Signal(Generic[*Args]):
         if instance is None:
             return self
         own = Signal[*Args](self.name, on_error=self.on_error)
-        # In the instance's dictionary it comes before this descriptor, which has no __set__.
+        # An entry in the instance's dictionary hides this descriptor, since it has no __set__.
         vars(instance)[self.name.rpartition(".")[2]] = own
         return own
 
@@ -164,9 +166,10 @@ class Signal(Generic[*Args]):
         once: bool = False,
         when: Callable[[*Args], bool] | None = None,
     ) -> Any:
-        """Has `observer` called with each emit: the higher its priority the earlier, else in the order of connecting.
+        """Calls `observer` with each emit: by descending priority, and by the order of connecting among equals.
 
-        `once`: for one emit only. `when`: only for emits of which it says yes. Without an observer it is a decorator.
+        With `once` it is called for one emit only. With `when`, a function of the same arguments, it is called only for
+        emits for which that returns True. Without an observer this is a decorator.
         """
         if observer is None:
 
@@ -206,7 +209,7 @@ class Signal(Generic[*Args]):
         return weakref.ref(observer.__self__, gone), observer.__func__
 
     def disconnect(self, observer: Callable[..., object] | None = None) -> None:
-        """Removes an observer, or all. Nothing happens if it is not connected."""
+        """Disconnects an observer, or all of them. Does nothing if it is not connected."""
         if observer is None:
             self.remove_where(lambda connection: True)
         elif isinstance(observer, MethodType):
@@ -240,10 +243,10 @@ class Signal(Generic[*Args]):
     # -- emitting
 
     def emit(self, *args: *Args) -> None:
-        """Calls every observer; async ones become tasks of the running loop.
+        """Calls every observer. Async observers become tasks of the running loop.
 
-        Raises EmitError when observers raised and `on_error` is COLLECT, what the observer raised when it is STOP, and
-        NoLoopError where an async observer finds no running loop.
+        If observers raise, `on_error` decides: COLLECT raises EmitError, STOP raises what the first one raised. Raises
+        NoLoopError if an observer is async and no loop runs.
         """
         calls = self.calls
         if calls is None:
@@ -265,7 +268,7 @@ class Signal(Generic[*Args]):
             raise EmitError(self.name, errors)
 
     def emit_rest(self, rest: tuple[Call, ...], args: tuple[Any, ...], errors: Any) -> None:
-        """The end of an emit during which observers came or went."""
+        """The rest of an emit during which observers were connected or disconnected."""
         for call in rest:
             connection = next((c for c in self.connections if c.call is call), None)
             if connection is not None:
@@ -310,7 +313,7 @@ class Signal(Generic[*Args]):
         return errors
 
     async def emit_async(self, *args: *Args) -> None:
-        """As `emit`, and returns when the async observers, which run side by side, are done."""
+        """As `emit`, but waits for the async observers, which run concurrently."""
         awaitables: Awaitables = []
         errors: Any = None
         try:
@@ -328,19 +331,19 @@ class Signal(Generic[*Args]):
             raise EmitError(self.name, errors)
 
     def note(self, errors: Any, function: object, error: Exception) -> Any:
-        """What is to be done with an error; returns the list of those collected so far."""
+        """Treats an error as `on_error` says. Returns the list of the errors that were collected so far."""
         if self.on_error is OnError.STOP:
             raise error
         if self.on_error is OnError.LOG:
-            logger.error("%s: %s raised", self.name, described(function), exc_info=error)
+            logger.error("%s: %s raised", self.name, describe(function), exc_info=error)
             return errors
         return [*(errors or ()), (function, error)]
 
-    # -- held back
+    # -- blocked and batched emits
 
     @contextmanager
     def blocked(self) -> Iterator[None]:
-        """Emits within the block call nobody."""
+        """Emits within the block call no observer."""
         with self.lock:
             self.blocks += 1
             self.rebuild()
@@ -353,9 +356,9 @@ class Signal(Generic[*Args]):
 
     @contextmanager
     def batched(self, reduce: Callable[[list[tuple[Any, ...]]], list[tuple[Any, ...]]] | None = None) -> Iterator[None]:
-        """Emits within the block are kept and made at its end, in order; `reduce` may make fewer of them.
+        """Emits within the block are held until its end, and then made in order. `reduce` may make fewer of them.
 
-        The default leaves out repetitions of the same arguments in a row. If the block raises, nothing is emitted.
+        By default, consecutive emits with the same arguments become one. If the block raises, nothing is emitted.
         """
         kept: list[tuple[Any, ...]] = []
         with self.lock:
@@ -384,7 +387,7 @@ running: set[asyncio.Task[object]] = set()  # a loop holds its tasks weakly
 def start_task(
     signal: "Signal[*tuple[Any, ...]]", connection: Connection, coroutine: Coroutine[Any, Any, object]
 ) -> None:
-    """Runs an async observer that nobody waits for; what it raises is logged."""
+    """Runs an async observer whose result is not awaited. What it raises is logged."""
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:
@@ -398,6 +401,6 @@ def start_task(
     def done(finished: asyncio.Task[object]) -> None:
         running.discard(finished)
         if not finished.cancelled() and (error := finished.exception()) is not None:
-            logger.error("%s: %s raised", signal.name, described(connection.call[1]), exc_info=error)
+            logger.error("%s: %s raised", signal.name, describe(connection.call[1]), exc_info=error)
 
     task.add_done_callback(done)

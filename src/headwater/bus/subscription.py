@@ -1,7 +1,7 @@
-"""A subscriber's side of the bus: a bounded queue, a worker for it, and what becomes of an event that fails.
+"""A subscriber's side of the bus: a bounded queue, a worker for it, and the fate of an event whose handler raises.
 
-One worker hands over the events in their order. With `workers` above one there are as many lanes, each with a queue and
-a worker of its own; a key always goes to the same lane, so its events stay in order.
+One worker handles the events in their order. With more than one of `workers` there is one lane per worker, each with its own
+queue. Events with the same key always go to the same lane, so they stay in order.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from enum import Enum
 from typing import Any, Literal, NamedTuple, NoReturn, Protocol, TypeAlias
 
 from headwater.bus.errors import HandlerCancelledError, QueueFullError
-from headwater.bus.observers import named
+from headwater.bus.observers import name_of
 from headwater.bus.patterns import compile_pattern
 from headwater.events.context import current
 from headwater.events.event import Event
@@ -27,14 +27,14 @@ Handler: TypeAlias = Callable[[Event[Any]], Awaitable[object] | object]
 
 
 class Overflow(Enum):
-    """What a publisher meets where a subscriber's queue is full."""
+    """What happens to a publisher when a subscriber's queue is full."""
 
     WAIT = "wait"
     """It waits until there is room."""
     DROP_OLDEST = "drop-oldest"
     DROP_NEWEST = "drop-newest"
     FAIL = "fail"
-    """It gets QueueFullError; other subscribers get the event all the same."""
+    """It gets QueueFullError. Other subscribers still get the event."""
 
     @classmethod
     def _missing_(cls, value: object) -> NoReturn:
@@ -45,7 +45,7 @@ OverflowName = Literal["wait", "drop-oldest", "drop-newest", "fail"]
 
 
 class Question(NamedTuple):
-    """An event that is to be answered."""
+    """A request: an event that waits for an answer."""
 
     event: Event[Any]
     reply: asyncio.Future[Any]
@@ -60,7 +60,7 @@ class SubscribedBus(Protocol):
     async def sleep(self, delay_ms: float) -> None: ...
 
     async def publish(self, topic: str, value: Any, *, key: object = None, headers: HeadersLike) -> Event[Any]:
-        """For dead letters."""
+        """Publishes a dead letter."""
         ...
 
     def matching(self, topic: str) -> Sequence["Subscription"]:
@@ -68,13 +68,13 @@ class SubscribedBus(Protocol):
         ...
 
     def answered(self, question: Question) -> None:
-        """The subscription does not take this request."""
+        """Called when the subscription does not accept this request."""
 
     def note_idle(self) -> None:
-        """A worker has nothing to do."""
+        """Called when a worker has nothing to do."""
 
     def forget(self, subscription: "Subscription") -> None:
-        """The subscription has ended."""
+        """Called when the subscription has ended."""
 
 
 class Lane:
@@ -96,7 +96,7 @@ class Lane:
             self.wake()
 
     def wake(self) -> None:
-        """Has the worker look at its queue."""
+        """Makes the worker look at its queue."""
         self.is_busy = True
         if self.task is None:
             self.task = asyncio.get_running_loop().create_task(self.run())
@@ -116,7 +116,7 @@ class Lane:
                 if not is_async or not is_plain or isinstance(item, Question):
                     await subscription.handle(item)
                     continue
-                # The common case without a coroutine of our own around the handler's.
+                # The common case, without another coroutine around the handler's.
                 current.set(item)
                 try:
                     await handler(item)  # type: ignore[misc]
@@ -135,7 +135,7 @@ class Lane:
                 self.wakeup = None
 
     def let_in(self) -> None:
-        """One of those who wait for room may put its event."""
+        """Lets one of the publishers that wait for room put its event."""
         while self.room:
             waiter = self.room.popleft()
             if not waiter.done():
@@ -144,7 +144,7 @@ class Lane:
 
 
 class Subscription:
-    """A handler and the topics that it gets. `cancel` ends it; as a context manager it ends with the block."""
+    """A handler and the pattern of its topics. It ends by `cancel`, or with the block if used in a `with` statement."""
 
     def __init__(
         self,
@@ -162,7 +162,7 @@ class Subscription:
         if not callable(handler):
             raise TypeError(f"a handler of {pattern!r} must be callable, not {type(handler).__name__}")
         if queue_size_max < 1 or workers < 1:
-            raise ValueError("queue_size_max and workers are at least 1")
+            raise ValueError("queue_size_max and workers must be at least 1")
         self.bus, self.pattern, self.handler = bus, pattern, handler
         self.expression = compile_pattern(pattern)
         self.queue_size_max, self.overflow = queue_size_max, overflow
@@ -175,12 +175,12 @@ class Subscription:
 
     @property
     def only_lane(self) -> Lane | None:
-        """The one lane that gets everything; None where the event decides, or whether it is wanted at all."""
+        """The one lane that gets every event; None if the lane, or whether the event is wanted, depends on the event."""
         return self.lanes[0] if len(self.lanes) == 1 and self.when is None else None
 
     @property
     def queued(self) -> int:
-        """How many events wait."""
+        """How many events wait in its queues."""
         return sum(len(lane.items) for lane in self.lanes)
 
     @property
@@ -194,7 +194,7 @@ class Subscription:
     # -- the publisher's side
 
     def offer(self, event: Event[Any], item: Item) -> bool:
-        """Puts an event into its queue; False where its publisher has to wait for room. Raises QueueFullError."""
+        """Puts an event into its queue. Returns False if the publisher has to wait for room. Raises QueueFullError."""
         if self.when is not None and not self.when(event):
             if isinstance(item, Question):
                 self.bus.answered(item)
@@ -217,7 +217,7 @@ class Subscription:
         return True
 
     async def put(self, event: Event[Any], item: Item) -> None:
-        """As `offer`, once there is room."""
+        """As `offer`, but waits for room."""
         while self.is_active and not self.offer(event, item):
             waiter = asyncio.get_running_loop().create_future()
             self.lane_for(event.key).room.append(waiter)
@@ -226,9 +226,9 @@ class Subscription:
     # -- the worker's side
 
     async def handle(self, item: Item) -> None:
-        """Hands one event over. What the handler raises ends in the subscription's fate."""
+        """Calls the handler with one event. If it raises, the subscription's fate applies."""
         event, reply = (item.event, item.reply) if isinstance(item, Question) else (item, None)
-        # The worker's context is its own: what was set for the event before is simply replaced.
+        # The worker has a context of its own: the value for the previous event is simply replaced.
         current.set(event)
         try:
             result = await self.call(event)
@@ -238,20 +238,20 @@ class Subscription:
             self.succeeded(result, reply)
 
     async def failed_with(self, event: Event[Any], error: Exception, reply: asyncio.Future[Any] | None) -> None:
-        """The handler has raised: its fate is followed."""
+        """Called when the handler raised: applies the subscription's fate."""
         failure = await recover(event, error, self.on_error, FailedDelivery(self, event, reply))
         if failure is not None:
             self.stop_with(event, failure)
 
     async def call(self, event: Event[Any]) -> Any:
-        """Raises what the handler raises, and HandlerCancelledError."""
+        """Calls the handler. Raises what it raises, and HandlerCancelledError."""
         try:
-            result = self.handler(event if self.transform is None else self.transformed(event))
+            result = self.handler(event if self.transform is None else self.transform_event(event))
             return await result if result is not None and inspect.isawaitable(result) else result
         except asyncio.CancelledError as cancelled:
             raise self.as_failure(cancelled) from cancelled
 
-    def transformed(self, event: Event[Any]) -> Event[Any]:
+    def transform_event(self, event: Event[Any]) -> Event[Any]:
         assert self.transform is not None
         found: object = self.transform(event)
         if not isinstance(found, Event):
@@ -264,7 +264,7 @@ class Subscription:
         return found
 
     def as_failure(self, cancelled: asyncio.CancelledError) -> HandlerCancelledError:
-        """A handler whose own waiting was cancelled has failed. Raises CancelledError where its worker is to end."""
+        """The error for a handler that ended with CancelledError. Raises CancelledError if the worker itself has to end."""
         task = asyncio.current_task()
         if task is None or task.cancelling():
             raise cancelled
@@ -280,13 +280,13 @@ class Subscription:
     # -- the end
 
     def lane_ended(self, task: "asyncio.Task[None]") -> None:
-        """A worker ends when its subscription does. Where it ended otherwise, no publisher may wait for it."""
+        """Called when a worker ends. If its subscription has not ended, no publisher may keep waiting for it."""
         if not self.is_active:
             return
         if not task.cancelled() and (error := task.exception()) is not None:
             self.error = error
             logger.error("%r stops: its worker failed", self, exc_info=error)
-        elif not self.is_idle:  # else it is the end of the program, and nothing is lost
+        elif not self.is_idle:  # an idle worker ends with the program: nothing is lost
             self.error = HandlerCancelledError(f"the worker of {self!r} was cancelled")
             logger.error("%r stops: its worker was cancelled, %d events were not handled", self, self.queued)
         self.cancel()
@@ -297,7 +297,7 @@ class Subscription:
         self.cancel()
 
     def cancel(self) -> None:
-        """Ends it; queued events are not delivered."""
+        """Ends the subscription. Queued events are not delivered."""
         self.is_active = False
         self.bus.forget(self)
         for lane in self.lanes:
@@ -318,11 +318,11 @@ class Subscription:
         self.cancel()
 
     def __repr__(self) -> str:
-        return f"<Subscription of {named(self.handler)} to {self.pattern}>"
+        return f"<Subscription of {name_of(self.handler)} to {self.pattern}>"
 
 
 class FailedDelivery:
-    """What follows the fate of one event on which a subscription's handler failed."""
+    """Carries out the fate of one event whose handler raised."""
 
     def __init__(self, subscription: Subscription, event: Event[Any], reply: asyncio.Future[Any] | None) -> None:
         self.subscription, self.event, self.reply = subscription, event, reply

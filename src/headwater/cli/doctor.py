@@ -121,7 +121,7 @@ def mend(
     yes: bool,
     as_json: bool,
 ) -> int:
-    changed = overlay.changed()
+    changed = overlay.changed_paths()
     folder = copy_to and os.path.abspath(copy_to)
     folder = folder or f"{directory}.doctor-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
     if Path(folder).resolve().is_relative_to(Path(directory).resolve()):

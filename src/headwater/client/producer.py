@@ -39,7 +39,7 @@ from headwater.client.names import checked_text, checked_timeout_ms, checked_top
 from headwater.client.threads import in_thread
 from headwater.client.transactions import ConsumerInTransaction, ReadingConsumer, abort, begin, commit, initialize
 from headwater.effects.clock import SystemClock
-from headwater.events.cloudevents import structured
+from headwater.events.cloudevents import structured_record
 from headwater.events.headers import HeadersLike, Pairs, header_pairs
 from headwater.events.serializers import Kind, as_serializer, serializer_of_value
 from headwater.events.stamps import DEFAULT_SOURCE, stamp
@@ -207,7 +207,7 @@ class Producer(Generic[Value]):
             stamp(topic, value, pairs, self._source, self._content_type)
         data = None if value is None else self._encode_value(value, topic)
         if self._is_structured and data is not None:
-            data, pairs = structured(pairs, data)
+            data, pairs = structured_record(pairs, data)
         raw_key = None if key is None else self._encoded_key(key, topic)
         while True:
             try:

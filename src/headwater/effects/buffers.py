@@ -1,4 +1,4 @@
-"""The one name for 'any bytes': what may come from a socket or a file and go to one without being copied."""
+"""The one name for "any bytes": what is read from a socket or a file, and written to one, without being copied."""
 
 from typing import TypeAlias
 

@@ -1,10 +1,10 @@
-"""Calling others of whom each has a right to be called."""
+"""Calling several callbacks, each of which must be called even if another raises."""
 
 from collections.abc import Callable, Iterable
 
 
 def call_all(callbacks: Iterable[Callable[[], object]]) -> None:
-    """Calls each of them, whatever the others raise; raises what they raised at the end, as an ExceptionGroup."""
+    """Calls each of them, whatever the others raise. At the end raises all that was raised, as an ExceptionGroup."""
     errors = []
     for callback in callbacks:
         try:

@@ -28,7 +28,7 @@ class SystemClock:
 
 
 class ManualClock:
-    """A clock that moves when told to: for tests and simulations."""
+    """A clock that only `advance` moves: for tests and simulations."""
 
     def __init__(self, wall_ms: int = 1_700_000_000_000) -> None:
         self.now_wall_ms = wall_ms
@@ -47,7 +47,7 @@ class ManualClock:
 
 
 class MovableClock:
-    """The machine's clocks, and however far they were moved ahead: hours pass in a test while everything else runs on."""
+    """The machine's clocks, plus how far a test has moved them ahead: hours can pass while everything else runs as usual."""
 
     def __init__(self) -> None:
         self.moved_ms = 0.0
@@ -60,14 +60,14 @@ class MovableClock:
         return time.monotonic_ns() / 1_000_000 + self.moved_ms
 
     def advance(self, milliseconds: float) -> None:
-        """Moves both clocks ahead and has everything that is due by then happen."""
+        """Moves both clocks ahead. Everything that is due by then happens."""
         self.moved_ms += milliseconds
         for listener in list(self.listeners):
             listener()
 
 
 def watch_moves(clock: Clock, listener: Callable[[], None]) -> None:
-    """Has `listener` called, in whatever thread moves the clock, when one is moved that can be."""
+    """Calls `listener` whenever the clock is moved, in the thread that moves it. Other clocks are never moved."""
     if isinstance(clock, MovableClock):
         clock.listeners.append(listener)
 

@@ -1,9 +1,9 @@
 """Files, as the core sees them: positioned reads and writes, explicit syncs, and OSError for what fails.
 
 A write is in the page cache when it returns and on disk when `sync` returns. A created, renamed or removed name is
-durable when `sync_directory` of its directory returns. Nothing here retries a failed sync, and it is a `SyncError`: the
-caller must not continue as if it had succeeded, and asking again proves nothing, because Linux may have dropped what it
-could not write (https://wiki.postgresql.org/wiki/Fsync_Errors).
+durable when `sync_directory` of its directory returns. A sync that fails raises `SyncError` and is never retried. The
+caller must not continue as if it had succeeded. A second sync that succeeds proves nothing, because Linux may have dropped
+what it could not write (https://wiki.postgresql.org/wiki/Fsync_Errors).
 """
 
 import errno
@@ -20,18 +20,18 @@ from headwater.effects.buffers import Buffer
 LOCK_POLL_S = 0.01
 FILE_MODE = 0o600  # users' data and their password hashes: for the broker's own user only
 DIRECTORY_MODE = 0o700
-IOV_MAX = 1024  # buffers that one pwritev takes on Linux
+IOV_MAX = 1024  # buffers that one pwritev accepts on Linux
 
 
 SHORTAGES = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE))
 
 
 class SyncError(OSError):
-    """A sync has failed: what was written before may be lost even if a later sync succeeds."""
+    """A sync has failed: what was written before it may be lost, even if a later sync succeeds."""
 
 
 def is_shortage(error: OSError) -> bool:
-    """Whether the system had no room or no descriptor: what failed can be done again when it has."""
+    """Whether the system had no room or no descriptor left. Once it has, the same call can succeed."""
     return error.errno in SHORTAGES and not isinstance(error, SyncError)
 
 
@@ -47,7 +47,7 @@ class File(Protocol):
         ...
 
     def write(self, buffers: Sequence[Buffer], position: int) -> None:
-        """Writes all the buffers, one after the other, from `position` on."""
+        """Writes all the buffers, one after another, starting at `position`."""
         ...
 
     def sync(self) -> None:
@@ -63,7 +63,7 @@ class File(Protocol):
         ...
 
     def close(self) -> None:
-        """Gives the file back; what was written stays."""
+        """Closes the file; what was written stays."""
         ...
 
     @property
@@ -83,7 +83,7 @@ class Files(Protocol):
         ...
 
     def sync_path(self, path: str) -> None:
-        """As `File.sync`, for a file that another thread may be writing; FileNotFoundError when it is gone.
+        """As `File.sync`, for a file that another thread may be writing. Raises FileNotFoundError if it is gone.
 
         Raises SyncError when the sync fails, and another OSError when the file cannot be opened.
         """
@@ -92,11 +92,11 @@ class Files(Protocol):
     def exists(self, path: str) -> bool: ...
 
     def list_directory(self, path: str) -> list[str]:
-        """The names in a directory; FileNotFoundError where there is none."""
+        """The names in a directory. Raises FileNotFoundError if there is no such directory."""
         ...
 
     def make_directory(self, path: str) -> None:
-        """Makes it and its parents; nothing happens if it is there."""
+        """Makes the directory and its parents. Does nothing if it is there already."""
         ...
 
     def rights_of_others(self, path: str) -> int:
@@ -118,14 +118,14 @@ class Files(Protocol):
     def sync_directory(self, path: str) -> None: ...
 
     def stamp(self, path: str) -> tuple[int, ...]:
-        """Which file is at a path, and in which state: two equal stamps mean that nothing was written in between.
+        """Which file is at a path, and its state. Two equal stamps mean that nothing was written in between.
 
         The first two numbers say which file it is, the third its size. Raises FileNotFoundError.
         """
         ...
 
     def lock(self, path: str, wait_ms: int = 0) -> "Lock":
-        """Acquires the lock of this file; raises BlockingIOError when another holds it for so long."""
+        """Acquires the lock of this file. Raises BlockingIOError if another process holds it for longer than `wait_ms`."""
         ...
 
 
@@ -135,12 +135,12 @@ class Lock(Protocol):
     def release(self) -> None: ...
 
     def is_in_place(self) -> bool:
-        """Whether the file at its path is still the one that is locked, and not that of another directory."""
+        """Whether the file at its path is still the one that is locked. It is not if the directory was replaced."""
         ...
 
 
 class DiskFile:
-    """A file on disk. The pool opens its descriptor when it is needed and may close it in between."""
+    """A file on disk. The pool opens its descriptor when needed, and may close it between uses."""
 
     __slots__ = ("path", "pool")
 
@@ -152,7 +152,7 @@ class DiskFile:
         try:
             return os.pread(self.pool.descriptor(self), size, position)
         except OSError as error:
-            raise named(error, self.path) from error
+            raise with_path(error, self.path) from error
 
     def write(self, buffers: Sequence[Buffer], position: int) -> None:
         try:
@@ -171,7 +171,7 @@ class DiskFile:
                     write_rest(descriptor, memoryview(b"".join(part))[written:], position + written)
                 position += size
         except OSError as error:
-            raise named(error, self.path) from error
+            raise with_path(error, self.path) from error
 
     def sync(self) -> None:
         sync_descriptor(os.fdatasync, self.pool.descriptor(self), self.path)
@@ -180,13 +180,13 @@ class DiskFile:
         try:
             os.ftruncate(self.pool.descriptor(self), size)
         except OSError as error:
-            raise named(error, self.path) from error
+            raise with_path(error, self.path) from error
 
     def size(self) -> int:
         try:
             return os.fstat(self.pool.descriptor(self)).st_size
         except OSError as error:
-            raise named(error, self.path) from error
+            raise with_path(error, self.path) from error
 
     def close(self) -> None:
         self.pool.discard(self)
@@ -196,8 +196,8 @@ class DiskFile:
         return self.pool.descriptor(self)
 
 
-def named(error: OSError, path: str) -> OSError:
-    """The error with the path of the file that it is about: calls on descriptors do not know it."""
+def with_path(error: OSError, path: str) -> OSError:
+    """The error, with the path of its file added: the system's calls on descriptors do not know the path."""
     return error if error.filename is not None else OSError(error.errno, error.strerror, path)
 
 
@@ -218,10 +218,10 @@ def write_rest(descriptor: int, rest: memoryview, position: int) -> None:
 
 
 class DescriptorPool:
-    """Open descriptors, at most `limit`: the least recently used is closed to make room.
+    """Open descriptors, at most `limit`. The least recently used one is closed to make room.
 
-    Only one thread may use a pool, so that no descriptor is closed under another's call: the one that made it. A descriptor that is closed
-    between a write and its sync loses nothing: Linux keeps dirty pages, and a write-back error, with the file.
+    Only the thread that made a pool may use it, so that no descriptor is closed during another thread's call. Closing a
+    descriptor between a write and its sync loses nothing: Linux keeps dirty pages, and a write-back error, with the file.
     """
 
     def __init__(self, limit: int, access: int = os.O_RDWR) -> None:
@@ -240,7 +240,7 @@ class DescriptorPool:
         return descriptor
 
     def open_descriptor(self, path: str, flags: int) -> int:
-        """A new descriptor; where the process has none left, the owner closes one of the pool's for it."""
+        """A new descriptor. If the process has none left, the thread that owns the pool closes one of the pool's first."""
         while True:
             try:
                 return os.open(path, flags | os.O_CLOEXEC, FILE_MODE)
@@ -281,7 +281,7 @@ class PinnedDescriptor:
 
 
 class DiskLock:
-    """An flock on a file; the kernel gives it back when the process ends, however it ends."""
+    """An flock on a file. The kernel releases it when the process ends, however it ends."""
 
     def __init__(self, path: str, wait_ms: int = 0) -> None:
         self.path = path
@@ -302,7 +302,7 @@ class DiskLock:
                 return
 
     def release(self) -> None:
-        """Gives it back, also where a forked child has a copy of the descriptor."""
+        """Releases the lock, even if a forked child has a copy of the descriptor."""
         fcntl.flock(self.descriptor, fcntl.LOCK_UN)
         self.leave_to_child()
 
@@ -314,7 +314,7 @@ class DiskLock:
         return os.path.samestat(there, os.fstat(self.descriptor))
 
     def leave_to_child(self) -> None:
-        """From now on it is held by a process that was started with its descriptor, until that ends."""
+        """Leaves the lock to a child that was started with its descriptor: the child holds it until it ends."""
         descriptor, self.descriptor = self.descriptor, -1
         os.close(descriptor)
 
@@ -384,7 +384,7 @@ class DiskFiles:
 
 
 def read_file(files: Files, path: str) -> bytes:
-    """A small file's whole content; FileNotFoundError where there is none."""
+    """The whole content of a small file. Raises FileNotFoundError."""
     file = files.open(path)
     try:
         return file.read(file.size(), 0)
@@ -393,7 +393,7 @@ def read_file(files: Files, path: str) -> bytes:
 
 
 def file_size(files: Files, path: str) -> int:
-    """The bytes in a file; FileNotFoundError where there is none."""
+    """How many bytes are in a file. Raises FileNotFoundError."""
     file = files.open(path)
     try:
         return file.size()
@@ -404,10 +404,10 @@ def file_size(files: Files, path: str) -> int:
 def replace_file(
     files: Files, path: str, content: bytes, *, copy: str = "", sync: bool = True, suffix: str = ".tmp"
 ) -> None:
-    """Puts a whole small file in place, so that a crash leaves the old or the new one. Any thread may do it.
+    """Replaces a small file as a whole, so that a crash leaves the old or the new one. Any thread may call this.
 
-    With `copy`, another file in the same directory gets the content too, before. Threads that may replace the same file at
-    the same time have different `suffix`es for what they rename.
+    With `copy`, another file in the same directory gets the content first. Threads that may replace the same file at the
+    same time must use different `suffix`es for the temporary file that is renamed.
     """
     paths = (copy, path) if copy else (path,)
     for name in paths:
@@ -426,7 +426,7 @@ def replace_file(
 
 
 def write_file(files: Files, path: str, content: bytes) -> None:
-    """Writes a small file that a reader can do without: a crash may leave it damaged."""
+    """Writes a small file that readers can do without: a crash may leave it damaged."""
     file = files.open(path, create=True)
     try:
         file.truncate(0)
@@ -436,7 +436,7 @@ def write_file(files: Files, path: str, content: bytes) -> None:
 
 
 def free_name(files: Files, path: str) -> str:
-    """`path`, or with a number at its end, so that nothing has that name."""
+    """`path` if no file has that name, or else `path` with a number appended."""
     name, number = path, 0
     while files.exists(name):
         number += 1

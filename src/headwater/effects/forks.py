@@ -1,9 +1,11 @@
 """Descriptors that a forked child must not keep.
 
-A child that `os.fork` makes (multiprocessing on Linux, a web server with workers) has a copy of each of its parent's. A copy
-of a lock keeps a directory locked, one of a listening socket keeps a port, one of a pipe keeps whoever waits for its end:
-as long as the child lives, whatever becomes of the parent. So in the child each is replaced by /dev/null: its number
-stays taken, since objects that know it are there too and would close what came to have that number.
+A child that `os.fork` makes (multiprocessing on Linux, a web server with workers) has a copy of each of its parent's
+descriptors. As long as the child lives, a copy of a lock keeps a directory locked, a copy of a listening socket keeps a port
+in use, and a copy of a pipe hides the end of the pipe from its reader, even if the parent has ended.
+
+So in the child each such descriptor is replaced by one of /dev/null. It is not closed: the child also has copies of the
+objects that know its number, and they would later close whatever else had got that number.
 """
 
 import contextlib
@@ -14,10 +16,10 @@ from typing import Protocol
 
 
 class Owner(Protocol):
-    """What has descriptors of this process alone."""
+    """An object with descriptors that only this process may have."""
 
     def own_descriptors(self) -> Iterable[int]:
-        """Those that are open; a number below 0 stands for none."""
+        """The descriptors that are open. A negative number is ignored."""
         ...
 
 
@@ -25,12 +27,12 @@ owners: "weakref.WeakSet[Owner]" = weakref.WeakSet()
 
 
 def keep_from_children(owner: Owner) -> None:
-    """From now on no forked child keeps this owner's descriptors."""
+    """Makes sure that children forked from now on do not keep this owner's descriptors."""
     owners.add(owner)
 
 
 def let_go() -> None:
-    """In the child."""
+    """Replaces the descriptors. Runs in the child, after the fork."""
     if not owners:
         return
     nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)

@@ -1,15 +1,16 @@
 """Loggers whose lines cannot be forged.
 
-Names of groups, topics and users come from clients, and may contain line breaks or a terminal's control characters. A line
-of the log that repeats one would look like two lines, and the client would choose the second. So whatever is put
-into a message is escaped there, in every application that embeds a broker too, and lines of a traceback are indented.
+Names of groups, topics and users come from clients, and may contain line breaks or a terminal's control characters. For
+example, a log line that repeats the topic name "a\\nINFO all is well" would look like two lines, and the client would have
+written the second. So whatever is put into a message is escaped, also in an application that embeds a broker, and the
+lines of a traceback are indented.
 """
 
 import logging
 import traceback
 
 
-def escaped(text: str) -> str:
+def escape(text: str) -> str:
     """The text on one line, with \\n, \\x1b and the like for what cannot be printed."""
     if text.isprintable():
         return text
@@ -17,16 +18,16 @@ def escaped(text: str) -> str:
 
 
 class OneLine(logging.Filter):
-    """Escapes what a record's message is made with. It lets every record pass."""
+    """Escapes the arguments of a log record's message. It drops no record."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         if isinstance(record.args, tuple):
             record.args = tuple(
-                argument if isinstance(argument, (int, float)) else escaped(str(argument)) for argument in record.args
+                argument if isinstance(argument, (int, float)) else escape(str(argument)) for argument in record.args
             )
         if record.exc_info and record.exc_info[1] is not None and not record.exc_text:
             lines = "".join(traceback.format_exception(record.exc_info[1])).split("\n")
-            record.exc_text = "\n".join("  " + escaped(line) for line in lines if line)
+            record.exc_text = "\n".join("  " + escape(line) for line in lines if line)
         return True
 
 

@@ -1,9 +1,13 @@
-"""Files in memory: the broker without a directory lives on them, and storage tests crash them.
+"""Files in memory: a broker without a directory uses them, and storage tests crash them.
 
-With `crashable=True` every write and every name that is not yet synced is remembered, and `crash` decides from a seed
-what a power cut would have left: of a file any subset of its unsynced writes, each whole, torn at a sector or absent (a
-skipped write leaves zeros, as a file system that has grown the file does); of a directory a prefix of its unsynced
-changes. `fault` is asked before every call and may name the errno with which it fails.
+With `crashable=True` every write and every name that is not yet synced is remembered. `crash` then decides, from a seed,
+what a power cut would have left:
+
+- of a file, any subset of its unsynced writes, each whole, torn at a sector or absent (a skipped write leaves zeros, as on
+  a file system that has already grown the file);
+- of a directory, a prefix of its unsynced changes.
+
+`fault` is called before every call, and may return the errno with which it fails.
 """
 
 import errno
@@ -58,7 +62,7 @@ class Inode:
         self.unsynced.clear()
 
     def lose(self) -> None:
-        """A sync has failed, as on Linux: what it was to sync can still be read, and no later sync puts it on disk."""
+        """Fails a sync as Linux does: what it was to sync can still be read, but no later sync puts it on disk."""
         self.has_lost = self.has_lost or bool(self.unsynced)
         self.unsynced.clear()
 
@@ -77,7 +81,7 @@ class Inode:
 
 
 def apply_write(content: bytearray, position: int, data: Buffer | None) -> None:
-    """Puts `data` at `position`, growing with zeros; None cuts or grows the content to `position`."""
+    """Puts `data` at `position`, after zeros where the content is shorter. None cuts or grows the content to `position`."""
     if data is None:
         del content[position:]
         content.extend(bytes(position - len(content)))
@@ -95,7 +99,7 @@ class Directory:
     def __init__(self) -> None:
         self.names: dict[str, Inode | Directory] = {}
         self.durable: dict[str, Inode | Directory] = {}
-        self.unsynced: list[dict[str, Inode | Directory | None]] = []  # each a change that happens whole or not
+        self.unsynced: list[dict[str, Inode | Directory | None]] = []  # each a change that happens whole or not at all
 
     def change(self, names: dict[str, "Inode | Directory | None"], crashable: bool) -> None:
         apply_names(self.names, names)
@@ -190,7 +194,7 @@ class MemoryLock:
 
 
 class MemoryFiles:
-    """A file system in memory, at most `capacity_bytes` large: a write beyond it fails with ENOSPC."""
+    """A file system in memory. A write that would make it larger than `capacity_bytes` fails with ENOSPC."""
 
     def __init__(self, capacity_bytes: int = 4 << 30, *, crashable: bool = False, fault: Fault | None = None) -> None:
         self.root = Directory()
@@ -198,7 +202,7 @@ class MemoryFiles:
         self.crashable = crashable
         self.fault = fault
         self.locks: set[str] = set()
-        self.inodes = 0  # that were made
+        self.inodes = 0  # how many were made
 
     def check(self, call: str, path: str) -> None:
         if self.fault is not None:
@@ -273,7 +277,7 @@ class MemoryFiles:
         return 0
 
     def restrict(self, path: str) -> None:
-        """Nobody else is in here."""
+        """Does nothing: no other user can see this memory."""
 
     def rename(self, source: str, target: str) -> None:
         self.check("rename", source)
@@ -322,6 +326,6 @@ class MemoryFiles:
         return MemoryLock(self.locks, path)
 
     def crash(self, random: Random) -> None:
-        """A power cut: what was not synced is dropped, torn or kept, as `random` decides. All locks are given back."""
+        """A power cut: what was not synced is dropped, torn or kept, as `random` decides. All locks are released."""
         self.locks.clear()
         self.root.crash(random)

@@ -1,10 +1,11 @@
-"""Changes over files that stay as they are: what would be written goes into a file of its own, and can be put in place later.
+"""A layer of changes over files that stay as they are. What is written goes to a separate file, and can be applied later.
 
-With it a broker's own start is tried on a data directory that nobody may change. A file that was written is its original,
-up to a size, with pieces over it that lie in `spill`, one after the other. So memory holds where they are, and no content.
+With it, a broker can start on a data directory without changing it. A file that was written to consists of its original,
+up to a size, and of pieces over it, which are in the file `spill`, one after another. So memory holds only the positions of
+the pieces, not their content.
 
-`commit` makes the changes in the files below: renames first, then removals, then content. `changed` says beforehand which
-of the files below are written to or removed by that, so that they can be copied.
+`commit` applies the changes to the files below: renames first, then removals, then content. `changed_paths` says beforehand
+which of the files below that writes to or removes, so that they can be copied.
 """
 
 import errno
@@ -21,7 +22,7 @@ NEW_SUFFIX = ".tmp"
 
 
 class Piece(NamedTuple):
-    """Bytes that were written over a file, and where they lie: in the spill, or elsewhere in the original."""
+    """Bytes that were written over a file, and where they are: in the spill, or elsewhere in the original."""
 
     start: int
     end: int
@@ -30,7 +31,7 @@ class Piece(NamedTuple):
 
 
 class Layer:
-    """A file as it would be. `origin` is the path of the original; "" for a new one."""
+    """A file with its changes. `origin` is the path of the original; "" for a new file."""
 
     def __init__(self, overlay: "OverlayFiles", origin: str) -> None:
         self.overlay = overlay
@@ -64,7 +65,7 @@ class Layer:
         return self.base
 
     def replace(self, start: int, end: int, data: bytes) -> None:
-        """Puts `data` in the place of a part of the file, and moves what follows."""
+        """Replaces a part of the file by `data`, and moves what follows."""
         tail, position, size = [], end, self.size
         for piece in [*self.pieces, Piece(size, size, 0)]:
             if self.base_end > position and piece.start > position:  # the original shows here
@@ -82,7 +83,7 @@ class Layer:
 
     @property
     def is_moved(self) -> bool:
-        """Whether bytes of the original have moved: then it is written as a new file."""
+        """Whether bytes of the original have moved. If so, it is written as a new file."""
         return any(piece.is_of_base for piece in self.pieces)
 
     def write(self, data: Buffer, position: int) -> None:
@@ -101,7 +102,7 @@ class Layer:
         self.size = max(self.size, end)
 
     def leave_out(self, start: int, end: int) -> None:
-        """Cuts what lies in that range out of the pieces."""
+        """Cuts that range out of the pieces."""
         kept = []
         for piece in self.pieces:
             if piece.end <= start or piece.start >= end:
@@ -140,7 +141,7 @@ class OverlayFile:
             position += len(data)
 
     def sync(self) -> None:
-        """Nothing of it is to be on disk."""
+        """Does nothing: nothing of an overlay has to survive a power cut."""
 
     def truncate(self, size: int) -> None:
         self.layer.truncate(size)
@@ -149,7 +150,7 @@ class OverlayFile:
         return self.layer.size
 
     def close(self) -> None:
-        """The layer stays open: it is what was written."""
+        """Does nothing: the layer holds what was written, so it stays open."""
 
     @property
     def descriptor(self) -> int:
@@ -157,10 +158,10 @@ class OverlayFile:
 
 
 class OverlayLock:
-    """Nobody else sees these files."""
+    """A lock that needs no file: no other process sees the overlay."""
 
     def release(self) -> None:
-        """Nothing is held."""
+        """Does nothing."""
 
     def is_in_place(self) -> bool:
         return True
@@ -174,7 +175,7 @@ class OverlayFiles:
         self.spill = spill
         self.layers: dict[str, Layer] = {}
         self.hidden: set[str] = set()  # paths below that were removed or renamed
-        self.directories: set[str] = set()  # that were made
+        self.directories: set[str] = set()  # those that were made
 
     def put(self, data: Buffer) -> int:
         at = self.spill.size()
@@ -188,7 +189,7 @@ class OverlayFiles:
         return layer
 
     def is_below(self, path: str) -> bool:
-        """Whether the path is there below, and its directory was not removed or renamed here."""
+        """Whether the path exists below, and its directory was not removed or renamed in the overlay."""
         parent = path
         while parent:
             if parent in self.hidden:
@@ -246,7 +247,7 @@ class OverlayFiles:
         return 0
 
     def restrict(self, path: str) -> None:
-        """Rights are not part of this."""
+        """Does nothing: an overlay does not change rights."""
 
     def rename(self, source: str, target: str) -> None:
         if self.is_directory(source):
@@ -289,10 +290,10 @@ class OverlayFiles:
     def lock(self, path: str, wait_ms: int = 0) -> OverlayLock:
         return OverlayLock()
 
-    # -- putting it in place
+    # -- applying the changes
 
-    def changed(self) -> list[str]:
-        """The files below that `commit` writes to or removes, by their paths before it."""
+    def changed_paths(self) -> list[str]:
+        """The files below that `commit` will write to or remove, by their present paths."""
         written = {layer.origin for layer in self.layers.values() if layer.is_changed and layer.origin}
         written |= {path for path, layer in self.layers.items() if layer.origin != path and self.files.exists(path)}
         moved = {layer.origin for path, layer in self.layers.items() if layer.origin not in ("", path)}
@@ -300,15 +301,15 @@ class OverlayFiles:
         return sorted(written | removed)
 
     def commit(self) -> list[str]:
-        """Makes the changes below, durably; returns the paths that are new, changed or gone. Raises OSError."""
-        files, touched = self.files, set(self.changed())
+        """Applies the changes below, durably. Returns the paths that are new, changed or gone. Raises OSError."""
+        files, touched = self.files, set(self.changed_paths())
         for path in sorted(self.directories):
             files.make_directory(path)
         for path, layer in self.layers.items():
             if layer.origin not in ("", path):
                 files.rename(layer.origin, path)
                 touched |= {layer.origin, path}
-        for path in sorted(self.hidden, reverse=True):  # what is in a directory comes before it
+        for path in sorted(self.hidden, reverse=True):  # the content of a directory comes before the directory
             if path not in self.layers and files.exists(path):
                 files.remove(path)
         for path, layer in self.layers.items():

@@ -1,6 +1,6 @@
-"""Moments at which something is called: the door to time, for whoever owns a clock.
+"""Callbacks at given times, on a clock that the owner provides.
 
-Nothing here is a task or a thread. The shell asks when the next moment is (`next_deadline_ms`) and calls `run_due` then.
+Nothing here is a task or a thread. The shell asks for the next deadline (`next_deadline_ms`) and calls `run_due` then.
 """
 
 import heapq
@@ -14,7 +14,7 @@ CANCELLED_MAX = 1024
 
 
 class Timer:
-    """A moment at which something is called, unless it is cancelled before."""
+    """A callback and its deadline. `cancel` prevents the call."""
 
     __slots__ = ("callback", "deadline_ms", "timers")
 
@@ -56,16 +56,16 @@ class Timers:
             self.cancelled = 0
 
     def next_deadline_ms(self) -> float | None:
-        """When `run_due` should be called next; None when nothing is scheduled."""
+        """When `run_due` should be called next; None if nothing is scheduled."""
         while self.heap and self.heap[0][2].callback is None:
             heapq.heappop(self.heap)
             self.cancelled = max(0, self.cancelled - 1)
         return self.heap[0][0] if self.heap else None
 
     def run_due(self) -> None:
-        """Calls everything whose moment has come. What that schedules again waits for the next call.
+        """Calls everything that is due. What those calls schedule waits for the next `run_due`, even if it is due at once.
 
-        One that raises keeps no other from being called: what was raised comes at the end, as an ExceptionGroup.
+        A callback that raises does not prevent the others: at the end, all that was raised is raised as an ExceptionGroup.
         """
         now = self.clock.steady_ms()
         due = []

@@ -1,15 +1,15 @@
-"""Work that would block the loop for too long, done in slices, so that other clients are served in between.
+"""Work that would block the loop for too long is done in slices, so that other clients are served in between.
 
 A request that names thousands of partitions, or a batch with millions of records, must not make other clients wait.
-What it asks for is a generator that yields between its steps. The first slice runs at once, and nearly every request is
-done in it. The rest waits in a queue: a timer runs one slice of the first in it, and sends it to the end. So a turn of the
-loop has one slice, however much work there is, and no work waits for the end of another.
+Such work is a generator that yields between its steps. The first slice runs at once, and nearly every request is done within
+it. Work that is left waits in a queue. A timer runs one slice of the first in the queue, and moves that work to the end. So a
+turn of the loop has one slice, however much work there is, and no work has to wait until other work is complete.
 
-Anything may happen between two steps: each step must leave a consistent state, and read the state again.
+Anything may happen between two steps. So each step must leave a consistent state, and must not rely on what it read before.
 
-Two things cannot be divided into steps. One call may take long: decompressing 32 MiB, for example. `elsewhere` runs it in
-another thread; it must touch nothing of the owner's. And what a step has made may be large. `alone` lets one piece of
-work in at a time, and the others wait in line: a hundred clients that each send a bomb cost the memory of one.
+Two problems remain. A single call may take long, for example decompressing 32 MiB. `elsewhere` runs it in another thread;
+the call must not touch the owner's state. And the result of a step may be large. `alone` admits one piece of work at a time,
+and the others wait in line. For example, a hundred clients that each send a decompression bomb need the memory for one.
 """
 
 import traceback
@@ -22,20 +22,20 @@ from headwater.effects.timers import Timers
 from headwater.replay.deferred import Deferred
 
 SLICE_MS = 1.0
-CROWDED_SLICE_MS = 0.5  # of what begins while others wait
+CROWDED_SLICE_MS = 0.5  # for work that begins while other work waits
 
 Result = TypeVar("Result")
 
 
 class Outcome(NamedTuple):
-    """What a call that ran elsewhere returned or raised."""
+    """What a call in another thread returned or raised."""
 
     result: Any
     error: Exception | None
 
 
 class Call:
-    """A step that runs in another thread. The generator gets its Outcome."""
+    """A step that runs in another thread. The generator receives its Outcome."""
 
     __slots__ = ("function",)
 
@@ -51,14 +51,14 @@ class Call:
 
 
 def release_locals(error: BaseException | None) -> None:
-    """Frees what the functions that failed had in memory. The lines of the traceback stay."""
+    """Frees the local variables of the functions that failed. The lines of the traceback stay."""
     while error is not None:
         traceback.clear_frames(error.__traceback__)
         error = error.__cause__ or error.__context__
 
 
 class Place:
-    """A step that ends when its work is the only one that is let in. `leave` lets in the next, or leaves the line."""
+    """A step that ends when its work is admitted, alone. `leave` admits the next, or gives up the place in line."""
 
     __slots__ = ("leave",)
 
@@ -66,24 +66,24 @@ class Place:
         self.leave: Callable[[], None] = lambda: None
 
 
-Steps: TypeAlias = Generator[Any, Any, Result]  # it yields None, or a Call or Place that is waited for
+Steps: TypeAlias = Generator[Any, Any, Result]  # it yields None, or a Call or Place to wait for
 RunElsewhere: TypeAlias = Callable[[Callable[[], Any], Callable[[Any], None]], None]
 
 
 def elsewhere(function: Callable[[], Result]) -> Steps[Result]:
-    """The result of a function that runs in another thread meanwhile. Raises what it raises."""
+    """The result of a function that runs in another thread. Raises what it raises."""
     outcome: Outcome = yield Call(function)
     if outcome.error is not None:
         try:
             raise outcome.error
         finally:
-            del outcome  # the error's traceback has this frame: it must not have the error
+            del outcome  # the error's traceback refers to this frame, so this frame must not refer to the error
     result: Result = outcome.result
     return result
 
 
 def alone(steps: Steps[Result]) -> Steps[Result]:
-    """The steps, while no other work does steps of this kind."""
+    """Does the steps while no other work that asked for the same does its own."""
     place = Place()
     try:
         yield place
@@ -93,7 +93,7 @@ def alone(steps: Steps[Result]) -> Steps[Result]:
 
 
 def at_once(steps: Steps[Result]) -> Result:
-    """The result of all the steps, for a caller that may wait for them."""
+    """Runs all the steps, for a caller that may block, and returns their result."""
     outcome: Outcome | None = None
     try:
         while True:
@@ -105,23 +105,23 @@ def at_once(steps: Steps[Result]) -> Result:
 
 
 class Work:
-    """One generator that is not yet done. Its `deferred` gets the result."""
+    """One generator that is not yet done. Its `deferred` is completed with the result."""
 
     __slots__ = ("callback", "deferred", "is_done", "sent", "steps")
 
     def __init__(self, steps: Steps[Any]) -> None:
         self.steps = steps
-        self.sent: Outcome | None = None  # what its next step gets
+        self.sent: Outcome | None = None  # what its next step receives
         self.deferred: Deferred[Any] = Deferred()
         self.is_done = False
         self.callback: Callable[[Exception | None], None] | None = None
 
     def when_done(self, callback: Callable[[Exception | None], None]) -> None:
-        """Calls back after the last step, with the exception that ended it or None."""
+        """Calls back after the last step, with the exception that ended the work, or None."""
         self.callback = callback
 
     def cancel(self) -> None:
-        """Nobody waits for the result now: no further step is done."""
+        """The result is no longer wanted: no further step is done."""
         if not self.is_done:
             self.is_done = True
             self.steps.close()
@@ -139,9 +139,9 @@ class Work:
 
 
 class WorkQueue:
-    """All work that is under way. `run_elsewhere` runs a function in another thread, and calls back in the loop's.
+    """All unfinished work. `run_elsewhere` runs a function in another thread, and calls back in the loop's thread.
 
-    Where it is None there is no other thread, and a call is a step like any other.
+    If it is None there is no other thread, and a Call is a step like any other.
     """
 
     def __init__(self, clock: Clock, timers: Timers) -> None:
@@ -150,11 +150,11 @@ class WorkQueue:
         self.run_elsewhere: RunElsewhere | None = None
         self.queue: deque[Work] = deque()
         self.inside: Place | None = None
-        self.outside: dict[Place, Work] = {}  # those that want to be let in, in order
+        self.outside: dict[Place, Work] = {}  # those that wait to be admitted, in order
         self.is_scheduled = False
 
     def begin(self, steps: Steps[Result]) -> Result | Work:
-        """Runs the first slice: returns the result, or the work that is left. Raises what the steps raise."""
+        """Runs the first slice. Returns the result, or the work that is left. Raises what the steps raise."""
         work = Work(steps)
         try:
             step = self.advance(work, CROWDED_SLICE_MS if self.queue else SLICE_MS)
@@ -165,7 +165,7 @@ class WorkQueue:
         return work
 
     def advance(self, work: Work, slice_ms: float) -> Call | Place | None:
-        """Runs steps until the slice is over, or one has to be waited for: returns that one. Raises what they raise."""
+        """Runs steps until the slice is over or a step has to wait; returns that step. Raises what the steps raise."""
         until_ms = self.clock.steady_ms() + slice_ms
         while not work.is_done:
             sent, work.sent = work.sent, None
@@ -179,7 +179,7 @@ class WorkQueue:
         return None
 
     def wait_for(self, work: Work, step: Call | Place | None) -> None:
-        """What the work waits for before its next step: its turn, a call, or a place."""
+        """Makes the work wait before its next step: for its turn, for a call, or for a place."""
         if isinstance(step, Place):
             step.leave = lambda: self.leave(step)
             self.outside[step] = work
@@ -199,7 +199,7 @@ class WorkQueue:
         self.inside = place
 
     def leave(self, place: Place) -> None:
-        """Lets the next one in, or takes one out of the line."""
+        """Admits the next one, or removes one from the line."""
         if place is not self.inside:
             self.outside.pop(place, None)
             return
@@ -213,7 +213,7 @@ class WorkQueue:
             self.timers.call_later(0, self.run)
 
     def run(self) -> None:
-        """One slice of the work that has waited longest."""
+        """Runs one slice of the work that has waited longest."""
         self.is_scheduled = False
         while self.queue and self.queue[0].is_done:
             self.queue.popleft()

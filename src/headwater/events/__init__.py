@@ -1,4 +1,4 @@
-"""The event, its headers, serializers and CloudEvents form. See README.md."""
+"""The event, its headers, its serializers and its form as a CloudEvent. See README.md."""
 
 from headwater.events.context import current_event, handling
 from headwater.events.errors import CloudEventError, DeserializationError, EventError, SerializationError

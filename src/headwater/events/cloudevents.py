@@ -22,7 +22,7 @@ REQUIRED = ("specversion", "id", "source", "type")
 
 
 def attributes_of(headers: Headers, raw: bytes | None) -> Attributes:
-    """The attributes of a record in either mode, without data; empty where it is not a CloudEvent."""
+    """The attributes of a record in either mode, without the data. Empty if the record is not a CloudEvent."""
     if (headers.get(CONTENT_TYPE) or "").startswith(STRUCTURED_TYPE) and raw is not None:
         return {k: as_text(v) for k, v in envelope(raw).items() if k not in ("data", "data_base64") and v is not None}
     return {
@@ -37,7 +37,7 @@ def as_text(value: Any) -> str:
 
 
 def envelope(raw: bytes) -> dict[str, Any]:
-    """The JSON object of structured mode. Raises CloudEventError where it is none."""
+    """The JSON object of structured mode. Raises CloudEventError for anything else."""
     try:
         found = msgspec.json.decode(raw, type=dict[str, Any])
     except msgspec.MsgspecError as error:
@@ -87,8 +87,8 @@ def to_structured(
     return msgspec.json.encode(body), [(CONTENT_TYPE, STRUCTURED_JSON_TYPE.encode())]
 
 
-def structured(pairs: Pairs, data: bytes | None) -> tuple[bytes, Pairs]:
-    """A record in binary mode, such as `stamps.stamp` makes, in structured mode; headers that are no attributes stay headers."""
+def structured_record(pairs: Pairs, data: bytes | None) -> tuple[bytes, Pairs]:
+    """Changes a record from binary mode, as `stamps.stamp` makes it, to structured mode. Other headers stay headers."""
     attributes = {name[len(PREFIX) :]: (text or b"").decode() for name, text in pairs if name.startswith(PREFIX)}
     content_type = next((text.decode() for name, text in pairs if name == CONTENT_TYPE and text), JSON_TYPE)
     others = [pair for pair in pairs if not pair[0].startswith(PREFIX) and pair[0] != CONTENT_TYPE]

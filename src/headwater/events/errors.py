@@ -1,17 +1,17 @@
-"""What goes wrong with an event's own content."""
+"""Errors in an event's content."""
 
 
 class EventError(ValueError):
-    """Base of what is raised for an event that cannot be written or read."""
+    """An event cannot be written or read: the base class of these errors."""
 
 
 class SerializationError(EventError):
-    """A value or key that its serializer cannot write."""
+    """A serializer cannot write a value or key."""
 
 
 class DeserializationError(EventError):
-    """Bytes that are not what the reader expects; the event's `raw` still has them."""
+    """The bytes of an event are not what the reader expects. `event.raw` still has them."""
 
 
 class CloudEventError(EventError):
-    """A record that claims to be a CloudEvent and is not."""
+    """A record claims to be a CloudEvent, but is not a valid one."""

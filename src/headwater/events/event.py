@@ -1,7 +1,7 @@
-"""The event: one form for what a function tells another, what a bus delivers, and what a log keeps.
+"""The event: one class for what a bus delivers and what a log keeps.
 
-Nothing is copied or decoded before it is asked for: an event from a broker holds the bytes that librdkafka handed over,
-and reads its value, key and headers on first use.
+Nothing is copied or decoded before it is needed: an event from a broker holds the bytes that librdkafka handed over, and
+decodes its value, key and headers on first use.
 """
 
 from collections.abc import Callable
@@ -19,11 +19,11 @@ AS_BYTES = BytesSerializer()
 
 
 class Event(Generic[Value]):
-    """Something that happened, and where it stands.
+    """Something that happened, and its place in a log.
 
-    `topic`, `partition` and `offset` are its place (partition and offset are -1 for one that is not from a log),
-    `timestamp` is ms since 1970, `raw` and `raw_key` are bytes as they are in the log. `value` and `key` are what the
-    consumer's serializers make of them; reading raises DeserializationError where they are something else.
+    `topic`, `partition` and `offset` are its place (partition and offset are -1 for an event that is not from a log).
+    `timestamp` is in ms since 1970. `raw` and `raw_key` are the bytes in the log; `value` and `key` are what the consumer's
+    serializers make of them. Reading `value` or `key` raises DeserializationError for bytes that they cannot decode.
     """
 
     __slots__ = (
@@ -77,7 +77,7 @@ class Event(Generic[Value]):
         serializer: Serializer[Value],
         key_serializer: Serializer[Any],
     ) -> "Event[Value]":
-        """An event of a log; `read_headers` gives its headers when they are asked for."""
+        """An event from a log. `read_headers` is called for its headers when they are needed."""
         event = cls.__new__(cls)
         event.topic, event.partition, event.offset, event.timestamp = topic, partition, offset, timestamp
         event.raw_key, event.raw = raw_key, raw
@@ -111,7 +111,7 @@ class Event(Generic[Value]):
 
     @property
     def key(self) -> Any:
-        """What the event is about: text unless the consumer says otherwise. None where there is none."""
+        """What the event is about: text, unless the consumer has another serializer for keys. None without a key."""
         if self._key is UNREAD:
             raw = self.raw_key
             self._key = None if raw is None else self._key_serializer.decode(raw, self.topic, NO_HEADERS)
@@ -119,14 +119,14 @@ class Event(Generic[Value]):
 
     @property
     def attributes(self) -> Attributes:
-        """The CloudEvents attributes, by name without `ce_`; empty for a record that is not a CloudEvent."""
+        """The CloudEvents attributes, by name without `ce_`. Empty for a record that is not a CloudEvent."""
         if self._attributes is None:
             self._attributes = attributes_of(self.headers, self.raw)
         return self._attributes
 
     @property
     def id(self) -> str:
-        """Its CloudEvents id; for a record of a log without one, its place, which no other has."""
+        """Its CloudEvents id. For a record without one: its place in the log, which no other record has."""
         found = self.attributes.get("id")
         if found is None:
             found = f"{self.topic}/{self.partition}/{self.offset}" if self.offset >= 0 else ids.new()
@@ -148,7 +148,7 @@ class Event(Generic[Value]):
 
     @property
     def causation_id(self) -> str | None:
-        """The id of the event whose handling published this one; None where nothing did."""
+        """The id of the event whose handler published this one; None if it was published outside of a handler."""
         return self.attributes.get("causationid")
 
     @property
@@ -158,11 +158,11 @@ class Event(Generic[Value]):
 
     @property
     def time(self) -> datetime | None:
-        """When it happened, as the record's timestamp has it."""
+        """When it happened, by the record's timestamp."""
         return datetime.fromtimestamp(self.timestamp / 1000, UTC) if self.timestamp >= 0 else None
 
     def caused_by(self, parent: "Event[Any]", new_id: str) -> None:
-        """Copies from the event that is being handled what the next in the chain carries."""
+        """Makes `parent` the cause: this event inherits its correlation id and trace."""
         own = attributes_of(self.headers, None)
         inherited = {"id": new_id, "correlationid": parent.correlation_id, "causationid": parent.id}
         if parent.traceparent is not None:
@@ -170,13 +170,13 @@ class Event(Generic[Value]):
         self._attributes = inherited | own
 
     def identified_headers(self) -> Headers:
-        """Its headers, and as headers whatever attributes are not among them: so it stays the same event elsewhere."""
+        """Its headers, with all of its attributes as headers: so it keeps its identity when it is sent elsewhere."""
         attributes = {"id": self.id, **self.attributes}
         missing = [(PREFIX + name, text) for name, text in attributes.items() if PREFIX + name not in self.headers]
         return Headers([*self.headers, *missing])
 
     def with_value(self, value: Any, topic: str | None = None) -> "Event[Any]":
-        """The same event with another value, and topic."""
+        """The same event with another value, and with another topic if one is given."""
         return Event(
             self.topic if topic is None else topic,
             value,

@@ -1,4 +1,4 @@
-"""An event's headers: ordered, a name may come more than once, values are bytes or null, as Kafka keeps them."""
+"""An event's headers, as Kafka keeps them: in order, with repeated names allowed, and values that are bytes or null."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TypeAlias
@@ -11,12 +11,14 @@ Pairs: TypeAlias = list[tuple[str, bytes | None]]
 
 
 def header_pairs(headers: HeadersLike | None) -> Pairs:
-    """As Kafka keeps them; text becomes UTF-8. Raises SerializationError for what is not names with text, bytes or None."""
+    """Headers as Kafka keeps them, with text as UTF-8. Raises SerializationError for other names or values."""
     if not headers:
         return []
     given: object = headers
     if isinstance(given, str | bytes) or not isinstance(given, Iterable):
-        raise SerializationError(f"headers are {type(headers).__name__}; give a dict, or pairs of name and value")
+        raise SerializationError(
+            f"headers are of type {type(headers).__name__}; give a dict, or pairs of name and value"
+        )
     pairs: Pairs = []
     for pair in headers.items() if isinstance(headers, Mapping) else headers:
         try:
@@ -38,7 +40,7 @@ def header_pairs(headers: HeadersLike | None) -> Pairs:
 
 
 class Headers:
-    """Read-only. `headers["origin"]` is the last value of that name as text; `raw` gives bytes, `all` each value."""
+    """Read-only headers. `headers["origin"]` is the last value of that name as text; `raw` gives bytes, `all` every value."""
 
     __slots__ = ("pairs",)
 
@@ -46,14 +48,14 @@ class Headers:
         self.pairs: Pairs = header_pairs(headers)
 
     def raw(self, name: str) -> bytes | None:
-        """The last value of that name as bytes; None where there is none."""
+        """The last value of that name as bytes; None if there is none."""
         for known, value in reversed(self.pairs):
             if known == name:
                 return value
         return None
 
     def get(self, name: str, default: str | None = None) -> str | None:
-        """The last value of that name as text. Raises DeserializationError where it is not UTF-8."""
+        """The last value of that name as text. Raises DeserializationError if it is not UTF-8."""
         value = self.raw(name)
         return default if value is None else text(name, value)
 
@@ -62,7 +64,7 @@ class Headers:
         return [text(name, value) for known, value in self.pairs if known == name and value is not None]
 
     def with_added(self, name: str, value: HeaderValue) -> "Headers":
-        """The same headers and one more at the end."""
+        """The same headers, with one more at the end."""
         return Headers([*self.pairs, (name, value)])
 
     def __getitem__(self, name: str) -> str:

@@ -1,4 +1,4 @@
-"""Ids of events: no other process makes the same, and making one costs next to nothing."""
+"""Ids of events. They are unique across processes, and making one costs next to nothing."""
 
 import os
 from itertools import count
@@ -7,7 +7,7 @@ from headwater.effects.entropy import Entropy, SystemEntropy
 
 
 class Ids:
-    """Ids that no other process makes: eight random bytes and a number."""
+    """Makes ids: eight random bytes of this process, then a number."""
 
     def __init__(self, entropy: Entropy) -> None:
         self.entropy = entropy

@@ -1,8 +1,11 @@
 """Values and keys as bytes, and back.
 
-A serializer is any object with `encode`, `decode` and a `content_type`; the schema registry's have the same form. Which
-one a type gets: `bytes` and `str` are written as they are, everything else is JSON (a number's is its digits): what
-msgspec reads and writes (dataclasses, `msgspec.Struct`, TypedDict, dict, list …) and pydantic's models.
+A serializer is any object with `encode`, `decode` and a `content_type`; the schema registry's have the same form. A type gets
+its serializer by these rules:
+
+- `bytes` and `str` are written as they are;
+- everything that msgspec or pydantic knows is written as JSON: dataclasses, `msgspec.Struct`, TypedDict, dict, list, numbers
+  (as digits), pydantic's models.
 """
 
 from dataclasses import is_dataclass
@@ -21,15 +24,15 @@ JSON_TYPE, TEXT_TYPE, BYTES_TYPE = "application/json", "text/plain; charset=utf-
 
 
 class Serializer(Protocol[Value]):
-    """Writes and reads the values of one type; `topic` is where they go or come from."""
+    """Writes and reads the values of one type. `topic` is the topic that they are written to or read from."""
 
     @property
     def content_type(self) -> str | None:
-        """What the `content-type` header of its values says; None: each value's own type decides."""
+        """The `content-type` header of its values; None if each value's own type decides."""
         ...
 
     def encode(self, value: Value, topic: str) -> bytes | None:
-        """The bytes of a value; None makes a tombstone. Raises SerializationError."""
+        """The bytes of a value. None makes a tombstone. Raises SerializationError."""
         ...
 
     def decode(self, data: bytes, topic: str, headers: Headers) -> Value:
@@ -76,10 +79,10 @@ class TextSerializer:
 
 
 class JsonSerializer(Generic[Value]):
-    """JSON of one type, by msgspec. What is of another type is not written: no consumer of this type could read it.
+    """JSON of one type, by msgspec. A value of another type is refused, since a consumer of this type could not read it.
 
-    The values of a class (a dataclass, a Struct …) are looked at by their class, which costs next to nothing; its type
-    checker has looked at the fields. Those of other types (TypedDict, `list[int]`, `A | None`, int …) are read back.
+    For a class (a dataclass, a Struct …) only the value's class is checked, which costs next to nothing; its fields are the
+    type checker's job. A value of any other type (TypedDict, `list[int]`, `A | None`, int …) is decoded again as a check.
     """
 
     content_type: str | None = JSON_TYPE
@@ -93,7 +96,7 @@ class JsonSerializer(Generic[Value]):
 
     def encode(self, value: Value, topic: str) -> bytes:
         if not isinstance(value, self.record_class):
-            raise unexpected(topic, self.kind, value)
+            raise type_mismatch(topic, self.kind, value)
         try:
             data = self.write(value)
         except (TypeError, ValueError, msgspec.MsgspecError) as error:
@@ -102,7 +105,7 @@ class JsonSerializer(Generic[Value]):
             try:
                 self.read(data)
             except msgspec.MsgspecError as error:
-                raise unexpected(topic, self.kind, value, f": {error}") from error
+                raise type_mismatch(topic, self.kind, value, f": {error}") from error
         return data
 
     def decode(self, data: bytes, topic: str, headers: Headers) -> Value:
@@ -116,7 +119,7 @@ ANYTHING: Any = Any
 
 
 def record_class(kind: Any) -> type:
-    """The class whose instances a type's values are; object where that says too little."""
+    """The class by which a type's values can be checked; `object` if a class is not enough."""
     origin = get_origin(kind) or kind
     is_record = isinstance(origin, type) and (
         is_dataclass(origin)
@@ -132,7 +135,7 @@ def name_of(kind: Any) -> str:
     return name
 
 
-def unexpected(topic: str, kind: Any, value: object, why: str = "") -> SerializationError:
+def type_mismatch(topic: str, kind: Any, value: object, why: str = "") -> SerializationError:
     return SerializationError(f"{topic}: expected {name_of(kind)}, got {type(value).__name__}{why}")
 
 
@@ -146,7 +149,7 @@ class PydanticSerializer(Generic[Value]):
 
     def encode(self, value: Value, topic: str) -> bytes:
         if not isinstance(value, self.model):
-            raise unexpected(topic, self.model, value)
+            raise type_mismatch(topic, self.model, value)
         model: Any = value
         try:
             encoded: str = model.model_dump_json()
@@ -163,7 +166,7 @@ class PydanticSerializer(Generic[Value]):
 
 
 class AnySerializer:
-    """Writes each value by its own type, and reads by the `content-type` header; bytes where there is none."""
+    """Writes each value by its own type. Reads by the `content-type` header, or as bytes without that header."""
 
     content_type: str | None = None
 
@@ -215,7 +218,7 @@ def make_serializer(kind: Any) -> Serializer[Any]:
 
 
 def serializer_of_value(value: object) -> Serializer[Any]:
-    """What writes a value by its own type, where there is nothing to compare that with. Raises SerializationError."""
+    """The serializer of a value's own type, when no type was declared. Raises SerializationError."""
     kind = type(value)
     found = known_of_values.get(kind)
     if found is None:

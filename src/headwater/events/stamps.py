@@ -1,6 +1,6 @@
-"""What makes a CloudEvent of a record that is about to be published: its id, its kind, and what caused it.
+"""The headers that make a CloudEvent of a record: its id, its type, and its cause.
 
-The event that is being handled here is the cause (`context`). What the publisher has said in headers stays as it is.
+The cause is the event that is being handled (`context`). Headers that the publisher has set stay as they are.
 """
 
 from functools import lru_cache
@@ -16,7 +16,7 @@ DEFAULT_SOURCE = "headwater"
 
 @lru_cache(maxsize=1024)
 def constant_pairs(type_text: str, content_type: str | None, source: str) -> Pairs:
-    """The headers that every event of a kind has."""
+    """The headers that all events of one type have in common."""
     texts = [
         ("ce_specversion", SPEC_VERSION),
         ("ce_source", source),
@@ -29,9 +29,9 @@ def constant_pairs(type_text: str, content_type: str | None, source: str) -> Pai
 def stamp(
     topic: str, value: object, headers: Pairs, source: str = DEFAULT_SOURCE, content_type: str | None = None
 ) -> None:
-    """Makes a CloudEvent in binary mode of what is about to be published.
+    """Makes a CloudEvent, in binary mode, of a record that is about to be published.
 
-    What the headers already say is left as it is. The cause is the event that is being handled here. `content_type` None
+    Headers that are already set stay as they are. The cause is the event that is being handled. Without `content_type`, it
     is that of the value's own type.
     """
     given = {name for name, _ in headers}
@@ -51,6 +51,6 @@ def stamp(
 
 
 def type_name(value: object) -> str | None:
-    """The name of a value's class; None for a dict, text and the like, which say nothing of what happened."""
+    """The name of a value's class; None for a dict, text and the like, whose class does not say what happened."""
     kind = type(value)
     return None if kind.__module__ == "builtins" else kind.__qualname__

@@ -1,4 +1,4 @@
-"""The classes of an API's messages. A module of messages is imported when it is first asked for."""
+"""The classes of an API's messages. Each module of messages is imported when it is first needed."""
 
 from functools import cache
 from importlib import import_module

@@ -1,16 +1,18 @@
-"""The compiled codec: for each (message, version) one straight-line function, made on first use.
+"""The compiled codec: one straight-line function per message and version, made on first use.
 
 The functions are Python source built from the message's schema. What makes them fast:
 
 - Neighbouring fields of fixed size, and the length prefix after them, are read and written by one `struct` format.
-- Structs are decoded and encoded in place: no call for an element of an array, no look at a version.
+- Structs are decoded and encoded in place: no call per element of an array, and no check of a version.
 - A `records` field is never copied: decoding gives a memoryview into the frame, encoding appends the buffer itself.
 - Zero bytes that never vary (an empty tagged section) are a pad byte in the format.
 
-What keeps them safe: a length is compared with the bytes that are left before anything is made from it; a null or negative
-length where none may be is refused, and a string that is longer than Kafka allows. An element of one byte can become an
-object of a hundred: so a message may be given a number of elements that it may have, in all its arrays and tagged
-sections, and neither time nor memory is then more than that allows.
+What keeps them safe:
+
+- A length is compared with the bytes that are left before it is used.
+- A null or negative length where none is allowed is refused, and so is a string that is longer than Kafka allows.
+- An element of one byte can become an object of a hundred. So a caller may limit how many elements a message has, in all its
+  arrays and tagged sections together. That bounds both time and memory.
 
 To see the source: `python -m headwater.protocol.compiled FETCH request 16`.
 """
@@ -32,7 +34,7 @@ Encoder = Callable[[Any, Callable[[Buffer], None]], None]
 StepEncoder = Callable[[Any, Callable[[Buffer], None]], Steps[None]]
 
 STRING_BYTES_MAX = 0x7FFF  # in every version, as in Kafka
-TAGS_MAX = 100_000  # unknown ones in one section; what a request may have in all is less
+TAGS_MAX = 100_000  # unknown tags in one section; a whole request may have fewer
 ELEMENTS_UNLIMITED = 1 << 62
 SMALL_UVARINTS = tuple(bytes((n,)) for n in range(128))
 
@@ -42,7 +44,7 @@ def too_short() -> ProtocolError:
 
 
 def unexpected_null() -> ProtocolError:
-    return ProtocolError("null where a value must be")
+    return ProtocolError("null where a value is required")
 
 
 def too_many() -> ProtocolError:
@@ -54,7 +56,7 @@ def too_long() -> ProtocolError:
 
 
 def skip_tagged(buffer: Buffer, position: int, end: int) -> int:
-    """The position after a tagged section of which no tag is known."""
+    """The position after a tagged section, all of whose tags are unknown."""
     count, position = read_uvarint(buffer, position)
     if count > end - position:
         raise too_short()
@@ -109,7 +111,7 @@ class DecoderSource(Source):
         self.targets: list[str] = []
 
     def fixed(self, format_: str, target: str) -> None:
-        """Puts off reading `target` until something of variable size comes: neighbours are read at once."""
+        """Defers reading `target` until a field of variable size follows, so that neighbours are read at once."""
         self.format += format_
         self.targets.append(target)
 
@@ -124,7 +126,7 @@ class DecoderSource(Source):
         self.format, self.targets = "", []
 
     def length(self, nullable: bool, format_: str, compact: bool) -> str:
-        """Emits the reading of a length; -1 stands for null, which has been refused where it may not be."""
+        """Emits code that reads a length. -1 stands for null; the code refuses it where null is not allowed."""
         n = self.name("n")
         if compact:
             self.flush()
@@ -260,7 +262,7 @@ class DecoderSource(Source):
 
 
 class EncoderSource(Source):
-    """Writes `encode(m, w)`, where `w` takes one buffer after the other. `in_steps`: as a generator, which yields after
+    """Writes `encode(m, w)`, where `w` accepts one buffer after another. `in_steps`: as a generator, which yields after
     each element of an array of structs or strings.
     """
 
@@ -378,7 +380,7 @@ class EncoderSource(Source):
                 self.fixed("x", None)
 
     def tagged(self, fields: list[Field], value: str) -> None:
-        """The tagged section: each field that does not have its default, after its tag and size."""
+        """Emits code for the tagged section: each field that differs from its default, after its tag and size."""
         self.flush()
         count, parts, outer = self.name("n"), self.name("t"), self.sink
         self.line(f"{count} = 0; {parts} = []")
@@ -470,7 +472,7 @@ def step_encoder(class_: type, version: int) -> StepEncoder:
 def decode(
     class_: Any, version: int, buffer: Buffer, position: int = 0, elements_max: int = ELEMENTS_UNLIMITED
 ) -> tuple[Any, int]:
-    """The message at `position` and the position after it. Raises ProtocolError, also for more elements than allowed."""
+    """The message at `position`, and the position after it. Raises ProtocolError, also if it has too many elements."""
     try:
         return decoder(class_, version)(buffer, position, len(buffer), elements_max)
     except (struct.error, IndexError, ValueError) as error:
@@ -489,7 +491,7 @@ def step_decoder(class_: type, version: int) -> StepDecoder:
 def decode_in_steps(
     class_: Any, version: int, buffer: Buffer, position: int, elements_max: int
 ) -> Steps[tuple[Any, int]]:
-    """As `decode`, in steps: for a message with a great many elements."""
+    """As `decode`, in steps: for a message that may have very many elements."""
     try:
         return (yield from step_decoder(class_, version)(buffer, position, len(buffer), elements_max))
     except (struct.error, IndexError, ValueError) as error:
@@ -506,7 +508,7 @@ def encode_parts(message: Any, version: int, parts: list[Buffer]) -> None:
 
 
 def encode_parts_in_steps(message: Any, version: int, parts: list[Buffer]) -> Steps[None]:
-    """As `encode_parts`, in steps: for what may be large."""
+    """As `encode_parts`, in steps: for a message that may be large."""
     try:
         message_class: type = type(message)
         yield from step_encoder(message_class, version)(message, parts.append)
@@ -515,7 +517,7 @@ def encode_parts_in_steps(message: Any, version: int, parts: list[Buffer]) -> St
 
 
 def encode(message: Any, version: int) -> bytes:
-    """The message's bytes; raises ProtocolError for a value that the version cannot carry."""
+    """The message's bytes. Raises ProtocolError for a value that the version cannot represent."""
     parts: list[Buffer] = []
     encode_parts(message, version, parts)
     return b"".join(parts)

@@ -1,4 +1,4 @@
-"""The four compressions of a record batch, as Kafka's Java classes read and write them.
+"""The four compressions of record batches, as Kafka's Java classes read and write them.
 
 gzip and zstd are their plain formats. lz4 is the frame format with independent blocks (Kafka's reader refuses linked
 ones). snappy is raw blocks in the framing of xerial's snappy-java: a 16-byte header, then a 4-byte length before each
@@ -19,7 +19,7 @@ SNAPPY_HEADER = b"\x82SNAPPY\x00" + struct.pack(">ii", 1, 1)
 SNAPPY_BLOCK_BYTES = 32 * 1024
 SPACE_BYTES_MAX = 1 << 20
 DECOMPRESSED_BYTES_MAX = 256 * 1024 * 1024
-# Of what a client sends: as much as is decompressed in some 50 ms, and for no batch less than records really compress to.
+# For a client's batch: as much as is decompressed in about 50 ms, and never less than what real records decompress to.
 RATIO_MAX = 32
 CLIENT_BYTES_MIN = 16 * 1024 * 1024
 
@@ -39,7 +39,7 @@ class Compression(IntEnum):
 
 
 def client_bytes_max(batch_bytes_max: int) -> int:
-    """How large a client's batch may be when decompressed, where batches of that many bytes are allowed."""
+    """How large a client's batch may become when decompressed, if batches of up to `batch_bytes_max` are allowed."""
     return min(DECOMPRESSED_BYTES_MAX, max(CLIENT_BYTES_MIN, RATIO_MAX * batch_bytes_max))
 
 
@@ -72,21 +72,21 @@ def decompress(compression: Compression, data: Buffer, size_max: int) -> Buffer:
         case Compression.SNAPPY:
             return snappy_decompress(data, size_max)
         case Compression.GZIP:
-            return bounded(cramjam.gzip, data, size_max)
+            return decompress_bounded(cramjam.gzip, data, size_max)
         case Compression.LZ4:
-            return bounded(cramjam.lz4, data, size_max)
+            return decompress_bounded(cramjam.lz4, data, size_max)
         case Compression.ZSTD:
-            return bounded(cramjam.zstd, data, size_max)
+            return decompress_bounded(cramjam.zstd, data, size_max)
 
 
 def space(size: int) -> bytearray | mmap:
-    """Memory for `size` bytes. Where it is much, it comes from the system: a bytearray would be filled with zeros first,
-    and nobody else could run Python meanwhile (32 MiB: 20 ms).
+    """Memory for `size` bytes. A large amount comes directly from the system: Python would fill a bytearray with zeros first,
+    and hold its lock meanwhile (20 ms for 32 MiB).
     """
     return bytearray(size) if size <= SPACE_BYTES_MAX else mmap(-1, size)
 
 
-def bounded(module: Any, data: Buffer, size_max: int) -> Buffer:
+def decompress_bounded(module: Any, data: Buffer, size_max: int) -> Buffer:
     """Decompresses into buffers that double until the data fits or `size_max` is reached."""
     size = min(size_max, max(4096, 8 * len(data)))
     while True:
@@ -94,7 +94,7 @@ def bounded(module: Any, data: Buffer, size_max: int) -> Buffer:
         try:
             written = module.decompress_into(data, output)
         except cramjam.DecompressionError as error:
-            # A buffer that is too small and damaged data are the same exception: only the largest buffer tells.
+            # A buffer that is too small raises the same exception as damaged data: only with the largest is it certain.
             if size >= size_max:
                 raise CompressionError(f"cannot decompress records: {error}") from error
             size = min(size_max, 4 * size)

@@ -1,4 +1,4 @@
-"""What configurations belong to, and what is done to them, as numbers of the wire.
+"""The types of resources that have configurations, and the operations on configurations, as numbered on the wire.
 
 Sources: ConfigResource.java, AlterConfigOp.java.
 """
@@ -7,7 +7,7 @@ from enum import IntEnum
 
 
 class ConfigResourceType(IntEnum):
-    """What has configurations."""
+    """A type of resource that has configurations."""
 
     TOPIC = 2
     BROKER = 4
@@ -17,7 +17,7 @@ class ConfigResourceType(IntEnum):
 
 
 class AlterConfigOp(IntEnum):
-    """What IncrementalAlterConfigs does to one of them (KIP-339); the last two are for lists."""
+    """An operation of IncrementalAlterConfigs on one configuration (KIP-339). The last two are for lists."""
 
     SET = 0
     DELETE = 1

@@ -1,4 +1,4 @@
-"""Frames: a 4-byte length, then a request or response with its header in front.
+"""Frames: a 4-byte length, then a header, then a request or response.
 
 Request header 1 has the api key, version, correlation id and client id; header 2 adds tagged fields. Response header 0
 has the correlation id; header 1 adds tagged fields. Which header goes with which version is listed in `apis.py`; an
@@ -35,8 +35,8 @@ class RequestHeader(NamedTuple):
 
 
 def read_request_header(frame: Buffer) -> RequestHeader:
-    """The header of a request frame (without its length). Raises ProtocolError, and UnsupportedVersionError for an
-    API key that Kafka does not have; a version that is too high or low is read as the nearest known one.
+    """The header of a request frame (without its length). A version that is too high or too low is read as the nearest known
+    one. Raises ProtocolError, and UnsupportedVersionError for an API key that Kafka does not have.
     """
     try:
         key, version, correlation_id, size = unpack_start(frame)
@@ -68,14 +68,14 @@ def response_header_version(api: Api, version: int) -> int:
 
 
 def response_frame(api: Api, version: int, correlation_id: int, message: Any) -> list[Buffer]:
-    """A whole response as buffers to be written one after the other, records uncopied."""
+    """A whole response, as buffers to be written one after another. Records are not copied."""
     parts: list[Buffer] = [b""]
     encode_parts(message, version, parts)
     return with_header(api, version, correlation_id, parts)
 
 
 def response_frame_in_steps(api: Api, version: int, correlation_id: int, message: Any) -> Steps[list[Buffer]]:
-    """As `response_frame`, in steps, and in few buffers: there may be millions of small ones."""
+    """As `response_frame`, in steps, and joined to few buffers: there may be millions of small ones."""
     parts: list[Buffer] = []
     joined: list[Buffer] = [b""]
     for _ in encode_parts_in_steps(message, version, parts):
@@ -88,7 +88,7 @@ def response_frame_in_steps(api: Api, version: int, correlation_id: int, message
 
 
 def with_header(api: Api, version: int, correlation_id: int, parts: list[Buffer]) -> list[Buffer]:
-    """The response's buffers, of which the first was kept free for the length and header."""
+    """The response's buffers, with the length and header in the first, which was reserved for them."""
     size = sum(map(len, parts))
     if response_header_version(api, version) == 0:
         parts[0] = pack_response_0(size + 4, correlation_id)
@@ -98,7 +98,7 @@ def with_header(api: Api, version: int, correlation_id: int, parts: list[Buffer]
 
 
 def request_frame(api: Api, version: int, correlation_id: int, client_id: str | None, message: Any) -> bytes:
-    """A whole request, its length in front."""
+    """A whole request, with its length."""
     name = client_id.encode() if client_id is not None else b""
     head = struct.pack(">hhih", API_KEYS[api.name], version, correlation_id, -1 if client_id is None else len(name))
     parts: list[Buffer] = [head, name]

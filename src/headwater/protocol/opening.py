@@ -1,7 +1,8 @@
-"""Opening a batch: its records, decompressed.
+"""Opening a batch: getting its records, decompressed.
 
-Nearly every batch is small once opened. A large one would hold up whoever opens it (32 MiB: some 40 ms), so it is opened
-in another thread. Nobody can tell from the compressed bytes which it is: opening it with a small limit does.
+Nearly every batch is small once opened. Opening a large one would block the loop (about 40 ms for 32 MiB), so it is done in
+another thread. The compressed bytes do not say how large a batch is. So it is first opened with a small limit, at once; only
+if that fails is it opened in the other thread.
 """
 
 from headwater.effects.buffers import Buffer
@@ -12,23 +13,23 @@ from headwater.protocol.records import HEADER_BYTES, BatchHeader
 OPENED_AT_ONCE_BYTES_MAX = 1 << 20
 
 
-def opened_at_once(header: BatchHeader, batch: Buffer) -> Buffer | None:
-    """The records of a batch that is small; None for one that is large, or damaged: `opened` tells which."""
+def open_small_batch(header: BatchHeader, batch: Buffer) -> Buffer | None:
+    """The records of a batch that is small; None for one that is large, or damaged: `open_batch` tells them apart."""
     try:
-        return decompress(header.compression, compressed(header, batch), OPENED_AT_ONCE_BYTES_MAX)
+        return decompress(header.compression, compressed_part(header, batch), OPENED_AT_ONCE_BYTES_MAX)
     except CompressionError:
         return None
 
 
-def opened(header: BatchHeader, batch: Buffer, size_max: int) -> Steps[Buffer]:
+def open_batch(header: BatchHeader, batch: Buffer, size_max: int) -> Steps[Buffer]:
     """The records of a batch. Raises CompressionError where they are damaged or more than `size_max` bytes."""
-    return elsewhere(lambda: decompress(header.compression, compressed(header, batch), size_max))
+    return elsewhere(lambda: decompress(header.compression, compressed_part(header, batch), size_max))
 
 
-def closed(compression: Compression, body: Buffer) -> Steps[Buffer]:
+def compress_records(compression: Compression, body: Buffer) -> Steps[Buffer]:
     """Records, compressed."""
     return elsewhere(lambda: compress(compression, body))
 
 
-def compressed(header: BatchHeader, batch: Buffer) -> memoryview:
+def compressed_part(header: BatchHeader, batch: Buffer) -> memoryview:
     return memoryview(batch)[HEADER_BYTES : header.size_bytes]

@@ -1,4 +1,4 @@
-"""The keys of a batch's records, as compaction compares them: read where they lie, without decoding the records.
+"""The keys of a batch's records, as compaction compares them. They are read in place, without decoding the records.
 
 A long key is represented by 16 bytes of its hash, marked by a length that no short key has.
 """
@@ -15,15 +15,15 @@ HIGH_BITS = bytes(byte >> 7 for byte in range(256))
 
 
 def short_key(key: bytes) -> bytes:
-    """What stands for a key: itself, or 16 bytes of a hash."""
+    """The short form of a key: the key itself, or 16 bytes of its hash."""
     return key if len(key) <= KEY_BYTES_MAX else hashlib.blake2b(key, digest_size=KEY_BYTES_MAX + 1).digest()
 
 
 def consecutive_keys(data: bytes, count: int) -> list[bytes | None]:
-    """What stands for the key of each record in a batch whose records have all offsets; None for a record without one.
+    """The short form of each record's key, in a batch whose offsets have no gaps. None for a record without a key.
 
-    The hot loop of the first pass: no calls, and the offset's delta is known, so it is not read. Records that lie alike,
-    one after the other, are taken together.
+    This is the hot loop of the first pass, so it makes no calls. The offset's delta is known, so it is not read. Consecutive
+    records of the same layout are read together.
     """
     keys: list[bytes | None] = []
     append = keys.append
@@ -67,10 +67,11 @@ def consecutive_keys(data: bytes, count: int) -> list[bytes | None]:
 
 
 def alike_keys(data: bytes, position: int, deltas_bytes: int, count: int) -> tuple[list[bytes], int]:
-    """The keys of the records from `position` on that lie like the first, `count` at most, and where the next one begins.
+    """The keys of up to `count` records from `position` that have the first one's layout, and where the next record begins.
 
-    Alike: of one size, with a timestamp delta of as many bytes, and a key of one length, which is short. What must be
-    equal is compared in columns, a slice for all records, and the keys are cut out by one call.
+    Records have the same layout if their sizes, the lengths of their timestamp deltas and the lengths of their keys are equal,
+    and the keys are short. What must be equal is compared in columns, with one slice for all records, and one call cuts the
+    keys out.
     """
     first = data[position]
     prefix = 1 if first < 0x80 else 2
@@ -97,9 +98,9 @@ def alike_keys(data: bytes, position: int, deltas_bytes: int, count: int) -> tup
 
 
 def split_record(data: bytes, position: int) -> tuple[int, bytes | None, int, int]:
-    """A record's offset delta, what stands for its key, the position of its value's length, and where it ends.
+    """A record's offset delta, the short form of its key, the position of its value's length, and its end.
 
-    Varints of one byte, which nearly all are, are read without a call.
+    Nearly all varints have one byte; those are read without a call.
     """
     first = data[position]
     if first < 0x80:

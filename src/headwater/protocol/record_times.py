@@ -1,6 +1,6 @@
-"""The timestamps of a batch's records, read where they lie, without decoding the records.
+"""The timestamps of a batch's records. They are read in place, without decoding the records.
 
-A batch of two kilobytes may hold millions of records: looking for one of them by its time is done in steps.
+A compressed batch of two kilobytes may hold millions of records, so the search for one by its time is done in steps.
 """
 
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from headwater.effects.buffers import Buffer
 from headwater.effects.work import Steps, alone
-from headwater.protocol.opening import opened, opened_at_once
+from headwater.protocol.opening import open_batch, open_small_batch
 from headwater.protocol.records import LOG_APPEND_TIME, BatchHeader, CorruptBatchError
 from headwater.protocol.varint import read_varint
 
@@ -21,12 +21,12 @@ def first_since(header: BatchHeader, batch: Buffer, timestamp: int, offset: int,
 
     Raises CompressionError for records that are damaged or larger than `size_max` bytes, and CorruptBatchError.
     """
-    data = opened_at_once(header, batch)
+    data = open_small_batch(header, batch)
     if data is not None:
         return (yield from first_in(header, data, timestamp, offset))
 
     def large() -> Steps[Found]:
-        data = yield from opened(header, batch, size_max)
+        data = yield from open_batch(header, batch, size_max)
         return (yield from first_in(header, data, timestamp, offset))
 
     return (yield from alone(large()))
@@ -42,13 +42,13 @@ def first_in(header: BatchHeader, data: Buffer, timestamp: int, offset: int) -> 
 
 
 def latest_since(header: BatchHeader, batch: Buffer, offset: int, size_max: int) -> Steps[Found]:
-    """The record at or after an offset with the greatest timestamp, the first of equals. Raises as `first_since`."""
-    data = opened_at_once(header, batch)
+    """The record with the greatest timestamp at or after an offset; among equals, the first. Raises as `first_since`."""
+    data = open_small_batch(header, batch)
     if data is not None:
         return (yield from latest_in(header, data, offset))
 
     def large() -> Steps[Found]:
-        data = yield from opened(header, batch, size_max)
+        data = yield from open_batch(header, batch, size_max)
         return (yield from latest_in(header, data, offset))
 
     return (yield from alone(large()))
@@ -65,7 +65,7 @@ def latest_in(header: BatchHeader, data: Buffer, offset: int) -> Steps[Found]:
 
 
 def time_steps(header: BatchHeader, data: Buffer) -> Iterator[list[tuple[int, int]]]:
-    """The (timestamp, offset) of each record, some at a time. Raises CorruptBatchError."""
+    """The (timestamp, offset) of each record, in lists of a limited size. Raises CorruptBatchError."""
     append_time = header.max_timestamp if header.attributes & LOG_APPEND_TIME else None
     base_timestamp, base_offset = header.base_timestamp, header.base_offset
     position, size = 0, len(data)

@@ -16,8 +16,8 @@
         57     4  record count
         61        records, compressed as one block
 
-The broker reads this header and leaves the rest alone: a batch stays bytes. Records are decoded where that is the
-work itself (coordinators, compacted topics, tools). Source: KIP-98 and the protocol guide.
+The broker reads this header and does not touch the rest: a batch stays bytes. Records are decoded only by what works with
+single records (coordinators, compaction, tools). Sources: KIP-98 and the protocol guide.
 """
 
 import struct
@@ -34,8 +34,8 @@ from headwater.protocol.varint import read_varint, varint
 
 HEADER = struct.Struct(">qiibIhiqqqhii")
 HEADER_BYTES = HEADER.size
-new_tuple = tuple.__new__  # what the format unpacks has the right length: `_make` would count it for each batch
-LOG_OVERHEAD = 12  # base offset and batch length: what the length does not count
+new_tuple = tuple.__new__  # faster than `_make`, which would check the length for each batch
+LOG_OVERHEAD = 12  # the bytes that the batch length does not count: base offset and batch length
 MAGIC, MAGIC_AT = 2, 16
 ATTRIBUTES_AT = 21
 RUN_RECORDS_MIN = 16
@@ -57,15 +57,15 @@ patch_leader_epoch = struct.Struct(">i").pack_into
 
 
 class CorruptBatchError(ProtocolError):
-    """A batch whose bytes are not what its header says: answered with CORRUPT_MESSAGE."""
+    """A batch's bytes are not what its header says. Answered with CORRUPT_MESSAGE."""
 
 
 class InvalidBatchError(ProtocolError):
-    """A batch that is whole but not allowed: answered with INVALID_RECORD."""
+    """A batch is whole but not allowed. Answered with INVALID_RECORD."""
 
 
 class UnsupportedMagicError(ProtocolError):
-    """A batch of format 0 or 1, which Kafka 4 does not take: UNSUPPORTED_FOR_MESSAGE_FORMAT."""
+    """A batch has format 0 or 1, which Kafka 4 does not accept. Answered with UNSUPPORTED_FOR_MESSAGE_FORMAT."""
 
 
 class BatchHeader(NamedTuple):
@@ -135,7 +135,7 @@ def read_header(buffer: Buffer, position: int = 0) -> BatchHeader:
 
 
 def check_batch(buffer: Buffer, position: int = 0) -> BatchHeader:
-    """The header of the whole, undamaged batch at `position`.
+    """Checks that the batch at `position` is whole and undamaged; returns its header.
 
     Raises CorruptBatchError for a wrong length or CRC and UnsupportedMagicError for another format.
     """
@@ -154,9 +154,9 @@ def check_batch(buffer: Buffer, position: int = 0) -> BatchHeader:
 
 
 def check_counts(header: BatchHeader, batch: Buffer) -> None:
-    """Raises InvalidBatchError when the header's counts cannot be true of its records.
+    """Raises InvalidBatchError if the header's counts cannot be right for its records.
 
-    Uncompressed records are counted by their lengths without being decoded; compressed ones stay closed.
+    Uncompressed records are counted by their lengths, without being decoded. Compressed records are not opened.
     """
     if header.records_count <= 0 or header.last_offset_delta != header.records_count - 1:
         raise InvalidBatchError(
@@ -173,8 +173,8 @@ def check_counts(header: BatchHeader, batch: Buffer) -> None:
 def counts_match(batch: Buffer, end: int, count: int, start: int = HEADER_BYTES) -> bool:
     """Whether exactly `count` length-prefixed records fill `batch` from its header, or from `start`, to `end`.
 
-    Records of one batch are often of one size. So now and then the lengths that would follow at the same stride are
-    compared in one slice: a run of records of one size costs as much as one. In between, record by record.
+    The records of a batch often have the same size. So now and then the lengths that would follow at the same stride are
+    compared in one slice: a run of records of equal size then costs as much as one record. Otherwise it goes record by record.
     """
     position = start
     if count * RECORD_BYTES_MIN > end - position:
@@ -194,7 +194,7 @@ def counts_match(batch: Buffer, end: int, count: int, start: int = HEADER_BYTES)
                     return False
             if left <= next_try and left > RUN_RECORDS_MIN:
                 run = equal_run(batch, position, size, min(left, (end - position) // size))
-                # Where sizes vary, trying costs more than it saves: the next try comes some records later.
+                # If sizes vary, trying costs more than it saves. So the next try is some records later.
                 next_try = left - run - (0 if run >= RUN_RECORDS_MIN else RETRY_RECORDS)
                 position += size * max(1, run)
                 left -= max(1, run)
@@ -207,7 +207,7 @@ def counts_match(batch: Buffer, end: int, count: int, start: int = HEADER_BYTES)
 
 
 def equal_run(batch: Buffer, position: int, stride: int, count: int) -> int:
-    """How many records, one `stride` apart, have the length prefix (three bytes at most) of the first, up to `count`."""
+    """How many records, `stride` bytes apart, have the same length prefix (at most three bytes) as the first. Up to `count`."""
     run = count
     for at in range(position, position + 3):
         column = bytes(batch[at : at + stride * run : stride])[:run]
@@ -218,7 +218,7 @@ def equal_run(batch: Buffer, position: int, stride: int, count: int) -> int:
 
 
 def batches(buffer: Buffer) -> Iterator[tuple[BatchHeader, memoryview]]:
-    """Each whole batch in `buffer` with its bytes, unchecked; a partial one at the end is left out, as Kafka's clients do."""
+    """Each whole batch in `buffer`, with its bytes, unchecked. As in Kafka's clients, a partial batch at the end is skipped."""
     view = memoryview(buffer)
     position = 0
     while position + HEADER_BYTES <= len(view):
@@ -232,7 +232,7 @@ def batches(buffer: Buffer) -> Iterator[tuple[BatchHeader, memoryview]]:
 
 
 def records(header: BatchHeader, batch: Buffer, size_max: int = DECOMPRESSED_BYTES_MAX) -> Iterator[Record]:
-    """The records of a batch; raises CorruptBatchError where they are not what the header says."""
+    """The records of a batch. Raises CorruptBatchError if they are not what the header says."""
     body: Buffer = memoryview(batch)[HEADER_BYTES : header.size_bytes]
     return read_records(header, decompress(header.compression, body, size_max))
 
@@ -287,7 +287,7 @@ def read_bytes(data: Buffer, position: int, end: int) -> tuple[bytes | None, int
 
 
 def record_bytes(record: Record, offset_delta: int, timestamp_delta: int) -> bytes:
-    """One record as it lies in a batch."""
+    """One record as bytes of a batch."""
     parts = [b"\x00", varint(timestamp_delta), varint(offset_delta)]
     for content in (record.key, record.value):
         parts += [b"\x01"] if content is None else [varint(len(content)), content]
@@ -311,7 +311,7 @@ def build_batch(
     producer_epoch: int = -1,
     base_sequence: int = NO_SEQUENCE,
 ) -> bytearray:
-    """A batch of the given records, at consecutive offsets from `base_offset`. There must be at least one."""
+    """A batch of the given records, at least one, with consecutive offsets from `base_offset`."""
     items = list(content)
     base_timestamp = items[0].timestamp
     data = b"".join(record_bytes(r, i, r.timestamp - base_timestamp) for i, r in enumerate(items))
@@ -339,7 +339,7 @@ def build_batch(
 
 
 def write_crc(batch: bytearray | memoryview) -> None:
-    """Writes the CRC of a batch that was changed after its CRC field."""
+    """Computes and writes the CRC of a batch whose bytes after the CRC field were changed."""
     struct.pack_into(">I", batch, 17, crc32c(memoryview(batch)[ATTRIBUTES_AT:]))
 
 
@@ -349,7 +349,7 @@ def control_record(marker: int, coordinator_epoch: int, timestamp: int) -> Recor
 
 
 def marker_of(header: BatchHeader, batch: Buffer) -> tuple[bool, int]:
-    """What a control batch that ends a transaction says: whether it commits, and the coordinator's epoch.
+    """The content of a transaction's marker: whether it commits, and the coordinator's epoch.
 
     Raises CorruptBatchError for a control batch of another kind.
     """
@@ -359,7 +359,7 @@ def marker_of(header: BatchHeader, batch: Buffer) -> tuple[bool, int]:
 
 
 def read_marker(record: Record) -> tuple[bool, int]:
-    """As `marker_of`, of the batch's one record."""
+    """As `marker_of`, for the one record of the control batch."""
     key, value = record.key or b"", record.value or b""
     marker = int.from_bytes(key[2:4], "big")
     if len(key) < 4 or len(value) < 6 or marker not in (ABORT_MARKER, COMMIT_MARKER):

@@ -1,5 +1,5 @@
-"""The reference codec: one field after the other, as the protocol guide tells it. Slow and obvious; tests hold the
-compiled codec to it.
+"""The reference codec: one field after another, as the protocol guide describes it. It is slow and obvious. Tests compare the
+compiled codec with it.
 """
 
 import struct
@@ -35,12 +35,12 @@ class Reader:
         return value
 
     def length(self, nullable: bool, short: bool, compact: bool) -> int | None:
-        """The length in front of a string, bytes or array; None for null."""
+        """The length before a string, bytes or array; None for null."""
         size = self.uvarint() - 1 if compact else self.fixed("h" if short else "i")
         if size < 0:
             if nullable:
                 return None
-            raise ProtocolError("null where a value must be")
+            raise ProtocolError("null where a value is required")
         return size
 
     def value(self, field: Field, type_: str) -> Any:
@@ -158,7 +158,7 @@ class Writer:
 
 
 def decode(class_: Any, version: int, buffer: Buffer, position: int = 0) -> tuple[Any, int]:
-    """The message at `position` and the position after it; raises ProtocolError."""
+    """The message at `position`, and the position after it. Raises ProtocolError."""
     reader = Reader(class_, version, buffer, position)
     try:
         message = reader.struct(class_)
@@ -168,7 +168,7 @@ def decode(class_: Any, version: int, buffer: Buffer, position: int = 0) -> tupl
 
 
 def encode(message: Any, version: int) -> bytes:
-    """The message's bytes; raises ProtocolError for a value that the version cannot carry."""
+    """The message's bytes. Raises ProtocolError for a value that the version cannot represent."""
     writer = Writer(type(message), version)
     try:
         writer.struct(message)

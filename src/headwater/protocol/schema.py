@@ -1,13 +1,17 @@
-"""How a message's fields lie on the wire: the data that both codecs read.
+"""How a message's fields are laid out on the wire: the data from which both codecs work.
 
-A generated message class carries `SCHEMA`, one `Field` for each field in wire order, and `FLEXIBLE`, the first
-version with compact lengths and tagged fields (KIP-482). `low` and `high` are the versions that have the field;
-`nullable` is the first version in which it may be null. A field with a `tag` travels in the tagged section. A struct's class is nested in its
-message's class under the name that `type` gives. A `default` of `...` is the type's empty value. `fixed_length` keeps the
-old length prefix in flexible versions (only the request header's client id, so that any version can be read).
+A generated message class has `SCHEMA`, one `Field` per field in wire order, and `FLEXIBLE`, the first version with compact
+lengths and tagged fields (KIP-482). Of a field:
+
+- `low` and `high` are the first and last version that have it; `nullable` is the first version in which it may be null.
+- If it has a `tag`, it is in the tagged section.
+- If it is a struct, the struct's class is nested in the message's class, under the name that `type` gives.
+- A `default` of `...` is the type's empty value.
+- `fixed_length` keeps the old length prefix in flexible versions. Only the request header's client id has it, so that a
+  header of any version can be read.
 
 The Python value of a type: intN and uintN are int, float64 is float, boolean is bool, string is str, bytes is bytes,
-uuid is 16 bytes, records is any buffer (never copied), `[]X` is a list. A tagged struct that is None has its default.
+uuid is 16 bytes, records is any buffer (never copied), `[]X` is a list. None for a tagged struct stands for its default.
 """
 
 from typing import Any, ClassVar, NamedTuple, Protocol

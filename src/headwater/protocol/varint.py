@@ -1,4 +1,4 @@
-"""Variable-length integers: seven bits a byte, lowest first, the high bit set on all but the last (as in Protobuf)."""
+"""Variable-length integers: seven bits per byte, lowest first. The high bit is set in all but the last byte (as in Protobuf)."""
 
 from headwater.effects.buffers import Buffer
 
@@ -7,7 +7,7 @@ ONE_BYTE = tuple(bytes((n,)) for n in range(128))
 
 
 class VarintError(ValueError):
-    """More than ten bytes, or the buffer ends inside the number."""
+    """A varint has more than ten bytes, or the buffer ends inside it."""
 
 
 def read_uvarint(buffer: Buffer, position: int) -> tuple[int, int]:
@@ -31,7 +31,7 @@ def read_varint(buffer: Buffer, position: int) -> tuple[int, int]:
         byte = buffer[position]
     except IndexError:
         raise VarintError("the buffer ends inside a varint") from None
-    if byte < 0x80:  # lengths and deltas of small records: nearly all
+    if byte < 0x80:  # nearly all: the lengths and deltas of small records
         return (byte >> 1) ^ -(byte & 1), position + 1
     value, position = read_uvarint(buffer, position)
     return (value >> 1) ^ -(value & 1), position

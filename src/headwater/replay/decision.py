@@ -28,14 +28,15 @@ For example, a machine that counts, with one record for each number of its count
 
 What follows from it:
 
-- A restart has the state that was there before, since it takes the same steps.
-- An append that fails changes nothing: the machine is as if the request had never come.
+- A restart ends with the state that was there before, since it takes the same steps.
+- An append that fails changes nothing: the machine is as if the request had never arrived.
 - A machine needs no disk, no network and no broker, so a test constructs it alone.
-- A log may be written again from a snapshot: replaying it makes the same state.
+- A log may be rewritten from a snapshot: replaying it makes the same state.
 
-State may run ahead of the disk, between the append and the sync. Whatever is promised because of it must wait for that
-sync or for a later one. Answers that come from further records do so by themselves, since the journal's syncs are in
-order. A plain read does not: `Runtime.answer_when_durable` is for the reads whose answer must not be taken back.
+Between the append and the sync, the state is ahead of the disk. A power cut then takes the change back. So an answer that
+depends on it must wait for that sync or for a later one. An answer that has records of its own waits by itself, since the
+journal's syncs are in order. A plain read does not: where its answer must not be taken back, use
+`Runtime.answer_when_durable`. For example, a client that reads a committed offset must not see an older one later.
 
 State that need not survive (timers, parked answers, members that wait for others) is changed in place, by the machine,
 at any time. Source: Kafka's CoordinatorResult and CoordinatorRuntime, which have the same parts.
@@ -53,30 +54,30 @@ Answer = TypeVar("Answer")
 
 
 def everything(key: str) -> bool:
-    """Which keys a snapshot is about where nothing else is asked for."""
+    """A snapshot of all keys: what a caller gets that does not select some."""
     return True
 
 
 class RecordTooLargeError(OSError):
-    """Records of one decision are larger than the log takes; the message names the log and its limit."""
+    """The records of one decision are larger than the log accepts; the message names the log and its limit."""
 
 
 class Decision(NamedTuple, Generic[Record, Answer]):
-    """What a request changes and what it is answered. Without records the answer is given at once."""
+    """The records that a request writes, and its answer. Without records the answer is given at once."""
 
     records: Sequence[Record]
     answer: Answer
 
 
 class Machine(Protocol[Record]):
-    """State that is replayed."""
+    """State that is made by replaying records."""
 
     def replay(self, record: Record) -> None:
-        """Changes the state as the record says. Raises ProtocolError for one that cannot be read."""
+        """Changes the state as the record says. Raises ProtocolError for a record that cannot be read."""
         ...
 
     def snapshot(self) -> Iterable[Record]:
-        """Records that make this state from nothing."""
+        """Records that make this state when an empty machine replays them."""
         ...
 
 
@@ -86,12 +87,12 @@ class StateLog(Protocol[Input]):
     def append(self, key: str, records: Sequence[Input]) -> SyncNumber:
         """Appends records as one batch to the log that keeps `key`; returns the sync that makes them durable.
 
-        Raises OSError, and RecordTooLargeError for what no retry will get in; then nothing was appended.
+        Raises OSError, and RecordTooLargeError for records that no retry can append; then nothing was appended.
         """
         ...
 
     def when_durable(self, sync: SyncNumber, callback: Callable[[], None]) -> None:
-        """Calls back when that sync is done, at once where it is done already."""
+        """Calls back when that sync is done; at once if it already is."""
         ...
 
 
@@ -117,7 +118,7 @@ class Runtime(Generic[Record]):
         return self.answer_when_durable(self.apply(key, decision.records), decision.answer)
 
     def answer_when_durable(self, sync: SyncNumber, answer: Answer) -> Answer | Deferred[Answer]:
-        """An answer that is given when that sync is done, at once where it is done already."""
+        """An answer that is given when that sync is done; at once if it already is."""
         deferred: Deferred[Answer] = Deferred()
         self.when_durable(sync, lambda: deferred.complete(answer))
         return answer if deferred.done else deferred

@@ -1,8 +1,8 @@
-"""An answer that will come.
+"""An answer that is not there yet.
 
 A request that cannot be answered at once gets a `Deferred`. It is kept by whatever will complete it: the journal's next
-sync, a timer, a log that grows, a group that has all its members. Nothing here is a task or a thread: `complete` calls
-whoever waits, there and then.
+sync, a timer, a log that grows, a group that has all its members. Nothing here is a task or a thread: `complete` calls the
+waiting callback before it returns.
 
     deferred = coordinator.join(request)             # Deferred[JoinAnswer]
     return deferred.then(response)                   # Deferred[JoinGroupResponse]
@@ -27,7 +27,7 @@ class Deferred(Generic[Answer]):
         self.callback: Callable[[Answer], object] | None = None
 
     def complete(self, answer: Answer) -> None:
-        """Gives the answer to whoever waits for it."""
+        """Passes the answer to the callback that waits for it."""
         if self.done:
             return
         self.done, self.answer = True, answer
@@ -35,14 +35,14 @@ class Deferred(Generic[Answer]):
             self.callback(answer)
 
     def when_done(self, callback: Callable[[Answer], object]) -> None:
-        """Calls back with the answer, at once if it is there."""
+        """Calls back with the answer; at once if it is there."""
         if self.done:
             callback(self.answer)
         else:
             self.callback = callback
 
     def then(self, change: "Callable[[Answer], Other | Deferred[Other]]") -> "Deferred[Other]":
-        """What `change` makes of the answer. Where that is a Deferred itself, its answer."""
+        """The result of `change` for the answer. If that is itself a Deferred, the answer of that."""
         other: Deferred[Other] = Deferred()
 
         def changed(answer: Answer) -> None:

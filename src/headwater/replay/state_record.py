@@ -6,9 +6,9 @@ NO_PRODUCER = -1
 
 
 class StateRecord(NamedTuple):
-    """A key and a value as they lie in the log; a value of None removes what the key names.
+    """A key and a value as they are in the log; a value of None removes what the key names.
 
-    A record of a transaction has the id and epoch of its producer: it counts when the transaction is committed.
+    A record of a transaction has the id and epoch of its producer. It takes effect when the transaction is committed.
     """
 
     key: bytes

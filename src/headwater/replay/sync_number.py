@@ -1,8 +1,8 @@
-"""Which sync of the journal makes a decision durable."""
+"""The number of the journal's sync that makes a decision durable."""
 
 from typing import NewType
 
 SyncNumber = NewType("SyncNumber", int)
-"""The journal's syncs are numbered in their order: what a later one has made durable, an earlier one has too."""
+"""The journal's syncs are numbered in their order: when one is done, all with lower numbers are done too."""
 
-NO_SYNC = SyncNumber(0)  # nothing waits for the disk
+NO_SYNC = SyncNumber(0)  # nothing has to wait for the disk

@@ -1,12 +1,16 @@
-"""Access control lists: who may do what to which resource, decided as Kafka's authorizer decides.
+"""Access control lists: who may do what to which resource, by the rules of Kafka's authorizer.
 
     1. a super user may do everything
     2. one matching DENY refuses, whatever else matches
     3. one matching ALLOW allows; READ, WRITE, DELETE and ALTER allow DESCRIBE, ALTER_CONFIGS allows DESCRIBE_CONFIGS
-    4. a resource to which no entry applies follows allow.everyone.if.no.acl.found; all else is refused
+    4. for a resource to which no entry applies, allow.everyone.if.no.acl.found decides
+    5. everything else is refused
 
 An entry applies to a resource by its name (`LITERAL`, where `*` is every name) or by the beginning of its name
 (`PREFIXED`). It names a principal (`User:alice`, or `User:*`), a host (an address, a CIDR range or `*`) and an operation.
+For example, ALLOW READ on the prefix `pay` for `User:alice` lets alice read the topics `payments` and `payouts`, and rule 3
+lets her describe them.
+
 Sources: StandardAuthorizerData.java, KIP-290 (prefixes), KIP-1199 (ranges).
 """
 
@@ -88,7 +92,7 @@ class Acl(NamedTuple):
 
 
 class AclFilter(NamedTuple):
-    """Which entries are meant; None is any name, principal or host."""
+    """Selects entries. None stands for any name, principal or host."""
 
     resource_type: ResourceType = ResourceType.ANY
     name: str | None = None
@@ -109,7 +113,7 @@ class AclFilter(NamedTuple):
         )
 
     def matches_name(self, acl: Acl) -> bool:
-        """MATCH finds every entry that applies to a resource of this name, ANY those of exactly this name."""
+        """Whether the names match. MATCH selects every entry that applies to a resource of this name, ANY only this name."""
         if self.pattern_type not in (PatternType.ANY, PatternType.MATCH, acl.pattern_type):
             return False
         if self.name is None:
@@ -165,7 +169,7 @@ def applies_to(acl: Acl, name: str) -> bool:
 
 @lru_cache(maxsize=4096)
 def host_matches(pattern: str, host: str) -> bool:
-    """Whether a client's address is the one, or in the range, that an entry names."""
+    """Whether a client's address is the address, or in the range, that an entry names."""
     if pattern in (WILDCARD, host):
         return True
     if "/" not in pattern:
@@ -177,7 +181,7 @@ def host_matches(pattern: str, host: str) -> bool:
 
 
 class Acls:
-    """All entries, and the verdict. Plain reads: nothing is cached that a change would have to clear."""
+    """All entries, and the decisions. Nothing is cached, so a change takes effect at once."""
 
     def __init__(self, super_users: Iterable[str] = (), *, allow_if_no_acl: bool = False) -> None:
         self.super_users = frozenset(super_users)
@@ -203,16 +207,16 @@ class Acls:
         return self.literal.setdefault((acl.resource_type, acl.name), [])
 
     def find(self, wanted: AclFilter) -> list[tuple[bytes, Acl]]:
-        """The entries that a filter means, with their ids."""
+        """The entries that a filter selects, with their ids."""
         return [(acl_id, acl) for acl_id, acl in self.entries.items() if wanted.matches(acl)]
 
     def __contains__(self, acl: Acl) -> bool:
         return acl in self.bucket(acl)
 
-    # -- the verdict
+    # -- decisions
 
     def allows(self, principal: str, host: str, operation: Operation, resource_type: ResourceType, name: str) -> bool:
-        """Whether a principal at a host may do that to the resource of that name."""
+        """Whether a principal at a host may do an operation on the resource of that name."""
         if principal in self.super_users:
             return True
         has_entry = is_allowed = False
@@ -237,7 +241,7 @@ class Acls:
                 yield acl
 
     def allows_any(self, principal: str, host: str, operation: Operation, resource_type: ResourceType) -> bool:
-        """Whether there is some resource of that type to which the principal may do that (KIP-679)."""
+        """Whether there is any resource of that type on which the principal may do the operation (KIP-679)."""
         if principal in self.super_users:
             return True
         mine = [
@@ -256,7 +260,7 @@ class Acls:
 
 
 def is_covered(acl: Acl, denied: list[Acl]) -> bool:
-    """Whether entries that deny leave nothing of what one allows."""
+    """Whether the entries that deny cover everything that this entry allows."""
     for other in denied:
         if other.pattern_type is PatternType.PREFIXED and acl.name.startswith(other.name) and acl.name != WILDCARD:
             return True

@@ -1,7 +1,7 @@
 """`ssl.enabled.protocols` and `ssl.cipher.suites`: the versions and suites of TLS that a listener offers.
 
-Suites have IANA's names, as in Kafka, or OpenSSL's. Only those with forward secrecy are served, which are the ones that
-Python's TLS offers by default. Python cannot choose among the suites of TLS 1.3, so a listener offers all of them or none.
+Suites have IANA's names, as in Kafka, or OpenSSL's. Only suites with forward secrecy are served: those that Python's TLS
+offers by default. Python cannot choose among the suites of TLS 1.3, so a listener offers all of them or none.
 """
 
 import re
@@ -16,11 +16,11 @@ SECURITY_LEVEL = "@SECLEVEL=2"
 
 
 class TlsError(ValueError):
-    """A certificate, key, rule, version or suite that cannot be used; the message names it and says what to do."""
+    """A certificate, key, rule, version or suite cannot be used. The message names it and says what to do."""
 
 
 def restrict(context: ssl.SSLContext, versions: Sequence[str], suites: Sequence[str]) -> None:
-    """Lets a context offer only these versions, and these suites if there are any. Raises TlsError."""
+    """Makes a context offer only these versions, and only these suites if any are given. Raises TlsError."""
     unknown = [version for version in versions if version not in VERSIONS]
     if unknown or not versions:
         raise TlsError(
@@ -36,7 +36,7 @@ def restrict(context: ssl.SSLContext, versions: Sequence[str], suites: Sequence[
 
 
 def restrict_suites(context: ssl.SSLContext, suites: Sequence[str]) -> list[str]:
-    """Lets a context offer only these suites; returns the versions that they belong to. Raises TlsError."""
+    """Makes a context offer only these suites. Returns the versions that they belong to. Raises TlsError."""
     served = [(entry["name"], entry["protocol"]) for entry in context.get_ciphers()]
     modern = {name for name, version in served if version == "TLSv1.3"}
     older = {name for name, version in served if version == "TLSv1.2"}
@@ -58,7 +58,7 @@ def restrict_suites(context: ssl.SSLContext, suites: Sequence[str]) -> list[str]
 
 
 def openssl_name(suite: str) -> str:
-    """OpenSSL's name of a suite that IANA names; another name as it is."""
+    """OpenSSL's name of a suite that has IANA's name. Any other name is returned unchanged."""
     found = re.fullmatch(IANA_NAME, suite)
     if found is None:
         return suite

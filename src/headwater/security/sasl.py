@@ -1,8 +1,11 @@
-"""SASL: how a client says who it is, over SaslHandshake and SaslAuthenticate (KIP-43, KIP-152, KIP-368).
+"""SASL: how a client proves who it is, over SaslHandshake and SaslAuthenticate (KIP-43, KIP-152, KIP-368).
 
-PLAIN brings user and password in the clear, so it belongs on TLS; SCRAM proves the password. Both check the same salted
-credentials. A user that there is not fails at the same step, with the same words and after the same work as one whose
-password is wrong: a decoy credential stands in, the same one each time, which no password matches.
+PLAIN sends the user and password in the clear, so use it with TLS. SCRAM proves that the client knows the password without
+sending it. Both check the same salted credentials.
+
+A client must not learn which users exist. So a login as an unknown user fails at the same step, with the same message and
+after the same work as one with a wrong password: in place of the missing credential there is a decoy, the same one each
+time, that no password matches.
 """
 
 import hashlib
@@ -26,9 +29,9 @@ Credentials = Mapping[tuple[str, Mechanism], Credential]
 
 
 class Exchange(Protocol):
-    """One authentication under way. `claimed` is who the client says it is, `user` who it has proved to be.
+    """One authentication in progress. `claimed` is the user that the client named, `user` the one that it has proved to be.
 
-    `is_slow`: a response takes milliseconds, and is better computed in a thread.
+    `is_slow`: a response takes milliseconds, so it is better computed in a thread.
     """
 
     claimed: str | None
@@ -42,7 +45,7 @@ class Exchange(Protocol):
 
 
 class Decoys:
-    """Credentials of users that there are not. `secret` stays the same over restarts, and nobody may know it."""
+    """Credentials for users that do not exist. `secret` must be secret, and must stay the same over restarts."""
 
     SALT_BYTES = 16
 
@@ -51,12 +54,12 @@ class Decoys:
         self.secret = secret
 
     def find(self, user: str, mechanism: Mechanism) -> Credential:
-        """The user's credential, or a decoy as long and as much work as that of the first user of the mechanism."""
+        """The user's credential, or a decoy. A decoy is as long and costs as much as that of the mechanism's first user."""
         decoy = self.decoy(user, mechanism)
         return self.credentials.get((user, mechanism)) or decoy
 
     def find_any(self, user: str) -> tuple[Mechanism, Credential]:
-        """A credential for a password in the clear: of the first mechanism that the user has one for."""
+        """A credential to check a password in the clear: of the first mechanism for which the user has one."""
         # A copy, because this may run in a thread.
         likely = next((mechanism for _, mechanism in tuple(self.credentials)), Mechanism.SCRAM_SHA_256)
         decoy = self.decoy(user, likely)
@@ -80,7 +83,7 @@ class Decoys:
 
 
 class PlainExchange:
-    """authorization id, user and password in one message (RFC 4616)."""
+    """PLAIN: authorization id, user and password in one message (RFC 4616)."""
 
     is_slow = True
 
@@ -113,7 +116,7 @@ class PlainExchange:
 def new_exchange(
     mechanism: str, credentials: Credentials, new_nonce: Callable[[], str], secret: bytes = b""
 ) -> Exchange:
-    """The server's side for one of MECHANISMS. `secret`: see Decoys."""
+    """The server's side of an exchange, for one of MECHANISMS. For `secret` see Decoys."""
     if mechanism == PLAIN:
         return PlainExchange(credentials, secret)
     scram = next(m for m in Mechanism if m.label == mechanism)

@@ -5,8 +5,9 @@
     client  c=biws,r=nonce+ours,p=proof
     server  v=signature
 
-What is kept of a password is salted and cannot be turned back: the stored key checks a proof, the server key signs. The
-same credential checks a password that came in the clear (SASL PLAIN): it is salted and compared.
+What is stored of a password is salted and hashed, so the password cannot be recovered from it: the stored key checks a proof,
+the server key signs. The same credential checks a password that came in the clear (SASL PLAIN): the password is salted and
+hashed in the same way, and compared.
 """
 
 import base64
@@ -38,11 +39,11 @@ class Mechanism(IntEnum):
 
 
 class AuthenticationError(Exception):
-    """A client that did not prove who it is; the message may be shown to it."""
+    """A client did not prove who it is. The message may be shown to it."""
 
 
 class Credential(NamedTuple):
-    """What is kept of a user's password for one mechanism."""
+    """What is stored of a user's password for one mechanism."""
 
     salt: bytes
     stored_key: bytes
@@ -55,7 +56,7 @@ def salt_password(mechanism: Mechanism, password: str, salt: bytes, iterations: 
 
 
 def credential_of(mechanism: Mechanism, salted_password: bytes, salt: bytes, iterations: int) -> Credential:
-    """The credential of a salted password, which is what AlterUserScramCredentials brings."""
+    """The credential for a salted password, which AlterUserScramCredentials sends."""
     client_key = hmac.digest(salted_password, b"Client Key", mechanism.hash_name)
     stored_key = hashlib.new(mechanism.hash_name, client_key).digest()
     server_key = hmac.digest(salted_password, b"Server Key", mechanism.hash_name)
@@ -71,7 +72,7 @@ def password_matches(mechanism: Mechanism, credential: Credential, password: str
 class ScramExchange:
     """The server's side of one exchange. `find` gives a user's credential, `nonce` is random and printable.
 
-    Where `find` gives one for every user, the first answer does not reveal which users exist.
+    If `find` returns a credential for every name, the first answer does not reveal which users exist.
     """
 
     is_slow = False
@@ -87,7 +88,7 @@ class ScramExchange:
         self.is_done = False
 
     def respond(self, message: bytes) -> bytes:
-        """The answer to the client's next message; then `is_done`, and `user` is who it is. Raises AuthenticationError."""
+        """The answer to the client's next message. At the end, `is_done` and `user` are set. Raises AuthenticationError."""
         if self.is_done or len(message) > MESSAGE_BYTES_MAX:
             raise AuthenticationError("Invalid SCRAM message")
         try:
@@ -122,7 +123,7 @@ class ScramExchange:
         assert self.credential is not None
         unsigned, separator, proof_text = text.rpartition(",p=")
         fields = attributes(unsigned)
-        # The nonce is both sides' (RFC 5802, CVE-2024-56128): with another one an old proof could be sent again.
+        # The nonce must be that of both sides (RFC 5802, CVE-2024-56128), or else an old proof could be sent again.
         if not separator or fields.get("c") != self.binding or fields.get("r") != self.nonce:
             raise AuthenticationError("Invalid SCRAM client final message")
         try:

@@ -1,8 +1,9 @@
 """TLS for listeners: certificates in PEM files, read again when they change, and the principal of a client's certificate.
 
-Every reading makes a new context, and takes the place of the one before only if all of it is sound: a certificate whose
-key is not there yet changes nothing. Connections keep the context that they began with; new ones get the latest, so an
-authority that was taken out of the file is not trusted by any handshake from then on, nor by a resumed session.
+Each time the files are read, a new context is made. It replaces the old one only if all of the files are valid together: a new
+certificate whose key has not been written yet changes nothing. Connections keep the context that they began with, and new
+ones get the latest. So an authority that was removed from the file is no longer trusted by any new handshake or resumed
+session.
 """
 
 import os
@@ -33,7 +34,7 @@ RULE = re.compile(r"\s*(?:(DEFAULT)|RULE:((?:\\.|[^\\/])*)/((?:\\.|[^\\/])*)/([L
 
 
 class ReloadedContext(ssl.SSLContext):
-    """What a listening socket is given once: each connection begins with the context that is in force at that time."""
+    """The context that a listening socket gets. Each new connection begins with the context that is in force by then."""
 
     current: ssl.SSLContext
 
@@ -42,7 +43,7 @@ class ReloadedContext(ssl.SSLContext):
 
 
 class TlsFiles:
-    """The files of one listener, and the context that is made of them. Raises TlsError."""
+    """The files of one listener, and the context that is made from them. Raises TlsError."""
 
     def __init__(
         self,
@@ -63,7 +64,7 @@ class TlsFiles:
         self.context.current = self.new_context()
 
     def new_context(self) -> ssl.SSLContext:
-        """A context of the files as they are now. Raises TlsError."""
+        """A context made from the files as they are now. Raises TlsError."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.options |= ssl.OP_NO_RENEGOTIATION
         restrict(context, self.versions, self.suites)
@@ -76,17 +77,16 @@ class TlsFiles:
             names = ", ".join(name for name in (self.certificate, self.key, self.authorities) if name)
             reason = error.strerror if not isinstance(error, ssl.SSLError) else error.reason or error
             raise TlsError(
-                f"TLS: {names} cannot be used: {reason}; PEM files with the certificate chain and its private key "
-                "are needed"
+                f"TLS: {names} cannot be used: {reason}; give PEM files with the certificate chain and its private key"
             ) from error
         return context
 
     def current_stamp(self) -> tuple[Any, ...]:
-        """What changes when a file does."""
+        """A value that changes when one of the files does."""
         return tuple(stamp_of(path) for path in (self.certificate, self.key, self.authorities) if path)
 
     def reload_if_changed(self) -> bool:
-        """Applies changed files to the connections that come from now on. Raises TlsError; then nothing has changed."""
+        """Applies changed files to new connections. If it raises TlsError, nothing has changed."""
         stamp = self.current_stamp()
         if stamp == self.stamp:
             return False
@@ -104,21 +104,21 @@ def stamp_of(path: str) -> tuple[int, int, int] | None:
 
 
 def distinguished_name(subject: Iterable[Iterable[tuple[str, str]]]) -> str:
-    """A certificate's subject as RFC 2253 writes it, the most special part first."""
+    """A certificate's subject as RFC 2253 writes it, the most specific part first."""
     parts = [
-        f"{SHORT_NAMES.get(name, name)}={escaped(value)}" for group in reversed(list(subject)) for name, value in group
+        f"{SHORT_NAMES.get(name, name)}={escape(value)}" for group in reversed(list(subject)) for name, value in group
     ]
     return ",".join(parts)
 
 
-def escaped(value: str) -> str:
+def escape(value: str) -> str:
     text = re.sub(r'([,+"\\<>;])', r"\\\1", value)
     text = re.sub(r"^([ #])", r"\\\1", text)
     return re.sub(r" $", r"\\ ", text)
 
 
 def mapping_rules(text: str) -> Callable[[str], str]:
-    """`ssl.principal.mapping.rules` as a function from a distinguished name to a user's name (KIP-371).
+    """Compiles `ssl.principal.mapping.rules` to a function from a distinguished name to a user's name (KIP-371).
 
     Raises TlsError for a rule that cannot be read.
     """
@@ -155,7 +155,7 @@ def mapping_rules(text: str) -> Callable[[str], str]:
 
 
 def certificate_principal(certificate: Any, rules: Callable[[str], str]) -> str:
-    """The principal of what `getpeercert` tells; anonymous without a certificate."""
+    """The principal for a certificate, as `getpeercert` returns it. Without a certificate it is anonymous."""
     if not certificate:
         return ANONYMOUS
     return "User:" + rules(distinguished_name(certificate["subject"]))
