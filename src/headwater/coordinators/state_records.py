@@ -1,4 +1,4 @@
-"""Kafka's frame of the keys and values in which coordinators keep their state, and why one could not be written."""
+"""The version prefix of the keys and values of coordinators' records, and the errors for records that were not written."""
 
 from headwater.protocol.error_codes import ErrorCode
 from headwater.replay.decision import RecordTooLargeError

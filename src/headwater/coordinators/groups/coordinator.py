@@ -1,8 +1,8 @@
 """The group coordinator: membership and offsets over the records of `__consumer_offsets`.
 
 Three replayed machines (`replay/decision.py`) share that topic: classic groups, consumer groups and committed offsets. A
-decision may have records of several of them, which are appended as one batch: a group's removal takes its offsets along.
-So their runtime is this coordinator's, whose `replay` gives each record to the machine that it is for.
+decision may have records of several machines, appended as one batch. For example, removing a group removes its offsets too.
+So they share this coordinator's runtime, and its `replay` passes each record to the machine that it is for.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -82,14 +82,14 @@ class GroupCoordinator:
         )
         self.migration = Migration(self.membership, self.consumers, self.runtime, migration_policy)
         self.offsets = Offsets(offset_metadata_bytes_max)
-        self.offset_syncs: dict[str, SyncNumber] = {}  # by group: what makes its offsets durable
+        self.offset_syncs: dict[str, SyncNumber] = {}  # by group: the sync that makes its offsets durable
         self.offsets_retention_ms = offsets_retention_ms
 
     @property
     def groups(self) -> dict[str, Group]:
         return self.membership.groups
 
-    # -- members: each request goes to the protocol that its group has
+    # -- members: each request goes to its group's protocol
 
     def consumer_heartbeat(self, request: Heartbeat) -> HeartbeatAnswer | Deferred[HeartbeatAnswer]:
         """ConsumerGroupHeartbeat; answers with a HeartbeatAnswer."""
@@ -112,7 +112,7 @@ class GroupCoordinator:
         return self.migration.join(group, request)
 
     def remove_consumer_group(self, group: ConsumerGroup) -> JoinAnswer | None:
-        """An empty group of the new protocol makes way for a classic one."""
+        """Removes an empty group of the new protocol, so that a classic one can have its name."""
         try:
             self.runtime.apply(group.group_id, group_removal_records(group))
         except OSError as error:
@@ -133,7 +133,7 @@ class GroupCoordinator:
         return self.membership.heartbeat(group_id, generation, member_id, instance_id)
 
     def leave(self, group_id: str, leaving: list[tuple[str, str | None]]) -> ErrorCode | list[ErrorCode]:
-        """LeaveGroup: an error for all members or one for each."""
+        """LeaveGroup: returns one error for all members, or one for each."""
         group = self.consumers.groups.get(group_id)
         return self.migration.leave(group, leaving) if group is not None else self.membership.leave(group_id, leaving)
 
@@ -150,9 +150,9 @@ class GroupCoordinator:
         in_transaction: bool = False,
         knows_epochs: bool = True,
     ) -> ErrorCode:
-        """Whether this member, or a client without a group, may commit these now.
+        """Whether this member, or a client that is not a member, may commit these now.
 
-        Within a transaction the producer is fenced by its epoch, so that one that names no member may commit (KIP-447).
+        Within a transaction the producer is fenced by its epoch, so one that names no member may commit (KIP-447).
         `knows_epochs`: the request is of a version that clients of KIP-848 speak.
         """
         consumers = self.consumers.groups.get(group_id)
@@ -164,7 +164,7 @@ class GroupCoordinator:
         if group is None:
             if generation < 0:
                 return ErrorCode.NONE
-            if self.offsets.knows(group_id):  # one that only has offsets has no members
+            if self.offsets.knows(group_id):  # a group that only has offsets, and no members
                 return ErrorCode.UNKNOWN_MEMBER_ID
             has_name = knows_epochs and not in_transaction
             return ErrorCode.GROUP_ID_NOT_FOUND if has_name else ErrorCode.ILLEGAL_GENERATION
@@ -183,14 +183,14 @@ class GroupCoordinator:
         return ErrorCode.NONE
 
     def commit(self, group_id: str, commits: Iterable[Commit]) -> Errors | Deferred[Errors]:
-        """Commits what a checked client asks for; answers with an error for each partition."""
+        """Commits offsets for a client that was checked. Answers with an error for each partition."""
         decision = self.offsets.commit(group_id, commits, self.clock.wall_ms())
         return self.change_offsets(group_id, decision)
 
     def commit_pending(
         self, group_id: str, commits: Iterable[Commit], producer_id: int, producer_epoch: int
     ) -> Errors | Deferred[Errors]:
-        """Commits within a transaction: what a checked producer asks for counts when the transaction is committed."""
+        """Commits offsets within a transaction, for a producer that was checked. They count once the transaction commits."""
         records, errors = self.offsets.commit(group_id, commits, self.clock.wall_ms())
         pending = [r._replace(producer_id=producer_id, producer_epoch=producer_epoch) for r in records]
         return self.change_offsets(group_id, Decision(pending, errors))
@@ -198,12 +198,12 @@ class GroupCoordinator:
     def end_transaction(
         self, producer_id: int, belongs: Callable[[str], bool], *, commit: bool, sync: SyncNumber = NO_SYNC
     ) -> None:
-        """Applies what a transaction has committed in those groups, or forgets it; `sync` makes its marker durable."""
+        """Applies or drops the offsets that a transaction committed in those groups. `sync` makes its marker durable."""
         for group_id in self.offsets.end_transaction(producer_id, belongs, commit=commit):
             self.offset_syncs[group_id] = sync
 
     def remove_offsets(self, group_id: str, keys: Iterable[TopicPartition]) -> ErrorCode | Errors | Deferred[Errors]:
-        """Removes commits; answers with an error for each partition, or one for all."""
+        """Removes committed offsets. Answers with an error for each partition, or one for all."""
         group, consumers = self.groups.get(group_id), self.consumers.groups.get(group_id)
         if group is None and consumers is None and group_id not in self.offsets.groups:
             return ErrorCode.GROUP_ID_NOT_FOUND
@@ -215,7 +215,7 @@ class GroupCoordinator:
         elif group is not None and group.state is not GroupState.EMPTY:
             if group.protocol_type != "consumer":
                 return ErrorCode.NON_EMPTY_GROUP
-            # What a member's metadata does not tell may be anything.
+            # Metadata that cannot be read may subscribe to any topic.
             subscribed = subscribed_topics(group)
             topics = frozenset(key[0] for key in keys) if subscribed is None else subscribed
             errors = {k: ErrorCode.GROUP_SUBSCRIBED_TO_TOPIC if k[0] in topics else ErrorCode.NONE for k in keys}
@@ -223,7 +223,7 @@ class GroupCoordinator:
         return self.change_offsets(group_id, Decision(self.offsets.removal(group_id, allowed), errors))
 
     def change_offsets(self, group_id: str, decision: Decision[StateRecord, Errors]) -> Errors | Deferred[Errors]:
-        """Carries out a change of a group's offsets; where it cannot be written, no partition has it."""
+        """Carries out a change of a group's offsets. If it cannot be written, it is made for no partition."""
         if not decision.records:
             return decision.answer
         try:
@@ -236,7 +236,7 @@ class GroupCoordinator:
         return self.runtime.answer_when_durable(sync, decision.answer)
 
     def answer_when_durable(self, group_ids: Iterable[str], answer: Answer) -> Answer | Deferred[Answer]:
-        """An answer with offsets of these groups: given when what it shows is on disk."""
+        """Gives an answer with offsets of these groups when those are on disk."""
         sync = max((self.offset_syncs.get(group_id, NO_SYNC) for group_id in group_ids), default=NO_SYNC)
         return self.runtime.answer_when_durable(sync, answer)
 
@@ -282,9 +282,10 @@ class GroupCoordinator:
         return GroupState.EMPTY if group_id in self.offsets.groups else GroupState.DEAD
 
     def expire_offsets(self, done: Callable[[int], None]) -> Steps[None]:
-        """Removes the commits that are no longer needed, and groups that have nothing left; `done` gets the number.
+        """Removes committed offsets that are no longer needed, and groups that have none left. `done` gets the number.
 
-        A group without members and offsets goes at once, as in Kafka: whoever names a group would else leave it for ever.
+        As in Kafka, a group without members and offsets is removed at once: otherwise every name that a client once used
+        would stay for ever.
         """
         now_ms = self.clock.wall_ms()
         for group_id in self.group_ids():
@@ -307,7 +308,7 @@ class GroupCoordinator:
                 done(len(keys))
 
     def forget_topic(self, topic: str, partitions: int) -> None:
-        """Removes the commits of a topic that was deleted. Only its own partitions are looked up, not all offsets of each group."""
+        """Removes the committed offsets of a deleted topic. It looks up only that topic's partitions in each group."""
         for group_id, offsets in list(self.offsets.groups.items()):
             if len(offsets) < partitions:
                 keys = [key for key in offsets if key[0] == topic]
@@ -319,7 +320,7 @@ class GroupCoordinator:
     # -- replay
 
     def replay(self, record: StateRecord) -> None:
-        """Gives a record to the machine that it is for. Raises ProtocolError for one that cannot be read."""
+        """Passes a record to the machine that it is for. Raises ProtocolError for a record that cannot be read."""
         record_type = read_record_type(record.key)
         if record_type in OFFSET_COMMITS:
             self.offsets.replay(record)
@@ -334,12 +335,12 @@ class GroupCoordinator:
         self.consumers.started()
 
     def is_settled(self, belongs: Callable[[str], bool]) -> bool:
-        """Whether no such group is between two generations: only then does a snapshot say what its records say."""
+        """Whether none of these groups is between two generations. Only then is a snapshot the same as their records."""
         settled = (GroupState.EMPTY, GroupState.STABLE)
         return all(group.state in settled for group_id, group in self.groups.items() if belongs(group_id))
 
     def snapshot(self, belongs: Callable[[str], bool] = everything) -> Iterator[StateRecord]:
-        """The records that make the state of those groups from nothing."""
+        """Records that make the state of those groups from nothing."""
         yield from self.membership.snapshot(belongs)
         yield from self.consumers.snapshot(belongs)
         yield from self.offsets.snapshot(belongs)

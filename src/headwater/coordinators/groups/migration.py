@@ -1,11 +1,12 @@
-"""Groups whose members speak both protocols, and groups that change from one to the other while members run (KIP-848).
+"""Groups with members of both protocols, and groups that change their protocol while members run (KIP-848).
 
     classic group ──the first member of the new protocol joins──▶ consumer group ──its last such member leaves──▶ classic
 
-In a consumer group a member of the classic protocol sees what it knows: its epoch is the generation, a JoinGroup is
-answered at once, SyncGroup brings what the server's assignor gave it, and a heartbeat's REBALANCE_IN_PROGRESS calls it to
-join again whenever it has to give up partitions or can get some. `group.consumer.migration.policy` says which ways are
-open. Sources: GroupMetadataManager.java (convertToConsumerGroup, consumerGroupJoin), ClassicGroup.fromConsumerGroup.
+In a consumer group, a member of the classic protocol sees only that protocol: its epoch is the generation, a JoinGroup is
+answered at once, SyncGroup returns what the server's assignor assigned, and a heartbeat with REBALANCE_IN_PROGRESS makes it
+join again whenever it has to give up partitions or can get some. `group.consumer.migration.policy` says which of the two
+changes are allowed. Sources: GroupMetadataManager.java (convertToConsumerGroup, consumerGroupJoin),
+ClassicGroup.fromConsumerGroup.
 """
 
 from collections.abc import Collection, Iterable
@@ -46,14 +47,14 @@ class Migration:
     ) -> None:
         self.membership = membership
         self.consumers = consumers
-        self.runtime = runtime  # of both: a change of the protocol has records of both
+        self.runtime = runtime  # shared by both protocols: a change of protocol has records of both
         self.may_upgrade = policy in ("upgrade", "bidirectional")
         self.may_downgrade = policy in ("downgrade", "bidirectional")
 
     # -- classic to consumer
 
     def upgrade(self, group_id: str) -> None:
-        """Makes way for a member of the new protocol: an empty classic group goes, one with members is converted.
+        """Prepares a classic group for a member of the new protocol: removes it if it is empty, or converts it.
 
         Raises ApiError where that is not possible.
         """
@@ -82,7 +83,7 @@ class Migration:
             raise ApiError(ErrorCode.GROUP_MAX_SIZE_REACHED, "The consumer group has reached its maximum capacity.")
 
     def converted(self, classic: Group) -> list[StateRecord]:
-        """The records of the group with what its members have now as its target."""
+        """The records of the converted group. Its target is what its members have now."""
         group_id, generation = classic.group_id, max(0, classic.generation)
         change = Change(ConsumerGroup(group_id))
         members = []
@@ -131,7 +132,7 @@ class Migration:
     # -- consumer to classic
 
     def downgrade(self, change: Change) -> bool:
-        """After a removal: a group in which only members of the classic protocol are left becomes a classic one."""
+        """Makes a group classic if, after a removal, only members of the classic protocol are left."""
         group = change.group
         if not self.may_downgrade or any(member.classic is None for member in group.members.values()):
             return False
@@ -158,7 +159,7 @@ class Migration:
         return True
 
     def downgraded(self, classic: Group) -> None:
-        """The classic group is there: its members have sessions again, and are called to join."""
+        """Starts the sessions of the members of a group that became classic, and makes them join."""
         logger.info("group %s is a classic group again", classic.group_id)
         group = self.membership.groups[classic.group_id]
         for member in group.members.values():
@@ -167,7 +168,7 @@ class Migration:
         self.membership.rebalance(group, "its last member of the new protocol has left")
 
     def encoded_assignment(self, subscription: bytes, assigned: Assignment) -> bytes:
-        """What SyncGroup brings, in the version of the member's subscription."""
+        """The assignment for SyncGroup, in the version of the member's subscription."""
         from headwater.protocol.messages.embedded import ConsumerProtocolAssignment
 
         version = min(max(int.from_bytes(subscription[:2], "big", signed=True), 0), EMBEDDED_VERSION_MAX)
@@ -244,7 +245,7 @@ class Migration:
     def member(
         self, group: ConsumerGroup, member_id: str, instance_id: str | None, generation: int | None
     ) -> tuple[ConsumerMember | None, ErrorCode]:
-        """The member of the classic protocol that asks, or why there is none."""
+        """The member of the classic protocol that sent a request, or an error."""
         if instance_id is not None:
             current_id = group.static_members.get(instance_id)
             if current_id is None:
@@ -276,7 +277,7 @@ class Migration:
         return SyncAnswer(ErrorCode.NONE, assignment, CONSUMER, protocol or names[0])
 
     def heartbeat(self, group: ConsumerGroup, member_id: str, instance_id: str | None, generation: int) -> ErrorCode:
-        """Heartbeat: calls the member to join again where its next step waits for it."""
+        """Heartbeat: makes the member join again if its next step needs that."""
         member, error = self.member(group, member_id, instance_id, generation)
         if member is None:
             return error
@@ -287,7 +288,7 @@ class Migration:
         return ErrorCode.REBALANCE_IN_PROGRESS if must_join else ErrorCode.NONE
 
     def leave(self, group: ConsumerGroup, leaving: Iterable[tuple[str, str | None]]) -> list[ErrorCode]:
-        """LeaveGroup: an error for each member; removes those that it names, of either protocol."""
+        """LeaveGroup: removes the named members, of either protocol. Returns an error for each."""
         results, members = [], []
         for member_id, instance_id in leaving:
             member, error = self.member(group, member_id, instance_id, None)

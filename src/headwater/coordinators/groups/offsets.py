@@ -1,6 +1,6 @@
-"""Committed offsets: what groups have read, and the rules of committing, fetching, deleting and expiring.
+"""Committed offsets: the positions of groups, and the rules of committing, fetching, deleting and expiring them.
 
-A position that a client has seen never goes back: an answer with offsets waits until the last record about them is on
+A position that a client has seen never goes back. So an answer with offsets waits until the last record about them is on
 disk (`GroupCoordinator.answer_when_durable`).
 """
 
@@ -22,7 +22,7 @@ Errors: TypeAlias = dict[TopicPartition, ErrorCode]
 
 
 class Commit(NamedTuple):
-    """One partition of a commit; the timestamps are ms, `expire_timestamp` -1 for the broker's retention."""
+    """One partition of a commit. The timestamps are ms; `expire_timestamp` is -1 for the broker's retention."""
 
     topic: str
     partition: int
@@ -33,19 +33,19 @@ class Commit(NamedTuple):
 
 
 class Offsets:
-    """What all groups have committed: a replayed machine (`replay/decision.py`)."""
+    """The committed offsets of all groups: a replayed machine (`replay/decision.py`)."""
 
     def __init__(self, metadata_bytes_max: int) -> None:
         self.metadata_bytes_max = metadata_bytes_max
         self.groups: dict[str, dict[TopicPartition, CommittedOffset]] = {}
-        # By producer: what its open transaction would commit.
+        # By producer: the offsets that its open transaction would commit.
         self.pending: dict[int, dict[tuple[str, TopicPartition], CommittedOffset]] = {}
         self.pending_counts: Counter[tuple[str, TopicPartition]] = Counter()
 
     # -- decisions
 
     def commit(self, group_id: str, commits: Iterable[Commit], now_ms: int) -> Decision[StateRecord, Errors]:
-        """What a commit appends; its answer is an error for each partition."""
+        """Decides a commit: the records to append, and an error for each partition."""
         records, errors = [], {}
         for commit in commits:
             key = (commit.topic, commit.partition)
@@ -59,7 +59,7 @@ class Offsets:
         return Decision(records, errors)
 
     def removal(self, group_id: str, keys: Iterable[TopicPartition]) -> list[StateRecord]:
-        """The records that remove these commits, as far as they exist."""
+        """The records that remove these committed offsets, as far as they exist."""
         known = self.of_group(group_id)
         return [
             offset_record(group_id, topic, partition, None) for topic, partition in keys if (topic, partition) in known
@@ -68,7 +68,7 @@ class Offsets:
     # -- replay
 
     def replay(self, record: StateRecord) -> None:
-        """Applies a commit, or the removal of one. One of a transaction waits for its end."""
+        """Applies a commit or its removal. Within a transaction it is applied when the transaction ends."""
         key = read_key(record.key)
         if not isinstance(key, OffsetCommitKey):
             raise ProtocolError("the record is not one of a committed offset")
@@ -94,7 +94,7 @@ class Offsets:
         pending[group_id, key] = committed
 
     def end_transaction(self, producer_id: int, belongs: Callable[[str], bool], *, commit: bool) -> set[str]:
-        """Ends what is pending of a producer in those groups, with or without effect; returns the groups."""
+        """Applies or drops the pending offsets of a producer in those groups. Returns the groups."""
         pending = self.pending.get(producer_id, {})
         ended = {place: committed for place, committed in pending.items() if belongs(place[0])}
         for (group_id, key), committed in ended.items():
@@ -109,7 +109,7 @@ class Offsets:
         return {group_id for group_id, _ in ended}
 
     def snapshot(self, belongs: Callable[[str], bool] = everything) -> Iterator[StateRecord]:
-        """The records that make what those groups have committed from nothing; open transactions are not in it."""
+        """Records that make the committed offsets of those groups from nothing, without open transactions."""
         for group_id, offsets in self.groups.items():
             if belongs(group_id):
                 for (topic, partition), committed in offsets.items():
@@ -122,25 +122,25 @@ class Offsets:
         return (group_id, (topic, partition)) in self.pending_counts
 
     def fetch(self, group_id: str, topic: str, partition: int) -> CommittedOffset:
-        """The committed offset; -1 where there is none."""
+        """The committed offset; its offset is -1 if there is none."""
         return self.groups.get(group_id, {}).get((topic, partition), CommittedOffset(-1))
 
     def knows(self, group_id: str) -> bool:
-        """Whether a group has offsets, or gets some when a transaction commits."""
+        """Whether a group has offsets, or will have some if a transaction commits."""
         return group_id in self.groups or self.awaits(group_id)
 
     def awaits(self, group_id: str) -> bool:
-        """Whether a group gets offsets when a transaction commits."""
+        """Whether a group will have offsets if a transaction commits."""
         return any(group_id == g for kept in self.pending.values() for g, _ in kept)
 
     def of_group(self, group_id: str) -> dict[TopicPartition, CommittedOffset]:
         return self.groups.get(group_id, {})
 
     def expired(self, group_id: str, group: Group | None, now_ms: int, retention_ms: int) -> list[TopicPartition]:
-        """The commits that are no longer needed (KIP-211).
+        """The partitions whose committed offsets are no longer needed (KIP-211).
 
-        A group that consumes keeps the offsets of what it subscribes to. An empty one keeps all until it has been
-        empty for the retention time; where there was never a member, the commit's own time counts.
+        A group with members keeps the offsets of the topics that it subscribes to. An empty group keeps all its offsets
+        until it has been empty for the retention time. If it never had a member, the time of the commit counts instead.
         """
         offsets = self.of_group(group_id)
         base: Callable[[CommittedOffset], int]
@@ -167,7 +167,7 @@ class Offsets:
 
 
 def subscribed_topics(group: Group) -> frozenset[str] | None:
-    """The topics that a group of consumers subscribes to; None where a member's metadata is not a consumer's."""
+    """The topics that a group of consumers subscribes to; None if a member's metadata is not a consumer's."""
     from headwater.protocol.messages.embedded import ConsumerProtocolSubscription
 
     topics: set[str] = set()

@@ -1,4 +1,4 @@
-"""The records of `__consumer_offsets`, as Kafka writes them: what a key says, and the versions in which we write."""
+"""The records of `__consumer_offsets`, as Kafka writes them: their keys, and the versions in which Headwater writes them."""
 
 from typing import Any, NamedTuple
 
@@ -10,9 +10,9 @@ from headwater.protocol.messages.stored_group_metadata import GroupMetadataKey, 
 from headwater.protocol.messages.stored_offset_commit import OffsetCommitKey, OffsetCommitValue
 from headwater.replay.state_record import StateRecord
 
-VALUE_VERSION = 3  # the highest that every Kafka since 2.3 reads
-EXPIRING_VERSION = 1  # of a commit: the only one that says when it expires
-OFFSET_COMMITS = (0, OffsetCommitKey.RECORD_TYPE)  # the first is of Kafka before 0.9; its key is the same
+VALUE_VERSION = 3  # the highest version that every Kafka since 2.3 reads
+EXPIRING_VERSION = 1  # of a commit: the only version with an expiry time
+OFFSET_COMMITS = (0, OffsetCommitKey.RECORD_TYPE)  # the first is from before Kafka 0.9; its key is the same
 
 
 class CommittedOffset(NamedTuple):
@@ -52,14 +52,14 @@ def group_record(group_id: str, value: GroupMetadataValue | None) -> StateRecord
 
 
 def read_record_type(key: Buffer) -> int:
-    """Of which kind a record is. Raises ProtocolError for a key without one."""
+    """The record's kind. Raises ProtocolError for a key that is too short to have one."""
     if len(key) < 2:
         raise ProtocolError("a record key is too short")
     return int.from_bytes(key[:2], "big")
 
 
 def read_key(key: Buffer) -> OffsetCommitKey | GroupMetadataKey | None:
-    """What a key names; None for a kind of record that is not a classic group's. Raises ProtocolError."""
+    """The decoded key; None for a record that is not about a classic group or an offset. Raises ProtocolError."""
     record_type = read_record_type(key)
     if record_type in OFFSET_COMMITS:
         return decode(OffsetCommitKey, 0, key, 2)[0]  # type: ignore[no-any-return]

@@ -7,8 +7,8 @@ before the next begins, so that no power cut leaves it torn:
     2. a marker is written to every partition of the transaction
     3. the transaction is complete
 
-The client is answered after the second: its next transaction meets no CONCURRENT_TRANSACTIONS. A start resumes where a
-crash stopped: prepared transactions get their markers (again, which changes nothing), open ones run into their timeout.
+The client is answered after the second step, so its next transaction does not meet CONCURRENT_TRANSACTIONS. A start resumes
+where a crash stopped: prepared transactions get their markers (a repeated marker changes nothing), and open ones time out.
 Sources: TransactionCoordinator.java, KIP-98, KIP-360 (epochs), KIP-890 (one epoch per transaction).
 """
 
@@ -48,7 +48,7 @@ class Markers(Protocol):
 
 
 class ProducerAnswer(NamedTuple):
-    """An answer that names a producer: to InitProducerId and EndTxn."""
+    """An answer with a producer id and epoch: to InitProducerId and EndTxn."""
 
     error: ErrorCode
     producer_id: int = NO_PRODUCER_ID
@@ -58,7 +58,7 @@ class ProducerAnswer(NamedTuple):
 class TransactionCoordinator:
     """All transactional ids of this broker.
 
-    `next_producer_id` gives a producer id that nobody has; it raises OSError. `log` is `__transaction_state`.
+    `next_producer_id` returns an unused producer id; it raises OSError. `log` is `__transaction_state`.
     """
 
     def __init__(
@@ -80,10 +80,10 @@ class TransactionCoordinator:
         self.timeout_ms_max = timeout_ms_max
         self.expiration_ms = expiration_ms
         self.transactions: dict[str, Transaction] = {}
-        self.owners: dict[int, str] = {}  # producer id to the transactional id that has it
+        self.owners: dict[int, str] = {}  # producer id to its transactional id
         self.ending: dict[str, list[Callable[[ErrorCode], None]]] = {}  # callbacks for a transaction's end
-        # By transactional id: the epoch that its client had before it was given a newer one, so that asking again gives
-        # the same answer. No record has it: as in Kafka it is gone after a restart.
+        # By transactional id: the epoch that its client had before it got a newer one, so that a repeated request gets
+        # the same answer. It is not recorded: as in Kafka it is gone after a restart.
         self.last_epochs: dict[str, int] = {}
 
     # -- state
@@ -102,13 +102,13 @@ class TransactionCoordinator:
         self.owners[transaction.producer_id] = transactional_id
 
     def snapshot(self, belongs: Callable[[str], bool] = everything) -> Iterator[TransactionRecord]:
-        """The records that make the state of those ids from nothing."""
+        """Records that make the state of those ids from nothing."""
         for transactional_id, transaction in self.transactions.items():
             if belongs(transactional_id):
                 yield TransactionRecord(transactional_id, transaction)
 
     def change(self, transaction: Transaction) -> SyncNumber:
-        """Applies a next state; returns the sync that makes it durable. Raises OSError; then nothing has changed."""
+        """Applies the next state; returns the sync that makes it durable. If it raises OSError, nothing has changed."""
         return self.runtime.apply(
             transaction.transactional_id, [TransactionRecord(transaction.transactional_id, transaction)]
         )
@@ -120,7 +120,7 @@ class TransactionCoordinator:
                 self.carry_out(transaction)
 
     def of_producer(self, producer_id: int, epoch: int) -> Transaction | None:
-        """The transactional id of a producer, if that is its current epoch."""
+        """The state of a producer's transactional id, if `epoch` is its current epoch."""
         owner = self.owners.get(producer_id)
         transaction = None if owner is None else self.transactions[owner]
         return transaction if transaction is not None and transaction.producer_epoch == epoch else None
@@ -130,9 +130,9 @@ class TransactionCoordinator:
     def init(
         self, transactional_id: str, timeout_ms: int, producer_id: int = NO_PRODUCER_ID, epoch: int = NO_EPOCH
     ) -> ProducerAnswer | Deferred[ProducerAnswer]:
-        """A producer id and epoch with which older instances can no longer write; answers with a ProducerAnswer.
+        """Answers with a producer id and epoch. Older instances with the same transactional id can no longer write.
 
-        A client that recovers from an error names the id and epoch that it has (KIP-360). An open transaction is aborted
+        A client that recovers from an error names its producer id and epoch (KIP-360). An open transaction is aborted
         first.
         """
         if not transactional_id:
@@ -160,12 +160,12 @@ class TransactionCoordinator:
     def next_epoch(
         self, known: Transaction, timeout_ms: int, producer_id: int, epoch: int
     ) -> Decision[TransactionRecord, ProducerAnswer]:
-        """The next epoch of an id that has no open transaction. Raises OSError where it needs a new producer id."""
+        """The next epoch of an id without an open transaction. Raises OSError if it needs a new producer id."""
         if known.is_epoch_exhausted:
             new_id = self.next_producer_id()
             after = replace(known, producer_id=new_id, producer_epoch=0, previous_producer_id=known.producer_id)
         elif producer_id != NO_PRODUCER_ID and epoch == self.last_epoch(known) and epoch != known.producer_epoch:
-            after = known  # the answer to the same request was lost, or its transaction had to be aborted first
+            after = known  # its answer was lost, or its transaction had to be aborted first
         else:
             after = replace(known, producer_epoch=known.producer_epoch + 1)
         after = replace(
@@ -179,12 +179,12 @@ class TransactionCoordinator:
         return Decision([TransactionRecord(after.transactional_id, after)], answer)
 
     def may_init(self, known: Transaction, producer_id: int, epoch: int) -> bool:
-        """Whether this client may ask for the next epoch: one that names none may, and so may the first."""
+        """Whether this client may get the next epoch: a client that names no epoch may, and so may the first client."""
         is_new = known.producer_epoch == NO_EPOCH
         return producer_id == NO_PRODUCER_ID or is_new or self.may_continue(known, producer_id, epoch)
 
     def may_continue(self, known: Transaction, producer_id: int, epoch: int) -> bool:
-        """Whether the client that names these is the one that has the transactional id."""
+        """Whether the client with this producer id and epoch is the one that has the transactional id."""
         if producer_id == known.producer_id:
             return epoch in (known.producer_epoch, self.last_epoch(known))
         return producer_id == known.previous_producer_id and epoch >= EPOCH_MAX - 1
@@ -214,8 +214,8 @@ class TransactionCoordinator:
     ) -> None:
         """Aborts an open transaction on behalf of the broker. Raises OSError.
 
-        The markers carry a newer epoch: whatever the old instance sends from now on is refused. `last_epoch` is that of
-        the client that asked for it, if it named one.
+        The markers have a newer epoch, so whatever the old instance still sends is refused. `last_epoch` is the epoch of
+        the client that made the request, if it named one.
         """
         prepared = transaction.prepared(
             commit=False, now_ms=self.clock.wall_ms(), bump_epoch=True, next_producer_id=NO_PRODUCER_ID
@@ -225,7 +225,7 @@ class TransactionCoordinator:
     # -- AddPartitionsToTxn, AddOffsetsToTxn, and the batches that add by themselves
 
     def check(self, transactional_id: str, producer_id: int, epoch: int) -> tuple[Transaction | None, ErrorCode]:
-        """The transaction that this producer may add to, or why it may not."""
+        """The transaction that this producer may add to, or the error."""
         if not transactional_id:
             return None, ErrorCode.INVALID_REQUEST
         transaction = self.transactions.get(transactional_id)
@@ -249,7 +249,7 @@ class TransactionCoordinator:
         partitions: Iterable[TopicPartition],
         client_version: int = 0,
     ) -> tuple[ErrorCode, SyncNumber]:
-        """Adds partitions to the transaction, and begins it; returns the sync that makes it durable."""
+        """Adds partitions to the transaction, and begins it if necessary. Returns the sync that makes that durable."""
         transaction, error = self.check(transactional_id, producer_id, epoch)
         if transaction is None:
             return error, NO_SYNC
@@ -263,7 +263,7 @@ class TransactionCoordinator:
             return append_error(failure), NO_SYNC
 
     def verify(self, transactional_id: str, producer_id: int, epoch: int, partition: TopicPartition) -> ErrorCode:
-        """Whether the partition is in the producer's open transaction: TRANSACTION_ABORTABLE when it is not."""
+        """Checks that the partition is in the producer's open transaction: TRANSACTION_ABORTABLE if it is not."""
         transaction, error = self.check(transactional_id, producer_id, epoch)
         if transaction is None:
             return error
@@ -326,7 +326,7 @@ class TransactionCoordinator:
         return ProducerAnswer(ErrorCode.NONE, known.producer_id, known.producer_epoch)
 
     def end_without_transaction(self, known: Transaction, *, commit: bool, bumps: bool) -> ProducerAnswer:
-        """The answer where nothing is open. A client whose every end bumps the epoch has no reason to end twice."""
+        """The answer if no transaction is open. A client whose epoch is bumped at each end has no reason to end twice."""
         match known.state, commit:
             case (TransactionState.COMPLETE_COMMIT, True) | (TransactionState.COMPLETE_ABORT, False) if not bumps:
                 return ProducerAnswer(ErrorCode.NONE, known.producer_id, known.producer_epoch)
@@ -336,7 +336,7 @@ class TransactionCoordinator:
                 return ProducerAnswer(ErrorCode.INVALID_TXN_STATE)
 
     def end_prepared(self, prepared: Transaction, last_epoch: int, ended: Callable[[ErrorCode], None]) -> None:
-        """Step 1; the others follow when it is on disk. Raises OSError."""
+        """Step 1. The other steps follow when it is on disk. Raises OSError."""
         sync = self.change(prepared)
         self.last_epochs[prepared.transactional_id] = last_epoch
         self.ending.setdefault(prepared.transactional_id, []).append(ended)
@@ -372,14 +372,14 @@ class TransactionCoordinator:
     # -- chores
 
     def abort_overdue(self) -> Steps[None]:
-        """Aborts what has been open for longer than its timeout, and continues with those that could not be ended before.
+        """Aborts transactions that are open for longer than their timeout, and retries those whose end had failed.
 
-        One that cannot be ended keeps no other open; raises what they raised at the end, as an ExceptionGroup.
+        A transaction that cannot be ended does not prevent the others: at the end, all errors are raised as an ExceptionGroup.
         """
         now_ms = self.clock.wall_ms()
         errors = []
         for transaction in list(self.transactions.values()):
-            if self.transactions.get(transaction.transactional_id) is transaction:  # as it was when this began
+            if self.transactions.get(transaction.transactional_id) is transaction:  # unchanged since this began
                 try:
                     self.end_overdue(transaction, now_ms)
                 except Exception as error:  # noqa: BLE001 - raised below
@@ -397,7 +397,7 @@ class TransactionCoordinator:
             self.fence(transaction, lambda error: None)
 
     def remove_expired(self) -> Steps[None]:
-        """Forgets ids that nobody has used for transactional.id.expiration.ms. Raises OSError."""
+        """Forgets ids that were not used for transactional.id.expiration.ms. Raises OSError."""
         before_ms = self.clock.wall_ms() - self.expiration_ms
         for transactional_id, transaction in list(self.transactions.items()):
             yield

@@ -1,4 +1,4 @@
-"""One transactional id: its producer, the state of its transaction, and the record of `__transaction_state` that says so.
+"""One transactional id: its producer, the state of its transaction, and its record in `__transaction_state`.
 
     Empty, CompleteCommit, CompleteAbort ──partition added──▶ Ongoing
     Ongoing ──EndTxn──▶ PrepareCommit ──markers on disk──▶ CompleteCommit
@@ -6,8 +6,8 @@
     Empty, CompleteCommit, CompleteAbort ──EndTxn that aborts nothing, for its epoch──▶ PrepareAbort
     CompleteCommit, CompleteAbort ──InitProducerId──▶ Empty
 
-A state is never changed in place: a decision makes the next one, its record is appended, and then it counts. Sources:
-TransactionMetadata.java, TransactionState.java, KIP-98, KIP-890.
+A state is never changed in place: a decision makes the next state, its record is appended, and then it replaces the old one.
+Sources: TransactionMetadata.java, TransactionState.java, KIP-98, KIP-890.
 """
 
 from collections.abc import Iterable
@@ -63,9 +63,9 @@ STATE_LABELS = {state.label: state for state in TransactionState}
 
 @dataclass(slots=True, frozen=True)
 class Transaction:
-    """A transactional id as it is now. Times are ms, -1 for none.
+    """The state of a transactional id. Times are ms, -1 for none.
 
-    `client_version` is the transaction.version that the client spoke last.
+    `client_version` is the transaction.version of the client's last request.
     """
 
     transactional_id: str
@@ -82,7 +82,7 @@ class Transaction:
 
     @property
     def is_epoch_exhausted(self) -> bool:
-        """The highest epoch is kept for the marker that fences the last transaction."""
+        """Whether no epoch is left. The highest one is reserved for the marker that fences the last transaction."""
         return self.producer_epoch >= EPOCH_MAX - 1
 
     def begun_with(self, partitions: Iterable[TopicPartition], now_ms: int, client_version: int) -> "Transaction":
@@ -98,7 +98,7 @@ class Transaction:
         )
 
     def prepared(self, *, commit: bool, now_ms: int, bump_epoch: bool, next_producer_id: int) -> "Transaction":
-        """Decided. With `bump_epoch` the markers, and the client from now on, have the next epoch."""
+        """With its outcome decided. With `bump_epoch`, the markers and from then on the client have the next epoch."""
         return replace(
             self,
             state=TransactionState.PREPARE_COMMIT if commit else TransactionState.PREPARE_ABORT,
@@ -110,7 +110,7 @@ class Transaction:
         )
 
     def completed(self, now_ms: int) -> "Transaction":
-        """All markers are on disk; where the epochs were used up, the next producer id takes over."""
+        """Complete, with all markers on disk. If the epochs were used up, the next producer id replaces the old one."""
         was_commit = self.state is TransactionState.PREPARE_COMMIT
         done = replace(
             self,
@@ -130,7 +130,7 @@ class Transaction:
 
 
 class TransactionRecord(NamedTuple):
-    """What a record of `__transaction_state` says: an id's state, or None where the id is forgotten."""
+    """A record of `__transaction_state`: an id and its state, or None if the id is forgotten."""
 
     transactional_id: str
     transaction: Transaction | None
@@ -141,13 +141,13 @@ def transaction_key(transactional_id: str) -> bytes:
 
 
 def read_record(key: Buffer, value: Buffer | None) -> TransactionRecord:
-    """A record as it lies in the log. Raises ProtocolError."""
+    """Decodes a record from the log. Raises ProtocolError."""
     transactional_id = read_transaction_key(key)
     return TransactionRecord(transactional_id, None if value is None else read_transaction(transactional_id, value))
 
 
 def encoded_record(record: TransactionRecord) -> StateRecord:
-    """A record as it lies in the log."""
+    """Encodes a record for the log."""
     key, transaction = transaction_key(record.transactional_id), record.transaction
     if transaction is None:
         return StateRecord(key, None)

@@ -4,13 +4,13 @@
     CompletingRebalance, Stable ──a member joins, leaves or expires──▶ PreparingRebalance ──no member left──▶ Empty
     Empty, PreparingRebalance, CompletingRebalance, Stable ──the group is removed──▶ Dead
 
-A request that still refers to a group that is dead gets UNKNOWN_MEMBER_ID.
+A request that refers to a dead group gets UNKNOWN_MEMBER_ID.
 
-A record says what a generation that is settled is: Stable with its members and their assignments, or Empty. So a restart
-finds a group in one of these two. A generation that is being made is state that need not survive: its clients wait for an
-answer, and join again when none comes.
+Only a complete generation is recorded: Stable with its members and their assignments, or Empty. So a restart finds a group
+in one of these two states. A generation in the making need not survive: its clients wait for an answer, and join again if
+they get none.
 
-This module has the data and the questions one can ask of it; `membership.py` has the moves. Source: ClassicGroup.java.
+This module has the data and its queries; `membership.py` has the transitions. Source: ClassicGroup.java.
 """
 
 from collections.abc import Iterable
@@ -57,7 +57,7 @@ class SyncAnswer(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class Member:
-    """One member. Its metadata and assignment are opaque: consumers, Connect and registries each put their own there."""
+    """One member. Its metadata and assignment are opaque: consumers, Connect and schema registries have formats of their own."""
 
     member_id: str
     instance_id: str | None
@@ -99,10 +99,10 @@ class Group:
     sync_timer: Timer | None = None
     in_initial_delay: bool = False
     joined_since_delay: bool = False
-    sync: SyncNumber = NO_SYNC  # what makes the generation durable
+    sync: SyncNumber = NO_SYNC  # the sync that makes the generation durable
 
     def supports(self, protocol_type: str, protocols: Iterable[str]) -> bool:
-        """Whether a member with these protocols could be in the group."""
+        """Whether a member with these protocols can be in the group."""
         names = set(protocols)
         if not self.members:
             return bool(protocol_type) and bool(names)
@@ -144,7 +144,7 @@ class Group:
             self.leader = next(iter(self.members), None)
 
     def to_value(self, assignments: dict[str, bytes]) -> GroupMetadataValue:
-        """The group as its record has it, with these assignments."""
+        """The group as a record, with these assignments."""
         return GroupMetadataValue(
             protocol_type=self.protocol_type or "",
             generation=self.generation,
@@ -169,7 +169,7 @@ class Group:
     def replay(self, value: GroupMetadataValue) -> None:
         """Installs the generation that a record has: its members are in the group, all others are out.
 
-        What the record does not have stays: parked answers, timers, all the protocols of a member that is here.
+        What is not in the record stays: parked answers, timers, and all the protocols of a member that is connected.
         """
         self.state = GroupState.STABLE if value.members else GroupState.EMPTY
         self.state_timestamp = value.current_state_timestamp

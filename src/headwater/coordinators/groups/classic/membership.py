@@ -1,9 +1,10 @@
-"""The moves of classic consumer groups: join, sync, heartbeat, leave, and what time does to them.
+"""The transitions of classic consumer groups: join, sync, heartbeat, leave and timeouts.
 
-A request gets an answer at once or a `Deferred`: a join waits for the other members or the rebalance timeout, a sync for
+A request is answered at once or by a `Deferred`: a join waits for the other members or for the rebalance timeout, a sync for
 the leader's assignment. What must survive (a generation with its members and assignments) is a record, which is appended
-and replayed (`replay/decision.py`), and the answer that promises it waits until the record is durable. Sources: GroupMetadataManager.java, KIP-134 (initial delay),
-KIP-345 (static members), KIP-394 (member id required), KIP-814 (a static leader that returns).
+and replayed (`replay/decision.py`). The answer that shows it waits until the record is durable. Sources:
+GroupMetadataManager.java, KIP-134 (initial delay), KIP-345 (static members), KIP-394 (member id required), KIP-814 (a static
+leader that returns).
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -33,7 +34,7 @@ logger = get_logger(__name__)
 
 @dataclass(slots=True, frozen=True)
 class GroupLimits:
-    """What the broker's settings say of groups."""
+    """The broker's settings for groups."""
 
     session_timeout_ms_min: int = 6_000
     session_timeout_ms_max: int = 1_800_000
@@ -41,7 +42,7 @@ class GroupLimits:
     size_max: int = 2**31 - 1
 
 
-# What members say of themselves is kept, and sent to the leader. A record of it in Kafka has a megabyte at most.
+# A member's metadata is stored, and sent to the leader. Kafka's record of it has a megabyte at most.
 MEMBER_BYTES_MAX = 1 << 20
 SMALL_MEMBER_BYTES = 64 << 10
 PROTOCOLS_MAX = 100  # clients have one or two, and three while they are upgraded
@@ -53,7 +54,7 @@ def protocol_bytes(protocols: Iterable[tuple[str, bytes]]) -> int:
 
 
 def has_room(group: Group | None, request: "JoinRequest") -> bool:
-    """Whether the group can keep what the member says of itself; only what is large is added up."""
+    """Whether the group has room for the member's metadata. Small metadata is not counted."""
     if len(request.protocols) > PROTOCOLS_MAX:
         return False
     size = protocol_bytes(request.protocols)
@@ -65,7 +66,7 @@ def has_room(group: Group | None, request: "JoinRequest") -> bool:
 
 
 class JoinRequest(NamedTuple):
-    """What a member asks for. `may_need_member_id`: it understands MEMBER_ID_REQUIRED (KIP-394)."""
+    """A request to join. `may_need_member_id`: the client understands MEMBER_ID_REQUIRED (KIP-394)."""
 
     group_id: str
     member_id: str
@@ -81,7 +82,7 @@ class JoinRequest(NamedTuple):
 
 
 class SyncRequest(NamedTuple):
-    """What a member brings to a generation; `assignments` is the leader's, empty for all others."""
+    """A request to sync. `assignments` comes from the leader, and is empty from all other members."""
 
     group_id: str
     generation: int
@@ -168,7 +169,7 @@ class Membership:
         return self.update_and_rebalance(group, member, request)
 
     def find_member(self, group: Group, member_id: str, instance_id: str | None) -> tuple[Member | None, ErrorCode]:
-        """The member, or why there is none: a static member must come with the id that its instance was given last."""
+        """The member, or an error. A static member must name the member id that its instance was assigned last."""
         if instance_id is not None:
             current = group.static_members.get(instance_id)
             if current is None:
@@ -197,7 +198,7 @@ class Membership:
         )
 
     def replace_static(self, group: Group, request: JoinRequest, member_id: str) -> JoinAnswer | Deferred[JoinAnswer]:
-        """A static member comes back under a new id: whoever used the old one is fenced."""
+        """A static member returns under a new id. A client that still uses the old id is fenced."""
         old = group.members[group.static_members[request.instance_id or ""]]
         member = self.new_member(request, member_id)
         member.assignment, member.is_new = old.assignment, old.is_new
@@ -229,12 +230,12 @@ class Membership:
         self.touch(group, kept)
         answer = self.join_answer(group, kept, skip_assignment=skip_assignment)
         if was_leader and not skip_assignment:
-            # An old client that finds itself leader would assign again: it is shown another leader (KIP-814).
+            # An old client that sees itself as leader would assign again, so it is shown another leader (KIP-814).
             answer = answer._replace(leader="", members=())
         return self.runtime.answer_when_durable(sync, answer)
 
     def dismiss(self, member: Member, error: ErrorCode) -> None:
-        """The member is no longer in its group: it is waited for no more, and told so where it waits."""
+        """Answers the member's waiting requests with an error, since it is no longer in its group, and stops its timers."""
         if member.session is not None:
             member.session.cancel()
         if member.joining is not None:
@@ -243,7 +244,7 @@ class Membership:
             member.syncing.complete(SyncAnswer(error))
 
     def write(self, group: Group, value: GroupMetadataValue) -> SyncNumber:
-        """Makes this the group's generation. Raises OSError; then the group is as before."""
+        """Makes this the group's generation. If it raises OSError, the group is as before."""
         try:
             group.sync = self.runtime.apply(group.group_id, [group_record(group.group_id, value)])
         except OSError as error:
@@ -280,7 +281,7 @@ class Membership:
         return self.await_join(group, member)
 
     def await_join(self, group: Group, member: Member) -> Deferred[JoinAnswer]:
-        if member.joining is not None:  # the client gave up waiting and asks again
+        if member.joining is not None:  # the client stopped waiting and joins again
             member.joining.complete(JoinAnswer(ErrorCode.UNKNOWN_MEMBER_ID, member.member_id))
         deferred: Deferred[JoinAnswer] = Deferred()
         member.joining = deferred
@@ -295,7 +296,7 @@ class Membership:
         group.state_timestamp = self.clock.wall_ms()
 
     def rebalance(self, group: Group, reason: str) -> None:
-        """Calls all members to join again, if they are not already called."""
+        """Asks all members to join again, unless they have been asked already."""
         if group.state in (GroupState.EMPTY, GroupState.COMPLETING_REBALANCE, GroupState.STABLE):
             logger.info("group %s: rebalance after generation %d, %s", group.group_id, group.generation, reason)
             was_empty = group.state is GroupState.EMPTY
@@ -314,7 +315,7 @@ class Membership:
         group.join_timer = self.timers.call_later(group.rebalance_timeout_ms(), lambda: self.complete_join(group))
 
     def after_delay(self, group: Group, left_ms: int) -> None:
-        """The first members of a group wait for more, as long as more come."""
+        """Lets the first members of a group wait for more, as long as more join."""
         if group.joined_since_delay and left_ms > 0:
             group.joined_since_delay = False
             delay_ms = min(self.limits.initial_rebalance_delay_ms, left_ms)
@@ -328,7 +329,7 @@ class Membership:
             self.complete_join(group)
 
     def complete_join(self, group: Group) -> None:
-        """Begins the next generation with the members that have joined."""
+        """Starts the next generation with the members that have joined."""
         if group.join_timer is not None:
             group.join_timer.cancel()
             group.join_timer = None
@@ -338,7 +339,7 @@ class Membership:
         for member in [m for m in group.members.values() if m.joining is None and not m.is_static]:
             self.drop_member(group, member)
         joined = [m for m in group.members.values() if m.joining is not None]
-        if group.members and not joined:  # only static members, all away: wait for one
+        if group.members and not joined:  # only static members, all of them away: wait for one
             self.start_join_timer(group)
             return
         for timer in group.pending.values():
@@ -371,7 +372,7 @@ class Membership:
             self.write(group, group.to_value({}))
 
     def expire_syncs(self, group: Group, generation: int) -> None:
-        """Members that never asked for their assignment are out."""
+        """Removes members that did not ask for their assignment in time."""
         if group.generation != generation or group.state not in (GroupState.COMPLETING_REBALANCE, GroupState.STABLE):
             return
         late = [member for member_id, member in group.members.items() if member_id in group.unsynced]
@@ -420,7 +421,7 @@ class Membership:
         return deferred
 
     def write_assignments(self, group: Group, assignments: dict[str, bytes]) -> None:
-        """Settles the generation, and answers those that wait for it when it is durable."""
+        """Completes the generation. When it is durable, answers the members that wait for it."""
         try:
             sync = self.write(group, group.to_value(assignments))
         except OSError as error:
@@ -451,7 +452,7 @@ class Membership:
         return ErrorCode.REBALANCE_IN_PROGRESS if is_rebalancing else ErrorCode.NONE
 
     def leave(self, group_id: str, leaving: Iterable[tuple[str, str | None]]) -> ErrorCode | list[ErrorCode]:
-        """Removes (member id, instance id) pairs; an error for all of them or one for each."""
+        """Removes (member id, instance id) pairs. Returns one error for all of them, or one for each."""
         if not group_id:
             return ErrorCode.INVALID_GROUP_ID
         group = self.groups.get(group_id)
@@ -490,7 +491,7 @@ class Membership:
             self.complete_join_if_all_joined(group)
 
     def touch(self, group: Group, member: Member) -> None:
-        """The member lives: its session restarts."""
+        """Restarts the member's session."""
         if member.session is not None:
             member.session.cancel()
         member.session = self.timers.call_later(member.session_timeout_ms, lambda: self.expire_member(group, member))
@@ -498,7 +499,7 @@ class Membership:
     def expire_member(self, group: Group, member: Member) -> None:
         if group.members.get(member.member_id) is not member:
             return
-        if member.joining is not None or member.syncing is not None:  # it waits for us, so it is not gone
+        if member.joining is not None or member.syncing is not None:  # it waits for an answer, so it is alive
             self.touch(group, member)
             return
         logger.info("group %s: member %s is gone", group.group_id, member.member_id)
@@ -508,7 +509,7 @@ class Membership:
     # -- replay
 
     def replay(self, record: StateRecord) -> None:
-        """Changes a group as the record says. Raises ProtocolError for one that cannot be read."""
+        """Changes a group as the record says. Raises ProtocolError for a record that cannot be read."""
         key = read_key(record.key)
         if not isinstance(key, GroupMetadataKey):
             raise ProtocolError("the record is not one of a classic group")
@@ -533,14 +534,14 @@ class Membership:
             self.dismiss(member, ErrorCode.REBALANCE_IN_PROGRESS)
 
     def snapshot(self, belongs: Callable[[str], bool] = everything) -> Iterator[StateRecord]:
-        """The records that make those groups from nothing; to be taken only where none is between two generations."""
+        """Records that make those groups from nothing. Call this only when none of them is between two generations."""
         for group_id, group in self.groups.items():
             if belongs(group_id):
                 assignments = {m.member_id: m.assignment for m in group.members.values()}
                 yield group_record(group_id, group.to_value(assignments))
 
     def started(self) -> None:
-        """Call this when all records are replayed: members have a whole session to send a heartbeat."""
+        """Call this when all records are replayed: members then have a whole session to send a heartbeat."""
         for group in self.groups.values():
             for member in group.members.values():
                 self.touch(group, member)

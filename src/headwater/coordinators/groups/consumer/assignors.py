@@ -1,8 +1,11 @@
 """The assignors of KIP-848's groups: plain functions from subscriptions to a target assignment.
 
-`uniform` balances all partitions over the members and moves as few as it can; `range` gives each member a contiguous
-range of every topic, so that partitions of equal number lie together. Both are total: every partition of a topic with a
-subscriber is assigned to exactly one. Sources: UniformAssignor.java, RangeAssignor.java.
+`uniform` balances all partitions over the members and moves as few as possible. `range` gives each member a contiguous
+range of every topic, so that partitions with the same number go to the same member. Both assign every partition of a topic
+that has a subscriber to exactly one member. Sources: UniformAssignor.java, RangeAssignor.java.
+
+For example, two members and the topics a and b with three partitions each: `range` gives a-0, a-1, b-0, b-1 to the first
+member and a-2, b-2 to the second. `uniform` gives each of them three partitions.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,7 +15,7 @@ from headwater.coordinators.groups.consumer.group import Assignment
 
 
 class Subscriber(NamedTuple):
-    """A member as an assignor sees it: the topics it wants, and what it has now."""
+    """A member as an assignor sees it: the topics that it wants, and the partitions that it has now."""
 
     instance_id: str | None
     topic_ids: frozenset[bytes]
@@ -25,7 +28,7 @@ Targets = dict[str, Assignment]
 
 
 def assign_range(members: Subscribers, counts: PartitionCounts) -> Targets:
-    """Members in order, static ones by their instance id, get neighbouring partitions of each topic."""
+    """Gives neighbouring partitions of each topic to the members, in order; static members by their instance id."""
     ordered = sorted(members, key=lambda i: (members[i].instance_id is None, members[i].instance_id or i))
     targets: dict[str, dict[bytes, frozenset[int]]] = {member_id: {} for member_id in members}
     for topic_id, count in counts.items():
@@ -40,7 +43,7 @@ def assign_range(members: Subscribers, counts: PartitionCounts) -> Targets:
 
 
 def assign_uniform(members: Subscribers, counts: PartitionCounts) -> Targets:
-    """As even as the subscriptions allow: no member has two partitions more than another that could take one."""
+    """As even as the subscriptions allow: no member has two partitions more than another that subscribes to one of them."""
     subscriptions = {subscriber.topic_ids for subscriber in members.values()}
     balance = Balance(members, counts)
     if len(subscriptions) == 1:
@@ -68,7 +71,7 @@ class Balance:
         self.unassigned = dict.fromkeys(wanted)
 
     def current(self, member_id: str) -> list[tuple[bytes, int]]:
-        """What the member has and may keep, in order."""
+        """The partitions that the member has and may keep, in order."""
         member = self.members[member_id]
         keys = [(topic_id, n) for topic_id, parts in member.current.items() for n in sorted(parts)]
         return [key for key in keys if key in self.unassigned and key[0] in member.topic_ids]
@@ -92,13 +95,13 @@ class Balance:
                 self.take(member_id, key)
 
     def assign_rest(self) -> None:
-        """Topics with few takers first; each partition to the taker that has least."""
+        """Assigns the partitions that are left: topics with few subscribers first, each partition to the one with least."""
         for key in sorted(self.unassigned, key=lambda key: len(self.takers[key[0]])):
             member_id = min(self.takers[key[0]], key=lambda i: len(self.owned[i]))
             self.take(member_id, key)
 
     def even_out(self) -> None:
-        """Moves partitions from members with more to members with less that take the topic, as long as that evens."""
+        """Moves partitions from members with more to subscribers of the topic with less, while that makes it more even."""
         for _ in range(sum(self.counts.values())):
             moved = False
             for topic_id, takers in self.takers.items():

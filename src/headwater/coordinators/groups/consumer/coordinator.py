@@ -1,8 +1,9 @@
-"""The moves of KIP-848's groups: heartbeats that join, subscribe, reconcile and leave, and what time does to members.
+"""The transitions of KIP-848's groups: heartbeats that join, subscribe, reconcile and leave, and timeouts.
 
-A replayed machine (`replay/decision.py`) whose decisions take several steps, each of which builds on those before: a
-member joins, so the group has a new epoch, so there is a new target, so the member gets partitions. A `Change` therefore
-replays each record on a copy of the group as soon as it is decided. When all are appended, the group replays them. Sources: GroupMetadataManager.java (consumerGroupHeartbeat), KIP-848.
+This is a replayed machine (`replay/decision.py`) whose decisions take several steps, each of which builds on those before:
+a member joins, so the group has a new epoch, so there is a new target, so the member gets partitions. Therefore a `Change`
+replays each record on a copy of the group as soon as it is decided. When all are appended, the group itself replays them.
+Sources: GroupMetadataManager.java (consumerGroupHeartbeat), KIP-848.
 """
 
 import hashlib
@@ -43,12 +44,12 @@ from headwater.replay.sync_number import NO_SYNC
 logger = get_logger(__name__)
 
 Answer = TypeVar("Answer")
-REVOCATION_TIMEOUT_MS = 300_000  # of a member that has named no rebalance timeout
-FIRST_EPOCH = 1  # as Kafka: the first member makes it 2
+REVOCATION_TIMEOUT_MS = 300_000  # for a member without a rebalance timeout
+FIRST_EPOCH = 1  # as in Kafka: the first member makes it 2
 
 
 class Topics(Protocol):
-    """What the groups need to know of the topics; `topics_version` grows with each change."""
+    """What the groups need to know about topics. `topics_version` grows with each change."""
 
     topics_version: int
 
@@ -66,7 +67,7 @@ class Topics(Protocol):
 
 
 class ConsumerGroupLimits(NamedTuple):
-    """What the broker's settings say of these groups."""
+    """The broker's settings for these groups."""
 
     session_timeout_ms: int = 45_000
     heartbeat_interval_ms: int = 5_000
@@ -75,14 +76,14 @@ class ConsumerGroupLimits(NamedTuple):
 
 
 class Change:
-    """What one request does to a group: `group` is a copy with all that is decided so far."""
+    """The change that one request makes to a group. `group` is a copy with everything that is decided so far."""
 
     def __init__(self, original: ConsumerGroup) -> None:
         self.original = original
         self.epoch_before = original.epoch
         self.group = original.copy()
         self.records: list[StateRecord] = []
-        self.timers: list[Callable[[], None]] = []  # changes of timers, due when the records are appended
+        self.timers: list[Callable[[], None]] = []  # changes of timers, made when the records are appended
         self.when_applied: Callable[[], None] | None = None
 
     def emit(self, *records: StateRecord) -> None:
@@ -92,13 +93,13 @@ class Change:
             consumer_records.replay(self.group, consumer_records.read_consumer_key(record.key), record.value)
 
     def end_group(self, *records: StateRecord, then: Callable[[], None]) -> None:
-        """Decides that another group takes this one's place; `then` is called when that is so."""
+        """Decides that another group replaces this one. `then` is called when it has."""
         self.records += records
         self.when_applied = then
 
 
 class ConsumerGroups:
-    """All groups of the new protocol. Their records are carried out by `runtime`."""
+    """All groups of the new protocol. `runtime` carries out their decisions."""
 
     def __init__(
         self,
@@ -136,7 +137,7 @@ class ConsumerGroups:
             return HeartbeatAnswer(error.code, error.message)
 
     def prolonged(self, request: Heartbeat) -> HeartbeatAnswer | None:
-        """The answer to a heartbeat that only says that its member lives, where there is nothing to tell it: most of them."""
+        """The answer if the heartbeat only says that its member lives, and there is no news for it. That is most of them."""
         group = self.groups.get(request.group_id)
         member = None if group is None else group.members.get(request.member_id)
         if (
@@ -152,7 +153,7 @@ class ConsumerGroups:
         return HeartbeatAnswer(ErrorCode.NONE, None, member.member_id, member.epoch, interval_ms)
 
     def prolong(self, group_id: str, member_id: str, epoch: int) -> int | None:
-        """A known member lives. Returns when it should say so again, or None where there is more to tell it."""
+        """Restarts a known member's session. Returns when to send the next heartbeat, or None if there is news for it."""
         group = self.groups.get(group_id)
         member = None if group is None else group.members.get(member_id)
         if (
@@ -179,7 +180,7 @@ class ConsumerGroups:
     def commit(self, change: Change, decide: Callable[[], Answer]) -> Answer | Deferred[Answer]:
         """Lets `decide` emit its records, carries them out, and answers when they are on disk.
 
-        Raises ApiError; then the group is as before.
+        If it raises ApiError, the group is as before.
         """
         group_id = change.original.group_id
         try:
@@ -203,14 +204,14 @@ class ConsumerGroups:
         return self.runtime.answer_when_durable(sync, answer) if change.records else answer
 
     def advance(self, change: Change, request: Heartbeat) -> HeartbeatAnswer:
-        """Brings the member, and through it the group, a step on."""
+        """Moves the member, and so the group, one step forward."""
         group = change.group
         known = self.member_for(change, request)
         is_new = known.member_id not in group.members
         updated = subscribed(known, request)
         if is_new or updated != known:
             change.emit(consumer_records.member_record(group.group_id, updated))
-        # Another assignor alone waits for the next epoch, as in Kafka.
+        # A change of the assignor alone waits for the next epoch, as in Kafka.
         needs_epoch = is_new or (updated.topics, updated.expression) != (known.topics, known.expression)
         if needs_epoch or group.seen_version != self.topics.topics_version:
             self.resolve(change, request)
@@ -235,7 +236,7 @@ class ConsumerGroups:
         )
 
     def bump(self, change: Change, *, needs_epoch: bool) -> None:
-        """Begins a new epoch where one is due, and makes its target assignment."""
+        """Starts a new epoch if one is due, and makes its target assignment."""
         group = change.group
         if needs_epoch or group.seen_version != self.topics.topics_version:
             digest = self.digest(group)
@@ -258,7 +259,7 @@ class ConsumerGroups:
     # -- members
 
     def member_for(self, change: Change, request: Heartbeat) -> ConsumerMember:
-        """The member that the request is from, or a new one. Raises ApiError for one that is fenced or unknown."""
+        """The member that sent the request, or a new member. Raises ApiError for one that is fenced or unknown."""
         group = change.group
         is_joining = request.epoch == JOIN_EPOCH
         known = group.members.get(request.member_id)
@@ -299,7 +300,7 @@ class ConsumerGroups:
         return self.replace_static(change, current, request.member_id)
 
     def replace_static(self, change: Change, current: ConsumerMember, member_id: str) -> ConsumerMember:
-        """A static member comes back under a new member id, and to what it had."""
+        """A static member returns under a new member id, and gets back what it had."""
         group = change.group
         target = group.targets.get(current.member_id, {})
         after = replace(current, member_id=member_id, epoch=0, previous_epoch=-1, state=MemberState.STABLE, revoking={})
@@ -315,7 +316,7 @@ class ConsumerGroups:
     # -- subscriptions
 
     def resolve(self, change: Change, request: Heartbeat) -> None:
-        """Finds the topics of new regular expressions, and of all of them when the topics have changed."""
+        """Finds the topics of new regular expressions, and those of all expressions if the topics have changed."""
         group = change.group
         wanted = {member.expression for member in group.members.values() if member.expression}
         for expression in [e for e in group.expressions if e not in wanted]:
@@ -332,7 +333,7 @@ class ConsumerGroups:
                 change.emit(consumer_records.expression_record(group.group_id, expression, resolved))
 
     def digest(self, group: ConsumerGroup) -> int:
-        """Stands for the topics that the group subscribes to, as they are now; kept with its epoch."""
+        """A hash of the subscribed topics as they are now. It is recorded with the group's epoch."""
         digest = hashlib.blake2b(digest_size=8)
         for name in sorted(group.subscribed_topics()):
             found = self.topics.find_topic(name)
@@ -391,7 +392,7 @@ class ConsumerGroups:
         return self.commit(change, decide)
 
     def remove(self, change: Change, member_ids: Iterable[str]) -> None:
-        """Removes members from the group, which begins a new epoch."""
+        """Removes members from the group, which starts a new epoch."""
         group = change.group
         for member_id in member_ids:
             change.timers.append(partial(self.sessions.stop, group.group_id, member_id))
@@ -406,13 +407,13 @@ class ConsumerGroups:
     # -- time
 
     def start_session(self, group: ConsumerGroup, member: ConsumerMember, timeout_ms: int) -> None:
-        """The member lives: its session restarts. One of the classic protocol has brought a timeout of its own."""
+        """Restarts the member's session. A member of the classic protocol has its own timeout."""
         if member.classic is not None:
             timeout_ms = member.classic.session_timeout_ms
         self.sessions.start(group.group_id, member.member_id, timeout_ms)
 
     def watch_revocation(self, group_id: str, member: ConsumerMember) -> None:
-        """Gives a member that has to give up partitions its rebalance timeout to do so."""
+        """Expires a member that does not give up partitions within its rebalance timeout."""
         member_id, epoch = member.member_id, member.epoch
         if member.state is not MemberState.UNREVOKED_PARTITIONS or member.has_left_for_now:
             self.sessions.stop_revocation(group_id, member_id)
@@ -436,16 +437,16 @@ class ConsumerGroups:
             return
         logger.info("group %s: member %s is out: %s", group_id, member_id, reason)
         change = Change(group)
-        with suppress(ApiError):  # the member has another session, and is out when that is over
+        with suppress(ApiError):  # the member gets another session, and is removed when that is over
             self.commit(change, lambda: self.remove(change, [member_id]))
 
     def started(self) -> None:
-        """Call this when all records are replayed: members have a whole session to say that they live."""
+        """Call this when all records are replayed: members then have a whole session to send a heartbeat."""
         for group in self.groups.values():
             self.start_missing_timers(group)
 
     def start_missing_timers(self, group: ConsumerGroup) -> None:
-        """Each member without a session begins one, and so with revocations: it was read back, or could not be removed."""
+        """Starts the timers that members lack, because they were replayed or could not be removed."""
         limits = self.configs_of(group.group_id)
         for member in group.members.values():
             if not self.sessions.has(group.group_id, member.member_id):
@@ -454,7 +455,7 @@ class ConsumerGroups:
                 self.watch_revocation(group.group_id, member)
 
     def restore_timers(self, change: Change) -> None:
-        """What was decided is not to be: the timers are again those of the group's members."""
+        """Undoes a change that was not written: the timers are again those of the group's members."""
         group = change.original
         for member_id in change.group.members:
             if member_id not in group.members:
@@ -464,7 +465,7 @@ class ConsumerGroups:
     # -- replay
 
     def replay(self, record: StateRecord) -> None:
-        """Changes a group as the record says; a record of an unknown kind is passed over. Raises ProtocolError."""
+        """Changes a group as the record says. Ignores a record of an unknown kind. Raises ProtocolError."""
         key = consumer_records.read_consumer_key(record.key)
         if key is None:
             return
@@ -485,7 +486,7 @@ class ConsumerGroups:
                 self.sessions.stop(group_id, member_id)
 
     def snapshot(self, belongs: Callable[[str], bool] = everything) -> Iterator[StateRecord]:
-        """The records that make those groups from nothing."""
+        """Records that make those groups from nothing."""
         for group_id, group in self.groups.items():
             if belongs(group_id):
                 yield from consumer_records.snapshot_records(group)
@@ -501,9 +502,9 @@ class ConsumerGroups:
         *,
         knows_epochs: bool,
     ) -> ErrorCode:
-        """Whether a client may commit these with this member and epoch (-1: none).
+        """Whether a client with this member id and epoch (-1: none) may commit these.
 
-        A member that has not heard of its newest epoch may commit what it has had since an older one (KIP-1251).
+        A member that has not seen its newest epoch may commit the partitions that it has had since an older one (KIP-1251).
         `knows_epochs`: the request is of a version that clients of KIP-848 speak.
         """
         if epoch < 0 and not group.members:

@@ -1,8 +1,8 @@
-"""One consumer group of the new protocol (KIP-848): its members, what each should have and what each has.
+"""One consumer group of the new protocol (KIP-848): its members, and what each of them should have and has.
 
 The group's epoch grows with every change of members, subscriptions or topics. The assignor makes a target assignment for
-an epoch, and each member is brought there on its own, by heartbeats: it first gives up what it should not have, then
-gets what others have given up.
+an epoch. Each member is moved to its target separately, by heartbeats: it first gives up what it should not have, then gets
+what others have given up.
 
     Stable ──a newer target takes partitions──▶ UnrevokedPartitions ──it has given them up──▶ Stable
     UnrevokedPartitions ──it has given them up, others have not──▶ UnreleasedPartitions ──others have──▶ Stable
@@ -44,14 +44,14 @@ class ConsumerGroupState(Enum):
 
 
 class ClassicProtocols(NamedTuple):
-    """What a member that speaks the classic protocol brought when it joined."""
+    """What a member of the classic protocol sent when it joined."""
 
     session_timeout_ms: int
     protocols: tuple[tuple[str, bytes], ...]
 
 
 class ResolvedExpression(NamedTuple):
-    """The topics that a regular expression found, at a version of the metadata and a time (ms)."""
+    """The topics that a regular expression matched, with the version of the metadata and the time (ms)."""
 
     topics: frozenset[str]
     version: int
@@ -60,10 +60,10 @@ class ResolvedExpression(NamedTuple):
 
 @dataclass(slots=True, frozen=True)
 class ConsumerMember:
-    """A member; changed by making the next one. Times are ms.
+    """A member. It is immutable: a change makes a new one. Times are ms.
 
-    `assigned_at` has the epoch at which each partition that is assigned or being given up came to it: a member that has not heard
-    of later epochs may still commit it.
+    `assigned_at` has the epoch at which it got each partition that is assigned or being given up. A member that has not seen
+    later epochs may still commit such a partition.
     """
 
     member_id: str
@@ -89,11 +89,11 @@ class ConsumerMember:
         return self.epoch == LEAVE_STATIC_EPOCH
 
     def since(self) -> dict[tuple[bytes, int], int]:
-        """What is assigned, and the epoch at which each of it came."""
+        """The assigned partitions, with the epoch at which it got each."""
         return {key: self.came_at(key) for key in keys_of(self.assigned)}
 
     def came_at(self, key: tuple[bytes, int]) -> int:
-        """The epoch at which a partition came; records of older versions do not tell it."""
+        """The epoch at which it got a partition. Records of older versions do not have it."""
         return self.assigned_at.get(key, self.epoch)
 
     def at_epoch(self, epoch: int) -> "ConsumerMember":
@@ -116,7 +116,7 @@ class ConsumerGroup:
     seen_version: int = -1  # of the topics' metadata
 
     def copy(self) -> "ConsumerGroup":
-        """The group as it is now, to try changes on."""
+        """A copy of the group, on which to try changes."""
         return replace(
             self,
             members=dict(self.members),
@@ -139,7 +139,7 @@ class ConsumerGroup:
 
     @property
     def assignor(self) -> str | None:
-        """The assignor that most members prefer; None where none has a preference."""
+        """The assignor that most members prefer; None if no member has a preference."""
         votes: dict[str, int] = {}
         for member in self.members.values():
             if member.assignor is not None:
@@ -187,7 +187,7 @@ class ConsumerGroup:
     # -- towards the target
 
     def reconciled(self, member: ConsumerMember, owned: Assignment | None) -> ConsumerMember:
-        """The member's next step; `owned` is what it says that it has, None when it does not say."""
+        """The member after its next step. `owned` is what it reports to have; None if it does not report."""
         match member.state:
             case MemberState.STABLE:
                 return member if member.epoch == self.target_epoch else self.next_step(member, owned)

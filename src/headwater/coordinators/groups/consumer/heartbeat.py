@@ -1,4 +1,4 @@
-"""A heartbeat of KIP-848's protocol: what it says, whether it can be right, and what it makes of its member."""
+"""A heartbeat of KIP-848's protocol: its content, its validation, and its effect on the member."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,11 +15,11 @@ from headwater.coordinators.groups.consumer.patterns import PatternError, client
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.errors import ApiError
 
-SUBSCRIPTION_CHARACTERS_MAX = 1 << 20  # a record of it in Kafka has a megabyte at most
+SUBSCRIPTION_CHARACTERS_MAX = 1 << 20  # Kafka's record of it has a megabyte at most
 
 
 class Heartbeat(NamedTuple):
-    """A request. None stands for what has not changed; `may_see` tells whether the client may know of a topic."""
+    """A request. None stands for what has not changed. `may_see` returns whether the client may know about a topic."""
 
     group_id: str
     member_id: str
@@ -37,7 +37,7 @@ class Heartbeat(NamedTuple):
 
     @property
     def says_nothing(self) -> bool:
-        """Whether it brings nothing but that its member lives."""
+        """Whether it says only that its member lives."""
         return (
             self.topics is None
             and self.expression is None
@@ -49,13 +49,13 @@ class Heartbeat(NamedTuple):
 
     @property
     def is_full(self) -> bool:
-        """Whether it tells all there is to tell; then the answer does as well."""
+        """Whether it has all fields; then the answer has all fields, too."""
         has_subscription = self.topics is not None or self.expression is not None
         return self.rebalance_timeout_ms >= 0 and has_subscription and self.owned is not None
 
 
 class HeartbeatAnswer(NamedTuple):
-    """`assignment` is None where the member knows it."""
+    """An answer. `assignment` is None if the member knows it already."""
 
     error: ErrorCode
     message: str | None = None
@@ -66,7 +66,7 @@ class HeartbeatAnswer(NamedTuple):
 
 
 def check(request: Heartbeat, assignors: tuple[str, ...]) -> None:
-    """Raises ApiError for a request that cannot be right whatever the state."""
+    """Raises ApiError for a request that is invalid in any state of the group."""
     problem = None
     if not request.group_id.strip():
         problem = "GroupId can't be empty."
@@ -106,7 +106,7 @@ def join_problem(request: Heartbeat) -> str | None:
 
 
 def check_expression(expression: str) -> None:
-    """Raises ApiError for what RE2 cannot read."""
+    """Raises ApiError for an expression that RE2 rejects."""
     try:
         client_pattern(expression)
     except PatternError as error:
@@ -115,9 +115,9 @@ def check_expression(expression: str) -> None:
 
 
 def check_epoch(member: ConsumerMember, epoch: int, owned: Assignment | None) -> None:
-    """Raises ApiError for a member that is not where the group has it.
+    """Raises ApiError for an epoch that is not the member's.
 
-    The epoch before is allowed where the member has nothing that it should not have: an answer may have been lost.
+    The previous epoch is allowed if the member has no partition that it should not have: an answer may have been lost.
     """
     if epoch == member.epoch:
         return
@@ -132,7 +132,7 @@ def check_epoch(member: ConsumerMember, epoch: int, owned: Assignment | None) ->
 
 
 def subscribed(member: ConsumerMember, request: Heartbeat) -> ConsumerMember:
-    """The member with what the request changes."""
+    """The member with the changes that the request makes."""
     return replace(
         member,
         instance_id=request.instance_id if request.instance_id is not None else member.instance_id,

@@ -1,6 +1,6 @@
-"""Regular expressions that clients send: read by RE2, which takes linear time whatever the pattern (docs/decisions/0007).
+"""Regular expressions from clients. RE2 matches them, in linear time for any pattern (docs/decisions/0007).
 
-Nothing that comes from a client may be compiled by `re`: a few characters can keep it busy for years.
+`re` must not compile a client's expression: a few characters can keep it busy for years.
 """
 
 from typing import Protocol

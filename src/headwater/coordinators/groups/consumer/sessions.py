@@ -1,6 +1,6 @@
-"""When members of consumer groups are out: at the end of a session, or of the time to give up partitions.
+"""The timeouts that remove members of consumer groups: the end of a session, and of the time to give up partitions.
 
-Timers need not survive: after a start every member has a whole session again.
+Timers need not survive a restart: after it, every member has a whole session again.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ Key: TypeAlias = tuple[str, str]  # group id and member id
 
 
 class Sessions:
-    """The timers of all members; `expired` is called with the group and the member of a session that is over."""
+    """The timers of all members. `expired` is called with the group and the member of a session that is over."""
 
     def __init__(self, timers: Timers, expired: Callable[[str, str], None]) -> None:
         self.timers = timers
@@ -26,13 +26,13 @@ class Sessions:
         return (group_id, member_id) in self.deadlines
 
     def has_revocation(self, group_id: str, member_id: str) -> bool:
-        """Whether the member's time to give up partitions runs."""
+        """Whether a timer runs for the member to give up partitions."""
         return (group_id, member_id) in self.revocation_timers
 
     def start(self, group_id: str, member_id: str, timeout_ms: float) -> None:
-        """Begins a session, or begins it again.
+        """Starts or restarts a session.
 
-        A timer that runs is left alone: when it is due, it looks whether the session has been prolonged meanwhile.
+        A running timer is not moved, which is cheaper: when it is due, it checks whether the session was prolonged meanwhile.
         """
         key = (group_id, member_id)
         deadline_ms = self.timers.clock.steady_ms() + timeout_ms
