@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias
 
-from headwater.bus.observers import named
+from headwater.bus.observers import name_of
 from headwater.client.connections import BrokerLike, Settings
 from headwater.effects.clock import Clock
 from headwater.events.event import Event
@@ -113,7 +113,7 @@ class FailedHandling:
 
     @property
     def handler_name(self) -> str:
-        return named(self.handler)
+        return name_of(self.handler)
 
     def give_up(self, error: Exception) -> None:
         """Nobody counts them here."""
