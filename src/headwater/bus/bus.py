@@ -364,7 +364,7 @@ class Bus:
         event = self.new_event(topic, value, key, headers)
         subscriptions = self.matching(topic)
         if not subscriptions:
-            raise NoSubscriberError(f"there is no subscriber to {topic}")
+            raise NoSubscriberError(f"nobody subscribes to {topic}")
         reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.questions[id(reply)] = len(subscriptions)
 
