@@ -22,6 +22,7 @@ OF_SHELLS = {
 CORES = (  # what decides in a folder of shells
     "client/backoff.py",
     "client/conversation.py",
+    "client/membership.py",
     "client/offsets.py",
     "client/progress.py",
 )

@@ -90,6 +90,12 @@ class ProducerFencedError(ClientError):
     advice = "close this one; give each instance a transactional id of its own"
 
 
+class MemberFencedError(ClientError):
+    """Another member of the group has the same instance id, and is in its place now."""
+
+    advice = "give each instance an instance id of its own"
+
+
 class TransactionAbortedError(ClientError):
     """The transaction could not be committed and was aborted; nothing of it is visible."""
 
@@ -154,6 +160,7 @@ CLASSES: dict[int, type[ClientError]] = {
     KafkaError._FENCED: ProducerFencedError,
     KafkaError.PRODUCER_FENCED: ProducerFencedError,
     KafkaError.INVALID_PRODUCER_EPOCH: ProducerFencedError,
+    KafkaError.FENCED_INSTANCE_ID: MemberFencedError,
     KafkaError._INVALID_ARG: ConfigurationError,
     KafkaError.INVALID_CONFIG: ConfigurationError,
     KafkaError._STATE: NotAssignedError,
