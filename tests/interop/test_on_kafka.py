@@ -5,6 +5,8 @@ import pytest
 from tests.client.conftest import name, orders
 from tests.client.test_clients import *  # noqa: F403 - every test of the clients, with another `address`
 from tests.client.test_handling import *  # noqa: F403
+from tests.client.test_leadership import *  # noqa: F403
+from tests.client.test_replayed_topic import *  # noqa: F403
 from tests.client.test_transactions import *  # noqa: F403
 from tests.examples.test_examples import PRINTED, WITH_BROKER, run_example
 

@@ -96,6 +96,34 @@ class MemberFencedError(ClientError):
     advice = "give each instance an instance id of its own"
 
 
+class NotLeaderError(ClientError):
+    """Another process leads, or nobody: only the leader may decide."""
+
+    advice = "ask the leader, or try again a little later"
+
+
+class LostRecordsError(ClientError):
+    """What was to be read is not there: deleted, expired, or never written."""
+
+
+class LostTopicError(ClientError):
+    """A topic that is replayed was deleted, or deleted and created again: its state is gone."""
+
+    advice = "restore the topic, and begin again with a new reader"
+
+
+class DamagedTopicError(ClientError):
+    """A record of a topic that is replayed cannot be. Nothing after it is replayed, and nothing is written."""
+
+    advice = "look at that record; a later version may have written it"
+
+
+class TopicBusyError(ClientError):
+    """Too many calls wait to write to a topic."""
+
+    advice = "try again a little later"
+
+
 class TransactionAbortedError(ClientError):
     """The transaction could not be committed and was aborted; nothing of it is visible."""
 

@@ -1,0 +1,107 @@
+"""Reads partitions that are named, without a group: the base of a replayed topic, and of `hw.read`.
+
+librdkafka fetches; here is what it means. Its events are of three kinds: records, the ends of partitions, and errors. An
+error is either passing, and then librdkafka keeps trying; or it says that what was to be read is not there, and is raised.
+
+Where a partition ends is a matter of its own. The last offset need not be that of a record: the markers of transactions
+have offsets too, records of aborted transactions are left out, and compaction and deletion remove others. So `positions`
+takes the greater of two: the offset after the last record, and the offset at which librdkafka says that the end is.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from confluent_kafka import Consumer as RawConsumer
+from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
+
+from headwater.client.connections import BrokerLike, Notes, Settings, made, merged
+from headwater.client.errors import ClientError, LostRecordsError, UnknownTopicError, client_error
+from headwater.client.positions import Partition
+
+UNKNOWN_TOPIC_ID = 100  # librdkafka has no name for it
+LOST = frozenset({KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE})
+UNKNOWN = frozenset(
+    {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION, UNKNOWN_TOPIC_ID}
+)
+PASSING = frozenset({KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT, KafkaError._RESOLVE, KafkaError._TIMED_OUT})
+DEFAULTS: dict[str, Any] = {
+    "client.id": "headwater",
+    "auto.offset.reset": "error",
+    "allow.auto.create.topics": False,
+    "isolation.level": "read_committed",
+    # What is fetched and not handed over yet. librdkafka's own default is 64 MiB.
+    "queued.max.messages.kbytes": 16_384,
+}
+# A reader is no member of a group, but librdkafka wants a name; nothing is committed.
+FORCED: dict[str, Any] = {"enable.auto.commit": False, "enable.auto.offset.store": False, "enable.partition.eof": True}
+
+
+class PartitionReader:
+    """See the module's text. It reads each partition from an offset on. Raises ClientError."""
+
+    def __init__(
+        self, broker: BrokerLike, starts: dict[Partition, int], *, what: str, settings: Settings | None = None
+    ) -> None:
+        self.what, self.notes = what, Notes()
+        found = {**merged(broker, {**DEFAULTS, "group.id": "headwater-reader"}, settings, self.notes), **FORCED}
+        self.address = found["bootstrap.servers"]
+        self.positions = dict(starts)
+        self.failure: ClientError | None = None  # to be raised after the records that come before it
+        self.raw: Any = made(RawConsumer, found, "the reader", self.notes)
+        try:
+            self.raw.assign([TopicPartition(*place, offset) for place, offset in starts.items()])
+        except KafkaException as error:
+            self.raw.close()
+            raise client_error(error.args[0], what) from error
+
+    def poll(self, number_max: int, timeout_s: float) -> list[Message]:
+        """The next records; none where none came in time. Raises ClientError."""
+        failure, self.failure = self.failure, None
+        if failure is not None:
+            raise failure
+        first = self.raw.poll(timeout_s)
+        if first is None:
+            refusal, self.notes.refusal = self.notes.refusal, None
+            if refusal is not None:
+                raise client_error(refusal, f"{self.what} at {self.address}")
+            self.notes.look_for_broker(self.raw.list_topics)
+            return []
+        # What is there already; to ask for many with a timeout would wait until all of them are.
+        rest = self.raw.consume(number_max - 1, 0) if number_max > 1 else []
+        return self.records([first, *rest])
+
+    def records(self, messages: Iterable[Message]) -> list[Message]:
+        found = []
+        for message in messages:
+            error = message.error()
+            place = Partition(message.topic(), message.partition())
+            if error is None:
+                found.append(message)
+                self.positions[place] = message.offset() + 1
+                self.notes.answered()
+            elif error.code() == KafkaError._PARTITION_EOF:
+                self.positions[place] = max(self.positions[place], message.offset())
+                self.notes.answered()
+            else:
+                self.failure = self.failure or self.error_of(error, place)
+        if self.failure is not None and not found:
+            failure, self.failure = self.failure, None
+            raise failure
+        return found
+
+    def error_of(self, error: KafkaError, place: Partition) -> ClientError | None:
+        """What an error means; None where it passes."""
+        what = f"{self.what} at {self.address}"
+        if error.code() in UNKNOWN:
+            return UnknownTopicError(f"{what}: partition {place.partition} of {place.topic} is not there", error.name())
+        if error.code() in LOST:
+            return LostRecordsError(
+                f"{what}: offset {self.positions.get(place)} of {place.topic}-{place.partition} is not there"
+            )
+        if error.retriable() or error.code() in PASSING:
+            return None
+        return client_error(error, what)
+
+    def close(self) -> None:
+        self.notes.log.is_closed = True
+        self.raw.close()
