@@ -27,7 +27,7 @@ WAIT_MS = 20_000.0
 
 
 class Names:
-    """Counts per name; a value that is no number cannot be replayed."""
+    """Counts per name; a value that is not a number cannot be replayed."""
 
     def __init__(self) -> None:
         self.counts: dict[bytes | None, int] = {}
@@ -39,7 +39,7 @@ class Names:
         elif record.value.isdigit():
             self.counts[record.key] = int(record.value)
         else:
-            raise ProtocolError(f"{record.value!r} is no number")
+            raise ProtocolError(f"{record.value!r} is not a number")
         self.offsets.append(record.offset)
 
     def snapshot(self) -> Iterator[TopicRecord]:

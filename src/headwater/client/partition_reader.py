@@ -32,7 +32,7 @@ DEFAULTS: dict[str, Any] = {
     # What is fetched and not handed over yet. librdkafka's own default is 64 MiB.
     "queued.max.messages.kbytes": 16_384,
 }
-# A reader is no member of a group, but librdkafka wants a name; nothing is committed.
+# A reader is not a member of a group, but librdkafka wants a name; nothing is committed.
 FORCED: dict[str, Any] = {"enable.auto.commit": False, "enable.auto.offset.store": False, "enable.partition.eof": True}
 
 
