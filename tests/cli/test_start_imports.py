@@ -33,6 +33,10 @@ def imported() -> set[str]:
     "name",
     [
         "typer",
+        "cramjam",
+        "headwater.http",
+        "headwater.observability",
+        "msgspec",
         "msgspec",
         "headwater.events",
         "difflib",

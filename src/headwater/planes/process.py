@@ -45,9 +45,12 @@ def load(application: str) -> Callable[[BrokerAccess], Api]:
 
 
 async def start_plane(plane: HandedPlane, access: BrokerAccess) -> ApiServer:
-    """Raises whatever the application raises; the sockets stay open then, and belong to the broker."""
+    """Raises whatever the application raises.
+
+    The server closes its sockets when it stops, so the port is free for a broker that is started at once.
+    """
     api = load(plane.application)(access)
-    server = ApiServer(api, [socket.socket(fileno=os.dup(each)) for each in plane.descriptors])
+    server = ApiServer(api, [socket.socket(fileno=each) for each in plane.descriptors])
     await server.start()
     return server
 
