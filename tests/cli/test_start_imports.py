@@ -37,7 +37,6 @@ def imported() -> set[str]:
         "headwater.http",
         "headwater.observability",
         "msgspec",
-        "msgspec",
         "headwater.events",
         "difflib",
         "headwater.broker.configs.properties_file",
