@@ -61,14 +61,16 @@ def test_the_first_leads_until_it_leaves(address: str, name: str) -> None:
 
 
 def test_a_topic_is_written_by_whoever_leads(address: str, name: str) -> None:
-    with taking_part(address, name, b"one") as one, taking_part(address, name, b"two") as two:
+    ones, twos = Names(), Names()
+    with taking_part(address, name, b"one") as one:
         one.wait_leader(b"one")
-        two.wait_leader(one.election.leader or b"one")
-        ones, twos = Names(), Names()
         with (
+            taking_part(address, name, b"two") as two,
             ReplayedTopic(address, name, ones, leader=one.election) as topic,
             ReplayedTopic(address, name, twos, leader=two.election) as other,
         ):
+            two.wait_leader(b"one")
+            one.wait_leader(b"one")  # of the generation that two is in
             assert topic.carry_out(lambda: ones.add(b"a", 1)) == 1
             with pytest.raises(NotLeaderError, match="one leads"):
                 other.carry_out(lambda: twos.add(b"a", 1))
