@@ -113,13 +113,14 @@ class Harness:
         self.pairs = {key: str(value) for key, value in {**defaults, **pairs}.items()}
         self.hold_syncs = False
         self.connection = Connection("/test")
+        self.entropy = SeededEntropy(7)  # of all its lives: a broker does not make the same ids again after a restart
         self.core = self.open()
 
     def open(self) -> BrokerCore:
         settings = Settings.from_pairs(self.pairs)
         # The one before died with its broker.
         self.connection = Connection("/test", principal=self.connection.principal)
-        return BrokerCore(settings, self.files, self.clock, SeededEntropy(7), directory="data")
+        return BrokerCore(settings, self.files, self.clock, self.entropy, directory="data")
 
     def restart(self) -> None:
         """Stops cleanly and starts again."""

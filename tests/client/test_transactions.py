@@ -13,7 +13,7 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 import headwater as hw
 from headwater.client.errors import AuthorizationError, ConfigurationError, ProducerFencedError, TransactionAbortedError
-from headwater.client.transactions import add_progress
+from headwater.client.transactions import ATTEMPTS_MAX, add_progress, attempt
 from tests.client.test_clients import WAIT_MS, committed, consumer, send_numbers
 
 
@@ -260,3 +260,33 @@ def test_the_reason_why_a_consumer_cannot_go_back_is_reported(
         RawWith(events, committed=no_committed)
         with pytest.raises(AuthorizationError):
             events.take(3, WAIT_MS)
+
+
+class Loading:
+    """A coordinator that loads its state for so many attempts."""
+
+    def __init__(self, failures: int) -> None:
+        self.failures, self.attempts = failures, 0
+        self.pauses_s: list[float] = []
+
+    def step(self, timeout_s: float) -> None:
+        self.attempts += 1
+        if self.attempts <= self.failures:
+            raise KafkaException(KafkaError(KafkaError.COORDINATOR_LOAD_IN_PROGRESS, "loads", False, True, False))
+
+
+def test_a_step_is_tried_again_after_pauses_that_grow() -> None:
+    loading = Loading(ATTEMPTS_MAX - 1)
+    attempt(loading.step, "registering", WAIT_MS, pause=loading.pauses_s.append)
+    assert loading.attempts == ATTEMPTS_MAX
+    assert loading.pauses_s[0] < 0.1
+    assert loading.pauses_s[-1] >= 0.8
+    assert sum(loading.pauses_s) > 3
+
+
+@pytest.mark.parametrize(("timeout_ms", "attempts"), [(WAIT_MS, ATTEMPTS_MAX), (0.0, 1)])
+def test_a_step_is_not_tried_for_ever(timeout_ms: float, attempts: int) -> None:
+    loading = Loading(1000)
+    with pytest.raises(KafkaException, match="loads"):
+        attempt(loading.step, "registering", timeout_ms, pause=loading.pauses_s.append)
+    assert loading.attempts == attempts

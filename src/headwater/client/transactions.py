@@ -1,5 +1,6 @@
 """The steps of a transaction over librdkafka, with its three kinds of errors told apart (KIP-98, KIP-447, KIP-890)."""
 
+import threading
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol
@@ -7,6 +8,7 @@ from typing import Any, Protocol
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka import Producer as RawProducer
 
+from headwater.client.backoff import Backoff
 from headwater.client.errors import (
     ClientError,
     TransactionAbortedError,
@@ -16,8 +18,9 @@ from headwater.client.errors import (
     translated,
 )
 from headwater.effects.clock import SystemClock
+from headwater.effects.entropy import SystemEntropy
 
-ATTEMPTS_MAX = 5
+ATTEMPTS_MAX = 12  # with their pauses, about 7 s: a coordinator of transactions may have to load its state
 SLICE_MS = 500.0  # librdkafka waits without a look at signals: so long at most does Ctrl-C wait
 
 
@@ -44,12 +47,19 @@ class ConsumerInTransaction(Protocol):
     def _reader(self) -> ReadingConsumer: ...
 
 
-def attempt(step: Callable[[float], Any], what: str, timeout_ms: float) -> None:
-    """Does a step, which gets its time in seconds, again where librdkafka says that this helps.
+def attempt(
+    step: Callable[[float], Any],
+    what: str,
+    timeout_ms: float,
+    *,
+    pause: Callable[[float], object] | None = None,
+) -> None:
+    """Does a step, which gets its time in seconds, again where librdkafka says that this helps, after a pause that grows.
 
-    Raises KafkaException as it comes, last.
+    `pause` waits so many seconds. Raises KafkaException as it comes, last.
     """
-    clock, attempts = SystemClock(), 0
+    clock, attempts, backoff = SystemClock(), 0, Backoff(SystemEntropy())
+    pause = pause or threading.Event().wait
     deadline_ms = clock.steady_ms() + timeout_ms
     while True:
         left_ms = max(0.0, deadline_ms - clock.steady_ms())
@@ -61,6 +71,8 @@ def attempt(step: Callable[[float], Any], what: str, timeout_ms: float) -> None:
             if not error.args[0].retriable() or attempts == ATTEMPTS_MAX or left_ms == 0:
                 error.add_note(what)
                 raise
+            if not is_resumed:
+                pause(min(backoff.failed(), left_ms) / 1000)
         except SystemError as error:
             raise_interrupt(error)
         else:
