@@ -6,9 +6,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka import Producer as RawProducer
 
 import headwater as hw
+from headwater.client.admin import Admin
 from headwater.client.errors import (
     ClientError,
     ClientTimeoutError,
@@ -300,3 +302,22 @@ def test_closing_ends_calls_that_wait(address: str, name: str) -> None:
             topic.write([TopicRecord(b"a", b"1")])
         with pytest.raises(ClientError, match="is closed"):
             topic.wait_replayed(1 << 40, float("inf"))
+
+
+def test_a_topic_that_has_no_leader_yet_is_asked_again(
+    address: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call = Admin.call
+    asked: list[str] = []
+
+    def call_before_there_is_a_leader(admin: Admin, ask: Any, what: str) -> Any:
+        if what.startswith("asking for offsets") and len(asked) < 2:
+            asked.append(what)
+            cause = KafkaException(KafkaError(KafkaError.NOT_LEADER_FOR_PARTITION))
+            raise ClientError(what) from cause
+        return call(admin, ask, what)
+
+    monkeypatch.setattr(Admin, "call", call_before_there_is_a_leader)
+    with opened(address, name) as (topic, names):
+        assert topic.carry_out(lambda: names.add(b"a", 1)) == 1
+    assert len(asked) == 2
