@@ -49,11 +49,10 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
-from confluent_kafka import IsolationLevel, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Message
 from confluent_kafka.admin import OffsetSpec
 
 from headwater.client.admin import Admin
-from headwater.client.backoff import Backoff
 from headwater.client.connections import BrokerLike, Settings
 from headwater.client.errors import (
     ClientError,
@@ -70,10 +69,10 @@ from headwater.client.errors import (
 from headwater.client.names import checked_timeout_ms, checked_topic
 from headwater.client.partition_reader import PartitionReader
 from headwater.client.positions import Partition
+from headwater.client.topic_offsets import offset_of
 from headwater.client.topic_record import TopicRecord
 from headwater.client.topic_writer import TopicWriter
 from headwater.effects.clock import Clock, SystemClock
-from headwater.effects.entropy import SystemEntropy
 from headwater.replay.decision import Decision
 
 Answer = TypeVar("Answer")
@@ -103,15 +102,6 @@ class Leader(Protocol):
     def term(self) -> int:
         """A number for this time of leading. Raises NotLeaderError where this process does not lead now."""
         ...
-
-
-def lacks_leader(error: ClientError) -> bool:
-    """Whether the partition has no leader for now."""
-    cause = error.__cause__
-    return isinstance(cause, KafkaException) and cause.args[0].code() in (
-        KafkaError.NOT_LEADER_FOR_PARTITION,
-        KafkaError.LEADER_NOT_AVAILABLE,
-    )
 
 
 class ReplayedTopic:
@@ -307,25 +297,8 @@ class ReplayedTopic:
             )
 
     def offset_of(self, spec: OffsetSpec) -> int:
-        """Where the topic begins or ends, for a reader of what is committed.
-
-        A cluster elects a leader after it has created the topic, or when one is gone: until then it is asked again.
-        """
-        wanted = {TopicPartition(self.topic, 0): spec}
-        deadline_ms, backoff = self.clock.steady_ms() + self.timeout_ms, Backoff(SystemEntropy())
-        while True:
-            try:
-                (found,) = self.admin.call(
-                    lambda raw: raw.list_offsets(wanted, isolation_level=IsolationLevel.READ_COMMITTED),
-                    f"asking for offsets of {self.topic}",
-                ).values()
-            except ClientError as error:
-                pause_ms = backoff.failed()
-                if not lacks_leader(error) or self.clock.steady_ms() + pause_ms > deadline_ms:
-                    raise
-                threading.Event().wait(pause_ms / 1000)
-            else:
-                return int(found.offset)
+        """Where the topic begins or ends, for a reader of what is committed."""
+        return offset_of(self.admin, self.topic, spec, self.clock, self.timeout_ms)
 
     # -- writing
 
