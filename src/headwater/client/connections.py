@@ -7,7 +7,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException
 
-from headwater.client.errors import ConfigurationError, translated
+from headwater.client.errors import ConfigurationError, raise_interrupt, translated
 from headwater.client.logs import ClientLog, logger
 from headwater.client.names import check_settings, checked_text
 
@@ -61,6 +61,7 @@ class Notes:
 
     def __init__(self, log: ClientLog | None = None) -> None:
         self.refusal: KafkaError | None = None
+        self.fatal: KafkaError | None = None  # after it a producer does nothing more
         self.failure = ""  # why the last connection failed, while there is no answer
         self.is_down = False  # no broker of the cluster can be reached
         self.log = log or ClientLog()
@@ -74,6 +75,8 @@ class Notes:
             self.log.broker_is_away()
         elif error.code() in (KafkaError._TRANSPORT, KafkaError._RESOLVE):
             self.failure = error.str()
+        if error.fatal():
+            self.fatal = self.fatal or error
         logger.log(logging.ERROR if error.fatal() else logging.DEBUG, "%s", error)
 
     def answered(self) -> None:
@@ -82,7 +85,19 @@ class Notes:
 
     def cause_of(self, error: KafkaError) -> KafkaError:
         """The refusal that is the reason why a broker does not answer, or the error itself."""
+        if error.code() == KafkaError._FATAL and self.fatal is not None:
+            return self.fatal
         return self.refusal if self.refusal is not None and error.code() in NO_ANSWER else error
+
+    def serve(self, call: Callable[[float], Any], timeout_s: float = 0.0) -> int:
+        """Has librdkafka report what happened; a fatal error, which it raises, is kept as the cause of all that follows."""
+        try:
+            return int(call(timeout_s))
+        except KafkaException as error:
+            self(error.args[0])
+        except SystemError as error:
+            raise_interrupt(error)
+        return 1
 
     def look_for_broker(self, list_topics: Callable[..., object]) -> None:
         """After the broker was away: asks whether it is back, now and then, so that the log can say so."""

@@ -32,8 +32,7 @@ from headwater.client.errors import (
     ProducerClosedError,
     ProducerQueueFullError,
     TransactionStateError,
-    raise_interrupt,
-    translated,
+    client_error,
 )
 from headwater.client.names import checked_text, checked_timeout_ms, checked_topic
 from headwater.client.threads import in_thread
@@ -88,16 +87,6 @@ def check_place(topic: str, partition: int, timestamp: int) -> None:
         raise ConfigurationError(f"sending to {topic}: timestamp is {timestamp!r}; give ms since 1970, or 0 for now")
 
 
-def serve(raw: RawProducer) -> None:
-    """Serves the reports that are there."""
-    try:
-        raw.poll(0)
-    except KafkaException:
-        pass  # a fatal error, which is raised by the next call that it matters to
-    except SystemError as error:
-        raise_interrupt(error)
-
-
 class Producer(Generic[Value]):
     """Sends records to a broker: `hw.Broker`, or an address of Headwater or Kafka.
 
@@ -147,14 +136,10 @@ class Producer(Generic[Value]):
     def _poll(self, raw: RawProducer) -> None:
         """In its own thread: serves librdkafka's reports. Its connections end with this thread."""
         while not self.is_closed:
-            try:
-                # A flush leaves linger.ms out. It is made here: a signal would end librdkafka's in the middle of a report.
-                served = raw.flush(POLL_S) or 1 if self._flushing else raw.poll(POLL_S)
-            except KafkaException as error:
-                # A fatal error, such as being fenced: the next call that needs it raises it.
-                self._notes(error.args[0])
-                served = 1
-            if served:
+            # A flush leaves linger.ms out. It is made here: a signal would end librdkafka's in the middle of a report.
+            # After a fatal error, such as being fenced, the next call that needs it raises it.
+            is_flushing = self._flushing > 0
+            if self._notes.serve(raw.flush if is_flushing else raw.poll, POLL_S) or is_flushing:
                 self._after_reports()
             self._notes.look_for_broker(raw.list_topics)
 
@@ -232,7 +217,9 @@ class Producer(Generic[Value]):
                 f"sending to {topic}: a producer with a transactional id sends in transactions only;"
                 " wrap it in `with producer.transaction():`"
             )
-        return translated(error, f"sending to {topic}", DeliveryError)
+        if error.args[0].code() == KafkaError._FATAL:
+            self._notes.serve(self._raw.poll)
+        return client_error(self._notes.cause_of(error.args[0]), f"sending to {topic}", DeliveryError)
 
     def _encoded_key(self, key: object, topic: str) -> bytes | None:
         if self._key_serializer is None and isinstance(key, bytes):
@@ -302,7 +289,7 @@ class Producer(Generic[Value]):
             finally:
                 self._flushing -= 1
         if left:
-            serve(self._raw)  # lines of its log count as well
+            self._notes.serve(self._raw.poll)  # lines of its log count as well
             left = len(self._raw)
         return left
 
@@ -344,11 +331,11 @@ class Producer(Generic[Value]):
         """Returns when every Delivery knows what became of it: here or in the polling thread, whichever gets the report."""
         clock = SystemClock()
         deadline_ms = clock.steady_ms() + REPORT_TIMEOUT_MS
-        serve(raw)
+        self._notes.serve(raw.poll)
         while len(raw) and clock.steady_ms() < deadline_ms:
             with self._progress:
                 self._progress.wait(REPORT_STEP_S)
-            serve(raw)
+            self._notes.serve(raw.poll)
         self._after_reports()
 
     # -- transactions

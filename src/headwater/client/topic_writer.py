@@ -81,7 +81,8 @@ class TopicWriter:
             try:
                 self.raw.produce(self.topic, record.value, record.key, 0, on_delivery=self.delivered)
             except KafkaException as error:
-                raise translated(error, f"writing to {self.topic}") from error
+                self.notes.serve(self.raw.poll)  # a fatal error is named here, and in `produce` only called fatal
+                raise client_error(self.notes.cause_of(error.args[0]), f"writing to {self.topic}") from error
             except (BufferError, TypeError, ValueError) as error:
                 raise ConfigurationError(f"writing to {self.topic}: {error}") from error
 
@@ -95,6 +96,9 @@ class TopicWriter:
         what = f"writing to {self.topic}"
         try:
             left = self.raw.flush(timeout_ms / 1000)
+        except KafkaException as error:
+            self.notes(error.args[0])
+            raise translated(error, what) from error
         except SystemError as error:
             raise_interrupt(error)
         if left:
@@ -110,4 +114,4 @@ class TopicWriter:
         """Gives up what is under way; a transaction that is open is ended by the next fenced writer."""
         self.notes.log.is_closed = True
         self.raw.purge()
-        self.raw.flush(0)
+        self.notes.serve(self.raw.flush)
