@@ -8,7 +8,7 @@ where so much less is that its number has to follow. `--lower` writes the number
 none greater and adds no module.
 
 Some lines are only reached by chance: by what a test draws, or by which of two threads comes first. So the numbers are
-rounded up to five, and one has to follow when it is more than five too great.
+rounded up to five, a run may miss `CHANCE` more than that, and a number has to follow when it is more than five too great.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 PREFIX = "src/headwater/"
-FIVES = 5
+FIVES, CHANCE = 5, 2
 HEAD = """\
 # Of each module, how many lines and branches no fast test reaches. `make coverage` measures it; .ci/branches.py says how this
 # list gets shorter.
@@ -58,7 +58,7 @@ def complaints(found: dict[str, Missed], listed: dict[str, int]) -> list[str]:
     wrong = []
     for name, module in sorted(found.items()):
         allowed = listed.get(name, 0)
-        if module.total > allowed:
+        if module.total > allowed + CHANCE:
             wrong.append(f"{name}: {module.total} lines and branches are not reached, {allowed} may be: {module}")
         elif rounded(module.total) < allowed - FIVES:
             wrong.append(f"{name}: {module.total} lines and branches are not reached: lower its {allowed}")

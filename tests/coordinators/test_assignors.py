@@ -57,6 +57,12 @@ def test_uniform_is_balanced_and_moves_no_more_than_it_must(topics: dict[bytes, 
         before = after
 
 
+def test_a_topic_without_partitions_makes_nothing_more_even() -> None:
+    empty, full = TOPIC_IDS[:2]
+    members = {"a": Subscriber(None, frozenset({empty, full}), {}), "b": Subscriber(None, frozenset({empty}), {})}
+    assert assign_uniform(members, {empty: 0, full: 4}) == {"a": {full: frozenset(range(4))}, "b": {}}
+
+
 @given(counts, subscriptions)
 def test_uniform_evens_out_where_subscriptions_differ(
     topics: dict[bytes, int], wanted: dict[str, frozenset[bytes]]

@@ -28,6 +28,7 @@ from headwater.protocol.records import (
     set_append_time,
     write_crc,
 )
+from headwater.protocol.varint import varint
 
 record_strategy = st.builds(
     Record,
@@ -85,6 +86,16 @@ def lying(field_at: int, format_: str, value: int) -> bytearray:
 def test_counts_that_lie_are_refused(batch: bytearray) -> None:
     with pytest.raises(InvalidBatchError):
         check_counts(check_batch(batch), batch)
+
+
+def test_a_key_that_is_longer_than_its_record_is_refused() -> None:
+    batch = build_batch([Record(b"key", b"value", (), 1)])
+    key_length_at = HEADER_BYTES + 4  # after the record's length, attributes, timestamp and offset, a byte each
+    assert batch[key_length_at] == varint(3)[0]
+    batch[key_length_at] = varint(60)[0]
+    write_crc(batch)
+    with pytest.raises(CorruptBatchError, match="longer than its record"):
+        list(records(read_header(batch), batch))
 
 
 def test_damage_is_found() -> None:

@@ -13,6 +13,8 @@ from headwater.storage.checkpoints import (
     RECOVERY_POINTS,
     Offsets,
     lines_content,
+    meta_content,
+    read_meta_file,
     read_offsets,
     uuid_text,
     write_meta,
@@ -137,6 +139,15 @@ def test_a_log_start_that_nobody_knows_is_said(caplog: pytest.LogCaptureFixture)
     store.store.advance_start({store.log: 60})
     store.reopen()
     assert store.log.start_offset == 60
+
+
+def test_meta_properties_with_one_other_letter_are_damaged() -> None:
+    files, whole = MemoryFiles(), meta_content({"cluster.id": "abc", "directory.id": "def"})
+    for text, reason in ((whole, ""), (whole.replace(b"abc", b"abd"), "damaged (its checksum is another)")):
+        file = files.open("meta.properties", create=True)
+        file.truncate(0)
+        file.write([text], 0)
+        assert read_meta_file(files, "meta.properties")[1] == reason
 
 
 def test_a_lost_recovery_point_file_is_not_a_new_directorys() -> None:

@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from headwater.coordinators.groups.classic import group as classic_group
 from headwater.coordinators.groups.classic.group import Group, GroupState, JoinAnswer, SyncAnswer
 from headwater.coordinators.groups.classic.membership import GroupLimits, JoinRequest, Membership, SyncRequest
-from headwater.coordinators.groups.records import group_record, read_group
+from headwater.coordinators.groups.records import group_record, offset_record, read_group
 from headwater.effects.clock import ManualClock
 from headwater.effects.entropy import SeededEntropy
 from headwater.effects.timers import Timers
 from headwater.protocol.error_codes import ErrorCode
+from headwater.protocol.errors import ProtocolError
 from headwater.protocol.messages.stored_group_metadata import GroupMetadataValue
 from headwater.replay.decision import RecordTooLargeError, Runtime
 from headwater.replay.deferred import Deferred
@@ -256,6 +257,55 @@ def test_a_member_that_leaves_calls_the_others_to_join_again() -> None:
     second.join()
     assert second.leads == (second.member_id,)
     assert scene.group.generation == 2
+
+
+def joined_scene() -> Scene:
+    """Two members of one generation, of whom none has an assignment yet."""
+    scene = Scene(0)
+    first, second = scene.clients[:2]
+    for client in (first, first, second, second, first):
+        client.join()
+    assert scene.state is GroupState.COMPLETING_REBALANCE
+    return scene
+
+
+def test_a_member_that_never_asks_for_its_assignment_is_out_when_the_rebalance_times_out() -> None:
+    scene = joined_scene()
+    first, second = scene.clients[:2]
+    first.sync()
+    scene.log.sync()
+    for _ in range(REBALANCE_MS // 5_000 - 1):
+        scene.advance(5_000)
+        assert first.heartbeat() is second.heartbeat() is ErrorCode.NONE
+    scene.advance(5_000)
+    assert second.heartbeat() is ErrorCode.UNKNOWN_MEMBER_ID
+    assert first.heartbeat() is ErrorCode.REBALANCE_IN_PROGRESS
+
+
+def test_a_member_that_joins_or_syncs_again_is_answered_again() -> None:
+    scene = joined_scene()
+    first, second = scene.clients[:2]
+    generation = second.generation
+    second.join()  # its answer was lost
+    assert (second.generation, scene.state) == (generation, GroupState.COMPLETING_REBALANCE)
+    request = SyncRequest("g", generation, second.member_id, None, "consumer", None, {})
+    answers = [scene.membership.sync(request) for _ in range(2)]
+    first.sync()
+    scene.log.sync()
+    errors = [answer.answer.error for answer in answers if isinstance(answer, Deferred)]
+    assert errors == [ErrorCode.UNKNOWN_MEMBER_ID, ErrorCode.NONE]  # the earlier request is no longer waited for
+
+
+def test_what_is_not_of_the_group_is_refused() -> None:
+    scene = settled_scene()
+    member = scene.clients[0]
+    other = SyncRequest("g", member.generation, member.member_id, None, "consumer", "sticky", {})
+    answer = scene.membership.sync(other)
+    assert isinstance(answer, SyncAnswer)
+    assert answer.error is ErrorCode.INCONSISTENT_GROUP_PROTOCOL
+    assert scene.membership.leave("", [(member.member_id, None)]) is ErrorCode.INVALID_GROUP_ID
+    with pytest.raises(ProtocolError, match="not one of a classic group"):
+        scene.replay(offset_record("g", "t", 0, None))
 
 
 def test_a_member_that_is_silent_is_out_when_its_session_ends() -> None:
