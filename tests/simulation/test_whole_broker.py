@@ -47,6 +47,7 @@ def test_a_run_is_worth_its_name() -> None:
     assert all(result.simulated_ms >= 60_000 for result in results)
     assert sum(result.crash_states for result in results) >= 6
     assert sum(result.kills for result in results) >= 1
+    assert sum(result.routed_requests for result in results) >= 100
     kinds = {type(operation).__name__ for result in results for operation in result.history.operations}
     assert kinds == {
         "CommitOffset",

@@ -2,18 +2,21 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from headwater.broker.cluster import PLAIN_ENDPOINT, Endpoint
 from headwater.effects.buffers import Buffer
 from headwater.effects.work import Work
+from headwater.protocol.frames import CORRELATION_ID
 from headwater.security.acls import ANONYMOUS
 from headwater.security.sasl import Exchange
+
+if TYPE_CHECKING:
+    from headwater.broker.produce_routes import Routes
 
 UNAUTHENTICATED = ""
 PLANES_USER = "headwater"
 UNLIMITED_BYTES = 2**31 - 1
-CORRELATION_ID = slice(4, 8)  # in a request without its length, and in a response with it
 
 
 class Wait(Protocol):
@@ -73,6 +76,7 @@ class Connection:
     hold_answer: Callable[[int], None] = lambda size: None  # bytes of an answer that is being made
     waits: set[Wait] = field(default_factory=set)
     repeat: Repeat | None = None
+    routes: "Routes | None" = None  # how produce requests that are like earlier ones are answered
     work: Work | None = None  # what is under way; nothing else of the connection is handled until it is done
     late_work: set[Work] = field(default_factory=set)  # of requests that had to wait before
     fail: Callable[[Exception], object] | None = None  # the shell ends the connection

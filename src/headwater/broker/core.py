@@ -76,6 +76,7 @@ class BrokerCore:
     """See the module's text. A new core has its state back from disk and is ready for requests."""
 
     partitions_class = Partitions  # simulations have another
+    routed_requests = 0  # produce requests that were answered by a route
 
     def __init__(
         self,

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple, TypeAlias
 from headwater.broker import handlers
 from headwater.broker.connection import UNAUTHENTICATED, Connection, Repeat, Repeatable, Request
 from headwater.broker.core import BrokerCore
+from headwater.broker.produce_routes import NO_ROUTE, PRODUCE_KEY, NoRoute, Routable, Routes
+from headwater.broker.produce_routes import Answer as RouteAnswer
 from headwater.effects.buffers import Buffer
 from headwater.effects.work import Steps, Work
 from headwater.protocol.api_classes import request_class
@@ -155,6 +157,15 @@ def dispatch(core: BrokerCore, connection: Connection, frame: Buffer) -> Frames 
     if repeat is not None and len(frame) == repeat.size and not connection.is_restricted and repeat.is_asked_by(frame):
         core.occurrences.request_handled.emit(int.from_bytes(repeat.api[:2]), connection)
         return repeat.answer_to(frame)
+    if connection.routes is not None and frame[:2] == PRODUCE_KEY:
+        answered = answer_by_route(core, connection, connection.routes, frame)
+        if answered is not NO_ROUTE:
+            return answered
+    return handle(core, connection, frame)
+
+
+def handle(core: BrokerCore, connection: Connection, frame: Buffer) -> Frames | Deferred[Frames]:
+    """The general path: decodes a request, has its handler answer it, and encodes the answer."""
     header = read_request_header(frame)
     key, version = header.api_key, header.api_version
     entry = served_cache.get(key)
@@ -176,9 +187,13 @@ def dispatch(core: BrokerCore, connection: Connection, frame: Buffer) -> Frames 
             core, connection, framed_in_steps(core, connection, api, version, header.correlation_id, steps)
         )
     # Bytes after the body are ignored, as in Kafka: librdkafka leaves some after its Metadata request.
-    body, _ = decode(entry.request_class, version, frame, header.body_at, REQUEST_ELEMENTS_MAX)
+    body, end = decode(entry.request_class, version, frame, header.body_at, REQUEST_ELEMENTS_MAX)
     core.occurrences.request_handled.emit(key, connection)
     answer = entry.handle(core, Request(key, version, header.client_id, connection, body))
+    if isinstance(answer, Routable):
+        if end == len(frame):
+            learn_route(core, connection, frame, version, answer)
+        answer = answer.answer
     if answer is None:
         return None
     if isinstance(answer, Deferred):
@@ -194,6 +209,28 @@ def dispatch(core: BrokerCore, connection: Connection, frame: Buffer) -> Frames 
     return response_frame(api, version, header.correlation_id, answer)
 
 
+def answer_by_route(core: BrokerCore, connection: Connection, routes: Routes, frame: Buffer) -> RouteAnswer | NoRoute:
+    """The answer to a produce request that is like an earlier one of the connection."""
+    if not routes.hold(core.metadata.changes, connection.principal):
+        connection.routes = None
+        return NO_ROUTE
+    if connection.is_restricted:
+        check_session(core, connection, ApiKey.PRODUCE)
+    answer = routes.answer(core, frame)
+    if answer is not NO_ROUTE:
+        core.routed_requests += 1
+        core.occurrences.request_handled.emit(ApiKey.PRODUCE, connection)
+    return answer
+
+
+def learn_route(core: BrokerCore, connection: Connection, frame: Buffer, version: int, routable: Routable) -> None:
+    """Remembers how a produce request was answered."""
+    routes = connection.routes
+    if routes is None or not routes.hold(core.metadata.changes, connection.principal):
+        routes = connection.routes = Routes(core.metadata.changes, connection.principal)
+    routes.learn(frame, version, routable)
+
+
 def large_in_steps(
     core: BrokerCore, connection: Connection, frame: Buffer, header: RequestHeader, entry: Served
 ) -> Steps[Any]:
@@ -204,6 +241,8 @@ def large_in_steps(
     answer = entry.handle(core, Request(header.api_key, version, header.client_id, connection, body))
     if isinstance(answer, GeneratorType):
         return (yield from answer)
+    if isinstance(answer, Routable):
+        return answer.answer
     return answer.message if isinstance(answer, Repeatable) else answer
 
 

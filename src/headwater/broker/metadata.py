@@ -84,6 +84,7 @@ class Metadata:
         self.acls = Acls()
         self.credentials: dict[tuple[str, Mechanism], Credential] = {}
         self.group_configs: dict[str, dict[str, str]] = {}
+        self.changes = 0  # how many records were replayed
         self.topics_version = 0  # grows with each change of topics and partitions
         self.features = dict(DEFAULT_LEVELS)
 
@@ -293,6 +294,7 @@ class Metadata:
 
     def replay(self, record: Any) -> None:
         """Changes the state as the record says."""
+        self.changes += 1
         if record.RECORD_TYPE in TOPIC_RECORDS:
             self.topics_version += 1
         match record.RECORD_TYPE:

@@ -127,6 +127,10 @@ class Partitions:
                 logger.error("%s: an open transaction cannot be ended: %s", log.directory, error)
         return log
 
+    def is_open(self, log: Log) -> bool:
+        """Whether that log was not closed since it was found."""
+        return self.store.logs.get((log.topic_id, log.partition)) is log
+
     def open_logs(self, topic: Topic) -> list[Log]:
         """The topic's logs that have been used since the start; only such logs have what is not durable yet."""
         found = (self.store.logs.get((topic.topic_id, partition)) for partition in range(topic.partitions))

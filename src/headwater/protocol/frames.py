@@ -15,6 +15,7 @@ from headwater.protocol.compiled import encode_parts, encode_parts_in_steps, ski
 from headwater.protocol.errors import ProtocolError, UnsupportedVersionError
 
 LENGTH_BYTES = 4
+CORRELATION_ID = slice(4, 8)  # in a request without its length, and in a response with it
 unpack_length = struct.Struct(">i").unpack_from
 unpack_start = struct.Struct(">hhih").unpack_from
 pack_response_0 = struct.Struct(">ii").pack

@@ -14,6 +14,7 @@ would then be taken for one sent again, acknowledged, and lost.
 """
 
 from collections.abc import Iterator
+from functools import partial
 from typing import TypeAlias
 
 from headwater.broker.authorization import may_topic, may_transaction
@@ -21,6 +22,7 @@ from headwater.broker.connection import Request
 from headwater.broker.leadership import name_leaders
 from headwater.broker.metadata import Topic
 from headwater.broker.parts import ProduceParts
+from headwater.broker.produce_routes import Routable
 from headwater.broker.validation import NO_DETAILS, BatchDetails, LongInspectionError, prepared, prepared_in_steps
 from headwater.coordinators.transactions.transaction import EPOCH_PER_TRANSACTION
 from headwater.effects.buffers import Buffer
@@ -42,7 +44,7 @@ Answer: TypeAlias = ProduceResponse | Deferred[ProduceResponse] | None
 Prepared: TypeAlias = tuple[BatchHeader, Buffer]
 
 
-def handle(broker: ProduceParts, request: Request) -> Answer | Steps[Answer]:
+def handle(broker: ProduceParts, request: Request) -> Answer | Routable | Steps[Answer]:
     body: ProduceRequest = request.body
     if body.acks not in (-1, 0, 1):
         return refuse_all(body, ErrorCode.INVALID_REQUIRED_ACKS)
@@ -52,12 +54,21 @@ def handle(broker: ProduceParts, request: Request) -> Answer | Steps[Answer]:
     if len(topics) != 1 or len(topics[0].partition_data) != 1:
         return append_all(broker, request)
     topic_data = topics[0]
+    data = topic_data.partition_data[0]
+    log = None
     try:
-        answer, sync = append_or_refuse(broker, request, topic_data, topic_data.partition_data[0])
+        log = wanted_log(broker, request, topic_data, data.index)
+        answer, sync = append(broker, request, log, data.index, data.records)
+    except ApiError as error:
+        answer, sync = refused(data.index, error), NO_SYNC
     except LongInspectionError:
         return append_all(broker, request)
     responses = [ProduceResponse.TopicProduceResponse(topic_data.topic_id, topic_data.name, [answer])]
-    return answered(broker, request, responses, sync, has_error=answer.error_code != 0)
+    answer_of_all = answered(broker, request, responses, sync, has_error=answer.error_code != 0)
+    if log is None or answer.error_code or body.transactional_id is not None:
+        return answer_of_all
+    kind = request._replace(body=ProduceRequest(None, body.acks))  # without this batch, which need not be kept
+    return Routable(answer_of_all, body, partial(append_another, broker, kind, log, data.index))
 
 
 def append_all(broker: ProduceParts, request: Request) -> Steps[Answer]:
@@ -124,7 +135,7 @@ def append_or_refuse(
     """
     try:
         log = wanted_log(broker, request, topic_data, data.index)
-        return append(broker, request, log, data, prepared_batch)
+        return append(broker, request, log, data.index, data.records, prepared_batch)
     except ApiError as error:
         return refused(data.index, error), NO_SYNC
 
@@ -158,12 +169,15 @@ def may_write_transaction(broker: ProduceParts, request: Request) -> bool:
         return may_transaction(broker, request, Operation.WRITE, body.transactional_id)
     for topic_data in body.topic_data:
         for data in topic_data.partition_data:
-            batch = data.records
-            if batch is None or len(batch) <= TRANSACTIONAL_AT or batch[MAGIC_AT] != MAGIC:
-                continue
-            if batch[TRANSACTIONAL_AT] & TRANSACTIONAL:
+            if data.records is not None and is_transactional(data.records):
                 return False
     return True
+
+
+def is_transactional(batch: Buffer) -> bool:
+    """Whether a batch, which was not checked yet, says that it is part of a transaction."""
+    is_known = len(batch) > TRANSACTIONAL_AT and batch[MAGIC_AT] == MAGIC
+    return is_known and bool(batch[TRANSACTIONAL_AT] & TRANSACTIONAL)
 
 
 def refuse_all(body: ProduceRequest, code: ErrorCode) -> ProduceResponse:
@@ -201,16 +215,17 @@ def append(
     broker: ProduceParts,
     request: Request,
     log: Log,
-    data: ProduceRequest.PartitionProduceData,
-    prepared_batch: Prepared | None,
+    number: int,
+    records: Buffer | None,
+    prepared_batch: Prepared | None = None,
 ) -> tuple[PartitionResponse, SyncNumber]:
     """Appends a partition's batch; returns its answer and the sync that makes it durable.
 
     Raises ApiError, and LongInspectionError unless the batch comes prepared.
     """
-    if not data.records:
+    if not records:
         raise ApiError(ErrorCode.INVALID_RECORD, "a produce request must have one batch for each partition")
-    header, batch = prepared_batch or prepared(log, data.records, broker.clock.wall_ms())
+    header, batch = prepared_batch or prepared(log, records, broker.clock.wall_ms())
     is_promised = request.body.acks != -1
     if header.producer_id >= 0:
         check_owner(broker, request, header)
@@ -224,7 +239,7 @@ def append(
             sync = broker.store.journal.newest_sync if log.high_watermark <= first.last_offset else NO_SYNC
             if sync and is_promised:
                 log.promised_offset = max(log.promised_offset, first.last_offset + 1)
-            return PartitionResponse(data.index, 0, base_offset, first.timestamp, log.start_offset), sync
+            return PartitionResponse(number, 0, base_offset, first.timestamp, log.start_offset), sync
         if verdict is Verdict.OUT_OF_ORDER:
             raise ApiError(
                 ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER, details=BatchDetails(log_start_offset=log.start_offset)
@@ -247,7 +262,19 @@ def append(
     if sync != NO_SYNC and is_promised:
         log.promised_offset = log.end_offset
     broker.occurrences.appended.emit(log, base_offset, header.records_count, len(batch))
-    return PartitionResponse(data.index, 0, base_offset, append_time, log.start_offset), sync
+    return PartitionResponse(number, 0, base_offset, append_time, log.start_offset), sync
+
+
+def append_another(
+    broker: ProduceParts, request: Request, log: Log, number: int, records: Buffer
+) -> tuple[PartitionResponse, SyncNumber]:
+    """Appends the batch of another request of the same kind, as `append` does (`produce_routes.py`).
+
+    `request` has no batch and names no transaction.
+    """
+    if not broker.partitions.is_open(log) or is_transactional(records):
+        raise ApiError(ErrorCode.INVALID_RECORD)
+    return append(broker, request, log, number, records)
 
 
 def check_owner(broker: ProduceParts, request: Request, header: BatchHeader) -> None:

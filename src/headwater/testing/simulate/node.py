@@ -136,6 +136,7 @@ class Node:
         self.ends: dict[BrokerEnd, Callable[[], None]] = {}  # with what tells its client that it is gone
         self.timer_ms = float("inf")
         self.crashes = self.kills = self.stops = self.failures = 0
+        self.routed_requests = 0  # of the lives that have ended
         self.is_ending = False
         self.asks_for_reboot: Callable[[], bool] = lambda: False  # the log says that the machine has to be restarted
         self.while_down: Callable[[], None] = lambda: None  # what happens to the disk between two lives
@@ -183,6 +184,8 @@ class Node:
 
     def leave(self) -> None:
         """The process is gone, and its clients notice."""
+        if self.core is not None:
+            self.routed_requests += self.core.routed_requests
         self.core = None
         self.life += 1
         ends, self.ends = self.ends, {}

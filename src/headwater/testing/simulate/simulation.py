@@ -68,6 +68,7 @@ class Result:
     clean_stops: int
     failed_disks: int
     faults: int
+    routed_requests: int  # produce requests that took a route, in all lives but the last
     history: History = field(repr=False)
 
 
@@ -224,6 +225,7 @@ class Simulation:
             self.node.stops,
             self.node.failures,
             self.files.faults_injected,
+            self.node.routed_requests,
             self.history,
         )
 
