@@ -9,6 +9,8 @@ import pytest
 
 import headwater as hw
 from headwater.broker.configs.settings import SettingsError
+from headwater.broker.shell.embedded import ThreadRunner
+from headwater.effects.clock import ManualClock
 from headwater.protocol.apis import APIS, ApiKey
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.frames import request_frame
@@ -224,16 +226,29 @@ class TestEmbedded:
                 assert wire.call(ApiKey.METADATA, 9, MetadataRequest([])).brokers
 
 
-def test_requests_that_follow_long_work_are_served_after_it(broker: hw.Broker) -> None:
+class SteppingClock(ManualClock):
+    """Each look at it takes a second: every step of work is a slice of its own."""
+
+    def steady_ms(self) -> float:
+        self.advance(1000)
+        return super().steady_ms()
+
+
+def test_requests_that_follow_long_work_are_served_after_it() -> None:
     """What a connection sends while its request is worked on in slices waits, as in Kafka; others are served."""
-    names = [f"sliced-{number}" for number in range(2000)]
+    names = [f"sliced-{number}" for number in range(100)]
     creation = CreateTopicsRequest([CreateTopicsRequest.CreatableTopic(name, 1, 1) for name in names], 10_000)
     known = MetadataRequest([MetadataRequest.MetadataRequestTopic(name=names[-1])], False)
-    with Wire(broker.address) as wire, Wire(broker.address) as other:
-        wire.send(ApiKey.CREATE_TOPICS, 7, creation, 1)
-        wire.send(ApiKey.METADATA, 9, known, 2)
-        wire.send(ApiKey.DELETE_TOPICS, 5, DeleteTopicsRequest(topic_names=names), 3)
-        wire.send(ApiKey.METADATA, 9, known, 4)
+    requests = [
+        request_frame(APIS[ApiKey.CREATE_TOPICS], 7, 1, "wire", creation),
+        request_frame(APIS[ApiKey.METADATA], 9, 2, "wire", known),
+        request_frame(APIS[ApiKey.DELETE_TOPICS], 5, 3, "wire", DeleteTopicsRequest(topic_names=names)),
+        request_frame(APIS[ApiKey.METADATA], 9, 4, "wire", known),
+    ]
+    with hw.Broker() as broker, Wire(broker.address) as wire, Wire(broker.address) as other:
+        assert isinstance(broker.runner, ThreadRunner)
+        broker.runner.call(lambda server: setattr(server.core.work, "clock", SteppingClock()))
+        wire.socket.sendall(b"".join(requests))
         assert other.call(ApiKey.API_VERSIONS, 4, ApiVersionsRequest("a", "1")).error_code == 0
         assert {topic.error_code for topic in wire.receive(ApiKey.CREATE_TOPICS, 7, 1).topics} == {0}
         assert wire.receive(ApiKey.METADATA, 9, 2).topics[0].error_code == 0
