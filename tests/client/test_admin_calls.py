@@ -1,15 +1,18 @@
 """How an Admin asks and waits, without a broker: librdkafka's client is a double that reports what a test says."""
 
 from concurrent.futures import Future
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
+from headwater.client.admin import Admin
 from headwater.client.admin_calls import AdminCalls
 from headwater.client.errors import (
     AuthenticationError,
     BrokerUnavailableError,
+    ClientError,
     ClientTimeoutError,
     ConfigurationError,
     TopicExistsError,
@@ -125,3 +128,12 @@ def test_an_answer_that_is_an_error_is_typed() -> None:
         admin.call(refuse, "creating topic t")
     with pytest.raises(ConfigurationError, match="creating topic t: expected a list"):
         admin.call(misuse, "creating topic t")
+
+
+def test_a_node_that_cannot_list_its_groups_is_an_error_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    """librdkafka has the node's error in the result, as a KafkaError and not as an exception."""
+    loading = KafkaError(KafkaError.COORDINATOR_LOAD_IN_PROGRESS, "Broker: Coordinator load in progress")
+    monkeypatch.setattr(Admin, "call", lambda *_: SimpleNamespace(errors=[loading], valid=[]))
+    with pytest.raises(ClientError, match="listing groups: ") as raised:
+        Admin("127.0.0.1:1").list_groups()
+    assert raised.value.code == "COORDINATOR_LOAD_IN_PROGRESS"

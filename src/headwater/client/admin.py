@@ -30,7 +30,7 @@ from headwater.client.descriptions import (
     TopicDescription,
     TopicDetails,
 )
-from headwater.client.errors import ConfigurationError, TopicExistsError, UnknownTopicError, translated
+from headwater.client.errors import ConfigurationError, TopicExistsError, UnknownTopicError, client_error
 from headwater.client.names import checked_text, checked_topic, checked_value
 from headwater.client.positions import Partition
 from headwater.client.threads import in_thread
@@ -213,7 +213,7 @@ class Admin(AdminCalls):
         what = "listing groups"
         found = self.call(AdminClient.list_consumer_groups, what)
         for error in found.errors or ():
-            raise translated(error, what)
+            raise client_error(error, what)
         return sorted(GroupListing(g.group_id, state_name(g.state), g.type.name.lower()) for g in found.valid)
 
     def describe_group(self, group: str) -> GroupDescription:
