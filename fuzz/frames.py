@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from random import Random
 from typing import Any
 
-from headwater.broker.dispatch import advertised
+from headwater.broker.dispatch import advertised_versions
 from headwater.protocol.api_classes import request_class
 from headwater.protocol.apis import APIS
 from headwater.protocol.compression import Compression
@@ -38,7 +38,7 @@ class FrameMaker:
         self.random = Random(seed)
         self.topic_ids = topic_ids
         self.whole: list[bytes] = []
-        for key, low, high in advertised():
+        for key, low, high in advertised_versions():
             self.whole += self.frames_of(key, low, high)
 
     def frame(self) -> bytes:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 import headwater as hw
-from headwater.broker.dispatch import SERVED, served
+from headwater.broker.dispatch import SERVED, served_api
 from headwater.broker.failed_answers import ERROR_CODES, failed_frame
 from headwater.broker.shell.embedded import ThreadRunner
 from headwater.protocol.api_classes import response_class
@@ -62,7 +62,7 @@ def answer_to(key: int, version: int, request: Any) -> Any:
 @pytest.mark.parametrize("key", SERVED)
 def test_every_version_of_every_api_has_an_answer(key: ApiKey) -> None:
     for version in range(APIS[key].low, APIS[key].latest_stable + 1):
-        request_class = served(key).request_class
+        request_class = served_api(key).request_class
         request = sample(request_class, request_class, version)
         if key == ApiKey.PRODUCE:
             request.acks = -1
@@ -113,7 +113,7 @@ def broker() -> Iterator[hw.Broker]:
 def break_metadata(broker: hw.Broker, monkeypatch: pytest.MonkeyPatch, handle: Any) -> None:
     from headwater.broker import dispatch
 
-    monkeypatch.setitem(dispatch.served_cache, ApiKey.METADATA, served(ApiKey.METADATA)._replace(handle=handle))
+    monkeypatch.setitem(dispatch.served_cache, ApiKey.METADATA, served_api(ApiKey.METADATA)._replace(handle=handle))
     assert isinstance(broker.runner, ThreadRunner)
 
 

@@ -453,11 +453,11 @@ class LongRequests:
         self.handled = 0
         self.asked_at: int | None = None
         self.waited: list[int] = []
-        self.list_groups, self.metadata = dispatch.served(ApiKey.LIST_GROUPS), dispatch.served(ApiKey.METADATA)
+        self.list_groups, self.metadata = dispatch.served_api(ApiKey.LIST_GROUPS), dispatch.served_api(ApiKey.METADATA)
         monkeypatch.setattr(embedded, "SystemClock", lambda: self.clock)
         handlers = {ApiKey.LIST_GROUPS: self.handle_long, ApiKey.METADATA: self.handle_metadata}
         for key, handle in handlers.items():
-            monkeypatch.setitem(dispatch.served_cache, key, dispatch.served(key)._replace(handle=handle))
+            monkeypatch.setitem(dispatch.served_cache, key, dispatch.served_api(key)._replace(handle=handle))
 
     def handle_long(self, core: Any, request: Any) -> Any:
         self.all_sent.wait()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from headwater.cli.doctor import wrapped
+from headwater.cli.doctor import wrap
 from headwater.effects.files import DiskFiles
 from tests.cli.runner import Result, invoke
 from tests.cli.test_backup import ends, fill
@@ -143,7 +143,7 @@ def test_what_the_next_start_repairs_is_not_damage(data: Path) -> None:
 
 def test_lines_are_as_wide_as_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     text = "damage: " + "a-long-path/" * 9 + " " + "word " * 60
-    assert wrapped(text) == text
+    assert wrap(text) == text
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     monkeypatch.setenv("COLUMNS", "60")
-    assert max(map(len, wrapped(text).splitlines()[2:])) < 60
+    assert max(map(len, wrap(text).splitlines()[2:])) < 60

@@ -3,7 +3,7 @@
 import pytest
 
 from headwater.cli.connection import Connection
-from headwater.cli.errors import CommandError, counted, line_of
+from headwater.cli.errors import CommandError, line_of, quantity
 from headwater.client.errors import (
     AuthenticationError,
     AuthorizationError,
@@ -44,7 +44,7 @@ def test_what_is_a_defect_is_not_hidden() -> None:
 
 
 def test_one_is_not_many() -> None:
-    assert (counted(1, "record", "records"), counted(2, "record", "records")) == ("1 record", "2 records")
+    assert (quantity(1, "record", "records"), quantity(2, "record", "records")) == ("1 record", "2 records")
 
 
 @pytest.mark.parametrize("text", ["no-sign", "@/no/such/file"])

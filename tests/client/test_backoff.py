@@ -16,17 +16,17 @@ class Fixed:
 
 def test_pauses_double_up_to_the_longest() -> None:
     backoff = Backoff(Fixed(0), first_ms=50, longest_ms=300)
-    assert [backoff.failed() for _ in range(5)] == [40, 80, 160, 240, 240]
+    assert [backoff.record_failure() for _ in range(5)] == [40, 80, 160, 240, 240]
     backoff.succeeded()
-    assert backoff.failed() == 40
+    assert backoff.record_failure() == 40
 
 
 def test_pauses_are_scattered_by_a_fifth() -> None:
-    assert Backoff(Fixed(0), first_ms=100).failed() == 80
-    assert Backoff(Fixed(255), first_ms=100).failed() == 120
+    assert Backoff(Fixed(0), first_ms=100).record_failure() == 80
+    assert Backoff(Fixed(255), first_ms=100).record_failure() == 120
 
 
 def test_a_million_failures_do_not_overflow() -> None:
     backoff = Backoff(SeededEntropy())
     backoff.failures = 1_000_000
-    assert 800 <= backoff.failed() <= 1200
+    assert 800 <= backoff.record_failure() <= 1200

@@ -6,7 +6,7 @@ import subprocess
 import time
 from typing import Any
 
-from headwater.broker.dispatch import SERVED, advertised
+from headwater.broker.dispatch import SERVED, advertised_versions
 from headwater.protocol.apis import APIS, ApiKey
 from headwater.protocol.messages.alter_configs import AlterConfigsRequest
 from headwater.protocol.messages.api_versions import ApiVersionsRequest
@@ -226,7 +226,7 @@ def test_every_key_and_version(clients_classpath: str, server: HeadwaterServer) 
     answerable = requests(topic_id)
     assert set(wanted) == set(SERVED)
     lines: list[dict[str, Any]] = []
-    for key, low, high in advertised():
+    for key, low, high in advertised_versions():
         for version in range(max(low, APIS[key].low), high + 1):
             message = wanted[key]
             lines.append({"key": int(key), "version": version, "json": to_json(type(message), message, version)})

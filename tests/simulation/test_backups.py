@@ -32,7 +32,7 @@ from headwater.protocol.messages.delete_topics import DeleteTopicsRequest
 from headwater.protocol.messages.offset_commit import OffsetCommitRequest
 from headwater.storage import backup_cut, backup_logs
 from headwater.storage.backup import Backup
-from headwater.storage.backup_repository import Manifest, Repository, restored
+from headwater.storage.backup_repository import Manifest, Repository, restore_backup
 from headwater.storage.config import LogConfig
 from tests.broker.harness import Harness, Pending
 from tests.broker.transactional import Producer, committed_values, fetched_offset
@@ -406,7 +406,7 @@ def run(seed: int) -> None:
         repository.release()
         assert manifest.damages == []
         files = MemoryFiles()
-        at_once(restored(repository, repository.manifest(manifest.backup_id), files, "data"))
+        at_once(restore_backup(repository, repository.manifest(manifest.backup_id), files, "data"))
     check(running, before, files)
 
 

@@ -22,7 +22,7 @@ from headwater.storage import backup_logs
 from headwater.storage.backup import Backup
 from headwater.storage.backup_cut import Cut, JournalCopy, make_cut
 from headwater.storage.backup_logs import LogCopy, LogReader, SegmentCopy
-from headwater.storage.backup_repository import BackupError, Manifest, Repository, restored
+from headwater.storage.backup_repository import BackupError, Manifest, Repository, restore_backup
 from headwater.storage.checkpoints import RECOVERY_POINTS
 from headwater.storage.config import LogConfig
 from tests.broker.harness import Harness
@@ -70,7 +70,7 @@ class Backed(Harness):
     def restored(self, **pairs: object) -> "Backed":
         repository = Repository(self.files, "backups")
         files = MemoryFiles()
-        at_once(restored(repository, repository.manifest(repository.backup_ids()[-1]), files, "data"))
+        at_once(restore_backup(repository, repository.manifest(repository.backup_ids()[-1]), files, "data"))
         return Backed(files, ManualClock(self.clock.wall_ms()), {**self.pairs, **pairs})
 
     def fill(self, topic: str, count: int, value: bytes = VALUE) -> None:

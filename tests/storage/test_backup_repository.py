@@ -10,7 +10,7 @@ from headwater.effects.clock import ManualClock
 from headwater.effects.memory_files import MemoryFiles
 from headwater.effects.work import at_once
 from headwater.storage.backup import Backup
-from headwater.storage.backup_repository import BackupError, Manifest, Repository, StoredFile, restored
+from headwater.storage.backup_repository import BackupError, Manifest, Repository, StoredFile, restore_backup
 from headwater.storage.errors import DirectoryInUseError, FormatError
 from tests.broker.harness import Harness
 from tests.storage.test_backup import Backed, values
@@ -105,7 +105,7 @@ def test_a_damaged_piece_is_named_and_stored_again() -> None:
     path = repository.object_path(log.pieces[0].sha256)
     broker.files.open(path).write([b"x"], 10)
     with pytest.raises(BackupError, match=f"{log.path} cannot be restored: {path} is damaged; restore another"):
-        at_once(restored(repository, manifest, MemoryFiles(), "data"))
+        at_once(restore_backup(repository, manifest, MemoryFiles(), "data"))
     (problem,) = at_once(repository.verify([manifest]))
     assert problem == f"{path} is damaged: {log.path} of {manifest.backup_id} needs it"
     repository.release()
@@ -129,8 +129,8 @@ def test_a_half_restored_directory_does_not_start() -> None:
     broker.backup()
     repository, files = broker.repository(), MemoryFiles()
     manifest = repository.manifest(repository.backup_ids()[0])
-    steps = sum(1 for _ in restored(repository, manifest, MemoryFiles(), "data"))
-    for _ in zip(range(steps - 2), restored(repository, manifest, files, "data"), strict=False):
+    steps = sum(1 for _ in restore_backup(repository, manifest, MemoryFiles(), "data"))
+    for _ in zip(range(steps - 2), restore_backup(repository, manifest, files, "data"), strict=False):
         continue
     files.locks.clear()
     with pytest.raises(FormatError, match=r"has logs but no meta\.properties"):
@@ -144,13 +144,13 @@ def test_a_directory_that_is_not_empty_is_left_alone(name: str) -> None:
     files.make_directory("data")
     files.open(name, create=True)
     with pytest.raises(BackupError, match="data is not empty"):
-        at_once(restored(repository, manifest, files, "data"))
+        at_once(restore_backup(repository, manifest, files, "data"))
 
 
 def test_no_broker_starts_while_it_is_restored() -> None:
     files = MemoryFiles()
     repository, manifest = small_repository(files, b"1")
-    steps = restored(repository, manifest, files, "data")
+    steps = restore_backup(repository, manifest, files, "data")
     next(steps)
     with pytest.raises(DirectoryInUseError):
         Harness(files)

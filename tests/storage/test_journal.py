@@ -38,7 +38,7 @@ def written(
     """A journal of one life, with groups of so many entries, each on disk before the next."""
     files = files or MemoryFiles()
     journal = Journal(files, "journal", FILE_BYTES, nonce)
-    list(journal.recovered())
+    list(journal.recover())
     journal.start()
     offset = first
     for count in groups:
@@ -54,7 +54,7 @@ def written(
 
 def read(files: MemoryFiles) -> tuple[list[int], list[JournalDamage]]:
     """The base offsets of what is read back, and the damage."""
-    items = list(Journal(files, "journal", FILE_BYTES, 9).recovered())
+    items = list(Journal(files, "journal", FILE_BYTES, 9).recover())
     entries = [item for item in items if isinstance(item, JournalEntry)]
     return [entry.base_offset for entry in entries], [item for item in items if isinstance(item, JournalDamage)]
 
@@ -259,7 +259,7 @@ def test_one_topics_entries_are_read_without_those_of_others() -> None:
     journal = Journal(files, "journal", FILE_BYTES, 8)
 
     def offsets(only: bytes | None) -> list[tuple[bool, int]]:
-        return [(isinstance(item, JournalDamage), item.base_offset) for item in journal.recovered(only)]
+        return [(isinstance(item, JournalDamage), item.base_offset) for item in journal.recover(only)]
 
     assert offsets(topics[1]) == [(False, 1), (False, 3), (False, 5)]
     assert offsets(topics[0]) == [(True, 0), (False, 2), (False, 4)]

@@ -142,7 +142,7 @@ class Coordination:
         self.markers.end_hanging(log, self.transactions)
 
     def load_transactions(self) -> None:
-        for topic, partition in self.transactions_topic.written():
+        for topic, partition in self.transactions_topic.written_partitions():
             log = self.partitions.log(topic, partition)
             self.logs.check_is_whole(log)
             for header, record in self.logs.read_records(log):
@@ -167,7 +167,7 @@ class Coordination:
         The groups of one that is not are not served: without the state that is lost a consumer would start over, or at a
         position that is long past. As in Kafka they have no coordinator, and all others do.
         """
-        for topic, partition in self.offsets_topic.written():
+        for topic, partition in self.offsets_topic.written_partitions():
             try:
                 log = self.partitions.log(topic, partition)
                 self.logs.check_is_whole(log)
@@ -235,14 +235,14 @@ class Coordination:
 
     def shorten(self) -> None:
         """Shortens the logs of both topics where it is worth it. Raises OSError."""
-        for log, belongs in self.transactions_topic.loaded():
+        for log, belongs in self.transactions_topic.loaded_logs():
             self.logs.shorten(log, partial(self.snapshot_of_transactions, belongs), SNAPSHOT_BATCH_RECORDS)
-        for log, belongs in self.offsets_topic.loaded():
+        for log, belongs in self.offsets_topic.loaded_logs():
             if self.groups.is_settled(belongs) and not log.producers.ongoing:
                 self.logs.shorten(log, partial(self.snapshot_of_groups, belongs), SNAPSHOT_BATCH_RECORDS)
 
     def snapshot_of_transactions(self, belongs: Callable[[str], bool]) -> list[Record]:
-        return self.transactions_topic.encoded(self.transactions.snapshot(belongs))
+        return self.transactions_topic.encode_snapshot(self.transactions.snapshot(belongs))
 
     def snapshot_of_groups(self, belongs: Callable[[str], bool]) -> list[Record]:
-        return self.offsets_topic.encoded(self.groups.snapshot(belongs))
+        return self.offsets_topic.encode_snapshot(self.groups.snapshot(belongs))

@@ -103,7 +103,7 @@ class Served(NamedTuple):
 served_cache: dict[int, Served] = {}
 
 
-def served(api_key: int) -> Served:
+def served_api(api_key: int) -> Served:
     """The handler of a served API, imported on first use."""
     found = served_cache.get(api_key)
     if found is None:
@@ -112,14 +112,14 @@ def served(api_key: int) -> Served:
     return found
 
 
-def advertised() -> list[tuple[int, int, int]]:
+def advertised_versions() -> list[tuple[int, int, int]]:
     """(key, lowest version, highest version) of everything in the table."""
     return [(key, ADVERTISED_LOW.get(key, APIS[key].low), APIS[key].latest_stable) for key in SERVED]
 
 
 def api_versions_handler() -> Handler:
     """ApiVersions is about this table: its handler is given what to tell."""
-    handle, versions = handlers.api_versions.handle, advertised()
+    handle, versions = handlers.api_versions.handle, advertised_versions()
     return lambda core, request: handle(core, request, versions)
 
 
@@ -174,12 +174,12 @@ def handle(core: BrokerCore, connection: Connection, frame: Buffer) -> Frames | 
     if connection.is_restricted and key not in BEFORE_AUTHENTICATION:
         check_session(core, connection, key)
     if entry is None:
-        entry = served(key)
+        entry = served_api(key)
     api = entry.api
     if not api.low <= version <= api.latest_stable:
         if key != ApiKey.API_VERSIONS:
             raise UnsupportedVersionError(f"{api.name} version {version} is not served")
-        unsupported = handlers.api_versions.unsupported_version(advertised())
+        unsupported = handlers.api_versions.unsupported_version(advertised_versions())
         return response_frame(api, 0, header.correlation_id, unsupported)
     if len(frame) > DECODED_AT_ONCE_BYTES_MAX:
         steps = large_in_steps(core, connection, frame, header, entry)
@@ -197,7 +197,7 @@ def handle(core: BrokerCore, connection: Connection, frame: Buffer) -> Frames | 
     if answer is None:
         return None
     if isinstance(answer, Deferred):
-        return framed(core, connection, api, version, header.correlation_id, answer)
+        return frame_response(core, connection, api, version, header.correlation_id, answer)
     if isinstance(answer, GeneratorType):
         return in_slices(
             core, connection, framed_in_steps(core, connection, api, version, header.correlation_id, answer)
@@ -246,7 +246,7 @@ def large_in_steps(
     return answer.message if isinstance(answer, Repeatable) else answer
 
 
-def framed(
+def frame_response(
     core: BrokerCore, connection: Connection, api: Api, version: int, correlation_id: int, answer: Deferred[Any]
 ) -> Deferred[Frames]:
     """The response's buffers, when the answer is there. It may be work that could only begin by then."""
@@ -298,7 +298,7 @@ def framed_in_steps(
     if answer is None:
         return None
     if isinstance(answer, Deferred):
-        return framed(core, connection, api, version, correlation_id, answer)
+        return frame_response(core, connection, api, version, correlation_id, answer)
     return (yield from response_frame_in_steps(api, version, correlation_id, answer))
 
 

@@ -7,7 +7,7 @@ where there is one, otherwise an element with an error code for each element tha
 
 from typing import Any
 
-from headwater.broker.dispatch import SERVED_KEYS, served
+from headwater.broker.dispatch import SERVED_KEYS, served_api
 from headwater.effects.buffers import Buffer
 from headwater.protocol.api_classes import response_class
 from headwater.protocol.apis import ApiKey
@@ -27,7 +27,7 @@ def failed_frame(frame: Buffer) -> list[Buffer] | None:
         header = read_request_header(frame)
         if header.api_key not in SERVED_KEYS:
             return None
-        entry = served(header.api_key)
+        entry = served_api(header.api_key)
         body, _ = decode(entry.request_class, header.api_version, frame, header.body_at)
     except ProtocolError:
         return None

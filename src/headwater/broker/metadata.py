@@ -228,9 +228,13 @@ class Metadata:
 
     def reassign(self, topic: Topic, partition: int, replicas: list[int]) -> list[Any]:
         """Gives a partition other nodes, its leader first; each has the log already, so it is done at once (KIP-455)."""
-        return [] if replicas == self.replicas(topic, partition) else [self.reassigned(topic, partition, replicas)]
+        return (
+            []
+            if replicas == self.replicas(topic, partition)
+            else [self.reassignment_record(topic, partition, replicas)]
+        )
 
-    def reassigned(self, topic: Topic, partition: int, replicas: list[int]) -> Any:
+    def reassignment_record(self, topic: Topic, partition: int, replicas: list[int]) -> Any:
         return new_record(
             MetadataRecordType.PARTITION_CHANGE,
             partition_id=partition,
@@ -385,4 +389,4 @@ class Metadata:
             # The first partition says the topic's replication, so that what was reassigned comes after all of them.
             yield from self.partition_records(topic.topic_id, range(topic.partitions), topic.replication)
             for number, replicas in topic.assignments.items():
-                yield self.reassigned(topic, number, replicas)
+                yield self.reassignment_record(topic, number, replicas)

@@ -236,7 +236,7 @@ class StateTopic(Generic[Input]):
         topic = self.ensure()
         return topic.name, partition_for(key, topic.partitions)
 
-    def encoded(self, state: Iterable[Input]) -> list[Record]:
+    def encode_snapshot(self, state: Iterable[Input]) -> list[Record]:
         """A snapshot as it lies in the log."""
         return [Record(key, value) for key, value, *_ in map(self.encode, state)]
 
@@ -245,12 +245,12 @@ class StateTopic(Generic[Input]):
         partitions = self.partitions.metadata.topics[self.name].partitions
         return lambda key: partition_for(key, partitions) == partition
 
-    def loaded(self) -> list[tuple[Log, Callable[[str], bool]]]:
+    def loaded_logs(self) -> list[tuple[Log, Callable[[str], bool]]]:
         """The logs that have been read or written since the start, and which keys are kept in each."""
         logs = [log for log in self.logs.lengths if log.topic == self.name]
         return [(log, self.belongs_to(log.partition)) for log in logs]
 
-    def written(self) -> Iterator[tuple[Topic, int]]:
+    def written_partitions(self) -> Iterator[tuple[Topic, int]]:
         """The partitions that have been written."""
         topic = self.partitions.metadata.topics.get(self.name)
         if topic is not None:

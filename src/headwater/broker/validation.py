@@ -53,13 +53,13 @@ CODECS = {
 
 
 class LongInspectionError(Exception):
-    """A batch with so much to look at that it is done in steps, by `prepared_in_steps`."""
+    """A batch with so much to look at that it is done in steps, by `prepare_in_steps`."""
 
 
-def prepared(log: Log, batch: Buffer, now_ms: int) -> tuple[BatchHeader, Buffer]:
+def prepare(log: Log, batch: Buffer, now_ms: int) -> tuple[BatchHeader, Buffer]:
     """A batch that may be appended, as the topic wants it, and its header. Raises ApiError and LongInspectionError."""
     config = log.config
-    header = checked(config, batch)
+    header = check_header(config, batch)
     wants_keys, wants_times = config.compact, wants_timestamps(config, header, now_ms)
     wants_other = config.compression_type != "producer" and wants_compression(config, header)
     if not (wants_keys or wants_times or wants_other):
@@ -70,7 +70,7 @@ def prepared(log: Log, batch: Buffer, now_ms: int) -> tuple[BatchHeader, Buffer]
     body = bytes(small_body)
     try:
         if not counts_match(body, len(body), header.records_count, 0):
-            raise miscounted(header)
+            raise miscount_error(header)
         if wants_keys:
             check_keys(log, header, body)
         if wants_times:
@@ -83,18 +83,18 @@ def prepared(log: Log, batch: Buffer, now_ms: int) -> tuple[BatchHeader, Buffer]
         raise unreadable(error) from error
 
 
-def prepared_in_steps(log: Log, batch: Buffer, now_ms: int) -> Steps[tuple[BatchHeader, Buffer]]:
+def prepare_in_steps(log: Log, batch: Buffer, now_ms: int) -> Steps[tuple[BatchHeader, Buffer]]:
     """As `prepared`, for a batch with a great many records, or large ones, which is opened alone.
 
     Only the first errors of its records are reported.
     """
-    return alone(inspected(log, batch, now_ms))
+    return alone(inspect_in_steps(log, batch, now_ms))
 
 
-def inspected(log: Log, batch: Buffer, now_ms: int) -> Steps[tuple[BatchHeader, Buffer]]:
-    """The steps of `prepared_in_steps`."""
+def inspect_in_steps(log: Log, batch: Buffer, now_ms: int) -> Steps[tuple[BatchHeader, Buffer]]:
+    """The steps of `prepare_in_steps`."""
     config = log.config
-    header = checked(config, batch)
+    header = check_header(config, batch)
     wants_times = wants_timestamps(config, header, now_ms)
     try:
         body = yield from open_batch(header, batch, client_bytes_max(config.max_message_bytes))
@@ -126,7 +126,7 @@ def inspected(log: Log, batch: Buffer, now_ms: int) -> Steps[tuple[BatchHeader, 
     return rebuilt(config, header, after)
 
 
-def miscounted(header: BatchHeader) -> CorruptBatchError:
+def miscount_error(header: BatchHeader) -> CorruptBatchError:
     return CorruptBatchError(f"the batch does not hold the {header.records_count} records that it claims")
 
 
@@ -143,10 +143,10 @@ def check_count(body: Buffer, header: BatchHeader) -> Steps[None]:
     except ValueError as error:
         raise CorruptBatchError(f"a record cannot be read: {error}") from error
     if number != count or position != len(body):
-        raise miscounted(header)
+        raise miscount_error(header)
 
 
-def checked(config: LogConfig, batch: Buffer) -> BatchHeader:
+def check_header(config: LogConfig, batch: Buffer) -> BatchHeader:
     """The header of a batch that may be appended as far as its header shows. Raises ApiError."""
     try:
         header = check_batch(batch)
@@ -204,7 +204,7 @@ def key_error(log: Log, number: int) -> RecordError:
 def refuse_any(errors: list[RecordError]) -> None:
     """Raises ApiError where there is an error, with the code of the first."""
     if errors:
-        raise rejected(errors[0][0], [(number, message) for _, number, message in errors])
+        raise rejection(errors[0][0], [(number, message) for _, number, message in errors])
 
 
 class BatchDetails(NamedTuple):
@@ -217,7 +217,7 @@ class BatchDetails(NamedTuple):
 NO_DETAILS = BatchDetails()
 
 
-def rejected(code: ErrorCode, record_errors: list[tuple[int, str]]) -> ApiError:
+def rejection(code: ErrorCode, record_errors: list[tuple[int, str]]) -> ApiError:
     shown = "; ".join(f"record {n}: {message}" for n, message in record_errors[:RECORD_ERRORS_SHOWN])
     return ApiError(
         code,

@@ -32,17 +32,17 @@ def answer_when_visible(
     logs: Iterable[Log],
     timeout_ms: float,
     answer: Callable[[], Answer],
-    timed_out: Callable[[], Answer],
+    answer_after_timeout: Callable[[], Answer],
 ) -> Answer | Deferred[Answer]:
     """The answer, given when all that the logs have now is visible; at once where it is.
 
-    `timed_out` answers when that takes longer than the timeout, or than WAIT_MS_MAX.
+    `answer_after_timeout` is called when that takes longer than the timeout, or than WAIT_MS_MAX.
     """
     sync = max((broker.store.sync_of_end(log) for log in logs), default=NO_SYNC)
     if sync == NO_SYNC:
         return answer()
     deferred: Deferred[Answer] = Deferred()
-    timer = broker.timers.call_later(min(timeout_ms, WAIT_MS_MAX), lambda: deferred.complete(timed_out()))
+    timer = broker.timers.call_later(min(timeout_ms, WAIT_MS_MAX), lambda: deferred.complete(answer_after_timeout()))
 
     def visible() -> None:
         timer.cancel()

@@ -13,7 +13,7 @@ from confluent_kafka.admin import (
 
 from headwater.cli.command import Commands
 from headwater.cli.connection import NO_OPTIONS, Connection
-from headwater.cli.errors import CommandError, counted
+from headwater.cli.errors import CommandError, quantity
 from headwater.cli.markers import Argument, Option
 from headwater.cli.options import Output, OutputOption, show
 from headwater.security import acls
@@ -88,7 +88,7 @@ def add(
     entries = [AclBinding(kind, name, pattern, principal, host, operation, permission) for operation in wanted]
     kafka = connection.admin()
     kafka.call(lambda raw: raw.create_acls(entries), f"adding entries for {principal} on {resource}")
-    print(f"Added {counted(len(entries), 'entry', 'entries')} for {principal} on {resource}")
+    print(f"Added {quantity(len(entries), 'entry', 'entries')} for {principal} on {resource}")
 
 
 @app.command(help="Remove entries of a principal on a resource: those of these operations, or all of them.")
@@ -108,7 +108,7 @@ def remove(
     removed = [entry for entries in found.values() for entry in entries]
     if not removed:
         raise CommandError(f"{principal} has no such entry on {resource}; headwater acl list shows them all")
-    print(f"Removed {counted(len(removed), 'entry', 'entries')} of {principal} on {resource}")
+    print(f"Removed {quantity(len(removed), 'entry', 'entries')} of {principal} on {resource}")
 
 
 @app.command("list", help="List entries.")

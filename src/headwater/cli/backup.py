@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from headwater.broker.metadata_records import MetadataRecordType, decode_record
-from headwater.cli.errors import CommandError, counted
+from headwater.cli.errors import CommandError, quantity
 from headwater.effects.clock import SystemClock
 from headwater.effects.files import DiskFiles
 from headwater.effects.work import Steps
 from headwater.protocol.errors import ProtocolError
 from headwater.protocol.records import batches, records
 from headwater.storage.backup import Backup, Topics
-from headwater.storage.backup_repository import BackupError, Manifest, Repository, restored
+from headwater.storage.backup_repository import BackupError, Manifest, Repository, restore_backup
 from headwater.storage.errors import StorageError
 
 PAUSE_S = 0.05
@@ -51,13 +51,13 @@ def backup(paths: list[str], keep: int | None, *, show_list: bool, verify: bool,
         if show_list and verify:
             raise CommandError("--list and --verify exclude each other")
         if show_list:
-            return list_backups(*expected(paths, 1, 1, "backup --list TO"), as_json=as_json)
+            return list_backups(*check_arguments(paths, 1, 1, "backup --list TO"), as_json=as_json)
         if verify:
-            return verify_backups(expected(paths, 1, 2, "backup --verify TO [ID]"), as_json=as_json)
-        directory, to = expected(paths, 2, 2, "backup DATA_DIR TO")
+            return verify_backups(check_arguments(paths, 1, 2, "backup --verify TO [ID]"), as_json=as_json)
+        directory, to = check_arguments(paths, 2, 2, "backup DATA_DIR TO")
         return make_backup(directory, to, keep, as_json=as_json)
     except (StorageError, OSError) as error:
-        raise failed(error) from error
+        raise command_error(error) from error
 
 
 def restore(repository_path: str, directory: str, backup_id: str, *, as_json: bool) -> None:
@@ -67,9 +67,9 @@ def restore(repository_path: str, directory: str, backup_id: str, *, as_json: bo
     try:
         repository = Repository(DiskFiles(OPEN_FILES, read_only=True), os.path.abspath(repository_path))
         manifest = repository.manifest(backup_id or newest_id(repository))
-        total = run(restored(repository, manifest, DiskFiles(OPEN_FILES), os.path.abspath(directory)), lambda: "")
+        total = run(restore_backup(repository, manifest, DiskFiles(OPEN_FILES), os.path.abspath(directory)), lambda: "")
     except (StorageError, OSError) as error:
-        raise failed(error) from error
+        raise command_error(error) from error
     duration_s = (clock.steady_ms() - started_ms) / 1000
     if as_json:
         print(json.dumps({**summary(manifest), "directory": directory, "restored_bytes": total}))
@@ -78,13 +78,13 @@ def restore(repository_path: str, directory: str, backup_id: str, *, as_json: bo
     show_damages(manifest.damages)
 
 
-def failed(error: StorageError | OSError) -> CommandError:
+def command_error(error: StorageError | OSError) -> CommandError:
     if isinstance(error, OSError) and error.filename is not None:
         return CommandError(f"{error.filename}: {error.strerror}")
     return CommandError(str(error))
 
 
-def expected(paths: list[str], at_least: int, at_most: int, usage: str) -> list[str]:
+def check_arguments(paths: list[str], at_least: int, at_most: int, usage: str) -> list[str]:
     """The arguments. Raises CommandError where they are too few or too many."""
     if not at_least <= len(paths) <= at_most or "" in paths:
         raise CommandError(f"usage: headwater {usage}")
@@ -126,7 +126,7 @@ def make_backup(directory: str, to: str, keep: int | None, *, as_json: bool) -> 
         print(
             f"Backed up {directory} as {manifest.backup_id}: {size_text(manifest.new_bytes)} new, "
             f"{size_text(manifest.size_bytes - manifest.new_bytes)} kept, in {manifest.duration_ms / 1000:.1f} s"
-            + (f"; removed {counted(len(removed), 'older backup', 'older backups')}" if removed else "")
+            + (f"; removed {quantity(len(removed), 'older backup', 'older backups')}" if removed else "")
         )
         show_damages(manifest.damages + problems)
     return 1 if manifest.damages or problems else 0
@@ -178,7 +178,7 @@ def list_backups(to: str, *, as_json: bool) -> int:
         print(json.dumps({"backups": rows, "problems": problems}))
     else:
         for row in rows:
-            damage = f", {counted(len(row['damages']), 'damage', 'damages')} in the source" if row["damages"] else ""
+            damage = f", {quantity(len(row['damages']), 'damage', 'damages')} in the source" if row["damages"] else ""
             print(
                 f"{row['id']}  {size_text(row['size_bytes'])}, {size_text(row['new_bytes'])} new{damage}  {row['source']}"
             )
@@ -205,7 +205,7 @@ def verify_backups(paths: list[str], *, as_json: bool) -> int:
     if as_json:
         print(json.dumps({"backups": [manifest.backup_id for manifest in manifests], "problems": problems}))
     else:
-        print(f"Read {counted(len(manifests), 'backup', 'backups')}: {'damaged' if problems else 'all sound'}")
+        print(f"Read {quantity(len(manifests), 'backup', 'backups')}: {'damaged' if problems else 'all sound'}")
         show_damages(problems)
     return 1 if problems else 0
 

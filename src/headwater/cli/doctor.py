@@ -13,8 +13,8 @@ from datetime import datetime
 from pathlib import Path
 
 from headwater.broker.doctor import Doctor, Examination, Finding
-from headwater.cli.backup import failed, size_text
-from headwater.cli.errors import CommandError, counted
+from headwater.cli.backup import command_error, size_text
+from headwater.cli.errors import CommandError, quantity
 from headwater.effects.clock import SystemClock
 from headwater.effects.entropy import SystemEntropy
 from headwater.effects.files import DiskFiles, File, Lock
@@ -36,7 +36,7 @@ def doctor(directory: str, copy_to: str, *, repair: bool, yes: bool, as_json: bo
     except CommandError as error:
         print(f"headwater: {error}", file=sys.stderr)
     except (StorageError, OSError) as error:
-        print(f"headwater: {failed(error)}", file=sys.stderr)
+        print(f"headwater: {command_error(error)}", file=sys.stderr)
     return UNUSABLE
 
 
@@ -145,11 +145,9 @@ def mend(
     else:
         for mended in done:
             print(
-                wrapped(
-                    f"repaired: {os.path.relpath(mended.path, directory)} at byte {mended.position}: {mended.words}"
-                )
+                wrap(f"repaired: {os.path.relpath(mended.path, directory)} at byte {mended.position}: {mended.words}")
             )
-        print(f"Repaired {counted(len(done), 'place', 'places')}; what was there before is in {folder}.")
+        print(f"Repaired {quantity(len(done), 'place', 'places')}; what was there before is in {folder}.")
         if left.findings:
             print("Found now:")
         show(directory, left, as_json=False)
@@ -161,8 +159,8 @@ def agreed(done: list[Mended], changed: list[str], folder: str, *, as_json: bool
     out = sys.stderr if as_json else sys.stdout
     print("--repair would do this:", file=out)
     for mended in done:
-        print(wrapped(f"  {mended.path} at byte {mended.position}: {mended.words}"), file=out)
-    print(wrapped(f"after a copy of {counted(len(changed), 'file', 'files')} into {folder}"), file=out)
+        print(wrap(f"  {mended.path} at byte {mended.position}: {mended.words}"), file=out)
+    print(wrap(f"after a copy of {quantity(len(changed), 'file', 'files')} into {folder}"), file=out)
     if not sys.stdin.isatty():
         print("headwater: --yes is needed where nobody can be asked", file=sys.stderr)
         return False
@@ -201,13 +199,13 @@ def show(directory: str, found: Examination, *, as_json: bool) -> None:
         print(json.dumps(summary(directory, found)))
         return
     for finding in found.findings:
-        print(wrapped(line(directory, finding)))
-    checked = f"{counted(found.logs, 'log', 'logs')}, {size_text(found.checked_bytes)}"
+        print(wrap(line(directory, finding)))
+    checked = f"{quantity(found.logs, 'log', 'logs')}, {size_text(found.checked_bytes)}"
     damages = len(found.damages)
     if found.is_whole:
         print(f"{directory} is whole: {checked} checked.")
     elif damages:
-        print(f"{directory}: {counted(damages, 'damage', 'damages')}; {checked} checked.")
+        print(f"{directory}: {quantity(damages, 'damage', 'damages')}; {checked} checked.")
     else:
         print(f"{directory}: nothing is lost, the next start repairs the above; {checked} checked.")
 
@@ -226,7 +224,7 @@ def line(directory: str, finding: Finding) -> str:
     return ": ".join([parts[0], "; ".join(parts[1:])])
 
 
-def wrapped(text: str) -> str:
+def wrap(text: str) -> str:
     """As wide as the terminal; one line where it is none."""
     if not sys.stdout.isatty():
         return text

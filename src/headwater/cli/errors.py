@@ -5,7 +5,7 @@ class CommandError(Exception):
     """What a user can mend; the message is all that is shown."""
 
 
-def counted(count: int, one: str, more: str) -> str:
+def quantity(count: int, one: str, more: str) -> str:
     """`1 record`, `2 records`."""
     return f"{count} {one if count == 1 else more}"
 

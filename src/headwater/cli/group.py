@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 from headwater.cli.command import Commands
 from headwater.cli.completion import complete_groups
 from headwater.cli.connection import NO_OPTIONS, Connection
-from headwater.cli.errors import CommandError, counted
+from headwater.cli.errors import CommandError, quantity
 from headwater.cli.markers import Argument, Option
 from headwater.cli.options import Output, OutputOption, moment_of, show
 
@@ -54,7 +54,7 @@ def describe(
         state = {"group": name, "state": group.state, "members": len(group.members), "partitions": rows}
         show([state], output)
         return
-    print(f"{name}  {group.state}  {counted(len(group.members), 'member', 'members')}")
+    print(f"{name}  {group.state}  {quantity(len(group.members), 'member', 'members')}")
     show(rows, output)
 
 

@@ -14,8 +14,8 @@ from headwater.cli.connection import Connection
 from headwater.cli.errors import CommandError
 from headwater.cli.options import moment_of
 from headwater.client.admin import Admin
-from headwater.client.connections import Notes, made, merged
-from headwater.client.errors import BrokerUnavailableError, client_error, translated
+from headwater.client.connections import Notes, make_client, merge_settings
+from headwater.client.errors import BrokerUnavailableError, client_error, translate
 from headwater.client.positions import Partition
 
 BATCH = 500
@@ -124,14 +124,14 @@ def read_records(
         # How long the broker waits before it says that a partition has no more, which ends the command.
         **({} if follow else {"fetch.wait.max.ms": FETCH_WAIT_MS}),
     }
-    settings = merged(given["bootstrap.servers"], defaults, given, notes)
+    settings = merge_settings(given["bootstrap.servers"], defaults, given, notes)
     kafka = connection.admin()
     partitions = [found.partition for found in kafka.describe_topic(topic).partitions]
     if partition is not None:
         if partition not in partitions:
             raise CommandError(f"topic {topic} has partitions 0 to {len(partitions) - 1}")
         partitions = [partition]
-    consumer: Any = made(Consumer, settings, "the consumer", notes)
+    consumer: Any = make_client(Consumer, settings, "the consumer", notes)
     try:
         if group is not None:
             if start not in ("", "beginning", "end") or partition is not None:
@@ -142,7 +142,7 @@ def read_records(
             consumer.assign(start_positions(kafka, topic, partitions, begin))
         read(consumer, notes, len(partitions), shape, count, follow, group)
     except KafkaException as error:
-        raise translated(error, f"reading {topic}") from error
+        raise translate(error, f"reading {topic}") from error
     finally:
         consumer.close()
 

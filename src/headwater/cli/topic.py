@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from headwater.cli.command import Commands
 from headwater.cli.completion import complete_topics
 from headwater.cli.connection import NO_OPTIONS, Connection
-from headwater.cli.errors import CommandError, counted
+from headwater.cli.errors import CommandError, quantity
 from headwater.cli.markers import Argument, Option
 from headwater.cli.options import Output, OutputOption, pair_of, show
 
@@ -82,7 +82,7 @@ def describe(
         show(results, output)
         return
     for result in results:
-        partitions = counted(len(result["partitions"]), "partition", "partitions")
+        partitions = quantity(len(result["partitions"]), "partition", "partitions")
         print(f"{result['topic']}  id {result['id']}  {partitions}")
         show(result["partitions"], output)
         show(result["configs"], output)
@@ -130,7 +130,7 @@ def alter(
     kafka = connection.admin()
     if partitions:
         kafka.add_partitions(name, partitions)
-        print(f"{name} has {counted(partitions, 'partition', 'partitions')}")
+        print(f"{name} has {quantity(partitions, 'partition', 'partitions')}")
     if configs:
         kafka.set_configs(name, configs)
         print(f"Changed {name}")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from headwater.cli.connection import Connection
-from headwater.cli.errors import CommandError, counted, line_of
+from headwater.cli.errors import CommandError, line_of, quantity
 from headwater.cli.options import pair_of
 from headwater.client.deliveries import Delivery
 from headwater.client.errors import ClientError
@@ -99,4 +99,4 @@ def write_records(
 
 
 def records(written: Written) -> str:
-    return counted(written.count(), "record", "records")
+    return quantity(written.count(), "record", "records")

@@ -14,14 +14,14 @@ from typing import Any, TypeVar
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
-from headwater.client.connections import NO_ANSWER, BrokerLike, Notes, Settings, made, merged
+from headwater.client.connections import NO_ANSWER, BrokerLike, Notes, Settings, make_client, merge_settings
 from headwater.client.errors import (
     BrokerUnavailableError,
     ClientError,
     ClientTimeoutError,
     ConfigurationError,
     client_error,
-    translated,
+    translate,
 )
 from headwater.client.names import checked_timeout_ms
 from headwater.effects.clock import SystemClock
@@ -47,9 +47,9 @@ class AdminCalls:
         self.fail_fast = fail_fast
         self.clock = SystemClock()
         self.notes = Notes()
-        own = merged(broker, {"client.id": "headwater"}, settings, self.notes)
+        own = merge_settings(broker, {"client.id": "headwater"}, settings, self.notes)
         self.address = own["bootstrap.servers"]
-        self.raw: Any = made(AdminClient, own, "the admin client", self.notes)
+        self.raw: Any = make_client(AdminClient, own, "the admin client", self.notes)
 
     def call(self, ask: Callable[[AdminClient], Any], what: str) -> Any:
         """Sends a request of librdkafka's admin client, and waits for its result; where it has several, for each by its key.
@@ -105,7 +105,7 @@ class AdminCalls:
 
     def explain(self, error: KafkaException, what: str) -> ClientError:
         self.raw.poll(0)
-        return self.no_answer(what, error.args[0].str()) if has_no_answer(error) else translated(error, what)
+        return self.no_answer(what, error.args[0].str()) if has_no_answer(error) else translate(error, what)
 
     def no_answer(self, what: str, cause: str = "it took too long") -> ClientError:
         """Why there is no answer."""

@@ -18,7 +18,7 @@ class Backoff:
         self.entropy, self.first_ms, self.longest_ms = entropy, first_ms, longest_ms
         self.failures = 0
 
-    def failed(self) -> float:
+    def record_failure(self) -> float:
         """Counts a failure; returns the milliseconds to wait."""
         doubled_ms: float = self.first_ms * 2 ** min(self.failures, DOUBLINGS_MAX)
         self.failures += 1

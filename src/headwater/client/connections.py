@@ -7,7 +7,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException
 
-from headwater.client.errors import ConfigurationError, raise_interrupt, translated
+from headwater.client.errors import ConfigurationError, raise_interrupt, translate
 from headwater.client.logs import ClientLog, logger
 from headwater.client.names import check_settings, checked_text
 
@@ -109,7 +109,7 @@ class Notes:
             self.log.broker_is_back()
 
 
-def merged(broker: BrokerLike, defaults: Settings, settings: Settings | None, notes: Notes) -> dict[str, Any]:
+def merge_settings(broker: BrokerLike, defaults: Settings, settings: Settings | None, notes: Notes) -> dict[str, Any]:
     """librdkafka's settings: the caller's come last and win. Raises ConfigurationError."""
     common = {
         "bootstrap.servers": address_of(broker),
@@ -122,11 +122,11 @@ def merged(broker: BrokerLike, defaults: Settings, settings: Settings | None, no
     return found
 
 
-def made(make: type[Made], settings: dict[str, Any], what: str, notes: Notes) -> Made:
+def make_client(make: type[Made], settings: dict[str, Any], what: str, notes: Notes) -> Made:
     """Makes a client of librdkafka's. Raises ConfigurationError."""
     try:
         return make(settings, logger=notes.log)  # type: ignore[call-arg]
     except KafkaException as error:
-        raise translated(error, what, ConfigurationError) from error
+        raise translate(error, what, ConfigurationError) from error
     except (AttributeError, TypeError, ValueError) as error:
         raise ConfigurationError(f"{what}: {error}") from error

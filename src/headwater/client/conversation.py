@@ -184,7 +184,7 @@ class Conversation:
         self.incoming += data
         try:
             while self.state not in (State.READY, State.BROKEN) and (frame := self.next_frame()) is not None:
-                self.advance(*self.decoded(frame))
+                self.advance(*self.decode(frame))
         except ClientError:
             self.step(Step.BROKEN)
             raise
@@ -193,7 +193,7 @@ class Conversation:
         """The next answer, in the order of the requests; None where it has not come. Raises UnreadableAnswerError."""
         try:
             frame = self.next_frame()
-            return None if frame is None else self.decoded(frame)[1]
+            return None if frame is None else self.decode(frame)[1]
         except ClientError:
             self.step(Step.BROKEN)
             raise
@@ -213,7 +213,7 @@ class Conversation:
         del self.incoming[:end]
         return frame
 
-    def decoded(self, frame: bytes) -> tuple[Expected, Any]:
+    def decode(self, frame: bytes) -> tuple[Expected, Any]:
         correlation_id = unpack_length(frame)[0]
         if not self.expected or self.expected[0].correlation_id != correlation_id:
             raise UnreadableAnswerError(

@@ -218,6 +218,6 @@ def raise_interrupt(error: SystemError) -> NoReturn:
     raise error
 
 
-def translated(exception: KafkaException, what: str, fallback: type[ClientError] = ClientError) -> ClientError:
+def translate(exception: KafkaException, what: str, fallback: type[ClientError] = ClientError) -> ClientError:
     error = exception.args[0]
     return client_error(error, what, fallback) if isinstance(error, KafkaError) else fallback(f"{what}: {error}")

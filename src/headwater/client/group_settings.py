@@ -4,7 +4,7 @@ from typing import Any, Literal, get_args
 
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END
 
-from headwater.client.connections import BrokerLike, Notes, Settings, merged
+from headwater.client.connections import BrokerLike, Notes, Settings, merge_settings
 from headwater.client.errors import ConfigurationError
 
 Start = Literal["earliest", "latest"]
@@ -60,7 +60,7 @@ class GroupSettings:
         }
         if instance_id is not None:
             own["group.instance.id"] = instance_id
-        found = self.settings = merged(broker, own, settings, notes)
+        found = self.settings = merge_settings(broker, own, settings, notes)
         self.start = STARTS.get(found["auto.offset.reset"])
         strategies = str(found.get("partition.assignment.strategy", ""))
         self.is_incremental = found["group.protocol"] == "consumer" or "cooperative" in strategies

@@ -327,7 +327,7 @@ class Membership:
             self.step(meaning)
         elif meaning in AGAIN:
             if self.state is not State.STABLE:
-                self.not_before_ms = now_ms + self.backoff.failed()
+                self.not_before_ms = now_ms + self.backoff.record_failure()
             self.rejoin(meaning, error)
         else:
             self.fail(error)
@@ -335,7 +335,7 @@ class Membership:
     def unanswered(self, now_ms: float, *, is_moved: bool) -> None:
         if is_moved:
             self.coordinator = None
-        self.not_before_ms = now_ms + self.backoff.failed()
+        self.not_before_ms = now_ms + self.backoff.record_failure()
         self.step(Step.UNANSWERED)
         self.expire(now_ms)
 

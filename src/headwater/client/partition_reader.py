@@ -14,7 +14,7 @@ from typing import Any
 from confluent_kafka import Consumer as RawConsumer
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
-from headwater.client.connections import BrokerLike, Notes, Settings, made, merged
+from headwater.client.connections import BrokerLike, Notes, Settings, make_client, merge_settings
 from headwater.client.errors import ClientError, LostRecordsError, UnknownTopicError, client_error
 from headwater.client.positions import Partition
 
@@ -43,11 +43,11 @@ class PartitionReader:
         self, broker: BrokerLike, starts: dict[Partition, int], *, what: str, settings: Settings | None = None
     ) -> None:
         self.what, self.notes = what, Notes()
-        found = {**merged(broker, {**DEFAULTS, "group.id": "headwater-reader"}, settings, self.notes), **FORCED}
+        found = {**merge_settings(broker, {**DEFAULTS, "group.id": "headwater-reader"}, settings, self.notes), **FORCED}
         self.address = found["bootstrap.servers"]
         self.positions = dict(starts)
         self.failure: ClientError | None = None  # to be raised after the records that come before it
-        self.raw: Any = made(RawConsumer, found, "the reader", self.notes)
+        self.raw: Any = make_client(RawConsumer, found, "the reader", self.notes)
         try:
             self.raw.assign([TopicPartition(*place, offset) for place, offset in starts.items()])
         except KafkaException as error:

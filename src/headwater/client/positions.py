@@ -44,7 +44,7 @@ def committed_or_start(
     return [place for place in found if place.offset >= 0] + starts
 
 
-def committed(raw: RawConsumer, places: list[TopicPartition], timeout_s: float) -> list[TopicPartition]:
+def committed_offsets(raw: RawConsumer, places: list[TopicPartition], timeout_s: float) -> list[TopicPartition]:
     """Where the group is, or nothing where that is not known in time. Raises KafkaException."""
     try:
         found: list[TopicPartition] = raw.committed(places, timeout_s) if places else []

@@ -23,7 +23,7 @@ from confluent_kafka import Producer as RawProducer
 from typing_extensions import TypeVar
 
 from headwater.client.closed import Closed
-from headwater.client.connections import BrokerLike, Notes, Settings, made, merged
+from headwater.client.connections import BrokerLike, Notes, Settings, make_client, merge_settings
 from headwater.client.deliveries import BatchDelivery, Delivery, Pending, Waker
 from headwater.client.errors import (
     ClientError,
@@ -114,7 +114,7 @@ class Producer(Generic[Value]):
         if transactional_id is not None:
             defaults |= {**TRANSACTIONAL_DEFAULTS, "transactional.id": transactional_id}
         self._notes = Notes()
-        merged_settings = merged(broker, defaults, settings, self._notes)
+        merged_settings = merge_settings(broker, defaults, settings, self._notes)
         self.address = merged_settings["bootstrap.servers"]
         serializer = as_serializer(value)
         self._encode_value, self._content_type = serializer.encode, serializer.content_type
@@ -129,7 +129,7 @@ class Producer(Generic[Value]):
         self._loops_waiting: list[Pending] = []
         self._flushing = 0  # how many wait for everything to be delivered
         self.is_closed = False
-        self._raw: Any = made(RawProducer, merged_settings, "the producer", self._notes)
+        self._raw: Any = make_client(RawProducer, merged_settings, "the producer", self._notes)
         self._thread = threading.Thread(target=self._poll, args=(self._raw,), name="headwater-producer", daemon=True)
         self._thread.start()
 

@@ -26,14 +26,14 @@ from confluent_kafka import Consumer as RawConsumer
 from typing_extensions import TypeVar
 
 from headwater.client.closed import Closed
-from headwater.client.connections import BrokerLike, Notes, Settings, made
+from headwater.client.connections import BrokerLike, Notes, Settings, make_client
 from headwater.client.errors import (
     ClientError,
     ConfigurationError,
     ConsumerClosedError,
     client_error,
     raise_interrupt,
-    translated,
+    translate,
 )
 from headwater.client.group_settings import Commit, GroupSettings, Protocol, Start, checked_batch_max
 from headwater.client.leaving import CLOSE_TIMEOUT_MS, leave
@@ -43,7 +43,7 @@ from headwater.client.pauses import Pauses
 from headwater.client.positions import (
     Partition,
     as_partitions,
-    committed,
+    committed_offsets,
     committed_or_start,
     lags,
     positions_at,
@@ -121,7 +121,7 @@ class Reader(Generic[Value]):
         self.is_closed = False
         self.stopping = threading.Event()
         self.pauses = Pauses()
-        self.raw: Any = made(RawConsumer, member.settings, "the consumer", self.notes)
+        self.raw: Any = make_client(RawConsumer, member.settings, "the consumer", self.notes)
         self.subscribe()
 
     def subscribe(self) -> None:
@@ -129,7 +129,7 @@ class Reader(Generic[Value]):
             self.raw.subscribe(self.topics, on_assign=self.assigned, on_revoke=self.revoked, on_lost=self.lost)
         except KafkaException as error:
             self.raw.close()
-            raise translated(error, f"subscribing to {', '.join(self.topics)}", ConfigurationError) from error
+            raise translate(error, f"subscribing to {', '.join(self.topics)}", ConfigurationError) from error
 
     # -- rebalances; librdkafka calls within a poll
 
@@ -195,7 +195,7 @@ class Reader(Generic[Value]):
                 self.settle()
             messages = self.poll(number_max, timeout_s)
         except KafkaException as error:
-            raise translated(error, f"reading {', '.join(self.topics)}") from error
+            raise translate(error, f"reading {', '.join(self.topics)}") from error
         except SystemError as error:
             raise_interrupt(error)
         finally:
@@ -238,7 +238,7 @@ class Reader(Generic[Value]):
 
     def go_to_committed(self, places: list[Place]) -> bool:
         """Whether it is known where the group is in these partitions, and this consumer now is there."""
-        found = committed(self.raw, [TopicPartition(*place) for place in places], self.settle_timeout_s)
+        found = committed_offsets(self.raw, [TopicPartition(*place) for place in places], self.settle_timeout_s)
         reached = []
         try:
             for position in found:
@@ -341,7 +341,7 @@ class Reader(Generic[Value]):
                 self.raw.store_offsets(offsets=[TopicPartition(*place, offset) for place, offset in positions.items()])
             except KafkaException as error:
                 if error.args[0].code() != KafkaError._STATE:  # a partition that was taken away: another handles it
-                    raise translated(error, "storing positions") from error
+                    raise translate(error, "storing positions") from error
 
     def handled_offsets(self) -> list[TopicPartition]:
         """What a transaction takes as this consumer's progress: everything that was handed over."""
@@ -369,7 +369,7 @@ class Reader(Generic[Value]):
         try:
             self.raw.commit(offsets=offsets, asynchronous=False)
         except KafkaException as error:
-            raise translated(error, f"committing for group {self.group}") from error
+            raise translate(error, f"committing for group {self.group}") from error
         self.confirmed()
 
     # -- positions
@@ -384,7 +384,7 @@ class Reader(Generic[Value]):
         try:
             self.raw.seek(TopicPartition(topic, partition, offset))
         except KafkaException as error:
-            raise translated(error, f"seeking in {topic} [{partition}]") from error
+            raise translate(error, f"seeking in {topic} [{partition}]") from error
         self.progress.find([(topic, partition)])
 
     def seek_to_time(self, moment: datetime) -> None:
@@ -395,7 +395,7 @@ class Reader(Generic[Value]):
                 self.raw.seek(position)
                 self.progress.find([place_of(position)])
         except KafkaException as error:
-            raise translated(error, f"seeking to {moment}") from error
+            raise translate(error, f"seeking to {moment}") from error
 
     def pause(self, partitions: Iterable[Partition] | None = None) -> None:
         """Nothing is read from these partitions, or from all, until `resume`."""
@@ -409,7 +409,7 @@ class Reader(Generic[Value]):
         try:
             return lags(self.raw, self.progress.positions(), CALL_TIMEOUT_S)
         except KafkaException as error:
-            raise translated(error, f"asking for the lag of group {self.group}") from error
+            raise translate(error, f"asking for the lag of group {self.group}") from error
 
     # -- the end
 

@@ -9,7 +9,7 @@ from confluent_kafka import Consumer as RawConsumer
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
 from headwater.client.admin import Admin
-from headwater.client.connections import BrokerLike, Notes, Settings, made, merged
+from headwater.client.connections import BrokerLike, Notes, Settings, make_client, merge_settings
 from headwater.client.errors import ClientError, ClientTimeoutError, ConfigurationError, client_error
 from headwater.client.producer import AsyncProducer, Producer
 from headwater.events.event import Event
@@ -105,9 +105,9 @@ class Reader:
             "group.id": f"{store.topic}-replay",  # librdkafka wants one; it is not joined
             "auto.offset.reset": "earliest",
         }
-        found = {**merged(store.broker, defaults, store.settings, self.notes)}
+        found = {**merge_settings(store.broker, defaults, store.settings, self.notes)}
         found |= {"enable.auto.commit": False, "enable.partition.eof": True}
-        self.raw = made(RawConsumer, found, "the reader", self.notes)
+        self.raw = make_client(RawConsumer, found, "the reader", self.notes)
         self.what = f"reading {store.topic}"
         place, timeout_s = TopicPartition(store.topic, 0), store.timeout_ms / 1000
         try:

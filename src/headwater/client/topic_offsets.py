@@ -35,7 +35,7 @@ def offset_of(admin: Admin, topic: str, spec: OffsetSpec, clock: Clock, timeout_
                 f"asking for offsets of {topic}",
             ).values()
         except ClientError as error:
-            pause_ms = backoff.failed()
+            pause_ms = backoff.record_failure()
             if not lacks_leader(error) or clock.steady_ms() + pause_ms > deadline_ms:
                 raise
             threading.Event().wait(pause_ms / 1000)

@@ -12,7 +12,7 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, Message
 from confluent_kafka import Producer as RawProducer
 
-from headwater.client.connections import BrokerLike, Notes, Settings, made, merged
+from headwater.client.connections import BrokerLike, Notes, Settings, make_client, merge_settings
 from headwater.client.errors import (
     ClientError,
     ClientTimeoutError,
@@ -20,7 +20,7 @@ from headwater.client.errors import (
     UnknownOutcomeError,
     client_error,
     raise_interrupt,
-    translated,
+    translate,
 )
 from headwater.client.topic_record import TopicRecord
 from headwater.client.transactions import abort, begin, commit, initialize
@@ -42,7 +42,9 @@ class TopicWriter:
         defaults: dict[str, Any] = {"client.id": "headwater", "enable.idempotence": True, "linger.ms": 0}
         if transactional_id is not None:
             defaults |= {"transactional.id": transactional_id, "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS}
-        self.raw: Any = made(RawProducer, merged(broker, defaults, settings, self.notes), "the writer", self.notes)
+        self.raw: Any = make_client(
+            RawProducer, merge_settings(broker, defaults, settings, self.notes), "the writer", self.notes
+        )
         self.offsets: list[int] = []
         self.failure: KafkaError | None = None
 
@@ -98,7 +100,7 @@ class TopicWriter:
             left = self.raw.flush(timeout_ms / 1000)
         except KafkaException as error:
             self.notes(error.args[0])
-            raise translated(error, what) from error
+            raise translate(error, what) from error
         except SystemError as error:
             raise_interrupt(error)
         if left:

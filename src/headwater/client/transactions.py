@@ -15,7 +15,7 @@ from headwater.client.errors import (
     TransactionStateError,
     UnknownOutcomeError,
     raise_interrupt,
-    translated,
+    translate,
 )
 from headwater.effects.clock import SystemClock
 from headwater.effects.entropy import SystemEntropy
@@ -72,7 +72,7 @@ def attempt(
                 error.add_note(what)
                 raise
             if not is_resumed:
-                pause(min(backoff.failed(), left_ms) / 1000)
+                pause(min(backoff.record_failure(), left_ms) / 1000)
         except SystemError as error:
             raise_interrupt(error)
         else:
@@ -84,7 +84,7 @@ def initialize(raw: RawProducer, timeout_ms: float) -> None:
     try:
         attempt(raw.init_transactions, "registering the transactional id", timeout_ms)
     except KafkaException as error:
-        raise translated(error, "registering the transactional id") from error
+        raise translate(error, "registering the transactional id") from error
 
 
 def begin(raw: RawProducer) -> None:
@@ -94,7 +94,7 @@ def begin(raw: RawProducer) -> None:
         cause = error.args[0]
         if cause.code() == KafkaError._STATE:
             raise TransactionStateError(f"beginning a transaction: {cause.str()}", cause.name()) from error
-        raise translated(error, "beginning a transaction") from error
+        raise translate(error, "beginning a transaction") from error
 
 
 def commit(raw: RawProducer, consumer: ReadingConsumer | None, timeout_ms: float) -> None:
@@ -111,7 +111,7 @@ def commit(raw: RawProducer, consumer: ReadingConsumer | None, timeout_ms: float
             raise TransactionAbortedError(f"{what}: {cause.str()}", cause.name()) from error
         if cause.retriable():
             raise UnknownOutcomeError(f"{what}: {cause.str()}", cause.name()) from error
-        raise translated(error, what) from error
+        raise translate(error, what) from error
     if consumer is not None:
         consumer.confirmed()
 
@@ -140,7 +140,7 @@ def abort(raw: RawProducer, consumer: ReadingConsumer | None, timeout_ms: float)
         attempt(raw.abort_transaction, "aborting a transaction", timeout_ms)
     except KafkaException as error:
         if not error.args[0].fatal():
-            raise translated(error, "aborting a transaction", ClientError) from error
+            raise translate(error, "aborting a transaction", ClientError) from error
     finally:
         if consumer is not None:
             consumer.rewind()

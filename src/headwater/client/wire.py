@@ -92,7 +92,7 @@ class Wire:
         """The answer to a request; of the type that belongs to the request's. Raises ClientError."""
         deadline_ms = self.clock.steady_ms() + (self.timeout_ms if timeout_ms is None else timeout_ms)
         what = APIS[message.API_KEY].name
-        conversation = self.connected(deadline_ms)
+        conversation = self.ready_conversation(deadline_ms)
         conversation.request(message, version, at_least=at_least)
         return self.answer(deadline_ms, f"{what} of {self.address}")
 
@@ -137,7 +137,7 @@ class Wire:
 
     # -- the connection
 
-    def connected(self, deadline_ms: float) -> Conversation:
+    def ready_conversation(self, deadline_ms: float) -> Conversation:
         """The conversation of a connection that is ready for requests. Raises ClientError."""
         self.check_not_interrupted()
         if self.conversation is not None and (self.clock.steady_ms() >= self.renew_ms or self.is_gone()):
@@ -171,7 +171,7 @@ class Wire:
             try:
                 return self.connect_to_any(deadline_ms)
             except BrokerUnavailableError:
-                pause_ms = self.backoff.failed()
+                pause_ms = self.backoff.record_failure()
                 if self.clock.steady_ms() + pause_ms >= until_ms:
                     raise
                 self.interrupted.wait(pause_ms / 1000)
@@ -229,7 +229,7 @@ class Wire:
 
     def open(self) -> Self:
         """Connects now, not with the first request. Raises ClientError."""
-        self.connected(self.clock.steady_ms() + self.timeout_ms)
+        self.ready_conversation(self.clock.steady_ms() + self.timeout_ms)
         return self
 
     def close(self) -> None:

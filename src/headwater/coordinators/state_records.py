@@ -4,7 +4,7 @@ from headwater.protocol.error_codes import ErrorCode
 from headwater.replay.decision import RecordTooLargeError
 
 
-def versioned(number: int, data: bytes) -> bytes:
+def prefix_version(number: int, data: bytes) -> bytes:
     """The record's kind before a key, or its version before a value."""
     return number.to_bytes(2, "big") + data
 

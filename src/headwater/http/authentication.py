@@ -38,9 +38,9 @@ class Basic:
         try:
             user, colon, password = base64.b64decode(token, validate=True).decode().partition(":")
         except (binascii.Error, ValueError) as error:
-            raise unauthorized("Basic", "The credentials are not base64 of USER:PASSWORD in UTF-8.") from error
+            raise unauthorized_error("Basic", "The credentials are not base64 of USER:PASSWORD in UTF-8.") from error
         if not colon or not await self.check(user, password):
-            raise unauthorized("Basic", "The user or the password is wrong.")
+            raise unauthorized_error("Basic", "The user or the password is wrong.")
         return user
 
 
@@ -55,7 +55,7 @@ class Bearer:
     async def authenticate(self, authorization: str | None) -> str:
         user = await self.find_user(credentials(authorization, "Bearer"))
         if user is None:
-            raise unauthorized("Bearer", "The token is not valid.")
+            raise unauthorized_error("Bearer", "The token is not valid.")
         return user
 
 
@@ -63,10 +63,10 @@ def credentials(authorization: str | None, scheme: str) -> str:
     """What follows the scheme in an Authorization header. Raises HttpError with 401 where it is another scheme, or none."""
     found, _, token = (authorization or "").partition(" ")
     if found.lower() != scheme.lower() or not token.strip():
-        raise unauthorized(scheme, f"Log in with HTTP {scheme} authentication.")
+        raise unauthorized_error(scheme, f"Log in with HTTP {scheme} authentication.")
     return token.strip()
 
 
-def unauthorized(scheme: str, message: str) -> HttpError:
+def unauthorized_error(scheme: str, message: str) -> HttpError:
     charset = ', charset="UTF-8"' if scheme == "Basic" else ""
     return HttpError(401, message, headers={"WWW-Authenticate": f'{scheme} realm="{REALM}"{charset}'})

@@ -27,7 +27,7 @@ class Reader:
         self.position += size
         return self.view[self.position - size : self.position]
 
-    def fixed(self, format_: str) -> Any:
+    def read_fixed(self, format_: str) -> Any:
         return struct.unpack(">" + format_, self.take(struct.calcsize(">" + format_)))[0]
 
     def uvarint(self) -> int:
@@ -36,7 +36,7 @@ class Reader:
 
     def length(self, nullable: bool, short: bool, compact: bool) -> int | None:
         """The length before a string, bytes or array; None for null."""
-        size = self.uvarint() - 1 if compact else self.fixed("h" if short else "i")
+        size = self.uvarint() - 1 if compact else self.read_fixed("h" if short else "i")
         if size < 0:
             if nullable:
                 return None
@@ -46,7 +46,7 @@ class Reader:
     def value(self, field: Field, type_: str) -> Any:
         """A value that is not an array."""
         if type_ in type_formats:
-            return self.fixed(type_formats[type_])
+            return self.read_fixed(type_formats[type_])
         nullable = self.version >= field.nullable and not field.is_array
         if type_ in ("string", "bytes", "records"):
             size = self.length(nullable, type_ == "string", self.flexible and not field.fixed_length)
@@ -54,7 +54,7 @@ class Reader:
                 return None
             data = self.take(size)
             return str(data, "utf-8") if type_ == "string" else bytes(data) if type_ == "bytes" else data
-        if nullable and self.fixed("b") < 0:
+        if nullable and self.read_fixed("b") < 0:
             return None
         return self.struct(getattr(self.root, type_))
 

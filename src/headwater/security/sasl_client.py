@@ -90,7 +90,7 @@ class ScramClient:
         nonce = fields.get("r", "")
         if not nonce.startswith(self.nonce) or len(nonce) == len(self.nonce):
             raise AuthenticationError("the broker's SCRAM nonce does not begin with the client's own")
-        salt = decoded(fields.get("s", ""))
+        salt = decode_base64(fields.get("s", ""))
         iterations = int(text) if (text := fields.get("i", "")).isdecimal() and len(text) < 10 else 0
         if not ITERATIONS_MIN <= iterations <= ITERATIONS_TAKEN_MAX:
             raise AuthenticationError(
@@ -108,12 +108,12 @@ class ScramClient:
 
     def check_signature(self, fields: dict[str, str]) -> None:
         assert self.signature is not None
-        if not hmac.compare_digest(decoded(fields.get("v", "")), self.signature):
+        if not hmac.compare_digest(decode_base64(fields.get("v", "")), self.signature):
             raise AuthenticationError("the broker does not know this user's password: its SCRAM signature is wrong")
         self.is_done = True
 
 
-def decoded(text: str) -> bytes:
+def decode_base64(text: str) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:

@@ -38,7 +38,7 @@ from headwater.effects.files import Files
 from headwater.effects.work import Steps
 from headwater.protocol.records import read_header
 from headwater.storage.backup_cut import Cut, JournalCopy, Key, make_cut
-from headwater.storage.backup_logs import LogCopy, LogReader, bases, trimmed
+from headwater.storage.backup_logs import LogCopy, LogReader, bases, trim
 from headwater.storage.backup_repository import BackupError, Manifest, Repository, StoredFile
 from headwater.storage.checkpoints import (
     CLEAN_OFFSETS,
@@ -255,7 +255,7 @@ class Backup:
             is_whole = copy is not None and bool(copy.segments) and copy.segments[0].base_offset <= start
             if copy is not None and (is_whole or self.metadata_start() == start):
                 cut.starts[METADATA_KEY] = start
-                return trimmed(copy, OFFSET_MAX, point, start)
+                return trim(copy, OFFSET_MAX, point, start)
         return None
 
     def metadata_start(self) -> int:
@@ -273,7 +273,7 @@ class Backup:
         clean = {key: min(offset, points[key]) for key, offset in copies.clean_offsets.items() if key in points}
         for name, offsets in ((RECOVERY_POINTS, points), (LOG_STARTS, starts), (CLEAN_OFFSETS, clean)):
             for path in (name, name + COPY_SUFFIX):
-                manifest.files.append(self.reader.stored(path, offsets_content(offsets)))
+                manifest.files.append(self.reader.store_file(path, offsets_content(offsets)))
         remainder = copies.remainder or StoredFile("journal/0.journal", 0, content=b"")
         empty = [StoredFile(f"journal/{number}.journal", 0, content=b"") for number in range(1, FILES_MAX)]
         manifest.files += [remainder, *empty, *copies.rescued]
@@ -294,7 +294,7 @@ class Backup:
             key = ids.get(topic, b""), int(number)
             point = cut.points.get(key, 0)
             if key in cut.ends and key not in copies.logs:
-                copies.logs[key] = trimmed(copy, OFFSET_MAX, point, cut.starts.get(key, 0))
+                copies.logs[key] = trim(copy, OFFSET_MAX, point, cut.starts.get(key, 0))
             if point or key not in copies.logs:
                 kept = "" if key in copies.logs else ", and no topic has its name: it is not copied"
                 copies.damages.append(f"{self.directory}/{copy.name}/{PARTITION_METADATA} is damaged or missing{kept}")

@@ -237,12 +237,12 @@ class LogReader:
         None where a removal or a compaction came in between: the cut must be made again. A log that was not copied before
         may have one segment, with its start; it cannot have been compacted then, and nothing was removed.
         """
-        if held is not None and (whole := trimmed(held, cut, point, start)).end_offset == cut:
+        if held is not None and (whole := trim(held, cut, point, start)).end_offset == cut:
             return whole
         try:
             before = self.listing(name)
             if held is not None and not held.segments and not before:
-                return trimmed(held, cut, point, start)  # a power cut has taken all segments
+                return trim(held, cut, point, start)  # a power cut has taken all segments
             if held is None or not held.segments:
                 if len(before) != 1 or bases(before) > [start]:
                     return None
@@ -268,7 +268,7 @@ class LogReader:
             return None
         if after.get(f"{segment_name(first)}.log") != before.get(f"{segment_name(first)}.log"):
             return None
-        return None if held is None and len(after) != 1 else trimmed(copy, cut, point, start)
+        return None if held is None and len(after) != 1 else trim(copy, cut, point, start)
 
     # -- one segment
 
@@ -390,7 +390,7 @@ class LogReader:
         elif aborted is not None:
             aborted = aborted_before(aborted, log.end_offset)
         if aborted:
-            files.append(self.stored(f"{relative}.txnindex", aborted))
+            files.append(self.store_file(f"{relative}.txnindex", aborted))
         if sums is None:
             return files
         size_now = self.source.stamp(path + ".log")[2]
@@ -398,9 +398,9 @@ class LogReader:
             note(log.damages, f"{path}.log has {size_now} bytes, and had {sums.size} at a checkpoint")
         elif sums.size > log.size:
             return files
-        files.append(self.stored(f"{relative}.sums", sums.content()))
+        files.append(self.store_file(f"{relative}.sums", sums.content()))
         for suffix, content in (yield from self.indexes(path, sums)):
-            files.append(self.stored(f"{relative}{suffix}", content))
+            files.append(self.store_file(f"{relative}{suffix}", content))
         return files
 
     def indexes(self, path: str, sums: SegmentSums) -> Steps[list[tuple[str, bytes]]]:
@@ -436,13 +436,13 @@ class LogReader:
             content = self.read(file, min(PIECE_BYTES, size - at), at, path)
             yield
             if not pieces and len(content) < PIECE_BYTES:
-                return self.stored(relative, content)
+                return self.store_file(relative, content)
             if content:
                 pieces.append(self.repository.put(content))
             if len(content) < PIECE_BYTES:
                 return StoredFile(relative, at + len(content), pieces)
 
-    def stored(self, relative: str, content: bytes) -> StoredFile:
+    def store_file(self, relative: str, content: bytes) -> StoredFile:
         """Content as a file of the backup."""
         if len(content) <= IN_MANIFEST_BYTES_MAX:
             return StoredFile(relative, len(content), content=content)
@@ -466,7 +466,7 @@ def piece_sizes(pieces: Iterable[Piece]) -> list[int]:
     return sizes[:-1] if sizes and sizes[-1] < SMALL_PIECE_BYTES else sizes
 
 
-def trimmed(copy: LogCopy, cut: int, point: int, start: int) -> LogCopy:
+def trim(copy: LogCopy, cut: int, point: int, start: int) -> LogCopy:
     """The copy up to where its segments follow each other: what comes after that must come from the journal.
 
     Below the recovery point a gap is a compaction's, or damage, which the restored log names. Above it a power cut has

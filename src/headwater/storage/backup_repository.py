@@ -359,7 +359,7 @@ class Repository:
         return problems
 
 
-def restored(repository: Repository, manifest: Manifest, files: Files, directory: str) -> Steps[int]:
+def restore_backup(repository: Repository, manifest: Manifest, files: Files, directory: str) -> Steps[int]:
     """Puts a backup's files into a directory that is empty or does not exist; returns how many bytes.
 
     Every piece is checked on its way. `meta.properties` comes last: a broker does not start in a directory that has logs

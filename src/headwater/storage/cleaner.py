@@ -204,7 +204,7 @@ class Cleaning:
             scan = source.scan(0, source.size)
             checked = ((header, at) for header, at, _ in source.checked_scan(0, source.size))
             for header, position in scan if is_checked else checked:
-                kept = self.kept(header, source, position, transactions)
+                kept = self.cleaned_batch(header, source, position, transactions)
                 if kept is not None:
                     after = BatchHeader._make(HEADER.unpack_from(kept))
                     target.note(after.base_offset, after.last_offset, after.max_timestamp, len(kept), interval)
@@ -234,7 +234,9 @@ class Cleaning:
         self.result.groups.append(CleanedGroup([segment.base_offset for segment in group], target.size))
         target.file.close()
 
-    def kept(self, header: BatchHeader, source: Segment, position: int, transactions: Transactions) -> Buffer | None:
+    def cleaned_batch(
+        self, header: BatchHeader, source: Segment, position: int, transactions: Transactions
+    ) -> Buffer | None:
         """What stays of a batch: its bytes, others, or None."""
         is_last = header.producer_id >= 0 and self.job.last_offsets.get(header.producer_id) == header.last_offset
         horizon_ms = header.base_timestamp if header.attributes & DELETE_HORIZON else None
@@ -245,10 +247,10 @@ class Cleaning:
             if header.records_count == 0:
                 return batch if is_last else None
             if is_spent and has_passed:
-                return emptied(header) if is_last else None
+                return empty_batch(header) if is_last else None
             return batch if horizon_ms is not None else self.with_horizon(header, body_of(header, batch), None)
         self.result.records_read += header.records_count
-        gone = emptied(header) if is_last else None
+        gone = empty_batch(header) if is_last else None
         if transactions.is_aborted(header):
             return gone
         is_dirty = header.base_offset >= self.job.first_dirty
@@ -376,7 +378,7 @@ def timestamp_deltas(records: bytes) -> Iterator[int]:
         position = body_at + length
 
 
-def emptied(header: BatchHeader) -> bytearray:
+def empty_batch(header: BatchHeader) -> bytearray:
     """A batch without records: it keeps its offsets and its producer's sequence."""
     return rebuilt(header._replace(attributes=header.attributes & ~0x07), b"", 0, header.base_timestamp)
 

@@ -183,7 +183,7 @@ class Journal:
         self.bytes_in_file = 0
         self.has_full_file = False  # whether there are `full_files`
 
-    def recovered(self, only: bytes | None = None) -> Iterator[JournalEntry | JournalDamage]:
+    def recover(self, only: bytes | None = None) -> Iterator[JournalEntry | JournalDamage]:
         """What the journal holds, oldest first, and where it is damaged. Read it before `start`.
 
         With `only`, a topic's id, of that topic; other damage may go unseen.

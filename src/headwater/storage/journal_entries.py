@@ -171,7 +171,7 @@ class EntryReader:
             position += header.size_bytes
             if header.topic_id == MARK_ID:
                 self.has_marks, self.sync_end = True, position + header.partition
-                yield from self.proved()
+                yield from self.proven_entries()
                 continue
             entry = JournalEntry(header.topic_id, header.partition, header.base_offset, batch)
             if not self.unproved:
@@ -179,14 +179,14 @@ class EntryReader:
                 continue
             self.unproved.append(entry)
             if not self.has_marks:
-                yield from self.proved()
+                yield from self.proven_entries()
         if self.is_complete:
-            yield from self.proved()
+            yield from self.proven_entries()
 
     def is_passed_over(self, header: EntryHeader) -> bool:
         return self.only is not None and header.topic_id not in (self.only, MARK_ID)
 
-    def proved(self) -> list[JournalEntry | JournalDamage]:
+    def proven_entries(self) -> list[JournalEntry | JournalDamage]:
         found, self.unproved = self.unproved, []
         return found
 

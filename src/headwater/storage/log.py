@@ -284,7 +284,7 @@ class Log:
                 start = found[1] if found is not None else segment.size
             except DamagedLogError:  # it has been logged
                 start = 0
-            for header, position in segment.undamaged(start, segment.size):
+            for header, position in segment.scan_undamaged(start, segment.size):
                 if header.base_offset >= offset:
                     yield header, segment, position
 

@@ -76,7 +76,7 @@ def mend_part(
         return None
     layer.replace(part.position, part.end, fillers(log, part.start_offset, end_offset))
     forget_indexes(files, segment.path)
-    return Mended(path, part.position, given_up(part.start_offset, end_offset), is_lossless=False)
+    return Mended(path, part.position, describe_loss(part.start_offset, end_offset), is_lossless=False)
 
 
 def mend_gap(files: OverlayFiles, log: Log, start: int, end: int) -> Mended | None:
@@ -92,14 +92,14 @@ def mend_gap(files: OverlayFiles, log: Log, start: int, end: int) -> Mended | No
         file.truncate(position)
         file.write([filler], position)
         forget_indexes(files, segment.path)
-        return Mended(path, position, given_up(start, end), is_lossless=False)
+        return Mended(path, position, describe_loss(start, end), is_lossless=False)
     files.make_directory(log.directory)
     path = f"{log.directory}/{segment_name(start)}"
     forget_indexes(files, path)
     file = files.open(path + ".log", create=True)
     file.truncate(0)
     file.write([filler], 0)
-    return Mended(path + ".log", 0, given_up(start, end), is_lossless=False)
+    return Mended(path + ".log", 0, describe_loss(start, end), is_lossless=False)
 
 
 def was_cut(segment: Segment) -> bool:
@@ -108,7 +108,7 @@ def was_cut(segment: Segment) -> bool:
     return segment.is_damaged or segment.file.size() != segment.size or (sums is not None and sums.size > segment.size)
 
 
-def given_up(start: int, end: int) -> str:
+def describe_loss(start: int, end: int) -> str:
     return f"an empty batch has the offsets {start} to {end - 1} now: consumers pass over them"
 
 

@@ -103,7 +103,7 @@ class Replay:
     def metadata(self, recovery: LogRecovery) -> None:
         """Appends what the metadata log lacks. Raises DamagedLogError where a part of it is lost."""
         log = recovery.log
-        for item in self.journal.recovered(only=log.topic_id):
+        for item in self.journal.recover(only=log.topic_id):
             if item.topic_id != log.topic_id or item.partition != log.partition:
                 continue
             if isinstance(item, JournalDamage):
@@ -117,7 +117,7 @@ class Replay:
 
     def logs(self, find: Find) -> None:
         """Brings every log to where the journal says it was."""
-        for item in self.journal.recovered():
+        for item in self.journal.recover():
             known = None if item.topic_id is None else find(item.topic_id, item.partition)
             if isinstance(item, JournalDamage):
                 self.report(item, known)

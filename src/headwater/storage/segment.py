@@ -328,7 +328,7 @@ class Segment:
         end_offset, last = self.end_offset, sums.end_offset if sums is not None and sums.size == size else OFFSET_MAX
         self.end_offset = last  # as far as damage may reach
         try:
-            for header, position in self.undamaged(start, size):
+            for header, position in self.scan_undamaged(start, size):
                 self.size = position
                 self.note(header.base_offset, header.last_offset, header.max_timestamp, header.size_bytes, interval)
                 end_offset, self.size, self.end_offset = self.end_offset, size, last
@@ -365,7 +365,7 @@ class Segment:
             else:
                 position, expected = min(part.end, limit), part.end_offset
 
-    def undamaged(self, position: int, limit: int) -> Iterator[tuple[BatchHeader, int]]:
+    def scan_undamaged(self, position: int, limit: int) -> Iterator[tuple[BatchHeader, int]]:
         """As `scan` past damage, without a batch whose offsets are found to be wrong by the one after it."""
         held: tuple[BatchHeader, int] | None = None
         for found in self.scan(position, limit, skips_damage=True):

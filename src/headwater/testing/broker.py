@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from headwater.broker.configs.settings import Settings
 from headwater.broker.core import BrokerCore
-from headwater.broker.dispatch import served
+from headwater.broker.dispatch import served_api
 from headwater.broker.shell.embedded import Broker, BrokerError, ThreadRunner
 from headwater.broker.shell.listeners import read_listeners
 from headwater.broker.shell.server import Server
@@ -47,7 +47,7 @@ USUAL = (
 def prepare() -> None:
     """Imports what nearly every test uses, which the broker would import with the first request of each kind."""
     for key in USUAL:
-        served(key)
+        served_api(key)
 
 
 class TestRunner(ThreadRunner):

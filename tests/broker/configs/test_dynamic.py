@@ -12,7 +12,7 @@ from headwater.broker.configs.dynamic import (
     NotDynamicError,
     broker_synonyms,
     dynamic_keys,
-    merged,
+    merge_layers,
 )
 from headwater.broker.configs.setting_classes import WITHOUT_EFFECT
 from headwater.broker.configs.settings import Settings
@@ -46,7 +46,7 @@ def test_what_is_stored_is_in_force_when_it_is_applied() -> None:
     found = configs(stored)
     stored[""] = {"message.max.bytes": "2000"}
     assert found.settings.message_max_bytes == Settings().message_max_bytes
-    assert "message.max.bytes" not in merged(found.layers)
+    assert "message.max.bytes" not in merge_layers(found.layers)
 
 
 def test_what_cannot_be_served_is_ignored_and_named(caplog: pytest.LogCaptureFixture) -> None:

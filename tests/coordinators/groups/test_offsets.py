@@ -116,7 +116,7 @@ def expired(group: Group | None, now_ms: int, **more: int) -> list[int]:
     """The partitions whose commits at NOW_MS are no longer needed."""
     scene = Scene()
     scene.commit("g", [Commit("t", 0, 5, 2, None, **more), Commit("other", 1, 5, 2, None, **more)])
-    return [number for _, number in scene.offsets.expired("g", group, now_ms, RETENTION_MS)]
+    return [number for _, number in scene.offsets.expired_partitions("g", group, now_ms, RETENTION_MS)]
 
 
 def stable(metadata: bytes, protocol_type: str = "consumer") -> Group:
@@ -156,7 +156,7 @@ def test_what_a_transaction_may_move_does_not_expire() -> None:
     scene = Scene()
     scene.commit("g", [Commit("t", n, 5, 2, None) for n in range(2)])
     scene.commit("g", [Commit("t", 0, 6, 2, None)], producer_id=7)
-    assert scene.offsets.expired("g", None, NOW_MS + RETENTION_MS, RETENTION_MS) == [("t", 1)]
+    assert scene.offsets.expired_partitions("g", None, NOW_MS + RETENTION_MS, RETENTION_MS) == [("t", 1)]
 
 
 # -- any history

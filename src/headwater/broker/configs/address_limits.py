@@ -3,7 +3,7 @@
 import ipaddress
 from functools import lru_cache
 
-from headwater.broker.configs.catalog import WHOLE_NUMBER, ConfigError, shown
+from headwater.broker.configs.catalog import WHOLE_NUMBER, ConfigError, shorten
 
 OVERRIDES = "max.connections.per.ip.overrides"
 
@@ -21,7 +21,7 @@ def read_overrides(text: str) -> dict[str, int]:
             found[normalized(address.strip().strip("[]"))] = int(count)
         except ValueError:
             raise ConfigError(
-                f"{OVERRIDES}: {shown(part)} is not of the form ADDRESS:COUNT, with an IP address"
+                f"{OVERRIDES}: {shorten(part)} is not of the form ADDRESS:COUNT, with an IP address"
             ) from None
     return found
 

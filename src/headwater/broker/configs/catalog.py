@@ -90,7 +90,7 @@ class Definition(NamedTuple):
         allowed = {v.upper() for v in self.values} if self.is_case_ignored else set(self.values)
         if self.values and (value.upper() if self.is_case_ignored else value) not in allowed:
             raise ConfigError(
-                f"Invalid value {shown(value)} for configuration {self.name}: "
+                f"Invalid value {shorten(value)} for configuration {self.name}: "
                 f"String must be one of: {', '.join(self.values)}"
             )
         if self.must_not_be_empty and not value:
@@ -104,7 +104,7 @@ class Definition(NamedTuple):
         for item in items:
             if self.values and item not in self.values:
                 raise ConfigError(
-                    f"Invalid value {shown(item)} for configuration {self.name}: "
+                    f"Invalid value {shorten(item)} for configuration {self.name}: "
                     f"String must be one of: {', '.join(self.values)}"
                 )
 
@@ -115,7 +115,7 @@ class Definition(NamedTuple):
         return bool(parse_as(self.type, self.name, text) == parse_as(self.type, self.name, self.default))
 
 
-def shown(text: str) -> str:
+def shorten(text: str) -> str:
     """A wrong value for an error message: of bounded length, on one line."""
     text = text if text.isprintable() else ascii(text)
     return text if len(text) <= SHOWN_CHARACTERS_MAX else text[:SHOWN_CHARACTERS_MAX] + "…"
@@ -127,7 +127,7 @@ def parse_as(type_: int, name: str, text: str) -> Any:
     if type_ == ConfigType.BOOLEAN:
         if text.lower() not in ("true", "false"):
             raise ConfigError(
-                f"Invalid value {shown(text)} for configuration {name}: Expected value to be either true or false"
+                f"Invalid value {shorten(text)} for configuration {name}: Expected value to be either true or false"
             )
         return text.lower() == "true"
     if type_ in BOUNDS:
@@ -142,7 +142,7 @@ def parse_as(type_: int, name: str, text: str) -> Any:
     else:
         return text
     kind = ConfigType(type_).name
-    raise ConfigError(f"Invalid value {shown(text)} for configuration {name}: Not a number of type {kind}")
+    raise ConfigError(f"Invalid value {shorten(text)} for configuration {name}: Not a number of type {kind}")
 
 
 def read_data(name: str) -> Any:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 from headwater.broker.configs import topic_configs
-from headwater.broker.configs.catalog import SCOPES, ConfigError, ConfigType, definitions, parse_as, shown
+from headwater.broker.configs.catalog import SCOPES, ConfigError, ConfigType, definitions, parse_as, shorten
 from headwater.broker.configs.dynamic import (
     SUPER_USERS,
     Changes,
@@ -22,7 +22,7 @@ from headwater.broker.configs.dynamic import (
     DynamicConfigs,
     Layers,
     NotDynamicError,
-    merged,
+    merge_layers,
 )
 from headwater.protocol.config_resources import AlterConfigOp, ConfigResourceType
 from headwater.protocol.error_codes import ErrorCode
@@ -101,7 +101,7 @@ def own_configs(store: ConfigStore, kind: int, name: str) -> Mapping[str, str]:
 
 def replacement(own: Mapping[str, str], wanted: Iterable[tuple[str, str | None]]) -> Changes:
     """AlterConfigs' changes: what is wanted is set, all else that the resource has is removed. Raises ApiError."""
-    return {**dict.fromkeys(own, None), **{key: required(key, text) for key, text in wanted}}
+    return {**dict.fromkeys(own, None), **{key: require_value(key, text) for key, text in wanted}}
 
 
 def increments(
@@ -112,7 +112,7 @@ def increments(
     for key, operation, text in operations:
         match operation:
             case AlterConfigOp.SET:
-                changes[key] = required(key, text)
+                changes[key] = require_value(key, text)
             case AlterConfigOp.DELETE:
                 changes[key] = None
             case AlterConfigOp.APPEND:
@@ -126,7 +126,7 @@ def increments(
     return changes
 
 
-def required(key: str, text: str | None) -> str:
+def require_value(key: str, text: str | None) -> str:
     """A value that is to be set. Raises ApiError for null: a configuration is removed in another way."""
     if text is None:
         raise ApiError(ErrorCode.INVALID_REQUEST, f"Null value not supported for : {key}")
@@ -138,12 +138,12 @@ def list_of(own: Mapping[str, str], layers: Layers, kind: int, key: str, verb: s
     scope = SCOPES.get(kind)
     definition = definitions(scope).get(key) if scope is not None else None
     if definition is None:
-        raise ApiError(ErrorCode.INVALID_CONFIG, f"Unknown config name: {shown(key)}")
+        raise ApiError(ErrorCode.INVALID_CONFIG, f"Unknown config name: {shorten(key)}")
     if definition.type != ConfigType.LIST:
-        message = f"Can't {verb} to key {shown(key)} because its type is not LIST."
+        message = f"Can't {verb} to key {shorten(key)} because its type is not LIST."
         raise ApiError(ErrorCode.INVALID_CONFIG, message)
     if kind == ConfigResourceType.TOPIC:
         text = topic_configs.value_of(key, own, layers)
     else:
-        text = own.get(key, merged(layers).get(key, definition.default or ""))
+        text = own.get(key, merge_layers(layers).get(key, definition.default or ""))
     return list(parse_as(ConfigType.LIST, key, text))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 from headwater.broker.configs.address_limits import OVERRIDES, read_overrides
-from headwater.broker.configs.catalog import ConfigError, definitions, shown
+from headwater.broker.configs.catalog import ConfigError, definitions, shorten
 from headwater.broker.configs.setting_classes import AUTHORIZERS
 
 Problems: TypeAlias = Iterator[tuple[str, str]]
@@ -76,9 +76,9 @@ def storage(pairs: Mapping[str, str], value: Value) -> Problems:
 def names(pairs: Mapping[str, str], value: Value) -> Problems:
     authorizer, assignors = value("authorizer.class.name"), value("group.consumer.assignors")
     if authorizer not in AUTHORIZERS:
-        yield "authorizer.class.name", f"only Kafka's own is served ({AUTHORIZERS[1]}), not {shown(authorizer)}"
+        yield "authorizer.class.name", f"only Kafka's own is served ({AUTHORIZERS[1]}), not {shorten(authorizer)}"
     if not set(assignors) <= ASSIGNORS:
-        yield "group.consumer.assignors", f"it must be uniform, range or both, not {shown(','.join(assignors))}"
+        yield "group.consumer.assignors", f"it must be uniform, range or both, not {shorten(','.join(assignors))}"
 
 
 def principals(pairs: Mapping[str, str], value: Value) -> Problems:
@@ -86,9 +86,9 @@ def principals(pairs: Mapping[str, str], value: Value) -> Problems:
     for text in (part.strip() for part in value("super.users").split(";")):
         kind, colon, name = text.partition(":")
         if text and not (kind and colon and name):
-            yield "super.users", f"{shown(text)} is not of the form User:NAME; several are separated by semicolons"
+            yield "super.users", f"{shorten(text)} is not of the form User:NAME; several are separated by semicolons"
         elif ",User:" in name.replace(" ", ""):
-            yield "super.users", f"{shown(text)} would be one name; several are separated by semicolons"
+            yield "super.users", f"{shorten(text)} would be one name; several are separated by semicolons"
 
 
 def addresses(pairs: Mapping[str, str], value: Value) -> Problems:

@@ -24,7 +24,7 @@ from functools import cache
 from itertools import dropwhile
 from typing import TypeAlias
 
-from headwater.broker.configs.catalog import ConfigError, ConfigType, definitions, shown
+from headwater.broker.configs.catalog import ConfigError, ConfigType, definitions, shorten
 from headwater.broker.configs.setting_classes import LISTENER_SETTINGS, SettingClass, classes_of
 from headwater.broker.configs.settings import (
     LISTENER_PREFIX,
@@ -96,7 +96,7 @@ class DynamicConfigs:
     def apply(self) -> None:
         """Puts what is stored now in force."""
         self.layers = self.stored_layers()
-        pairs = without_custom(merged(self.layers))
+        pairs = without_custom(merge_layers(self.layers))
         if problems(pairs):  # each is sound alone, but they do not go together with what was given at this start
             logger.warning("stored configurations are ignored: %s", "; ".join(problems(pairs).values()))
             self.layers = self.layers[-1:]
@@ -137,7 +137,7 @@ class DynamicConfigs:
     def check_broker(self, resource: str, changes: Changes) -> None:
         """Raises ConfigError for a change that cannot be made while the broker runs."""
         if resource and not NODE_ID.fullmatch(resource):
-            raise NotDynamicError(f"Node id must be an integer, but it is: {shown(resource)}")
+            raise NotDynamicError(f"Node id must be an integer, but it is: {shorten(resource)}")
         if resource and resource not in self.node_ids:
             expected = " or ".join(self.node_ids)
             raise NotDynamicError(f"Unexpected broker id, expected {expected}, but received {resource}")
@@ -149,9 +149,9 @@ class DynamicConfigs:
             if key not in dynamic_keys() and not is_custom(key) and (text is not None or key not in stored)
         )
         if fixed:
-            raise NotDynamicError(f"Cannot update these configs dynamically: {named(fixed)}")
+            raise NotDynamicError(f"Cannot update these configs dynamically: {join_keys(fixed)}")
         changed = without_custom({key: text for key, text in changes.items() if text is not None})
-        found = problems(changed) or problems(without_custom(merged(self.stored_layers())) | changed)
+        found = problems(changed) or problems(without_custom(merge_layers(self.stored_layers())) | changed)
         if found:
             raise ConfigError("; ".join(found.values()))
         check_custom(stored, changes)
@@ -175,7 +175,7 @@ class DynamicConfigs:
         }
         for key, text in changes.items():
             if key not in definitions("group"):
-                raise ConfigError(f"Unknown group config name: {shown(key)}")
+                raise ConfigError(f"Unknown group config name: {shorten(key)}")
             if text is None:
                 continue
             value = definitions("group")[key].parse(text)
@@ -222,7 +222,7 @@ def stored_problem(key: str, text: str) -> str | None:
     return problems({key: text}).get(key)
 
 
-def merged(layers: Layers) -> dict[str, str]:
+def merge_layers(layers: Layers) -> dict[str, str]:
     pairs: dict[str, str] = {}
     for layer, _ in reversed(layers):
         pairs.update(layer)
@@ -245,7 +245,7 @@ def check_custom(stored: Set[str], changes: Changes) -> None:
         raise ConfigError(f"at most {CUSTOM_KEYS_MAX} keys that this broker does not know are kept for one resource")
     for key, text in changes.items():
         if is_custom(key) and len(key) + len(text or "") > CUSTOM_CHARACTERS_MAX:
-            raise ConfigError(f"{shown(key)} is longer than {CUSTOM_CHARACTERS_MAX} characters with its value")
+            raise ConfigError(f"{shorten(key)} is longer than {CUSTOM_CHARACTERS_MAX} characters with its value")
 
 
 def without_custom(pairs: Mapping[str, str]) -> dict[str, str]:
@@ -260,10 +260,10 @@ def check_min_in_sync(resource: str, text: str | None) -> None:
         raise ClusterConfigError(f"Cluster-level {MIN_IN_SYNC} cannot be removed while ELR is enabled.")
 
 
-def named(keys: list[str]) -> str:
+def join_keys(keys: list[str]) -> str:
     """A list of keys that a client sent, of bounded length."""
     more = len(keys) - KEYS_NAMED_MAX
-    return f"[{', '.join(map(shown, keys[:KEYS_NAMED_MAX]))}{f' and {more} more' if more > 0 else ''}]"
+    return f"[{', '.join(map(shorten, keys[:KEYS_NAMED_MAX]))}{f' and {more} more' if more > 0 else ''}]"
 
 
 def broker_synonyms(
@@ -286,4 +286,4 @@ def broker_synonyms(
 def described_settings() -> dict[str, str]:
     """The values that have an effect here, before anything was given."""
     defaults = Settings()
-    return {key: text for key, text in defaults.described().items() if key in own_defaults()}
+    return {key: text for key, text in defaults.effective_values().items() if key in own_defaults()}

@@ -16,13 +16,13 @@ def read_properties(content: str) -> dict[str, str]:
     for line in logical_lines(content):
         found = KEY.fullmatch(line)
         assert found is not None  # it matches any text
-        pairs[unescaped(found[1])] = unescaped(found[2])
+        pairs[unescape(found[1])] = unescape(found[2])
     return pairs
 
 
 def write_properties(pairs: dict[str, str]) -> str:
     """The content of a file that is read as these pairs."""
-    return "".join(f"{escaped(key)}={escaped(value)}\n" for key, value in pairs.items())
+    return "".join(f"{escape(key)}={escape(value)}\n" for key, value in pairs.items())
 
 
 def logical_lines(content: str) -> Iterator[str]:
@@ -42,7 +42,7 @@ def logical_lines(content: str) -> Iterator[str]:
         yield begun
 
 
-def unescaped(text: str) -> str:
+def unescape(text: str) -> str:
     def replace(found: re.Match[str]) -> str:
         code = found[1]
         return chr(int(code[1:], 16)) if len(code) == 5 else SIMPLE_ESCAPES.get(code, code)
@@ -51,7 +51,7 @@ def unescaped(text: str) -> str:
     return ESCAPE.sub(replace, text).encode("utf-16-be", "surrogatepass").decode("utf-16-be", "replace")
 
 
-def escaped(text: str) -> str:
+def escape(text: str) -> str:
     data = text.encode("utf-16-be", "surrogatepass")
     units = (int.from_bytes(data[n : n + 2], "big") for n in range(0, len(data), 2))
     return "".join(chr(unit) if unit in PLAIN else f"\\u{unit:04x}" for unit in units)

@@ -16,7 +16,7 @@ from headwater.broker.configs.catalog import (
     ConfigType,
     Definition,
     definitions,
-    shown,
+    shorten,
 )
 from headwater.broker.configs.contradictions import contradictions
 from headwater.broker.configs.setting_classes import LISTENER_SETTINGS, reason_without_effect, refusal
@@ -135,7 +135,7 @@ class Settings:
         text = self.sasl_enabled_mechanisms if own is None else own
         return [name.strip() for name in text.split(",") if name.strip()]
 
-    def described(self) -> dict[str, str]:
+    def effective_values(self) -> dict[str, str]:
         """The keys that have an effect, with their values as text."""
         return {key: value_text(getattr(self, key.replace(".", "_"))) for key in own_defaults()}
 
@@ -264,12 +264,12 @@ def check_setting(key: str, text: str) -> None:
             reason = refusal(rest, text, setting_definition(rest))
             raise SettingsError(f"{key}: {reason or f'it cannot be set for one mechanism ({mechanism}) here'}")
         if own.startswith(REMOVED):
-            raise SettingsError(f"{shown(key)}: Kafka 4 removed it; leave it out")
+            raise SettingsError(f"{shorten(key)}: Kafka 4 removed it; leave it out")
         import difflib  # what only a mistake needs
 
         near = difflib.get_close_matches(key, broker_keys(), 1)
         hint = f"; did you mean {near[0]}?" if near else ""
-        raise SettingsError(f"unknown setting {shown(key)}{hint}")
+        raise SettingsError(f"unknown setting {shorten(key)}{hint}")
     if listener and own not in LISTENER_SETTINGS:
         raise SettingsError(
             f"{key}: {own} cannot be set for one listener here; set it for all, without {LISTENER_PREFIX}…"

@@ -14,7 +14,7 @@ from headwater.broker.configs.catalog import (
     ConfigError,
     ConfigType,
     definitions,
-    shown,
+    shorten,
     topic_entries,
     units_of,
 )
@@ -38,7 +38,7 @@ class ConfigValue(NamedTuple):
 def check_throttled_replicas(name: str, value: list[str]) -> None:
     if value != ["*"] and not all(THROTTLED_REPLICA.fullmatch(part) for part in value):
         raise ConfigError(
-            f"Invalid value {shown(','.join(value))} for configuration {name}: "
+            f"Invalid value {shorten(','.join(value))} for configuration {name}: "
             "must be the literal '*' or a list of partition:broker pairs"
         )
 
@@ -56,7 +56,7 @@ def validate(configs: Mapping[str, str | None]) -> None:
     values = {}
     for name, text in configs.items():
         if name not in definitions("topic"):
-            raise ConfigError(f"Unknown topic config name: {shown(name)}")
+            raise ConfigError(f"Unknown topic config name: {shorten(name)}")
         if text is None:
             raise ConfigError(f"Null value not supported for topic configs: {name}")
         values[name] = parse(name, text)

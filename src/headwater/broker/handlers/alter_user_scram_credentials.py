@@ -31,7 +31,7 @@ def handle(
         changes.setdefault(change.name, []).append(change)
     names = list(changes)
     if not may_cluster(broker, request, Operation.ALTER):
-        return failed(names, ErrorCode.CLUSTER_AUTHORIZATION_FAILED)
+        return failure_response(names, ErrorCode.CLUSTER_AUTHORIZATION_FAILED)
     response, records = AlterUserScramCredentialsResponse(), []
     for name, own in changes.items():
         yield
@@ -44,11 +44,11 @@ def handle(
         except ApiError as error:
             response.results.append(Result(name, error.code, str(error)))
     if len(records) > CHANGES_PER_REQUEST_MAX:
-        return failed(names, ErrorCode.POLICY_VIOLATION)
-    return broker.append_and_answer(records, response, failed(names, ErrorCode.KAFKA_STORAGE_ERROR))
+        return failure_response(names, ErrorCode.POLICY_VIOLATION)
+    return broker.append_and_answer(records, response, failure_response(names, ErrorCode.KAFKA_STORAGE_ERROR))
 
 
-def failed(names: list[str], code: ErrorCode) -> AlterUserScramCredentialsResponse:
+def failure_response(names: list[str], code: ErrorCode) -> AlterUserScramCredentialsResponse:
     return AlterUserScramCredentialsResponse(results=[Result(name, code, None) for name in names])
 
 

@@ -31,7 +31,7 @@ def handle(broker: DescriptionParts, request: Request, served: Versions) -> ApiV
     wrong_node = body.node_id >= 0 and body.node_id != broker.cluster.node_of(request.connection.endpoint)
     if wrong_cluster or wrong_node:
         return ApiVersionsResponse(error_code=ErrorCode.REBOOTSTRAP_REQUIRED)
-    response = supported(ErrorCode.NONE, served)
+    response = versions_response(ErrorCode.NONE, served)
     for name, (low, high) in SUPPORTED_FEATURES.items():
         if low == 0 and request.api_version < ZERO_LEVEL_VERSION:
             continue
@@ -45,8 +45,8 @@ def handle(broker: DescriptionParts, request: Request, served: Versions) -> ApiV
 
 def unsupported_version(served: Versions) -> ApiVersionsResponse:
     """The answer to a version that is not known, to be sent in version 0."""
-    return supported(ErrorCode.UNSUPPORTED_VERSION, served)
+    return versions_response(ErrorCode.UNSUPPORTED_VERSION, served)
 
 
-def supported(error: ErrorCode, served: Versions) -> ApiVersionsResponse:
+def versions_response(error: ErrorCode, served: Versions) -> ApiVersionsResponse:
     return ApiVersionsResponse(error, [ApiVersionsResponse.ApiVersion(*row) for row in served])

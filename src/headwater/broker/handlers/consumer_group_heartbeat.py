@@ -49,12 +49,12 @@ def handle(
         None if names is None else frozenset(names),
         body.subscribed_topic_regex,
         body.server_assignor,
-        owned(body),
+        owned_partitions(body),
         request.client_id or "",
         request.connection.client_host,
         lambda name: may_topic(broker, request, Operation.DESCRIBE, name),
     )
-    prolonged = broker.groups.consumers.prolonged(heartbeat)
+    prolonged = broker.groups.consumers.prolong_session(heartbeat)
     if prolonged is not None:
         return Repeatable(response(prolonged), partial(still_holds, broker, request, prolonged.heartbeat_interval_ms))
     answer = broker.groups.consumer_heartbeat(heartbeat)
@@ -81,7 +81,7 @@ def refusal(broker: GroupParts, request: Request) -> ErrorCode:
     return ErrorCode.NONE
 
 
-def owned(body: ConsumerGroupHeartbeatRequest) -> Assignment | None:
+def owned_partitions(body: ConsumerGroupHeartbeatRequest) -> Assignment | None:
     if body.topic_partitions is None:
         return None
     return {topic.topic_id: frozenset(topic.partitions) for topic in body.topic_partitions if topic.partitions}

@@ -29,9 +29,9 @@ def handle(broker: AdministrationParts, request: Request) -> Steps[CreateAclsRes
     body: CreateAclsRequest = request.body
     acls = broker.acls
     if acls is None:
-        return failed(body, ErrorCode.SECURITY_DISABLED, NO_AUTHORIZER)
+        return failure_response(body, ErrorCode.SECURITY_DISABLED, NO_AUTHORIZER)
     if not may_cluster(broker, request, Operation.ALTER):
-        return failed(body, ErrorCode.CLUSTER_AUTHORIZATION_FAILED, None)
+        return failure_response(body, ErrorCode.CLUSTER_AUTHORIZATION_FAILED, None)
     results, changes, added = [], [], set()
     for creation in body.creations:
         yield
@@ -45,12 +45,12 @@ def handle(broker: AdministrationParts, request: Request) -> Steps[CreateAclsRes
             added.add(acl)
             changes.append(broker.metadata.acl_record(random_uuid(broker.entropy), acl))
     if len(changes) > CHANGES_PER_REQUEST_MAX:
-        return failed(body, ErrorCode.POLICY_VIOLATION, TOO_MANY_CHANGES)
-    not_written = failed(body, ErrorCode.KAFKA_STORAGE_ERROR, None)
+        return failure_response(body, ErrorCode.POLICY_VIOLATION, TOO_MANY_CHANGES)
+    not_written = failure_response(body, ErrorCode.KAFKA_STORAGE_ERROR, None)
     return broker.append_and_answer(changes, CreateAclsResponse(results=results), not_written)
 
 
-def failed(body: CreateAclsRequest, code: ErrorCode, message: str | None) -> CreateAclsResponse:
+def failure_response(body: CreateAclsRequest, code: ErrorCode, message: str | None) -> CreateAclsResponse:
     return CreateAclsResponse(results=[Result(code, message) for _ in body.creations])
 
 

@@ -19,9 +19,9 @@ def handle(broker: AdministrationParts, request: Request) -> Steps[DeleteAclsRes
     body: DeleteAclsRequest = request.body
     acls = broker.acls
     if acls is None:
-        return failed(body, ErrorCode.SECURITY_DISABLED, NO_AUTHORIZER)
+        return failure_response(body, ErrorCode.SECURITY_DISABLED, NO_AUTHORIZER)
     if not may_cluster(broker, request, Operation.ALTER):
-        return failed(body, ErrorCode.CLUSTER_AUTHORIZATION_FAILED, None)
+        return failure_response(body, ErrorCode.CLUSTER_AUTHORIZATION_FAILED, None)
     response, removed, found_count = DeleteAclsResponse(), {}, 0
     for wanted in body.filters:
         yield
@@ -34,7 +34,7 @@ def handle(broker: AdministrationParts, request: Request) -> Steps[DeleteAclsRes
         found = acls.find(acl_filter)
         found_count += len(found)
         if found_count > CHANGES_PER_REQUEST_MAX:
-            return failed(body, ErrorCode.POLICY_VIOLATION, TOO_MANY_CHANGES)
+            return failure_response(body, ErrorCode.POLICY_VIOLATION, TOO_MANY_CHANGES)
         for acl_id, acl in found:
             removed[acl_id] = new_record(MetadataRecordType.REMOVE_ACCESS_CONTROL_ENTRY, id=acl_id)
             result.matching_acls.append(
@@ -50,9 +50,9 @@ def handle(broker: AdministrationParts, request: Request) -> Steps[DeleteAclsRes
                     acl.permission,
                 )
             )
-    not_written = failed(body, ErrorCode.KAFKA_STORAGE_ERROR, None)
+    not_written = failure_response(body, ErrorCode.KAFKA_STORAGE_ERROR, None)
     return broker.append_and_answer(list(removed.values()), response, not_written)
 
 
-def failed(body: DeleteAclsRequest, code: ErrorCode, message: str | None) -> DeleteAclsResponse:
+def failure_response(body: DeleteAclsRequest, code: ErrorCode, message: str | None) -> DeleteAclsResponse:
     return DeleteAclsResponse(filter_results=[FilterResult(code, message) for _ in body.filters])

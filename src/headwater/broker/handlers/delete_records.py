@@ -25,14 +25,14 @@ HIGH_WATERMARK = -1
 def handle(broker: LogParts, request: Request) -> Steps[DeleteRecordsResponse] | Deferred[Steps[DeleteRecordsResponse]]:
     return answer_when_visible(
         broker,
-        awaited(broker, request),
+        awaited_logs(broker, request),
         request.body.timeout_ms,
         lambda: delete(broker, request, is_late=False),
         lambda: delete(broker, request, is_late=True),
     )
 
 
-def awaited(broker: LogParts, request: Request) -> Iterator[Log]:
+def awaited_logs(broker: LogParts, request: Request) -> Iterator[Log]:
     """The logs in which an offset is asked for that readers do not see yet."""
     for topic in request.body.topics:
         for wanted in topic.partitions:

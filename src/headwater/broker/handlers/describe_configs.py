@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from headwater.broker.authorization import config_refusal
 from headwater.broker.configs import catalog, topic_configs
-from headwater.broker.configs.catalog import ConfigType, shown
+from headwater.broker.configs.catalog import ConfigType, shorten
 from headwater.broker.configs.dynamic import (
     NODE_ID,
     ConfigSource,
@@ -100,7 +100,7 @@ def node_problem(broker: ConfigParts, name: str, otherwise: str) -> str | None:
     """Why a resource is not one of this broker's nodes; None if it is."""
     node_ids = [str(node_id) for node_id in broker.cluster.node_ids]
     if not NODE_ID.fullmatch(name):
-        return f"Broker id must be an integer, but it is: {shown(name)}"
+        return f"Broker id must be an integer, but it is: {shorten(name)}"
     if name not in node_ids:
         return f"Unexpected broker id, expected {' or '.join(node_ids)}{otherwise} but received {name}"
     return None

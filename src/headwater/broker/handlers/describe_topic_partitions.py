@@ -41,7 +41,7 @@ def handle(broker: DescriptionParts, request: Request) -> Steps[DescribeTopicPar
             response.next_cursor = DescribeTopicPartitionsResponse.Cursor(name, first)
             return response
         last = min(topic.partitions, first + left)
-        response.topics.append(described(broker, request, topic, range(max(0, first), last)))
+        response.topics.append(topic_response(broker, request, topic, range(max(0, first), last)))
         left -= last - first
         if last < topic.partitions:
             response.next_cursor = DescribeTopicPartitionsResponse.Cursor(name, last)
@@ -49,7 +49,7 @@ def handle(broker: DescriptionParts, request: Request) -> Steps[DescribeTopicPar
     return response
 
 
-def described(broker: DescriptionParts, request: Request, topic: Topic, numbers: range) -> TopicResponse:
+def topic_response(broker: DescriptionParts, request: Request, topic: Topic, numbers: range) -> TopicResponse:
     epoch = broker.store.leader_epoch
     operations = authorized_operations(broker, request, ResourceType.TOPIC, topic.name)
     partitions = []

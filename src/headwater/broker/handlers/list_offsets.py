@@ -55,14 +55,14 @@ def handle(broker: LogParts, request: Request) -> Steps[ListOffsetsResponse] | D
     def answer() -> Steps[ListOffsetsResponse]:
         return respond(broker, request, lambda name, wanted: find(broker, request, name, wanted))
 
-    def timed_out() -> Steps[ListOffsetsResponse]:
+    def answer_after_timeout() -> Steps[ListOffsetsResponse]:
         return respond(broker, request, lambda name, wanted: late(wanted))
 
     timeout_ms = body.timeout_ms if has_timeout else WAIT_MS_MAX
-    return answer_when_visible(broker, awaited(broker, request), timeout_ms, answer, timed_out)
+    return answer_when_visible(broker, awaited_logs(broker, request), timeout_ms, answer, answer_after_timeout)
 
 
-def awaited(broker: LogParts, request: Request) -> Iterator[Log]:
+def awaited_logs(broker: LogParts, request: Request) -> Iterator[Log]:
     """The logs whose end matters to the answer."""
     for topic in request.body.topics:
         for wanted in topic.partitions:

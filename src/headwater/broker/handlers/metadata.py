@@ -35,7 +35,7 @@ def handle(broker: DescriptionParts, request: Request) -> Steps[MetadataResponse
     if wants_all:
         for known in list(broker.metadata.topics.values()):
             if may_topic(broker, request, Operation.DESCRIBE, known.name):
-                topics.append(described(broker, known))
+                topics.append(topic_response(broker, known))
             yield
     elif version < TOPIC_ID_VERSION and any(wanted.topic_id != ZERO_UUID for wanted in body.topics or ()):
         # Not for their own answers alone: these versions have no topic without a name.
@@ -82,7 +82,7 @@ def find(
             return MetadataTopic(ErrorCode.UNKNOWN_TOPIC_ID, None, wanted.topic_id)
         if not may_topic(broker, request, Operation.DESCRIBE, topic.name):
             return MetadataTopic(ErrorCode.TOPIC_AUTHORIZATION_FAILED, None, wanted.topic_id)
-        return described(broker, topic)
+        return topic_response(broker, topic)
     name = wanted.name
     if name is None:
         return MetadataTopic(ErrorCode.INVALID_REQUEST, "")
@@ -106,10 +106,10 @@ def find(
         except OSError as error:
             logger.error("topic %s cannot be created: %s", name, error)
             return MetadataTopic(ErrorCode.KAFKA_STORAGE_ERROR, name)
-    return described(broker, broker.metadata.topics[name])
+    return topic_response(broker, broker.metadata.topics[name])
 
 
-def described(broker: DescriptionParts, topic: Topic) -> MetadataTopic:
+def topic_response(broker: DescriptionParts, topic: Topic) -> MetadataTopic:
     epoch = broker.store.leader_epoch
     partitions = []
     for number in range(topic.partitions):

@@ -26,7 +26,7 @@ def handle(broker: GroupParts, request: Request) -> Steps[OffsetCommitResponse |
     if refused := group_refusal(broker, request, Operation.READ, body.group_id):
         return response(body, names, {}, refused, by_id)
     expire = broker.clock.wall_ms() + body.retention_time_ms if body.retention_time_ms >= 0 else -1
-    errors, commits = yield from sorted_out(broker, request, names, expire)
+    errors, commits = yield from check_commits(broker, request, names, expire)
     who = (body.generation_id_or_member_epoch, body.member_id, body.group_instance_id)
     knows_epochs = request.api_version >= EPOCH_VERSION
     error = ErrorCode.NONE
@@ -69,7 +69,7 @@ def topic_names(broker: ClusterParts, topics: Iterable[Any], by_id: bool) -> lis
     return [topic.name if topic is not None else None for topic in found]
 
 
-def sorted_out(
+def check_commits(
     broker: GroupParts, request: Request, names: list[str | None], expire: int = -1
 ) -> Steps[tuple[Errors, list[Commit]]]:
     """What cannot be committed, with its error, and what can; topics with an unknown id are left out of both.

@@ -23,7 +23,7 @@ from headwater.broker.leadership import name_leaders
 from headwater.broker.metadata import Topic
 from headwater.broker.parts import ProduceParts
 from headwater.broker.produce_routes import Routable
-from headwater.broker.validation import NO_DETAILS, BatchDetails, LongInspectionError, prepared, prepared_in_steps
+from headwater.broker.validation import NO_DETAILS, BatchDetails, LongInspectionError, prepare, prepare_in_steps
 from headwater.coordinators.transactions.transaction import EPOCH_PER_TRANSACTION
 from headwater.effects.buffers import Buffer
 from headwater.effects.work import Steps
@@ -60,11 +60,11 @@ def handle(broker: ProduceParts, request: Request) -> Answer | Routable | Steps[
         log = wanted_log(broker, request, topic_data, data.index)
         answer, sync = append(broker, request, log, data.index, data.records)
     except ApiError as error:
-        answer, sync = refused(data.index, error), NO_SYNC
+        answer, sync = refusal(data.index, error), NO_SYNC
     except LongInspectionError:
         return append_all(broker, request)
     responses = [ProduceResponse.TopicProduceResponse(topic_data.topic_id, topic_data.name, [answer])]
-    answer_of_all = answered(broker, request, responses, sync, has_error=answer.error_code != 0)
+    answer_of_all = answer_by_acks(broker, request, responses, sync, has_error=answer.error_code != 0)
     if log is None or answer.error_code or body.transactional_id is not None:
         return answer_of_all
     kind = request._replace(body=ProduceRequest(None, body.acks))  # without this batch, which need not be kept
@@ -87,10 +87,10 @@ def append_all(broker: ProduceParts, request: Request) -> Steps[Answer]:
             response.partition_responses.append(answer)
             last_sync, has_error = max(last_sync, sync), has_error or answer.error_code != 0
             yield
-    return answered(broker, request, responses, last_sync, has_error=has_error)
+    return answer_by_acks(broker, request, responses, last_sync, has_error=has_error)
 
 
-def answered(
+def answer_by_acks(
     broker: ProduceParts,
     request: Request,
     responses: list[ProduceResponse.TopicProduceResponse],
@@ -106,13 +106,13 @@ def answered(
         return None
     response = ProduceResponse(responses)
     if has_error and request.api_version >= LEADER_VERSION:
-        name_leaders(broker, request, response, placed(broker, responses))
+        name_leaders(broker, request, response, locate_responses(broker, responses))
     if acks == 1 or sync == NO_SYNC:
         return response
     return broker.answer_when_durable(sync, response)
 
 
-def placed(
+def locate_responses(
     broker: ProduceParts, responses: list[ProduceResponse.TopicProduceResponse]
 ) -> Iterator[tuple[Topic | None, int, PartitionResponse]]:
     """Each partition's answer with its topic and number."""
@@ -137,7 +137,7 @@ def append_or_refuse(
         log = wanted_log(broker, request, topic_data, data.index)
         return append(broker, request, log, data.index, data.records, prepared_batch)
     except ApiError as error:
-        return refused(data.index, error), NO_SYNC
+        return refusal(data.index, error), NO_SYNC
 
 
 def append_inspected(
@@ -149,13 +149,13 @@ def append_inspected(
     """As `append_or_refuse`, for a batch that takes long to look at."""
     try:
         log = wanted_log(broker, request, topic_data, data.index)
-        prepared_batch = yield from prepared_in_steps(log, data.records or b"", broker.clock.wall_ms())
+        prepared_batch = yield from prepare_in_steps(log, data.records or b"", broker.clock.wall_ms())
     except ApiError as error:
-        return refused(data.index, error), NO_SYNC
+        return refusal(data.index, error), NO_SYNC
     return append_or_refuse(broker, request, topic_data, data, prepared_batch)
 
 
-def refused(number: int, error: ApiError) -> PartitionResponse:
+def refusal(number: int, error: ApiError) -> PartitionResponse:
     details = error.details if isinstance(error.details, BatchDetails) else NO_DETAILS
     answer = PartitionResponse(number, error.code, -1, -1, details.log_start_offset, error_message=error.message)
     answer.record_errors = [ProduceResponse.BatchIndexAndErrorMessage(*e) for e in details.record_errors]
@@ -225,7 +225,7 @@ def append(
     """
     if not records:
         raise ApiError(ErrorCode.INVALID_RECORD, "a produce request must have one batch for each partition")
-    header, batch = prepared_batch or prepared(log, records, broker.clock.wall_ms())
+    header, batch = prepared_batch or prepare(log, records, broker.clock.wall_ms())
     is_promised = request.body.acks != -1
     if header.producer_id >= 0:
         check_owner(broker, request, header)

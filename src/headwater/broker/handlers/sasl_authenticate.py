@@ -8,7 +8,7 @@ the same principal (KIP-368). A password in the clear is checked in a thread, be
 from collections.abc import Callable
 from typing import TypeVar
 
-from headwater.broker.configs.catalog import shown
+from headwater.broker.configs.catalog import shorten
 from headwater.broker.connection import UNAUTHENTICATED, Connection, Request
 from headwater.broker.parts import LoginParts
 from headwater.protocol.error_codes import ErrorCode
@@ -29,14 +29,14 @@ def handle(broker: LoginParts, request: Request) -> SaslAuthenticateResponse | D
         return SaslAuthenticateResponse(ErrorCode.ILLEGAL_SASL_STATE, message)
     exchange = connection.sasl.exchange
 
-    def succeeded(answer: bytes) -> SaslAuthenticateResponse:
+    def success_response(answer: bytes) -> SaslAuthenticateResponse:
         lifetime_ms = broker.settings.connections_max_reauth_ms if exchange.is_done else 0
         return SaslAuthenticateResponse(0, None, answer, lifetime_ms)
 
-    def failed(error: AuthenticationError) -> SaslAuthenticateResponse:
+    def failure_response(error: AuthenticationError) -> SaslAuthenticateResponse:
         return SaslAuthenticateResponse(ErrorCode.SASL_AUTHENTICATION_FAILED, str(error))
 
-    return respond(broker, connection, body.auth_bytes, succeeded, failed)
+    return respond(broker, connection, body.auth_bytes, success_response, failure_response)
 
 
 def raw(broker: LoginParts, connection: Connection, message: bytes) -> bytes | Deferred[bytes | None] | None:
@@ -44,11 +44,11 @@ def raw(broker: LoginParts, connection: Connection, message: bytes) -> bytes | D
     assert connection.sasl is not None
     exchange = connection.sasl.exchange
 
-    def succeeded(answer: bytes) -> bytes:
+    def success_message(answer: bytes) -> bytes:
         connection.is_raw_sasl = not exchange.is_done
         return answer
 
-    return respond(broker, connection, message, succeeded, lambda error: None)
+    return respond(broker, connection, message, success_message, lambda error: None)
 
 
 def respond(
@@ -69,7 +69,7 @@ def respond(
             if exchange.is_done:
                 take_principal(broker, connection, exchange)
         except AuthenticationError as error:
-            return refused(broker, connection, error, failed(error))
+            return refuse_login(broker, connection, error, failed(error))
         return succeeded(answer)
 
     if not exchange.is_slow:
@@ -111,7 +111,7 @@ def take_principal(broker: LoginParts, connection: Connection, exchange: Exchang
     connection.is_restricted = lifetime_ms > 0
 
 
-def refused(
+def refuse_login(
     broker: LoginParts, connection: Connection, error: AuthenticationError, answer: Answer
 ) -> Answer | Deferred[Answer]:
     """Logs and counts a refused login. Its answer comes late, so that passwords are not guessed at full speed."""
@@ -121,11 +121,11 @@ def refused(
     broker.refusals.warning(
         "refused logins",
         "login refused: user %s from %s, %s at %s: %s",
-        "unknown" if claimed is None else repr(shown(claimed)),
+        "unknown" if claimed is None else repr(shorten(claimed)),
         connection.address,
         connection.sasl.mechanism,
         connection.endpoint.listener,
-        shown(str(error)),
+        shorten(str(error)),
     )
     connection.must_close = True
     delay_ms = broker.settings.connection_failed_authentication_delay_ms

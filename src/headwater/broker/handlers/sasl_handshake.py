@@ -6,7 +6,7 @@ of the planes every mechanism is enabled, and there is one more user, the planes
 from collections import ChainMap
 
 from headwater.broker.cluster import Endpoint
-from headwater.broker.configs.catalog import shown
+from headwater.broker.configs.catalog import shorten
 from headwater.broker.connection import Request, SaslState
 from headwater.broker.parts import LoginParts
 from headwater.protocol.error_codes import ErrorCode
@@ -36,7 +36,7 @@ def handle(broker: LoginParts, request: Request) -> SaslHandshakeResponse:
         broker.refusals.warning(
             "refused logins",
             "login refused: mechanism %r from %s at %s is not enabled",
-            shown(body.mechanism),
+            shorten(body.mechanism),
             connection.address,
             connection.endpoint.listener,
         )

@@ -6,7 +6,7 @@ transaction by this request itself (KIP-890); from 6 topics go by id (KIP-1319).
 
 from headwater.broker.authorization import may_transaction
 from headwater.broker.connection import Request
-from headwater.broker.handlers.offset_commit import COMMITS_PER_STEP, Errors, sorted_out, topic_names
+from headwater.broker.handlers.offset_commit import COMMITS_PER_STEP, Errors, check_commits, topic_names
 from headwater.broker.leadership import group_refusal
 from headwater.broker.parts import TransactionOffsetParts
 from headwater.coordinators.transactions.transaction import EPOCH_PER_TRANSACTION
@@ -31,7 +31,7 @@ def handle(
         return response(body, names, {}, ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED)
     if refused := group_refusal(broker, request, Operation.READ, body.group_id):
         return response(body, names, {}, refused)
-    errors, commits = yield from sorted_out(broker, request, names)
+    errors, commits = yield from check_commits(broker, request, names)
     error = take_into_transaction(broker, request) if commits else ErrorCode.NONE
     if error is ErrorCode.NONE:
         error = broker.groups.check_commit(

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple, TypeVar
 
 from headwater.broker.cluster import PROTOCOLS, Endpoint
-from headwater.broker.configs.catalog import shown
+from headwater.broker.configs.catalog import shorten
 from headwater.broker.configs.settings import Settings, SettingsError, problems, split_listener_key
 from headwater.security.cipher_suites import VERSIONS
 from headwater.security.sasl import MECHANISMS
@@ -153,7 +153,7 @@ def check_mechanisms(settings: Settings, name: str, protocol: str) -> None:
     for mechanism in mechanisms:
         if mechanism not in MECHANISMS:
             raise SettingsError(
-                f"sasl.enabled.mechanisms of listener {name}: {shown(mechanism)} is not served; "
+                f"sasl.enabled.mechanisms of listener {name}: {shorten(mechanism)} is not served; "
                 f"{', '.join(MECHANISMS)} are"
             )
     if protocol.startswith("SASL") and not mechanisms:

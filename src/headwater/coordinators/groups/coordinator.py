@@ -291,7 +291,7 @@ class GroupCoordinator:
         for group_id in self.group_ids():
             yield
             group, consumers = self.groups.get(group_id), self.consumers.groups.get(group_id)
-            keys = self.offsets.expired(group_id, group, now_ms, self.offsets_retention_ms)
+            keys = self.offsets.expired_partitions(group_id, group, now_ms, self.offsets_retention_ms)
             if consumers is not None:
                 topics = consumers.subscribed_topics()
                 keys = [key for key in keys if key[0] not in topics]

@@ -64,7 +64,7 @@ class Migration:
         records = [group_record(group_id, None)]
         if classic.members or classic.pending:
             self.check_upgrade(classic)
-            records += self.converted(classic)
+            records += self.convert(classic)
         try:
             self.runtime.apply(group_id, records)  # members that wait for the classic group have to join again
         except OSError as error:
@@ -82,7 +82,7 @@ class Migration:
         if len(classic.members) >= self.consumers.limits.size_max:
             raise ApiError(ErrorCode.GROUP_MAX_SIZE_REACHED, "The consumer group has reached its maximum capacity.")
 
-    def converted(self, classic: Group) -> list[StateRecord]:
+    def convert(self, classic: Group) -> list[StateRecord]:
         """The records of the converted group. Its target is what its members have now."""
         group_id, generation = classic.group_id, max(0, classic.generation)
         change = Change(ConsumerGroup(group_id))
@@ -200,7 +200,7 @@ class Migration:
             return JoinAnswer(ErrorCode.UNKNOWN_MEMBER_ID, member_id)
         change = Change(group)
         try:
-            return self.consumers.commit(change, lambda: self.joined(change, request, member_id, protocol))
+            return self.consumers.commit(change, lambda: self.join_answer(change, request, member_id, protocol))
         except ApiError as error:
             return JoinAnswer(error.code, member_id)
         except ProtocolError:
@@ -215,7 +215,7 @@ class Migration:
                 names = [name for name in names if name in others]
         return names[0] if names else None
 
-    def joined(self, change: Change, request: JoinRequest, member_id: str, protocol: str) -> JoinAnswer:
+    def join_answer(self, change: Change, request: JoinRequest, member_id: str, protocol: str) -> JoinAnswer:
         group, consumers = change.group, self.consumers
         topics, owned_names = read_subscription(request.protocols[0][1])
         known = group.members.get(member_id)
@@ -282,7 +282,7 @@ class Migration:
         if member is None:
             return error
         self.consumers.start_session(group, member, 0)
-        following = group.reconciled(member, {})
+        following = group.reconcile(member, {})
         can_get_more = member.state is MemberState.UNRELEASED_PARTITIONS and following.assigned != member.assigned
         must_join = member.epoch < group.epoch or member.state is MemberState.UNREVOKED_PARTITIONS or can_get_more
         return ErrorCode.REBALANCE_IN_PROGRESS if must_join else ErrorCode.NONE

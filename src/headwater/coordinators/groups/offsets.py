@@ -136,7 +136,9 @@ class Offsets:
     def of_group(self, group_id: str) -> dict[TopicPartition, CommittedOffset]:
         return self.groups.get(group_id, {})
 
-    def expired(self, group_id: str, group: Group | None, now_ms: int, retention_ms: int) -> list[TopicPartition]:
+    def expired_partitions(
+        self, group_id: str, group: Group | None, now_ms: int, retention_ms: int
+    ) -> list[TopicPartition]:
         """The partitions whose committed offsets are no longer needed (KIP-211).
 
         A group with members keeps the offsets of the topics that it subscribes to. An empty group keeps all its offsets

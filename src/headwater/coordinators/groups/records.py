@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from headwater.coordinators.state_records import versioned
+from headwater.coordinators.state_records import prefix_version
 from headwater.effects.buffers import Buffer
 from headwater.protocol.compiled import decode, encode
 from headwater.protocol.errors import ProtocolError
@@ -26,7 +26,7 @@ class CommittedOffset(NamedTuple):
 
 
 def offset_key(group_id: str, topic: str, partition: int) -> bytes:
-    return versioned(OffsetCommitKey.RECORD_TYPE, encode(OffsetCommitKey(group_id, topic, partition), 0))
+    return prefix_version(OffsetCommitKey.RECORD_TYPE, encode(OffsetCommitKey(group_id, topic, partition), 0))
 
 
 def offset_record(group_id: str, topic: str, partition: int, committed: CommittedOffset | None) -> StateRecord:
@@ -42,13 +42,13 @@ def offset_record(group_id: str, topic: str, partition: int, committed: Committe
         expire_timestamp=committed.expire_timestamp,
     )
     version = VALUE_VERSION if committed.expire_timestamp < 0 else EXPIRING_VERSION  # as Kafka chooses
-    return StateRecord(key, versioned(version, encode(value, version)))
+    return StateRecord(key, prefix_version(version, encode(value, version)))
 
 
 def group_record(group_id: str, value: GroupMetadataValue | None) -> StateRecord:
     """A group's generation with its members, or its removal."""
-    key = versioned(GroupMetadataKey.RECORD_TYPE, encode(GroupMetadataKey(group_id), 0))
-    return StateRecord(key, None if value is None else versioned(VALUE_VERSION, encode(value, VALUE_VERSION)))
+    key = prefix_version(GroupMetadataKey.RECORD_TYPE, encode(GroupMetadataKey(group_id), 0))
+    return StateRecord(key, None if value is None else prefix_version(VALUE_VERSION, encode(value, VALUE_VERSION)))
 
 
 def read_record_type(key: Buffer) -> int:

@@ -217,7 +217,7 @@ class TransactionCoordinator:
         The markers have a newer epoch, so whatever the old instance still sends is refused. `last_epoch` is the epoch of
         the client that made the request, if it named one.
         """
-        prepared = transaction.prepared(
+        prepared = transaction.to_prepared(
             commit=False, now_ms=self.clock.wall_ms(), bump_epoch=True, next_producer_id=NO_PRODUCER_ID
         )
         self.end_prepared(prepared, last_epoch, ended)
@@ -293,7 +293,7 @@ class TransactionCoordinator:
         ending: Deferred[ErrorCode] = Deferred()
         try:
             next_id = self.next_producer_id() if bumps and known.is_epoch_exhausted else NO_PRODUCER_ID
-            prepared = replace(known, client_version=client_version).prepared(
+            prepared = replace(known, client_version=client_version).to_prepared(
                 commit=commit, now_ms=self.clock.wall_ms(), bump_epoch=bumps, next_producer_id=next_id
             )
             self.end_prepared(prepared, epoch if bumps else self.last_epoch(known), ending.complete)
@@ -301,11 +301,11 @@ class TransactionCoordinator:
             logger.error("transaction %s: its end cannot be written: %s", transactional_id, error)
             return ProducerAnswer(append_error(error))
 
-        def ended(error: ErrorCode) -> ProducerAnswer:
+        def producer_answer(error: ErrorCode) -> ProducerAnswer:
             after = self.transactions.get(transactional_id, known)
             return ProducerAnswer(error, after.producer_id, after.producer_epoch)
 
-        return ending.then(ended)
+        return ending.then(producer_answer)
 
     def is_end_again(self, known: Transaction, producer_id: int, epoch: int) -> bool:
         """Whether this EndTxn comes from a client that has not seen the answer to its first one."""
@@ -357,7 +357,7 @@ class TransactionCoordinator:
         if self.transactions.get(prepared.transactional_id) != prepared:
             return
         try:
-            self.change(prepared.completed(self.clock.wall_ms()))
+            self.change(prepared.to_completed(self.clock.wall_ms()))
         except OSError as error:
             logger.error("transaction %s: its end cannot be written: %s", prepared.transactional_id, error)
             self.tell(prepared, append_error(error))

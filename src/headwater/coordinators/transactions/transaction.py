@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Any, NamedTuple, TypeAlias
 
-from headwater.coordinators.state_records import versioned
+from headwater.coordinators.state_records import prefix_version
 from headwater.effects.buffers import Buffer
 from headwater.protocol.compiled import decode, encode
 from headwater.protocol.errors import ProtocolError
@@ -97,7 +97,7 @@ class Transaction:
             client_version=client_version,
         )
 
-    def prepared(self, *, commit: bool, now_ms: int, bump_epoch: bool, next_producer_id: int) -> "Transaction":
+    def to_prepared(self, *, commit: bool, now_ms: int, bump_epoch: bool, next_producer_id: int) -> "Transaction":
         """With its outcome decided. With `bump_epoch`, the markers and from then on the client have the next epoch."""
         return replace(
             self,
@@ -109,7 +109,7 @@ class Transaction:
             updated_ms=now_ms,
         )
 
-    def completed(self, now_ms: int) -> "Transaction":
+    def to_completed(self, now_ms: int) -> "Transaction":
         """Complete, with all markers on disk. If the epochs were used up, the next producer id replaces the old one."""
         was_commit = self.state is TransactionState.PREPARE_COMMIT
         done = replace(
@@ -137,7 +137,7 @@ class TransactionRecord(NamedTuple):
 
 
 def transaction_key(transactional_id: str) -> bytes:
-    return versioned(TransactionLogKey.RECORD_TYPE, encode(TransactionLogKey(transactional_id), 0))
+    return prefix_version(TransactionLogKey.RECORD_TYPE, encode(TransactionLogKey(transactional_id), 0))
 
 
 def read_record(key: Buffer, value: Buffer | None) -> TransactionRecord:
@@ -169,7 +169,7 @@ def encoded_record(record: TransactionRecord) -> StateRecord:
         next_producer_id=transaction.next_producer_id,
         client_transaction_version=transaction.client_version,
     )
-    return StateRecord(key, versioned(VALUE_VERSION, encode(value, VALUE_VERSION)))
+    return StateRecord(key, prefix_version(VALUE_VERSION, encode(value, VALUE_VERSION)))
 
 
 def read_transaction_key(key: Buffer) -> str:

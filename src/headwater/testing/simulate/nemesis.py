@@ -17,7 +17,7 @@ FLIPS_MAX = 3
 PARTITION_METADATA = "partition.metadata"  # only a log's directory has one
 
 
-def unprotected(content: bytes) -> set[int]:
+def unprotected_bytes(content: bytes) -> set[int]:
     """The bytes of each batch that no checksum covers, by the format: its base offset, and its leader epoch."""
     positions: set[int] = set()
     start = 0
@@ -137,7 +137,7 @@ class Nemesis:
             inode = files.entry(path)
             if isinstance(inode, Inode) and inode.content:
                 position = self.random.randrange(len(inode.content))
-                if path.endswith(".log") and position in unprotected(inode.durable):
+                if path.endswith(".log") and position in unprotected_bytes(inode.durable):
                     continue
                 files.flip(path, position, 1 << self.random.randrange(8))
                 self.scene.damaged.add((label, partition))

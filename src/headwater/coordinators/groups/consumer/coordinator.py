@@ -26,7 +26,7 @@ from headwater.coordinators.groups.consumer.group import (
     MemberState,
     ResolvedExpression,
 )
-from headwater.coordinators.groups.consumer.heartbeat import Heartbeat, HeartbeatAnswer, check, check_epoch, subscribed
+from headwater.coordinators.groups.consumer.heartbeat import Heartbeat, HeartbeatAnswer, check, check_epoch, subscribe
 from headwater.coordinators.groups.consumer.patterns import client_pattern
 from headwater.coordinators.groups.consumer.sessions import Sessions
 from headwater.coordinators.groups.offsets import Commit
@@ -136,7 +136,7 @@ class ConsumerGroups:
         except ApiError as error:
             return HeartbeatAnswer(error.code, error.message)
 
-    def prolonged(self, request: Heartbeat) -> HeartbeatAnswer | None:
+    def prolong_session(self, request: Heartbeat) -> HeartbeatAnswer | None:
         """The answer if the heartbeat only says that its member lives, and there is no news for it. That is most of them."""
         group = self.groups.get(request.group_id)
         member = None if group is None else group.members.get(request.member_id)
@@ -208,7 +208,7 @@ class ConsumerGroups:
         group = change.group
         known = self.member_for(change, request)
         is_new = known.member_id not in group.members
-        updated = subscribed(known, request)
+        updated = subscribe(known, request)
         if is_new or updated != known:
             change.emit(consumer_records.member_record(group.group_id, updated))
         # A change of the assignor alone waits for the next epoch, as in Kafka.
@@ -249,7 +249,7 @@ class ConsumerGroups:
     def reconcile(self, change: Change, member_id: str, owned: Assignment | None) -> ConsumerMember:
         group = change.group
         member = group.members[member_id]
-        following = group.reconciled(member, owned)
+        following = group.reconcile(member, owned)
         if following != member:
             change.emit(consumer_records.current_record(group.group_id, following))
             member = group.members[member_id]

@@ -186,7 +186,7 @@ class ConsumerGroup:
 
     # -- towards the target
 
-    def reconciled(self, member: ConsumerMember, owned: Assignment | None) -> ConsumerMember:
+    def reconcile(self, member: ConsumerMember, owned: Assignment | None) -> ConsumerMember:
         """The member after its next step. `owned` is what it reports to have; None if it does not report."""
         match member.state:
             case MemberState.STABLE:

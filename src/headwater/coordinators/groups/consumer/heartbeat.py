@@ -131,7 +131,7 @@ def check_epoch(member: ConsumerMember, epoch: int, owned: Assignment | None) ->
         )
 
 
-def subscribed(member: ConsumerMember, request: Heartbeat) -> ConsumerMember:
+def subscribe(member: ConsumerMember, request: Heartbeat) -> ConsumerMember:
     """The member with the changes that the request makes."""
     return replace(
         member,

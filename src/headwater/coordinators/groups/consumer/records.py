@@ -20,7 +20,7 @@ from headwater.coordinators.groups.consumer.group import (
     MemberState,
     ResolvedExpression,
 )
-from headwater.coordinators.state_records import versioned
+from headwater.coordinators.state_records import prefix_version
 from headwater.effects.buffers import Buffer
 from headwater.protocol.compiled import decode, encode
 from headwater.replay.state_record import StateRecord
@@ -67,8 +67,8 @@ def value_class(record_type: int) -> Any:
 
 
 def record(key: Any, value: Any | None) -> StateRecord:
-    head = versioned(key.RECORD_TYPE, encode(key, 0))
-    return StateRecord(head, None if value is None else versioned(0, encode(value, 0)))
+    head = prefix_version(key.RECORD_TYPE, encode(key, 0))
+    return StateRecord(head, None if value is None else prefix_version(0, encode(value, 0)))
 
 
 def group_epoch_record(group_id: str, epoch: int | None, metadata_hash: int = 0) -> StateRecord:
