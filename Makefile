@@ -12,7 +12,7 @@ TEST_FIRST_SEED ?= new
 UV_VERSION := 0.13.9
 
 .DEFAULT_GOAL := help
-.PHONY: help up test coverage lint interop interop-full interop-tools faults kills every-fault power-cuts soak simulate fuzz fuzz-full mutants audit package bench bench-python clean
+.PHONY: help up test coverage lint docs interop interop-full interop-tools faults kills every-fault power-cuts soak simulate fuzz fuzz-full mutants audit package bench bench-python clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +47,10 @@ lint: $(READY) ## format, lint, types, layout, generated files
 	$(BIN)/python codegen/generate.py --check
 	$(BIN)/python codegen/settings_tables.py --check
 	$(BIN)/python codegen/cli_reference.py --check
+
+docs: $(READY) ## the site of the documents and the Python API, into build/docs
+	$(BIN)/python -m sphinx -q -E -W --keep-going -c docs/site -d build/docs-trees . build/docs
+	@echo "open build/docs/index.html"
 
 audit: $(READY) ## known vulnerabilities of the packages in uv.lock (asks osv.dev)
 	@$(BIN)/python .ci/audit.py
