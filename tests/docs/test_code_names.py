@@ -70,6 +70,15 @@ def test_the_walks_and_the_five_questions_are_answered() -> None:
         assert len(named_code(answer)) >= 2, question
 
 
+def test_each_way_to_grow_has_its_steps() -> None:
+    """In numbered steps, with the files where they happen."""
+    for what in ("an API", "a coordinator, or any state that must survive", "a plane"):
+        recipe = ARCHITECTURE.read_text().split(f"### … {what}\n")[1].split("\n### ")[0]
+        steps = re.split(r"^\d+\. ", recipe, flags=re.MULTILINE)[1:]
+        assert len(steps) >= 6, what
+        assert sum(1 for step in steps if named_code(step)) >= len(steps) - 1, what
+
+
 def test_each_folder_is_among_the_layers() -> None:
     layers = ARCHITECTURE.read_text().split("```text\n")[1].split("```")[0]
     folders = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
