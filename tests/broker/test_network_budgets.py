@@ -253,6 +253,8 @@ class TestFrames:
         monkeypatch.setattr(deadlines, "CHECK_S", 0.1)
         settings = {"socket.request.max.bytes": MIB, "queued.max.request.bytes": MIB}
         with hw.Broker(settings=settings) as broker, contextlib.ExitStack() as opened:
+            waited: set[str] = set()
+            server_of(broker).occurrences.throttled.connect(lambda address, reason: waited.add(reason))
             other, *slow = (opened.enter_context(Wire(broker.address)) for _ in range(5))
             other.create_topic("t")
             for each in slow:
@@ -263,7 +265,18 @@ class TestFrames:
             assert is_served(other)
             assert other.produce("t", 0, build_batch([Record(None, bytes(700_000), (), 1)])) == 0
             assert closed_first(slow) in slow
+            assert waited == {"memory"}
             assert inspect(broker, lambda server: server.requests.used_bytes) <= MIB * 1.25
+
+    def test_a_producer_that_waits_for_the_journal_is_announced(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(client_protocol, "JOURNAL_WAITING_BYTES_MAX", 0)
+        with hw.Broker() as broker, Wire(broker.address) as wire:
+            waited: set[str] = set()
+            wire.create_topic("t")
+            server_of(broker).occurrences.throttled.connect(lambda address, reason: waited.add(reason))
+            for _ in range(3):
+                assert wire.produce("t", 0, build_batch([Record(None, b"v", (), 1)])) == 0
+            assert waited == {"journal"}
 
     def test_memory_is_given_back(self) -> None:
         with hw.Broker() as broker:

@@ -7,6 +7,8 @@ from headwater.bus.signal import Signal
 from headwater.observability.counters import Counters, numbers
 from headwater.observability.metrics import METRICS
 from headwater.protocol.apis import ApiKey
+from headwater.protocol.messages.delete_records import DeleteRecordsRequest
+from headwater.storage.retention import Reason
 from tests.broker.harness import Harness
 from tests.broker.transactional import Producer
 from tests.coordinators.test_membership import stable_group
@@ -55,6 +57,28 @@ def test_ends_of_transactions(commit: bool) -> None:
     producer.send_end(commit=commit)
     broker.sync()
     assert ended == [("tx", commit)]
+
+
+def test_records_deleted_by_a_client_and_by_retention() -> None:
+    broker = Harness()
+    cleaned: list[tuple[str, Reason, int, int]] = []
+    broker.core.occurrences.log_cleaned.connect(
+        lambda log, reason, offsets, size_bytes: cleaned.append((log.topic, reason, offsets, size_bytes))
+    )
+    broker.create_topic("t", retention_ms="1000")
+    broker.create_topic("kept")
+    for topic in ("t", "t", "t", "kept"):
+        broker.produce(topic, b"v")
+    size_bytes = broker.core.partitions.log(broker.core.metadata.topics["t"], 0).size_bytes
+    wanted = DeleteRecordsRequest.DeleteRecordsPartition(0, 2)
+    request = DeleteRecordsRequest([DeleteRecordsRequest.DeleteRecordsTopic("t", [wanted])], 1000)
+    assert broker.call(ApiKey.DELETE_RECORDS, 2, request).topics[0].partitions[0].error_code == 0
+    assert cleaned == [("t", Reason.REQUEST, 2, 0)]
+    broker.clock.advance(60_000)
+    broker.core.apply_retention()
+    assert cleaned[1:] == [("t", Reason.TIME, 1, size_bytes)]
+    assert broker.counters.totals["deleted_records"] == 3
+    assert broker.counters.totals["deleted_bytes"] == size_bytes
 
 
 def test_an_observer_that_raises_keeps_nothing_from_happening(caplog: pytest.LogCaptureFixture) -> None:

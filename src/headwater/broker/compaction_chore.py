@@ -130,5 +130,5 @@ class CompactionChore:
             self.durability.fail(error)
             return
         self.failed.pop(log, None)
-        self.occurrences.log_cleaned.emit(log)
+        self.occurrences.log_compacted.emit(log)
         self.start_next()

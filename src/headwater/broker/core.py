@@ -60,8 +60,10 @@ def retention_ended(error: Exception | None) -> None:
         logger.error("retention: %s", error)
 
 
-def new_store(settings: Settings, files: Files, directory: str, clock: Clock, entropy: Entropy) -> LogStore:
-    return LogStore(
+def new_store(
+    settings: Settings, files: Files, directory: str, clock: Clock, entropy: Entropy, occurrences: Occurrences
+) -> LogStore:
+    store = LogStore(
         files,
         directory,
         clock,
@@ -70,6 +72,8 @@ def new_store(settings: Settings, files: Files, directory: str, clock: Clock, en
         journal_file_bytes=settings.headwater_journal_file_bytes,
         node_id=settings.node_id,
     )
+    store.cleaned = occurrences.log_cleaned.emit
+    return store
 
 
 class BrokerCore:
@@ -106,7 +110,7 @@ class BrokerCore:
         self.run_elsewhere: RunElsewhere = run_here
         self.refusals = LimitedLog(logger, clock.steady_ms)
         self.has_authorizer = False
-        self.store = new_store(settings, files, directory, clock, entropy)
+        self.store = new_store(settings, files, directory, clock, entropy, self.occurrences)
         self.durability = Durability(
             self.store,
             self.occurrences,

@@ -13,6 +13,7 @@ from headwater.broker.connection import Connection
 from headwater.bus.signal import OnError, Signal
 from headwater.replay.sync_number import SyncNumber
 from headwater.storage.log import Log
+from headwater.storage.retention import Reason
 
 
 class Occurrences:
@@ -31,7 +32,12 @@ class Occurrences:
         # All logs are on disk up to where they were.
         self.checkpointed: Signal[()] = Signal("checkpointed", on_error=log)
         # A log that compaction has made shorter.
-        self.log_cleaned: Signal[Log] = Signal("log cleaned", on_error=log)
+        self.log_compacted: Signal[Log] = Signal("log compacted", on_error=log)
+        # A log whose first records were deleted, why, and how many offsets and bytes that were. The bytes are those of whole
+        # segments: one stays until its last record is deleted.
+        self.log_cleaned: Signal[Log, Reason, int, int] = Signal("log cleaned", on_error=log)
+        # An address whose requests have to wait, and for what: "memory" for requests, or the "journal" to catch up.
+        self.throttled: Signal[str, str] = Signal("throttled", on_error=log)
         # A group, its new generation or epoch, and the number of its members.
         self.rebalanced: Signal[str, int, int] = Signal("rebalanced", on_error=log)
         # A transactional id, and whether its transaction was committed.

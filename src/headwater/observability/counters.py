@@ -24,9 +24,6 @@ class Counters:
         """Observes. Observers are plain functions: those are what a Signal calls fastest."""
         requests, totals = self.requests, self.totals
 
-        def one(name: str) -> None:
-            totals[name] += 1
-
         @occurrences.request_handled.connect()
         def handled(api_key: int, connection: object) -> None:
             requests[api_key] += 1
@@ -41,6 +38,11 @@ class Counters:
         def fetched(size_bytes: int) -> None:
             totals["fetched_bytes"] += size_bytes
 
+        @occurrences.log_cleaned.connect()
+        def cleaned(log: object, reason: object, offsets: int, size_bytes: int) -> None:
+            totals["deleted_records"] += offsets
+            totals["deleted_bytes"] += size_bytes
+
         @occurrences.connection_closed.connect()
         def closed(address: str) -> None:
             totals["connections"] -= 1
@@ -49,6 +51,15 @@ class Counters:
         def opened(address: str) -> None:
             totals["connections"] += 1
             totals["connections_accepted"] += 1
+
+        self.attach_counts(occurrences)
+
+    def attach_counts(self, occurrences: Occurrences) -> None:
+        """Observes what is only counted."""
+        totals = self.totals
+
+        def one(name: str) -> None:
+            totals[name] += 1
 
         occurrences.connection_refused.connect(lambda address, reason: one("connections_refused"))
         occurrences.stranger_closed.connect(lambda address: one("strangers_closed"))
@@ -59,7 +70,8 @@ class Counters:
         occurrences.login_refused.connect(lambda address: one("failed_authentication"))
         occurrences.synced.connect(lambda sync, logs: one("journal_syncs"))
         occurrences.checkpointed.connect(lambda: one("checkpoints"))
-        occurrences.log_cleaned.connect(lambda log: one("compactions"))
+        occurrences.log_compacted.connect(lambda log: one("compactions"))
+        occurrences.throttled.connect(lambda address, reason: one("throttled"))
         occurrences.rebalanced.connect(lambda group_id, generation, members: one("rebalances"))
         occurrences.transaction_ended.connect(
             lambda transactional_id, committed: one("transactions_committed" if committed else "transactions_aborted")

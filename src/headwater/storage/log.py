@@ -422,30 +422,6 @@ class Log:
 
     # -- retention
 
-    def expired_offset(self, now_ms: int) -> int:
-        """The log start offset that retention asks for."""
-        offset = self.start_offset
-        if not self.config.delete:
-            return offset
-        surplus = self.size_bytes - self.config.retention_bytes if self.config.retention_bytes >= 0 else 0
-        for position, segment in enumerate(self.segments):
-            is_last = position == len(self.segments) - 1
-            end = self.end_offset if is_last else self.segments[position + 1].base_offset
-            self.ensure_index(segment)
-            if segment.is_damaged:  # how old it is cannot be known, and somebody may want to rescue it
-                break
-            if not segment.size and not is_last:  # compaction has left nothing of it
-                offset = end
-                continue
-            age_ms = now_ms - segment.max_timestamp if segment.max_timestamp >= 0 else -1
-            too_old = self.config.retention_ms >= 0 and age_ms > self.config.retention_ms
-            too_much = not is_last and surplus >= segment.size and surplus > 0
-            if not (too_old or too_much) or end > self.high_watermark or not segment.size:
-                break
-            surplus -= segment.size
-            offset = end
-        return offset
-
     def remove_before_start(self) -> int:
         """Removes the segments that lie wholly below the log start offset; returns how many.
 

@@ -45,6 +45,7 @@ from headwater.storage.log import Log, LogMark
 from headwater.storage.recovery import LogRecovery, loads_quickly, write_again
 from headwater.storage.replay import Find, Replay, take_rescued
 from headwater.storage.rescued import RescuedBatches
+from headwater.storage.retention import Cleaned, Reason, bytes_let_go, expired_offsets
 from headwater.storage.segment import base_offset_of
 from headwater.storage.swaps import remove_copies
 
@@ -70,6 +71,8 @@ def is_of_this_log(error: BaseException) -> bool:
 
 class LogStore:
     """See the module's text. Life: construct, `open_log` the metadata, `recover`, use, `close`."""
+
+    cleaned: Cleaned | None = None  # called when records are deleted
 
     def __init__(
         self,
@@ -520,7 +523,7 @@ class LogStore:
 
     # -- log start offsets and retention
 
-    def advance_start(self, starts: dict[Log, int]) -> int:
+    def advance_start(self, starts: dict[Log, int], reason: Reason | None = None) -> int:
         """Moves log start offsets up, durably, and removes the segments below; returns how many were removed."""
         before = {log: log.start_offset for log in starts}
         self.move_starts(starts)
@@ -529,6 +532,9 @@ class LogStore:
         except OSError:
             self.move_starts(before)
             raise
+        for log, offset in starts.items():
+            if reason and self.cleaned and offset > before[log]:
+                self.cleaned(log, reason, offset - before[log], bytes_let_go(log, before[log], offset))
         return sum(self.remove_before_start(log) for log in starts)
 
     def move_starts(self, starts: dict[Log, int]) -> None:
@@ -545,21 +551,21 @@ class LogStore:
             return 0
 
     def apply_retention(self) -> Steps[int]:
-        """Removes what the logs' configurations let go, in steps; returns the number of segments.
-
-        A log that cannot be read keeps what it has, and does not keep others from theirs.
-        """
+        """Removes what logs let go; returns the number of segments. A log that cannot be read keeps what it has."""
         now_ms = self.clock.wall_ms()
         found = {}
         for log in list(self.logs.values()):
             try:
-                found[log] = log.expired_offset(now_ms)
+                found[log] = expired_offsets(log, now_ms)
             except (OSError, ProtocolError) as error:
                 logger.error("%s: retention skips this log: %s", log.directory, error)
             yield
         in_use = set(self.logs.values())  # some may have been deleted meanwhile
-        starts = {log: offset for log, offset in found.items() if log in in_use and offset > log.start_offset}
-        return self.advance_start(starts) if starts else 0
+        wanted, removed = [(log, offsets) for log, offsets in found.items() if log in in_use], 0
+        for reason in (Reason.TIME, Reason.SIZE, None):
+            starts = {log: offsets[reason] for log, offsets in wanted if offsets.get(reason, 0) > log.start_offset}
+            removed += self.advance_start(starts, reason) if starts else 0
+        return removed
 
     # -- the end
 

@@ -16,6 +16,7 @@ from headwater.protocol.messages.delete_records import DeleteRecordsRequest, Del
 from headwater.replay.deferred import Deferred
 from headwater.security.acls import Operation
 from headwater.storage.log import Log
+from headwater.storage.retention import Reason
 
 PartitionResult = DeleteRecordsResponse.DeleteRecordsPartitionResult
 INVALID_LOW_WATERMARK = -1
@@ -53,7 +54,7 @@ def delete(broker: LogParts, request: Request, *, is_late: bool) -> Steps[Delete
         response.topics.append(DeleteRecordsResponse.DeleteRecordsTopicResult(topic.name, results))
     if starts:
         try:
-            broker.store.advance_start(starts)
+            broker.store.advance_start(starts, Reason.REQUEST)
         except OSError:
             for topic_result in response.topics:
                 for result in topic_result.partitions:

@@ -337,6 +337,7 @@ class ClientProtocol(asyncio.BufferedProtocol):
     def wait_for_memory(self) -> None:
         if "memory" not in self.pauses and not self.closing:
             self.pause("memory")
+            self.server.core.occurrences.throttled.emit(self.address, "memory")
             self.server.deadlines.wait_for_memory(self)
 
     def release(self, size: int) -> None:

@@ -165,6 +165,7 @@ class Server:
 
     def wait_for_journal(self, client: ClientProtocol) -> None:
         client.pause("journal")
+        self.occurrences.throttled.emit(client.address, "journal")
         self.waiting_for_journal.append(client)
 
     def sweep(self) -> None:
