@@ -94,7 +94,12 @@ CONTENTS = {
         "docs/site/api/clients",
         "docs/site/api/testing",
     ],
-    "Understand": ["docs/explanation/architecture", "docs/decisions/README"],
+    "Understand": [
+        "docs/explanation/comparison",
+        "docs/explanation/faq",
+        "docs/explanation/architecture",
+        "docs/decisions/README",
+    ],
     "Project": ["SECURITY", "CONTRIBUTING", "CHANGELOG"],
     "The code's folders": [],
 }
