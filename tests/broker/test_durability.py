@@ -168,7 +168,7 @@ def test_nothing_is_done_where_nothing_waits() -> None:
 
 
 def test_what_arrives_during_a_sync_is_the_next_one() -> None:
-    """The example of the module's text."""
+    """The example of the module's docstring."""
     driver = Driver()
     driver.append("A")
     assert driver.events == ["write 1", "begin sync"]

@@ -108,7 +108,7 @@ def light(loop: Loop, name: str = "light") -> Flow:
 
 
 def test_heavy_connections_share_a_slice_of_a_turn_and_a_light_one_waits_for_no_more(loop: Loop) -> None:
-    """The example in the module's text."""
+    """The example in the module's docstring."""
     h1, h2, h3 = heavy(loop, "H1", "H2", "H3")
     sparse = light(loop, "L")
     assert loop.turn(h1, h2, h3, sparse) == ["H1", "H2", "L"]

@@ -130,10 +130,10 @@ def test_keep(tmp_path: Path) -> None:
         (("backup", "{}/none", "{}/to"), "/none is not a directory"),
         (("backup", "{}/data", "{}/data/to"), "is in the data directory"),
         (("backup", "{}", "{}-to"), "is not a data directory: it has no meta.properties"),
-        (("backup", "--list", "{}/none"), "/none is not a repository of backups"),
+        (("backup", "--list", "{}/none"), "/none is not a backup repository"),
         (("backup", "--list", "--verify", "{}/none"), "exclude each other"),
         (("backup", "{}/data", "{}/file"), "/file"),
-        (("restore", "{}/none", "{}/back"), "/none is not a repository of backups"),
+        (("restore", "{}/none", "{}/back"), "/none is not a backup repository"),
     ],
 )
 def test_errors(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:

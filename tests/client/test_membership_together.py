@@ -89,7 +89,7 @@ class Simulated:
 
 
 class Group(RuleBasedStateMachine):
-    """See the module's text."""
+    """See the module's docstring."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -50,7 +50,7 @@ def begin(progress: Progress[Message], *messages: tuple[Place, int]) -> list[Mes
 
 
 def table_of_text() -> dict[State, tuple[State, ...]]:
-    """The table that the module's text shows."""
+    """The table that the module's docstring shows."""
     rows = [[cell.strip() for cell in line.split("|")] for line in (module.__doc__ or "").splitlines() if "|" in line]
     assert rows[0] == ["", *(each.name for each in Input)]
     return {State[name]: tuple(State[cell] for cell in cells) for name, *cells in rows[1:]}

@@ -38,7 +38,7 @@ class TransactionLostError(Exception):
 
 
 class MixedClients(Clients):
-    """See the module's text."""
+    """See the module's docstring."""
 
     def __init__(self, address: str, seed: int) -> None:
         super().__init__(address, seed)

@@ -35,7 +35,7 @@ class BugError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Bug:
-    """See the module's text. `area` is the name of its file."""
+    """See the module's docstring. `area` is the name of its file."""
 
     name: str
     area: str

@@ -51,7 +51,7 @@ SETTINGS = (
 )
 # How much reaches the disk besides what is synced: nothing, much of the names, everything soon.
 MOUNTS = ("commit=300,noauto_da_alloc", "commit=1,noauto_da_alloc", "commit=1,noauto_da_alloc,nodelalloc")
-ALARMING = re.compile(r"ERROR|CRITICAL|Traceback|stray|is kept: look at it")
+ALARMING = re.compile(r"ERROR|CRITICAL|Traceback|stray|is kept; inspect it")
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +164,7 @@ def recorded(directory: Path, image: Path | None = None) -> Iterator[RecordedDis
 
 
 class PowerCuts:
-    """See the module's text."""
+    """See the module's docstring."""
 
     def __init__(self, directory: Path, seed: int) -> None:
         self.directory = directory

@@ -13,7 +13,7 @@ Count = tuple[str, int]
 
 
 class Counters:
-    """The example of the module's text."""
+    """The example of the module's docstring."""
 
     def __init__(self) -> None:
         self.counts: dict[str, int] = {}

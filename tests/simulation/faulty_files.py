@@ -39,7 +39,7 @@ class Fault(NamedTuple):
 
 
 class FaultyFiles(MemoryFiles):
-    """See the module's text. `calls` are all that were made; the one with the number `failing` (from 1) fails."""
+    """See the module's docstring. `calls` are all that were made; the one with the number `failing` (from 1) fails."""
 
     def __init__(self, fault: Fault | None = None, failing: int = 0) -> None:
         super().__init__(crashable=True)

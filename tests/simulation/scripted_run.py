@@ -142,7 +142,7 @@ class Outcomes:
 
 
 class ScriptedRun:
-    """See the module's text."""
+    """See the module's docstring."""
 
     def __init__(self, files: FaultyFiles, seed: int) -> None:
         self.files = files

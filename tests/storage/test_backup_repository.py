@@ -188,7 +188,7 @@ def test_a_manifest_of_a_later_version_is_refused() -> None:
     repository, manifest = small_repository(files)
     values = {**json.loads(manifest.content()), "version": 2}
     files.open("backups/backups/one.json").write([json.dumps(values).encode()], 0)
-    with pytest.raises(BackupError, match="it has version 2, this Headwater knows 1"):
+    with pytest.raises(BackupError, match="it has version 2, but this Headwater reads version 1"):
         repository.manifest("one")
 
 
@@ -235,7 +235,7 @@ def test_a_directory_with_other_things_is_not_a_repository() -> None:
     files = MemoryFiles()
     files.make_directory("backups")
     files.open("backups/mine", create=True)
-    with pytest.raises(BackupError, match="neither empty nor a repository"):
+    with pytest.raises(BackupError, match="neither empty nor a backup repository"):
         Repository(files, "backups", create=True)
     with pytest.raises(BackupError, match=r"headwater-backups\.json is missing"):
         Repository(files, "backups")

@@ -143,7 +143,7 @@ def test_a_log_start_that_nobody_knows_is_said(caplog: pytest.LogCaptureFixture)
 
 def test_meta_properties_with_one_other_letter_are_damaged() -> None:
     files, whole = MemoryFiles(), meta_content({"cluster.id": "abc", "directory.id": "def"})
-    for text, reason in ((whole, ""), (whole.replace(b"abc", b"abd"), "damaged (its checksum is another)")):
+    for text, reason in ((whole, ""), (whole.replace(b"abc", b"abd"), "damaged (its checksum does not match)")):
         file = files.open("meta.properties", create=True)
         file.truncate(0)
         file.write([text], 0)

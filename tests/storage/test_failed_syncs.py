@@ -64,7 +64,7 @@ def test_the_model_gives_up_what_could_not_be_synced() -> None:
 
 @pytest.mark.parametrize("power_cut_at_once", [False, True])
 def test_a_log_whose_sync_failed_is_written_again(power_cut_at_once: bool, caplog: pytest.LogCaptureFixture) -> None:
-    """The example of the module's text."""
+    """The example of the module's docstring."""
     store = crashable_store()
     store.files.fault = Fault("sync", ".log", errno.EIO)
     with pytest.raises(SyncError):
@@ -161,4 +161,4 @@ def test_a_failure_that_cannot_be_noted_is_logged(caplog: pytest.LogCaptureFixtu
     files.fault = Fault("write", FILE_NAME, errno.EROFS)
     failed.note()
     assert failed.happened
-    assert "Restart the machine" in caplog.text
+    assert "Reboot the machine" in caplog.text

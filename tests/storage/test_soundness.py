@@ -153,7 +153,7 @@ def test_an_epoch_of_another_batch_is_damage_and_one_in_the_file_is_not(caplog: 
         assert readable(store.log) == set(range(10))
         assert read_file(store.files, path) == whole
         store.store.close()
-    assert "it is written again" in caplog.text
+    assert "rewriting it" in caplog.text
     content = bytearray(read_file(store.files, LOG))
     patch_leader_epoch(content, positions(store.files)[1] + 12, 4)
     store.files.open(LOG).write([content], 0)

@@ -85,7 +85,7 @@ class Connection:
 
 
 class Checker:
-    """See the module's text. `problems` are the breaches, `answers` counts the promises that were checked by API."""
+    """See the module's docstring. `problems` are the breaches, `answers` counts the promises that were checked by API."""
 
     def __init__(self, directory: str) -> None:
         self.directory = directory

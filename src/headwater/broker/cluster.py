@@ -44,7 +44,7 @@ PLAIN_ENDPOINT = Endpoint()
 
 
 class Cluster:
-    """See the module's text."""
+    """See the module's docstring."""
 
     def __init__(self, node_id: int, count: int = 1, rack: str | None = None) -> None:
         self.node_ids = [node_id + n for n in range(count)]

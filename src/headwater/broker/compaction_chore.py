@@ -32,7 +32,7 @@ RunJob: TypeAlias = Callable[[CleanJob, Done], None]
 
 
 class CompactionChore:
-    """See the module's text. Without `run_job` a job runs between requests."""
+    """See the module's docstring. Without `run_job` a job runs between requests."""
 
     def __init__(
         self, partitions: Partitions, clock: Clock, timers: Timers, occurrences: Occurrences, run_job: RunJob | None

@@ -55,7 +55,7 @@ def as_it_is(record: StateRecord) -> StateRecord:
 
 
 class Coordination:
-    """See the module's text."""
+    """See the module's docstring."""
 
     def __init__(
         self,

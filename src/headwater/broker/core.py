@@ -77,7 +77,7 @@ def new_store(
 
 
 class BrokerCore:
-    """See the module's text. A new core has its state back from disk and is ready for requests."""
+    """See the module's docstring. A new core has its state back from disk and is ready for requests."""
 
     partitions_class = Partitions  # simulations have another
     routed_requests = 0  # produce requests that were answered by a route

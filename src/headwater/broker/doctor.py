@@ -123,7 +123,7 @@ class ExaminedBroker(BrokerCore):
 
 
 class Doctor:
-    """See the module's text. `spill` makes empty files for what is not to be in the directory."""
+    """See the module's docstring. `spill` makes empty files for what is not to be in the directory."""
 
     def __init__(
         self,

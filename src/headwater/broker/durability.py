@@ -117,7 +117,7 @@ class Disk(Protocol):
 
 
 class Durability:
-    """See the module's text."""
+    """See the module's docstring."""
 
     def __init__(
         self,

@@ -38,7 +38,7 @@ class Watch(Protocol):
 
 
 class Partitions:
-    """See the module's text."""
+    """See the module's docstring."""
 
     def __init__(
         self, store: LogStore, metadata: Metadata, cluster: Cluster, configs: DynamicConfigs, durability: Durability

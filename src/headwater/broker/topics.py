@@ -21,7 +21,7 @@ logger = get_logger(__name__)
 
 
 class Topics:
-    """See the module's text. `deleted` is called with a topic whose deletion was decided."""
+    """See the module's docstring. `deleted` is called with a topic whose deletion was decided."""
 
     def __init__(
         self,

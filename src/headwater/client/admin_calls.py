@@ -33,7 +33,7 @@ ASK_S = 1.0
 
 
 class AdminCalls:
-    """See the module's text."""
+    """See the module's docstring."""
 
     def __init__(
         self,

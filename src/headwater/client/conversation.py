@@ -60,7 +60,7 @@ unpack_error = struct.Struct(">h").unpack_from
 
 
 class State(Enum):
-    """See the module's text."""
+    """See the module's docstring."""
 
     VERSIONS = "asks for the broker's versions"
     HANDSHAKE = "agrees on a mechanism"
@@ -101,7 +101,7 @@ class Expected(NamedTuple):
 
 
 class Conversation:
-    """See the module's text. `address` is for messages. Every method that raises leaves it BROKEN."""
+    """See the module's docstring. `address` is for messages. Every method that raises leaves it BROKEN."""
 
     def __init__(
         self,

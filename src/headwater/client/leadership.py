@@ -41,7 +41,7 @@ class Identities:
 
 
 class LeaderElection:
-    """See the module's text. `on_change` is called in the member's thread after each change, with the leader's identity."""
+    """See the module's docstring. `on_change` is called in the member's thread after each change, with the leader's identity."""
 
     def __init__(
         self,

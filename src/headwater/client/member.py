@@ -42,7 +42,7 @@ FINAL = (AuthenticationError, ConfigurationError, UnsupportedRequestError)  # no
 
 
 class Member:
-    """See the module's text. `settings` are librdkafka's. Raises ConfigurationError."""
+    """See the module's docstring. `settings` are librdkafka's. Raises ConfigurationError."""
 
     def __init__(
         self,

@@ -85,7 +85,7 @@ NO_GENERATION = -1
 
 
 class State(Enum):
-    """See the module's text."""
+    """See the module's docstring."""
 
     JOINING = "waits for all to join"
     SYNCING = "waits for the leader's assignments"
@@ -96,7 +96,7 @@ class State(Enum):
 
 
 class Step(Enum):
-    """What happens to a member: see the module's text."""
+    """What happens to a member: see the module's docstring."""
 
     MEMBER_ID_GIVEN = "the coordinator gives an id"
     JOINED = "the generation is complete"
@@ -147,7 +147,7 @@ STATIC_SINCE = {JoinGroupRequest: 5, SyncGroupRequest: 3, HeartbeatRequest: 3, L
 
 
 class Membership:
-    """See the module's text. One request is under way at a time."""
+    """See the module's docstring. One request is under way at a time."""
 
     def __init__(self, settings: MemberSettings, embedded: EmbeddedProtocol, entropy: Entropy) -> None:
         self.settings, self.embedded = settings, embedded

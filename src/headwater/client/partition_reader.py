@@ -37,7 +37,7 @@ FORCED: dict[str, Any] = {"enable.auto.commit": False, "enable.auto.offset.store
 
 
 class PartitionReader:
-    """See the module's text. It reads each partition from an offset on. Raises ClientError."""
+    """See the module's docstring. It reads each partition from an offset on. Raises ClientError."""
 
     def __init__(
         self, broker: BrokerLike, starts: dict[Partition, int], *, what: str, settings: Settings | None = None

@@ -48,7 +48,7 @@ STORE_INTERVAL_MS = 50.0  # much shorter than librdkafka commits
 
 
 class State(Enum):
-    """What a partition is to this consumer; the module's text says what each means."""
+    """What a partition is to this consumer; the module's docstring says what each means."""
 
     AWAY = auto()
     READ = auto()
@@ -91,7 +91,7 @@ VOID = frozenset({LEFT, BACK, BACK_UNKNOWN})
 
 
 class Progress(Generic[Message]):
-    """See the module's text.
+    """See the module's docstring.
 
     With `commits_by_itself`, positions are due now and then (`due`); without, the application commits (`to_commit`,
     `confirm_commit`). With `keeps_firsts`, it is remembered where a group began that has no position yet.

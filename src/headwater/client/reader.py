@@ -67,7 +67,7 @@ PASSING = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._ALL_BROKERS_D
 
 
 class Reader(Generic[Value]):
-    """See the module's text. The parameters are those of `Consumer`. Raises ConfigurationError."""
+    """See the module's docstring. The parameters are those of `Consumer`. Raises ConfigurationError."""
 
     def __init__(
         self,

@@ -105,7 +105,7 @@ class Leader(Protocol):
 
 
 class ReplayedTopic:
-    """See the module's text. Raises ConfigurationError for a topic that is not compacted, or not of one partition.
+    """See the module's docstring. Raises ConfigurationError for a topic that is not compacted, or not of one partition.
 
     The topic is created where it is not there, with `configs` and so many `replicas` (-1: the broker's default).
     `timeout_ms` is how long each call waits at most; `waiting_max`, how many calls may wait to decide.

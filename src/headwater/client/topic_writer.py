@@ -32,7 +32,7 @@ TRANSACTION_TIMEOUT_MS = 10_000
 
 
 class TopicWriter:
-    """See the module's text. Raises ConfigurationError."""
+    """See the module's docstring. Raises ConfigurationError."""
 
     def __init__(
         self, broker: BrokerLike, topic: str, transactional_id: str | None = None, settings: Settings | None = None

@@ -47,7 +47,7 @@ NONCE_BYTES = 18
 
 
 class Wire:
-    """See the module's text."""
+    """See the module's docstring."""
 
     def __init__(
         self,

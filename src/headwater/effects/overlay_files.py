@@ -168,7 +168,7 @@ class OverlayLock:
 
 
 class OverlayFiles:
-    """See the module's text. `files` are only read until `commit`; `spill` is an empty file for what is written."""
+    """See the module's docstring. `files` are only read until `commit`; `spill` is an empty file for what is written."""
 
     def __init__(self, files: Files, spill: File) -> None:
         self.files = files

@@ -41,7 +41,7 @@ class Message(Protocol):
 
 
 class Field(NamedTuple):
-    """One field of a message: see the module's text."""
+    """One field of a message: see the module's docstring."""
 
     name: str
     type: str

@@ -16,7 +16,7 @@ Other = TypeVar("Other")
 
 
 class Deferred(Generic[Answer]):
-    """See the module's text. It is completed once; later completions are ignored. One party waits for it."""
+    """See the module's docstring. It is completed once; later completions are ignored. One party waits for it."""
 
     __slots__ = ("answer", "callback", "done")
 

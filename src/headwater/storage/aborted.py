@@ -1,8 +1,8 @@
-"""The aborted transactions of a log, found again where an index of them is missing or damaged.
+"""Finds the aborted transactions of a log again, if an index of them is missing or damaged.
 
-An index of aborted transactions can be built again from the batches: a transaction begins with the producer's first batch
-after its last marker, and ends with the next marker. A segment that is missing has no batches, but it may have left its
-index, whose transactions may have begun in the segments before it.
+The index can be rebuilt from the batches: a transaction begins with the producer's first batch after its last marker, and
+ends with the next marker. If a segment is missing, its batches are gone too. But its index may still exist, and the
+transactions in it may have begun in earlier segments.
 """
 
 import re
@@ -16,13 +16,13 @@ from headwater.storage.producers import AbortedTransaction, ProducerStates
 from headwater.storage.segment import Segment
 
 ABORTED_FILE = re.compile(r"[0-9]{20}\.txnindex")
-MARKER_BYTES_MAX = 128  # Kafka's markers have 78
+MARKER_BYTES_MAX = 128  # Kafka's markers have 78 bytes
 
 
 def aborted_of_missing(files: Files, directory: str, names: list[str]) -> list[AbortedTransaction]:
-    """The aborted transactions whose markers were in segments that are missing, by the indexes that these have left.
+    """The aborted transactions whose markers were in missing segments, according to the indexes that are left of them.
 
-    Their records may be in the segments before, and stay aborted.
+    Their records may be in earlier segments, and must stay aborted.
     """
     found: list[AbortedTransaction] = []
     for name in names:
@@ -34,9 +34,9 @@ def aborted_of_missing(files: Files, directory: str, names: list[str]) -> list[A
 
 
 def read_marker_batch(segment: Segment, header: BatchHeader, position: int) -> bytes:
-    """A batch that ends a transaction, or looks as if it might; b"" for any other. Raises ProtocolError where it is damaged.
+    """A batch that ends a transaction, or looks as if it might; b"" for any other. Raises ProtocolError if it is damaged.
 
-    One bit makes an abort of a commit, or data of a marker. So all that are as small as a marker are checked.
+    A single flipped bit turns a commit into an abort, or a marker into data. So every batch as small as a marker is checked.
     """
     if not header.is_control and header.size_bytes > MARKER_BYTES_MAX:
         return b""
@@ -46,7 +46,7 @@ def read_marker_batch(segment: Segment, header: BatchHeader, position: int) -> b
 
 
 def find_aborted(batches: Iterable[tuple[BatchHeader, Segment, int]]) -> dict[Segment, list[AbortedTransaction]]:
-    """Those that end in each segment, by a log's batches from its beginning on: header, segment and position of each."""
+    """The aborted transactions that end in each segment, from all batches of a log: header, segment and position of each."""
     states = ProducerStates()
     found: dict[Segment, list[AbortedTransaction]] = {}
     for header, segment, position in batches:

@@ -1,29 +1,29 @@
-"""A backup of a data directory, while a broker runs on it or not: only by reading, and without the broker's help.
+"""A backup of a data directory, taken with or without a running broker: it only reads, and needs no help from the broker.
 
-The backup is of one moment, the cut (`backup_cut.py`): of every log what had been appended until then, which is what a
-crash at that moment would have left, and so what a start accepts. Everything that was acknowledged before the backup began
-is in it. Nothing is copied at that moment: what lies below the cut no longer changes, it can only be removed, or be
-replaced by a compaction. So the order is
+A backup shows one moment, the cut (`backup_cut.py`): of each log, everything that had been appended until then. That is
+what a crash at this moment would have left, so a broker can start from it. It includes everything that was acknowledged
+before the backup began. Nothing is copied at the moment of the cut itself: what lies below it no longer changes. It can
+only be removed, or be replaced by a compaction. So the order is
 
-    1. every log is copied as it is (`backup_logs.py`), and again what has grown meanwhile, until that is little
+    1. every log is copied as it is (`backup_logs.py`); what has grown meanwhile is copied again, until little is left
     2. the cut is made
-    3. of every log the rest up to the cut is copied. A compaction may have come only before the cut, because one that
-       came after it may have removed a record in favour of one beyond the cut; and so may a removal, because the topics of
-       the coordinators are shortened after their state was written again, possibly beyond the cut. Where one of them
-       meets step 3 the round begins again; what was copied stays, so each round is shorter
-    4. the metadata log is copied, to its end. It may be younger than the rest: a topic that was deleted after the cut has
+    3. the rest of every log is copied, up to the cut. A compaction must have run before the cut: one that ran after it may
+       have removed a record in favour of one beyond the cut. The same holds for a removal, because the coordinators'
+       topics are shortened after their state was written again, possibly beyond the cut. If step 3 meets either of
+       them, the round begins again. What was copied stays, so each round is shorter
+    4. the metadata log is copied, to its end. It may be newer than the rest: a topic that was deleted after the cut has
        no files left, and the metadata must say so. It is never older than what it describes
 
-What is in the segments at step 1 has been written, but perhaps not yet to the journal; so the cut is tried again until the
-journal has it. Where that does not happen nothing was journaled there: `durability=page-cache`, or a full disk, where the
-broker syncs the logs instead. Then the segments themselves say where their log ends.
+The batches that step 1 finds in the segments may not be in the journal yet. So the cut is repeated until the journal has
+them. If it never does, nothing is journaled there: either `durability=page-cache` is set, or the disk is full and the
+broker syncs the logs instead. Then the segments themselves say where their logs end.
 
-What only the journal has, after a crash, goes into a journal of the backup. Otherwise the backup has an empty one, because
-every log is whole up to the recovery point that the backup writes for it, which is the cut. Neither `.kafka_cleanshutdown`
-nor the broker's epoch is carried over as of a clean stop: the restored broker begins a new leader epoch, and clients that
-have read beyond the cut see that.
+After a crash, some batches are only in the journal. They go into a journal of the backup. Otherwise that journal is empty,
+because every log is whole up to its recovery point in the backup, which is the cut. The backup does not record a clean
+stop: it has no `.kafka_cleanshutdown` and no broker epoch. So the restored broker begins a new leader epoch, from which
+clients that have read beyond the cut notice that the log was reset.
 
-Not copied: strays and directories of deleted topics, what is not the broker's, temporary files.
+Not copied: stray logs, directories of deleted topics, files that are not the broker's, and temporary files.
 """
 
 import re
@@ -59,10 +59,10 @@ from headwater.storage.rescued import RESCUED_FILE
 
 METADATA_DIRECTORY = "__cluster_metadata-0"
 METADATA_KEY = bytes(15) + b"\x01", 0
-STATE_TOPICS = re.compile(r"__(transaction_state|consumer_offsets)-[0-9]+")  # first, because they are shortened
+STATE_TOPICS = re.compile(r"__(transaction_state|consumer_offsets)-[0-9]+")  # copied first, because they are shortened
 ROUNDS_MAX = 100
 CATCH_UP_TRIES = 6
-COPIES_MAX = 4  # of all logs, in one round
+COPIES_MAX = 4  # of all logs, per round
 LITTLE_BYTES = 32 << 20
 GROUP_BYTES = 1 << 20
 REMAINDER_GENERATION = 1 << 32 | 1
@@ -74,19 +74,19 @@ FindTopics: TypeAlias = Callable[[Iterable[bytes]], Topics]
 
 @dataclass(slots=True)
 class Copies:
-    """What a round has found: the logs up to the cut, and the metadata log."""
+    """The result of a round: the logs up to the cut, and the metadata log."""
 
     cut: Cut
     clean_offsets: dict[Key, int]
     rescued: list[StoredFile]
     logs: dict[Key, LogCopy]
-    unknown: list[LogCopy]  # logs that do not say whose they are
+    unknown: list[LogCopy]  # logs that do not say which topic they belong to
     remainder: StoredFile | None = None
     damages: list[str] = field(default_factory=list)
 
 
 class Backup:
-    """See the module's text. `steps` makes one; where it `wants_pause`, the caller waits a moment before the next step."""
+    """See the module's docstring. `steps` makes a backup. While `wants_pause` is set, the caller pauses before the next step."""
 
     def __init__(
         self, source: Files, directory: str, repository: Repository, clock: Clock, find_topics: FindTopics
@@ -105,7 +105,7 @@ class Backup:
         self.held: dict[str, LogCopy] = {}
 
     def steps(self) -> Steps[Manifest]:
-        """Makes the backup. Raises BackupError, FormatError and OSError; then there is none."""
+        """Makes the backup. If it raises BackupError, FormatError or OSError, no backup was made."""
         started_ms, started = self.clock.wall_ms(), self.clock.steady_ms()
         meta = read_meta(self.source, self.directory)
         if meta is None:
@@ -120,8 +120,8 @@ class Backup:
             yield
         else:
             raise BackupError(
-                f"{self.directory}: compaction and deletion change it faster than it can be copied, {ROUNDS_MAX} rounds "
-                "were not enough; try again when the broker has less to do"
+                f"{self.directory}: compaction and deletion change the logs faster than they can be copied; gave up after "
+                f"{ROUNDS_MAX} rounds. Try again when the broker has less to do"
             )
         yield from self.fill(manifest, copies)
         manifest.new_bytes = sum(piece.size for piece in manifest.pieces & self.repository.new)
@@ -130,7 +130,7 @@ class Backup:
         return manifest
 
     def new_id(self, now_ms: int) -> str:
-        """A name that sorts after all that there are, also where the clock went back."""
+        """An id that sorts after all existing ones, even if the clock was set back."""
         name = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now_ms / 1000))
         newest = max(self.repository.backup_ids(), default="")
         return name if name > newest else f"{newest}-1"
@@ -138,7 +138,7 @@ class Backup:
     # -- a round
 
     def round(self) -> Steps[Copies | None]:
-        """None where the cut has to be made again."""
+        """None if the cut has to be made again."""
         clean_offsets = read_offsets(self.source, f"{self.directory}/{CLEAN_OFFSETS}").offsets
         rescued = yield from self.rescued_files()
         for _ in range(COPIES_MAX):
@@ -164,7 +164,7 @@ class Backup:
         return copy.topic_id or b"", int(copy.name.rpartition("-")[2])
 
     def log_names(self) -> list[str]:
-        """The directories that are logs, but for the metadata's; those of the coordinators first."""
+        """The directories of all logs except the metadata log; those of the coordinators come first."""
         names = [name for name in self.source.list_directory(self.directory) if LOG_DIRECTORY.fullmatch(name)]
         return sorted((n for n in names if n != METADATA_DIRECTORY), key=lambda n: (not STATE_TOPICS.fullmatch(n), n))
 
@@ -180,12 +180,12 @@ class Backup:
             if RESCUED_FILE.fullmatch(name):
                 try:
                     found.append((yield from self.reader.file(f"journal/{name}")))
-                except FileNotFoundError:  # its batches are in their log now
+                except FileNotFoundError:  # its batches are in the log by now
                     continue
         return found
 
     def copy_logs(self) -> Steps[None]:
-        """Step 1. What changes too often is left to the next round."""
+        """Step 1. Logs that change too often are left to the next round."""
         points = read_offsets(self.source, f"{self.directory}/{RECOVERY_POINTS}").offsets
         held = {}
         for name in self.log_names():
@@ -201,7 +201,7 @@ class Backup:
         self.held = held
 
     def cut(self) -> Steps[Cut | None]:
-        """Step 2, with what the segments had before."""
+        """Step 2, with the ends that the segments had before."""
         ends = {self.key(copy): copy.end_offset for copy in self.held.values() if copy.topic_id is not None}
         for tries_left in reversed(range(CATCH_UP_TRIES)):
             cut = yield from make_cut(self.source, self.directory, self.journal)
@@ -216,7 +216,7 @@ class Backup:
         return None
 
     def copy_rest(self, copies: Copies) -> Steps[bool]:
-        """Step 3. False where the cut has to be made again."""
+        """Step 3. False if the cut has to be made again."""
         cut = copies.cut
         for name in self.log_names():
             topic_id, _ = read_topic_id(self.source, f"{self.directory}/{name}")
@@ -229,7 +229,7 @@ class Backup:
                 held = None
             key = topic_id or b"", int(name.rpartition("-")[2])
             if not cut.ends.get(key):
-                continue  # nothing of it had been acknowledged
+                continue  # none of it had been acknowledged
             copy = yield from self.reader.rest(
                 held, name, cut.ends[key], cut.points.get(key, 0), cut.starts.get(key, 0)
             )
@@ -240,7 +240,7 @@ class Backup:
         return True
 
     def copy_metadata(self, cut: Cut) -> Steps[LogCopy | None]:
-        """Step 4. Where the log is shortened meanwhile it is copied again."""
+        """Step 4. If the log is shortened meanwhile, it is copied again."""
         for _ in range(ROUNDS_MAX):
             start = self.metadata_start()
             point = read_offsets(self.source, f"{self.directory}/{RECOVERY_POINTS}").offsets.get(METADATA_KEY, 0)
@@ -251,7 +251,7 @@ class Backup:
                     raise BackupError(
                         f"{self.directory}/{METADATA_DIRECTORY} is missing: a broker cannot start without it"
                     )
-                copy = LogCopy(METADATA_DIRECTORY, METADATA_KEY[0])  # a power cut: the journal has all of it
+                copy = LogCopy(METADATA_DIRECTORY, METADATA_KEY[0])  # after a power cut: the journal has all of it
             is_whole = copy is not None and bool(copy.segments) and copy.segments[0].base_offset <= start
             if copy is not None and (is_whole or self.metadata_start() == start):
                 cut.starts[METADATA_KEY] = start
@@ -261,7 +261,7 @@ class Backup:
     def metadata_start(self) -> int:
         return read_offsets(self.source, f"{self.directory}/{LOG_STARTS}").offsets.get(METADATA_KEY, 0)
 
-    # -- what becomes of it
+    # the manifest
 
     def fill(self, manifest: Manifest, copies: Copies) -> Steps[None]:
         """Puts the files of a round into the manifest."""
@@ -284,9 +284,10 @@ class Backup:
         manifest.damages = copies.damages
 
     def assign_unknown(self, copies: Copies, topics: Topics) -> None:
-        """Gives logs that do not say whose they are to the topics of their names, as a start does.
+        """Assigns logs that do not say which topic they belong to by their names, as a start does.
 
-        Without a checkpoint of them a power cut may have taken the file that says it; otherwise it is damaged.
+        If no checkpoint has covered a log, a power cut may have emptied the file that says it. Otherwise that file is
+        damaged.
         """
         cut, ids = copies.cut, {name: topic_id for topic_id, name in topics.items()}
         for copy in copies.unknown:
@@ -296,25 +297,25 @@ class Backup:
             if key in cut.ends and key not in copies.logs:
                 copies.logs[key] = trim(copy, OFFSET_MAX, point, cut.starts.get(key, 0))
             if point or key not in copies.logs:
-                kept = "" if key in copies.logs else ", and no topic has its name: it is not copied"
+                kept = "" if key in copies.logs else ", and no topic has its name, so it is not copied"
                 copies.damages.append(f"{self.directory}/{copy.name}/{PARTITION_METADATA} is damaged or missing{kept}")
 
     def recovery_points(self, copies: Copies, topics: Topics) -> Steps[dict[Key, int]]:
-        """Up to where every log is whole in the backup. What logs lack and the journal has becomes the remainder.
+        """Up to where every log is whole in the backup. Batches that only the journal has become the remainder.
 
-        Of a log that has no files only what a checkpoint has synced is missed: the journal has what came after.
+        If a log has no files, only what a checkpoint has synced is missing: the journal has what came after.
         """
         cut, names = copies.cut, {key: copy.name for key, copy in copies.logs.items()}
         ends = {key: copy.end_offset for key, copy in copies.logs.items()}
         for key in cut.ends.keys() - ends.keys():
             if key[0] not in topics:
-                continue  # it was deleted
+                continue  # its topic was deleted
             names[key] = f"{topics[key[0]]}-{key[1]}"
             start, point = cut.starts.get(key, 0), cut.points.get(key, 0)
             ends[key] = max(start, point)
             if point > start:
                 path = f"{self.directory}/{names[key]}"
-                copies.damages.append(f"{path} is missing: it had the offsets {start} to {point - 1}")
+                copies.damages.append(f"{path} is missing; it held offsets {start} to {point - 1}")
         points = {key: max(end, cut.ends.get(key, 0)) for key, end in ends.items()}
         short = {key: end for key, end in ends.items() if end < points[key]}
         reached = (yield from self.write_remainder(copies, short)) if short else {}
@@ -322,12 +323,14 @@ class Backup:
             if reached[key] >= points[key]:
                 points[key] = end
             else:
-                text = f"{self.directory}/{names[key]} ends at offset {reached[key]}, but it had all up to {points[key] - 1}"
+                text = (
+                    f"{self.directory}/{names[key]} ends at offset {reached[key]}, but should reach {points[key] - 1}"
+                )
                 copies.damages.append(text)
         return points
 
     def write_remainder(self, copies: Copies, ends: dict[Key, int]) -> Steps[dict[Key, int]]:
-        """Puts the batches after these ends into the backup's journal; returns up to where it has them."""
+        """Puts the batches after these ends into the backup's journal; returns the offset up to which it has them."""
         path = f"{self.repository.path}/scratch/remainder"
         target = self.repository.files.open(path, create=True)
         target.truncate(0)
@@ -353,7 +356,7 @@ class Backup:
         return reached
 
     def topics(self, copies: Copies) -> Topics:
-        """The topics that exist, as the metadata log in the backup says, and what the journal has of it beyond that."""
+        """The topics that exist, according to the metadata log in the backup and the metadata batches in its journal."""
         metadata = copies.logs[METADATA_KEY]
         batches = [self.repository.read(segment.log) for segment in metadata.segments]
         at = metadata.end_offset
@@ -375,7 +378,7 @@ def write_group(file: JournalFile, number: int, buffers: list[bytes]) -> None:
 
 
 def files_of(copy: LogCopy, start: int, point: int) -> list[StoredFile]:
-    """A log's files, without segments below its start, and with the newest snapshot of its producers that can be used."""
+    """A log's files, without segments below its start, and with the newest usable snapshot of its producers."""
     segments = [
         segment
         for segment, following in zip_longest(copy.segments, copy.segments[1:])

@@ -1,23 +1,23 @@
-"""The moment that a backup is of: an offset per log, read from the journal of a running broker.
+"""The moment that a backup shows: one offset per log, read from the journal of a running broker.
 
-All appends of a broker have one order, and the journal has it. A cut is a prefix of that order: of every log the records
-up to an offset, and nothing that was appended later to any other. So no transaction is in it by half, and no committed
-offset lies beyond the log that it is about. A crash leaves such a prefix too.
+All appends of a broker have one order, which the journal records. A cut is a prefix of that order: it has the records of
+each log up to an offset, and nothing that was appended to any log later. So it never has half of a transaction, or a
+committed offset beyond the end of the log that it is about. A crash leaves such a prefix too.
 
-    recovery points and journal were read at one moment, if no checkpoint wrote or retired anything meanwhile: the file of
-    the recovery points is the same before and after, and so are the headers of both journal files. Otherwise it is tried
-    again, at once.
+    Recovery points and journal belong to one moment if no checkpoint wrote or retired anything while they were read: the
+    file of the recovery points is the same before and after, and so are the headers of both journal files. If not, they
+    are read again, at once.
 
-    Of every log the cut is the greater of its recovery point and the end of its last entry in the journal. Each of the two
-    is a prefix of the order of appends, so the later one is. A log without entries has all that it ever got below its
-    recovery point: an entry leaves the journal only after a checkpoint that covers it.
+    The cut of a log is the greater of its recovery point and the end of its last entry in the journal. Each of the two
+    is a prefix of the order of appends, so the later one is. If a log has no entries, everything that was appended to
+    it lies below its recovery point: an entry leaves the journal only after a checkpoint that covers it.
 
-The journal is copied from its end to its beginning. While it is copied the broker keeps writing at its end; so whatever
-is in the copy, all that was written before it is in the copy too, and the copy ends as a crash would leave it. A place that
-is not sound, before entries that are, is damage only if a second copy has it too.
+The journal is copied from its end to its beginning, while the broker keeps writing at its end. So whatever the copy has,
+it also has everything that was written before, and it ends as a crash would leave it. An unsound place that comes before
+sound entries counts as damage only if a second copy has it too.
 
-The log start offsets are read in the same moment, before the journal: records that a start has passed were replaced by
-others, in the topics of the coordinators, and those are in the journal or below the recovery points by then.
+The log start offsets are read in the same moment, before the journal. A start moves past records in the coordinators'
+topics only when newer ones have replaced them, and by then those are in the journal or below the recovery points.
 """
 
 from collections.abc import Iterator
@@ -38,7 +38,7 @@ TRIES_MAX = 50
 
 @dataclass(slots=True)
 class Cut:
-    """See the module's text. `ends` has only logs that hold something; `damages` are sentences about the journal."""
+    """See the module's docstring. `ends` has only logs that are not empty; `damages` are sentences about the journal."""
 
     ends: dict[Key, int]
     points: dict[Key, int]
@@ -57,7 +57,7 @@ class JournalCopy:
         self.scratch = scratch
 
     def heads(self) -> list[bytes]:
-        """The headers of all files; nothing for one that is missing or that nobody needs."""
+        """The headers of all files; empty for a file that is missing or not in use."""
         found = []
         for number in range(FILES_MAX):
             try:
@@ -88,7 +88,7 @@ class JournalCopy:
                 target.close()
 
     def items(self) -> Iterator[JournalEntry | JournalDamage]:
-        """What the copy holds, oldest first."""
+        """The entries of the copy, oldest first, and the damage between them."""
         files = [JournalFile(self.target, f"{self.scratch}/{number}.journal") for number in range(FILES_MAX)]
         try:
             yield from items_of(files)
@@ -105,7 +105,7 @@ def checkpoint_bytes(source: Files, directory: str) -> bytes:
 
 
 def make_cut(source: Files, directory: str, journal: JournalCopy) -> Steps[Cut | None]:
-    """The cut as of now; None where checkpoints kept coming in between."""
+    """The cut at this moment; None if checkpoints kept interfering."""
     seen: set[str] = set()
     for _ in range(TRIES_MAX):
         before, heads = checkpoint_bytes(source, directory), journal.heads()
@@ -137,7 +137,7 @@ def make_cut(source: Files, directory: str, journal: JournalCopy) -> Steps[Cut |
 
 def damage_text(damage: JournalDamage, directory: str) -> str:
     path = f"{directory}/journal/{damage.path.rpartition('/')[2]}"
-    text = f"{path} is damaged at position {damage.position}, for {damage.size_bytes} bytes"
+    text = f"{path} is damaged at position {damage.position} ({damage.size_bytes} bytes)"
     if damage.topic_id is None:
         return text
     return (

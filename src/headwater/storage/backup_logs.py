@@ -1,17 +1,18 @@
-"""Reading a log while a broker writes it: which of its files belong together, and where its sound part ends.
+"""Reads a log while a broker writes it: which of its files belong together, and where its sound part ends.
 
-A segment grows at its end and is never changed below it; but a roll begins a new one, retention and deletion remove some,
-and compaction puts a copy into the place of others. A copy of a whole log is coherent where every segment that was listed
-before is the same file after it was read, and none before the last is gone: then no compaction and no removal came in
-between, because both change which file has a segment's name. A file is known by its device and inode. The `.log` file of
-a segment is the first that is removed and the last that comes into place, so a segment whose `.log` stayed has had its
-other files all the time. What a swap that is under way has left (`swaps.py`) is copied too: a start completes it.
+A segment grows at its end, and what is below the end never changes. But a roll begins a new segment, retention and deletion
+remove some, and compaction replaces some by a copy. A copy of a whole log is coherent if every segment that was listed
+before is still the same file after it was read, and none but the last is gone. Then no compaction or removal came in
+between, because both change which file has a segment's name. A file is identified by its device and inode. The `.log` file
+of a segment is the first to be removed and the last to be put in place. So if a segment's `.log` stayed, its other files
+stayed too. The files of an unfinished swap (`swaps.py`) are copied as well: a start completes it.
 
-Every batch is checked by its CRC and that it follows the one before. What is not sound
+Every batch is checked: its CRC, and that it follows the one before. Bytes that are not sound
 
-    below the recovery point    is damage of the source: it is named and copied as it is; the restored log names it too
-    above it                    ends the log's copy: it is an append under way, or an end that a crash has torn. What was
-                                acknowledged after that is in the journal
+    below the recovery point    are damage of the source. They are reported and copied as they are; the broker that starts
+                                from the restored log reports them too
+    above it                    end the log's copy. They are an append in progress, or a torn end after a crash; what was
+                                acknowledged after them is in the journal
 """
 
 import re
@@ -40,7 +41,9 @@ from headwater.storage.soundness import can_be_batch
 from headwater.storage.sums import SegmentSums, read_sums
 
 READ_BYTES = 1 << 20
-SMALL_PIECE_BYTES = 256 * 1024  # the last piece of a file that has grown is stored again with what follows, up to this
+SMALL_PIECE_BYTES = (
+    256 * 1024
+)  # if the last piece of a file is at most this large, it is stored again together with what the file gains
 TRIES_MAX = 10
 LOG_FILE = re.compile(r"(?P<base>[0-9]{20})\.log")
 SWAPPED_LOG = re.compile(r"[0-9]{20}\.log\.swap")
@@ -50,7 +53,7 @@ OTHER_FILES = (PARTITION_METADATA, "leader-epoch-checkpoint")
 
 
 class Identity(NamedTuple):
-    """Which file has a name."""
+    """Identifies the file that has a certain name."""
 
     device: int
     inode: int
@@ -58,7 +61,7 @@ class Identity(NamedTuple):
 
 @dataclass(slots=True)
 class SegmentCopy:
-    """One segment: its files, the `.log` first. `is_short`: the source has more, which is not sound or not wanted."""
+    """One segment: its files, the `.log` first. `is_short`: the source has more, which is not sound or was not asked for."""
 
     base_offset: int
     identity: Identity
@@ -76,7 +79,7 @@ class SegmentCopy:
 
 @dataclass(slots=True)
 class LogCopy:
-    """One log. `snapshots` has all that were seen, by their offsets; `floor` is where it ends without any segment."""
+    """One log. `snapshots` has all that were seen, by offset; `floor` is where the log ends if it has no segments."""
 
     name: str
     topic_id: bytes | None
@@ -91,12 +94,12 @@ class LogCopy:
 
 
 class Walk:
-    """Goes through a segment's bytes as they are read, batch by batch, up to where they are sound."""
+    """Checks a segment's bytes batch by batch, as they are read, up to where they are sound."""
 
     def __init__(self, path: str, position: int, expected: int, size: int, point: int, limit: int | None) -> None:
         self.path = path
-        self.position = position  # up to where the bytes are wanted
-        self.expected = expected  # the offset that comes next
+        self.position = position  # up to here the bytes are sound
+        self.expected = expected  # the offset of the next batch
         self.size = size
         self.point = point
         self.limit = limit
@@ -104,14 +107,14 @@ class Walk:
         self.damages: list[str] = []
 
     def advance(self, buffer: bytearray, buffer_at: int) -> None:
-        """Continues through the bytes in the buffer, which begins at `buffer_at` of the file."""
+        """Continues with the bytes in the buffer, which begins at `buffer_at` of the file."""
         while not self.is_over and self.position < self.size:
             if self.limit is not None and self.expected >= self.limit:
                 break
             at = self.position - buffer_at
             if len(buffer) - at < HEADER_BYTES:
                 if self.size - self.position >= HEADER_BYTES:
-                    return  # more has to be read
+                    return  # more bytes are needed
                 self.unsound(self.size - self.position)
                 continue
             header = read_header(buffer, at)
@@ -144,18 +147,18 @@ class Walk:
         return True
 
     def unsound(self, size: int) -> None:
-        """The next bytes are no sound batch."""
+        """Handles bytes that are not a sound batch."""
         if self.expected >= self.point:
             self.is_over = True
             return
         self.damages.append(
-            f"{self.path} is damaged at byte {self.position}: there is no sound batch where offset {self.expected} should be"
+            f"{self.path} is damaged at byte {self.position}: the batch of offset {self.expected} is not sound"
         )
         self.position += size
 
 
 class LogReader:
-    """Copies logs of a data directory into a repository. `earlier` has the files of the backup before, by their paths."""
+    """Copies logs of a data directory into a repository. `earlier` has the files of the previous backup, by path."""
 
     def __init__(self, source: Files, directory: str, repository: Repository, earlier: dict[str, StoredFile]) -> None:
         self.source = source
@@ -167,7 +170,7 @@ class LogReader:
     # -- whole logs
 
     def listing(self, name: str) -> dict[str, Identity]:
-        """The `.log` files of a log, also swapped ones, and which files they are. Raises FileNotFoundError."""
+        """The `.log` files of a log, including swapped ones, and their identities. Raises FileNotFoundError."""
         found = {}
         for entry in self.source.list_directory(f"{self.directory}/{name}"):
             if LOG_FILE.fullmatch(entry) or SWAPPED_LOG.fullmatch(entry):
@@ -176,7 +179,7 @@ class LogReader:
         return found
 
     def copy(self, name: str, point: int, held: LogCopy | None) -> Steps[LogCopy | None]:
-        """A coherent copy of all that is in a log now; None where there is no such log, or it changes all the time.
+        """A coherent copy of everything in a log; None if the log does not exist, or keeps changing.
 
         `held` is an earlier copy of this run.
         """
@@ -222,7 +225,7 @@ class LogReader:
             try:
                 file = yield from self.file(f"{name}/{entry}")
             except FileNotFoundError:
-                if snapshot is not None:  # only the newest are kept
+                if snapshot is not None:  # only the newest one stays
                     continue
                 raise
             if snapshot is not None:
@@ -232,17 +235,17 @@ class LogReader:
         return copy
 
     def rest(self, held: LogCopy | None, name: str, cut: int, point: int, start: int) -> Steps[LogCopy | None]:
-        """A log up to `cut`: what was copied before the cut was made, and what had come since.
+        """A log up to `cut`: what was copied before the cut was made, and what was appended since.
 
-        None where a removal or a compaction came in between: the cut must be made again. A log that was not copied before
-        may have one segment, with its start; it cannot have been compacted then, and nothing was removed.
+        None if a removal or a compaction came in between: the cut must be made again. A log that was not copied before may
+        have one segment, which begins at its start: then it cannot have been compacted, and nothing was removed.
         """
         if held is not None and (whole := trim(held, cut, point, start)).end_offset == cut:
             return whole
         try:
             before = self.listing(name)
             if held is not None and not held.segments and not before:
-                return trim(held, cut, point, start)  # a power cut has taken all segments
+                return trim(held, cut, point, start)  # a power cut has emptied all segments
             if held is None or not held.segments:
                 if len(before) != 1 or bases(before) > [start]:
                     return None
@@ -275,7 +278,7 @@ class LogReader:
     def segment(
         self, name: str, base: int, point: int, limit: int | None, held: SegmentCopy | None
     ) -> Steps[SegmentCopy]:
-        """A segment's files, up to the first batch at or after `limit`. Raises FileNotFoundError where it is gone."""
+        """A segment's files, up to the first batch at or after `limit`. Raises FileNotFoundError if it is gone."""
         relative = f"{name}/{segment_name(base)}"
         path = f"{self.directory}/{relative}"
         stamps = self.segment_stamps(path)
@@ -296,7 +299,7 @@ class LogReader:
         return SegmentCopy(base, identity, files, is_short)
 
     def segment_stamps(self, path: str) -> list[list[int]]:
-        """The state of a segment's files. Raises FileNotFoundError where there is no log."""
+        """The state of a segment's files. Raises FileNotFoundError if it has no log."""
         stamps = [list(self.source.stamp(path + ".log"))]
         for suffix in SEGMENT_SUFFIXES[1:]:
             try:
@@ -316,7 +319,8 @@ class LogReader:
     def log_file(
         self, relative: str, base: int, point: int, limit: int | None, held: SegmentCopy | None
     ) -> Steps[tuple[StoredFile, bool]]:
-        """The `.log` file, and whether the source has more. What this run has read of the same file is not read again."""
+        """The `.log` file, and whether the source has more. Bytes of the same file that this run has already read are not
+        read again."""
         path = f"{self.directory}/{relative}.log"
         pieces: list[Piece] = []
         earlier = held.log if held is not None else self.earlier.get(relative + ".log")
@@ -340,12 +344,12 @@ class LogReader:
         return stored, walk.position < size
 
     def store(self, file: File, walk: Walk, sizes: list[int], pieces: list[Piece], start: int) -> Steps[StoredFile]:
-        """Reads from `start` on and stores pieces, up to where the walk ends."""
+        """Reads from `start` and stores pieces, up to where the walk ends."""
         buffer = bytearray()
         while not walk.is_over or start + len(buffer) < walk.position:
             read_at = start + len(buffer)
             data = self.read(file, min(READ_BYTES, walk.size - read_at), read_at, walk.path)
-            if not data and read_at < walk.size:  # it was cut meanwhile
+            if not data and read_at < walk.size:  # it was truncated meanwhile
                 walk.size, walk.position = read_at, min(walk.position, read_at)
             buffer += data
             walk.advance(buffer, start)
@@ -377,7 +381,7 @@ class LogReader:
         return data
 
     def aids(self, relative: str, log: StoredFile) -> Steps[list[StoredFile]]:
-        """The `.log` file with those of the other files that are about the same bytes. The rest is built at the start."""
+        """The `.log` file with its other files, as far as they describe the same bytes. A start builds the rest."""
         path, files = f"{self.directory}/{relative}", [log]
         sums = read_sums(self.source, path)
         yield
@@ -386,7 +390,9 @@ class LogReader:
             sums is not None
             and crc32c((aborted or b"")[: sums.aborted_entries * ABORTED_ENTRY.size]) != sums.aborted_crc
         ):
-            note(log.damages, f"{path}.txnindex is damaged")  # with these sums a start sees it, and builds it again
+            note(
+                log.damages, f"{path}.txnindex is damaged"
+            )  # these sums let a start notice the damage, and rebuild the file
         elif aborted is not None:
             aborted = aborted_before(aborted, log.end_offset)
         if aborted:
@@ -395,7 +401,7 @@ class LogReader:
             return files
         size_now = self.source.stamp(path + ".log")[2]
         if sums.size > size_now:
-            note(log.damages, f"{path}.log has {size_now} bytes, and had {sums.size} at a checkpoint")
+            note(log.damages, f"{path}.log has {size_now} bytes, but had {sums.size} at a checkpoint")
         elif sums.size > log.size:
             return files
         files.append(self.store_file(f"{relative}.sums", sums.content()))
@@ -404,7 +410,7 @@ class LogReader:
         return files
 
     def indexes(self, path: str, sums: SegmentSums) -> Steps[list[tuple[str, bytes]]]:
-        """Both indexes, as far as the sums vouch for them; none where one is not that."""
+        """Both indexes, as far as the sums vouch for them; none if they do not vouch for one."""
         found = []
         for suffix, size, crc in (
             (".index", sums.index_entries * OFFSET_ENTRY_BYTES, sums.index_crc),
@@ -420,7 +426,7 @@ class LogReader:
     # -- other files
 
     def file(self, relative: str) -> Steps[StoredFile]:
-        """A file as it is. Raises FileNotFoundError and BackupError."""
+        """Stores a file as it is. Raises FileNotFoundError and BackupError."""
         path = f"{self.directory}/{relative}"
         file = self.source.open(path)
         try:
@@ -429,7 +435,7 @@ class LogReader:
             file.close()
 
     def stored_file(self, relative: str, file: File, size: int, path: str) -> Steps[StoredFile]:
-        """The first bytes of an open file as a file of the backup. Raises BackupError."""
+        """Stores the first bytes of an open file in the backup. Raises BackupError."""
         pieces: list[Piece] = []
         while True:
             at = sum(piece.size for piece in pieces)
@@ -443,7 +449,7 @@ class LogReader:
                 return StoredFile(relative, at + len(content), pieces)
 
     def store_file(self, relative: str, content: bytes) -> StoredFile:
-        """Content as a file of the backup."""
+        """Stores content as a file of the backup."""
         if len(content) <= IN_MANIFEST_BYTES_MAX:
             return StoredFile(relative, len(content), content=content)
         parts = (content[at : at + PIECE_BYTES] for at in range(0, len(content), PIECE_BYTES))
@@ -461,16 +467,16 @@ def bases(names: Iterable[str]) -> list[int]:
 
 
 def piece_sizes(pieces: Iterable[Piece]) -> list[int]:
-    """Where to cut a file, so that what has not changed since the last backup is cut into the same pieces."""
+    """Where to cut a file into pieces: unchanged content is cut as in the previous backup."""
     sizes = [piece.size for piece in pieces]
     return sizes[:-1] if sizes and sizes[-1] < SMALL_PIECE_BYTES else sizes
 
 
 def trim(copy: LogCopy, cut: int, point: int, start: int) -> LogCopy:
-    """The copy up to where its segments follow each other: what comes after that must come from the journal.
+    """The copy, up to the first gap between its segments. What comes after the gap must come from the journal.
 
-    Below the recovery point a gap is a compaction's, or damage, which the restored log names. Above it a power cut has
-    lost segments, or their ends.
+    Below the recovery point a gap was left by a compaction, or is damage, which the restored broker reports. Above it a
+    power cut has lost segments, or their ends.
     """
     kept: list[SegmentCopy] = []
     expected, is_short = start, False
@@ -483,7 +489,7 @@ def trim(copy: LogCopy, cut: int, point: int, start: int) -> LogCopy:
 
 
 def aborted_before(content: bytes, end_offset: int) -> bytes:
-    """The entries of a `.txnindex` whose markers lie below an offset; all of it where it cannot be read."""
+    """The entries of a `.txnindex` whose markers lie below an offset; all of it if it cannot be read."""
     index = TransactionIndex()
     if not index.load(content):
         return content

@@ -7,10 +7,10 @@
                                 of up to 1 KiB are in the manifest itself. `sha256` is the checksum of the rest
     scratch/                    copies of the journal while a backup is made
 
-A backup exists when its manifest has its name. Before that every piece is synced, then renamed to its name, and the
-directories are synced. So whatever a killed backup leaves behind are pieces that are whole and that no manifest names, and
-files that end in `.tmp`: the next backup uses the pieces that it needs, and removes the rest at its end. Nothing is
-removed while a manifest cannot be read, because nobody knows which pieces it needs.
+A backup exists when its manifest has its final name. Before that every piece is synced and renamed to its final name, and
+the directories are synced. So a killed backup leaves whole pieces that no manifest names, and files that end in `.tmp`. The
+next backup uses the pieces that it needs, and removes the rest at its end. Nothing is removed while a manifest cannot be
+read, because nobody knows which pieces it needs.
 """
 
 import base64
@@ -36,7 +36,7 @@ PIECE_BYTES = 4 << 20
 
 
 class BackupError(StorageError):
-    """A backup cannot be made, read or restored; the message says which file is in the way."""
+    """A backup cannot be made, read or restored. The message names the file."""
 
 
 class Piece(NamedTuple):
@@ -48,10 +48,10 @@ class Piece(NamedTuple):
 
 @dataclass(slots=True)
 class StoredFile:
-    """One file of a backup. `content` is there instead of pieces where the file is small.
+    """One file of a backup. A small file has its `content` here, instead of pieces.
 
-    `stamps` say in which state the source was; a later backup need not read it again while they are the same. Of a
-    segment also where its records end, and what is damaged in it.
+    `stamps` describe the state of the source. While they are the same, a later backup need not read the source again. For a
+    segment they also say where its records end, and what is damaged in it.
     """
 
     path: str
@@ -79,14 +79,16 @@ class StoredFile:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "StoredFile":
-        """Raises ValueError, KeyError and TypeError for what `to_json` does not make."""
+        """Raises ValueError, KeyError and TypeError for anything that `to_json` does not write."""
         content = base64.b64decode(values["content"], validate=True) if "content" in values else None
         if content is not None and hashlib.sha256(content).hexdigest() != values["sha256"]:
             raise ValueError(f"{values['path']} has a wrong checksum")
         pieces = [Piece(str(name), int(size)) for name, size in values.get("pieces", ())]
         size = len(content) if content is not None else sum(piece.size for piece in pieces)
         if size != values["size"] or is_unsafe(values["path"]):
-            raise ValueError(f"{values['path']} has {size} bytes instead of {values['size']}, or leads elsewhere")
+            raise ValueError(
+                f"{values['path']} has {size} bytes instead of {values['size']}, or its path leads out of the directory"
+            )
         if any(not OBJECT_NAME.fullmatch(piece.sha256) for piece in pieces):
             raise ValueError(f"{values['path']} has a piece without a checksum")
         stamps, damages = values.get("stamps", []), values.get("damages", [])
@@ -94,13 +96,13 @@ class StoredFile:
 
 
 def is_unsafe(path: str) -> bool:
-    """Whether a path in a manifest would lead out of the directory that is restored."""
+    """Whether a path in a manifest leads out of the directory that is being restored."""
     return path.startswith("/") or any(part in ("", ".", "..") for part in path.split("/"))
 
 
 @dataclass(slots=True)
 class Manifest:
-    """A backup. `damages` are sentences about the source, `missing` partitions of which nothing was there."""
+    """A backup. `damages` are sentences about the source; `missing` are partitions that had no files."""
 
     backup_id: str
     started_ms: int
@@ -139,7 +141,7 @@ class Manifest:
         try:
             values = json.loads(content)
             if values["version"] != FORMAT:
-                raise ValueError(f"it has version {values['version']!r}, this Headwater knows {FORMAT}")
+                raise ValueError(f"it has version {values['version']!r}, but this Headwater reads version {FORMAT}")
             backup = values["backup"]
             if body_checksum(backup) != values["sha256"]:
                 raise ValueError("its checksum is wrong")
@@ -155,22 +157,22 @@ def body_checksum(backup: dict[str, Any]) -> str:
 
 
 class Repository:
-    """See the module's text."""
+    """See the module's docstring."""
 
     def __init__(self, files: Files, path: str, *, create: bool = False) -> None:
         self.files = files
         self.path = path
-        self.objects: set[str] = set()  # that are there
-        self.new: set[Piece] = set()  # that this run has stored
+        self.objects: set[str] = set()  # pieces that exist
+        self.new: set[Piece] = set()  # pieces that this run has stored
         self.lock: Lock | None = None
         marker = f"{path}/{MARKER}"
         if not files.exists(marker):
             if not create:
-                raise BackupError(f"{path} is not a repository of backups: {MARKER} is missing")
+                raise BackupError(f"{path} is not a backup repository: it has no {MARKER}")
             files.make_directory(path)
             others = [name for name in files.list_directory(path) if name not in (".lock", MARKER + TEMPORARY_SUFFIX)]
             if others:
-                raise BackupError(f"{path} is neither empty nor a repository of backups; choose another directory")
+                raise BackupError(f"{path} is neither empty nor a backup repository; choose another directory")
             replace_file(files, marker, json.dumps({"format": FORMAT}).encode())
             files.sync_directory(path.rpartition("/")[0] or ".")
         try:
@@ -178,12 +180,12 @@ class Repository:
         except (ValueError, AttributeError) as error:
             raise BackupError(f"{marker} cannot be read: {error}") from error
         if known != FORMAT:
-            raise BackupError(f"{path} has format {known!r}, this Headwater knows {FORMAT}")
+            raise BackupError(f"{path} has format {known!r}, but this Headwater reads format {FORMAT}")
 
     # -- pieces
 
     def take_lock(self) -> None:
-        """Keeps others from writing here, and finds what is there. Raises BackupError and OSError."""
+        """Locks the repository, and lists its pieces. Raises BackupError and OSError."""
         try:
             self.lock = self.files.lock(f"{self.path}/.lock")
         except BlockingIOError:
@@ -213,7 +215,7 @@ class Repository:
         return f"{self.path}/objects/{name[:2]}/{name}"
 
     def put(self, data: bytes) -> Piece:
-        """Stores a piece, durably but for its name, unless it is there. Raises BackupError where that fails."""
+        """Stores a piece unless it exists; only its name is not durable yet. Raises BackupError if that fails."""
         name = hashlib.sha256(data).hexdigest()
         piece = Piece(name, len(data))
         if name in self.objects:
@@ -243,7 +245,7 @@ class Repository:
         return all(piece.sha256 in self.objects for piece in file.pieces)
 
     def piece(self, piece: Piece) -> bytes:
-        """Raises BackupError where it is missing or not what was stored."""
+        """Returns a piece. Raises BackupError if it is missing or not what was stored."""
         path = self.object_path(piece.sha256)
         try:
             data = read_file(self.files, path)
@@ -256,7 +258,7 @@ class Repository:
         return data
 
     def read(self, file: StoredFile) -> bytes:
-        """A whole file. Raises BackupError."""
+        """Returns a whole file. Raises BackupError."""
         return file.content if file.content is not None else b"".join(self.piece(piece) for piece in file.pieces)
 
     # -- manifests
@@ -265,12 +267,12 @@ class Repository:
         return f"{self.path}/backups/{backup_id}.json"
 
     def backup_ids(self) -> list[str]:
-        """The backups that there are, oldest first."""
+        """The ids of all backups, oldest first."""
         matches = map(MANIFEST_NAME.fullmatch, self.names(f"{self.path}/backups"))
         return sorted(match["id"] for match in matches if match is not None)
 
     def manifest(self, backup_id: str) -> Manifest:
-        """Raises BackupError."""
+        """Reads a manifest. Raises BackupError."""
         path = self.manifest_path(backup_id)
         try:
             return Manifest.read(read_file(self.files, path))
@@ -291,7 +293,7 @@ class Repository:
         return None
 
     def commit(self, manifest: Manifest) -> None:
-        """Makes a backup exist. Raises BackupError and OSError."""
+        """Makes a backup exist, by writing its manifest. Raises BackupError and OSError."""
         names = {piece.sha256 for piece in manifest.pieces}
         try:
             for folder in sorted({name[:2] for name in names}):
@@ -309,7 +311,7 @@ class Repository:
         """Removes all backups but the newest; returns the ids of those removed. Raises BackupError and OSError."""
         ids = self.backup_ids()
         for backup_id in ids:
-            self.manifest(backup_id)  # one that cannot be read may be the only good one that somebody thinks of
+            self.manifest(backup_id)  # a backup that cannot be read may be the only good one that a user counts on
         gone = ids[:-count]
         for backup_id in gone:
             self.files.remove(self.manifest_path(backup_id))
@@ -318,9 +320,9 @@ class Repository:
         return gone
 
     def remove_unused(self) -> int:
-        """Removes the pieces that no backup needs, and what killed backups left behind; returns how many bytes.
+        """Removes pieces that no backup needs, and what killed backups left behind; returns the number of bytes.
 
-        Raises BackupError where a manifest cannot be read, and OSError.
+        Raises BackupError if a manifest cannot be read, and OSError.
         """
         manifests = [self.manifest(backup_id) for backup_id in self.backup_ids()]
         used = {piece.sha256 for manifest in manifests for piece in manifest.pieces}
@@ -337,9 +339,9 @@ class Repository:
     # -- checking
 
     def verify(self, manifests: Iterable[Manifest]) -> Steps[list[str]]:
-        """Reads every piece of these backups again; returns what is wrong, each with a file that needs it.
+        """Reads every piece of these backups; returns the problems, each with a file that needs the piece.
 
-        A damaged piece is set aside under another name. So the next backup stores it again, where the source still has it.
+        A damaged piece is renamed. So the next backup stores it again, if the source still has it.
         """
         users: dict[Piece, str] = {}
         for manifest in manifests:
@@ -360,10 +362,10 @@ class Repository:
 
 
 def restore_backup(repository: Repository, manifest: Manifest, files: Files, directory: str) -> Steps[int]:
-    """Puts a backup's files into a directory that is empty or does not exist; returns how many bytes.
+    """Restores a backup into a directory that is empty or does not exist; returns the number of bytes.
 
-    Every piece is checked on its way. `meta.properties` comes last: a broker does not start in a directory that has logs
-    and lacks it. Raises BackupError and OSError.
+    Every piece is checked when it is read. `meta.properties` is written last: a broker does not start in a directory that
+    has logs but no `meta.properties`. Raises BackupError and OSError.
     """
     if files.exists(directory) and files.list_directory(directory):
         raise BackupError(f"{directory} is not empty: restore into a new directory, or move its content away")
@@ -374,7 +376,7 @@ def restore_backup(repository: Repository, manifest: Manifest, files: Files, dir
     try:
         last = [file for file in manifest.files if file.path == "meta.properties"]
         if not last:
-            raise BackupError(f"{manifest.backup_id} has no meta.properties: it cannot be restored")
+            raise BackupError(f"backup {manifest.backup_id} has no meta.properties, so it cannot be restored")
         folders = {directory}
         for file in [*(file for file in manifest.files if file.path != "meta.properties"), *last]:
             path = f"{directory}/{file.path}"

@@ -1,10 +1,10 @@
-"""A checkpoint makes the logs durable by themselves, so that the journal that covers them can be reused.
+"""A checkpoint makes the logs themselves durable, so that the part of the journal that covers them can be reused.
 
-It runs in a thread of its own, beside the owner's, which keeps appending, rolling and deleting. It syncs files
-by path: a file that is gone was removed by retention or with its topic, and needs no sync. What it writes are aids, which
-only save the next start some work, so failing to write one does not end the broker. An aid must never land in the directory of a
-new topic with a deleted one's name, or beside a segment that compaction has put in the place of the one it is about: it would
-be believed there. So a deletion and a compaction say `leave_out` before the name is free.
+It runs in a thread of its own, while the owner's thread keeps appending, rolling and deleting. It opens files by path: a
+file that is gone was removed by retention or with its topic, and needs no sync. What it writes are aids, which only save
+work at the next start. So if one cannot be written, the broker continues. But an aid in the wrong place would be believed.
+That happens when a new topic gets a deleted one's name, or when a compaction replaces the segment that the aid is about.
+So a deletion and a compaction call `leave_out` before the name is free.
 """
 
 import contextlib
@@ -24,12 +24,12 @@ from headwater.storage.sums import SUMS_SUFFIX
 
 logger = get_logger(__name__)
 
-TEMPORARY_SUFFIX = ".checkpoint.tmp"  # a roll may write a snapshot of the same name meanwhile
+TEMPORARY_SUFFIX = ".checkpoint.tmp"  # a roll may write a snapshot with the same name meanwhile
 
 
 @dataclass(slots=True)
 class Checkpoint:
-    """See the module's text. `run` may be called in another thread, and so may `leave_out` while it runs."""
+    """See the module's docstring. `run` may be called in another thread, and so may `leave_out` while it runs."""
 
     files: Files
     directory: str
@@ -37,19 +37,21 @@ class Checkpoint:
     writes: list[tuple[str, int, bytes]] = field(default_factory=list)  # index entries
     snapshots: list[tuple[str, bytes]] = field(default_factory=list)
     sums: list[tuple[str, bytes]] = field(default_factory=list)
-    aids: list[str] = field(default_factory=list)  # indexes that are complete: to be synced once
+    aids: list[str] = field(default_factory=list)  # complete indexes, to be synced once
     paths: list[str] = field(default_factory=list)
     directories: list[str] = field(default_factory=list)
     advanced: list[tuple[Log, int, set[Segment]]] = field(default_factory=list)
     full_files: list[JournalFile] = field(default_factory=list)
-    gone: set[str] = field(default_factory=set)  # directories of logs, and segments, that were replaced meanwhile
+    gone: set[str] = field(
+        default_factory=set
+    )  # directories of logs, and segments, that were removed or replaced meanwhile
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def add(self, log: Log) -> None:
-        """Includes what a log has now, which its owner may then take as being synced."""
+        """Includes the present content of a log, which its owner may then treat as synced."""
         if log.segments:
             self.writes += log.segments[-1].index_writes()
-        if log.names_unsynced:  # first: what has content on disk then says whose it is
+        if log.names_unsynced:  # first: whatever has content on disk then says which topic it belongs to
             names = ("partition.metadata", EPOCHS_FILE, EPOCHS_FILE + COPY_SUFFIX)
             self.paths += [f"{log.directory}/{name}" for name in names]
             self.directories.append(log.directory)
@@ -58,7 +60,7 @@ class Checkpoint:
             if segment.aborted_changed:
                 self.paths.append(segment.path + ".txnindex")
                 segment.aborted_changed = False
-            if segment is not log.segments[-1]:  # sealed: nothing will write them again
+            if segment is not log.segments[-1]:  # a sealed segment: nothing writes these files again
                 self.aids += [segment.path + ".index", segment.path + ".timeindex"]
             if segment.sums is not None:
                 self.sums.append((segment.path + SUMS_SUFFIX, segment.sums.content()))
@@ -68,12 +70,12 @@ class Checkpoint:
         self.recovery_points[log.topic_id, log.partition] = log.end_offset
 
     def run(self) -> None:
-        """Raises OSError; then nothing may be taken as synced."""
+        """Runs all steps. If it raises OSError, nothing may be treated as synced."""
         for _ in self.steps():
             pass
 
     def steps(self) -> Iterator[None]:
-        """As `run`, one file at a time: the owner's thread may do anything between two of them."""
+        """As `run`, one file at a time: the owner's thread may do anything in between."""
         yield from self.write_aids()
         for path in self.paths:
             with contextlib.suppress(FileNotFoundError):  # removed by retention or with its topic meanwhile
@@ -91,17 +93,17 @@ class Checkpoint:
         for file in self.full_files:
             file.erase()
             yield
-        for path, content in self.sums:  # they say that what they are about was synced
+        for path, content in self.sums:  # sums say that what they describe was synced
             self.write_aid(path, partial(write_at, self.files, path, 0, content))
             yield
 
     def leave_out(self, path: str) -> None:
-        """No more aids are written for this directory, or segment; one that is being written is finished first."""
+        """Stops writing aids for this directory or segment; one that is being written is finished first."""
         with self.lock:
             self.gone.add(path)
 
     def write_aids(self) -> Iterator[None]:
-        """Writes index entries and producer snapshots. One that cannot be written is left out, with a warning."""
+        """Writes index entries and producer snapshots. If one cannot be written, a warning is logged."""
         for path, position, data in self.writes:
             self.write_aid(path, partial(write_at, self.files, path, position, data))
             yield
@@ -113,8 +115,8 @@ class Checkpoint:
                 self.files.sync_path(path)
             except FileNotFoundError:
                 pass
-            except OSError as error:  # should a part of it be lost, its segment's sums will not match
-                logger.warning("%s is not synced: %s", path, error.strerror)
+            except OSError as error:  # if a part of it is lost, its segment's sums will not match
+                logger.warning("%s could not be synced: %s", path, error.strerror)
             yield
 
     def write_aid(self, path: str, write: Callable[[], None]) -> None:
@@ -124,7 +126,7 @@ class Checkpoint:
             try:
                 write()
             except OSError as error:
-                logger.warning("%s is not written, the next start does without it: %s", path, error.strerror)
+                logger.warning("%s could not be written, so the next start has to rebuild it: %s", path, error.strerror)
 
     def write_snapshot(self, path: str, content: bytes) -> None:
         replace_file(self.files, path, content, sync=False, suffix=TEMPORARY_SUFFIX)

@@ -1,10 +1,10 @@
 """The small text files of a data directory, in Kafka's formats.
 
-*-by-topic-id-checkpoint    version 1, number of lines, then "topic-id partition offset crc32c" per line; next to it, as
-                            `.copy`, the same again: a damaged line is read from the other
-leader-epoch-checkpoint     version 0, number of lines, then "epoch start-offset" per line
-partition.metadata          version: 0, topic_id: the id in URL-safe base64, crc32c: of the two lines before, in hexadecimal
-meta.properties             version=1, cluster.id, node.id, directory.id, headwater.crc32c: of the other lines; and its `.copy`
+*-by-topic-id-checkpoint    version 1, number of lines, then "topic-id partition offset crc32c" per line. A file next to it,
+                            which ends in `.copy`, has the same content: damaged lines are read from the other file
+leader-epoch-checkpoint     version 0, number of lines, then "epoch start-offset" per line partition.metadata
+version: 0, topic_id: the id in URL-safe base64, crc32c: of the two lines before, in hexadecimal meta.properties
+version=1, cluster.id, node.id, directory.id, headwater.crc32c: of the other lines; and its `.copy`
 """
 
 import base64
@@ -35,7 +35,7 @@ def uuid_text(value: bytes) -> str:
 
 
 def uuid_bytes(text: str) -> bytes:
-    """Raises ValueError for text that is not an id."""
+    """Raises ValueError if the text is not an id."""
     value = base64.urlsafe_b64decode(text + "==")
     if len(value) != 16:
         raise ValueError(f"{text!r} is not a 16-byte id")
@@ -43,16 +43,16 @@ def uuid_bytes(text: str) -> bytes:
 
 
 class Offsets(NamedTuple):
-    """A checkpoint of offsets as {(topic id, partition): offset}. If it is not whole, missing entries are unknown."""
+    """A checkpoint of offsets as {(topic id, partition): offset}. If it is not whole, entries that are missing are unknown."""
 
     offsets: dict[tuple[bytes, int], int]
     is_whole: bool
 
 
 def read_lines(files: Files, path: str) -> tuple[str, list[list[str]], bool]:
-    """A checkpoint file as its version, its entries as words, and whether none is missing.
+    """Reads a checkpoint file: its version, its entries as words, and whether none is missing.
 
-    Raises FileNotFoundError. Of a damaged file, what can be read; its version is then as it may be.
+    If the file is damaged, returns what can be read, and whatever its version line says. Raises FileNotFoundError.
     """
     version, *lines = read_file(files, path).decode(errors="replace").removesuffix("\n").split("\n")
     entries = [line.split(" ") for line in lines[1:]]
@@ -60,25 +60,25 @@ def read_lines(files: Files, path: str) -> tuple[str, list[list[str]], bool]:
 
 
 def lines_content(entries: list[str], version: int = 0) -> bytes:
-    """What `read_lines` reads back."""
+    """The content that `read_lines` reads."""
     return "\n".join([str(version), str(len(entries)), *entries, ""]).encode()
 
 
 def read_offsets(files: Files, path: str) -> Offsets:
-    """What `write_offsets` wrote. Damage is logged; damaged entries are read from the copy. Raises OSError."""
+    """Reads what `write_offsets` wrote. Damage is logged; damaged entries are read from the copy. Raises OSError."""
     offsets, is_whole, reason = read_offset_file(files, path)
     if is_whole:
         return Offsets(offsets, True)
     copied, copy_is_whole, _ = read_offset_file(files, path + COPY_SUFFIX)
     if not offsets and not copied and not copy_is_whole and not files.exists(path):
-        return Offsets({}, False)  # a new directory, or both are lost: its owner knows
-    rest = "its copy has the rest" if copy_is_whole else "its copy does not have all of the rest"
+        return Offsets({}, False)  # a new directory, or both are lost: the owner knows which
+    rest = "the copy has the others" if copy_is_whole else "the copy does not have all others"
     logger.error("%s is damaged: %s; %d entries are sound, %s", path, reason, len(offsets), rest)
     return Offsets({**copied, **offsets}, copy_is_whole)
 
 
 def read_offset_file(files: Files, path: str) -> tuple[dict[tuple[bytes, int], int], bool, str]:
-    """The sound entries of one file, whether they are all, and why not."""
+    """The sound entries of one file, whether they are all, and the reason if not."""
     try:
         version, entries, is_whole = read_lines(files, path)
     except FileNotFoundError:
@@ -87,7 +87,9 @@ def read_offset_file(files: Files, path: str) -> tuple[dict[tuple[bytes, int], i
     for words in entries:
         try:
             topic_id, partition, offset, *checksum = words
-            if checksum != ([] if version == "0" else [line_checksum(words[:3])]):  # earlier versions wrote none
+            if checksum != (
+                [] if version == "0" else [line_checksum(words[:3])]
+            ):  # earlier versions wrote no checksums
                 raise ValueError("wrong checksum")
             offsets[uuid_bytes(topic_id), int(partition)] = int(offset)
         except ValueError:
@@ -102,12 +104,12 @@ def line_checksum(words: list[str]) -> str:
 
 
 def write_offsets(files: Files, path: str, offsets: dict[tuple[bytes, int], int]) -> None:
-    """Replaces a checkpoint, durably, and its copy. Raises OSError."""
+    """Replaces a checkpoint and its copy, durably. Raises OSError."""
     replace_file(files, path, offsets_content(offsets), copy=path + COPY_SUFFIX)
 
 
 def offsets_content(offsets: dict[tuple[bytes, int], int]) -> bytes:
-    """What `read_offsets` reads back."""
+    """The content that `read_offsets` reads."""
     lines = []
     for (topic_id, partition), offset in offsets.items():
         words = [uuid_text(topic_id), str(partition), str(offset)]
@@ -118,7 +120,7 @@ def offsets_content(offsets: dict[tuple[bytes, int], int]) -> bytes:
 def read_topic_id(files: Files, directory: str) -> tuple[bytes | None, bool]:
     """The topic id in a log directory's `partition.metadata`, and whether a checksum vouches for it.
 
-    None when there is no such file, or it is damaged. Files that an earlier version or Kafka wrote have no checksum.
+    None if there is no such file, or it is damaged. Files that an earlier version or Kafka wrote have no checksum.
     """
     try:
         text = read_file(files, f"{directory}/{PARTITION_METADATA}").decode()
@@ -132,14 +134,14 @@ def read_topic_id(files: Files, directory: str) -> tuple[bytes | None, bool]:
 
 
 def write_topic_id(files: Files, directory: str, topic_id: bytes) -> None:
-    """As Kafka does, and a third line, which Kafka's reader ignores. Raises OSError."""
+    """Writes the file as Kafka does, with a third line, which Kafka's reader ignores. Raises OSError."""
     content = f"version: 0\ntopic_id: {uuid_text(topic_id)}"
     summed = f"{content}\n{CHECKSUM_KEY}: {crc32c(content.encode()):08x}"
     write_file(files, f"{directory}/{PARTITION_METADATA}", summed.encode())
 
 
 def read_properties(content: str) -> dict[str, str]:
-    """Java properties, as far as they are `key=value` lines."""
+    """Reads Java properties, as far as they are `key=value` lines."""
     lines = (line.strip() for line in content.splitlines())
     pairs = (line.split("=", 1) for line in lines if line and line[0] not in "#!")
     return {pair[0].strip(): pair[1].strip() if len(pair) > 1 else "" for pair in pairs}
@@ -152,9 +154,9 @@ def meta_content(properties: dict[str, str]) -> bytes:
 
 
 def read_meta(files: Files, directory: str) -> dict[str, str] | None:
-    """`meta.properties`, from its copy where it is damaged; None in a new directory.
+    """Reads `meta.properties`, or its copy if it is damaged; None in a new directory.
 
-    Raises FormatError for a version that this code does not know, and where both are damaged.
+    Raises FormatError if this code does not know its version, or if both are damaged.
     """
     path = f"{directory}/meta.properties"
     properties, reason = read_meta_file(files, path)
@@ -163,7 +165,7 @@ def read_meta(files: Files, directory: str) -> dict[str, str] | None:
         copied, copy_reason = read_meta_file(files, path + COPY_SUFFIX)
         if not copy_reason and META_CHECKSUM in copied:
             logger.warning(
-                "%s is %s: it is written again from its copy. To change it yourself, remove the copy and the line %s",
+                "%s is %s: restoring it from its copy. To edit the file yourself, remove the copy and the line %s",
                 path,
                 reason or "without its checksum",
                 META_CHECKSUM,
@@ -173,25 +175,25 @@ def read_meta(files: Files, directory: str) -> dict[str, str] | None:
         return None
     if reason:
         raise FormatError(
-            f"{path} is {reason}: restore it from a copy, or choose another directory. If you have changed it yourself, "
+            f"{path} is {reason}: restore it from a copy, or choose another directory. If you edited it yourself, "
             f"remove its line {META_CHECKSUM}"
         )
     properties.pop(META_CHECKSUM, None)
     if properties.get("version") != "1":
         raise FormatError(
-            f"{path} has version {properties.get('version')!r}: it was written by a newer Headwater, or is not a data "
+            f"{path} has version {properties.get('version')!r}: it was written by a newer Headwater, or this is not a data "
             "directory; use the version that wrote it, or another directory"
         )
     missing = [key for key in META_KEYS if not properties.get(key)]
     if "headwater.format" in properties and missing:
         raise FormatError(
-            f"{path} is damaged: it has no {' and no '.join(missing)}; restore it from a copy, or choose another directory"
+            f"{path} is damaged: it has no {' and no '.join(missing)}. Restore it from a copy, or choose another directory"
         )
     return properties
 
 
 def read_meta_file(files: Files, path: str) -> tuple[dict[str, str], str]:
-    """What one of the files has, and what is wrong with it; an earlier version wrote no checksum."""
+    """The properties in one of the files, and what is wrong with it. An earlier version wrote no checksum."""
     try:
         content = read_file(files, path)
         properties = read_properties(content.decode())
@@ -200,12 +202,12 @@ def read_meta_file(files: Files, path: str) -> tuple[dict[str, str], str]:
     except ValueError as error:
         return {}, f"damaged ({error})"
     if META_CHECKSUM in properties and content != meta_content(properties):
-        return {}, "damaged (its checksum is another)"
+        return {}, "damaged (its checksum does not match)"
     return properties, ""
 
 
 def keep_meta(files: Files, directory: str, properties: dict[str, str]) -> None:
-    """Writes `meta.properties` and its copy where they are not both as `write_meta` leaves them. Raises OSError."""
+    """Writes `meta.properties` and its copy, unless both are as `write_meta` leaves them. Raises OSError."""
     path = f"{directory}/meta.properties"
     for name in (path, path + COPY_SUFFIX):
         if not files.exists(name) or read_file(files, name) != meta_content(properties):

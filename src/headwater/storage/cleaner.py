@@ -1,18 +1,19 @@
-"""Compaction: of each key the newest record stays, the older ones go (KIP-58, KIP-534; Cleaner.java).
+"""Compaction keeps the newest record of each key, and removes the older ones (KIP-58, KIP-534; Cleaner.java).
 
-Two passes over the sealed segments of one log. The first reads what has come since the last time and notes the newest
-offset of every key, in bounded memory: where that is full, the job ends at that offset and the next job starts there. The second
-copies all segments up to there, without what a newer record has replaced, into a folder beside them. Nothing in the log
-changes until the owner puts the copies in place (`compaction.py`). Records keep their offsets and their bytes: a batch of
-which all stays is copied as it is, of another the records that stay are cut out and put together.
+A job makes two passes over the sealed segments of one log. The first reads what was appended since the last job, and records
+the newest offset of every key, in bounded memory: if that is full, the job ends at that offset and the next job starts
+there. The second copies all segments up to there into a folder beside them, without the records that newer ones have
+replaced. Nothing in the log changes until the owner puts the copies in place (`compaction.py`). Records keep their offsets
+and their bytes: a batch that stays whole is copied as it is; of another, the records that stay are cut out and joined.
 
-What else goes: records of aborted transactions; records without a key; tombstones (null values) and transactions' markers,
-but these only `delete.retention.ms` after they were first left over, so that consumers still see them. That moment is kept
-in the batch itself: attribute bit 6 says that its base timestamp is the time from which on its tombstones may go, and the
-records' timestamps are relative to that. The last batch of a producer stays, empty if need be: it tells its sequence.
+Other things are removed too: records of aborted transactions; records without a key; and tombstones (null values) and
+transactions' markers, but these only `delete.retention.ms` after a compaction first kept them, so that consumers still
+see them. The batch itself records that moment: attribute bit 6 says that its base timestamp is the time from which its
+tombstones may be removed, and the records' timestamps are relative to that. The last batch of a producer stays, empty if
+need be, because it holds the producer's sequence.
 
 A job runs in a process of its own (`python -m headwater.storage.cleaner`, job and result as JSON), or step by step in the
-owner's thread. It only reads the log's files and writes the folder.
+owner's thread. It only reads the log's files, and writes to the folder.
 """
 
 import json
@@ -44,9 +45,9 @@ from headwater.storage.soundness import RELATIVE_OFFSET_MAX
 from headwater.storage.swaps import CLEANING_DIRECTORY, remove_copies
 
 DELETE_HORIZON = 0x40
-ENTRY_BYTES = 160  # what a key and its offset take in a dictionary
+ENTRY_BYTES = 160  # memory that a key and its offset need in a dictionary
 STEP_BYTES = 256 * 1024
-DENSE_BYTES_MAX = 64 << 20  # of a copy that has an index entry for each batch
+DENSE_BYTES_MAX = 64 << 20  # of a copy that has one index entry per batch
 OPEN_FILES = 16
 NICENESS = 10
 COMMAND_MODULE = "headwater.storage.cleaner"
@@ -54,10 +55,10 @@ COMMAND_MODULE = "headwater.storage.cleaner"
 
 @dataclass(slots=True)
 class CleanJob:
-    """What is to be cleaned. Offsets: what lies below `first_dirty` was cleaned before; the end is exclusive.
+    """What to clean. Everything below `first_dirty` was cleaned before. Ends are exclusive.
 
-    `bases` are the base offsets of the segments, `end` where the last of them ends, `aborted` the aborted transactions of
-    the whole log, `last_offsets` that of each producer's last batch.
+    `bases` are the base offsets of the segments, `end` is where the last of them ends. `aborted` has the aborted
+    transactions of the whole log, and `last_offsets` the offset of each producer's last batch.
     """
 
     directory: str
@@ -75,7 +76,7 @@ class CleanJob:
 
 @dataclass(slots=True)
 class CleanedGroup:
-    """Segments, by their base offsets, that one copy replaces; the copy has the first one's name."""
+    """Segments, by base offset, that one copy replaces. The copy has the first one's name."""
 
     bases: list[int]
     size_bytes: int
@@ -83,7 +84,7 @@ class CleanedGroup:
 
 @dataclass(slots=True)
 class Cleaned:
-    """What a job has done: copies that wait in the folder, and up to where the log is then clean."""
+    """The result of a job: copies in the folder, and the offset up to which the log is clean with them."""
 
     groups: list[CleanedGroup]
     end: int
@@ -101,7 +102,7 @@ class Transactions:
     def __init__(self, aborted: list[AbortedTransaction]) -> None:
         self.waiting = sorted(aborted, key=lambda entry: entry.first_offset, reverse=True)
         self.open_aborted: dict[int, AbortedTransaction] = {}
-        self.with_data: set[int] = set()  # producers of whose open transaction something stays
+        self.with_data: set[int] = set()  # producers whose open transaction still has records
 
     def is_aborted(self, header: BatchHeader) -> bool:
         """Whether a batch of records belongs to a transaction that was aborted."""
@@ -119,7 +120,7 @@ class Transactions:
 
 
 class Cleaning:
-    """One job. `steps` does it, a bounded piece at a time; then `result` is there."""
+    """One job. `steps` runs it, a bounded piece at a time; then `result` is set."""
 
     def __init__(self, files: Files, job: CleanJob) -> None:
         self.files = files
@@ -133,7 +134,7 @@ class Cleaning:
         self.ends = [*job.bases[1:], job.end]
 
     def steps(self) -> Iterator[None]:
-        """Raises OSError and ProtocolError; the log is then as it was."""
+        """Runs the job. If it raises OSError or ProtocolError, the log is unchanged."""
         remove_copies(self.files, self.folder)
         self.files.make_directory(self.folder)
         yield from self.note_keys()
@@ -152,14 +153,14 @@ class Cleaning:
         for number, segment in enumerate(self.segments):
             if self.ends[number] <= self.job.first_dirty:
                 continue
-            segment.load_indexes()  # they tell whether the offsets are right
+            segment.load_indexes()  # they show whether the offsets are right
             for header, _, batch in segment.checked_scan(0, segment.size):
                 if header.is_control or header.base_offset < self.job.first_dirty:
                     continue
                 if transactions.is_aborted(header):
                     continue
                 if len(self.newest) + header.records_count > self.job.entries_max and number > 0 and self.newest:
-                    # What was noted is enough for the segments before this one.
+                    # The keys recorded so far are enough for the segments before this one.
                     self.end = segment.base_offset
                     return
                 note_newest(self.newest, body_of(header, batch), header)
@@ -187,7 +188,7 @@ class Cleaning:
         target = Segment(self.files, self.folder, group[0].base_offset, create=True)
         pending: list[Buffer] = []
         pending_bytes = read = 0
-        # No CRC covers the base offsets, and with gaps between them only the index tells whether they are right.
+        # No CRC covers the base offsets. With gaps between them, only the index shows whether they are right.
         is_small = sum(source.size for source in group) <= DENSE_BYTES_MAX
         interval = -1 if is_small else self.job.index_interval_bytes
 
@@ -219,7 +220,7 @@ class Cleaning:
         self.finish(target, group)
 
     def finish(self, target: Segment, group: list[Segment]) -> None:
-        target.end_offset = self.ends[self.segments.index(group[-1])]  # whatever is left of it
+        target.end_offset = self.ends[self.segments.index(group[-1])]  # whatever stays of it
         target.may_have_gaps = True
         for source in group:
             index = source.aborted_transactions()
@@ -237,7 +238,7 @@ class Cleaning:
     def cleaned_batch(
         self, header: BatchHeader, source: Segment, position: int, transactions: Transactions
     ) -> Buffer | None:
-        """What stays of a batch: its bytes, others, or None."""
+        """What stays of a batch: its bytes, new bytes, or None."""
         is_last = header.producer_id >= 0 and self.job.last_offsets.get(header.producer_id) == header.last_offset
         horizon_ms = header.base_timestamp if header.attributes & DELETE_HORIZON else None
         has_passed = horizon_ms is not None and horizon_ms <= self.job.now_ms
@@ -255,7 +256,7 @@ class Cleaning:
             return gone
         is_dirty = header.base_offset >= self.job.first_dirty
         if is_dirty and not self.survivors_of(header):
-            return gone  # not even read
+            return gone  # it need not be read
         batch = source.read_batch(header, position)
         body = body_of(header, batch)
         places = self.newest_places(header, body) if is_dirty else self.clean_places(header, body)
@@ -282,7 +283,7 @@ class Cleaning:
         return self.survivors[first : bisect_left(self.survivors, header.next_offset, first)]
 
     def newest_places(self, header: BatchHeader, data: bytes) -> list[Place]:
-        """Where the records that stay lie, in a batch whose keys were noted: the offset alone tells."""
+        """The places of the records that stay, in a batch whose keys were recorded: their offsets are enough."""
         if header.records_count != header.last_offset_delta + 1:
             return self.clean_places(header, data)
         places = []
@@ -303,7 +304,7 @@ class Cleaning:
         return places
 
     def clean_places(self, header: BatchHeader, data: bytes) -> list[Place]:
-        """Where the records that no newer one replaces lie, in a batch that was compacted before."""
+        """The places of the records that no newer one replaces, in a batch that was compacted before."""
         newest, base_offset = self.newest, header.base_offset
         places = []
         position = 0
@@ -315,7 +316,7 @@ class Cleaning:
         return places
 
     def with_horizon(self, header: BatchHeader, data: bytes, runs: list[tuple[int, int]] | None) -> Buffer:
-        """The batch with the time from which on its tombstones, or its marker, may go."""
+        """The batch, with the time from which its tombstones, or its marker, may be removed."""
         horizon_ms = self.job.now_ms + self.job.delete_retention_ms
         shift = header.base_timestamp - horizon_ms
         records = []
@@ -332,7 +333,7 @@ class Cleaning:
 
 
 def body_of(header: BatchHeader, batch: bytes) -> bytes:
-    """A batch's records, decompressed. Raises ProtocolError for a damaged batch: a copy of it would get a checksum that is right."""
+    """A batch's records, decompressed. Raises ProtocolError for a damaged batch, since a copy of it would get a correct checksum."""
     check_batch(batch)
     body = memoryview(batch)[HEADER_BYTES : header.size_bytes]
     return bytes(decompress(header.compression, body, DECOMPRESSED_BYTES_MAX))
@@ -353,7 +354,7 @@ def note_newest(newest: dict[bytes, int], data: bytes, header: BatchHeader) -> N
 
 
 def rebuilt(header: BatchHeader, records: bytes, count: int, base_timestamp: int) -> bytearray:
-    """A batch of some of its records, at their offsets."""
+    """A batch that has some of its records, at their offsets."""
     body = compress(header.compression, records) if records else b""
     batch = bytearray(HEADER_BYTES) + body
     max_timestamp = header.max_timestamp
@@ -401,12 +402,12 @@ def read_result(text: str) -> Cleaned:
 
 
 def main() -> None:
-    """The process: a job on standard input, its result on standard output, an exit status of 1 where it fails.
+    """The process: a job on standard input, its result on standard output, exit status 1 if it fails.
 
-    Its argument is the process that it works for. When that is gone the job ends with the step it is at.
+    The argument is the id of the process that it works for. When that process is gone, the job ends after its current step.
     """
     owner = int(sys.argv[1])
-    os.nice(NICENESS)  # who produces and fetches comes first
+    os.nice(NICENESS)  # producers and consumers come first
     cleaning = Cleaning(DiskFiles(OPEN_FILES), read_job(sys.stdin.read()))
     for _ in cleaning.steps():
         if os.getppid() != owner:

@@ -1,9 +1,9 @@
-"""Which logs are worth compacting, what a job for one is, and how its result takes the place of what was there.
+"""Which logs are worth compacting, what a job for one does, and how its result replaces segments.
 
-A log is clean up to the offset at which its last job ended; that is kept in a checkpoint. It is worth a job when what has
-come since is `min.cleanable.dirty.ratio` of it all, or older than `max.compaction.lag.ms`. Only sealed segments take part,
-only up to the first open transaction, and only what is older than `min.compaction.lag.ms`. What a job takes must have
-been synced by a checkpoint: recovery never meets a compacted segment. Sources: LogCleanerManager.java, LogToClean.java.
+A log is clean up to the offset at which its last job ended, which a checkpoint file records. A job is worthwhile if what
+was appended since is at least `min.cleanable.dirty.ratio` of the log, or older than `max.compaction.lag.ms`. Only sealed
+segments take part, only up to the first open transaction, and only what is older than `min.compaction.lag.ms`. A checkpoint
+must have synced all of it: so recovery never meets a compacted segment. Sources: LogCleanerManager.java, LogToClean.java.
 """
 
 from collections.abc import Callable, Iterable
@@ -22,7 +22,7 @@ logger = get_logger(__name__)
 
 
 class Candidate(NamedTuple):
-    """A log that may be compacted; `end` is the exclusive end of what may."""
+    """A log that may be compacted, up to `end` (exclusive)."""
 
     log: Log
     first_dirty: int
@@ -32,7 +32,7 @@ class Candidate(NamedTuple):
 
     @property
     def is_synced(self) -> bool:
-        """Whether a checkpoint has covered it all; else one must come first."""
+        """Whether a checkpoint has covered all of it. If not, one must come first."""
         return self.end <= self.log.recovery_point
 
     @property
@@ -42,11 +42,11 @@ class Candidate(NamedTuple):
 
 
 def candidate(store: LogStore, log: Log, now_ms: int) -> Candidate | None:
-    """What there is to compact in a log; None where its configuration does not ask for it."""
+    """What can be compacted in a log; None if its configuration does not ask for it."""
     if not log.config.compact or not log.segments:
         return None
     if any(lost.end > log.start_offset for lost in log.damages):
-        return None  # the copy would hide what is gone, and somebody may want to rescue what is there
+        return None  # the copy would hide what is gone, and somebody may want to rescue what is left
     first_dirty = store.clean_offsets.get((log.topic_id, log.partition), 0)
     if not log.start_offset <= first_dirty <= log.end_offset:
         first_dirty = log.start_offset
@@ -72,9 +72,9 @@ def candidate(store: LogStore, log: Log, now_ms: int) -> Candidate | None:
 def filthiest(
     store: LogStore, logs: Iterable[Log], now_ms: int, failed: Callable[[Log, str], None]
 ) -> Candidate | None:
-    """The log that needs it most: what is overdue first, then by how much of it is new.
+    """The log that needs compaction most: overdue ones first, then the one with the largest share of new records.
 
-    `failed` is called for one that cannot be looked at; that keeps no other from its turn.
+    `failed` is called for a log that cannot be examined; the others still get their turn.
     """
     worth = []
     for log in logs:
@@ -107,14 +107,14 @@ def job_for(found: Candidate, now_ms: int, memory_bytes: int) -> CleanJob:
 
 
 class NotTakenError(Exception):
-    """A job's copies could not be put in place, and the log is as it was: it can be tried again."""
+    """A job's copies could not be put in place. The log is unchanged, so the job can be tried again."""
 
 
 def take_result(store: LogStore, log: Log, cleaned: Cleaned) -> None:
     """Puts the copies in place and records up to where the log is clean.
 
-    Segments that retention has removed meanwhile stay removed; their copy is left aside. Raises NotTakenError, and
-    OSError when the log's files no longer match its state in memory.
+    Segments that retention has removed meanwhile stay removed; their copy is not used. Raises NotTakenError, and OSError if
+    the log's files no longer match its state in memory.
     """
     folder = f"{log.directory}/{CLEANING_DIRECTORY}"
     for group in cleaned.groups:
@@ -134,8 +134,8 @@ def take_result(store: LogStore, log: Log, cleaned: Cleaned) -> None:
     try:
         write_offsets(store.files, f"{store.directory}/{CLEAN_OFFSETS}", store.clean_offsets)
         store.remove_folder(folder)
-    except OSError as error:  # they only save the next job some work
-        logger.error("%s is compacted, but that cannot be recorded: %s", log.directory, error)
+    except OSError as error:  # the record only saves the next job some work
+        logger.error("%s is compacted, but this could not be recorded: %s", log.directory, error)
     logger.info(
         "%s: compacted up to offset %d, %d of %d records kept",
         log.directory,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(slots=True, frozen=True)
 class LogConfig:
-    """Field names are Kafka's topic configurations with underscores; -1 stands for no limit."""
+    """Field names are Kafka's topic configurations, with underscores. -1 means no limit."""
 
     segment_bytes: int = 1 << 30
     segment_ms: int = 7 * 24 * 3600 * 1000
@@ -17,7 +17,7 @@ class LogConfig:
     compact: bool = False  # cleanup.policy has "compact"
     delete_retention_ms: int = (
         24 * 3600 * 1000
-    )  # how long tombstones and markers stay after a compaction left them over
+    )  # how long tombstones and markers stay after the first compaction that kept them
     min_compaction_lag_ms: int = 0
     max_compaction_lag_ms: int = (1 << 63) - 1
     min_cleanable_dirty_ratio: float = 0.5
@@ -29,5 +29,5 @@ class LogConfig:
 
     @property
     def roll_ms(self) -> int:
-        """After what time a segment is sealed; what must be compacted soon must be sealed soon."""
+        """The age at which a segment is sealed. A record can only be compacted when its segment is sealed."""
         return min(self.segment_ms, self.max_compaction_lag_ms) if self.compact else self.segment_ms

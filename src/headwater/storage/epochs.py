@@ -3,9 +3,10 @@
     leader-epoch-checkpoint         version 0, number of lines, then "epoch start-offset" per line: Kafka's own format
     leader-epoch-checkpoint.copy    version 1, the same, with a CRC-32C at the end of each line
 
-No CRC covers the epoch in a batch, so the file is what tells whether that is sound, and the copy whether the file is.
-Where the copy is whole it holds; where it is not, the file does if it is whole, and the copy is written again. A directory
-of an earlier version, or Kafka's, has no copy: nothing vouches for its epochs, and batches are compared from the next one on.
+No CRC covers the epoch in a batch, so this file shows whether it is sound, and the copy shows whether the file is. If the
+copy is whole, it counts. If not, the file counts, provided that it is whole, and the copy is rewritten. A directory of an
+earlier version, or Kafka's, has no copy: nothing vouches for its epochs, and only batches from the next epoch on are
+compared.
 """
 
 from bisect import bisect_right
@@ -23,14 +24,14 @@ start_of = itemgetter(1)
 
 
 class LeaderEpochs:
-    """See the module's text. `entries` are (epoch, its first offset), in order."""
+    """See the module's docstring. `entries` are (epoch, its first offset), in order."""
 
     def __init__(self, files: Files, directory: str) -> None:
         self.files = files
         self.directory = directory
         self.entries: list[tuple[int, int]] = []
-        self.written: list[tuple[int, int]] = []  # what the file has
-        self.vouched_from = 0  # the offset from which on batches can be compared with them
+        self.written: list[tuple[int, int]] = []  # the content of the file
+        self.vouched_from = 0  # batches from this offset on can be compared with the epochs
 
     @property
     def path(self) -> str:
@@ -38,11 +39,11 @@ class LeaderEpochs:
 
     @property
     def last(self) -> int:
-        """The last epoch; -1 where there is none."""
+        """The last epoch; -1 if there is none."""
         return self.entries[-1][0] if self.entries else -1
 
     def at(self, offset: int) -> tuple[int, int]:
-        """The epoch of an offset, -1 where nothing vouches for one, and the offset up to which that holds."""
+        """The epoch of an offset (-1 if nothing vouches for one), and the offset up to which it applies."""
         if offset < self.vouched_from:
             return -1, self.vouched_from
         at = bisect_right(self.entries, offset, key=start_of)
@@ -50,7 +51,7 @@ class LeaderEpochs:
         return epoch, self.entries[at][1] if at < len(self.entries) else OFFSET_MAX
 
     def begin(self, epoch: int, offset: int) -> None:
-        """Adds an epoch. Raises OSError; then nothing has changed."""
+        """Adds an epoch. If it raises OSError, nothing has changed."""
         entries = [*self.entries, (epoch, offset)]
         vouched_from = min(self.vouched_from, offset)
         self.write(entries, vouched_from)
@@ -73,7 +74,7 @@ class LeaderEpochs:
         ]
 
     def end_of(self, epoch: int, end_offset: int) -> tuple[int, int]:
-        """The largest epoch at or below `epoch`, and where it ends; -1, -1 for none."""
+        """The largest epoch at or below `epoch`, and where it ends; -1, -1 if there is none."""
         for position in range(len(self.entries) - 1, -1, -1):
             found = self.entries[position][0]
             if found <= epoch:
@@ -92,9 +93,9 @@ class LeaderEpochs:
         self.written = list(entries)
 
     def save(self) -> bool:
-        """Writes what recovery has found, should the files not have it; returns whether they are new. Raises OSError.
+        """Writes what recovery has found, unless the files have it; returns whether they are new. Raises OSError.
 
-        Where they cannot be written, no copy may stay that says less than the batches do.
+        If they cannot be written, a copy that has less than the batches is removed.
         """
         if self.entries == self.written:
             return False
@@ -115,19 +116,19 @@ class LeaderEpochs:
             self.vouched_from = copy[0][1]
             self.entries = [entry for entry in found if entry < copy[0] and entry[1] < self.vouched_from] + copy
             if found != self.entries or not is_whole:
-                logger.warning("%s is %s: it is written again", self.path, "damaged" if has_file else "missing")
+                logger.warning("%s is %s: rewriting it", self.path, "damaged" if has_file else "missing")
         else:
             self.entries = found
             self.vouched_from = found[0][1] if has_copy and is_whole and found else OFFSET_MAX
             if has_copy and not copy_is_whole:
-                logger.warning("%s%s is damaged: it is written again", self.path, COPY_SUFFIX)
+                logger.warning("%s%s is damaged: rewriting it", self.path, COPY_SUFFIX)
             if has_file and not is_whole:
-                logger.warning("%s is damaged: clients no longer learn the leader epochs that it lost", self.path)
+                logger.warning("%s is damaged: clients cannot learn the leader epochs that are lost", self.path)
         is_saved = copy_is_whole and is_whole and found == self.entries
         self.written = list(self.entries) if is_saved or not has_copy else []
 
     def read(self, suffix: str) -> tuple[list[tuple[int, int]], bool, bool]:
-        """The sound entries of one of the files, whether they are all, and whether it is there."""
+        """The sound entries of one of the files, whether they are all, and whether the file exists."""
         try:
             version, lines, is_whole = read_lines(self.files, self.path + suffix)
         except FileNotFoundError:

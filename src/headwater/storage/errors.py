@@ -1,10 +1,10 @@
-"""What can go wrong with what is stored."""
+"""Errors of stored data."""
 
 import errno
 
 
 class StorageError(Exception):
-    """The data directory, or a log in it, cannot be used; the message says which and what to do."""
+    """The data directory, or a log in it, cannot be used. The message says which one, and what to do."""
 
 
 class DirectoryInUseError(StorageError):
@@ -16,11 +16,11 @@ class FormatError(StorageError):
 
 
 class DamagedLogError(StorageError, OSError):
-    """Bytes of a log are not what was written, or are missing; the message names the file or the offsets.
+    """Bytes of a log are not what was written, or are missing. The message names the file or the offsets.
 
-    It is an OSError as what a failing disk says (EIO) is: where one log cannot be read or written, its partition is
-    answered with KAFKA_STORAGE_ERROR, and all that is sound is served. The records of the offsets from `start_offset` up to
-    but not including `end_offset` are lost, where that is known; otherwise these are -1.
+    It is an OSError, like the error of a failing disk (EIO): if one log cannot be read or written, requests for its
+    partition get KAFKA_STORAGE_ERROR, and everything else is served. The records from `start_offset` up to but not including
+    `end_offset` are lost, if that is known; otherwise both are -1.
     """
 
     def __init__(self, message: str, *, start_offset: int = -1, end_offset: int = -1) -> None:

@@ -5,9 +5,9 @@
     .txnindex   entries of 34 bytes: version 0 (2), producer id (8), first offset (8), last offset (8), last stable
                 offset (8) of an aborted transaction whose marker is in the segment, by last offset
 
-Entries lie in memory as arrays. The first two are sparse, are written at checkpoints and when the segment is sealed, and
-only speed up look-ups: the log is the truth. So what the segment's sums (`sums.py`) do not vouch for is built again from
-the log, and a look-up checks that the batch at the position is the one that the entry is about. An aborted transaction is
+Entries are arrays in memory. The first two indexes are sparse, are written at checkpoints and when the segment is sealed,
+and only speed up look-ups: the log is the truth. So whatever the segment's sums (`sums.py`) do not vouch for is rebuilt from
+the log, and a look-up checks that the batch at the position is the one that the entry describes. An aborted transaction is
 written when its marker is, and synced with the segment.
 """
 
@@ -30,7 +30,7 @@ LITTLE_ENDIAN = sys.byteorder == "little"
 
 
 class OffsetIndex:
-    """From an offset to the position of a batch at or before it."""
+    """Maps an offset to the position of a batch at or before it."""
 
     __slots__ = ("crc", "entries_written", "offsets", "positions")
 
@@ -38,7 +38,7 @@ class OffsetIndex:
         self.offsets = array("I")
         self.positions = array("I")
         self.entries_written = 0
-        self.crc = 0  # of the entries that are in the file
+        self.crc = 0  # of the entries in the file
 
     def append(self, relative_offset: int, position: int) -> None:
         self.offsets.append(relative_offset)
@@ -62,7 +62,7 @@ class OffsetIndex:
             self.entries_written, self.crc = at, crc32c(self.entry_bytes(0, at))
 
     def unwritten(self) -> tuple[int, bytes]:
-        """Where the entries that are not in the file yet go, and their bytes."""
+        """The entries that are not in the file yet: the position to write them at, and their bytes."""
         start = self.entries_written
         content = self.entry_bytes(start, len(self.offsets))
         self.crc = crc32c(content, self.crc)
@@ -87,7 +87,7 @@ class OffsetIndex:
 
 
 class TimeIndex:
-    """From a timestamp to an offset before which no record is that late."""
+    """Maps a timestamp to an offset; no record before that offset is as late."""
 
     __slots__ = ("crc", "entries_written", "offsets", "timestamps")
 
@@ -95,7 +95,7 @@ class TimeIndex:
         self.timestamps = array("q")
         self.offsets = array("I")
         self.entries_written = 0
-        self.crc = 0  # of the entries that are in the file
+        self.crc = 0  # of the entries in the file
 
     def maybe_append(self, timestamp: int, relative_offset: int) -> None:
         """Adds an entry if it is later than the last one."""
@@ -116,7 +116,7 @@ class TimeIndex:
             self.entries_written, self.crc = at, crc32c(self.entry_bytes(0, at))
 
     def unwritten(self) -> tuple[int, bytes]:
-        """Where the entries that are not in the file yet go, and their bytes."""
+        """The entries that are not in the file yet: the position to write them at, and their bytes."""
         start = self.entries_written
         content = self.entry_bytes(start, len(self.offsets))
         self.crc = crc32c(content, self.crc)
@@ -133,8 +133,8 @@ class TimeIndex:
         return words.tobytes()
 
     def load(self, content: bytes) -> None:
-        """Loads the entries of a file that the segment's sums vouch for, all at once: 2 million are a moment."""
-        words = array("I", content)  # of each entry the timestamp's upper half, its lower half, the offset
+        """Loads the entries of a file that the segment's sums vouch for, all at once, since there may be millions."""
+        words = array("I", content)  # per entry: the timestamp's upper half, its lower half, the offset
         if LITTLE_ENDIAN:
             words.byteswap()
         halves = array("I", bytes(len(content) // 3 * 2))
@@ -149,7 +149,7 @@ class TransactionIndex:
     __slots__ = ("columns", "crc")
 
     def __init__(self) -> None:
-        self.crc = 0  # of all entries, as they are in the file
+        self.crc = 0  # of all entries, as in the file
         self.columns = tuple(array("q") for _ in AbortedTransaction._fields)
 
     def __len__(self) -> int:
@@ -164,12 +164,12 @@ class TransactionIndex:
         return AbortedTransaction(*(column[at] for column in self.columns))
 
     def ending_from(self, offset: int) -> Iterator[AbortedTransaction]:
-        """Those whose marker is at or after `offset`."""
+        """The transactions whose markers are at or after `offset`."""
         for at in range(bisect_left(self.columns[2], offset), len(self)):
             yield self.entry(at)
 
     def truncate(self, offset: int) -> None:
-        """Forgets those whose marker is at or after `offset`."""
+        """Forgets the transactions whose markers are at or after `offset`."""
         at = bisect_left(self.columns[2], offset)
         if at < len(self):
             for column in self.columns:
@@ -178,7 +178,7 @@ class TransactionIndex:
             self.crc = crc32c(b"".join(entries))
 
     def load(self, content: bytes) -> bool:
-        """Loads a file's entries up to the first that cannot be sound; False if there is one, or a part of one."""
+        """Loads a file's entries up to the first that cannot be sound; False if there is one, or an incomplete one."""
         whole = len(content) - len(content) % ABORTED_ENTRY.size
         previous = -1
         for version, *fields in ABORTED_ENTRY.iter_unpack(content[:whole]):

@@ -1,28 +1,28 @@
-"""The journal: what makes an append durable, whichever of thousands of logs it went to, with one sync.
+"""The journal makes appends durable with one sync, whichever of thousands of logs they went to.
 
-Every batch that is appended to a log also goes into the journal. Batches that come while a sync is under way wait and
-go together into the next one (group commit): no timer, as fast as the disk allows. A batch is acknowledged and becomes
-visible when its sync is done. Logs are synced later, at a checkpoint; then the journal file that covered them is
-free to be written over. Writing over blocks that exist is what makes a sync cheap, so files are recycled, and a new one
-is filled with zeros a step ahead of its end.
+Every batch that is appended to a log also goes into the journal. Batches that arrive during a sync wait, and go into the
+next one together (group commit). This needs no timer, and is as fast as the disk allows. When its sync is done, a batch is
+acknowledged and becomes visible. Logs are synced later, at a checkpoint. After that the journal file that covered them may
+be overwritten. A sync is cheap if it overwrites existing blocks, so files are recycled, and a new file is filled with
+zeros a step ahead of its end.
 
     file    header block of 4096 bytes: magic, generation (8), CRC-32C of both; then syncs, one after the other
-    sync    what goes to disk together: a mark, then an entry for each batch (`journal_entries.py`)
+        sync    what goes to disk together: a mark, then one entry per batch (`journal_entries.py`)
 
-A batch carries its own CRC, so its bytes are not summed twice. Reading ends at the first entry that is not whole, not
-of its file's generation or not sound, unless a later sync proves that it was on disk once. A generation is a count,
-which grows with every use of a file, and 32 random bits of this start: entries that an earlier life left behind in a file
-are never taken for new ones, even where a crash has lost the count. A header of zeros marks a file that nobody needs; one
-that is neither that nor sound is damaged, and the first entry says the generation.
+A batch carries its own CRC, so its bytes are not summed twice. Reading ends at the first entry that is not whole, not of the
+file's generation or not sound, unless a later sync proves that it was on disk once. A generation has a counter, which
+grows with every use of a file, and 32 random bits, drawn at each start. So entries that an earlier process left in a file
+are never mistaken for new ones, even if a crash has lost the counter. A header of zeros marks a file that is not needed. A
+header that is neither zeros nor sound is damaged; then the first entry says which generation the file has.
 
-The owner calls `append` for each batch, `take` when no sync is under way, then `write`, syncs the file whose number
-it returns, here (`sync`) or elsewhere, and when that is done calls `synced`. What decides when is the driver,
-`broker/durability.py`. A file that is full is left for the other one between two syncs; the other one must have been
-erased by then, or `take` has nothing to give until it is. A failed sync is final.
+The owner calls `append` for each batch. When no sync is under way it calls `take`, then `write`, and syncs the file whose
+number `write` returns, here (`sync`) or elsewhere. When that is done it calls `synced`. The driver decides when:
+`broker/durability.py`. Between two syncs, a full file is exchanged for the other one. That one must have been erased by
+then; until it is, `take` returns nothing. A failed sync is final.
 
-A start after a crash needs what is in both files until a checkpoint is complete, which with many logs takes
-seconds. So that nobody has to wait for it, the journal continues in one of the spare files, which are empty otherwise. Only where
-they are in use too, because one start after the other was killed, a checkpoint comes first.
+A start after a crash needs the content of both files until a checkpoint is complete, which takes seconds if there are many
+logs. So that no client has to wait for that, the journal continues in one of the spare files, which are otherwise empty.
+Only if they are in use too, because several starts in a row were killed, a checkpoint comes first.
 """
 
 import errno
@@ -57,7 +57,7 @@ FILE_MAGIC, EARLIER_MAGIC = b"HWJRNL02", b"HWJRNL01"  # syncs in earlier files m
 FILE_HEADER = struct.Struct(">8sQI")
 FILL_STEP_BYTES = 1 << 20
 FILES = 2
-SPARE_FILES = 2  # used by starts only
+SPARE_FILES = 2  # used only at starts
 FILES_MAX = FILES + SPARE_FILES
 NONCE_BITS = 32
 NONCE_MASK = (1 << NONCE_BITS) - 1
@@ -65,7 +65,7 @@ NONCE_MASK = (1 << NONCE_BITS) - 1
 
 @dataclass(slots=True)
 class Sync:
-    """Batches that become durable with one sync. `marks` has what the appender wants to know of each log then."""
+    """Batches that become durable with one sync. `marks` holds a value per log, for the owner to use when the sync is done."""
 
     number: SyncNumber
     generation: int
@@ -92,7 +92,7 @@ class JournalFile:
         self.filled = self.file.size()
         self.position = 0
         self.is_header_damaged = False
-        self.has_marks = False  # whether its syncs are known to have them
+        self.has_marks = False  # whether its syncs are known to have marks
         self.generation = self.read_generation()
 
     def read_generation(self) -> int:
@@ -107,7 +107,7 @@ class JournalFile:
         return first_generation(self.file)
 
     def start(self, generation: int) -> None:
-        """Begins to write over the file. The header goes to disk with the first sync."""
+        """Begins to overwrite the file. The header goes to disk with the first sync."""
         head = FILE_MAGIC + struct.pack(">Q", generation)
         self.fill(FILE_HEADER_BYTES)
         self.file.write([head + struct.pack(">I", crc32c(head))], 0)
@@ -120,10 +120,11 @@ class JournalFile:
             self.filled += self.fill_step_bytes
 
     def erase(self) -> None:
-        """Says on disk that nobody needs the content: the next start does not read it. A spare file gives its room back.
+        """Records on disk that the content is not needed: the next start does not read it. A spare file frees its space.
 
-        Another thread may do it: nobody writes to a file that was left. It is synced, since otherwise a power cut after
-        the next use of the file might leave the old header above new content, which would be taken for damage. Raises OSError.
+        This may run in another thread, because nobody writes to a file that is not current. It is synced: otherwise, after
+        the next use of the file, a power cut could leave the old header with new content, which would look like damage.
+        Raises OSError.
         """
         self.file.write([bytes(FILE_HEADER.size)], 0)
         if self.is_spare:
@@ -131,22 +132,24 @@ class JournalFile:
         self.file.sync()
 
     def release(self) -> None:
-        """It was erased, and may be used again."""
+        """Marks the file, which was erased, as free."""
         self.generation = 0
         if self.is_spare:
             self.filled = 0
 
     def set_aside(self) -> None:
-        """Keeps what is in the file under another name, and begins an empty one. Raises OSError."""
+        """Keeps the file's content under another name, and begins an empty file. Raises OSError."""
         self.file.close()
         name = free_name(self.files, self.path + ASIDE_SUFFIX)
         self.files.rename(self.path, name)
-        logger.error("%s is not a file of the journal: it is kept as %s; look at it, and remove it", self.path, name)
+        logger.error("%s is not a journal file: it is kept as %s; inspect it, and remove it", self.path, name)
         self.open()
-        self.files.sync_directory(self.path.rpartition("/")[0])  # the name of the new one, before anything relies on it
+        self.files.sync_directory(
+            self.path.rpartition("/")[0]
+        )  # makes the new name durable before anything relies on it
 
     def items(self, *, is_complete: bool, only: bytes | None = None) -> Iterator[JournalEntry | JournalDamage]:
-        """Every sound entry, in order, and the damage between them; with `only`, of the topic with that id."""
+        """Every sound entry, in order, and the damage between them; with `only`, those of the topic with that id."""
         if self.is_header_damaged:
             yield JournalDamage(self.path, 0, FILE_HEADER.size)
         if self.generation:
@@ -156,16 +159,16 @@ class JournalFile:
 
 
 def items_of(journal_files: Iterable[JournalFile], only: bytes | None = None) -> Iterator[JournalEntry | JournalDamage]:
-    """What the files of a journal hold, oldest first, and where they are damaged; with `only`, of one topic."""
+    """The entries in the files of a journal, oldest first, and the damage between them; with `only`, those of one topic."""
     files = sorted(journal_files, key=lambda f: f.generation)
     for file, later in zip_longest(files, files[1:]):
-        # The same life continued in the other file: then all that was written here was on disk.
+        # The same process continued in the other file, so everything that was written here was on disk.
         is_complete = later is not None and file.generation & NONCE_MASK == later.generation & NONCE_MASK
         yield from file.items(is_complete=is_complete, only=only)
 
 
 class Journal:
-    """See the module's text."""
+    """See the module's docstring."""
 
     def __init__(self, files: Files, directory: str, file_bytes: int, nonce: int) -> None:
         files.make_directory(directory)
@@ -184,20 +187,20 @@ class Journal:
         self.has_full_file = False  # whether there are `full_files`
 
     def recover(self, only: bytes | None = None) -> Iterator[JournalEntry | JournalDamage]:
-        """What the journal holds, oldest first, and where it is damaged. Read it before `start`.
+        """The entries of the journal, oldest first, and the damage between them. Read them before `start`.
 
-        With `only`, a topic's id, of that topic; other damage may go unseen.
+        With `only`, a topic's id, yields the entries of that topic; damage elsewhere may go unnoticed.
         """
         yield from items_of(self.files, only)
 
     def sync_recovered(self) -> None:
-        """Puts on disk whatever an earlier process has written. Raises SyncError."""
+        """Syncs whatever an earlier process has written. Raises SyncError."""
         for file in self.files:
             if file.generation or file.is_header_damaged:
                 file.file.sync()
 
     def set_foreign_aside(self) -> None:
-        """Keeps what no broker has written, before the file is used. Raises OSError."""
+        """Sets files aside that no broker has written, before they are used. Raises OSError."""
         for file in self.files:
             if file.is_header_damaged and not file.generation:
                 file.set_aside()
@@ -207,11 +210,11 @@ class Journal:
         return any(file.generation == 0 for file in self.files)
 
     def free_file(self) -> int:
-        """The number of a file that nobody needs; a spare one only where there is no other."""
+        """The number of a free file; a spare one only if there is no other."""
         return next(n for n, file in enumerate(self.files) if file.generation == 0)
 
     def start(self) -> None:
-        """Begins a new generation in a free file. What the others hold is needed until the next checkpoint."""
+        """Begins a new generation in a free file. The content of the others is needed until the next checkpoint."""
         self.generation = self.next_generation()
         self.pending.generation = self.generation
         self.current = self.free_file()
@@ -223,14 +226,14 @@ class Journal:
         return (self.generation >> NONCE_BITS) + 1 << NONCE_BITS | self.nonce
 
     def retire_all(self) -> None:
-        """Says that every log is synced: the next start has nothing to read here."""
+        """Records that every log is synced: the next start has nothing to read here."""
         needed = [file for file in self.files if file.generation]
         for file in needed:
             file.erase()
         self.release(needed)
 
     def release(self, files: Iterable[JournalFile]) -> None:
-        """These were erased, and may be used again."""
+        """Marks these files, which were erased, as free."""
         for file in files:
             file.release()
         self.has_full_file = bool(self.full_files)
@@ -240,7 +243,7 @@ class Journal:
     ) -> SyncNumber:
         """Accepts a batch and returns the number of the sync that will make it durable.
 
-        `value` is kept under `mark` in the sync's marks: of several under the same mark the last.
+        `value` is kept in the sync's marks under `mark`. If there are several, the last one counts.
         """
         size = len(batch) + ENTRY.size
         if self.bytes_in_file + size > self.file_bytes and self.bytes_in_file > FILE_HEADER_BYTES:
@@ -255,14 +258,14 @@ class Journal:
         return sync.number
 
     def begin_generation(self) -> None:
-        """Closes the sync that waits: what comes from now on goes to the other file."""
+        """Closes the waiting sync: from now on batches go to the other file."""
         self.closed_syncs.append(self.pending)
         self.generation = self.next_generation()
         self.pending = Sync(SyncNumber(self.pending.number + 1), self.generation)
         self.bytes_in_file = FILE_HEADER_BYTES
 
     def take(self) -> Sync | None:
-        """The batches that wait, as a sync to be written; None when there are none, or no file is free for them."""
+        """The waiting batches, as a sync to be written; None if there are none, or if no file is free for them."""
         sync = self.closed_syncs[0] if self.closed_syncs else self.pending
         if sync.generation != self.files[self.current].generation and self.has_full_file:
             return None
@@ -277,16 +280,16 @@ class Journal:
 
     @property
     def newest_sync(self) -> SyncNumber:
-        """The newest sync that has content: when it is durable, so is all that was appended until now."""
+        """The newest sync that has content. When it is durable, everything that was appended until now is durable."""
         return self.pending.number if self.pending.buffers else SyncNumber(self.pending.number - 1)
 
     @property
     def full_files(self) -> list[JournalFile]:
-        """Those that were left when another one began: a checkpoint of what they hold erases them."""
+        """Files that were left for another one. A checkpoint of their content erases them."""
         return [file for n, file in enumerate(self.files) if file.generation and n != self.current]
 
     def write(self, sync: Sync) -> int:
-        """Puts what the sync has into the page cache; returns the number of the file that has to be synced now. Raises OSError."""
+        """Writes a sync into the page cache; returns the number of the file that has to be synced now. Raises OSError."""
         if sync.generation != self.files[self.current].generation:
             free = self.free_file()
             self.files[free].start(sync.generation)
@@ -310,7 +313,7 @@ class Journal:
 
     @property
     def descriptors(self) -> list[int]:
-        """The numbers under which this process has the files open, in the order of `files`; on disk only."""
+        """This process's descriptors of the files, in the order of `files`; only if they are on disk."""
         return [file.file.descriptor for file in self.files]
 
     def close(self) -> None:

@@ -1,22 +1,22 @@
-"""Reading what a journal file holds: every entry that was acknowledged, past damage, and not beyond a torn tail.
+"""Reads the entries of a journal file: every one that was acknowledged, past damage, but not beyond a torn tail.
 
     entry   magic (4), CRC-32C of the rest of this header (4), generation (8), batch bytes (4), partition (4),
             topic id (16), base offset (8), CRC-32C of the batch's first 21 bytes (4), then the batch
-    mark    an entry before each sync's: the topic id `MARK_ID`, as partition the bytes of that sync's entries, as base
-            offset its number, and a batch without records
+        mark    an entry before each sync's entries. Its topic id is `MARK_ID`, its partition is the size of that sync's entries
+            in bytes, its base offset is the sync's number, and its batch has no records
 
-A sync is written when the one before is done. So of the last one anything may be missing after a power cut: that
-is a torn tail, was never acknowledged, and is passed over in silence. A place that is not sound, before the mark of a
-later sync, was on disk once: that is damage. It is reported, and reading continues after it. Where the header of an entry
-is sound, it says whose batch is lost, and where the next entry begins; otherwise the next one is searched by the generation,
-which has 32 random bits. In a file that the same broker left for the other one no sync is the last.
+A sync is written only when the one before is done. So after a power cut any part of the last sync may be missing. That is a
+torn tail: it was never acknowledged, and is skipped silently. But an unsound place before the mark of a later sync was on
+disk once, so it is damage. It is reported, and reading continues after it. If the header of an entry is sound, it says whose
+batch is lost, and where the next entry begins. Otherwise the next entry is found by searching for the generation, which has
+32 random bits. In a file that the same broker exchanged for the other one, every sync was completed.
 
-A batch's own CRC is among its first 21 bytes; what it does not cover is there too. So the entry's header says which batch
-comes after it. Without that a power cut in the middle of a write could leave a new header before an old batch of the same
-size, which an earlier use of the file has left there, and each would be sound by itself.
+A batch's own CRC, and the fields that it does not cover, are in its first 21 bytes. So the entry's header has a CRC of those
+bytes, which says which batch follows. Without it, a power cut in the middle of a write could leave a new header before an
+old batch of the same size, from an earlier use of the file, and each would be sound by itself.
 
-Files of an earlier version may have no marks, and have entries without the CRC of those bytes; their file headers and entries
-have another magic. Until a mark was found in such a file, any sound entry after the place makes it damage.
+Files of an earlier version may have no marks, and entries without that CRC. Their file headers and entries have other magic
+numbers. Until a mark was found in such a file, any later sound entry shows that an unsound place is damage.
 """
 
 import re
@@ -35,7 +35,7 @@ from headwater.protocol.records import HEADER, HEADER_BYTES, LOG_OVERHEAD, MAGIC
 FILE_HEADER_BYTES = 4096
 ENTRY, EARLIER_ENTRY = struct.Struct(">IIQii16sqI"), struct.Struct(">IIQii16sq")
 ENTRY_MAGIC, EARLIER_ENTRY_MAGIC = 0x48574A46, 0x48574A45
-HEAD_BYTES = 21  # of a batch, up to its CRC
+HEAD_BYTES = 21  # of a batch, up to and including its CRC
 GENERATION_AT = 8
 READ_CHUNK_BYTES = 4 << 20
 MARK_ID = b"headwater-group\0"
@@ -44,7 +44,7 @@ pack_entry_head = struct.Struct(">II").pack
 
 
 def empty_batch(base_offset: int = 0, last_offset_delta: int = 0, leader_epoch: int = 0) -> bytes:
-    """A batch without records: readers pass over its offsets."""
+    """A batch without records: readers skip its offsets."""
     batch = bytearray(HEADER_BYTES)
     length = HEADER_BYTES - LOG_OVERHEAD
     fields = (base_offset, length, leader_epoch, MAGIC, 0, 0, last_offset_delta, -1, -1, -1, -1, -1, 0)
@@ -69,8 +69,8 @@ class JournalEntry(NamedTuple):
 class JournalDamage(NamedTuple):
     """Bytes of the journal that were on disk once and are no longer sound.
 
-    Where the entry's header is sound, its topic id, partition and offsets are known; `end_offset` as far as the batch can
-    be believed, and at least one above `base_offset`.
+    If the entry's header is sound, its topic id, partition and offsets are known. `end_offset` comes from the batch, as far
+    as that can be believed, and is always greater than `base_offset`.
     """
 
     path: str
@@ -100,7 +100,7 @@ class EntryHeader(NamedTuple):
 
     @property
     def size_bytes(self) -> int:
-        """Of the entry with its batch."""
+        """The size of the entry with its batch."""
         return self.header_bytes + self.size
 
 
@@ -132,9 +132,9 @@ class Window:
 
 
 class EntryReader:
-    """Reads one file's entries of one generation. `is_complete`: a later sync is known to be elsewhere.
+    """Reads one file's entries of one generation. `is_complete`: every sync in the file is known to have been on disk.
 
-    With `only`, a topic's id, the batches of other topics are passed over, and not looked at.
+    With `only`, a topic's id, the batches of other topics are skipped unread.
     """
 
     def __init__(self, file: File, path: str, generation: int, *, is_complete: bool, only: bytes | None = None) -> None:
@@ -146,7 +146,7 @@ class EntryReader:
         self.is_complete = is_complete
         self.has_marks = False
         self.sync_end = FILE_HEADER_BYTES
-        # From the first place that is not sound on, until a later sync proves that it is damage.
+        # Items from the first unsound place on, until a later sync proves that it is damage.
         self.unproved: list[JournalEntry | JournalDamage] = []
 
     def items(self) -> Iterator[JournalEntry | JournalDamage]:
@@ -191,13 +191,13 @@ class EntryReader:
         return found
 
     def header_at(self, position: int) -> EntryHeader | None:
-        """The entry's header at `position`, where one of this generation is sound."""
+        """The entry's header at `position`, if a sound one of this generation is there."""
         view = self.window.view(position, ENTRY.size)
         header = sound_header(view)
         return header if header is not None and header.generation == self.generation else None
 
     def batch_at(self, position: int, header: EntryHeader) -> memoryview | None:
-        """The entry's batch, where it is sound."""
+        """The entry's batch, if it is sound."""
         batch = self.window.view(position, header.size_bytes)[header.header_bytes :]
         if len(batch) < header.size or header.head_crc not in (None, crc32c(batch[:HEAD_BYTES])):
             return None
@@ -207,7 +207,7 @@ class EntryReader:
             return None
 
     def following(self, position: int, header: EntryHeader | None) -> int | None:
-        """Where reading continues after a place that is not sound: where that entry ends, or the next sound header is."""
+        """Where reading continues after an unsound place: at the end of that entry, or at the next sound header."""
         if header is not None:
             end = position + header.size_bytes
             return end if end < self.file_bytes else None
@@ -256,7 +256,7 @@ def sound_header(view: memoryview) -> EntryHeader | None:
 
 
 def first_generation(file: File) -> int:
-    """The generation of the first entry that has a sound header; 0 where none has."""
+    """The generation of the first entry that has a sound header; 0 if none has."""
     window, position = Window(file), FILE_HEADER_BYTES
     magics = re.compile(b"|".join(re.escape(m.to_bytes(4, "big")) for m in (ENTRY_MAGIC, EARLIER_ENTRY_MAGIC)))
     size = file.size()

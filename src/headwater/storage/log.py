@@ -2,10 +2,10 @@
 
     log start offset <= last stable offset <= high watermark <= log end offset
 
-The log end is where the next batch goes; the high watermark is what has become durable, and readers see nothing beyond
-it. The last stable offset is where the first open transaction begins: readers of committed records see nothing beyond
-that. A directory, its files and the segments' indexes come into being with the first append: a partition that was never
-written costs nothing. The names in it are Kafka's.
+The next batch goes to the log end. The high watermark is the end of what is durable, and readers see nothing beyond it. The
+last stable offset is the beginning of the first open transaction, and readers of committed records see nothing beyond that.
+The directory, its files and the segments' indexes are created by the first append: a partition that was never written
+costs nothing. The names in it are Kafka's.
 """
 
 import contextlib
@@ -39,7 +39,7 @@ SEALED_INDEXES_KEPT = 2
 
 
 class LogMark(NamedTuple):
-    """An end of the log: the offset, and where it lies."""
+    """A place in the log: the offset, and where it is stored."""
 
     offset: int
     segment: Segment | None
@@ -57,12 +57,12 @@ def remove_old_snapshots(files: Files, directory: str) -> None:
     """Removes all but the newest producer snapshots of a log."""
     snapshots = [name for name in files.list_directory(directory) if name.endswith(".snapshot")]
     for name in snapshots[:-SNAPSHOTS_KEPT]:
-        with contextlib.suppress(FileNotFoundError):  # a roll and a checkpoint may both be at it
+        with contextlib.suppress(FileNotFoundError):  # a roll and a checkpoint may run at the same time
             files.remove(f"{directory}/{name}")
 
 
 class Log:
-    """See the module's text. It is empty until a `LogRecovery` has loaded what is on disk."""
+    """See the module's docstring. It is empty until a `LogRecovery` has loaded its files."""
 
     def __init__(
         self,
@@ -86,15 +86,15 @@ class Log:
         self.start_offset = 0
         self.end_offset = 0
         self.durable = LogMark(0, None, 0)
-        self.promised_offset = 0  # where the last batch ends that was acknowledged before it was durable
-        self.stable = LogMark(-1, None, 0)  # where the first open transaction was found last
+        self.promised_offset = 0  # the end of the last batch that was acknowledged before it was durable
+        self.stable = LogMark(-1, None, 0)  # where the first open transaction was last found
         self.recovery_point = 0
-        self.lost_aborted: list[AbortedTransaction] = []  # whose markers were in segments that are missing
-        self.lacks_aborted = False  # building the indexes of aborted transactions has failed
+        self.lost_aborted: list[AbortedTransaction] = []  # their markers were in segments that are missing
+        self.lacks_aborted = False  # the indexes of aborted transactions could not be built
         self.loaded_end_offset = 0  # where the segments on disk ended at the start
         self.damages: list[DamagedRange] = []
         self.epochs = LeaderEpochs(files, directory)
-        # Nothing is decided by the epochs of the broker's own records.
+        # Epochs play no part in the broker's own topics.
         self.compared_epochs = None if topic.startswith("__") else self.epochs
         self.producers = ProducerStates()
         self.on_disk = False
@@ -107,8 +107,9 @@ class Log:
     def append(self, batch: bytearray | memoryview, header: BatchHeader) -> int:
         """Writes a checked batch at the log's end and returns its base offset.
 
-        The base offset and the leader epoch are written into the batch. On OSError the log is unchanged, but that a
-        producer's first batch has to come first: without it, a later one that is under way would be taken for the first.
+        The base offset and the leader epoch are written into the batch. On OSError the log is unchanged, except that a
+        producer whose first batch failed must send it again first: otherwise a later batch in flight would be accepted as
+        its first.
         """
         base_offset, last_offset = self.end_offset, self.end_offset + header.last_offset_delta
         try:
@@ -145,7 +146,7 @@ class Log:
         offset = self.end_offset
         aborted = None if is_commit else self.producers.aborts(header.producer_id, offset)
         if aborted is not None:
-            # In the segment that takes the marker: where that is full, a new one is begun first.
+            # It goes into the segment of the marker. If that is full, a new segment is begun first.
             segment = self.segments[-1]
             if segment.should_roll(len(batch), offset, header.max_timestamp, self.config):
                 segment = self.roll()
@@ -170,7 +171,7 @@ class Log:
     def new_segment(self) -> Segment:
         path = f"{self.directory}/{segment_name(self.end_offset)}"
         for suffix in SEGMENT_SUFFIXES[1:]:
-            if self.files.exists(path + suffix):  # of a segment whose removal was interrupted
+            if self.files.exists(path + suffix):  # left by an interrupted removal of a segment
                 self.files.remove(path + suffix)
         segment = Segment(self.files, self.directory, self.end_offset, create=True)
         if segment.size:
@@ -195,16 +196,16 @@ class Log:
         return segment
 
     def snapshot_file(self) -> tuple[str, bytes]:
-        """The producers' state as of the log's end: the path of its file and the content."""
+        """The producers' state at the log's end, as the path of its file and the content."""
         return f"{self.directory}/{segment_name(self.end_offset)}.snapshot", self.producers.snapshot()
 
     def mark(self) -> LogMark:
-        """The log's end, to be handed to `become_durable` when it is."""
+        """The log's end. Pass it to `become_durable` when the log is durable up to it."""
         segment = self.segments[-1] if self.segments else None
         return LogMark(self.end_offset, segment, segment.size if segment else 0)
 
     def become_durable(self, mark: LogMark) -> None:
-        """Lets readers see what lies before the mark."""
+        """Lets readers see everything before the mark."""
         if mark.offset > self.durable.offset or self.durable.segment is None:
             self.durable = mark
 
@@ -268,7 +269,7 @@ class Log:
                 data = segment.read(position, min(size, limit - position))
                 if position < segment.trust.begins_at:
                     data = segment.checked_bytes(data, position, header.base_offset, self.compared_epochs)
-                    if not data:  # damage that does not reach as far as the offset: what comes after it
+                    if not data:  # damage that ends before the offset: read on after it
                         return self.read_to(end, offset, size_max, at_least_one=at_least_one)
                 return data, at, position
             if segment is end.segment:
@@ -276,7 +277,7 @@ class Log:
         return b"", 0, 0
 
     def batches_from(self, offset: int) -> Iterator[tuple[BatchHeader, Segment, int]]:
-        """The header of every sound batch from the one that holds `offset` on, its segment and its position there."""
+        """The header of every sound batch from the one that holds `offset` on, with its segment and its position there."""
         for segment in self.segments[max(0, bisect_right(self.base_offsets, offset) - 1) :]:
             self.ensure_index(segment)
             try:
@@ -289,20 +290,20 @@ class Log:
                     yield header, segment, position
 
     def has_batch(self, base_offset: int, crc: int) -> bool:
-        """Whether there is a batch with that CRC, which begins at that offset, or that part is known to be damaged."""
+        """Whether a batch with that CRC begins at that offset, or that place is known to be damaged."""
         found = next(self.batches_from(base_offset), None)
         is_here = found is not None and (found[0].base_offset, found[0].crc) == (base_offset, crc)
         return is_here or any(segment.is_damaged for segment in self.segments) or bool(self.damages)
 
     def check_damage(self, offset: int) -> None:
-        """Raises DamagedLogError for an offset whose record is known to be gone."""
+        """Raises DamagedLogError if the record of an offset is known to be gone."""
         for start, end in self.damages:
             if start <= offset < end:
-                message = f"{self.directory}: the records of the offsets {start} to {end - 1} are gone"
+                message = f"{self.directory}: the records at offsets {start} to {end - 1} are gone"
                 raise DamagedLogError(message, start_offset=start, end_offset=end)
 
     def ends_of_damage(self) -> set[int]:
-        """The offsets right after records that are known to be damaged or gone."""
+        """The offsets that follow records known to be damaged or gone."""
         ends = {lost.end for lost in self.damages if lost.end > self.start_offset}
         for segment, following in zip(self.segments, [*self.base_offsets, self.end_offset][1:], strict=True):
             if segment.is_damaged:
@@ -312,7 +313,7 @@ class Log:
         return ends
 
     def aborted_transactions(self, offset: int, at: int, position: int) -> list[AbortedTransaction]:
-        """Those that may have records from `offset` to a position in the segment number `at` (TransactionIndex.java)."""
+        """The transactions that may have records from `offset` to a position in the segment number `at` (TransactionIndex.java)."""
         segment = self.segments[at]
         later_entry = segment.index.first_from(position)
         if later_entry is not None:
@@ -336,9 +337,9 @@ class Log:
         return found or TransactionIndex()
 
     def rebuild_aborted(self) -> None:
-        """Finds the aborted transactions of every segment again, from all batches that there are.
+        """Finds the aborted transactions of every segment again, from all batches.
 
-        Raises OSError; then none of the segments' indexes is known, and the next reader of committed records tries again.
+        If it raises OSError, the segments have no such indexes, and the next reader of committed records tries again.
         """
         self.lacks_aborted = True
         try:
@@ -347,17 +348,17 @@ class Log:
                 if segment.parts.found:
                     self.keep_ends_in_damage(segment, found.setdefault(segment, []))
                 if segment.replace_aborted(found.get(segment, [])):
-                    self.unsynced_segments.add(segment)  # a checkpoint vouches for it
+                    self.unsynced_segments.add(segment)  # so that a checkpoint vouches for it
             self.lacks_aborted = False
         finally:
-            if self.lacks_aborted:  # no checkpoint may vouch for what has been found so far
+            if self.lacks_aborted:  # a checkpoint must not vouch for what was found so far
                 for segment in self.segments:
                     segment.aborted = None
 
     def keep_ends_in_damage(self, segment: Segment, found: list[AbortedTransaction]) -> None:
-        """Adds what the segment's old index says of markers that cannot be read, where the log has such a transaction.
+        """Keeps entries of the segment's old index whose markers cannot be read, if the log has such a transaction.
 
-        Otherwise the transaction's records would be shown as committed, for the want of a marker that says otherwise.
+        Otherwise the records of that transaction would be shown as committed, since no readable marker says otherwise.
         """
         for entry in possible_entries(load_file(self.files, segment.path + ".txnindex") or b""):
             if any(part.start_offset <= entry.last_offset < part.end_offset for part in segment.parts.found):
@@ -369,7 +370,7 @@ class Log:
         found.sort(key=lambda entry: entry.last_offset)
 
     def bytes_between(self, offset: int, *, committed: bool = False) -> int:
-        """About how many bytes a read from `offset` could yield (whole segments count whole)."""
+        """About how many bytes a read from `offset` could return. Whole segments count whole."""
         end = self.stable_mark() if committed else self.durable
         if offset >= end.offset or not self.segments:
             return 0
@@ -382,7 +383,7 @@ class Log:
         return total
 
     def ensure_index(self, segment: Segment) -> None:
-        """Loads the indexes of a sealed segment on first use; only a few stay in memory."""
+        """Loads the indexes of a sealed segment on first use. Only a few stay in memory."""
         if segment.index_loaded:
             return
         if not segment.load_indexes() and not segment.is_damaged:
@@ -392,13 +393,13 @@ class Log:
             self.sealed_in_memory.popleft().unload_indexes()
 
     def load_indexes(self) -> None:
-        """Loads the indexes of all segments once: those that cannot be used are built now, and kept."""
+        """Loads the indexes of all segments once. Unusable ones are rebuilt now, and saved."""
         for segment in self.segments:
             self.ensure_index(segment)
 
     def keep_indexes(self, segment: Segment) -> None:
-        """Writes indexes that had to be built from the log, so that it is not done again."""
-        if segment.has_no_sums:  # nothing else knows of a gap that compaction has left
+        """Saves indexes that had to be rebuilt from the log, so that this is not done again."""
+        if segment.has_no_sums:  # nothing else knows of gaps that compaction has left
             segment.end_offset = self.base_offsets[bisect_right(self.base_offsets, segment.base_offset)]
         try:
             segment.truncate_index_files()
@@ -409,7 +410,7 @@ class Log:
             logger.warning("%s: its indexes cannot be written: %s", segment.path, error)
 
     def end_offset_for_epoch(self, epoch: int) -> tuple[int, int]:
-        """The largest epoch at or below `epoch` and where it ends (OffsetForLeaderEpoch); -1, -1 for none."""
+        """The largest epoch at or below `epoch`, and where it ends (OffsetForLeaderEpoch); -1, -1 if there is none."""
         if epoch == self.leader_epoch:
             return epoch, self.end_offset
         if epoch > self.leader_epoch:
@@ -423,10 +424,10 @@ class Log:
     # -- retention
 
     def remove_before_start(self) -> int:
-        """Removes the segments that lie wholly below the log start offset; returns how many.
+        """Removes the segments that lie wholly below the log start offset; returns their number.
 
-        The start offset must be durable before, so that a log without segments is known to begin there. What lies
-        after the recovery point stays until the next checkpoint: recovery needs it to be whole.
+        The start offset must be durable before, so that a log without segments is known to begin there. Segments after the
+        recovery point stay until the next checkpoint, because recovery needs them.
         """
         removed = 0
         limit = min(self.start_offset, self.recovery_point)
@@ -450,10 +451,10 @@ class Log:
     # -- compaction
 
     def replace_segments(self, bases: list[int]) -> None:
-        """Puts a compacted copy of these segments, for which `begin_swap` was called, in their place.
+        """Replaces these segments by a compacted copy, for which `begin_swap` was called.
 
-        From the moment at which the copy's `.swap` name is on disk a start completes the rest. Raises OSError; the log
-        must then be opened again.
+        As soon as the copy's `.swap` name is on disk, a start completes the rest. If it raises OSError, the log must be
+        opened again.
         """
         at = self.base_offsets.index(bases[0])
         old = self.segments[at : at + len(bases)]

@@ -1,6 +1,6 @@
-"""Looking for records by their time, in steps: a batch may have millions of them.
+"""Finds records by their time, in steps, because a batch may have millions of them.
 
-Retention, compaction and deletion may take a segment away between two steps: the look-up then continues after it.
+Retention, compaction or deletion may remove a segment between two steps. The look-up then continues after it.
 """
 
 from typing import NamedTuple
@@ -17,7 +17,7 @@ from headwater.storage.segment import Segment
 
 
 class TimestampOffset(NamedTuple):
-    """A record found by its time. -1, -1 for none."""
+    """A record found by its time; -1, -1 if there is none."""
 
     timestamp: int
     offset: int
@@ -30,18 +30,20 @@ UNREADABLE = (-1, -1)
 def find_timestamp(log: Log, timestamp: int) -> Steps[TimestampOffset]:
     """The first visible record at or after `timestamp` (ms).
 
-    Raises OSError, DamagedLogError among them: also where the record before the one that is found is damaged, because
-    that may be the one that is wanted.
+    Raises OSError. It raises DamagedLogError even if only the record before the found one is damaged, because that may be
+    the right one.
     """
     found = yield from find_readable(log, timestamp)
     offset = log.high_watermark if found is NOTHING else found.offset
     if offset in log.ends_of_damage():
-        raise DamagedLogError(f"{log.directory}: the record of time {timestamp} may be among those before {offset}")
+        raise DamagedLogError(
+            f"{log.directory}: the record at time {timestamp} may be among the damaged ones before offset {offset}"
+        )
     return found
 
 
 def find_readable(log: Log, timestamp: int) -> Steps[TimestampOffset]:
-    """As `find_timestamp`, of the records that can be read."""
+    """As `find_timestamp`, but among readable records only."""
     for segment in list(log.segments):
         if segment not in log.segments:
             continue
@@ -58,7 +60,7 @@ def find_readable(log: Log, timestamp: int) -> Steps[TimestampOffset]:
 
 
 def first_in(segment: Segment, timestamp: int, limit: int, log: Log) -> Steps[Found]:
-    """The first record of a segment, at or after the log's start, with at least that timestamp."""
+    """A segment's first record with at least that timestamp, at or after the log's start."""
     start_offset = log.start_offset
     from_offset = max(start_offset, segment.base_offset + segment.time_index.floor(timestamp))
     start = segment.locate(from_offset, limit)
@@ -78,14 +80,14 @@ def first_in(segment: Segment, timestamp: int, limit: int, log: Log) -> Steps[Fo
 
 
 def find_max_timestamp(log: Log) -> Steps[TimestampOffset]:
-    """The latest record by its timestamp, the first of equals. Raises as `find_timestamp`."""
+    """The record with the greatest timestamp, the first of equal ones. Raises as `find_timestamp`."""
     best = NOTHING
     for segment in list(log.segments):
         if segment not in log.segments:
             continue
         log.ensure_index(segment)
         if segment.is_damaged:
-            raise DamagedLogError(f"{segment.path}.log is damaged: its latest record is not known")
+            raise DamagedLogError(f"{segment.path}.log is damaged, so its latest record is not known")
         if segment.max_timestamp > best.timestamp:
             found = yield from while_open(log, segment, latest_in(segment, log))
             if found is not None and found[0] > best.timestamp:
@@ -95,9 +97,9 @@ def find_max_timestamp(log: Log) -> Steps[TimestampOffset]:
 
 
 def latest_in(segment: Segment, log: Log) -> Steps[Found]:
-    """The record of a segment, at or after the log's start, with the greatest timestamp.
+    """A segment's record with the greatest timestamp, at or after the log's start.
 
-    Where the segment's own latest record lies below the start, it is found by reading on from there.
+    If the segment's own latest record lies below the start, the search continues from the start.
     """
     start_offset = log.start_offset
     is_known = segment.max_timestamp_offset >= start_offset
@@ -127,11 +129,10 @@ def size_max(log: Log, header: BatchHeader) -> int:
 
 
 def readable(segment: Segment, position: int, batch: Buffer, steps: Steps[Found]) -> Steps[Found]:
-    """The steps that look into a batch.
+    """Runs the steps that look into a batch.
 
-    UNREADABLE for one that its client did not compress rightly, or that is larger than allowed when decompressed: its
-    first record is then the result, so that none is missed. Raises DamagedLogError for one that is
-    not as it was written.
+    The result is UNREADABLE, with the batch's first record, if its client compressed it wrongly, or if it is larger than
+    allowed when decompressed. So no record is missed. Raises DamagedLogError if the batch is not what was written.
     """
     try:
         return (yield from steps)
@@ -152,7 +153,7 @@ def is_damaged(batch: Buffer) -> bool:
 
 
 def while_open(log: Log, segment: Segment, steps: Steps[Found]) -> Steps[Found]:
-    """The steps that read a segment, for as long as the log has it."""
+    """Runs steps that read a segment, as long as the log has that segment."""
     outcome = None
     while segment in log.segments:
         try:

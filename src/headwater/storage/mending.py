@@ -1,14 +1,14 @@
-"""Mending a damaged segment: what was written comes back where the bytes allow it, else its offsets are given up.
+"""Mends a damaged segment: what was written is restored if the bytes allow it; otherwise its offsets are given up.
 
-    a header     base offset, length, leader epoch and format are known from what is around a batch. Where its CRC is right
-                 with those, they are put back: nothing is lost.
-    a bit        a CRC says which one bit was flipped in a batch, so it is flipped back. Damage of more bits can look like that of
-                 one, the more likely the larger a batch is: so only in batches of up to 16 KiB, and only if their records can
-                 then be read.
-    giving up    an empty batch takes the place of the damaged part, or of what is missing, and has its offsets. Consumers pass
-                 over them, as over those that compaction has left.
+        a header     base offset, length, leader epoch and format are known from what is around a batch. If its CRC is right
+                 with those values, they are put back, and nothing is lost.
+    a bit        a CRC shows which single bit of a batch was flipped, so it is flipped back. Damage of more bits can look
+                 like that of one, and the larger a batch is, the more likely that is. So this is done only in batches of up
+                 to 16 KiB, and only if their records can be read afterwards.
+    giving up    an empty batch replaces the damaged or missing part, and has its offsets. Consumers skip them, like those
+                 that compaction has removed.
 
-What takes another place in a file than before leaves the indexes wrong, and the sums: they are removed, and built again.
+If anything moves to another place in the file, the indexes and the sums are wrong. They are removed, and rebuilt later.
 """
 
 from typing import NamedTuple
@@ -39,16 +39,16 @@ from headwater.storage.segment import Segment, segment_name
 from headwater.storage.soundness import OFFSET_MAX, DamagedPart
 from headwater.storage.sums import SUMS_SUFFIX
 
-BATCH_BYTES_MAX = 64 << 20  # that are looked at to bring a batch back
+BATCH_BYTES_MAX = 64 << 20  # the most that is examined to restore a batch
 BIT_BYTES_MAX = 16 << 10
 CRC_AT = 17
 DELTA_MAX = (1 << 31) - 1
 INDEX_SUFFIXES = (".index", ".timeindex", SUMS_SUFFIX)
-TABLE = tuple(crc32c(bytes([byte])) ^ crc32c(b"\0") for byte in range(256))  # the CRC is linear but for a constant
+TABLE = tuple(crc32c(bytes([byte])) ^ crc32c(b"\0") for byte in range(256))  # the CRC is linear except for a constant
 
 
 class Mended(NamedTuple):
-    """What was done: the file, where, and in words. `is_lossless`: what was written is there again."""
+    """What was done: the file, the place, and a description. `is_lossless`: everything that was written is back."""
 
     path: str
     position: int
@@ -59,7 +59,7 @@ class Mended(NamedTuple):
 def mend_part(
     files: OverlayFiles, log: Log, segment: Segment, part: DamagedPart, *, may_give_up: bool
 ) -> Mended | None:
-    """Mends a damaged part of a segment; None where that cannot be done. Raises OSError."""
+    """Mends a damaged part of a segment; None if that is not possible. Raises OSError."""
     path = segment.path + ".log"
     size = part.end - part.position
     if size <= BATCH_BYTES_MAX:
@@ -80,7 +80,7 @@ def mend_part(
 
 
 def mend_gap(files: OverlayFiles, log: Log, start: int, end: int) -> Mended | None:
-    """Puts an empty batch in the place of records that are missing. Raises OSError."""
+    """Puts an empty batch in place of missing records. Raises OSError."""
     filler = fillers(log, start, end)
     before = [segment for segment in log.segments if segment.base_offset <= start]
     segment = before[-1] if before else None
@@ -103,26 +103,26 @@ def mend_gap(files: OverlayFiles, log: Log, start: int, end: int) -> Mended | No
 
 
 def was_cut(segment: Segment) -> bool:
-    """Whether a segment is not as large as it was, or only a part of it is sound."""
+    """Whether a segment is smaller than it was, or only a part of it is sound."""
     sums = segment.known_sums()
     return segment.is_damaged or segment.file.size() != segment.size or (sums is not None and sums.size > segment.size)
 
 
 def describe_loss(start: int, end: int) -> str:
-    return f"an empty batch has the offsets {start} to {end - 1} now: consumers pass over them"
+    return f"an empty batch now has the offsets {start} to {end - 1}, and consumers skip them"
 
 
 def end_of(log: Log, segment: Segment, part: DamagedPart) -> int:
-    """Where a damaged part ends in the offsets."""
+    """The offset at which a damaged part ends."""
     at = log.base_offsets.index(segment.base_offset)
     following = log.base_offsets[at + 1] if at + 1 < len(log.base_offsets) else log.end_offset
     return min(part.end_offset, following) if part.end_offset < OFFSET_MAX else following
 
 
 def fillers(log: Log, start: int, end: int) -> bytes:
-    """Batches that have these offsets: empty ones, and the markers of transactions that were aborted there.
+    """Batches that fill these offsets: empty ones, and the markers of transactions that were aborted there.
 
-    A consumer leaves out what such a producer writes until it meets the marker.
+    Without the marker, a consumer would discard everything that such a producer writes until the next one.
     """
     aborted = [
         *log.lost_aborted,
@@ -160,11 +160,11 @@ def forget_indexes(files: Files, path: str) -> None:
             files.remove(path + suffix)
 
 
-# -- bringing a batch back
+# restoring a batch
 
 
 def brought_back(log: Log, segment: Segment, part: DamagedPart, damaged: bytes) -> bytes | None:
-    """The batch that was in the place of a damaged part; None where the bytes do not tell."""
+    """The batch that was in place of a damaged part; None if the bytes do not show it."""
     if len(damaged) < HEADER_BYTES:
         return None
     batch = bytearray(damaged)
@@ -182,8 +182,8 @@ def brought_back(log: Log, segment: Segment, part: DamagedPart, damaged: bytes) 
 
 
 def base_of(segment: Segment, part: DamagedPart, header: BatchHeader, stated: int) -> int:
-    """The base offset of a batch: the one that is expected; where there may be gaps, what the index says, or else what is
-    `stated`, by a batch that was damaged elsewhere. -1 where nothing tells."""
+    """The base offset of a batch. Normally it is the expected one. If there may be gaps, it is the one in the index, or else
+    `stated`, the one in a batch that was damaged elsewhere. -1 if it is not known."""
     if not segment.may_have_gaps:
         return part.start_offset
     for relative, position in zip(segment.index.offsets, segment.index.positions, strict=True):
@@ -193,7 +193,7 @@ def base_of(segment: Segment, part: DamagedPart, header: BatchHeader, stated: in
 
 
 def fits(log: Log, segment: Segment, part: DamagedPart, header: BatchHeader, batch: bytearray) -> bool:
-    """Whether the batch fits between what is before and after it, and its records can be read."""
+    """Whether the batch fits between its neighbours, and its records can be read."""
     end_offset = end_of(log, segment, part)
     if header.base_offset < part.start_offset or header.last_offset_delta < 0 or header.next_offset > end_offset:
         return False
@@ -206,14 +206,14 @@ def fits(log: Log, segment: Segment, part: DamagedPart, header: BatchHeader, bat
 
 
 def flip_back(batch: bytearray, stored: int) -> bool:
-    """Flips the one bit back that makes a batch and its CRC agree again; False where there is none."""
+    """Flips one bit back so that the batch and its CRC agree; False if there is no such bit."""
     wrong = crc32c(memoryview(batch)[ATTRIBUTES_AT:]) ^ stored
-    if wrong.bit_count() == 1:  # in the CRC itself
+    if wrong.bit_count() == 1:  # the flipped bit is in the CRC itself
         batch[CRC_AT : CRC_AT + 4] = (stored ^ wrong).to_bytes(4, "big")
         return True
     if len(batch) > BIT_BYTES_MAX:
         return False
-    changes = [TABLE[1 << bit] for bit in range(8)]  # what flipping each bit of a byte does to the CRC
+    changes = [TABLE[1 << bit] for bit in range(8)]  # how flipping each bit of a byte changes the CRC
     for at in range(len(batch) - 1, ATTRIBUTES_AT - 1, -1):
         if wrong in changes:
             batch[at] ^= 1 << changes.index(wrong)

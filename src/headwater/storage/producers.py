@@ -1,15 +1,14 @@
-"""What a log knows of the idempotent and transactional producers that write to it (KIP-98, KIP-890).
+"""What a log knows about the idempotent and transactional producers that write to it (KIP-98, KIP-890).
 
-Of each producer id the epoch and the last five batches: enough to recognise a batch that is sent again by a client
-with the usual five requests in flight, and to refuse one that leaves a gap; and where its open transaction begins. What
-lies at or after the first open transaction is not stable: a reader of committed records does not see it. A transaction
-that has ended stays in the way until its marker is durable. The state follows from the batches' headers and the
-markers; a snapshot in Kafka's format (ProducerStateManager.java) beside the segments saves reading them all.
-
+For each producer id it has the epoch and the last five batches. That is enough to recognise a batch that a client with the
+usual five requests in flight sends again, and to refuse a batch that leaves a gap. It also has the beginning of the
+producer's open transaction. Everything at or after the first open transaction is not stable: readers of committed records do
+not see it. A transaction that has ended still counts as open until its marker is durable. All of this follows from the
+batches' headers and the markers. A snapshot in Kafka's format (ProducerStateManager.java) saves reading them all.
     .snapshot   version 1 (int16), CRC-32C of what follows (uint32), entries as in Kafka's ProducerSnapshot message
 
-Kafka writes the last batch of a producer. Here each kept batch is an entry, oldest first: Kafka's reader takes the last
-of them, and a restart does not forget which batches may be sent again.
+Kafka writes only the last batch of a producer. Here each of the kept batches is an entry, oldest first. Kafka's reader uses
+the last of them, and our restart still recognises all five.
 """
 
 import struct
@@ -29,13 +28,14 @@ BATCHES_KEPT = 5
 SNAPSHOT_VERSION = 1
 SNAPSHOT_ENTRIES_AT = 6
 NO_EPOCH = -1
-# Of a marker that a start has written to end what nobody else will: the producer is forgotten with it, at each later start
-# too. Otherwise a batch that the client sends again would be taken for the aborted one, acknowledged and lost.
+# The coordinator epoch of a marker that a start has written to end a transaction that has no coordinator: the producer is
+# forgotten with it, at each later start too. Otherwise a batch that the client sends again would be mistaken for the aborted
+# one, and would be acknowledged and lost.
 FORGETTING_COORDINATOR_EPOCH = 2**31 - 1
 
 
 class Verdict(Enum):
-    """What is to happen with a producer's batch."""
+    """What to do with a producer's batch."""
 
     APPEND = "append"
     DUPLICATE = "duplicate"
@@ -44,7 +44,7 @@ class Verdict(Enum):
 
 
 class FencedMarkerError(Exception):
-    """A marker of an older producer epoch, or of a coordinator that has been replaced."""
+    """A marker has an old producer epoch, or comes from a coordinator that has been replaced."""
 
     def __init__(self, *, coordinator: bool) -> None:
         super().__init__("the coordinator epoch is old" if coordinator else "the producer epoch is old")
@@ -89,12 +89,14 @@ class ProducerStates:
     def __init__(self) -> None:
         self.entries: dict[int, ProducerEntry] = {}
         self.ongoing: dict[int, int] = {}  # producer id to the first offset of its open transaction, oldest first
-        self.ended: deque[tuple[int, int]] = deque()  # (first offset, marker's offset) of those not yet durable
+        self.ended: deque[tuple[int, int]] = (
+            deque()
+        )  # (first offset, marker's offset) of ended transactions that are not durable yet
 
     def check(self, header: BatchHeader, *, bumps: bool = False) -> tuple[Verdict, KeptBatch | None]:
-        """Whether a batch with a producer id may be appended; for a duplicate, the batch as it was first appended.
+        """Whether a batch with a producer id may be appended. For a duplicate, also the batch as it was first appended.
 
-        `bumps`: its producer has one epoch per transaction (KIP-890), and so begins with sequence 0 where it is not known.
+        `bumps`: the producer changes its epoch with each transaction (KIP-890), so an unknown one begins with sequence 0.
         """
         entry = self.entries.get(header.producer_id)
         if entry is None:
@@ -111,7 +113,7 @@ class ProducerStates:
         return (Verdict.APPEND if header.base_sequence == expected else Verdict.OUT_OF_ORDER), None
 
     def expect_first(self, header: BatchHeader) -> None:
-        """A batch could not be written. Where it was a producer's first, no other one of that producer is from now on."""
+        """A batch could not be written. If it was a producer's first, no other batch of that producer is accepted as its first."""
         if header.base_sequence == 0 and header.producer_id >= 0 and header.producer_id not in self.entries:
             self.entries[header.producer_id] = ProducerEntry(header.producer_epoch, last_timestamp=header.max_timestamp)
 
@@ -132,7 +134,7 @@ class ProducerStates:
         )
 
     def renew(self, producer_id: int, epoch: int) -> ProducerEntry:
-        """A new epoch of a producer starts with no batches; its open transaction, if there is one, stays open."""
+        """Begins a new epoch of a producer, without batches. Its open transaction, if there is one, stays open."""
         old = self.entries.get(producer_id)
         entry = ProducerEntry(epoch) if old is None else ProducerEntry(epoch, old.coordinator_epoch)
         if old is not None:
@@ -146,7 +148,7 @@ class ProducerStates:
         return producer_id in self.ongoing and self.entries[producer_id].epoch == epoch
 
     def check_marker(self, producer_id: int, epoch: int, coordinator_epoch: int) -> None:
-        """Raises FencedMarkerError for a marker that comes too late to be written."""
+        """Raises FencedMarkerError if a marker comes too late."""
         entry = self.entries.get(producer_id)
         if entry is None:
             return
@@ -156,7 +158,7 @@ class ProducerStates:
             raise FencedMarkerError(coordinator=True)
 
     def aborts(self, producer_id: int, offset: int) -> AbortedTransaction | None:
-        """What an abort marker at `offset` would end; None where no transaction is open."""
+        """The transaction that an abort marker at `offset` would end; None if none is open."""
         first = self.ongoing.get(producer_id)
         if first is None:
             return None
@@ -189,7 +191,7 @@ class ProducerStates:
         return least if first is None else min(least, first)
 
     def expire(self, before_ms: int) -> None:
-        """Forgets producers that have not written since then (producer.id.expiration.ms) and have nothing open."""
+        """Forgets producers that have not written since then (producer.id.expiration.ms) and have no open transaction."""
         old = [i for i, e in self.entries.items() if e.last_timestamp < before_ms and i not in self.ongoing]
         for producer_id in old:
             del self.entries[producer_id]

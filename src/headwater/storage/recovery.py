@@ -1,19 +1,19 @@
-"""How a log is loaded from its directory: what is there, what is sound, where it ends, and what is damaged.
+"""Loads a log from its directory: which files exist, what is sound, where the log ends, and what is damaged.
 
-The recovery point is where the last checkpoint found the log's end; the journal has what came after. So
+The recovery point is the log's end at the last checkpoint; the journal has everything after it. So
 
-    below it   everything was synced. What is missing or unsound there is damage: an acknowledged record is gone. It is
-               logged with its offsets, no byte of it is removed, and no offset of it is given to another record: the log
-               continues in a new segment at the recovery point. What is sound before and after it is served.
-    above it   nothing need be whole, and the journal brings back what was acknowledged. The log ends where the first batch
-               is torn, and the rest is cut off. A segment that does not follow is set aside until the journal has been
-               read; it is removed when that has brought it all back, and kept under its `.aside` name when not. What is
-               sound after such a place, and continues what the journal has brought back, is taken back too: on a full
-               disk batches are synced in their logs only (`LogStore.sync_logs_of`).
+    below it   everything was synced. If something there is missing or unsound, it is damage: an acknowledged record is gone.
+               The damage is logged with its offsets. No byte of it is removed, and none of its offsets is used again: the
+               log continues in a new segment at the recovery point. The sound records before and after it are served.
+    above it   nothing has to be whole, because the journal restores what was acknowledged. The log ends at the first torn
+               batch, and the rest is cut off. A segment that does not follow the one before is set aside until the journal
+               has been read. If the journal has restored all of it, it is removed; otherwise it is kept under its
+               `.aside` name. Sound batches after such a place that continue what the journal has restored are appended
+               too: while the disk is full, batches are synced only in their logs (`LogStore.sync_logs_of`).
 
-A recovery point that is not known (its file was lost) is taken from the segments' sums, and then nothing is cut off nor
-set aside. Compaction leaves gaps, within segments and between them, which are no damage: a segment's sums say where it
-ends. Sources: LogLoader.java, UnifiedLog.java (which truncate).
+If the recovery point is not known, because its file was lost, it is derived from the segments' sums. Then nothing is cut
+off or set aside. Compaction leaves gaps, within segments and between them, which are not damage: a segment's sums say where
+it ends. Sources: LogLoader.java, UnifiedLog.java (which truncate).
 """
 
 import re
@@ -39,18 +39,18 @@ logger = get_logger(__name__)
 SEGMENT_FILE = re.compile(r"([0-9]{20})\.(log|snapshot)")
 OFFSET_MAX = (1 << 63) - 1
 COPY_BYTES = 1 << 20
-EMPTY_BYTES_MAX = 1 << 20  # that are looked at
+EMPTY_BYTES_MAX = 1 << 20  # the most that is examined
 
 
 def offsets_of(directory: str, names: Iterable[str], suffix: str) -> list[int]:
-    """The offsets that files with this suffix are named by, in order. What has no such name is left alone."""
+    """The offsets in the names of files with this suffix, in order. Files with other names are left alone."""
     offsets = []
     for name in names:
         if not name.endswith(suffix):
             continue
         match = SEGMENT_FILE.fullmatch(name)
         if match is None or int(match[1]) > OFFSET_MAX:
-            logger.warning("%s/%s is not a file of this log: it is left alone", directory, name)
+            logger.warning("%s/%s is not a file of this log: leaving it alone", directory, name)
         else:
             offsets.append(int(match[1]))
     return sorted(offsets)
@@ -59,8 +59,8 @@ def offsets_of(directory: str, names: Iterable[str], suffix: str) -> list[int]:
 def loads_quickly(files: Files, directory: str, recovery_point: int | None, *, was_clean: bool) -> bool:
     """Whether a log can be used without reading its segments. Raises OSError.
 
-    After a clean stop the files that tell what is in them only have to be there. After a power cut they may be empty, and
-    indexes of sealed segments, which a checkpoint syncs, may not.
+    After a clean stop it is enough that the auxiliary files exist. After a power cut they may be empty, and indexes of
+    sealed segments, which a checkpoint syncs, must not be.
     """
     names = files.list_directory(directory)
     segments = [name.removesuffix(".log") for name in names if name.endswith(".log")]
@@ -79,7 +79,8 @@ def loads_quickly(files: Files, directory: str, recovery_point: int | None, *, w
 
 
 def write_again(log: Log) -> None:
-    """Writes what a log has above its recovery point over itself, and its small files (`failed_syncs.py`). Raises OSError."""
+    """Overwrites what a log has above its recovery point, and its small files, with the same bytes (`failed_syncs.py`).
+    Raises OSError."""
     write_topic_id(log.files, log.directory, log.topic_id)
     log.epochs.written = []  # so that they are saved again
     log.names_unsynced = True
@@ -88,7 +89,7 @@ def write_again(log: Log) -> None:
             log.ensure_index(segment)
             found = segment.locate(log.recovery_point, segment.size)
             position = found[1] if found is not None else segment.size
-        except DamagedLogError:  # it was logged
+        except DamagedLogError:  # it has been logged
             position = 0
         size = segment.file.size()
         while position < size:
@@ -98,7 +99,7 @@ def write_again(log: Log) -> None:
 
 
 def can_be_torn(segment: Segment) -> bool:
-    """Whether what follows the sound part begins as the next batch, as far as it is not zeros."""
+    """Whether the bytes after the sound part, unless they are zeros, begin like the next batch."""
     head = segment.file.read(MAGIC_AT + 1, segment.size)
     offset = segment.end_offset.to_bytes(8, "big")
     begins = all(found in (0, wanted) for found, wanted in zip(head, offset, strict=False))
@@ -106,7 +107,7 @@ def can_be_torn(segment: Segment) -> bool:
 
 
 def keep_rest(segment: Segment) -> None:
-    """Copies what follows the sound part, which no torn write can have left, into another file. Raises OSError."""
+    """Copies the bytes after the sound part, which no torn write can have left, into another file. Raises OSError."""
     files, size = segment.files, segment.file.size()
     name = free_name(files, f"{segment.path}.log{ASIDE_SUFFIX}")
     file = files.open(name, create=True)
@@ -118,7 +119,7 @@ def keep_rest(segment: Segment) -> None:
         file.close()
     files.sync_directory(name.rpartition("/")[0])
     logger.error(
-        "%s.log has bytes from %d on that this broker has not written: they are kept as %s; look at it, and remove it",
+        "%s.log has bytes from %d on that this broker has not written: they are kept as %s; inspect it, and remove it",
         segment.path,
         segment.size,
         name,
@@ -126,17 +127,17 @@ def keep_rest(segment: Segment) -> None:
 
 
 class LogRecovery:
-    """Loads one log. See the module's text. Life: `load` or `load_missing`, `append`, `take_remains`, `finish`."""
+    """Loads one log; see the module's docstring. Call `load` or `load_missing`, then `append`, `take_remains` and `finish`."""
 
     def __init__(self, log: Log) -> None:
         self.log = log
         self.is_point_known = True
         self.resume_at = -1  # where a new segment has to begin
-        self.aside: list[tuple[str, int]] = []  # files, and where the log has to end so that they are not needed
+        self.aside: list[tuple[str, int]] = []  # files that are not needed when the log has reached these offsets
         self.remains = Remains()
 
     def load(self, recovery_point: int | None, start_offset: int | None) -> None:
-        """Loads what is on disk. None stands for a point that has been lost. Raises OSError."""
+        """Loads the files. A point that is None has been lost. Raises OSError."""
         log = self.log
         names = finish_swaps(log.files, log.directory)
         log.on_disk = True
@@ -155,13 +156,13 @@ class LogRecovery:
         self.load_producers(names)
 
     def load_missing(self, recovery_point: int, start_offset: int | None) -> None:
-        """There is no directory: the log was never written, or it is gone as a whole."""
+        """Handles a missing directory: the log was never written, or is completely gone."""
         self.log.recovery_point = self.log.end_offset = recovery_point
         if recovery_point:
             self.find_start(start_offset)
 
     def witnessed_point(self) -> int:
-        """The greatest offset that the segments' sums know to have been synced."""
+        """The greatest offset that was synced according to the segments' sums."""
         sums = (segment.known_sums() for segment in self.log.segments)
         return max((known.end_offset for known in sums if known is not None), default=0)
 
@@ -169,18 +170,18 @@ class LogRecovery:
         log = self.log
         first = log.base_offsets[0] if log.segments else log.recovery_point
         if start_offset is None:
-            logger.error("%s: its log start offset is lost: it begins at %d", log.directory, first)
+            logger.error("%s: its log start offset is lost; it now begins at %d", log.directory, first)
             start_offset = first
         elif first > start_offset:
             self.lose(start_offset, first)
         log.start_offset = start_offset
 
     def lose(self, start: int, end: int) -> None:
-        """Names a damaged range; reads in it raise DamagedLogError."""
+        """Logs and records a damaged range. Reads in it raise DamagedLogError."""
         self.log.damages.append(DamagedRange(start, end))
         logger.error(
-            "%s: the records of the offsets %d to %d are gone, their files are missing or cut short: restore them from a "
-            "copy. No other record gets these offsets",
+            "%s: the records at offsets %d to %d are gone: their files are missing or cut short. Restore them from a "
+            "copy; no other record gets these offsets",
             self.log.directory,
             start,
             end - 1,
@@ -198,17 +199,17 @@ class LogRecovery:
             else:
                 joins = self.recover_segment(segment, following)
             if not joins:
-                self.set_aside(at + 1)  # and look at this one again, with the next
+                self.set_aside(at + 1)  # and examine this one again, with the next
             else:
                 at += 1
 
     def check_sealed(self, segment: Segment, following: int) -> bool:
-        """Compares a segment below the recovery point with its sums; False where the next one overlaps it."""
+        """Compares a segment below the recovery point with its sums; False if the next one overlaps it."""
         sums = segment.known_sums()
         if sums is None:
             return True
         end, size = sums.end_offset, segment.size
-        if sums.size != size:  # cut short since, or the last checkpoint's sums were lost in a power cut
+        if sums.size != size:  # truncated since, or a power cut has lost the last checkpoint's sums
             for _ in segment.recover(self.log.recovery_point, self.log.config.index_interval_bytes):
                 continue
             end = segment.end_offset
@@ -224,9 +225,9 @@ class LogRecovery:
         return True
 
     def recover_segment(self, segment: Segment, following: int | None) -> bool:
-        """Finds the end of one that may reach beyond the recovery point; False where the next one does not join it."""
+        """Finds the end of a segment that may reach beyond the recovery point; False if the next one does not join it."""
         log = self.log
-        # Nothing is known to be synced here, neither content nor names.
+        # Nothing here is known to be synced, neither content nor names.
         log.unsynced_segments.add(segment)
         log.names_unsynced = True
         size = segment.size
@@ -235,7 +236,9 @@ class LogRecovery:
             log.epochs.note(header.leader_epoch, header.base_offset)
         sums = segment.known_sums()
         if sums is not None and sums.size == segment.size == size:
-            segment.end_offset = max(segment.end_offset, sums.end_offset)  # the point is older than the last compaction
+            segment.end_offset = max(
+                segment.end_offset, sums.end_offset
+            )  # the recovery point is older than the last compaction
         if following is None:
             return True
         if segment.end_offset == following:
@@ -252,19 +255,19 @@ class LogRecovery:
         return True
 
     def set_aside(self, at: int) -> None:
-        """Removes a segment that does not follow the one before it from the log. Raises OSError."""
+        """Removes a segment that does not follow the one before from the log. Raises OSError."""
         log, files = self.log, self.log.files
         segment = log.segments.pop(at)
         log.base_offsets.pop(at)
         log.unsynced_segments.discard(segment)
-        logger.warning("%s.log: set aside, it does not follow the segment before it", segment.path)
+        logger.warning("%s.log is set aside: it does not follow the segment before it", segment.path)
         if segment.base_offset >= log.recovery_point:
             self.remains.add(segment, 0)
         self.move_aside(segment, self.needed_end(segment))
         files.sync_directory(log.directory)
 
     def needed_end(self, segment: Segment) -> int:
-        """How far the log has to get so that this segment is no longer needed; never for what the journal cannot have."""
+        """The end that the log has to reach so that this segment is not needed; unreachable for what the journal cannot have."""
         size = segment.size
         if segment.base_offset < self.log.recovery_point:
             return OFFSET_MAX
@@ -284,7 +287,7 @@ class LogRecovery:
         self.aside.append((name, needed_end))
 
     def find_end(self) -> None:
-        """Where the log continues; an incomplete end is cut off, if it may never have been acknowledged."""
+        """Finds where the log continues. An incomplete end is cut off, if it may never have been acknowledged."""
         log = self.log
         if not log.segments:
             return
@@ -299,7 +302,7 @@ class LogRecovery:
             return
         if log.end_offset < point or is_torn:
             last.is_damaged = True
-            if not last.size and last.base_offset >= point:  # its name is needed
+            if not last.size and last.base_offset >= point:  # an empty file, whose name is needed
                 log.segments.pop()
                 log.base_offsets.pop()
                 log.unsynced_segments.discard(last)
@@ -307,10 +310,10 @@ class LogRecovery:
             if log.end_offset < point:
                 self.lose(log.end_offset, point)
             elif is_torn:
-                logger.error("%s.log is damaged at byte %d, which may be its end", last.path, last.size)
+                logger.error("%s.log is damaged at byte %d, which may be where it ends", last.path, last.size)
             log.end_offset = self.resume_at = max(log.end_offset, point)
 
-    # -- what the journal has
+    # batches from the journal
 
     def append(self, batch: memoryview, header: BatchHeader) -> None:
         """Appends a batch from the journal as it is. Raises OSError."""
@@ -328,13 +331,14 @@ class LogRecovery:
         log.end_offset = header.next_offset
 
     def begin_segment(self) -> None:
-        """Before anything is appended: leaves a damaged last segment as it is. Raises OSError."""
+        """Call this before the first append: begins a new segment if the last one is damaged. Raises OSError."""
         if self.resume_at >= 0:
             self.log.new_segment()
             self.resume_at = -1
 
     def take_remains(self) -> bool:
-        """Call this when the journal has been read: appends what only the log has; whether there was any. Raises OSError."""
+        """Call this when the journal has been read: appends batches that only the log has; returns whether there were any.
+        Raises OSError."""
         log = self.log
         before = log.end_offset
         for header, batch in self.remains.take():
@@ -343,7 +347,7 @@ class LogRecovery:
         if log.end_offset == before:
             return False
         logger.warning(
-            "%s: the offsets %d to %d were not in the journal, and are taken from what follows a damaged place",
+            "%s: offsets %d to %d were not in the journal; they are restored from batches after a damaged place",
             log.directory,
             before,
             log.end_offset - 1,
@@ -351,7 +355,7 @@ class LogRecovery:
         return True
 
     def finish(self) -> None:
-        """The journal has nothing more for this log: what is there now is all there is, and visible. Raises OSError."""
+        """Call this when the journal has nothing more for this log: its content is complete, and becomes visible. Raises OSError."""
         log = self.log
         if log.end_offset < log.start_offset:
             self.lose(log.end_offset, log.start_offset)
@@ -362,28 +366,29 @@ class LogRecovery:
             if needed_end <= log.end_offset:
                 log.files.remove(path)
             else:
-                logger.warning("%s is kept: look at it, and remove it when it is not needed", path)
+                logger.warning("%s is kept; inspect it, and remove it if you do not need it", path)
         self.aside.clear()
         if log.on_disk and log.epochs.save():
             log.names_unsynced = True
         log.become_durable(log.mark())
 
-    # -- what is known of the records
+    # producers and transactions
 
     def load_producers(self, names: list[str]) -> None:
-        """The newest sound snapshot, then the headers of the batches after it.
+        """Loads the newest sound snapshot, and applies the headers of the batches after it.
 
-        A snapshot above the recovery point may be about batches that a crash has replaced by others: it goes, for good.
+        A snapshot above the recovery point may describe batches that a crash has replaced by others, so it is removed,
+        durably.
         """
         log = self.log
         snapshots = offsets_of(log.directory, names, ".snapshot")
         unproved = [offset for offset in snapshots if offset > log.recovery_point]
         for offset in unproved:
             log.files.remove(f"{log.directory}/{segment_name(offset)}.snapshot")
-            log.names_unsynced = True  # it is gone for good before a checkpoint moves the recovery point
+            log.names_unsynced = True  # the removal must be durable before a checkpoint moves the recovery point
         start = log.base_offsets[0] if log.base_offsets else log.end_offset
         offset = start
-        # One below the first segment is of no use: what follows its missing batches would look like a gap.
+        # A snapshot below the first segment is useless: what follows the missing batches would look like a gap.
         for candidate in reversed([o for o in snapshots if start <= o <= min(log.recovery_point, log.end_offset)]):
             path = f"{log.directory}/{segment_name(candidate)}.snapshot"
             try:
@@ -405,17 +410,17 @@ class LogRecovery:
                     batch = read_marker_batch(segment, header, position)
                     if header.producer_id >= 0:
                         self.apply(header, segment, batch)
-                except ProtocolError:  # a marker: its transaction is ended as one that hangs
+                except ProtocolError:  # a marker: its transaction is ended like one without a coordinator
                     segment.damaged_at(position)
 
     def apply(self, header: BatchHeader, segment: Segment, batch: Buffer) -> None:
-        """Applies a batch that is on disk to the producers' state; `batch` is only looked at where it is a marker."""
+        """Applies a batch that is on disk to the producers' state. `batch` is only read if it is a marker."""
         log = self.log
         if not header.is_control:
             log.producers.note(header, header.base_offset)
             return
         if not header.records_count:
-            return  # compaction has left only the header of a marker that is long spent
+            return  # compaction has left only the header of an old marker
         is_commit, coordinator_epoch = marker_of(header, batch)
         aborted = None if is_commit else log.producers.aborts(header.producer_id, header.base_offset)
         if aborted is not None and header.base_offset >= log.recovery_point:

@@ -1,8 +1,8 @@
 """The sound batches after the place where a log is torn, above its recovery point.
 
-A start cuts them off: the journal has what was acknowledged of them. But what was acknowledged while the disk was full is
-in its log only. So they are kept in memory until the journal has been read. Only the last ones can matter, and on a full
-disk there are few: of each log at most SIZE_BYTES_MAX is kept.
+A start cuts them off, because the journal has what was acknowledged of them. But what was acknowledged while the disk was
+full is only in its log. So these batches are kept in memory until the journal has been read. Only the last ones can matter,
+and few are written while a disk is full: at most SIZE_BYTES_MAX is kept per log.
 """
 
 from collections import deque
@@ -15,7 +15,7 @@ SIZE_BYTES_MAX = 4 << 20
 
 
 class Remains:
-    """See the module's text."""
+    """See the module's docstring."""
 
     def __init__(self) -> None:
         self.found: deque[tuple[BatchHeader, memoryview]] = deque()
@@ -42,7 +42,7 @@ class Remains:
             self.size_bytes -= len(self.found.popleft()[1])
 
     def take(self) -> list[tuple[BatchHeader, memoryview]]:
-        """All of them, in the order of their offsets, and none the next time."""
+        """Returns all of them, in the order of their offsets, and forgets them."""
         found = sorted(self.found, key=lambda kept: kept[0].base_offset)
         self.found.clear()
         self.size_bytes = 0

@@ -1,12 +1,12 @@
-"""The replay of the journal at a start: batches that the logs do not have yet.
+"""Replays the journal at a start: batches that the logs do not have yet.
 
-Each batch goes to the end of its log, unless it is there already. If a log ends below a batch, records are missing.
-If the journal is damaged, they are the records that it lost: they are logged, an empty batch fills their offsets, and the
-log continues after them, so that later batches are served. If the journal is not damaged, the log is: it is put out of
-use, and its batches in the journal are kept (`rescued.py`).
+Each batch goes to the end of its log, unless it is already there. If a log ends below a batch, records are missing. If the
+journal is damaged, these are the records that it lost: they are logged, an empty batch fills their offsets, and the log
+continues after them, so that later batches are served. If the journal is not damaged, the log is: it is put out of use,
+and its batches in the journal are kept (`rescued.py`).
 
-What the logs have beyond the journal was written and never acknowledged. It is kept, and from now on visible. So it has to be on
-disk, and twice, as what is acknowledged: it goes into the journal, as if it were appended now.
+Batches that the logs have beyond the journal were written and never acknowledged. They are kept, and visible from now on.
+So they have to be on disk twice, like acknowledged ones: they go into the journal, as if they were appended now.
 """
 
 from collections.abc import Callable
@@ -26,11 +26,11 @@ from headwater.storage.rescued import RescuedBatches
 logger = get_logger(__name__)
 
 Find: TypeAlias = Callable[[bytes, int], tuple[str, LogConfig] | None]
-"""The name and the configuration of a topic with that id; None where there is none, or not that partition."""
+"""The name and the configuration of the topic with that id; None if there is none, or if it does not have that partition."""
 
 
 class Logs(Protocol):
-    """What the replay needs of a data directory beside its journal."""
+    """What the replay needs from a data directory, besides its journal."""
 
     dirty: set[Log]
     recoveries: dict[Log, LogRecovery]
@@ -45,7 +45,7 @@ class Logs(Protocol):
 
 
 def replay_entry(recovery: LogRecovery, entry: JournalEntry) -> bool:
-    """Appends a batch where its log ends; False where it is there. Raises DamagedLogError where the log ends before."""
+    """Appends a batch if its log ends there; False if the log has it. Raises DamagedLogError if the log ends before it."""
     log = recovery.log
     if entry.base_offset < log.end_offset:
         return False
@@ -57,7 +57,7 @@ def replay_entry(recovery: LogRecovery, entry: JournalEntry) -> bool:
             end_offset=entry.base_offset,
         )
     header, batch = read_header(entry.batch), entry.batch
-    if header.base_offset != entry.base_offset:  # in a journal of an earlier version no CRC of the batch's covers it
+    if header.base_offset != entry.base_offset:  # in a journal of an earlier version, no CRC covers the batch's offset
         batch = memoryview(bytearray(batch))
         patch_base_offset(batch, 0, entry.base_offset)
     recovery.append(batch, header._replace(base_offset=entry.base_offset))
@@ -65,23 +65,23 @@ def replay_entry(recovery: LogRecovery, entry: JournalEntry) -> bool:
 
 
 def take_rescued(rescued: RescuedBatches, recovery: LogRecovery) -> bool:
-    """Appends what an earlier start kept for this log; whether there was any.
+    """Appends what an earlier start has kept for this log; returns whether there was anything.
 
-    What a checkpoint has covered meanwhile is removed. Raises OSError, DamagedLogError among them.
+    Files that a checkpoint has covered meanwhile are removed. Raises OSError, including DamagedLogError.
     """
     log = recovery.log
     key = log.topic_id, log.partition
     has_grown, end = False, 0
     for entry in rescued.entries(key):
         end = entry.base_offset + 1
-        if end <= log.recovery_point:  # it was taken, and retention or compaction may have been there since
+        if end <= log.recovery_point:  # it was appended, and retention or compaction may have removed it since
             continue
         if replay_entry(recovery, entry):
             has_grown = True
         elif not log.has_batch(entry.base_offset, read_header(entry.batch).crc):  # no CRC covers the offset
             raise DamagedLogError(
-                f"{rescued.path(key)}: {log.directory} has another batch at offset {entry.base_offset}; look at "
-                "both, and move the file away to do without its batches"
+                f"{rescued.path(key)}: {log.directory} has another batch at offset {entry.base_offset}; inspect "
+                "both, and move the file away to discard its batches"
             )
     if end and end <= log.recovery_point:
         rescued.discard(key)
@@ -89,19 +89,19 @@ def take_rescued(rescued: RescuedBatches, recovery: LogRecovery) -> bool:
 
 
 class Replay:
-    """See the module's text. One for a start: `metadata` first, then `logs`."""
+    """See the module's docstring. One per start: `metadata` first, then `logs`."""
 
     def __init__(self, journal: Journal, store: Logs) -> None:
         self.journal = journal
         self.store = store
         self.batches = 0
-        self.ends: dict[Log, int] = {}  # where the journal says that each log ends
-        self.lost: dict[Log, int] = {}  # up to where batches are lost whose log and offsets are known
+        self.ends: dict[Log, int] = {}  # the end of each log according to the journal
+        self.lost: dict[Log, int] = {}  # logs that are known to have lost batches, and the end of the lost offsets
         self.has_unknown_loss = False
         self.not_taken: list[JournalEntry] = []
 
     def metadata(self, recovery: LogRecovery) -> None:
-        """Appends what the metadata log lacks. Raises DamagedLogError where a part of it is lost."""
+        """Appends what the metadata log lacks. Raises DamagedLogError if a part of it is lost."""
         log = recovery.log
         for item in self.journal.recover(only=log.topic_id):
             if item.topic_id != log.topic_id or item.partition != log.partition:
@@ -109,14 +109,14 @@ class Replay:
             if isinstance(item, JournalDamage):
                 if item.base_offset >= log.end_offset:
                     raise DamagedLogError(
-                        f"{item.path} is damaged at position {item.position}, where it has the only copy of the offsets "
+                        f"{item.path} is damaged at position {item.position}, which held the only copy of the offsets "
                         f"from {item.base_offset} on of {log.directory}; restore the data directory from a copy"
                     )
             elif replay_entry(recovery, item):
                 self.store.dirty.add(log)
 
     def logs(self, find: Find) -> None:
-        """Brings every log to where the journal says it was."""
+        """Brings every log to its end according to the journal."""
         for item in self.journal.recover():
             known = None if item.topic_id is None else find(item.topic_id, item.partition)
             if isinstance(item, JournalDamage):
@@ -132,7 +132,7 @@ class Replay:
             log = self.store.open_log(topic, entry.topic_id, entry.partition, config)
             if log.end_offset < entry.base_offset and (log in self.lost or self.has_unknown_loss):
                 self.leave_out(log, entry.base_offset)
-            recovery = self.store.recoveries.get(log)  # None: the metadata log has been brought back before
+            recovery = self.store.recoveries.get(log)  # None: the metadata log was already replayed
             if recovery is not None and replay_entry(recovery, entry):
                 self.batches += 1
                 self.store.dirty.add(log)
@@ -143,9 +143,9 @@ class Replay:
         self.ends[log] = entry.base_offset + read_header(entry.batch).last_offset_delta + 1
 
     def leave_out(self, log: Log, offset: int) -> None:
-        """Lets a log continue at `offset`. A batch without records, as compaction leaves them, has the lost offsets."""
+        """Lets a log continue at `offset`. A batch without records, as compaction leaves them, fills the lost offsets."""
         logger.error(
-            "%s: the offsets %d to %d are lost: the journal is damaged, or a part of it is gone, where they were",
+            "%s: offsets %d to %d are lost: the part of the journal that held them is damaged or gone",
             log.directory,
             log.end_offset,
             offset - 1,
@@ -156,12 +156,13 @@ class Replay:
         self.store.dirty.add(log)
 
     def report(self, damage: JournalDamage, known: tuple[str, LogConfig] | None) -> None:
-        """Names damage, and remembers whose records it may have cost."""
-        where = f"{damage.path} is damaged at position {damage.position}, for {damage.size_bytes} bytes"
+        """Logs damage, and remembers whose records it may have cost."""
+        where = f"{damage.path} is damaged at position {damage.position} ({damage.size_bytes} bytes)"
         if damage.topic_id is None:
             self.has_unknown_loss = True
             logger.error(
-                "%s: what was acknowledged there is lost, unless its log has it; what follows is recovered", where
+                "%s: records that were acknowledged there are lost unless their log has them; the rest is recovered",
+                where,
             )
             return
         if known is None:
@@ -181,15 +182,15 @@ class Replay:
         self.lost[log] = max(self.lost.get(log, 0), damage.end_offset)
 
     def beyond(self) -> dict[Log, int]:
-        """The logs that have more than the journal, and the offset up to which that is on disk."""
+        """The logs that have more than the journal, and the offset up to which the journal has them."""
         ends = {log: max(self.ends.get(log, 0), log.recovery_point) for log in self.store.dirty}
         return {log: end for log, end in ends.items() if log.end_offset > end}
 
     def keep_beyond(self, beyond: dict[Log, int], *, use_journal: bool) -> None:
         """Makes durable what the logs have beyond the journal, from these offsets on. Raises OSError.
 
-        It was written and never acknowledged; from now on it is visible. It goes into the journal, with one sync for all
-        logs; where that is too much, or there is no room, the logs themselves are synced.
+        These batches were written and never acknowledged; from now on they are visible. They go into the journal, with one
+        sync for all logs. If they are too many, or there is no room, the logs themselves are synced.
         """
         if not beyond:
             return
@@ -206,7 +207,7 @@ class Replay:
             self.store.sync_logs(list(beyond))
 
     def append_beyond(self, beyond: dict[Log, int]) -> bool:
-        """Appends it to the journal, and syncs that; False where it is too much. Raises OSError."""
+        """Appends the batches to the journal, and syncs it; False if they are too many. Raises OSError."""
         journal = self.journal
         room = journal.file_bytes // 2
         for log in sorted(beyond, key=lambda log: (log.topic, log.partition)):
@@ -221,5 +222,5 @@ class Replay:
             try:
                 journal.sync(journal.write(sync))
             finally:
-                journal.synced(sync)  # it waits no longer, whatever became of it
+                journal.synced(sync)  # it no longer waits, whatever happened
         return True

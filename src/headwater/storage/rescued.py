@@ -1,7 +1,7 @@
 """Acknowledged batches of a damaged log, saved from the journal before it is overwritten.
 
-A log that cannot be opened at the start cannot get its batches from the journal. They go into a file next to the journal,
-and into the log at the first start that finds it sound again, for example after it was restored from a copy.
+A log that cannot be opened at the start cannot receive its batches from the journal. They go into a file next to the
+journal, and into the log at the first start that finds it sound again, for example after it was restored from a copy.
 
     journal/TOPICID-PARTITION.rescued    the batches, each with its offsets, one after the other
 """
@@ -22,7 +22,7 @@ RESCUED_FILE = re.compile(r"(?P<topic_id>.{22})-(?P<partition>[0-9]+)\.rescued")
 
 
 def end_of(content: bytearray) -> int:
-    """Where the sound batches end, as an offset; 0 where there are none."""
+    """The offset at which the sound batches end; 0 if there are none."""
     position, end = 0, 0
     while position < len(content):
         try:
@@ -34,7 +34,7 @@ def end_of(content: bytearray) -> int:
 
 
 class RescuedBatches:
-    """See the module's text. `directory` is the journal's."""
+    """See the module's docstring. `directory` is the journal's."""
 
     def __init__(self, files: Files, directory: str) -> None:
         self.files = files
@@ -45,13 +45,13 @@ class RescuedBatches:
                 try:
                     self.keys.add((uuid_bytes(match["topic_id"]), int(match["partition"])))
                 except ValueError:
-                    logger.warning("%s/%s is not a file of the journal: it is left alone", directory, name)
+                    logger.warning("%s/%s is not a journal file: leaving it alone", directory, name)
 
     def path(self, key: tuple[bytes, int]) -> str:
         return f"{self.directory}/{uuid_text(key[0])}-{key[1]}.rescued"
 
     def keep(self, entries: list[JournalEntry]) -> None:
-        """Puts them on disk, after those of earlier starts. A crash leaves what was there before. Raises OSError."""
+        """Writes them to disk, after those of earlier starts. A crash leaves the file as it was. Raises OSError."""
         of_log: dict[tuple[bytes, int], list[JournalEntry]] = {}
         for entry in entries:
             of_log.setdefault((entry.topic_id, entry.partition), []).append(entry)
@@ -59,7 +59,7 @@ class RescuedBatches:
             content = bytearray(read_file(self.files, self.path(key))) if key in self.keys else bytearray()
             end = end_of(content)
             for entry in found:
-                if entry.base_offset < end:  # kept by an earlier start
+                if entry.base_offset < end:  # an earlier start has kept it
                     continue
                 batch = bytearray(entry.batch)
                 patch_base_offset(batch, 0, entry.base_offset)
@@ -68,9 +68,9 @@ class RescuedBatches:
             self.keys.add(key)
 
     def entries(self, key: tuple[bytes, int]) -> list[JournalEntry]:
-        """What was kept of a log, in order.
+        """The batches kept for a log, in order.
 
-        Raises DamagedLogError where it is not what was kept: its offsets were acknowledged, and must not be used again.
+        Raises DamagedLogError if they are not what was kept: their offsets were acknowledged, and must not be used again.
         """
         if key not in self.keys:
             return []
@@ -87,12 +87,12 @@ class RescuedBatches:
         except ProtocolError as error:
             raise DamagedLogError(
                 f"{self.path(key)} is damaged at byte {position} ({error}): it has acknowledged batches from offset "
-                f"{found[0].base_offset if found else 'unknown'} on; restore it from a copy, or move it away to do without"
+                f"{found[0].base_offset if found else 'unknown'} on; restore it from a copy, or move it away to discard them"
             ) from error
         return found
 
     def discard(self, key: tuple[bytes, int]) -> None:
-        """Removes what was kept of a log. Raises OSError."""
+        """Removes the batches kept for a log. Raises OSError."""
         if key in self.keys:
             self.files.remove(self.path(key))
             self.keys.discard(key)

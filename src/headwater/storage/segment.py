@@ -49,7 +49,7 @@ logger = get_logger(__name__)
 SEGMENT_SUFFIXES = (".log", ".index", ".timeindex", ".txnindex", SUMS_SUFFIX)
 RECOVERY_CHUNK_BYTES = 1 << 20
 ASIDE_SUFFIX = ".aside"
-REBUILT_INTERVAL_BYTES = 4096  # between entries of an index that is built again
+REBUILT_INTERVAL_BYTES = 4096  # between entries of a rebuilt index
 INDEX_STATE = (
     "bytes_since_index_entry",
     "end_offset",
@@ -115,9 +115,11 @@ class Segment:
         self.path = f"{directory}/{segment_name(base_offset)}"
         self.file: File = files.open(self.path + ".log" + suffix, create=create)
         self.size = self.file.size()
-        self.end_offset = base_offset  # after the last record; of a sealed one, known with its indexes
+        self.end_offset = (
+            base_offset  # after the last record; for a sealed segment it is known when its indexes are loaded
+        )
         self.sums: SegmentSums | None = None  # what vouches for the index files
-        self.has_no_sums = create  # nothing was found
+        self.has_no_sums = create  # none was found
         self.index = OffsetIndex()
         self.time_index = TimeIndex()
         self.bytes_since_index_entry = 0
@@ -125,20 +127,20 @@ class Segment:
         self.max_timestamp_offset = -1
         self.first_timestamp = -1
         self.index_loaded = create
-        self.is_damaged = False  # something unreadable was found in it
+        self.is_damaged = False  # something unreadable was found
         self.parts = DamagedParts()
         self.trust = Trust(self.size, base_offset)
-        self.may_have_gaps = not create  # in its offsets: compaction was there, or nothing is known of it
+        self.may_have_gaps = not create  # in its offsets: it was compacted, or nothing is known about it
         self.aborted: TransactionIndex | None = TransactionIndex() if create else None  # None: not loaded yet
         self.aborted_changed = False  # since the last checkpoint
 
     def append(self, batch: Buffer, base_offset: int, last_offset: int, max_timestamp: int, interval: int) -> None:
-        """Writes one batch into the page cache. On OSError nothing has changed: the next append writes over it."""
+        """Writes one batch into the page cache. On OSError nothing has changed: the next append overwrites it."""
         self.file.write((batch,), self.size)
         self.note(base_offset, last_offset, max_timestamp, len(batch), interval)
 
     def note(self, base_offset: int, last_offset: int, max_timestamp: int, size: int, interval: int) -> None:
-        """Adds a batch that is in the file to the indexes."""
+        """Adds a batch in the file to the indexes."""
         if max_timestamp > self.max_timestamp:
             self.max_timestamp = max_timestamp
             self.max_timestamp_offset = last_offset
@@ -154,17 +156,17 @@ class Segment:
         self.end_offset = last_offset + 1
 
     def aborted_transactions(self) -> TransactionIndex | None:
-        """Those whose markers are here; None when the file is damaged and they have to be found again."""
+        """The aborted transactions whose markers are here; None if the file is damaged and they have to be found again."""
         if self.aborted is None:
             index, content = TransactionIndex(), load_file(self.files, self.path + ".txnindex") or b""
             if not self.vouches_for_aborted(content) or not index.load(content):
-                logger.warning("%s.txnindex is damaged: building it again", self.path)
+                logger.warning("%s.txnindex is damaged: rebuilding it", self.path)
                 return None
             self.aborted = index
         return self.aborted
 
     def vouches_for_aborted(self, content: bytes) -> bool:
-        """Whether a `.txnindex` begins with what a checkpoint knew of it; more may have come since."""
+        """Whether a `.txnindex` begins with the entries that a checkpoint covered; more may have been added since."""
         sums = self.known_sums()
         if sums is None:
             return True
@@ -172,7 +174,7 @@ class Segment:
         return len(content) >= size and crc32c(content[:size]) == sums.aborted_crc
 
     def note_aborted(self, aborted: AbortedTransaction) -> None:
-        """Writes an aborted transaction, whose marker comes next. Raises OSError; then nothing has changed."""
+        """Writes an aborted transaction, before its marker. If it raises OSError, nothing has changed."""
         index = self.aborted_transactions()
         if index is None:
             index = self.aborted = TransactionIndex()
@@ -188,11 +190,11 @@ class Segment:
         self.aborted_changed = True
 
     def forget_aborted(self, offset: int) -> bool:
-        """Forgets the aborted transactions whose marker is at or after `offset`; False when the file is damaged."""
+        """Forgets the aborted transactions whose markers are at or after `offset`; False if the file is damaged."""
         content = load_file(self.files, self.path + ".txnindex") or b""
         self.aborted = TransactionIndex()
         is_sound = self.vouches_for_aborted(content) and self.aborted.load(content)
-        if not content or not is_sound:  # what is damaged stays until it is replaced
+        if not content or not is_sound:  # a damaged file stays until it is replaced
             return is_sound
         self.aborted.truncate(offset)
         file = self.files.open(self.path + ".txnindex", create=True)
@@ -202,10 +204,10 @@ class Segment:
         return is_sound
 
     def replace_aborted(self, aborted: list[AbortedTransaction]) -> bool:
-        """Installs the aborted transactions that were found again; returns whether the file was another one. Raises OSError.
+        """Installs the aborted transactions that were found again; returns whether the file has changed. Raises OSError.
 
-        The file is replaced as a whole. If it were written in parts, a power cut could leave a sound but shorter one, and
-        the records of the aborted transactions that it lacks would be shown as committed.
+        The file is replaced as a whole. If it were written in parts, a power cut could leave a sound but shorter file, and
+        records of the aborted transactions that it lacks would be shown as committed.
         """
         index = TransactionIndex()
         for entry in aborted:
@@ -216,11 +218,11 @@ class Segment:
         if is_changed:
             replace_file(self.files, path, content)
         self.aborted = index
-        self.aborted_changed = len(index) > 0  # where there are none there may be no file to be synced
+        self.aborted_changed = len(index) > 0  # without entries there may be no file to sync
         return is_changed
 
     def should_roll(self, size: int, last_offset: int, timestamp: int, config: LogConfig) -> bool:
-        """Whether a batch of `size` bytes belongs into a new segment; time counts between records, as in Kafka."""
+        """Whether a batch of `size` bytes belongs in a new segment. Age is measured between records, as in Kafka."""
         return (
             self.size + size > config.segment_bytes
             or len(self.index.offsets) * 8 + 8 > config.segment_index_bytes
@@ -231,16 +233,16 @@ class Segment:
     def locate(self, offset: int, limit: int) -> tuple[BatchHeader, int] | None:
         """The batch that holds `offset`, or the first one after it, and its position; None if it starts at `limit`.
 
-        Raises DamagedLogError where the offset is in a damaged part. What lies before and after one is found.
+        Raises DamagedLogError if the offset is in a damaged part. Offsets before and after such a part are found.
         """
         found = self.find(offset, limit)
-        while isinstance(found, int):  # damage was found there, that nobody knew of
+        while isinstance(found, int):  # damage that was not known yet
             self.damaged_at(found)
             found = self.find(offset, limit)
         return found
 
     def find(self, offset: int, limit: int) -> tuple[BatchHeader, int] | int | None:
-        """As `locate`; the position where something does not fit, and no damaged part is known."""
+        """As `locate`; returns a position if something there does not fit and is not known to be damaged."""
         position, chunk = start_of_search(self, offset, limit)
         chunk_at = position
         expected = -1 if position else self.base_offset
@@ -269,22 +271,22 @@ class Segment:
         return None
 
     def damaged_at(self, position: int) -> DamagedLogError:
-        """The error to raise where there is no sound batch. The damaged part is found and, the first time, logged."""
+        """The error to raise if there is no sound batch. The damaged part is found and, the first time, logged."""
         part = self.parts.at(position)
         if part is None:
             self.is_damaged = True
             part = self.parts.add(self, position)
             logger.error(
-                "%s. They are answered with KAFKA_STORAGE_ERROR, all others are served: restore the file from a copy",
+                "%s. Reads of them fail with KAFKA_STORAGE_ERROR, all others are served. Restore the file from a copy",
                 part.error(self.path),
             )
         return part.error(self.path)
 
     def checked_bytes(self, data: bytes, position: int, base_offset: int, epochs: LeaderEpochs | None) -> bytes:
-        """Of what was read at `position` the part before the first batch that is damaged; base_offset is its first.
+        """The part of what was read at `position` before the first damaged batch; base_offset is its first offset.
 
-        Nothing is left where that is the first batch: its part is then known to `locate`. What was found to be sound is
-        not checked again.
+        It is empty if the first batch is damaged: `locate` then knows the damaged part. What was found sound before is not
+        checked again.
         """
         size = self.trust.check(data, self, position, base_offset, epochs)
         if size < 0:
@@ -293,7 +295,7 @@ class Segment:
         return data[:size]
 
     def rebuild_index(self, interval: int = REBUILT_INTERVAL_BYTES) -> None:
-        """Builds the indexes again from the batches' headers, up to the first that is damaged."""
+        """Rebuilds the indexes from the batches' headers, up to the first damaged one."""
         size, sums = self.size, self.known_sums()
         with self.restored_on_error():
             self.reset_indexes()
@@ -303,10 +305,10 @@ class Segment:
 
     @contextlib.contextmanager
     def restored_on_error(self) -> Iterator[None]:
-        """Undoes what was done to the indexes where it fails.
+        """If the body fails, undoes its changes to the indexes.
 
-        For example, a read fails in the middle of building an index again. The half that is there would say that the
-        segment ends early and is old, and retention would remove what is not.
+        For example, a read fails while an index is being rebuilt. The half that was built would say that the segment ends
+        early and is old, and retention would remove records that are not old.
         """
         before = {name: getattr(self, name) for name in INDEX_STATE}
         try:
@@ -322,7 +324,7 @@ class Segment:
         self.max_timestamp = self.max_timestamp_offset = self.first_timestamp = -1
 
     def extend_indexes(self, size: int, interval: int) -> None:
-        """Adds the batches from `self.size` to `size` to the indexes. What is damaged is logged; a reader gets the error."""
+        """Adds the batches from `self.size` to `size` to the indexes. Damage is logged; a reader gets the error."""
         start, self.size = self.size, size
         sums = self.known_sums()
         end_offset, last = self.end_offset, sums.end_offset if sums is not None and sums.size == size else OFFSET_MAX
@@ -336,9 +338,9 @@ class Segment:
             self.size, self.end_offset = size, end_offset
 
     def scan(self, position: int, limit: int, *, skips_damage: bool = False) -> Iterator[tuple[BatchHeader, int]]:
-        """Each batch's header and position from `position` on.
+        """The header and position of each batch from `position` on.
 
-        Raises DamagedLogError where there is none, or continues with the next that is sound.
+        At damage, raises DamagedLogError, or continues with the next sound batch if `skips_damage`.
         """
         chunk: Buffer = b""
         chunk_at = 0
@@ -360,13 +362,13 @@ class Segment:
             if not skips_damage:
                 raise error
             part = self.parts.at(position)
-            if part is None:  # the damage is in what came before
+            if part is None:  # the damage is in an earlier part
                 expected = -1
             else:
                 position, expected = min(part.end, limit), part.end_offset
 
     def scan_undamaged(self, position: int, limit: int) -> Iterator[tuple[BatchHeader, int]]:
-        """As `scan` past damage, without a batch whose offsets are found to be wrong by the one after it."""
+        """As `scan` past damage, without batches whose offsets the next batch shows to be wrong."""
         held: tuple[BatchHeader, int] | None = None
         for found in self.scan(position, limit, skips_damage=True):
             if held is not None and self.parts.at(held[1]) is None:
@@ -376,7 +378,7 @@ class Segment:
             yield held
 
     def checked_scan(self, position: int, limit: int) -> Iterator[tuple[BatchHeader, int, bytes]]:
-        """As `scan`, with the batch, which was checked by its CRC now or earlier in this life."""
+        """As `scan`, with the batch, whose CRC was checked now or earlier in this process."""
         for header, at in self.scan(position, limit):
             batch = self.read_batch(header, at)
             if not self.trust.covers(at, header.size_bytes):
@@ -394,7 +396,7 @@ class Segment:
         return self.file.read(header.size_bytes, position)
 
     def known_sums(self) -> SegmentSums | None:
-        """What a checkpoint, or the roll in this life, knew of the segment; None where nothing does."""
+        """What a checkpoint, or a roll in this process, knew about the segment; None if nothing is known."""
         if self.sums is None and not self.has_no_sums:
             self.sums = read_sums(self.files, self.path)
             self.has_no_sums = self.sums is None
@@ -403,9 +405,9 @@ class Segment:
         return self.sums
 
     def load_indexes(self) -> bool:
-        """Loads the indexes of a sealed segment; False where some of them had to be built from the log.
+        """Loads the indexes of a sealed segment; False if some of them had to be rebuilt from the log.
 
-        On OSError they are as before: not loaded.
+        If it raises OSError, they are as before: not loaded.
         """
         with self.restored_on_error():
             return self.find_indexes()
@@ -418,15 +420,15 @@ class Segment:
             self.extend_indexes(size, REBUILT_INTERVAL_BYTES)
             return False
         level = logging.INFO if self.known_sums() is None else logging.WARNING
-        logger.log(level, "%s: the indexes are missing or not what they were: building them again", self.path)
+        logger.log(level, "%s: the indexes are missing or do not match the log: rebuilding them", self.path)
         self.size = size
         self.rebuild_index()
         return False
 
     def load_vouched(self, size: int) -> bool:
-        """Loads what the sums vouch for; False, and empty indexes, where the files are not that.
+        """Loads what the sums vouch for; False, and empty indexes, if the files do not match.
 
-        `self.size` is then the end of what the indexes cover; the log continues there.
+        `self.size` is then the end of what the indexes cover; the caller continues there.
         """
         sums = self.known_sums()
         self.reset_indexes()
@@ -444,7 +446,7 @@ class Segment:
         if len(index.offsets):
             newest = self.file.read(HEADER_BYTES, index.positions[-1])
             if not entry_is_true(self, index.offsets[-1], newest):
-                return False  # of another log than the one that they lie beside
+                return False  # they belong to another log than the one beside them
         if size:
             first = self.file.read(HEADER_BYTES, 0)
             if len(first) < HEADER_BYTES or not can_be_batch(read_header(first), size):
@@ -456,11 +458,11 @@ class Segment:
         return True
 
     def recover(self, checked_below: int, interval: int, *, has_no_gaps: bool = False) -> Iterator[BatchHeader]:
-        """Finds the end of the segment, and yields the batches that no checkpoint knew; `self.size` is the sound part.
+        """Finds the end of the segment, and yields the batches that no checkpoint covered; `self.size` is the size of the sound part.
 
-        Batches that begin at or above the offset `checked_below` may never have been synced: they are read whole and
-        checked by their CRC, and so is their order. What follows the first bad byte stays in the file. No CRC covers a
-        batch's base offset: with `has_no_gaps` it has to follow the batch before it, as it does unless compaction was there.
+        Batches at or above the offset `checked_below` may never have been synced: they are read whole, and their CRCs and
+        their order are checked. What follows the first bad byte stays in the file. No CRC covers a batch's base offset: with
+        `has_no_gaps` it must follow the batch before, as it always does unless the segment was compacted.
         """
         total = self.size
         sums = self.known_sums()
@@ -470,7 +472,7 @@ class Segment:
             if sums is not None and sums.end_offset <= checked_below and sums.size <= total:
                 self.extend_indexes(
                     sums.size, interval
-                )  # that was all on disk: what is not sound there is no torn write
+                )  # all of that was on disk, so an unsound place is not a torn write
                 self.end_offset = sums.end_offset
         is_strict = has_no_gaps and (sums is None or sums.end_offset <= checked_below)
         if is_strict and sums is None and checked_below <= self.base_offset:
@@ -496,7 +498,7 @@ class Segment:
             if header.base_offset < self.end_offset or header.last_offset_delta < 0:
                 break
             if header.base_offset < checked_below < header.next_offset:
-                break  # a checkpoint is between batches
+                break  # a checkpoint always lies between two batches
             if is_strict and header.base_offset > max(self.end_offset, checked_below):
                 break
             if self.trust.begins_at == total and header.base_offset >= checked_below:
@@ -506,14 +508,14 @@ class Segment:
         self.trust.begins_at = min(self.trust.begins_at, self.size)
 
     def cut(self) -> None:
-        """Ends the file where the sound part ends."""
+        """Truncates the file at the end of the sound part."""
         logger.warning("%s.log: cut %d bytes that were never acknowledged", self.path, self.file.size() - self.size)
         self.file.truncate(self.size)
-        # What was cut must not come back under what is appended next, should a crash undo the cut.
+        # What was cut must not return after what is appended next, if a crash undoes the truncation.
         self.file.sync()
 
     def truncate_index_files(self) -> None:
-        """Cuts off what the index files have beyond the loaded entries: writes continue there."""
+        """Truncates the index files after the loaded entries: writes continue there."""
         for path, size in (
             (self.path + ".index", len(self.index.offsets) * OFFSET_ENTRY_BYTES),
             (self.path + ".timeindex", len(self.time_index.offsets) * TIME_ENTRY.size),
@@ -525,7 +527,7 @@ class Segment:
                 file.close()
 
     def index_writes(self) -> list[tuple[str, int, bytes]]:
-        """What has to be written so that the index files are complete: (path, position, bytes). Sets `sums`."""
+        """The writes that make the index files complete: (path, position, bytes). Sets `sums`."""
         if self.max_timestamp_offset >= 0:
             self.time_index.maybe_append(self.max_timestamp, self.max_timestamp_offset - self.base_offset)
         writes = [
@@ -553,7 +555,7 @@ class Segment:
         return writes
 
     def write_indexes(self) -> None:
-        """Raises OSError; then the next call writes them whole."""
+        """Writes the indexes. If it raises OSError, the next call writes them whole."""
         try:
             for path, position, data in self.index_writes():
                 write_at(self.files, path, position, data)
@@ -563,18 +565,18 @@ class Segment:
             raise
 
     def write_whole_indexes(self) -> None:
-        """Writes all entries: a checkpoint that is under way may not have written those that it was handed. Raises OSError."""
+        """Writes all entries: a running checkpoint may not have written the ones that it was given. Raises OSError."""
         for index in (self.index, self.time_index):
             index.entries_written = index.crc = 0
         self.write_indexes()
 
     def write_sums(self) -> None:
-        """Call this when what they say is synced, and the recovery point is above it. Raises OSError."""
+        """Call this when what the sums describe is synced, and the recovery point is above it. Raises OSError."""
         if self.sums is not None:
             write_at(self.files, self.path + SUMS_SUFFIX, 0, self.sums.content())
 
     def unload_indexes(self) -> None:
-        """Gives the memory of a sealed segment's indexes back; they are read again when needed."""
+        """Frees the memory of a sealed segment's indexes. They are loaded again when needed."""
         self.index, self.time_index, self.index_loaded = OffsetIndex(), TimeIndex(), False
 
     def remove(self) -> None:

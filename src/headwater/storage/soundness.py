@@ -1,16 +1,16 @@
-"""Whether what lies in a segment is what was written, and what is damaged where it is not.
+"""Checks whether the bytes of a segment are what was written, and finds the damaged parts.
 
-A batch's CRC covers everything in it but its first 16 bytes: base offset, length and leader epoch. Those are checked by
-their neighbours. A batch begins where the one before it ends, in the file and in the offsets; only compaction leaves gaps
-in the offsets, and a segment's sums say whether it may have some. There the index, which the sums vouch for, has the offset
-of each batch. A leader epoch has to be the one that the log's epochs have for the offset.
+A batch's CRC covers everything in it except its first 16 bytes: base offset, length and leader epoch. Those are checked
+against the batch's neighbours. A batch begins where the one before ends, in the file and in the offsets. Only compaction
+leaves gaps in the offsets, and a segment's sums say whether it may have some. Then the index, which the sums vouch for, has
+the offset of each batch. A leader epoch must be the one that the log's epochs have for the offset.
 
-What was written in this life of the broker was checked on its way in. What an earlier one left is checked when it is first
-read, and not again: a consumer that follows the end of a log pays nothing for it.
+What was written by this process was checked on its way in. What an earlier one left is checked when it is first read, and
+not again. So a consumer that follows the end of a log pays nothing for it.
 
-A damaged part goes from the first byte that is not sound to the next batch that is. Where the length of a batch still leads
-to a sound one, that is the next. Otherwise it is searched for: it has to be sound, and the batches after it have to lead to
-one that the index knows, or to the segment's end, so that nothing inside of a record is mistaken for a batch.
+A damaged part goes from the first unsound byte to the next sound batch. If the length of the damaged batch still leads to a
+sound one, that is the next. Otherwise the next one is searched for. It has to be sound, and the batches after it must lead
+to one that the index knows, or to the segment's end: so nothing inside a record is mistaken for a batch.
 """
 
 import re
@@ -41,15 +41,15 @@ logger = get_logger(__name__)
 SCAN_BYTES = 4096 + HEADER_BYTES
 SEARCH_BYTES = 1 << 20
 CHUNK_BYTES = 1 << 20
-CANDIDATES_MAX = 10_000  # places that look like a batch; a segment of nothing but those is given up
-PARTS_MAX = 1000  # damaged ones of a segment; with more, all from there on is one
+CANDIDATES_MAX = 10_000  # places that look like a batch; a segment with more of them is given up
+PARTS_MAX = 1000  # damaged parts per segment; with more, everything from there on is one part
 EPOCH_UNKNOWN = -1
 OFFSET_MAX = (1 << 63) - 1
-RELATIVE_OFFSET_MAX = (1 << 31) - 1  # in a segment
+RELATIVE_OFFSET_MAX = (1 << 31) - 1  # within a segment
 
 
 class CheckedSegment(Protocol):
-    """What the checks need of a segment: its bytes, what its index and its sums say of them, and the known damage."""
+    """What the checks need from a segment: its bytes, its index and sums, and the known damage."""
 
     base_offset: int
     end_offset: int
@@ -61,10 +61,10 @@ class CheckedSegment(Protocol):
     size: int
 
     def rebuild_index(self) -> None:
-        """Builds an index again that does not match the log."""
+        """Rebuilds an index that does not match the log."""
 
     def damaged_at(self, position: int) -> DamagedLogError:
-        """Records and logs damage; the error to raise for it."""
+        """Records and logs damage; returns the error to raise for it."""
 
 
 def can_be_batch(header: BatchHeader, room: int) -> bool:
@@ -74,7 +74,7 @@ def can_be_batch(header: BatchHeader, room: int) -> bool:
 
 
 class DamagedPart(NamedTuple):
-    """Bytes of a segment that are not sound, and the offsets that were in them. Ends are exclusive."""
+    """Unsound bytes of a segment, and the offsets that were in them. Ends are exclusive."""
 
     position: int
     end: int
@@ -85,7 +85,7 @@ class DamagedPart(NamedTuple):
         """The error for a reader of these offsets; `path` is the segment's."""
         last = "the segment's last" if self.end_offset == OFFSET_MAX else str(self.end_offset - 1)
         return DamagedLogError(
-            f"{path}.log is damaged at byte {self.position}: the records of the offsets {self.start_offset} to {last} "
+            f"{path}.log is damaged at byte {self.position}: the records at offsets {self.start_offset} to {last} "
             "cannot be read",
             start_offset=self.start_offset,
             end_offset=self.end_offset,
@@ -93,7 +93,7 @@ class DamagedPart(NamedTuple):
 
 
 class DamagedParts:
-    """Those of a segment that were found, in order."""
+    """The damaged parts of a segment that were found, in order."""
 
     __slots__ = ("found",)
 
@@ -101,11 +101,11 @@ class DamagedParts:
         self.found: list[DamagedPart] = []
 
     def at(self, position: int) -> DamagedPart | None:
-        """The part that `position` lies in."""
+        """The damaged part that contains `position`."""
         return next((part for part in self.found if part.position <= position < part.end), None)
 
     def add(self, segment: CheckedSegment, position: int) -> DamagedPart:
-        """Finds the part in which, or before which, nothing sound is at `position`."""
+        """Finds the damaged part that `position` is in or right after."""
         part = find_part(segment, position, max(segment.size, position + 1)) or force_part(segment, position)
         if len(self.found) >= PARTS_MAX:
             part = part._replace(end=max(part.end, segment.size), end_offset=max(part.end_offset, segment.end_offset))
@@ -114,7 +114,7 @@ class DamagedParts:
 
 
 class Trust:
-    """Which part of a segment was written or checked in this life: from `begins_at` on, and from `start` to `end`."""
+    """The part of a segment that this process has written or checked: from `begins_at` on, and from `start` to `end`."""
 
     __slots__ = ("begins_at", "end", "next_offset", "start")
 
@@ -129,7 +129,7 @@ class Trust:
     def check(
         self, data: bytes, segment: CheckedSegment, position: int, base_offset: int, epochs: LeaderEpochs | None
     ) -> int:
-        """How many bytes of `data` come before the first damage; -1 where there is none."""
+        """How many bytes of `data` come before the first damage; -1 if there is none."""
         if self.covers(position, len(data)):
             return -1
         is_inside = self.start <= position < self.end
@@ -137,7 +137,7 @@ class Trust:
         found = check(data, skipped, segment, position, expected, epochs)
         sound = skipped + found.size
         end = position + sound
-        if position > self.end or self.start > end:  # apart from what was checked before
+        if position > self.end or self.start > end:  # not adjacent to what was checked before
             self.start, self.end, self.next_offset = position, end, found.next_offset
         else:
             self.start = min(self.start, position)
@@ -149,17 +149,17 @@ class Trust:
 
 
 class Checked(NamedTuple):
-    """What checking some bytes has shown: how many of them are whole and sound batches, and what they lead to."""
+    """The result of checking some bytes: how many of them are whole and sound batches, and the offset after them."""
 
     size: int
     next_offset: int
-    is_sound: bool  # nothing but an incomplete batch is after them
+    is_sound: bool  # at most an incomplete batch follows them
 
 
 def check(
     data: Buffer, start: int, segment: CheckedSegment, position: int, expected: int, epochs: LeaderEpochs | None
 ) -> Checked:
-    """Checks the batches in `data` from `start` on; `data` was read at `position`, and `expected` is their first offset."""
+    """Checks the batches in `data` from `start` on. `data` was read at `position`; `expected` is their first offset."""
     view, at, size = memoryview(data), start, len(data)
     unpack, has_gaps = HEADER.unpack_from, segment.may_have_gaps
     epoch, epoch_ends_at = EPOCH_UNKNOWN, -1
@@ -188,7 +188,7 @@ def check(
 
 
 def agrees_with_index(segment: CheckedSegment, position: int, last_offset: int) -> bool:
-    """Whether the index has no other offset for the batch at `position`."""
+    """Whether the index agrees about the batch at `position`, or does not know it."""
     index = segment.index
     at = bisect_left(index.positions, position)
     if at >= len(index.positions) or index.positions[at] != position:
@@ -197,7 +197,7 @@ def agrees_with_index(segment: CheckedSegment, position: int, last_offset: int) 
 
 
 def header_if_sound(segment: CheckedSegment, position: int, limit: int) -> BatchHeader | None:
-    """The header of the batch at `position`, where its CRC and its length say that it is one."""
+    """The header of the batch at `position`, if its CRC and its length confirm it."""
     head = segment.file.read(HEADER_BYTES, position)
     if len(head) < HEADER_BYTES:
         return None
@@ -216,7 +216,7 @@ def header_if_sound(segment: CheckedSegment, position: int, limit: int) -> Batch
 
 
 def is_next(segment: CheckedSegment, header: BatchHeader, position: int, expected: int) -> bool:
-    """Whether a batch may follow where `expected` is the next offset."""
+    """Whether a batch may follow if `expected` is the next offset."""
     if header.base_offset == expected:
         return True
     if not segment.may_have_gaps or not expected < header.base_offset <= segment.base_offset + RELATIVE_OFFSET_MAX:
@@ -226,9 +226,9 @@ def is_next(segment: CheckedSegment, header: BatchHeader, position: int, expecte
 
 
 def start_of_search(segment: CheckedSegment, offset: int, limit: int) -> tuple[int, Buffer]:
-    """Where to start looking for `offset`, and what was read there. An index that is wrong is rebuilt.
+    """Where to start looking for `offset`, and what was read there. A wrong index is rebuilt.
 
-    Where not the index is wrong but the log, the search starts before that.
+    If the log is wrong instead of the index, the search starts before that place.
     """
     index = segment.index
     at = bisect_right(index.offsets, offset - segment.base_offset) - 1
@@ -241,7 +241,7 @@ def start_of_search(segment: CheckedSegment, offset: int, limit: int) -> tuple[i
             return position, chunk
         if segment.parts.at(position) is None:
             if find_part(segment, position, max(segment.size, position + 1)) is None:
-                logger.warning("%s.index does not match its log: building it again", segment.path)
+                logger.warning("%s.index does not match its log: rebuilding it", segment.path)
                 segment.rebuild_index()
                 return start_of_search(segment, offset, limit)
             segment.damaged_at(position)
@@ -250,7 +250,7 @@ def start_of_search(segment: CheckedSegment, offset: int, limit: int) -> tuple[i
 
 
 def entry_is_true(segment: CheckedSegment, relative_offset: int, data: Buffer) -> bool:
-    """Whether `data`, read where an index entry points, begins with the batch that the entry is about."""
+    """Whether `data`, read where an index entry points, begins with the batch that the entry describes."""
     if len(data) < HEADER_BYTES:
         return False
     header = HEADER.unpack_from(data)
@@ -258,7 +258,7 @@ def entry_is_true(segment: CheckedSegment, relative_offset: int, data: Buffer) -
 
 
 def find_part(segment: CheckedSegment, position: int, limit: int) -> DamagedPart | None:
-    """The first damaged part up to `position` that is not known yet; None where all of it is sound."""
+    """The first damaged part up to `position` that is not known yet; None if all of it is sound."""
     at, expected = start_of_chain(segment, position)
     while at <= position:
         header = header_if_sound(segment, at, limit)
@@ -269,7 +269,7 @@ def find_part(segment: CheckedSegment, position: int, limit: int) -> DamagedPart
 
 
 def force_part(segment: CheckedSegment, position: int) -> DamagedPart:
-    """The batch at `position`, which is sound by its CRC and its place but not by something else, as a damaged part."""
+    """Treats the batch at `position` as a damaged part: its CRC and place are sound, but something else about it is not."""
     limit = max(segment.size, position + 1)
     head = segment.file.read(HEADER_BYTES, position)
     expected = read_header(head).base_offset if len(head) == HEADER_BYTES else segment.base_offset
@@ -277,7 +277,7 @@ def force_part(segment: CheckedSegment, position: int) -> DamagedPart:
 
 
 def start_of_chain(segment: CheckedSegment, position: int) -> tuple[int, int]:
-    """Where the last batch known to be sound, before `position`, begins or ends, and the offset there."""
+    """Where the last batch before `position` that is known to be sound begins or ends, and the offset there."""
     start, expected = 0, segment.base_offset
     for part in segment.parts.found:
         if start < part.end <= position:
@@ -294,13 +294,13 @@ def start_of_chain(segment: CheckedSegment, position: int) -> tuple[int, int]:
 
 
 def following(segment: CheckedSegment, position: int, limit: int, expected: int) -> tuple[int, int, int]:
-    """Where the next sound batch is, after one that is not; the offset that is expected there, and its first one."""
+    """Where the next sound batch is, after an unsound one; the offset expected there, and its first offset."""
     end, end_offset = next_sound(segment, position, limit, expected)
     return end, expected, end_offset
 
 
 def next_sound(segment: CheckedSegment, position: int, limit: int, expected: int) -> tuple[int, int]:
-    """Where the next sound batch is, after one that is not, and its first offset; the end where there is none."""
+    """Where the next sound batch is, after an unsound one, and its first offset; the end if there is none."""
     head = segment.file.read(HEADER_BYTES, position)
     if len(head) == HEADER_BYTES:
         header = read_header(head)
@@ -326,12 +326,12 @@ def next_sound(segment: CheckedSegment, position: int, limit: int, expected: int
 
 
 def end_of(segment: CheckedSegment, expected: int) -> int:
-    """The offset at the segment's end; at least one record is gone where there is damage."""
+    """The offset at the segment's end. Damage costs at least one record."""
     return max(segment.end_offset, expected + 1)
 
 
 def anchors(segment: CheckedSegment, position: int, limit: int) -> Iterator[int]:
-    """Where the index says that batches begin, after `position`."""
+    """The positions after `position` at which batches begin according to the index."""
     positions = segment.index.positions
     for at in range(bisect_right(positions, position), len(positions)):
         if positions[at] >= limit:
@@ -356,7 +356,7 @@ def leads_on(segment: CheckedSegment, header: BatchHeader, position: int, limit:
         if later.magic != MAGIC or later.size_bytes < HEADER_BYTES:
             return False
         if later.base_offset < next_offset or later.last_offset >= end_offset:
-            return True  # that one is damaged as well, but its length leads on
+            return True  # that one is damaged too, but its length leads on
         at, next_offset = at + later.size_bytes, later.next_offset
     return at == anchor
 

@@ -1,13 +1,12 @@
 """The data directory: all logs, the journal that makes them durable, checkpoints and recovery.
 
-Theory. An append goes into its log's segment (page cache) and into the journal. When the journal's sync is synced the
-batch is acknowledged and visible. At a checkpoint the logs written since the last one are synced, their recovery points
-move up and a full journal file is free again. So after a crash every acknowledged batch is in a synced segment or in
-the journal, and recovery is: take each log up to its recovery point as it is, check the rest batch by batch and cut it
-where it is torn, then append from the journal what is missing.
+Theory. An append goes into its log's segment (page cache) and into the journal. When the journal's sync is done, the batch
+is acknowledged and visible. At a checkpoint the logs written since the last one are synced, their recovery points move up,
+and a full journal file is free again. So after a crash every acknowledged batch is in a synced segment or in the journal.
+Recovery keeps each log up to its recovery point as it is, checks the rest batch by batch, cuts it off at the first torn one,
+and then appends from the journal what is missing.
 
-Threads. All methods belong to the owner's thread, but for `Checkpoint.run`, which only touches files and may run in
-another.
+Threads. All methods belong to the owner's thread, except `Checkpoint.run`, which only uses files and may run in another.
 """
 
 import errno
@@ -51,9 +50,9 @@ from headwater.storage.swaps import remove_copies
 
 logger = get_logger(__name__)
 
-WIDE_RIGHTS = 0o027  # a group may read, as PostgreSQL lets it
+WIDE_RIGHTS = 0o027  # the group may read, as in PostgreSQL
 CLEANER_LOCK = ".cleaner.lock"
-CLEANER_WAIT_MS = 10_000  # more than one step of a compaction takes on a slow disk
+CLEANER_WAIT_MS = 10_000  # longer than one step of a compaction takes on a slow disk
 DISK_FORMAT = "1"  # of the journal; segments are in Kafka's own format
 CHECKPOINTS_KEY, CHECKPOINTS_ALWAYS = "headwater.checkpoints", "always"
 JOURNAL_FILES_KEY = "headwater.journal.files"
@@ -65,12 +64,12 @@ def log_key(log: Log) -> tuple[str, int]:
 
 
 def is_of_this_log(error: BaseException) -> bool:
-    """Whether a log's own files are in the way (rights, kinds, a bad block), and not the whole disk or the system."""
+    """Whether only a log's own files cause an error (rights, kinds, a bad block), and not the whole disk or the system."""
     return isinstance(error, OSError) and not isinstance(error, DamagedLogError | SyncError) and not is_shortage(error)
 
 
 class LogStore:
-    """See the module's text. Life: construct, `open_log` the metadata, `recover`, use, `close`."""
+    """See the module's docstring. Life: construct, `open_log` the metadata, `recover`, use, `close`."""
 
     cleaned: Cleaned | None = None  # called when records are deleted
 
@@ -91,11 +90,11 @@ class LogStore:
         self.use_journal = use_journal
         self.leader_epoch = 0
         self.logs: dict[tuple[bytes, int], Log] = {}
-        self.recoveries: dict[Log, LogRecovery] = {}  # of those for which the journal may still have something
+        self.recoveries: dict[Log, LogRecovery] = {}  # logs for which the journal may still have batches
         self.damaged: dict[tuple[bytes, int], DamagedLogError] = {}
         self.dirty: set[Log] = set()
         self.running_checkpoint: Checkpoint | None = None
-        self.has_spare_files = True  # the journal of an earlier version had none
+        self.has_spare_files = True  # an earlier version's journal had none
         self.is_recovering = True  # until the journal has been replayed
         is_empty = not files.exists(directory) or not files.list_directory(directory)
         files.make_directory(directory)
@@ -129,10 +128,11 @@ class LogStore:
             ) from None
 
     def keep_others_out(self, *, is_new: bool) -> None:
-        """Records and password hashes are nobody else's business.
+        """Keeps records and password hashes from other users of the machine.
 
-        What the broker makes is for its own user only. A directory that was there before is changed where it was empty,
-        as PostgreSQL does; else it may be used for other things too, and only what is ours in it is closed.
+        What the broker creates is readable by its own user only. If the directory existed and was empty, its rights are
+        changed, as in PostgreSQL. If it was not empty, it may have other uses too, and only the broker's own entries are
+        closed.
         """
         files, directory = self.files, self.directory
         rights = files.rights_of_others(directory)
@@ -146,26 +146,26 @@ class LogStore:
                 if files.rights_of_others(path):
                     files.restrict(path)
         except PermissionError as error:
-            logger.warning("other users of this machine may read the data: %s", error)
+            logger.warning("other users of this machine may be able to read the data: %s", error)
             return
         logger.warning(
-            "%s is open to other users of this machine (mode %03o), its logs and its journal are not: chmod 700 closes "
+            "%s is open to other users of this machine (mode %03o), but its logs and its journal are not; chmod 700 closes "
             "the rest",
             directory,
             0o700 | rights,
         )
 
     def wait_for_cleaner(self) -> None:
-        """Until the compaction of a broker that was killed has ended: it still writes beside the logs, for a moment."""
+        """Waits for a compaction of a killed broker to end: for a moment it still writes beside the logs."""
         try:
             self.files.lock(f"{self.directory}/{CLEANER_LOCK}", CLEANER_WAIT_MS).release()
         except BlockingIOError:
             raise DirectoryInUseError(
-                f"a compaction that an earlier broker began still runs in {self.directory}; try again when it has ended"
+                f"a compaction started by an earlier broker is still running in {self.directory}; try again when it has ended"
             ) from None
 
     def take_meta(self, entropy: Entropy, node_id: int) -> tuple[str, bytes]:
-        """The cluster's id and this directory's, from `meta.properties`; new ones in a new directory."""
+        """The cluster's and this directory's ids, from `meta.properties`. In a new directory they are new."""
         meta = read_meta(self.files, self.directory)
         if meta is None:
             if LogDirectories(self.files, self.directory, self.clock).has_logs():
@@ -185,8 +185,8 @@ class LogStore:
             write_meta(self.files, self.directory, meta)
         if meta.get("headwater.format") != DISK_FORMAT:
             raise FormatError(
-                f"{self.directory} has format {meta.get('headwater.format', 'of another broker')!r}, this version "
-                f"knows {DISK_FORMAT!r}; use the version that wrote it, or another directory"
+                f"{self.directory} has format {meta.get('headwater.format', 'of another broker')!r}, but this version "
+                f"reads {DISK_FORMAT!r}; use the version that wrote it, or another directory"
             )
         missing = [key for key in ("cluster.id", "directory.id") if not meta.get(key)]
         if missing:
@@ -198,9 +198,9 @@ class LogStore:
         return meta["cluster.id"], meta["directory.id"].encode()
 
     def adopt_checkpoints(self) -> None:
-        """Makes the files that an earlier version had not made: it wrote each when there was something to write.
+        """Creates files that an earlier version has not made: it wrote each one when there was something to write.
 
-        From then on there is something wrong where one is missing; `meta.properties` says so.
+        After that, a missing file means that something is wrong; `meta.properties` records this.
         """
         meta = read_meta(self.files, self.directory) or {}
         if ADOPTED.items() <= meta.items():
@@ -224,10 +224,10 @@ class LogStore:
     # -- logs
 
     def open_log(self, topic: str, topic_id: bytes, partition: int, config: LogConfig) -> Log:
-        """The log of a partition; what is on disk of it is loaded and checked now.
+        """Opens the log of a partition: its files are loaded and checked now.
 
-        Raises OSError, and DamagedLogError where its files are not what was written; then it stays out of use until the
-        next start, and nothing of it is removed.
+        Raises OSError, and DamagedLogError if its files are not what was written. Then it stays out of use until the next
+        start, and nothing of it is removed.
         """
         log = self.logs.get((topic_id, partition))
         if log is not None:
@@ -243,10 +243,10 @@ class LogStore:
         return log
 
     def put_out_of_use(self, topic_id: bytes, partition: int, error: DamagedLogError) -> None:
-        """Opens a damaged log no more in this life. What was appended to it so far goes to disk. Raises OSError."""
+        """Stops using a damaged log until the next start. What was appended to it so far goes to disk. Raises OSError."""
         if (topic_id, partition) in self.damaged:
             return
-        logger.error("%s. The partition is out of use until the next start, all others are served", error)
+        logger.error("%s. The partition is out of use until the next start; all others are served", error)
         self.damaged[topic_id, partition] = error
         log = self.logs.pop((topic_id, partition), None)
         if log is not None:
@@ -287,14 +287,14 @@ class LogStore:
                 self.failed_syncs.note()
             if isinstance(error, ProtocolError):
                 raise DamagedLogError(f"{path} is damaged: {error}") from error
-            # At the start that must not stop all others; later the next request tries again.
+            # At the start this must not stop all other logs. Later the next request tries again.
             if self.is_recovering and is_of_this_log(error):
                 raise DamagedLogError(f"{path} cannot be opened: {error}") from error
             raise
         return log
 
     def open_slow(self, partitions: Iterable[tuple[str, bytes, int, LogConfig]]) -> None:
-        """Opens, before anyone is served, the logs of which much has to be read: later all others would wait for it."""
+        """Opens logs that need much reading before any client is served: later, all other requests would have to wait."""
         for topic, topic_id, partition, config in partitions:
             key = topic_id, partition
             if (topic, partition) not in self.directories or key in self.damaged:
@@ -304,13 +304,13 @@ class LogStore:
                 path = self.directories.path(topic, partition)
                 if not loads_quickly(self.files, path, point, was_clean=self.was_clean):
                     self.open_log(topic, topic_id, partition, config).load_indexes()
-            except DamagedLogError:  # it was named when it was found
+            except DamagedLogError:  # it was logged when it was found
                 continue
             except OSError as error:
                 logger.error("%s-%d cannot be opened: %s", topic, partition, error)
 
     def delete_log(self, topic: str, topic_id: bytes, partition: int) -> None:
-        """Forgets a partition and removes its directory."""
+        """Forgets a partition, and removes its directory."""
         if self.running_checkpoint is not None:
             self.running_checkpoint.leave_out(f"{self.directory}/{topic}-{partition}")
         log = self.logs.pop((topic_id, partition), None)
@@ -330,7 +330,7 @@ class LogStore:
             self.rescued.discard((topic_id, partition))
 
     def free_name(self, topic: str) -> None:
-        """Call this before a topic is created: nothing of a deleted one of this name can come back. Raises OSError."""
+        """Call this before a topic is created: nothing of a deleted topic with this name can return. Raises OSError."""
         try:
             self.directories.free(topic)
         except SyncError:
@@ -338,16 +338,16 @@ class LogStore:
             raise
 
     def remove_folder(self, path: str) -> None:
-        """Removes a folder of a compaction's copies; nothing happens where there is none. Raises OSError."""
+        """Removes a folder of compacted copies, if it exists. Raises OSError."""
         remove_copies(self.files, path)
 
     # -- appending
 
     def append(self, log: Log, batch: bytearray | memoryview, header: BatchHeader) -> tuple[int, SyncNumber]:
-        """Appends a checked batch; returns its base offset and the sync that makes it durable (0: visible at once).
+        """Appends a checked batch. Returns its base offset and the sync that makes it durable (0: visible at once).
 
-        Raises OSError when the batch could not be written; the log is then as before. A control batch must be a
-        transaction's marker; it raises FencedMarkerError where it comes too late.
+        If the batch cannot be written, raises OSError, and the log is unchanged. A control batch must be a transaction's
+        marker; FencedMarkerError is raised if it comes too late.
         """
         base_offset = log.append_marker(batch, header) if header.attributes & CONTROL else log.append(batch, header)
         self.dirty.add(log)
@@ -357,15 +357,15 @@ class LogStore:
         return base_offset, self.journal.append(log, log.mark(), log.topic_id, log.partition, base_offset, batch)
 
     def sync_of_end(self, log: Log) -> SyncNumber:
-        """The sync of the journal that makes the log durable to its end; 0 where it is."""
+        """The sync of the journal that makes the log durable to its end; 0 if it is durable."""
         return self.journal.newest_sync if log.end_offset > log.high_watermark else NO_SYNC
 
     def distrust_cache(self) -> None:
-        """A sync has failed: notes for the next start that the page cache may show what is not on disk."""
+        """Call this when a sync has failed: records for the next start that the page cache may show what is not on disk."""
         self.failed_syncs.note()
 
     def sync_logs_of(self, sync: Sync) -> None:
-        """Does a sync without the journal: its logs are synced as far as its batches reach. Raises OSError."""
+        """Replaces a sync of the journal: syncs the logs of its batches, up to the end of these. Raises OSError."""
         for mark, value in sync.marks.items():
             log, end = cast(Log, mark), cast(LogMark, value)
             if self.logs.get((log.topic_id, log.partition)) is not log:
@@ -377,7 +377,7 @@ class LogStore:
         self.files.sync_directory(self.directory)
 
     def sync_done(self, sync: Sync) -> list[Log]:
-        """Makes the batches of a sync that is done visible; returns the logs that have grown."""
+        """Makes the batches of a completed sync visible; returns the logs that have grown."""
         self.journal.synced(sync)
         logs = []
         for mark, value in sync.marks.items():
@@ -394,10 +394,10 @@ class LogStore:
         return bool(self.dirty)
 
     def begin_checkpoint(self) -> Checkpoint:
-        """What has to be synced for all that was appended until now. One at a time; `finish_checkpoint` ends it.
+        """What has to be synced so that everything appended until now is durable. One at a time; `finish_checkpoint` ends it.
 
-        Raises OSError where the directory is another one than it was: a checkpoint opens files by their paths, and would
-        write what it knows of this one into that, which another broker may have.
+        Raises OSError if the directory was replaced by another one. A checkpoint opens files by their paths, so it would
+        write what it knows of this directory into the new one, which another broker may use.
         """
         if not self.lock.is_in_place():
             raise OSError(
@@ -405,14 +405,14 @@ class LogStore:
             )
         checkpoint = Checkpoint(self.files, self.directory, dict(self.recovery_points))
         self.running_checkpoint = checkpoint
-        for log in sorted(self.dirty, key=log_key):  # in the same order each time, so that a simulation can be repeated
+        for log in sorted(self.dirty, key=log_key):  # in a fixed order, so that a simulation can be repeated
             checkpoint.add(log)
         self.dirty = set()
         checkpoint.full_files = self.journal.full_files
         return checkpoint
 
     def finish_checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Installs the result of a checkpoint."""
+        """Applies the result of a checkpoint."""
         self.running_checkpoint = None
         for log, offset, _ in checkpoint.advanced:
             if self.logs.get((log.topic_id, log.partition)) is not log:
@@ -423,7 +423,7 @@ class LogStore:
         self.journal.release(checkpoint.full_files)
 
     def undo_checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Undoes a checkpoint that ran out of room or of descriptors: the next one covers what it would have."""
+        """Undoes a checkpoint that ran out of space or of descriptors. The next one covers the same logs."""
         self.running_checkpoint = None
         for log, _, segments in checkpoint.advanced:
             log.unsynced_segments |= segments
@@ -433,7 +433,7 @@ class LogStore:
             self.dirty.add(log)
 
     def checkpoint(self) -> None:
-        """A whole checkpoint in this thread."""
+        """Runs a whole checkpoint in this thread."""
         checkpoint = self.begin_checkpoint()
         try:
             checkpoint.run()
@@ -445,10 +445,10 @@ class LogStore:
     # -- recovery
 
     def recover_log(self, log: Log) -> None:
-        """Appends from the journal what the metadata log lacks. Raises DamagedLogError where a part of it is lost.
+        """Appends from the journal what the metadata log lacks. Raises DamagedLogError if a part of it is lost.
 
-        A killed broker may have left a part of the journal in the page cache only. What is read from it is believed,
-        shown to clients and built upon, so it must not be lost in a power cut after this start: it is synced first.
+        A killed broker may have left a part of the journal in the page cache only. What is read from there is shown to
+        clients and built upon, so a power cut after this start must not lose it: it is synced first.
         """
         if not self.was_clean:
             try:
@@ -461,11 +461,11 @@ class LogStore:
         recovery.finish()
 
     def recover(self, find: Find) -> None:
-        """Brings all logs to where the journal says they were (`replay.py`).
+        """Brings all logs to their ends according to the journal (`replay.py`).
 
         The journal continues in a free file; the content of the other one is needed until the next checkpoint.
         """
-        if self.was_clean:  # not before: a start on damaged metadata leaves everything as it is
+        if self.was_clean:  # not earlier: a start on damaged metadata leaves everything as it is
             self.files.remove(f"{self.directory}/{CLEAN_SHUTDOWN}")
             self.files.sync_directory(self.directory)
         for offsets in (self.recovery_points, self.log_starts, self.clean_offsets):
@@ -486,24 +486,22 @@ class LogStore:
             self.journal.retire_all()
             beyond = {}
         if self.failed_syncs.happened:
-            logger.warning(
-                "a sync had failed: what the logs had after their last checkpoint was written and synced again"
-            )
+            logger.warning("a sync had failed: everything after the logs' last checkpoint was rewritten and synced")
             self.failed_syncs.forget()
         self.journal.set_foreign_aside()
         self.journal.start()
         replay.keep_beyond(beyond, use_journal=self.use_journal)
         if not self.was_clean and replay.batches:
-            logger.warning("recovered after an unclean stop: %d batches came back from the journal", replay.batches)
+            logger.warning("recovered after an unclean stop: %d batches were restored from the journal", replay.batches)
 
     def is_journal_missing(self) -> bool:
-        """Whether a file of the journal is gone that may have had something; that is logged."""
+        """Whether a journal file that may have had content is gone, which is logged."""
         if self.was_clean or not self.directories.names:
             return False
         files = [file for file in self.journal.files if self.has_spare_files or not file.is_spare]
         missing = [file.path for file in files if file.was_missing]
         for path in missing:
-            logger.error("%s is missing: what was acknowledged since the last checkpoint may be lost", path)
+            logger.error("%s is missing: records acknowledged since the last checkpoint may be lost", path)
         return bool(missing)
 
     def sync_logs(self, logs: list[Log]) -> None:
@@ -543,7 +541,7 @@ class LogStore:
             self.log_starts[log.topic_id, log.partition] = offset
 
     def remove_before_start(self, log: Log) -> int:
-        """Removes the segments below a log's start; returns how many. What cannot be removed stays for now."""
+        """Removes the segments below a log's start; returns how many. Segments that cannot be removed stay for now."""
         try:
             return log.remove_before_start()
         except OSError as error:
@@ -570,7 +568,7 @@ class LogStore:
     # -- the end
 
     def close(self) -> None:
-        """Syncs all logs, says so with a marker, and gives the directory back. Whatever waited for the journal is durable."""
+        """Syncs all logs, records that with a marker, and releases the directory. Whatever waited for the journal is durable."""
         try:
             self.checkpoint()
             self.journal.retire_all()
@@ -579,7 +577,7 @@ class LogStore:
             self.abandon()
 
     def abandon(self) -> None:
-        """Gives the directory back without a word, as a killed process would."""
+        """Releases the directory without recording anything, like a killed process."""
         try:
             for log in self.logs.values():
                 log.close()

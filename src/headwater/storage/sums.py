@@ -1,16 +1,17 @@
-"""Checksums of a segment's other files, as of a checkpoint (`.sums`, a format of our own).
+"""Checksums of a segment's other files, as of a checkpoint (`.sums`, Headwater's own format).
 
-An index is written without waiting for the disk, and a power cut, or an interrupted copy, leaves a part of it. A part of
-a sound index looks like a sound index: retention then takes a segment for older than it is, and a look-up by time skips
-records. So this file records how many entries the indexes of a segment had, their CRC-32C, and up to which byte of the log
-they go. Whatever does not match is rebuilt from the log.
+An index is written without waiting for the disk, so a power cut, or an interrupted copy, may leave only a part of it. A part
+of a sound index looks like a sound index: retention then assumes that a segment is older than it is, and a look-up by time
+skips records. So this file records how many entries the indexes of a segment had, their CRC-32C, and up to which byte of
+the log they go. Whatever does not match is rebuilt from the log.
 
-It is written after the recovery point that covers it is on disk. So it is also a second witness of that point, and of where
-the segment ends: one that is shorter, or a gap before the next, is damage. Gaps inside a segment are from compaction, and no damage.
+The file is written after the recovery point that covers it is on disk. So it is also a second witness of that point, and of
+the segment's end: a shorter segment, or a gap before the next one, is damage. Gaps inside a segment come from compaction,
+and are not damage.
 
     magic "HWS2", size of the log (8), offset at its end (8), greatest timestamp (8) and its offset (8); of `.index`,
-    `.timeindex` and `.txnindex` the number of entries (4) and their CRC-32C (4); 1 if there may be gaps in the offsets
-    of its batches, else 0 (4); CRC-32C of all that (4)
+        `.timeindex` and `.txnindex` the number of entries (4) and their CRC-32C (4); 1 if there may be gaps in the offsets
+    of its batches, otherwise 0 (4); CRC-32C of all that (4)
 
 "HWS1", of earlier versions, does not say whether there may be gaps.
 """
@@ -29,7 +30,7 @@ CRC_BYTES = 4
 
 
 class SegmentSums(NamedTuple):
-    """See the module's text. Offsets and sizes are exclusive ends."""
+    """See the module's docstring. Offsets and sizes are exclusive ends."""
 
     size: int
     end_offset: int
@@ -49,7 +50,7 @@ class SegmentSums(NamedTuple):
 
 
 def read_sums(files: Files, path: str, suffix: str = "") -> SegmentSums | None:
-    """The sums of the segment at `path` (without a suffix); None where there are none, or they are damaged."""
+    """The sums of the segment at `path` (without a suffix); None if there are none, or they are damaged."""
     try:
         content = read_file(files, path + SUMS_SUFFIX + suffix)
     except FileNotFoundError:

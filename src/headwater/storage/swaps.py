@@ -1,11 +1,11 @@
-"""How a compacted copy takes the place of segments, so that a crash at any moment leaves one or the other.
+"""How a compacted copy replaces segments, so that a crash at any moment leaves either the segments or the copy.
 
     1. the copy's files are renamed from their folder to NAME.SUFFIX.swap, the `.log` last; the names are synced
     2. the segments that it replaces are removed
     3. the copy's files get their names, the `.log` last; the names are synced
 
-A start that finds a `.log.swap` does 2 and 3: that name is the decision. Other `.swap` files, and the folder, are left over
-from a copy that never came so far, and go. Source: LogLoader.java.
+A start that finds a `.log.swap` does steps 2 and 3: that name is the decision. Other `.swap` files, and the folder, are the
+remains of an unfinished copy, and are removed. Source: LogLoader.java.
 """
 
 import re
@@ -34,7 +34,7 @@ def begin_swap(files: Files, folder: str, directory: str, name: str) -> None:
 
 
 def complete_swap(files: Files, directory: str, name: str) -> None:
-    """Gives a copy's files their names, the `.log` last: until then a start knows that there is more to do."""
+    """Gives a copy's files their final names, the `.log` last: until then a start knows that there is more to do."""
     for suffix in reversed(SEGMENT_SUFFIXES):
         if files.exists(f"{directory}/{name}{suffix}{SWAP_SUFFIX}"):
             files.rename(f"{directory}/{name}{suffix}{SWAP_SUFFIX}", f"{directory}/{name}{suffix}")
@@ -42,7 +42,7 @@ def complete_swap(files: Files, directory: str, name: str) -> None:
 
 
 def last_offset(files: Files, directory: str, base: int) -> int | None:
-    """The last offset in a copy; None where it is damaged."""
+    """The last offset in a copy; None if it is damaged."""
     copy = Segment(files, directory, base, suffix=SWAP_SUFFIX)
     try:
         return max((header.last_offset for header, _, _ in copy.checked_scan(0, copy.size)), default=base)
@@ -55,7 +55,7 @@ def last_offset(files: Files, directory: str, base: int) -> int | None:
 def set_copy_aside(files: Files, path: str) -> None:
     name = free_name(files, f"{path}.log{ASIDE_SUFFIX}")
     logger.error(
-        "%s.log%s, a compacted copy, is damaged: the segments that it would replace are kept, and the copy as %s; look at "
+        "%s.log%s, a compacted copy, is damaged: the segments that it would replace stay, and the copy is kept as %s; inspect "
         "it, and remove it",
         path,
         SWAP_SUFFIX,
@@ -75,13 +75,13 @@ def remove_copies(files: Files, folder: str) -> None:
         else:
             others.append(name)
     if others:
-        logger.warning("%s is kept because of files in it that no compaction made: %s", folder, ", ".join(others[:3]))
+        logger.warning("%s is kept, because it has files that no compaction made: %s", folder, ", ".join(others[:3]))
     else:
         files.remove(folder)
 
 
 def finish_swaps(files: Files, directory: str) -> list[str]:
-    """Completes what a crash has interrupted between a compaction's copies and their names; returns what is then there."""
+    """Completes a compaction that a crash has interrupted after its copies were made; returns the names in the directory."""
     names = files.list_directory(directory)
     if CLEANING_DIRECTORY in names:
         remove_copies(files, f"{directory}/{CLEANING_DIRECTORY}")
@@ -91,10 +91,10 @@ def finish_swaps(files: Files, directory: str) -> list[str]:
             continue
         base = int(name.partition(".")[0])
         last = last_offset(files, directory, base)
-        if last is None and f"{segment_name(base)}.log" in names:  # what it replaces is all there
+        if last is None and f"{segment_name(base)}.log" in names:  # everything that it replaces is still there
             set_copy_aside(files, f"{directory}/{segment_name(base)}")
             continue
-        if last is None:  # it is all that there is of its records, but what is still there beside it is kept
+        if last is None:  # it has the only copy of its records; but files beside it are kept
             complete_swap(files, directory, segment_name(base))
             continue
         sums = read_sums(files, f"{directory}/{segment_name(base)}", SWAP_SUFFIX)
@@ -105,7 +105,7 @@ def finish_swaps(files: Files, directory: str) -> list[str]:
             if SEGMENT_STEM.fullmatch(stem) and base <= int(stem) <= last and f"{dot}{suffix}" in SEGMENT_SUFFIXES:
                 files.remove(f"{directory}/{other}")
         complete_swap(files, directory, segment_name(base))
-    for name in swapped:  # of a copy whose own name did not reach the disk
+    for name in swapped:  # of a copy whose own name was not durable
         if files.exists(f"{directory}/{name}"):
             files.remove(f"{directory}/{name}")
     return files.list_directory(directory) if swapped else [n for n in names if n != CLEANING_DIRECTORY]

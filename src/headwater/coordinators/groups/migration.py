@@ -40,7 +40,7 @@ EMBEDDED_VERSION_MAX = 3
 
 
 class Migration:
-    """See the module's text. Works on the groups of both protocols."""
+    """See the module's docstring. Works on the groups of both protocols."""
 
     def __init__(
         self, membership: Membership, consumers: ConsumerGroups, runtime: Runtime[StateRecord], policy: str

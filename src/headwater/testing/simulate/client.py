@@ -44,7 +44,7 @@ RETRIABLE = frozenset(
 
 
 class Client:
-    """See the module's text."""
+    """See the module's docstring."""
 
     def __init__(self, scene: Scene, name: str) -> None:
         self.scene = scene

@@ -30,7 +30,7 @@ TEAR_CHANCE = 0.3
 
 
 class SimulatedFiles(MemoryFiles):
-    """See the module's text."""
+    """See the module's docstring."""
 
     def __init__(self, random: Random) -> None:
         super().__init__(crashable=True)

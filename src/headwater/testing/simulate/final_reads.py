@@ -16,7 +16,7 @@ BYTES_MAX = 1 << 20
 
 
 class FinalReader(GroupMember):
-    """See the module's text."""
+    """See the module's docstring."""
 
     has_read = False
 

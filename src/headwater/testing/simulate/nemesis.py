@@ -28,7 +28,7 @@ def unprotected_bytes(content: bytes) -> set[int]:
 
 
 class Nemesis:
-    """See the module's text. Each method is a process that ends with the run's active part."""
+    """See the module's docstring. Each method is a process that ends with the run's active part."""
 
     def __init__(self, scene: Scene) -> None:
         self.scene = scene

@@ -124,7 +124,7 @@ class EventDisk:
 
 
 class Node:
-    """See the module's text."""
+    """See the module's docstring."""
 
     def __init__(self, world: World, files: SimulatedFiles, settings: Mapping[str, object], segment_bytes: int) -> None:
         self.world, self.files = world, files

@@ -88,7 +88,7 @@ class Batch:
 
 
 class IdempotentProducer(Producing):
-    """See the module's text."""
+    """See the module's docstring."""
 
     def __init__(self, scene: Scene, name: str, topic: TopicLife, pause_ms: float) -> None:
         super().__init__(scene, name)

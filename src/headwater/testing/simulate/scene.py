@@ -41,7 +41,7 @@ class Actor(Protocol):
 
 
 class Scene:
-    """See the module's text."""
+    """See the module's docstring."""
 
     def __init__(self, world: World, files: SimulatedFiles, node: Node) -> None:
         self.world, self.files, self.node = world, files, node

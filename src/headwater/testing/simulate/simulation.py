@@ -73,7 +73,7 @@ class Result:
 
 
 class Simulation:
-    """See the module's text."""
+    """See the module's docstring."""
 
     def __init__(self, seed: int, *, change: Callable[["Simulation"], None] | None = None) -> None:
         world = self.world = World(seed)

@@ -12,7 +12,7 @@ from headwater.testing.simulate.history import NEVER, CommitOffset, EndTransacti
 
 
 class Fate(Enum):
-    """See the module's text."""
+    """See the module's docstring."""
 
     COMMITTED = "committed"
     ABORTED = "aborted"

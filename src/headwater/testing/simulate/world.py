@@ -27,7 +27,7 @@ Process: TypeAlias = Generator[Wait, Any, None]
 
 
 class World:
-    """See the module's text."""
+    """See the module's docstring."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
