@@ -80,7 +80,7 @@ def test_a_last_segment_that_was_cut_costs_its_own_records_and_no_offset_is_used
     base = store.log.segments[-1].base_offset
     store.files.open(path).truncate(start_of_batch(store, path, 2) + 30)
     store.open()
-    assert f"the offsets {base + 6} to 119 are gone" in errors(caplog)
+    assert f"offsets {base + 6} to 119 are gone" in errors(caplog)
     assert store.log.end_offset == 120
     assert readable(store.log) == list(range(base + 6))
     with pytest.raises(DamagedLogError, match=f"offsets {base + 6} to 119 are gone"):
@@ -101,7 +101,7 @@ def test_a_segment_that_is_gone_from_the_middle_is_named(config: LogConfig, capl
     start, end = store.log.base_offsets[2:4]
     store.files.remove(segment_path(store, 2))
     store.open()
-    assert f"the offsets {start} to {end - 1} are gone" in errors(caplog)
+    assert f"offsets {start} to {end - 1} are gone" in errors(caplog)
     assert readable(store.log) == [n for n in range(120) if not start <= n < end]
     with pytest.raises(DamagedLogError):
         store.log.read(start, 1000, at_least_one=True)
@@ -112,7 +112,7 @@ def test_a_first_segment_that_is_gone_does_not_move_the_start(caplog: pytest.Log
     first = store.log.base_offsets[1]
     store.files.remove(segment_path(store, 0))
     store.open()
-    assert f"the offsets 0 to {first - 1} are gone" in errors(caplog)
+    assert f"offsets 0 to {first - 1} are gone" in errors(caplog)
     assert store.log.start_offset == 0
     assert readable(store.log) == list(range(first, 120))
     with pytest.raises(DamagedLogError):
@@ -128,7 +128,7 @@ def test_a_log_that_is_gone_continues_where_it_ended(whole_directory: bool, capl
     if whole_directory:
         store.files.remove("data/t-0")
     store.open()
-    assert "the offsets 0 to 119 are gone" in errors(caplog)
+    assert "offsets 0 to 119 are gone" in errors(caplog)
     assert (store.log.start_offset, store.log.high_watermark) == (0, 120)
     store.append()
     assert readable(store.log) == [120]
@@ -143,7 +143,7 @@ def test_a_sealed_segment_that_was_cut_is_named_and_the_next_ones_are_served(
     path, (base, end) = segment_path(store, 1), store.log.base_offsets[1:3]
     store.files.open(path).truncate(start_of_batch(store, path, 1))
     store.open()
-    assert f"the offsets {base + 3} to {end - 1} are gone" in errors(caplog)
+    assert f"offsets {base + 3} to {end - 1} are gone" in errors(caplog)
     assert readable(store.log) == [n for n in range(120) if not base + 3 <= n < end]
 
 
@@ -256,7 +256,7 @@ def test_a_lost_recovery_point_is_known_from_the_sums(caplog: pytest.LogCaptureF
     store.files.open(segment_path(store, -1)).truncate(10)
     without_point(store)
     store.open()
-    assert f"the offsets {base} to 119 are gone" in errors(caplog)
+    assert f"offsets {base} to 119 are gone" in errors(caplog)
     assert store.log.end_offset == 120
 
 
@@ -341,7 +341,7 @@ def test_an_empty_segment_file_in_the_middle_is_damage(caplog: pytest.LogCapture
     start, end = store.log.base_offsets[2:4]
     store.files.open(segment_path(store, 2)).truncate(0)
     store.open()
-    assert f"the offsets {start} to {end - 1} are gone" in errors(caplog)
+    assert f"offsets {start} to {end - 1} are gone" in errors(caplog)
     assert readable(store.log) == [n for n in range(120) if not start <= n < end]
 
 
@@ -713,7 +713,7 @@ def test_what_only_the_log_has_outlives_a_damaged_place_before_it(
     store.files.open(path).write([b"\xff"], position + 100)
     store.reopen(clean=False)
     assert readable(store.log) == list(range(15))
-    assert "the offsets 9 to 14 were not in the journal" in caplog.text
+    assert "offsets 9 to 14 were not in the journal" in caplog.text
     store.append()
     store.reopen(clean=False)
     assert readable(store.log) == list(range(16))

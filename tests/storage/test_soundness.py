@@ -68,7 +68,7 @@ def test_a_flipped_bit_costs_its_own_batch_only(field: str, number: int, caplog:
     assert readable(store.log) == set(range(120)) - lost
     (line,) = [r.getMessage() for r in caplog.records if r.levelno >= logging.ERROR]
     assert f"{LOG} is damaged at byte {positions_of_whole()[number]}" in line
-    assert f"the offsets {3 * number} to {3 * number + 2} cannot be read" in line
+    assert f"offsets {3 * number} to {3 * number + 2} cannot be read" in line
     with pytest.raises(DamagedLogError) as caught:
         store.log.read(3 * number + 1, 1000, at_least_one=True)
     assert (caught.value.start_offset, caught.value.end_offset) == (3 * number, 3 * number + 3)
