@@ -108,8 +108,7 @@ class Log:
         """Writes a checked batch at the log's end and returns its base offset.
 
         The base offset and the leader epoch are written into the batch. On OSError the log is unchanged, except that a
-        producer whose first batch failed must send it again first: otherwise a later batch in flight would be accepted as
-        its first.
+        producer whose first batch failed must send it again first: a later batch in flight is not accepted in its place.
         """
         base_offset, last_offset = self.end_offset, self.end_offset + header.last_offset_delta
         try:
