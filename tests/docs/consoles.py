@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Iterator
 from typing import NamedTuple
 
-CONSOLE = re.compile(r"```console\n(.*?)```", re.DOTALL)
+CONSOLE = re.compile(r"^( *)```console\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
 COMMENT = re.compile(r"\s{2,}#.*$")
 CALL = re.compile(r"(?:^|\| )(?:[A-Z_]+=\S+ )*headwater (.*)$")
 REDIRECTION = re.compile(r"\s+(?:\d?[<>]\S+|&)(?=\s|$)")
@@ -23,15 +23,12 @@ class Shown(NamedTuple):
         found = CALL.search(self.line)
         return shlex.split(REDIRECTION.sub("", found[1])) if found else None
 
-    @property
-    def feeding(self) -> str | None:
-        """What is piped into it."""
-        return self.line[: self.line.index(" | headwater ")] if " | headwater " in self.line else None
-
 
 def commands_in(text: str) -> Iterator[Shown]:
-    for block in CONSOLE.findall(text):
-        for command in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+    for indent, block in CONSOLE.findall(text):
+        for command in re.split(r"^\$ ", block.replace(f"\n{indent}", "\n").removeprefix(indent), flags=re.MULTILINE)[
+            1:
+        ]:
             line, _, output = command.partition("\n")
             while line.endswith("\\"):
                 more, _, output = output.partition("\n")

@@ -1,55 +1,16 @@
-"""The commands in the documents: those of a tutorial are run and print what it shows, all others at least exist."""
+"""Every command in a document is one that there is, with options that there are. `test_walks` runs them."""
 
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-import headwater as hw
 from headwater.cli.app import app
 from headwater.cli.command import Command, Commands
 from headwater.cli.up import parser
-from tests.cli.runner import invoke
 from tests.docs.consoles import Shown, commands_in
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [*(ROOT / name for name in ("README.md", "SECURITY.md")), *sorted((ROOT / "docs").rglob("*.md"))]
-RUN = ["README.md", "docs/tutorial/first-broker.md"]
-CLIENTS = {"topic", "produce", "consume", "group", "config", "transaction", "cluster"}
-
-
-@pytest.fixture
-def address(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    with hw.Broker() as broker:
-        monkeypatch.setenv("HEADWATER_BOOTSTRAP_SERVER", broker.address)
-        yield broker.address
-
-
-def run_shown(shown: Shown, arguments: list[str]) -> str:
-    """What it prints. Asserts that it succeeds."""
-    fed = (
-        subprocess.run(["bash", "-c", shown.feeding], capture_output=True, check=True).stdout if shown.feeding else b""
-    )
-    result = invoke(*arguments, stdin=fed.decode())
-    assert result.exit_code == 0, (shown.line, result.output, result.exception)
-    return result.output
-
-
-@pytest.mark.parametrize("document", RUN)
-@pytest.mark.usefixtures("address")
-def test_what_a_document_shows_is_printed(document: str) -> None:
-    """A command whose output a document leaves out is run all the same: later ones build on it."""
-    count = 0
-    for shown in commands_in((ROOT / document).read_text()):
-        arguments = shown.headwater
-        if arguments is None or arguments[0] not in CLIENTS:
-            continue
-        printed = run_shown(shown, arguments)
-        if shown.output.strip():
-            assert sorted(printed.split("\n")) == sorted(shown.output.split("\n")), shown.line
-        count += 1
-    assert count >= 3
 
 
 def all_commands() -> list[tuple[str, Shown]]:
