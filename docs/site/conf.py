@@ -68,6 +68,7 @@ CONTENTS = {
     "How to": [
         "docs/how-to/use-a-bus",
         "docs/how-to/handle-failures",
+        "docs/how-to/read-without-a-group",
         "docs/how-to/test-with-a-broker",
         "docs/how-to/start-from-a-program",
     ],

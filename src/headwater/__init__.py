@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from headwater.client.positions import Partition
     from headwater.client.producer import AsyncProducer, Outgoing, Producer
     from headwater.client.store import TopicStore
+    from headwater.client.topic_reader import AsyncReader, Reader
     from headwater.events.context import current_event, handling
     from headwater.events.errors import DeserializationError, EventError, SerializationError
     from headwater.events.event import Event
@@ -52,6 +53,7 @@ MODULES = {
     "headwater.client.positions": ("Partition",),
     "headwater.client.producer": ("AsyncProducer", "Outgoing", "Producer"),
     "headwater.client.store": ("TopicStore",),
+    "headwater.client.topic_reader": ("AsyncReader", "Reader"),
     "headwater.events.context": ("current_event", "handling"),
     "headwater.events.errors": ("DeserializationError", "EventError", "SerializationError"),
     "headwater.events.event": ("Event",),
@@ -69,6 +71,7 @@ __all__ = [
     "AsyncAdmin",
     "AsyncConsumer",
     "AsyncProducer",
+    "AsyncReader",
     "Batch",
     "BatchDelivery",
     "Broker",
@@ -89,6 +92,7 @@ __all__ = [
     "Overflow",
     "Partition",
     "Producer",
+    "Reader",
     "Retry",
     "SerializationError",
     "Serializer",

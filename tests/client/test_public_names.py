@@ -30,6 +30,14 @@ def test_a_consumer_shows_what_is_documented() -> None:
         consumer.close(timeout_ms=10)
 
 
+def test_a_reader_shows_what_is_documented() -> None:
+    with hw.Broker() as broker, hw.Admin(broker) as admin:
+        admin.create_topic("t")
+        with hw.Reader[int](broker, "t") as reader:
+            assert public(reader) == documented("Reader") - {"start", "end"}
+            assert public(hw.AsyncReader(reader)) <= documented("AsyncReader")
+
+
 @pytest.mark.parametrize("transactional_id", [None, "copies"])
 def test_a_producer_shows_what_is_documented(transactional_id: str | None) -> None:
     producer = hw.Producer[int](ADDRESS, transactional_id=transactional_id)

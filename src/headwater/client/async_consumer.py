@@ -9,9 +9,9 @@ from confluent_kafka import Message
 from typing_extensions import TypeVar
 
 from headwater.client.batches import Batch
+from headwater.client.group_reader import BATCH_MAX, POLL_S, GroupReader
 from headwater.client.group_settings import checked_batch_max
 from headwater.client.handling import STOP, Handling
-from headwater.client.reader import BATCH_MAX, POLL_S, Reader
 from headwater.client.threads import in_thread
 from headwater.events.context import current
 from headwater.events.event import Event
@@ -24,12 +24,12 @@ Value = TypeVar("Value", default=Any)
 class AsyncConsumer(Generic[Value]):
     """What `async with hw.Consumer(...)` gives: the same consumer; its calls run in a thread of its own, one at a time."""
 
-    def __init__(self, blocking: Reader[Value]) -> None:
+    def __init__(self, blocking: GroupReader[Value]) -> None:
         self._blocking = blocking
         self._executor = ThreadPoolExecutor(1, "headwater-consumer")
 
     @property
-    def _reader(self) -> Reader[Value]:
+    def _reader(self) -> GroupReader[Value]:
         """For a transaction."""
         return self._blocking
 
@@ -37,7 +37,7 @@ class AsyncConsumer(Generic[Value]):
         return await asyncio.get_running_loop().run_in_executor(self._executor, function)
 
     async def _message_batches(self, number_max: int) -> AsyncIterator[list[Message]]:
-        """As `Reader.message_batches`."""
+        """As `GroupReader.message_batches`."""
         consumer = self._blocking
         consumer.check_open()
         idle_since_ms = consumer.clock.steady_ms()
@@ -93,11 +93,11 @@ class AsyncConsumer(Generic[Value]):
         """As Consumer.stop."""
         self._blocking.stop()
 
-    take = in_thread(Reader.take)
-    commit = in_thread(Reader.commit)
-    seek = in_thread(Reader.seek)
-    seek_to_time = in_thread(Reader.seek_to_time)
-    pause = in_thread(Reader.pause)
-    resume = in_thread(Reader.resume)
-    assignment = in_thread(Reader.assignment)
-    lag = in_thread(Reader.lag)
+    take = in_thread(GroupReader.take)
+    commit = in_thread(GroupReader.commit)
+    seek = in_thread(GroupReader.seek)
+    seek_to_time = in_thread(GroupReader.seek_to_time)
+    pause = in_thread(GroupReader.pause)
+    resume = in_thread(GroupReader.resume)
+    assignment = in_thread(GroupReader.assignment)
+    lag = in_thread(GroupReader.lag)

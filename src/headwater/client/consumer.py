@@ -22,11 +22,11 @@ from typing_extensions import TypeVar
 from headwater.client.async_consumer import AsyncConsumer
 from headwater.client.batches import Batch
 from headwater.client.connections import BrokerLike, Settings
+from headwater.client.group_reader import BATCH_MAX, GroupReader, OnPartitions
 from headwater.client.group_settings import Commit, Protocol, Start, checked_batch_max
 from headwater.client.handling import STOP, Handling
 from headwater.client.leaving import AWAY_TIMEOUT_MS, CLOSE_TIMEOUT_MS
 from headwater.client.positions import Partition
-from headwater.client.reader import BATCH_MAX, OnPartitions, Reader
 from headwater.effects.clock import Clock
 from headwater.events.context import current
 from headwater.events.event import Event
@@ -66,7 +66,7 @@ class Consumer(Generic[Value]):
         settings: Settings | None = None,
         clock: Clock | None = None,
     ) -> None:
-        self._reader: Reader[Value] = Reader(
+        self._reader: GroupReader[Value] = GroupReader(
             broker,
             topics,
             group=group,

@@ -66,7 +66,7 @@ SETTLE_TIMEOUT_S_MAX = 4.0
 PASSING = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT})
 
 
-class Reader(Generic[Value]):
+class GroupReader(Generic[Value]):
     """See the module's docstring. The parameters are those of `Consumer`. Raises ConfigurationError."""
 
     def __init__(
