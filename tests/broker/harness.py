@@ -118,8 +118,6 @@ class Harness:
 
     def open(self) -> BrokerCore:
         settings = Settings.from_pairs(self.pairs)
-        # The one before died with its broker.
-        self.connection = Connection("/test", principal=self.connection.principal)
         return BrokerCore(settings, self.files, self.clock, self.entropy, directory="data")
 
     def restart(self) -> None:
@@ -139,6 +137,8 @@ class Harness:
     @core.setter
     def core(self, core: BrokerCore) -> None:
         self.current, self.disk = core, HeldDisk(core)
+        # The one before died with its broker.
+        self.connection = Connection("/test", principal=self.connection.principal)
         self.counters = Counters(core.occurrences)
 
     def sync(self) -> None:
