@@ -167,9 +167,9 @@ def test_a_topic_that_is_not_there(address: str, name: str) -> None:
 
 def test_a_closed_reader(address: str, orders: str) -> None:
     with hw.Reader(address, orders) as reader:
-        assert not reader.is_closed
+        states = [reader.is_closed]
     reader.close()
-    assert reader.is_closed
+    assert [*states, reader.is_closed] == [False, True]
     assert repr(reader) == f"<Reader of {orders}, closed>"
     with pytest.raises(ConsumerClosedError, match="the reader is closed"):
         next(iter(reader))
