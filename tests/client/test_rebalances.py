@@ -8,7 +8,7 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
 import headwater as hw
-from headwater.client import reader
+from headwater.client import group_reader
 from headwater.client.errors import ClientError
 from headwater.client.progress import STORE_INTERVAL_MS
 from headwater.effects.clock import ManualClock
@@ -82,7 +82,7 @@ def clock() -> ManualClock:
 
 @pytest.fixture
 def events(raw: Raw, clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> Iterator[hw.Consumer[Any]]:
-    monkeypatch.setattr(reader, "made", lambda *_: raw)
+    monkeypatch.setattr(group_reader, "make_client", lambda *_: raw)
     with hw.Consumer("127.0.0.1:1", "t", group="g", value=int, clock=clock, idle_timeout_ms=0) as consumer:
         consumer._reader.assigned(raw, raw.assignment())
         yield consumer
