@@ -221,6 +221,29 @@ class TestErrors:
         broker.advance(SESSION_MS)
         assert not broker.core.groups.groups["g"].pending
 
+    def test_a_member_id_outlives_a_rebalance_whose_time_is_up(self) -> None:
+        """As in Kafka, it is kept for the session timeout of the member that asked for it, and rebalances wait for it."""
+        broker = Harness()
+        (member_id,) = stable_group(broker, 1)
+        late = JoinGroupRequest("g", 10 * REBALANCE_MS, REBALANCE_MS, "", None, "consumer")
+        late.protocols = [JoinGroupRequest.JoinGroupRequestProtocol("range", b"meta")]
+        late.member_id = broker.call(ApiKey.JOIN_GROUP, 7, late).member_id
+        other = join(broker, new_member(broker))
+        rejoined = join(broker, member_id)
+        assert not rejoined.is_done
+        for _ in range(REBALANCE_MS // 1000):
+            assert not rejoined.is_done
+            broker.advance(1000)
+            heartbeat(broker, 1, member_id)
+        assert [answer.message.error_code for answer in (other, rejoined)] == [0, 0]
+        assert other.message.generation_id == 2
+        joined = broker.send(ApiKey.JOIN_GROUP, 7, late)
+        assert not joined.is_done  # it is a member, and the others are to join again
+        for member in (member_id, other.message.member_id):
+            join(broker, member)
+        assert (joined.message.error_code, joined.message.generation_id) == (0, 3)
+        assert not broker.core.groups.groups["g"].pending
+
 
 class TestStaticMembers:
     def join(self, broker: Harness, member_id: str = "", metadata: bytes = b"meta") -> Pending:

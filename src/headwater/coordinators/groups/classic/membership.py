@@ -342,9 +342,6 @@ class Membership:
         if group.members and not joined:  # only static members, all of them away: wait for one
             self.start_join_timer(group)
             return
-        for timer in group.pending.values():
-            timer.cancel()
-        group.pending.clear()
         group.generation += 1
         if not group.members:
             self.become_empty(group)
