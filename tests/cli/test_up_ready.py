@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+import headwater as hw
 from headwater.cli import up
 
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("HEADWATER_")}
@@ -63,6 +64,26 @@ def test_on_standard_output_the_line_takes_the_place_of_the_one_for_people(tmp_p
     line = process.stdout.readline()
     assert end(process) == (0, "", "")
     assert json.loads(line)["process_id"] == process.pid
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_with_closed_standard_descriptors_it_runs_and_ends_in_order(tmp_path: Path, closed: str) -> None:
+    """libuv ends a process, with a core dump, that closes a socket whose number is that of a standard descriptor."""
+    reading, writing = os.pipe()
+    command = (
+        f"exec {sys.executable} -m headwater up --data {tmp_path}/d --listen 127.0.0.1:0 --ready-fd {writing} {closed}"
+    )
+    process = subprocess.Popen(
+        ["bash", "-c", command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=ENVIRONMENT, pass_fds=(writing,)
+    )
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        (listener,) = json.loads(pipe.read())["listeners"]
+    with hw.Admin(f"127.0.0.1:{listener['port']}") as admin:
+        admin.create_topic("t")
+    process.terminate()
+    _, errors = process.communicate(timeout=WAIT_S)
+    assert (process.returncode, errors) == (0, b"")
 
 
 def test_the_time_counts_from_the_start_of_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

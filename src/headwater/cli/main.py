@@ -9,6 +9,7 @@ NAMES = ("HEADWATER_BOOTSTRAP_SERVER", "HEADWATER_PROFILE")  # variables whose v
 
 def main() -> None:
     """The entry point."""
+    fill_standard_descriptors()
     if sys.argv[1:2] == ["up"]:
         gc.disable()  # what imports make stays: a search for garbage among it is time lost, now and at each later one
         from headwater.cli.up import main as up
@@ -22,6 +23,20 @@ def main() -> None:
     from headwater.cli.app import run
 
     sys.exit(run(sys.argv[1:]))
+
+
+def fill_standard_descriptors() -> None:
+    """Opens the null device where standard input, output or error is closed (`>&-`).
+
+    Otherwise the first files and sockets would have these numbers. libuv ends the process when it closes a socket with one of
+    them, and a warning on standard error could go to a client. The null device is opened for reading only, so that a program
+    that writes to it still fails, as it would with a closed descriptor.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDONLY), True)  # it has the lowest free number
 
 
 def not_text(texts: list[str]) -> str | None:
