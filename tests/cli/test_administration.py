@@ -79,6 +79,28 @@ def test_configurations() -> None:
         headwater("config", "set", "group:g", "consumer.session.timeout.ms=50000", broker=broker)
 
 
+def test_transactions_of_a_cluster() -> None:
+    """Each of its brokers coordinates some transactional ids and leads some partitions, and knows nothing of the others."""
+    names = [f"tx-{number}" for number in range(6)]
+    with hw.Broker(settings={"headwater.nodes": 3}) as broker:
+        with hw.Admin(broker) as admin:
+            admin.create_topic("t", 6)
+        for number, name in enumerate(names):
+            producer = Producer({"bootstrap.servers": broker.address, "transactional.id": name})
+            producer.init_transactions()
+            producer.begin_transaction()
+            producer.produce("t", b"v", partition=number)
+            producer.flush()
+        rows = json.loads(headwater("transaction", "list", "-o", "json", broker=broker))
+        assert [row["id"] for row in rows] == names
+        for number, name in enumerate(names):
+            (row,) = json.loads(headwater("transaction", "describe", name, "-o", "json", broker=broker))
+            assert (row["state"], row["partitions"]) == ("Ongoing", f"t-{number}")
+            headwater("transaction", "abort", "t", number, "--start-offset", 0, broker=broker)
+        assert "t-6: " in headwater("transaction", "abort", "t", 6, "--start-offset", 0, broker=broker, status=1)
+        assert "no-t" in headwater("transaction", "abort", "no-t", 0, "--start-offset", 0, broker=broker, status=1)
+
+
 def test_transactions() -> None:
     with hw.Broker() as broker:
         producer = Producer({"bootstrap.servers": broker.address, "transactional.id": "tx"})

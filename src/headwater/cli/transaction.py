@@ -7,7 +7,7 @@ from headwater.cli.connection import NO_OPTIONS, Connection
 from headwater.cli.errors import CommandError
 from headwater.cli.markers import Argument, Option
 from headwater.cli.options import Output, OutputOption, show
-from headwater.cli.wire import check, wire_of
+from headwater.cli.wire import brokers_of, check, partition_leader, transaction_coordinator, wire_of
 from headwater.protocol.messages.describe_producers import DescribeProducersRequest
 from headwater.protocol.messages.describe_transactions import DescribeTransactionsRequest
 from headwater.protocol.messages.list_transactions import ListTransactionsRequest
@@ -23,14 +23,17 @@ def list_transactions(
     output: OutputOption = Output.TABLE,
     connection: Connection = NO_OPTIONS,
 ) -> None:
-    with wire_of(connection) as broker:
-        answer = broker.ask(ListTransactionsRequest(list(state or ())))
-    check(answer.error_code, "listing transactions")
-    if answer.unknown_state_filters:
-        raise CommandError(f"unknown state {', '.join(answer.unknown_state_filters)}; Ongoing is one")
+    listed = []  # each broker lists those that it coordinates
+    with wire_of(connection) as any_broker:
+        for broker in brokers_of(any_broker):
+            answer = broker.ask(ListTransactionsRequest(list(state or ())))
+            check(answer.error_code, f"listing transactions of {broker.named}")
+            if answer.unknown_state_filters:
+                raise CommandError(f"unknown state {', '.join(answer.unknown_state_filters)}; Ongoing is one")
+            listed += answer.transaction_states
     rows = [
         {"id": found.transactional_id, "producer id": found.producer_id, "state": found.transaction_state}
-        for found in sorted(answer.transaction_states, key=lambda found: str(found.transactional_id))
+        for found in sorted(listed, key=lambda found: str(found.transactional_id))
     ]
     show(rows, output)
 
@@ -41,7 +44,7 @@ def describe(
     output: OutputOption = Output.TABLE,
     connection: Connection = NO_OPTIONS,
 ) -> None:
-    with wire_of(connection) as broker:
+    with wire_of(connection) as any_broker, transaction_coordinator(any_broker, name) as broker:
         answer = broker.ask(DescribeTransactionsRequest([name]))
     found = answer.transaction_states[0]
     check(found.error_code, f"describing transactional id {name}")
@@ -65,7 +68,7 @@ def abort(
     start_offset: Annotated[int, Option(help="Where the transaction begins: the last stable offset.")],
     connection: Connection = NO_OPTIONS,
 ) -> None:
-    with wire_of(connection) as broker:
+    with wire_of(connection) as any_broker, partition_leader(any_broker, topic, partition) as broker:
         wanted = DescribeProducersRequest([DescribeProducersRequest.TopicRequest(topic, [partition])])
         described = broker.ask(wanted).topics[0].partitions[0]
         check(described.error_code, f"describing the producers of {topic}-{partition}", described.error_message)
