@@ -126,9 +126,9 @@ class Walk:
         return ready
 
     def stop(self) -> None:
-        """As Ctrl-C does."""
+        """As Ctrl-C does, which a shell may have turned off for what it runs in the background."""
         if self.broker is not None:
-            self.broker.send_signal(signal.SIGINT)
+            self.broker.send_signal(signal.SIGTERM)
             output, _ = self.broker.communicate(timeout=WAIT_S)
             assert self.broker.returncode == 0, output
             self.broker = None
