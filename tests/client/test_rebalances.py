@@ -182,3 +182,38 @@ def test_events_that_were_fetched_stay_where_a_seek_is_refused(events: hw.Consum
     with pytest.raises(ValueError, match="time zone"):
         events.seek_to_time(datetime(2026, 1, 1))
     assert [(event.partition, event.offset) for event in events] == [(0, 6), (1, 7)]
+
+
+@pytest.mark.parametrize("refusal", [None, KafkaError._STATE])
+def test_what_ctrl_c_has_lost_between_its_fetch_and_its_delivery_comes_again(
+    events: hw.Consumer[Any], raw: Raw, monkeypatch: pytest.MonkeyPatch, refusal: int | None
+) -> None:
+    """Otherwise what comes next would be committed, and what was lost would never be delivered."""
+    raw.ready = [message(0, 5), message(0, 6)]
+    assert [event.offset for event in events] == [5, 6]
+    raw.ready, raw.refusal = [message(0, 7), message(1, 3)], refusal
+    with monkeypatch.context() as patched:
+        patched.setattr(events._reader.notes.log, "broker_is_back", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            next(iter(events))
+    assert raw.ready == []
+    asked: list[TopicPartition] = []
+
+    def committed(places: list[TopicPartition], timeout_s: float) -> list[TopicPartition]:
+        asked.extend(places)
+        return []
+
+    monkeypatch.setattr(raw, "committed", committed)
+    raw.ready = [message(0, 7), message(1, 3)]
+    found = [event.offset for event in events]
+    if refusal is None:
+        assert raw.sought == [(0, 7)]
+        assert {place.partition for place in asked} == {1}  # nothing of it is handled: only the group knows where it is
+        assert found == [7]
+    else:
+        assert {place.partition for place in asked} == {0, 1}
+        assert found == []
+
+
+def interrupt(*given: object) -> None:
+    raise KeyboardInterrupt

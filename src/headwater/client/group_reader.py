@@ -46,10 +46,12 @@ from headwater.client.positions import (
     committed_offsets,
     committed_or_start,
     lags,
+    place_of,
     positions_at,
     seek,
+    seek_each,
 )
-from headwater.client.progress import Progress
+from headwater.client.progress import Fetching, Input, Progress
 from headwater.effects.clock import Clock, SystemClock
 from headwater.events.event import Event
 from headwater.events.serializers import Kind, as_serializer
@@ -61,8 +63,7 @@ BATCH_MAX = 500
 POLL_S = 0.1
 CALL_TIMEOUT_S = 30.0
 ASSIGN_TIMEOUT_S = 0.5
-SETTLE_TIMEOUT_S = 0.1
-SETTLE_TIMEOUT_S_MAX = 4.0
+SETTLE_TIMEOUT_S, SETTLE_TIMEOUT_S_MAX = 0.1, 4.0
 PASSING = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT})
 
 
@@ -118,9 +119,8 @@ class GroupReader(Generic[Value]):
         )
         self.settle_ms, self.settle_timeout_s = self.polled_ms, SETTLE_TIMEOUT_S
         self.error: ClientError | None = None  # to be raised after the messages that are yet to be handed over
-        self.is_closed = False
-        self.stopping = threading.Event()
-        self.pauses = Pauses()
+        self.is_closed, self.fetching = False, Fetching()
+        self.stopping, self.pauses = threading.Event(), Pauses()
         self.raw: Any = make_client(RawConsumer, member.settings, "the consumer", self.notes)
         self.subscribe()
 
@@ -184,8 +184,12 @@ class GroupReader(Generic[Value]):
         if self.error is not None:
             error, self.error = self.error, None
             raise error
-        messages = self.fetch_new(number_max, timeout_s)
-        self.progress.begin(messages)
+        with self.fetching as was_interrupted:
+            if was_interrupted:  # what librdkafka handed over then is lost: it is read again
+                self.settle_ms = self.clock.steady_ms()
+                self.progress.change(seek_each(self.raw, self.progress.repeat()), Input.REWOUND)
+            messages = self.fetch_new(number_max, timeout_s)
+            self.progress.begin(messages)
         return messages
 
     def fetch_new(self, number_max: int, timeout_s: float) -> list[Message]:
@@ -434,7 +438,3 @@ class GroupReader(Generic[Value]):
 
     def __repr__(self) -> str:
         return f"<Consumer of {', '.join(self.topics)} in group {self.group}{', closed' if self.is_closed else ''}>"
-
-
-def place_of(partition: TopicPartition) -> Place:
-    return partition.topic, partition.partition

@@ -19,6 +19,10 @@ def as_partitions(places: Iterable[TopicPartition]) -> list[Partition]:
     return [Partition(place.topic, place.partition) for place in places]
 
 
+def place_of(partition: TopicPartition) -> tuple[str, int]:
+    return partition.topic, partition.partition
+
+
 def positions_at(
     raw: RawConsumer, assignment: list[TopicPartition], moment: datetime, timeout_s: float
 ) -> list[TopicPartition]:
@@ -72,6 +76,17 @@ def seek(raw: RawConsumer, place: TopicPartition) -> bool:
             return False
         raise
     return True
+
+
+def seek_each(raw: RawConsumer, positions: Mapping[tuple[str, int], int]) -> list[tuple[str, int]]:
+    """Goes to these positions; returns the partitions where that could not be done."""
+    refused = []
+    for place, offset in positions.items():
+        try:
+            raw.seek(TopicPartition(*place, offset))
+        except KafkaException:  # the caller asks the group for its position there
+            refused.append(place)
+    return refused
 
 
 def lags(raw: RawConsumer, handled: Mapping[tuple[str, int], int], timeout_s: float) -> dict[Partition, int]:

@@ -90,6 +90,24 @@ NEXT = {(state, each): following for state, row in TABLE.items() for each, follo
 VOID = frozenset({LEFT, BACK, BACK_UNKNOWN})
 
 
+class Fetching:
+    """A block in which messages are fetched and begun. `as` says whether Ctrl-C has ended the block before.
+
+    Then messages may have been lost on the way: librdkafka has handed them over, and nobody has them. A block that ends with an
+    Exception has lost none.
+    """
+
+    def __init__(self) -> None:
+        self.was_interrupted = False
+
+    def __enter__(self) -> bool:
+        found, self.was_interrupted = self.was_interrupted, True
+        return found
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
+        self.was_interrupted = kind is not None and not issubclass(kind, Exception)
+
+
 class Progress(Generic[Message]):
     """See the module's docstring.
 
@@ -178,8 +196,9 @@ class Progress(Generic[Message]):
 
     def begin_ahead(self, number_max: int) -> list[Message]:
         """Begins a batch of what was fetched before and not delivered; it may be empty."""
-        messages, self.ahead = self.ahead[:number_max], self.ahead[number_max:]
-        self.begin(messages)
+        messages = self.ahead[:number_max]
+        self.begin(messages)  # first, so that Ctrl-C between the two lines loses nothing
+        self.ahead = self.ahead[number_max:]
         return messages
 
     def deliver(self, message: Message) -> bool:
@@ -215,6 +234,11 @@ class Progress(Generic[Message]):
         self.handled.clear()
         self.pending.clear()
         self.change(list(self.states), Input.REWOUND)
+
+    def repeat(self) -> dict[Place, int]:
+        """What was fetched last was lost before `begin`. Returns where to read again; elsewhere the group's position is asked for."""
+        self.change([place for place in self.states if place not in self.handled], Input.REWOUND)
+        return dict(self.own(self.handled))
 
     # -- positions
 
