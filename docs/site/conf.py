@@ -76,6 +76,7 @@ CONTENTS = {
         "docs/how-to/deploy",
         "docs/how-to/secure-a-broker",
         "docs/how-to/monitor",
+        "docs/how-to/limit-clients",
         "docs/how-to/back-up-and-restore",
         "docs/how-to/check-and-repair",
         "docs/how-to/upgrade",

@@ -101,6 +101,36 @@ def test_transactions_of_a_cluster() -> None:
         assert "no-t" in headwater("transaction", "abort", "no-t", 0, "--start-offset", 0, broker=broker, status=1)
 
 
+def test_quotas() -> None:
+    with hw.Broker() as broker:
+        assert headwater("quota", "list", broker=broker) == ""
+        headwater("quota", "set", "user:alice", "producer_byte_rate=1000000", "request_percentage=12.5", broker=broker)
+        headwater("quota", "set", "user:*,client:app", "consumer_byte_rate=5000", broker=broker)
+        headwater("quota", "set", "client:*", "controller_mutation_rate=2", broker=broker)
+        headwater("quota", "unset", "user:alice", "request_percentage", broker=broker)
+        rows = json.loads(headwater("quota", "list", "-o", "json", broker=broker))
+        assert [(row["entity"], row["quota"], row["value"]) for row in rows] == [
+            ("client:*", "controller_mutation_rate", 2.0),
+            ("user:*,client:app", "consumer_byte_rate", 5000.0),
+            ("user:alice", "producer_byte_rate", 1000000.0),
+        ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["user", "producer_byte_rate=1"], "'user' is not an entity: user:NAME, client:ID or"),
+        (["client:app,client:b", "producer_byte_rate=1"], "is not an entity"),
+        (["user:a", "producer_byte_rate=much"], "producer_byte_rate: 'much' is not a number"),
+        (["user:a", "speed=1"], "changing the quotas of user:a: Invalid configuration key speed"),
+        (["user:a", "producer_byte_rate=-1"], "must be greater than 0"),
+    ],
+)
+def test_quotas_that_cannot_be_set(arguments: list[str], reason: str) -> None:
+    with hw.Broker() as broker:
+        assert reason in headwater("quota", "set", *arguments, broker=broker, status=1)
+
+
 def test_transactions() -> None:
     with hw.Broker() as broker:
         producer = Producer({"bootstrap.servers": broker.address, "transactional.id": "tx"})

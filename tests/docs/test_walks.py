@@ -80,6 +80,7 @@ PREPARED: dict[str, Prepare] = {
     "first-broker": nothing,
     "back-up-and-restore": running_with_records,
     "check-and-repair": damaged,
+    "limit-clients": running,
     "monitor": nothing,
     "secure-a-broker": certified,
     "start-from-a-program": nothing,

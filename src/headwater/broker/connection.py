@@ -74,6 +74,7 @@ class Connection:
     is_busy: bool = False  # a login is being checked: no other request is handled meanwhile
     answer_room: Callable[[], int] = lambda: UNLIMITED_BYTES  # how large the next answer may be; 0: it has to wait
     hold_answer: Callable[[int], None] = lambda size: None  # bytes of an answer that is being made
+    mute: Callable[[float], None] = lambda wait_ms: None  # nothing more is read from it for so long
     waits: set[Wait] = field(default_factory=set)
     repeat: Repeat | None = None
     routes: "Routes | None" = None  # how produce requests that are like earlier ones are answered

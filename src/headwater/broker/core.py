@@ -24,6 +24,7 @@ from headwater.broker.occurrences import Occurrences
 from headwater.broker.partitions import Partitions
 from headwater.broker.producer_ids import ProducerIds
 from headwater.broker.state_logs import MetadataLog, StateLogs
+from headwater.broker.throttling import Throttling
 from headwater.broker.topics import Topics
 from headwater.effects.callbacks import call_all
 from headwater.effects.clock import Clock
@@ -80,6 +81,7 @@ class BrokerCore:
     """See the module's docstring. A new core has its state back from disk and is ready for requests."""
 
     partitions_class = Partitions  # simulations have another
+    has_authorizer = False
     routed_requests = 0  # produce requests that were answered by a route
 
     def __init__(
@@ -109,7 +111,6 @@ class BrokerCore:
         # A function that takes long and touches nothing of the core, and what its result is given to, in the owner's thread.
         self.run_elsewhere: RunElsewhere = run_here
         self.refusals = LimitedLog(logger, clock.steady_ms)
-        self.has_authorizer = False
         self.store = new_store(settings, files, directory, clock, entropy, self.occurrences)
         self.durability = Durability(
             self.store,
@@ -121,6 +122,7 @@ class BrokerCore:
         self.answer_when_durable = self.durability.answer_when_durable
         try:
             self.metadata = Metadata(self.cluster, is_journaled=self.store.use_journal)
+            self.throttling = Throttling(self.metadata.quotas, lambda: self.settings, clock, self.occurrences)
             self.dynamic_configs = DynamicConfigs(settings, self.cluster.node_ids, self.metadata.broker_configs)
             self.partitions = self.partitions_class(
                 self.store, self.metadata, self.cluster, self.dynamic_configs, self.durability

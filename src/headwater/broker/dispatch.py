@@ -68,6 +68,7 @@ HANDLERS: dict[ApiKey, Callable[[], Handler]] = {
     ApiKey.LIST_PARTITION_REASSIGNMENTS: lambda: handlers.list_partition_reassignments.handle,
     ApiKey.OFFSET_DELETE: lambda: handlers.offset_delete.handle,
     ApiKey.DESCRIBE_CLIENT_QUOTAS: lambda: handlers.describe_client_quotas.handle,
+    ApiKey.ALTER_CLIENT_QUOTAS: lambda: handlers.alter_client_quotas.handle,
     ApiKey.DESCRIBE_USER_SCRAM_CREDENTIALS: lambda: handlers.describe_user_scram_credentials.handle,
     ApiKey.ALTER_USER_SCRAM_CREDENTIALS: lambda: handlers.alter_user_scram_credentials.handle,
     ApiKey.DESCRIBE_QUORUM: lambda: handlers.describe_quorum.handle,
@@ -153,6 +154,8 @@ def dispatch(core: BrokerCore, connection: Connection, frame: Buffer) -> Frames 
     """
     if connection.is_raw_sasl:
         return raw_sasl_answer(core, connection, frame)
+    if core.throttling.is_active:
+        return handle(core, connection, frame)
     repeat = connection.repeat
     if repeat is not None and len(frame) == repeat.size and not connection.is_restricted and repeat.is_asked_by(frame):
         core.occurrences.request_handled.emit(int.from_bytes(repeat.api[:2]), connection)
@@ -189,7 +192,8 @@ def handle(core: BrokerCore, connection: Connection, frame: Buffer) -> Frames | 
     # Bytes after the body are ignored, as in Kafka: librdkafka leaves some after its Metadata request.
     body, end = decode(entry.request_class, version, frame, header.body_at, REQUEST_ELEMENTS_MAX)
     core.occurrences.request_handled.emit(key, connection)
-    answer = entry.handle(core, Request(key, version, header.client_id, connection, body))
+    request = Request(key, version, header.client_id, connection, body)
+    answer = answer_to(core, entry, request, len(frame))
     if isinstance(answer, Routable):
         if end == len(frame):
             learn_route(core, connection, frame, version, answer)
@@ -207,6 +211,14 @@ def handle(core: BrokerCore, connection: Connection, frame: Buffer) -> Frames | 
         connection.repeat = Repeat.of(frame, answer.holds, b"".join(buffers))
         return buffers
     return response_frame(api, version, header.correlation_id, answer)
+
+
+def answer_to(core: BrokerCore, entry: Served, request: Request, size_bytes: int) -> Any:
+    """What the handler answers; where there are quotas, with the time that the client has to wait."""
+    if not core.throttling.is_active:
+        return entry.handle(core, request)
+    began_ms = core.clock.steady_ms()
+    return core.throttling.add_wait(request, size_bytes, began_ms, entry.handle(core, request))
 
 
 def answer_by_route(core: BrokerCore, connection: Connection, routes: Routes, frame: Buffer) -> RouteAnswer | NoRoute:
@@ -238,7 +250,8 @@ def large_in_steps(
     version = header.api_version
     body, _ = yield from decode_in_steps(entry.request_class, version, frame, header.body_at, REQUEST_ELEMENTS_MAX)
     core.occurrences.request_handled.emit(header.api_key, connection)
-    answer = entry.handle(core, Request(header.api_key, version, header.client_id, connection, body))
+    request = Request(header.api_key, version, header.client_id, connection, body)
+    answer = answer_to(core, entry, request, len(frame))
     if isinstance(answer, GeneratorType):
         return (yield from answer)
     if isinstance(answer, Routable):

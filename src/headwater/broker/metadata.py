@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from headwater.broker import metadata_records
 from headwater.broker.cluster import Cluster
 from headwater.broker.configs import topic_configs
 from headwater.broker.configs.catalog import ConfigError
@@ -18,6 +19,7 @@ from headwater.protocol.config_resources import ConfigResourceType
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.errors import ApiError
 from headwater.security.acls import Acl, Acls
+from headwater.security.quotas import Quotas
 from headwater.security.scram import Credential, Mechanism
 
 METADATA_TOPIC = "__cluster_metadata"
@@ -83,6 +85,7 @@ class Metadata:
         self.broker_configs: dict[str, dict[str, str]] = {}  # by node id as text; "" is for all
         self.acls = Acls()
         self.credentials: dict[tuple[str, Mechanism], Credential] = {}
+        self.quotas = Quotas()
         self.group_configs: dict[str, dict[str, str]] = {}
         self.changes = 0  # how many records were replayed
         self.topics_version = 0  # grows with each change of topics and partitions
@@ -319,6 +322,8 @@ class Metadata:
                 self.assign(self.by_id[record.topic_id], record.partition_id, record.replicas or [])
             case MetadataRecordType.CONFIG:
                 self.replay_config(record)
+            case MetadataRecordType.CLIENT_QUOTA:
+                metadata_records.replay_quota(self.quotas, record)
             case MetadataRecordType.USER_SCRAM_CREDENTIAL:
                 credential = Credential(record.salt, record.stored_key, record.server_key, record.iterations)
                 self.credentials[record.name, Mechanism(record.mechanism)] = credential
@@ -383,6 +388,7 @@ class Metadata:
             yield self.credential_record(user, mechanism, credential)
         for acl_id, acl in self.acls.entries.items():
             yield self.acl_record(acl_id, acl)
+        yield from metadata_records.quota_records(self.quotas)
         for topic in self.topics.values():
             yield new_record(MetadataRecordType.TOPIC, name=topic.name, topic_id=topic.topic_id)
             yield from self.config_records(topic.name, topic.configs)

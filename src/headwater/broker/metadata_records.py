@@ -5,6 +5,7 @@
 So `kafka-dump-log --cluster-metadata-decoder` reads the log.
 """
 
+from collections.abc import Iterator
 from enum import IntEnum
 from functools import cache
 from importlib import import_module
@@ -14,6 +15,7 @@ from headwater.effects.buffers import Buffer
 from headwater.protocol.compiled import decode, encode
 from headwater.protocol.varint import read_uvarint, uvarint
 from headwater.security.acls import Acl, Operation, PatternType, Permission, ResourceType
+from headwater.security.quotas import Entity, Quotas
 
 FRAME_VERSION = 1
 
@@ -29,6 +31,7 @@ class MetadataRecordType(IntEnum):
     REMOVE_TOPIC = 9
     USER_SCRAM_CREDENTIAL = 11
     FEATURE_LEVEL = 12
+    CLIENT_QUOTA = 14
     PRODUCER_IDS = 15
     ACCESS_CONTROL_ENTRY = 18
     REMOVE_ACCESS_CONTROL_ENTRY = 19
@@ -63,6 +66,7 @@ RECORD_MODULES: dict[int, tuple[str, str, int]] = {
         0,
     ),
     MetadataRecordType.FEATURE_LEVEL: ("feature_level_record", "FeatureLevelRecord", 0),
+    MetadataRecordType.CLIENT_QUOTA: ("client_quota_record", "ClientQuotaRecord", 0),
     MetadataRecordType.PRODUCER_IDS: ("producer_ids_record", "ProducerIdsRecord", 0),
 }
 
@@ -103,3 +107,25 @@ def acl_of(record: Any) -> Acl:
         Operation(record.operation),
         Permission(record.permission_type),
     )
+
+
+def quota_record(entity: Entity, key: str, value: float | None) -> Any:
+    """Sets a quota; None removes it."""
+    record = new_record(MetadataRecordType.CLIENT_QUOTA, key=key, value=value or 0.0, remove=value is None)
+    record.entity = [record.EntityData(entity_type, name) for entity_type, name in entity]
+    return record
+
+
+def quota_records(quotas: Quotas) -> Iterator[Any]:
+    """Records that set all of these."""
+    for entity, values in quotas.entities.items():
+        for key, value in values.items():
+            yield quota_record(entity, key, value)
+
+
+def replay_quota(quotas: Quotas, record: Any) -> None:
+    entity = tuple(sorted((part.entity_type, part.entity_name) for part in record.entity))
+    if record.remove:
+        quotas.remove(entity, record.key)
+    else:
+        quotas.set(entity, record.key, record.value)

@@ -36,7 +36,7 @@ class Occurrences:
         # A log whose first records were deleted, why, and how many offsets and bytes that were. The bytes are those of whole
         # segments: one stays until its last record is deleted.
         self.log_cleaned: Signal[Log, Reason, int, int] = Signal("log cleaned", on_error=log)
-        # An address whose requests have to wait, and for what: "memory" for requests, or the "journal" to catch up.
+        # An address whose requests have to wait, and for what: "memory" for requests, the "journal" to catch up, or its "quota".
         self.throttled: Signal[str, str] = Signal("throttled", on_error=log)
         # A group, its new generation or epoch, and the number of its members.
         self.rebalanced: Signal[str, int, int] = Signal("rebalanced", on_error=log)

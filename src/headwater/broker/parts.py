@@ -21,6 +21,7 @@ from headwater.broker.occurrences import Occurrences
 from headwater.broker.partitions import Partitions
 from headwater.broker.producer_ids import ProducerIds
 from headwater.broker.state_logs import MetadataLog
+from headwater.broker.throttling import Throttling
 from headwater.broker.topics import Topics
 from headwater.broker.visibility import VisibilityParts
 from headwater.coordinators.groups.coordinator import GroupCoordinator
@@ -46,13 +47,19 @@ class DurabilityParts(Protocol):
 # -- records
 
 
+class MeteredParts(Protocol):
+    """What meters how much clients use."""
+
+    throttling: Throttling
+
+
 class LogParts(ClusterParts, VisibilityParts, Protocol):
     """The logs of partitions, and where they end for a reader."""
 
     partitions: Partitions
 
 
-class FetchParts(LogParts, LeaderParts, Protocol):
+class FetchParts(LogParts, LeaderParts, MeteredParts, Protocol):
     """Logs read in sessions."""
 
     sessions: FetchSessions
@@ -131,7 +138,7 @@ class ConfigChangeParts(ConfigParts, AdministrationParts, Protocol):
     def apply_configs(self) -> None: ...
 
 
-class TopicParts(ConfigParts, AdministrationParts, Protocol):
+class TopicParts(ConfigParts, AdministrationParts, MeteredParts, Protocol):
     """Topics created, deleted and reassigned."""
 
     settings: Settings
@@ -141,7 +148,7 @@ class TopicParts(ConfigParts, AdministrationParts, Protocol):
 # -- clients
 
 
-class DescriptionParts(LeaderParts, Protocol):
+class DescriptionParts(LeaderParts, MeteredParts, Protocol):
     """What clients ask about the cluster first. A topic may come into being because they do."""
 
     clock: Clock

@@ -18,6 +18,7 @@ ENTRIES = {
     "group": Lazy(f"{CLI}.group", "app", "List, describe, reset and delete consumer groups."),
     "cluster": Lazy(f"{CLI}.cluster", "cluster", "Show the cluster's nodes, controller, id, version and features."),
     "config": Lazy(f"{CLI}.config", "app", "Show and change configurations of topics, brokers and groups."),
+    "quota": Lazy(f"{CLI}.quota", "app", "Limit how much users and client ids may use."),
     "transaction": Lazy(f"{CLI}.transaction", "app", "List, describe and abort transactions."),
     "user": Lazy(f"{CLI}.user", "app", "Create, list and delete the users of SASL."),
     "acl": Lazy(f"{CLI}.acl", "app", "Allow and forbid what users may do."),

@@ -34,7 +34,7 @@ METRICS = (
     Metric("headwater_compactions", "Logs made shorter by compaction"),
     Metric("headwater_deleted_records", "Offsets deleted by retention and DeleteRecords"),
     Metric("headwater_deleted_bytes", "Bytes of segments deleted by retention and DeleteRecords"),
-    Metric("headwater_throttled", "Times that a client had to wait for memory or the journal"),
+    Metric("headwater_throttled", "Times that a client had to wait for memory or the journal, or for its quota"),
     Metric("headwater_rebalances", "New generations and epochs of groups"),
     Metric("headwater_transactions_committed", "Transactions committed"),
     Metric("headwater_transactions_aborted", "Transactions aborted"),

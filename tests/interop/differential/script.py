@@ -22,7 +22,7 @@ BROKER_KEYS = [
 
 def script() -> list[Step]:
     """Everything, in order: later steps build on earlier ones."""
-    return [*topic_steps(), *record_steps(), *group_steps(), *transaction_steps(), *admin_steps()]
+    return [*topic_steps(), *record_steps(), *group_steps(), *transaction_steps(), *admin_steps(), *quota_steps()]
 
 
 def topic_steps() -> list[Step]:
@@ -396,8 +396,6 @@ def admin_steps() -> list[Step]:
     ):
         update = m.FeatureUpdateKey(feature, level, kind)
         steps.append(Step(f"{feature} to {level} by {kind}", key, same(key, 1000, [update], True), (1, 2)))
-    key = ApiKey.DESCRIBE_CLIENT_QUOTAS
-    steps.append(Step("describe quotas", key, same(key)))
     key, m = ApiKey.DESCRIBE_USER_SCRAM_CREDENTIALS, message(ApiKey.DESCRIBE_USER_SCRAM_CREDENTIALS)
     steps.append(Step("describe nobody", key, same(key, [m.UserName("nobody")])))
     key = ApiKey.DESCRIBE_ACLS
@@ -406,4 +404,50 @@ def admin_steps() -> list[Step]:
     steps.append(Step("list odd resources", key, same(key, [77]), (1,)))
     key = ApiKey.SASL_HANDSHAKE
     steps.append(Step("a handshake without SASL", key, same(key, "PLAIN")))
+    return steps
+
+
+def quota_steps() -> list[Step]:
+    key, m = ApiKey.ALTER_CLIENT_QUOTAS, message(ApiKey.ALTER_CLIENT_QUOTAS)
+    describe, d = ApiKey.DESCRIBE_CLIENT_QUOTAS, message(ApiKey.DESCRIBE_CLIENT_QUOTAS)
+    steps = [Step("describe no quotas", describe, same(describe))]
+    bytes_key, time_key = "producer_byte_rate", "request_percentage"
+    for entity, change in (
+        ([("user", "u")], (bytes_key, 1e6, False)),
+        ([("user", "u")], (time_key, 12.5, False)),
+        ([("user", "u"), ("client-id", None)], (bytes_key, 5.0, False)),
+        ([("client-id", "c")], ("controller_mutation_rate", 2.5, False)),
+        ([("user", None)], (bytes_key, 7.0, False)),
+        ([("user", "u")], (bytes_key, 1.5, False)),
+        ([("user", "u")], (bytes_key, 0.0, False)),
+        ([("user", "u")], (bytes_key, -1.0, False)),
+        ([("user", "u")], ("speed", 1.0, False)),
+        ([("user", "u")], ("connection_creation_rate", 1.0, False)),
+        ([("group", "u")], (bytes_key, 1.0, False)),
+        ([], (bytes_key, 1.0, False)),
+        ([("user", "u")], (time_key, 0.0, True)),
+        ([("user", "u")], ("speed", 0.0, True)),
+        ([("user", "nobody")], (bytes_key, 0.0, True)),
+    ):
+        entry = m.EntryData([m.EntityData(*part) for part in entity], [m.OpData(*change)])
+        steps.append(Step(f"set {change} of {entity}", key, same(key, [entry], False)))
+    twice = m.EntryData([m.EntityData("user", "w")], [m.OpData(bytes_key, 1.0), m.OpData(bytes_key, 2.0)])
+    steps.append(Step("set a quota twice", key, same(key, [twice], False)))
+    for components, is_strict in (
+        ([("user", 0, "u")], True),
+        ([("user", 0, "u"), ("client-id", 1, None)], True),
+        ([("user", 1, None)], True),
+        ([("client-id", 2, None)], True),
+        ([("user", 0, "nobody")], False),
+        ([("user", 0, None)], False),
+        ([("user", 1, "u")], False),
+        ([("user", 2, "u")], False),
+        ([("user", 7, None)], False),
+        ([("", 0, "u")], False),
+        ([("group", 0, "u")], False),
+        ([("user", 0, "u"), ("user", 0, "u")], False),
+        ([("user", 0, "u"), ("ip", 1, None)], False),
+    ):
+        wanted = [d.ComponentData(*component) for component in components]
+        steps.append(Step(f"quotas of {components}", describe, same(describe, wanted, is_strict)))
     return steps

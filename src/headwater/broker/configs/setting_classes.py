@@ -164,10 +164,6 @@ WITHOUT_EFFECT: dict[str, tuple[str, ...]] = {
         "remote.log.reader.",
         "remote.log.storage.manager.",
     ),
-    "there are no quotas": (
-        "controller.quota.",
-        "quota.window.",
-    ),
     "metrics are Prometheus's (--metrics); clients' telemetry is not offered": (
         "kafka.metrics.polling.interval.secs",
         "metrics.",

@@ -104,6 +104,10 @@ class Settings:
     group_consumer_max_size: int = 2_147_483_647
     group_consumer_assignors: str = "uniform,range"
     group_consumer_migration_policy: str = "bidirectional"
+    quota_window_num: int = 11
+    quota_window_size_seconds: int = 1
+    controller_quota_window_num: int = 11
+    controller_quota_window_size_seconds: int = 1
     replication_factor_clamp: bool = False
     headwater_nodes: int = 1
     headwater_durability: str = "journal"

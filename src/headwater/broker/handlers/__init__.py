@@ -11,6 +11,9 @@ if TYPE_CHECKING:
         add_partitions_to_txn as add_partitions_to_txn,
     )
     from headwater.broker.handlers import (
+        alter_client_quotas as alter_client_quotas,
+    )
+    from headwater.broker.handlers import (
         alter_configs as alter_configs,
     )
     from headwater.broker.handlers import (

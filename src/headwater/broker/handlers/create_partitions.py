@@ -9,7 +9,7 @@ from collections import Counter
 from headwater.broker.authorization import may_topic
 from headwater.broker.connection import Request
 from headwater.broker.handlers.create_topics import check_replicas
-from headwater.broker.parts import AdministrationParts
+from headwater.broker.parts import AdministrationParts, TopicParts
 from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.errors import ApiError
@@ -18,12 +18,15 @@ from headwater.replay.deferred import Deferred
 from headwater.replay.sync_number import NO_SYNC
 from headwater.security.acls import Operation
 
+STRICT_VERSION = 3  # from here on a quota refuses them
 
-def handle(broker: AdministrationParts, request: Request) -> Steps[Deferred[CreatePartitionsResponse]]:
+
+def handle(broker: TopicParts, request: Request) -> Steps[Deferred[CreatePartitionsResponse]]:
     body: CreatePartitionsRequest = request.body
     times = Counter(topic.name for topic in body.topics)
     response = CreatePartitionsResponse()
     last_sync = NO_SYNC
+    mutations = broker.throttling.mutations(request, STRICT_VERSION)
     for wanted in body.topics:
         yield
         result = CreatePartitionsResponse.CreatePartitionsTopicResult(wanted.name)
@@ -41,11 +44,13 @@ def handle(broker: AdministrationParts, request: Request) -> Steps[Deferred[Crea
             changes = broker.metadata.add_partitions(wanted.name, wanted.count, given)
             check_assignments(broker, wanted, len(changes))
             if not body.validate_only:
+                mutations.use(len(changes))
                 last_sync = max(last_sync, broker.append_metadata(changes))
         except ApiError as error:
             result.error_code, result.error_message = error.code, error.message
         except OSError as error:
             result.error_code, result.error_message = ErrorCode.KAFKA_STORAGE_ERROR, str(error)
+    response.throttle_time_ms = mutations.wait_ms
     return broker.answer_when_durable(last_sync, response)
 
 

@@ -16,6 +16,7 @@ from headwater.broker.connection import Request
 from headwater.broker.leadership import ClusterParts
 from headwater.broker.metadata import Topic
 from headwater.broker.parts import TopicParts
+from headwater.broker.throttling import Mutations
 from headwater.effects.entropy import random_uuid
 from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
@@ -26,6 +27,7 @@ from headwater.replay.sync_number import NO_SYNC, SyncNumber
 from headwater.security.acls import Operation
 
 PARTITIONS_PER_REQUEST_MAX = 10_000  # as in Kafka: ReplicationControlManager.MAX_PARTITIONS_PER_BATCH
+STRICT_VERSION = 6  # from here on a quota refuses a topic
 TopicResult = CreateTopicsResponse.CreatableTopicResult
 Created: TypeAlias = Steps[CreateTopicsResponse | Deferred[CreateTopicsResponse]]
 
@@ -43,6 +45,7 @@ def create_all(broker: TopicParts, request: Request) -> Created:
     times = Counter(topic.name for topic in body.topics)
     response = CreateTopicsResponse()
     last_sync = NO_SYNC
+    mutations = broker.throttling.mutations(request, STRICT_VERSION)
     if sum(named_partitions(broker, wanted) for wanted in body.topics) > PARTITIONS_PER_REQUEST_MAX:
         return refuse_all(body)
     for wanted in body.topics:
@@ -54,7 +57,7 @@ def create_all(broker: TopicParts, request: Request) -> Created:
                 raise ApiError(ErrorCode.INVALID_REQUEST, "Duplicate topic name.")
             if not may_create_topic(broker, request, wanted.name):
                 raise ApiError(ErrorCode.TOPIC_AUTHORIZATION_FAILED, "Authorization failed.")
-            last_sync = max(last_sync, create(broker, wanted, result, body.validate_only))
+            last_sync = max(last_sync, create(broker, wanted, result, None if body.validate_only else mutations))
             if not may_topic(broker, request, Operation.DESCRIBE_CONFIGS, wanted.name):
                 result.topic_config_error_code = ErrorCode.TOPIC_AUTHORIZATION_FAILED
                 result.num_partitions, result.replication_factor, result.configs = -1, -1, []
@@ -62,6 +65,7 @@ def create_all(broker: TopicParts, request: Request) -> Created:
             result.error_code, result.error_message = error.code, error.message
         except OSError as error:
             result.error_code, result.error_message = ErrorCode.KAFKA_STORAGE_ERROR, str(error)
+    response.throttle_time_ms = mutations.wait_ms
     return broker.answer_when_durable(last_sync, response)
 
 
@@ -79,20 +83,27 @@ def refuse_all(body: CreateTopicsRequest) -> CreateTopicsResponse:
 
 
 def create(
-    broker: TopicParts, wanted: CreateTopicsRequest.CreatableTopic, result: TopicResult, validate_only: bool
+    broker: TopicParts,
+    wanted: CreateTopicsRequest.CreatableTopic,
+    result: TopicResult,
+    mutations: Mutations | None,
 ) -> SyncNumber:
-    """Creates a topic and fills its result; returns the sync that makes it durable. Raises ApiError and OSError."""
+    """Creates a topic and fills its result; returns the sync that makes it durable. Without `mutations` it only checks.
+
+    Raises ApiError and OSError.
+    """
     own = {config.name: config.value for config in wanted.configs}
     # Of several reasons to refuse a topic these come first, as in Kafka.
     broker.metadata.check_new_topic(wanted.name, own)
     partitions = partition_count(broker, wanted)
     replication = replication_factor(broker, wanted)
-    if validate_only:
+    if mutations is None:
         topic_id = random_uuid(broker.entropy)
         broker.metadata.create_topic(wanted.name, topic_id, partitions, own, replication)
         given = {k: v for k, v in own.items() if v is not None}
         fill(broker, result, Topic(wanted.name, bytes(16), partitions, replication, configs=given))
         return NO_SYNC
+    mutations.use(partitions)
     assignments = {a.partition_index: a.broker_ids for a in wanted.assignments}
     sync = broker.topics.create(wanted.name, partitions, own, replication, assignments)
     fill(broker, result, broker.metadata.topics[wanted.name])

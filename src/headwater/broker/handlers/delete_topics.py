@@ -9,12 +9,14 @@ from headwater.broker.metadata import Topic
 from headwater.broker.parts import TopicParts
 from headwater.effects.work import Steps
 from headwater.protocol.error_codes import ErrorCode
+from headwater.protocol.errors import ApiError
 from headwater.protocol.messages.delete_topics import DeleteTopicsRequest, DeleteTopicsResponse
 from headwater.protocol.schema import ZERO_UUID
 from headwater.replay.deferred import Deferred
 from headwater.replay.sync_number import NO_SYNC
 from headwater.security.acls import Operation
 
+STRICT_VERSION = 5  # from here on a quota refuses a deletion
 TopicResult = DeleteTopicsResponse.DeletableTopicResult
 
 
@@ -22,6 +24,7 @@ def handle(broker: TopicParts, request: Request) -> Steps[Deferred[DeleteTopicsR
     body: DeleteTopicsRequest = request.body
     response = DeleteTopicsResponse()
     last_sync = NO_SYNC
+    mutations = broker.throttling.mutations(request, STRICT_VERSION)
     wanted = [(state.name, state.topic_id) for state in body.topics] or [(name, ZERO_UUID) for name in body.topic_names]
     for name, topic_id in wanted:
         yield
@@ -41,9 +44,13 @@ def handle(broker: TopicParts, request: Request) -> Steps[Deferred[DeleteTopicsR
             result.error_message = f"{topic.name} is internal: the coordinators keep their state in it"
             continue
         try:
+            mutations.use(topic.partitions)
             last_sync = max(last_sync, broker.topics.delete(topic))
+        except ApiError as refused:
+            result.error_code, result.error_message = refused.code, refused.message
         except OSError as failure:
             result.error_code, result.error_message = ErrorCode.KAFKA_STORAGE_ERROR, str(failure)
+    response.throttle_time_ms = mutations.wait_ms
     return broker.answer_when_durable(last_sync, response)
 
 

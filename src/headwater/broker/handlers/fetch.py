@@ -55,7 +55,7 @@ def handle(broker: FetchParts, request: Request) -> Later | Steps[Later]:
     reader = FetchReader(
         broker.partitions,
         targets.values(),
-        min(body.max_bytes, broker.settings.fetch_max_bytes),
+        min(body.max_bytes, broker.settings.fetch_max_bytes, broker.throttling.fetch_bytes_max(request)),
         by_id=request.api_version >= TOPIC_ID_VERSION,
         committed=body.isolation_level == READ_COMMITTED,
         may_read=lambda name: may_topic(broker, request, Operation.READ, name),

@@ -23,6 +23,8 @@ from headwater.protocol.schema import ZERO_UUID
 from headwater.security.acls import CLUSTER_NAME, Operation, ResourceType
 
 logger = get_logger(__name__)
+
+NEVER_STRICT = 2**15  # a topic that comes with Metadata is not refused, only counted
 TOPIC_ID_VERSION = 12  # 10 and 11 have ids in requests, and cannot be answered by them
 MetadataTopic = MetadataResponse.MetadataResponseTopic
 
@@ -100,6 +102,7 @@ def find(
         if name in broker.topics.deletions:
             return MetadataTopic(ErrorCode.LEADER_NOT_AVAILABLE, name)  # the client asks again
         try:
+            broker.throttling.mutations(request, NEVER_STRICT).use(broker.settings.num_partitions)
             broker.topics.auto_create(name)
         except ApiError as error:
             return MetadataTopic(error.code, name)

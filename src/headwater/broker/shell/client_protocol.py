@@ -94,6 +94,7 @@ class ClientProtocol(asyncio.BufferedProtocol):
         )
         self.connection.fail = partial(self.answer_failure, None)
         self.connection.hold_answer = self.hold_answer
+        self.connection.mute = partial(server.muting.mute, self)
         self.is_stranger = True
         self.requests = 0
         # Requests.
@@ -147,6 +148,7 @@ class ClientProtocol(asyncio.BufferedProtocol):
     def connection_lost(self, error: Exception | None) -> None:
         self.closing = True
         self.release_all()
+        self.server.muting.forget(self)
         self.connection.closed()
         self.server.disconnected(self)
 

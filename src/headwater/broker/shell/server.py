@@ -21,6 +21,7 @@ from headwater.broker.shell.cleaner_process import CleanerProcess
 from headwater.broker.shell.client_protocol import ClientProtocol
 from headwater.broker.shell.deadlines import Deadlines
 from headwater.broker.shell.listeners import Listener
+from headwater.broker.shell.muting import Muting
 from headwater.broker.shell.syncer import Syncer
 from headwater.broker.turns import Turns
 from headwater.effects.files import DiskLock
@@ -78,6 +79,7 @@ class Server:
         if self.cleaner is not None:
             core.run_cleaning = self.cleaner.run
         self.is_stopping = False
+        self.muting = Muting(self.loop)
         self.password_thread = ThreadPoolExecutor(1, "headwater-passwords")  # begins with the first password
         core.run_elsewhere = partial(self.run_in, self.password_thread)
         self.batch_thread = ThreadPoolExecutor(1, "headwater-batches")  # begins with the first large batch

@@ -14,6 +14,7 @@ from headwater.broker.durability import Durability
 from headwater.broker.limited_log import LimitedLog
 from headwater.broker.memory_budgets import AnswerBudget, RequestBudget, TurnBudget
 from headwater.broker.shell.deadlines import Deadlines, TimedClient
+from headwater.broker.shell.muting import Muting
 from headwater.broker.turns import Flow, Turns
 
 
@@ -37,6 +38,7 @@ class ServerSide(Protocol[AnyServedClient]):
     answers: AnswerBudget[AnyServedClient]
     limits: ConnectionLimits[AnyServedClient]
     deadlines: Deadlines[AnyServedClient]
+    muting: Muting
     log: LimitedLog
 
     def after_event(self) -> None: ...
