@@ -33,7 +33,7 @@ class Librdkafka:
 
     def poll(self, timeout_s: float) -> None:
         if self.reports:
-            self.calls.notes(self.reports.pop(0))
+            self.calls._notes(self.reports.pop(0))
 
     def list_topics(self, timeout: float) -> object:
         self.asked += 1
@@ -45,7 +45,7 @@ class Librdkafka:
 
 def calls(*reports: KafkaError, answers: list[object] | None = None, **options: Any) -> tuple[AdminCalls, Librdkafka]:
     made = AdminCalls("127.0.0.1:1", **options)
-    made.raw = double = Librdkafka(made, list(reports), answers or [])
+    made._raw = double = Librdkafka(made, list(reports), answers or [])
     return made, double
 
 
@@ -95,22 +95,22 @@ def test_no_answer_in_time_is_a_timeout() -> None:
 
 def test_an_answer_ends_what_was_reported_before() -> None:
     admin, _ = calls(REFUSED, DOWN)
-    admin.raw.poll(0)
-    admin.raw.poll(0)
+    admin._raw.poll(0)
+    admin._raw.poll(0)
     admin.call(done, "creating topic t")
-    assert (admin.notes.refusal, admin.notes.is_down, admin.notes.failure) == (None, False, "")
+    assert (admin._notes.refusal, admin._notes.is_down, admin._notes.failure) == (None, False, "")
 
 
 def test_asking_for_topics_continues_until_there_is_an_answer() -> None:
     admin, double = calls(answers=[LATE, LATE, "topics"])
-    assert admin.metadata("listing topics") == "topics"
+    assert admin._metadata("listing topics") == "topics"
     assert double.asked == 3
 
 
 def test_asking_for_topics_ends_where_nobody_is_let_in() -> None:
     admin, double = calls(REFUSED, answers=[LATE, "topics"])
     with pytest.raises(AuthenticationError, match="wrong"):
-        admin.metadata("listing topics")
+        admin._metadata("listing topics")
     assert double.asked == 1
 
 

@@ -30,6 +30,15 @@ def test_a_consumer_shows_what_is_documented() -> None:
         consumer.close(timeout_ms=10)
 
 
+def test_an_admin_shows_what_is_documented() -> None:
+    section = REFERENCE.split("## Admin")[1].split("##")[0]
+    rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
+    names = {name for row in rows for name in re.findall(r"`([a-z_]+)`", row)}
+    with hw.Admin(ADDRESS) as admin:
+        assert public(admin) == names
+        assert public(hw.AsyncAdmin(admin)) <= names
+
+
 def test_a_reader_shows_what_is_documented() -> None:
     with hw.Broker() as broker, hw.Admin(broker) as admin:
         admin.create_topic("t")

@@ -35,7 +35,7 @@ def describe(
     if not owners and not positions and group.state == "Dead":
         raise CommandError(f"group {name} does not exist; headwater group list shows those that do")
     keys = sorted({*owners, *positions})
-    ends = kafka.ends_of(keys)
+    ends = {place: end for topic in {key.topic for key in keys} for place, end in kafka.end_offsets(topic).items()}
     rows = []
     for key in keys:
         offset, end, member = positions.get(key), ends.get(key), owners.get(key)

@@ -118,7 +118,7 @@ class Admin(AdminCalls):
                 max((len(p.replicas) for p in topic.partitions.values()), default=0),
                 name.startswith("__"),
             )
-            for name, topic in self.metadata("listing topics").topics.items()
+            for name, topic in self._metadata("listing topics").topics.items()
         }
 
     def describe_topic(self, name: str) -> TopicDetails:
@@ -172,23 +172,23 @@ class Admin(AdminCalls):
 
     def start_offsets(self, topic: str) -> dict[Partition, int]:
         """The offset of the first record of each partition that is kept."""
-        return self.list_offsets(topic, OffsetSpec.earliest())
+        return self._list_offsets(topic, OffsetSpec.earliest())
 
     def end_offsets(self, topic: str) -> dict[Partition, int]:
         """The offset after the last record of each partition."""
-        return self.list_offsets(topic, OffsetSpec.latest())
+        return self._list_offsets(topic, OffsetSpec.latest())
 
     def offsets_at(self, topic: str, moment: datetime) -> dict[Partition, int]:
         """The offset of the first record at or after a time, in each partition; its end where there is none."""
         if moment.tzinfo is None:
             raise ConfigurationError(f"{moment} has no time zone; use for example datetime.now(UTC)")
-        found = self.list_offsets(topic, OffsetSpec.for_timestamp(int(moment.timestamp() * 1000)))
+        found = self._list_offsets(topic, OffsetSpec.for_timestamp(int(moment.timestamp() * 1000)))
         if any(offset < 0 for offset in found.values()):
             ends = self.end_offsets(topic)
             found = {partition: offset if offset >= 0 else ends[partition] for partition, offset in found.items()}
         return found
 
-    def list_offsets(self, topic: str, spec: OffsetSpec) -> dict[Partition, int]:
+    def _list_offsets(self, topic: str, spec: OffsetSpec) -> dict[Partition, int]:
         numbers = [found.partition for found in self.describe_topic(topic).partitions]
         what = f"asking for offsets of {topic}"
         found = self.call(lambda raw: raw.list_offsets({TopicPartition(topic, n): spec for n in numbers}), what)
@@ -237,10 +237,10 @@ class Admin(AdminCalls):
     def lag(self, group: str) -> dict[Partition, int]:
         """How many events a group has yet to handle, by partition; a partition that no longer exists has none."""
         committed = self.committed(group)
-        ends = self.ends_of(committed)
+        ends = self._ends_of(committed)
         return {p: max(0, ends[p] - offset) for p, offset in committed.items() if p in ends}
 
-    def ends_of(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
+    def _ends_of(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
         ends: dict[Partition, int] = {}
         for topic in {partition.topic for partition in partitions}:
             ends |= self.end_offsets(topic)

@@ -43,13 +43,13 @@ class AdminCalls:
         fail_fast: bool = False,
         settings: Settings | None = None,
     ) -> None:
-        self.timeout_s = checked_timeout_ms(timeout_ms) / 1000
-        self.fail_fast = fail_fast
-        self.clock = SystemClock()
-        self.notes = Notes()
-        own = merge_settings(broker, {"client.id": "headwater"}, settings, self.notes)
+        self._timeout_s = checked_timeout_ms(timeout_ms) / 1000
+        self._fail_fast = fail_fast
+        self._clock = SystemClock()
+        self._notes = Notes()
+        own = merge_settings(broker, {"client.id": "headwater"}, settings, self._notes)
         self.address = own["bootstrap.servers"]
-        self.raw: Any = make_client(AdminClient, own, "the admin client", self.notes)
+        self._raw: Any = make_client(AdminClient, own, "the admin client", self._notes)
 
     def call(self, ask: Callable[[AdminClient], Any], what: str) -> Any:
         """Sends a request of librdkafka's admin client, and waits for its result; where it has several, for each by its key.
@@ -57,59 +57,59 @@ class AdminCalls:
         `what` says what is being done, for errors. It is for what Admin has no method for. Raises ClientError.
         """
         try:
-            sent = ask(self.raw)
+            sent = ask(self._raw)
         except KafkaException as error:
-            raise self.explain(error, what) from error
+            raise self._explain(error, what) from error
         except (ValueError, TypeError, OverflowError) as error:  # the binding refuses some arguments
             raise ConfigurationError(f"{what}: {error}") from error
         if isinstance(sent, Mapping):
-            return {key: self.result(future, what) for key, future in sent.items()}
-        return self.result(sent, what)
+            return {key: self._result(future, what) for key, future in sent.items()}
+        return self._result(sent, what)
 
-    def result(self, future: Any, what: str) -> Any:
-        deadline_ms = self.clock.steady_ms() + self.timeout_s * 1000
+    def _result(self, future: Any, what: str) -> Any:
+        deadline_ms = self._clock.steady_ms() + self._timeout_s * 1000
         while True:
-            left_s = max(0.0, (deadline_ms - self.clock.steady_ms()) / 1000)
+            left_s = max(0.0, (deadline_ms - self._clock.steady_ms()) / 1000)
             try:
                 found = future.result(min(STEP_S, left_s))
             except KafkaException as error:
-                raise self.explain(error, what) from error
+                raise self._explain(error, what) from error
             except TimeoutError as error:
-                self.check_hope(what, left_s, error)
+                self._check_hope(what, left_s, error)
             except ValueError as error:
                 raise ConfigurationError(f"{what}: {error}") from error
             else:
-                self.notes.answered()
+                self._notes.answered()
                 return found
 
-    def metadata(self, what: str) -> Any:
+    def _metadata(self, what: str) -> Any:
         """The cluster's metadata, all topics included. Raises ClientError."""
-        deadline_ms = self.clock.steady_ms() + self.timeout_s * 1000
+        deadline_ms = self._clock.steady_ms() + self._timeout_s * 1000
         while True:
-            left_s = max(0.0, (deadline_ms - self.clock.steady_ms()) / 1000)
+            left_s = max(0.0, (deadline_ms - self._clock.steady_ms()) / 1000)
             try:
-                found = self.raw.list_topics(timeout=min(ASK_S, left_s))
+                found = self._raw.list_topics(timeout=min(ASK_S, left_s))
             except KafkaException as error:
                 if not has_no_answer(error):
-                    raise self.explain(error, what) from error
-                self.check_hope(what, left_s, error)
+                    raise self._explain(error, what) from error
+                self._check_hope(what, left_s, error)
             else:
-                self.notes.answered()
+                self._notes.answered()
                 return found
 
-    def check_hope(self, what: str, left_s: float, cause: Exception) -> None:
+    def _check_hope(self, what: str, left_s: float, cause: Exception) -> None:
         """Raises ClientError where it makes no sense to wait any longer."""
-        self.raw.poll(0)  # librdkafka reports errors of the connection only here
-        if left_s <= 0 or self.notes.refusal is not None or (self.fail_fast and self.notes.is_down):
-            raise self.no_answer(what) from cause
+        self._raw.poll(0)  # librdkafka reports errors of the connection only here
+        if left_s <= 0 or self._notes.refusal is not None or (self._fail_fast and self._notes.is_down):
+            raise self._no_answer(what) from cause
 
-    def explain(self, error: KafkaException, what: str) -> ClientError:
-        self.raw.poll(0)
-        return self.no_answer(what, error.args[0].str()) if has_no_answer(error) else translate(error, what)
+    def _explain(self, error: KafkaException, what: str) -> ClientError:
+        self._raw.poll(0)
+        return self._no_answer(what, error.args[0].str()) if has_no_answer(error) else translate(error, what)
 
-    def no_answer(self, what: str, cause: str = "it took too long") -> ClientError:
+    def _no_answer(self, what: str, cause: str = "it took too long") -> ClientError:
         """Why there is no answer."""
-        notes = self.notes
+        notes = self._notes
         if notes.refusal is not None:
             return client_error(notes.refusal, f"{what}: {self.address}")
         kind = BrokerUnavailableError if notes.is_down else ClientTimeoutError
