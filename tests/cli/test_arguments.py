@@ -29,7 +29,7 @@ def test_an_argument_that_is_not_text_is_named(words: list[bytes]) -> None:
     result = subprocess.run(command, capture_output=True, text=True, timeout=60, env=os.environ | NOWHERE, check=False)
     assert result.returncode == 2, result
     assert result.stderr.startswith("headwater: 'orders\\udcff")
-    assert result.stderr.endswith("is not UTF-8, as all names in Kafka are\n")
+    assert result.stderr.endswith("is not UTF-8; all names in Kafka are UTF-8\n")
 
 
 def test_so_is_the_address_in_the_environment() -> None:

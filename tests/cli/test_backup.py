@@ -60,7 +60,7 @@ def test_there_and_back(tmp_path: Path) -> None:
     assert 25_000 < second["new_bytes"] < second["size_bytes"] - 300_000 < 200_000
     listed = json.loads(run("backup", "--list", to, "--json").stdout)
     assert [row["new_bytes"] for row in listed["backups"]][1] == second["new_bytes"]
-    assert run("backup", "--verify", to).stdout == "Read 2 backups: all sound\n"
+    assert run("backup", "--verify", to).stdout == "Read 2 backups: no damage found\n"
     restored = run("restore", to, back)
     assert restored.stdout.startswith(f"Restored {second['id']} into {back}: ")
     assert ends(back) == 85

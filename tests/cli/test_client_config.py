@@ -47,16 +47,16 @@ def test_a_login_and_stores_are_translated() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "says"),
     [
-        ("ssl.truststore.location", "ca.jks", r"of type JKS; make it PEM"),
-        ("ssl.protocol", "TLSv1.3", r"ssl\.protocol is not possible here"),
-        ("sasl.kerberos.service.name", "kafka", r"sasl\.kerberos\.service\.name is not possible"),
+        ("ssl.truststore.location", "ca.jks", r"of type JKS; convert it to PEM"),
+        ("ssl.protocol", "TLSv1.3", r"ssl\.protocol is not supported"),
+        ("sasl.kerberos.service.name", "kafka", r"sasl\.kerberos\.service\.name is not supported"),
         (
             "sasl.jaas.config",
             "com.sun.security.auth.module.Krb5LoginModule required useKeyTab=true;",
-            "PLAIN and SCRAM are",
+            "use PLAIN or SCRAM",
         ),
         ("sasl.jaas.config", "nothing", "not of the form"),
-        ("sasl.jaas.config", SCRAM.replace("username", "user"), "user is not possible here"),
+        ("sasl.jaas.config", SCRAM.replace("username", "user"), "user is not supported"),
         ("sasl.jaas.config", SCRAM.replace('username="alice"', ""), "has no username"),
         ("sasl.jaas.config", SCRAM.replace("password=", "password"), "not NAME=VALUE"),
     ],
@@ -73,7 +73,7 @@ def test_what_has_no_effect_is_named_in_a_warning(tmp_path: Path, capsys: pytest
     path.write_text("bootstrap.servers=here:1\nkey.serializer=x.Y\nclient.id : app\nno.such = 1\n")
     settings = Connection(client_config=path).settings()
     assert (settings["bootstrap.servers"], settings["client.id"]) == ("here:1", "app")
-    assert capsys.readouterr().err == f"headwater: {path}: without effect here: key.serializer, no.such\n"
+    assert capsys.readouterr().err == f"headwater: {path}: ignored, because they have no effect: key.serializer, no.such\n"
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:

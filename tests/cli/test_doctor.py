@@ -43,7 +43,7 @@ def test_a_whole_directory(data: Path) -> None:
     before = contents(data)
     result = run(data)
     assert result.return_value == 0
-    assert result.stdout.startswith(f"{data} is whole: 2 logs, ")
+    assert result.stdout.startswith(f"{data}: no damage found; 2 logs, ")
     assert contents(data) == before
     assert json.loads(run(data, "--json").stdout)["whole"] is True
     assert run(data, "--repair", "--yes").return_value == 0

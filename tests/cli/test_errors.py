@@ -25,7 +25,7 @@ from headwater.client.errors import (
         ),
         (
             AuthenticationError("wrong"),
-            "wrong; look at security.protocol, sasl.* and ssl.* of --client-config, the profile or -X",
+            "wrong; check security.protocol, sasl.* and ssl.* in --client-config, the profile or -X",
         ),
         (AuthorizationError("no"), "no; an administrator can allow it: headwater acl add"),
         (UnknownTopicError("topic a does not exist"), "topic a does not exist; headwater topic list shows"),

@@ -1,8 +1,8 @@
 """The nodes that clients see, and where each can be reached.
 
-One process is one node, or, for tests that were written for a cluster, several virtual ones (`--nodes 3`): each listens
-on a port of its own, all are replicas of everything and in sync, and leaders are spread over them. Every node serves
-every partition: there is one log.
+One process is one node, or several virtual ones, for tests that were written for a cluster (`--nodes 3`). Each of these
+listens on a port of its own, all are replicas of everything and in sync, and leaders are spread over them. Every node can
+serve every partition, because there is only one log.
 """
 
 from typing import NamedTuple
@@ -10,13 +10,13 @@ from typing import NamedTuple
 from headwater.security.acls import ANONYMOUS
 
 PLAINTEXT = "PLAINTEXT"
-# On the loopback, for the planes of this broker alone. Names of configured listeners have capital letters, so none is this.
+# On the loopback, only for this broker's planes. Configured listeners have capital letters, so the name cannot clash.
 PRIVATE_LISTENER = "headwater"
 PROTOCOLS = (PLAINTEXT, "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 
 
 class Endpoint(NamedTuple):
-    """What a client connected to: a listener of a node."""
+    """The listener of a node that a client connected to."""
 
     listener: str = PLAINTEXT
     protocol: str = PLAINTEXT
@@ -36,7 +36,7 @@ class Endpoint(NamedTuple):
 
     @property
     def first_principal(self) -> str | None:
-        """Who a client is before it has said anything: None where it has to authenticate first."""
+        """The principal of a client that has not sent anything; None if it has to authenticate first."""
         return None if self.has_sasl else ANONYMOUS
 
 
@@ -53,11 +53,11 @@ class Cluster:
         self.addresses: dict[tuple[str, int], tuple[str, int]] = {}
 
     def advertise(self, listener: str, node_id: int, host: str, port: int) -> None:
-        """Says where clients of a listener reach a node."""
+        """Sets the address at which clients of a listener reach a node."""
         self.addresses[listener, node_id] = host, port
 
     def address(self, listener: str, node_id: int) -> tuple[str, int]:
-        """Where clients that came by this listener reach the node; ("", -1) where it does not have that listener."""
+        """The address of the node for clients of this listener; ("", -1) if the node does not have that listener."""
         return self.addresses.get((listener, node_id), ("", -1))
 
     def node_of(self, endpoint: Endpoint) -> int:
@@ -69,7 +69,7 @@ class Cluster:
         return [(node_id, *self.address(endpoint.listener, node_id)) for node_id in self.node_ids]
 
     def replicas(self, topic_id: bytes, partition: int, replication: int) -> list[int]:
-        """A partition's nodes, its leader first; at most all that there are."""
+        """A partition's nodes, its leader first; at most as many as exist."""
         node_ids = self.node_ids
         if len(node_ids) == 1:
             return node_ids

@@ -1,4 +1,4 @@
-"""What the core knows of a client's connection, and of one of its requests."""
+"""A client's connection and its requests, as the core sees them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,15 +20,15 @@ UNLIMITED_BYTES = 2**31 - 1
 
 
 class Wait(Protocol):
-    """A request that waits for something else than the disk."""
+    """A request that waits for something other than the disk."""
 
     def stop(self) -> None:
-        """Nobody is left to be answered."""
+        """Call this when the connection is gone and no answer is needed."""
         ...
 
 
 class Repeatable(NamedTuple):
-    """A handler's answer that the same request gets again for as long as `holds` says so and has done what it asks for.
+    """An answer that the same request gets again, without a handler, while `holds` returns true. `holds` also does its work.
 
     Members send the same heartbeat every few seconds, thousands of them a second to an otherwise idle broker.
     """
@@ -38,7 +38,7 @@ class Repeatable(NamedTuple):
 
 
 class Repeat(NamedTuple):
-    """A connection's last request that was Repeatable, and its answer, both around their correlation id."""
+    """A connection's last Repeatable request and its answer, each split around its correlation id."""
 
     size: int
     api: bytes
@@ -62,25 +62,25 @@ class Repeat(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class Connection:
-    """What the core knows of a client's connection."""
+    """A client's connection, as the core sees it."""
 
     client_host: str
     endpoint: Endpoint = PLAIN_ENDPOINT
     principal: str = ANONYMOUS
     is_restricted: bool = False  # it has to authenticate first, or again after a time
     sasl: "SaslState | None" = None
-    is_raw_sasl: bool = False  # after SaslHandshake 0 the exchange comes in bare frames
-    must_close: bool = False  # after what is being answered
-    is_busy: bool = False  # a login is being checked: no other request is handled meanwhile
+    is_raw_sasl: bool = False  # after SaslHandshake 0 the exchange uses bare frames
+    must_close: bool = False  # after the current answer
+    is_busy: bool = False  # a login is being checked; no other request is handled meanwhile
     answer_room: Callable[[], int] = lambda: UNLIMITED_BYTES  # how large the next answer may be; 0: it has to wait
     hold_answer: Callable[[int], None] = lambda size: None  # bytes of an answer that is being made
     mute: Callable[[float], None] = lambda wait_ms: None  # nothing more is read from it for so long
     waits: set[Wait] = field(default_factory=set)
     repeat: Repeat | None = None
     routes: "Routes | None" = None  # how produce requests that are like earlier ones are answered
-    work: Work | None = None  # what is under way; nothing else of the connection is handled until it is done
-    late_work: set[Work] = field(default_factory=set)  # of requests that had to wait before
-    fail: Callable[[Exception], object] | None = None  # the shell ends the connection
+    work: Work | None = None  # work under way; no other request of the connection is handled until it is done
+    late_work: set[Work] = field(default_factory=set)  # work of requests that had to wait before
+    fail: Callable[[Exception], object] | None = None  # ends the connection, in the shell
 
     @property
     def address(self) -> str:
@@ -89,11 +89,11 @@ class Connection:
 
     @property
     def is_of_planes(self) -> bool:
-        """Whether it is this broker's own planes, and not a user of theirs: only they can log in so at that listener."""
+        """Whether this is a connection of the broker's own planes, not of their users: only planes can log in so at that listener."""
         return self.endpoint.is_private and self.principal == f"User:{PLANES_USER}"
 
     def closed(self) -> None:
-        """Nobody is left to be answered."""
+        """Call this when the connection is gone and no answer is needed."""
         for wait in list(self.waits):
             wait.stop()
         for work in (self.work, *self.late_work):
@@ -108,7 +108,7 @@ class Connection:
 
 @dataclass(slots=True)
 class SaslState:
-    """Where a connection's authentication is."""
+    """The state of a connection's authentication."""
 
     mechanism: str
     exchange: Exchange

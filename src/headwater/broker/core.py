@@ -1,8 +1,8 @@
-"""The broker without its sockets: what it keeps, and how its parts meet.
+"""The broker without its sockets: its state, and how its parts work together.
 
-The core is driven from outside and never waits. A shell hands it requests (`dispatch.py`), is notified by the journal's
-driver what to sync (`durability.py`) and says when that is done, and calls the timers when they are due. So the test
-broker is this broker on an in-memory disk and a clock that is moved by hand.
+The core is driven from outside and never waits. A shell passes it requests (`dispatch.py`), runs the syncs that the journal's
+driver orders (`durability.py`), reports their ends, and calls the timers when they are due. So the test broker is this
+broker with an in-memory disk and a clock that is moved by hand.
 """
 
 import contextlib
@@ -52,7 +52,7 @@ METADATA_CONFIG = LogConfig(retention_ms=-1, segment_bytes=64 << 20)
 
 
 def run_here(function: Callable[[], Any], done: Callable[[Any], None]) -> None:
-    """Where nothing else runs, at once."""
+    """Runs the function at once, if nothing else runs."""
     done(function())
 
 
@@ -106,9 +106,9 @@ class BrokerCore:
         self.retention: Work | None = None
         self.occurrences = Occurrences()
         self.sessions = FetchSessions(clock, entropy, settings.max_incremental_fetch_session_cache_slots)
-        # The shell may compact elsewhere than in the owner's thread.
+        # The shell may compact outside the owner's thread.
         self.run_cleaning: RunJob | None = None
-        # A function that takes long and touches nothing of the core, and what its result is given to, in the owner's thread.
+        # Runs a slow function that does not use the core, and passes its result to a callback in the owner's thread.
         self.run_elsewhere: RunElsewhere = run_here
         self.refusals = LimitedLog(logger, clock.steady_ms)
         self.store = new_store(settings, files, directory, clock, entropy, self.occurrences)
@@ -158,16 +158,16 @@ class BrokerCore:
     # -- start
 
     def load_metadata(self) -> None:
-        """Brings the metadata back, then every log that the journal speaks of.
+        """Loads the metadata, then every log that has entries in the journal.
 
-        Raises StorageError where the metadata is damaged or incomplete: then nothing in the directory is touched.
+        Raises StorageError if the metadata is damaged or incomplete: then nothing in the directory is changed.
         """
         store, metadata = self.store, self.metadata
         log = store.open_log(METADATA_TOPIC, METADATA_TOPIC_ID, 0, METADATA_CONFIG)
         if log.damages:
             start, end = log.damages[0]
             raise StorageError(
-                f"{log.directory} was on disk, but its offsets {start} to {end - 1} are gone: restore this directory "
+                f"{log.directory} was on disk, but its offsets {start} to {end - 1} are gone; restore this directory "
                 "from a copy"
             )
         store.recover_log(log)
@@ -178,13 +178,13 @@ class BrokerCore:
             metadata.replay(change)
         if not log.end_offset and store.directories.has_logs(besides=METADATA_TOPIC):
             raise StorageError(
-                f"{log.directory} is empty, but there are logs beside it: restore this directory from a copy"
+                f"{log.directory} is empty, but there are logs next to it; restore this directory from a copy"
             )
         store.leader_epoch = max(0, metadata.broker_epoch + (0 if store.was_clean else 1))
         metadata.leader_epoch = log.leader_epoch = store.leader_epoch
         store.directories.sort(self.is_known_partition, deleted, set(metadata.by_id))
         store.recover(self.find_partition)
-        self.durability.last_synced = store.journal.newest_sync  # of what the start has found
+        self.durability.last_synced = store.journal.newest_sync  # what the start has found
         store.open_slow(
             (topic.name, topic.topic_id, partition, self.partitions.log_config(topic))
             for topic in list(metadata.topics.values())
@@ -198,30 +198,30 @@ class BrokerCore:
         return topic == METADATA_TOPIC or (known is not None and partition < known.partitions)
 
     def find_partition(self, topic_id: bytes, partition: int) -> tuple[str, LogConfig] | None:
-        """What the store wants to know of a partition in the journal; None when it was deleted."""
+        """What the store needs to know about a partition in the journal; None if it was deleted."""
         if topic_id == METADATA_TOPIC_ID:
             return METADATA_TOPIC, METADATA_CONFIG
         topic = self.metadata.by_id.get(topic_id)
         return (topic.name, self.partitions.log_config(topic)) if topic is not None else None
 
     def load_coordinators(self) -> None:
-        """Brings groups and transactions back, and continues what a crash interrupted. Raises OSError."""
+        """Loads groups and transactions, and continues what a crash interrupted. Raises OSError."""
         self.coordination.load()
 
     # -- security
 
     @cached_property
     def private_logins(self) -> dict[tuple[str, Mechanism], Credential]:
-        """Who may log in at the private listener, beside all users: the planes of this process."""
+        """The users of the private listener, besides all others: the planes of this process."""
         return {}
 
     @property
     def acls(self) -> Acls | None:
-        """The authorizer; None where there is none and all may do everything."""
+        """The authorizer; None if there is none and everything is allowed."""
         return self.metadata.acls if self.has_authorizer else None
 
     def apply_configs(self) -> None:
-        """Puts the broker's configuration in force, with what the metadata have of it now."""
+        """Puts the broker's configuration in force, with the present changes from the metadata."""
         self.dynamic_configs.apply()
         self.settings = self.dynamic_configs.settings
         self.partitions.all_configs_changed()
@@ -230,7 +230,7 @@ class BrokerCore:
     def apply_security(self) -> None:
         """Reads the super users.
 
-        There is an authorizer where `authorizer.class.name` asks for one, and where there is a super user.
+        There is an authorizer if `authorizer.class.name` asks for one, or if there is a super user.
         """
         acls = self.metadata.acls
         acls.super_users = self.dynamic_configs.super_users()
@@ -240,11 +240,11 @@ class BrokerCore:
     # -- metadata
 
     def append_metadata(self, changes: list[Any]) -> SyncNumber:
-        """Applies a decision of the metadata; returns the sync that makes it durable. Raises OSError."""
+        """Applies a decision of the metadata. Returns the sync that makes it durable. Raises OSError."""
         return self.metadata_runtime.apply("", changes)
 
     def append_and_answer(self, changes: list[Any], answer: Answer, not_written: Answer) -> Answer | Deferred[Answer]:
-        """Carries out a decision of the metadata; gives another answer where it cannot be written."""
+        """Carries out a decision of the metadata; returns the other answer if it cannot be written."""
         try:
             return self.metadata_runtime.carry_out("", Decision(changes, answer))
         except OSError as error:
@@ -252,7 +252,7 @@ class BrokerCore:
             return not_written
 
     def forget_topic(self, topic: Topic) -> None:
-        """What groups have committed goes with the topic."""
+        """Removes what groups have committed for a deleted topic."""
         self.groups.forget_topic(topic.name, topic.partitions)
 
     # -- chores
@@ -285,12 +285,12 @@ class BrokerCore:
         self.timers.call_later(interval_ms, run)
 
     def shorten_state_logs(self) -> None:
-        """Writes states again whose logs have become long. Raises OSError."""
+        """Rewrites the state logs that have become long. Raises OSError."""
         self.metadata_log.shorten(self.metadata)
         self.coordination.shorten()
 
     def apply_retention(self) -> None:
-        """Begins a pass over all logs, in slices, unless the one before is still under way. Raises OSError."""
+        """Begins a pass over all logs, in slices, unless the previous one is still running. Raises OSError."""
         if self.retention is None or self.retention.is_done:
             begun = self.work.begin(self.retention_steps())
             if isinstance(begun, Work):
@@ -302,7 +302,7 @@ class BrokerCore:
             for partition in range(topic.partitions):
                 is_there = self.metadata.by_id.get(topic.topic_id) is topic  # it may have been deleted meanwhile
                 if is_there and (topic.name, partition) in self.store.directories:
-                    with contextlib.suppress(OSError):  # it was named when it was found
+                    with contextlib.suppress(OSError):  # it was logged when it was found
                         self.partitions.log(topic, partition)
                 yield
         removed = yield from self.store.apply_retention()
@@ -314,7 +314,7 @@ class BrokerCore:
         self.work_off("expiring offsets", expired)
 
     def work_off(self, what: str, steps: Steps[None]) -> None:
-        """Does a chore of the broker's own in slices."""
+        """Runs a chore of the broker's own in slices."""
 
         def ended(error: Exception | None) -> None:
             if error is not None:
@@ -334,23 +334,23 @@ class BrokerCore:
 
     @property
     def is_failed(self) -> bool:
-        """Whether the disk has failed the broker: then nothing more is acknowledged."""
+        """Whether the disk has failed. Then nothing more is acknowledged."""
         return self.durability.is_failed
 
     @cached_property
     def compaction(self) -> "CompactionChore":
-        """What compacts; imported with the first log that may need it."""
+        """The compaction chore; imported with the first log that may need it."""
         from headwater.broker.compaction_chore import CompactionChore
 
         return CompactionChore(self.partitions, self.clock, self.timers, self.occurrences, self.run_cleaning)
 
     def compact(self) -> None:
-        """Begins to compact the log that needs it most, if one does."""
+        """Begins to compact the log that needs it most, if there is one."""
         if any(log.config.compact and log.segments for log in self.store.logs.values()):
             self.compaction.start_next()
 
     def close(self) -> None:
-        """Ends the waits and leaves everything synced. Raises OSError; the directory is given back then too."""
+        """Ends all waits, and syncs everything. Raises OSError; the directory is released even then."""
         self.partitions.finish_all_watches()
         try:
             self.durability.flush()

@@ -1,6 +1,6 @@
-"""From a frame to its handler and back: the one way in which a request reaches the core.
+"""Brings a frame to its handler and the answer back. This is the only way for a request into the core.
 
-The table below is all that this broker serves, and what ApiVersions tells.
+The table below lists everything that this broker serves. ApiVersions answers from it.
 """
 
 from collections.abc import Callable
@@ -22,10 +22,10 @@ from headwater.protocol.errors import ProtocolError, UnsupportedVersionError
 from headwater.protocol.frames import RequestHeader, read_request_header, response_frame, response_frame_in_steps
 from headwater.replay.deferred import Deferred
 
-Frames: TypeAlias = list[Buffer] | None  # the buffers of a response; None where there is none
+Frames: TypeAlias = list[Buffer] | None  # the buffers of a response; None if there is no response
 Handler: TypeAlias = Callable[[BrokerCore, Request], Any]
-# Each is looked up, and its module imported, with the first request of its API. A type checker sees here that the core has
-# the parts that each handler asks for.
+# Each handler is looked up, and its module imported, with the first request for its API. Here a type checker sees that the
+# core has the parts that each handler needs.
 HANDLERS: dict[ApiKey, Callable[[], Handler]] = {
     ApiKey.PRODUCE: lambda: handlers.produce.handle,
     ApiKey.FETCH: lambda: handlers.fetch.handle,
@@ -83,10 +83,10 @@ HANDLERS: dict[ApiKey, Callable[[], Handler]] = {
     ApiKey.DESCRIBE_TOPIC_PARTITIONS: lambda: handlers.describe_topic_partitions.handle,
 }
 SERVED: tuple[ApiKey, ...] = tuple(HANDLERS)
-# librdkafka's compressed produce fails unless Produce 0 is advertised (KAFKA-18659); a request of 0 to 2 is refused.
+# librdkafka's compressed produce fails unless Produce 0 is advertised (KAFKA-18659); requests in versions 0 to 2 are refused.
 ADVERTISED_LOW = {ApiKey.PRODUCE: 0}
 BEFORE_AUTHENTICATION = frozenset({ApiKey.API_VERSIONS, ApiKey.SASL_HANDSHAKE, ApiKey.SASL_AUTHENTICATE})
-# All array elements and tagged fields of one request: five times as many partitions as a broker has, and no more than are
+# All array elements and tagged fields of one request: five times as many as a broker has partitions, and no more than can be
 # decoded in some 50 ms.
 REQUEST_ELEMENTS_MAX = 100_000
 DECODED_AT_ONCE_BYTES_MAX = 64 * 1024  # a larger frame is decoded in steps
@@ -94,7 +94,7 @@ SERVED_KEYS = frozenset(int(key) for key in SERVED)
 
 
 class Served(NamedTuple):
-    """What dispatching one version of an API needs."""
+    """What is needed to dispatch one version of an API."""
 
     api: Api
     request_class: Any
@@ -114,28 +114,28 @@ def served_api(api_key: int) -> Served:
 
 
 def advertised_versions() -> list[tuple[int, int, int]]:
-    """(key, lowest version, highest version) of everything in the table."""
+    """(key, lowest version, highest version) of each API in the table."""
     return [(key, ADVERTISED_LOW.get(key, APIS[key].low), APIS[key].latest_stable) for key in SERVED]
 
 
 def api_versions_handler() -> Handler:
-    """ApiVersions is about this table: its handler is given what to tell."""
+    """The handler of ApiVersions, which gets the versions in this table."""
     handle, versions = handlers.api_versions.handle, advertised_versions()
     return lambda core, request: handle(core, request, versions)
 
 
 def check_session(core: BrokerCore, connection: Connection, key: int) -> None:
-    """Raises ProtocolError for a request of a client that has not authenticated, or whose session is over (KIP-368)."""
+    """Raises ProtocolError if the client has not authenticated, or if its session is over (KIP-368)."""
     name = APIS[key].name
     if connection.principal == UNAUTHENTICATED or connection.sasl is None:
         raise ProtocolError(f"{name} before SASL authentication")
     expires_ms = connection.sasl.expires_ms
     if expires_ms is not None and core.clock.steady_ms() > expires_ms:
-        raise ProtocolError(f"{name} after the session's end: the client has to authenticate again")
+        raise ProtocolError(f"{name} after the session's end; the client has to authenticate again")
 
 
 def raw_sasl_answer(core: BrokerCore, connection: Connection, frame: Buffer) -> Frames | Deferred[Frames]:
-    """The answer to a bare frame of the exchange."""
+    """The answer to a bare frame of the SASL exchange."""
     answer = handlers.sasl_authenticate.raw(core, connection, bytes(frame))
     if not isinstance(answer, Deferred):
         return raw_frame(answer)
@@ -149,8 +149,8 @@ def raw_frame(token: bytes | None) -> list[Buffer] | None:
 def dispatch(core: BrokerCore, connection: Connection, frame: Buffer) -> Frames | Deferred[Frames]:
     """Handles one request frame (without its length).
 
-    Returns the response's buffers, a `Deferred` that completes with them, or None when there is no response. Raises
-    ProtocolError for what ends the connection: bytes that are not a request, or an API or version that is not served.
+    Returns the response's buffers, a `Deferred` that completes with them, or None if there is no response. Raises
+    ProtocolError if the connection must end: the bytes are not a request, or its API or version is not served.
     """
     if connection.is_raw_sasl:
         return raw_sasl_answer(core, connection, frame)
@@ -246,7 +246,7 @@ def learn_route(core: BrokerCore, connection: Connection, frame: Buffer, version
 def large_in_steps(
     core: BrokerCore, connection: Connection, frame: Buffer, header: RequestHeader, entry: Served
 ) -> Steps[Any]:
-    """What a large frame asks for: it may have so many elements that already decoding it takes long."""
+    """Handles a large frame. It may have so many elements that even decoding it takes long."""
     version = header.api_version
     body, _ = yield from decode_in_steps(entry.request_class, version, frame, header.body_at, REQUEST_ELEMENTS_MAX)
     core.occurrences.request_handled.emit(header.api_key, connection)
@@ -262,7 +262,7 @@ def large_in_steps(
 def frame_response(
     core: BrokerCore, connection: Connection, api: Api, version: int, correlation_id: int, answer: Deferred[Any]
 ) -> Deferred[Frames]:
-    """The response's buffers, when the answer is there. It may be work that could only begin by then."""
+    """The response's buffers, when the answer is complete. The answer may be work, which can only begin then."""
     deferred: Deferred[Frames] = Deferred()
 
     def complete(message: Any) -> None:
@@ -275,7 +275,7 @@ def frame_response(
             try:
                 buffers = response_frame(api, version, correlation_id, message)
             except Exception as error:
-                # Others wait for what completes this answer: they are no part of its failure.
+                # Others wait for what completes this answer, and its failure must not affect them.
                 if connection.fail is None:
                     raise
                 connection.fail(error)
@@ -289,7 +289,7 @@ def frame_response(
 def begin_late(
     core: BrokerCore, connection: Connection, steps: Steps[Frames | Deferred[Frames]], deferred: Deferred[Frames]
 ) -> None:
-    """Begins work for a request that had to wait first; later requests of the connection may have been handled."""
+    """Begins the work of a request that had to wait. Later requests of the connection may have been handled meanwhile."""
     result = core.work.begin(steps)
     if isinstance(result, Work):
         connection.late_work.add(result)
@@ -306,7 +306,7 @@ def framed_in_steps(
 ) -> Steps[Frames | Deferred[Frames]]:
     """The work of a request and of its response."""
     answer = yield from steps
-    if isinstance(answer, GeneratorType):  # what would have had to wait need not
+    if isinstance(answer, GeneratorType):  # a deferred answer is not needed: its work is done here
         answer = yield from answer
     if answer is None:
         return None
@@ -318,9 +318,10 @@ def framed_in_steps(
 def in_slices(
     core: BrokerCore, connection: Connection, steps: Steps[Frames | Deferred[Frames]]
 ) -> Frames | Deferred[Frames]:
-    """The response, if the work is done in one slice; else the connection has work under way.
+    """The response, if the work is done in one slice. Otherwise the work continues, attached to the connection.
 
-    Until that is done nothing more of the connection may be handled: requests are served in the order in which they come.
+    Until it is done, no other request of the connection may be handled: requests are served in the order in which they
+    arrive.
     """
     result = core.work.begin(steps)
     if not isinstance(result, Work):

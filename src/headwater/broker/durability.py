@@ -1,9 +1,10 @@
-"""The journal's driver: what is written next, what follows a sync, when a checkpoint begins, and what a failing disk means.
+"""The journal's driver: it decides what is written next, what follows a sync, when a checkpoint begins, and what a failing
+disk means.
 
 Theory. An append goes into the page cache of its log and waits for the journal's next sync. The driver has one rule for
-writing: *while no sync is under way, all that waits is written, and its sync begins* (group commit). No timer is
-involved: a slow disk makes large syncs, a fast one small ones. When a sync has ended, the next one begins first, and
-then the answers of the ended one are made; so the disk works while Python does.
+writing: *while no sync is under way, everything that waits is written, and its sync begins* (group commit). No timer is
+involved: a slow disk makes large syncs, a fast one small ones. When a sync has ended, the next one begins first, and only
+then the answers of the ended one are made. So the disk works while Python does.
 
 For example, with three clients that each produce a batch with acks=all:
 
@@ -20,9 +21,9 @@ For example, with three clients that each produce a batch with acks=all:
 
 Syncs are completed in the order of their numbers, even where one needs no sync of the journal.
 
-A checkpoint syncs the logs themselves, so that a full journal file can be written over. It begins when a journal file
-is full, when compaction asks for one, and at a regular interval. One runs at a time, beside the syncs. Where both
-journal files are full, the driver writes nothing until a checkpoint has freed one; what arrives meanwhile waits.
+A checkpoint syncs the logs themselves, so that a full journal file can be overwritten. It begins when a journal file is
+full, when compaction asks for one, and at a regular interval. Only one runs at a time, while syncs continue. If both journal
+files are full, the driver writes nothing until a checkpoint has freed one; what arrives meanwhile waits.
 
 What can go wrong, and what it means:
 
@@ -35,12 +36,12 @@ What can go wrong, and what it means:
     a checkpoint: any other error       failed
     an action that waited raises        reported; whatever else waits is still called
 
-*Failed* is final. Nothing more is written, completed or acknowledged, a mark makes the next start distrust the page cache
-(`storage/failed_syncs.py`), and the disk is notified once, so that it ends the broker. The next start recovers what is there.
+*Failed* is final. Nothing more is written, completed or acknowledged. A mark makes the next start distrust the page cache
+(`storage/failed_syncs.py`). The disk is notified once, so that it ends the broker. The next start recovers what is on disk.
 
-The driver never waits and knows no loop, thread or process. It gives a `Disk` orders, and is called with what happened:
-the server syncs in a child process and checkpoints in a thread, an in-memory broker does both at once (`ThisThread`), and
-a simulation does them in whatever order its seed says. All calls are made in the thread that owns the core.
+The driver never waits, and knows no loop, thread or process. It gives a `Disk` orders, which reports results by calls: the
+server syncs in a child process and checkpoints in a thread, an in-memory broker does both at once (`ThisThread`), and a
+simulation does them in whatever order its seed says. All calls are made in the thread that owns the core.
 """
 
 from collections import deque
@@ -90,12 +91,12 @@ class Store(Protocol):
 
 
 class Disk(Protocol):
-    """What a shell does for the driver, and how it hears of what it has to know."""
+    """What a shell does for the driver, and how the driver notifies it."""
 
     def begin_sync(self, file: int) -> bool:
-        """Begins to sync a file of the journal. True: it is on disk already. False: `synced` will be called.
+        """Begins to sync a file of the journal. True: it is already on disk. False: `synced` will be called.
 
-        Raises OSError where it cannot; that is a failed sync.
+        If it raises OSError, that counts as a failed sync.
         """
         ...
 
@@ -104,15 +105,15 @@ class Disk(Protocol):
         ...
 
     def journal_advanced(self) -> None:
-        """A sync was completed: less waits than before, and perhaps no sync is under way."""
+        """A sync was completed: less is waiting than before, and perhaps no sync is under way."""
         ...
 
     def failed(self, error: Exception) -> None:
-        """Ends the broker; nobody gets another answer."""
+        """Ends the broker. Nothing more is answered."""
         ...
 
     def report(self, error: Exception) -> None:
-        """Something that waited for a sync has raised: a defect."""
+        """Reports a defect: an action that waited for a sync has raised."""
         ...
 
 
@@ -129,37 +130,37 @@ class Durability:
     ) -> None:
         self.store, self.journal = store, store.journal
         self.occurrences = occurrences
-        self.logs_grew = logs_grew  # readers may see more of these logs
+        self.logs_grew = logs_grew  # called when readers may see more of these logs
         self.checkpoint_taken = checkpoint_taken
         self.disk: Disk = ThisThread(self)
         self.waits: deque[tuple[SyncNumber, Callable[[], None]]] = deque()
         self.last_synced = NO_SYNC  # the last one that was completed
-        self.syncing: Sync | None = None  # it is written, and its sync is under way
-        self.durable: deque[Sync] = deque()  # they are on disk, and not completed yet
+        self.syncing: Sync | None = None  # written; its sync is under way
+        self.durable: deque[Sync] = deque()  # on disk, but not completed yet
         self.is_driving = False
-        self.checkpoint: Checkpoint | None = None  # it is under way
+        self.checkpoint: Checkpoint | None = None  # under way
         self.wants_checkpoint = False  # compaction waits for one
-        self.shortage: OSError | None = None  # what the last checkpoint lacked: only the regular one tries again
+        self.shortage: OSError | None = None  # what the last checkpoint lacked; only the regular one tries again
         self.is_failed = False
         self.error: Exception | None = None
 
-    # -- what waits for the disk
+    # waiting for the disk
 
     def when_durable(self, sync: SyncNumber, callback: Callable[[], None]) -> None:
-        """Calls back when that sync is done; at once for NO_SYNC, or where it is there already."""
+        """Calls back when that sync is done; at once for NO_SYNC, or if it is already done."""
         if sync <= self.last_synced:
             callback()
         else:
             self.waits.append((sync, callback))
 
     def answer_when_durable(self, sync: SyncNumber, answer: Answer) -> Deferred[Answer]:
-        """An answer that is given when that sync is done."""
+        """Gives an answer when that sync is done."""
         deferred: Deferred[Answer] = Deferred()
         self.when_durable(sync, partial(deferred.complete, answer))
         return deferred
 
     def due(self, sync: SyncNumber) -> Iterator[Callable[[], None]]:
-        """What waits for that sync or an earlier one; it is taken off."""
+        """Removes and yields the callbacks that wait for that sync or an earlier one."""
         waits = self.waits
         while waits and waits[0][0] <= sync:
             yield waits.popleft()[1]
@@ -186,8 +187,8 @@ class Durability:
         self.drive()
 
     def drive(self) -> None:
-        """Writes and completes, in turn, until a sync is under way or nothing more can be done now."""
-        if self.is_driving:  # called from within `drive`: the loop below goes round again
+        """Writes and completes, alternately, until a sync is under way or nothing more can be done now."""
+        if self.is_driving:  # called from within `drive`: the loop below runs once more
             return
         self.is_driving = True
         try:
@@ -199,7 +200,7 @@ class Durability:
             self.is_driving = False
 
     def write_next(self) -> None:
-        """Begins to sync what waits, unless a sync is under way."""
+        """Begins to sync what is waiting, unless a sync is under way."""
         if self.syncing is not None or self.is_failed or not self.journal.waiting_bytes:
             return
         sync = self.journal.take() or self.take_after_checkpoint()
@@ -222,12 +223,12 @@ class Durability:
             self.durable.append(sync)
 
     def take_after_checkpoint(self) -> Sync | None:
-        """What is to be written where no file was free for it: None until a checkpoint has freed one."""
+        """The sync to write that found no free file; None until a checkpoint has freed one."""
         self.checkpoint_if_needed()
         return self.journal.take() if self.checkpoint is None else None
 
     def write_failed(self, sync: Sync, error: OSError) -> None:
-        """A sync could not be written: on a full disk its logs are synced instead."""
+        """A sync could not be written. If the disk is full, its logs are synced instead."""
         if not is_disk_full(error):
             self.fail(error)
             return
@@ -240,9 +241,9 @@ class Durability:
             self.durable.append(sync)
 
     def complete(self, sync: Sync) -> None:
-        """A sync is done: its batches become visible, and what waited for it continues.
+        """A sync is done: its batches become visible, and everything that waited for it continues.
 
-        Of what waits all is called, whatever another raises; that is reported at the end.
+        If a callback raises, the others are still called; the error is reported at the end.
         """
         if self.is_failed:
             return
@@ -254,7 +255,7 @@ class Durability:
                 self.occurrences.synced.emit(sync.number, logs)
             finally:
                 call_all(self.due(sync.number))
-        except Exception as error:  # noqa: BLE001 - the shell says what becomes of it; nobody else is kept waiting
+        except Exception as error:  # noqa: BLE001 - the shell decides about it; the others must not wait for that
             self.disk.report(error)
         self.disk.journal_advanced()
         self.checkpoint_if_needed()
@@ -262,13 +263,13 @@ class Durability:
     # -- checkpoints
 
     def checkpoint_if_needed(self) -> None:
-        """Begins a checkpoint where a full file waits for one, or compaction."""
+        """Begins a checkpoint if a full file or compaction waits for one."""
         is_wanted = self.wants_checkpoint or self.journal.has_full_file
         if is_wanted and self.shortage is None:
             self.begin_checkpoint()
 
     def checkpoint_regularly(self) -> None:
-        """Begins one if any log was written since the last: so that the next start has little to read."""
+        """Begins a checkpoint if any log was written since the last, so that the next start has little to read."""
         if self.store.has_unsynced_logs or self.journal.has_full_file:
             self.begin_checkpoint()
 
@@ -285,7 +286,7 @@ class Durability:
         self.disk.run_checkpoint(checkpoint)
 
     def checkpoint_ended(self, error: BaseException | None) -> None:
-        """The checkpoint that `run_checkpoint` was given has ended."""
+        """The checkpoint that `run_checkpoint` started has ended."""
         checkpoint, self.checkpoint = self.checkpoint, None
         if self.is_failed or checkpoint is None:
             return
@@ -305,7 +306,7 @@ class Durability:
                 self.disk.report(failure)
             self.after_event()
         elif isinstance(error, OSError) and is_shortage(error):
-            logger.error("the checkpoint failed, it is tried again later: %s", error)
+            logger.error("the checkpoint failed, and is tried again later: %s", error)
             self.shortage = error
         elif isinstance(error, Exception):
             self.fail(error)
@@ -315,31 +316,31 @@ class Durability:
     # -- the end
 
     def fail(self, error: Exception) -> None:
-        """The disk does not hold what it should: nothing more is acknowledged, and the broker ends."""
+        """The disk has lost what it should hold: nothing more is acknowledged, and the broker ends."""
         if self.is_failed:
             return
         self.is_failed, self.error = True, error
         self.waits.clear()
         self.durable.clear()
         self.store.distrust_cache()
-        logger.critical("the disk has failed: %s. The broker ends; the next start takes what is on disk", error)
+        logger.critical("the disk has failed: %s. The broker ends; the next start recovers what is on disk", error)
         self.occurrences.failed.emit(error)
         self.disk.failed(error)
 
     def flush(self) -> None:
-        """Puts all that waits on disk, in this thread, and completes it: for the end. Raises OSError where it cannot."""
+        """Writes, syncs and completes everything that waits, in this thread, at the end. Raises OSError if that fails."""
         if self.syncing is not None:
-            raise RuntimeError("a sync is under way elsewhere: wait for it first")
+            raise RuntimeError("a sync is under way elsewhere; wait for it first")
         self.disk = ThisThread(self)
         self.shortage = None
         self.drive()
         if self.error is not None:
             raise self.error
         if self.journal.waiting_bytes:
-            raise self.shortage or OSError("the journal has no room, and no checkpoint makes any")
+            raise self.shortage or OSError("the journal has no room, and a checkpoint did not free any")
 
     def release_waits(self) -> Iterable[Callable[[], None]]:
-        """What still waits when all is on disk."""
+        """The callbacks that still wait when everything is on disk."""
         while self.waits:
             yield self.waits.popleft()[1]
 

@@ -1,7 +1,7 @@
-"""Fetch: reads within limits, and waiting for data.
+"""Reads for Fetch, within limits, and waits for data.
 
-A fetch that finds too little waits: it watches the logs that it reads, until enough has become visible or its time is up,
-and then reads again.
+A fetch that finds too little waits: it watches its logs until enough has become visible or its time is up, and then reads
+again.
 """
 
 from collections.abc import Callable, Iterable
@@ -22,7 +22,7 @@ from headwater.storage.log import Log
 
 
 class FetchReader:
-    """Reads a fetch's partitions, as often as it takes."""
+    """Reads a fetch's partitions, as often as necessary."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class FetchReader:
         self.room, self.hold = room, hold
         self.by_id = by_id
         self.committed = committed
-        self.is_behind = False  # what was acknowledged before the request is not all in the last reading
+        self.is_behind = False  # the last reading lacks something that was acknowledged before the request
 
     def find_log(self, target: FetchTarget) -> tuple[Log | None, ErrorCode]:
         topic = self.find_topic(target)
@@ -75,7 +75,7 @@ class FetchReader:
     def read(self) -> "Reading":
         """What each partition has now.
 
-        Where clients do not read their answers there may be less room than was asked for, or none: then no records.
+        If clients do not read their answers, there may be less room than was asked for, or none. Then there are no records.
         """
         reading = Reading(self)
         for target in self.targets:
@@ -88,7 +88,7 @@ class FetchReader:
         for target in self.targets:
             before = reading.total
             reading.add(target)
-            self.hold(reading.total - before)  # others read meanwhile
+            self.hold(reading.total - before)  # others may read meanwhile
             yield
         return reading
 
@@ -98,7 +98,7 @@ class FetchReader:
             return error_data(target.partition, error)
         try:
             return self.read_log(log, target, size_left, at_least_one=at_least_one)
-        except OSError:  # damaged, or on a failing disk: the other partitions are served
+        except OSError:  # damaged, or on a failing disk; the other partitions are served
             return error_data(target.partition, ErrorCode.KAFKA_STORAGE_ERROR)
 
     def read_log(
@@ -134,7 +134,7 @@ class FetchReader:
 
 
 class Reading:
-    """What a fetch has read: each partition's data, the bytes in all, and whether a partition has an error."""
+    """The result of a fetch's reading: each partition's data, the total of bytes, and whether a partition has an error."""
 
     __slots__ = ("has_error", "max_bytes", "reader", "results", "room", "total")
 
@@ -147,7 +147,7 @@ class Reading:
         self.max_bytes = min(reader.max_bytes, self.room)
 
     def min_bytes(self, wanted: int) -> int:
-        """How much is enough: less than what is wanted where there is no room for that."""
+        """How many bytes are enough: less than wanted if there is no room for that."""
         return min(wanted, self.room // 2) if self.room else wanted
 
     def add(self, target: FetchTarget) -> None:
@@ -170,7 +170,7 @@ def out_of_range(partition: int) -> FetchResponse.PartitionData:
 
 
 class FetchWait:
-    """A fetch that waits for data; `waits` are those of its connection, which end with it."""
+    """A fetch that waits for data. `waits` are the waits of its connection, which end with it."""
 
     def __init__(self, timers: Timers, waits: set[Wait], reader: FetchReader, min_bytes: int, max_wait_ms: int) -> None:
         self.partitions = reader.partitions
@@ -185,12 +185,12 @@ class FetchWait:
         for target, log in self.watched:
             self.targets.setdefault(log, []).append(target)
             self.partitions.watch(log, self)
-        self.bytes: dict[Log, int] = {}  # what there is to read in each log, once one of them has grown
+        self.bytes: dict[Log, int] = {}  # the bytes to read in each log, once one of the logs has grown
         self.total = 0
         self.timer = timers.call_later(max_wait_ms, self.time_out)
 
     def check(self, grown: Log) -> None:
-        """A log that is read here has grown. Only that one is looked at again: there may be thousands."""
+        """A log of this fetch has grown. Only that one is examined again, because there may be thousands."""
         for log in (grown,) if self.bytes else self.targets:
             size = self.bytes_in(log)
             self.total += size - self.bytes.get(log, 0)
@@ -202,17 +202,17 @@ class FetchWait:
         committed = self.reader.committed
         try:
             return sum(log.bytes_between(target.fetch_offset, committed=committed) for target in self.targets[log])
-        except OSError:  # the answer says so
+        except OSError:  # the answer will say so
             return self.min_bytes
 
     def time_out(self) -> None:
-        """Answers, but not before what was acknowledged with acks=1 can be read."""
+        """Answers, but not before everything that was acknowledged with acks=1 can be read."""
         awaited = (log for _, log in self.watched if log.promised_offset > log.high_watermark)
         sync = max(map(self.partitions.store.sync_of_end, awaited), default=NO_SYNC)
         self.partitions.durability.when_durable(sync, self.finish)
 
     def finish(self) -> None:
-        """Answers with what there is."""
+        """Answers with what can be read now."""
         if self.deferred.done:
             return
         self.stop()
@@ -229,7 +229,7 @@ class FetchWait:
 def grouped_response(
     results: Iterable[tuple[FetchTarget, FetchResponse.PartitionData]], session_id: int
 ) -> FetchResponse:
-    """A response with the partitions under their topics, in the order in which they were read."""
+    """A response that groups partitions by topic, in the order in which they were read."""
     topics: dict[tuple[bytes, str], FetchResponse.FetchableTopicResponse] = {}
     for target, data in results:
         key = (target.topic_id, target.topic)

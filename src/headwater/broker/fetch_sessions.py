@@ -1,6 +1,6 @@
-"""Fetch sessions (KIP-227): a client names its partitions once, and gets back only those that have news.
+"""Fetch sessions (KIP-227): a client names its partitions once, and then gets only those that have news.
 
-Afterwards it sends what has changed. The number of sessions and of their partitions is bounded.
+After that it only sends changes. The number of sessions, and of their partitions, is bounded.
 """
 
 from collections import OrderedDict
@@ -17,14 +17,14 @@ SESSIONLESS_EPOCH = -1
 INITIAL_EPOCH = 0
 EVICTION_MS = 120_000
 SESSION_PARTITIONS_MAX = 100_000
-ALL_PARTITIONS_MAX = 1_000_000  # of all sessions: some 200 MiB
+ALL_PARTITIONS_MAX = 1_000_000  # of all sessions, in some 200 MiB
 
 PartitionKey: TypeAlias = tuple[bytes, str, int]  # topic id (or zero), topic name (or ""), partition
 
 
 @dataclass(slots=True, eq=False)
 class FetchTarget:
-    """A partition that a client reads, and what it was last sent of it."""
+    """A partition that a client reads, and the last state that was sent to it."""
 
     topic_id: bytes
     topic: str
@@ -50,7 +50,7 @@ class FetchSession:
 
 
 class FetchSessions:
-    """All sessions, a bounded number: the least recently used gives way when it has not been used for two minutes."""
+    """All sessions. Their number is bounded: the least recently used one is removed if it was not used for two minutes."""
 
     def __init__(self, clock: Clock, entropy: Entropy, slots: int) -> None:
         self.clock = clock
@@ -60,7 +60,7 @@ class FetchSessions:
         self.partitions = 0  # of all sessions
 
     def create(self, targets: "OrderedDict[PartitionKey, FetchTarget]") -> FetchSession | None:
-        """A new session, or None when there is no room."""
+        """A new session, or None if there is no room."""
         now = self.clock.steady_ms()
         if len(self.sessions) >= self.slots:
             oldest = next(iter(self.sessions.values()), None)
@@ -68,7 +68,7 @@ class FetchSessions:
                 return None
             self.close(oldest.session_id)
         if len(targets) > SESSION_PARTITIONS_MAX or self.partitions + len(targets) > ALL_PARTITIONS_MAX:
-            return None  # the client then names its partitions each time
+            return None  # the client then names its partitions in each request
         session_id = 0
         while session_id == 0 or session_id in self.sessions:
             session_id = int.from_bytes(self.entropy.bytes(4), "big") & 0x7FFFFFFF
@@ -89,7 +89,7 @@ class FetchSessions:
         return session, ErrorCode.NONE
 
     def update(self, session: FetchSession, request: FetchRequest) -> None:
-        """Applies what an incremental fetch adds, changes and forgets."""
+        """Applies the additions, changes and removals of an incremental fetch."""
         before = len(session.targets)
         update_session(session, request, before + ALL_PARTITIONS_MAX - self.partitions)
         self.partitions += len(session.targets) - before
@@ -131,7 +131,7 @@ def update_session(session: FetchSession, request: FetchRequest, partitions_max:
 
 
 def has_news(target: FetchTarget, data: FetchResponse.PartitionData) -> bool:
-    """Whether an incremental response has to name this partition; notes what the client then knows."""
+    """Whether an incremental response has to name this partition. Records what the client then knows."""
     news = bool(
         data.records
         or data.error_code

@@ -1,7 +1,7 @@
-"""Which node leads a partition, and which coordinates a group or a transactional id.
+"""Which node leads a partition, and which node coordinates a group or a transactional id.
 
-A broker that shows itself as several nodes (`headwater.nodes`) has every log and every group at each of them. Even so, each
-node answers only for its own: clients, and the tests of clients, rely on the answers of a cluster.
+If a broker shows itself as several nodes (`headwater.nodes`), each of them has every log and every group. Even so, each node
+answers only for its own share: clients, and their tests, rely on a cluster behaving this way.
 """
 
 from collections.abc import Iterable
@@ -20,26 +20,26 @@ LEADER_ERRORS = frozenset({ErrorCode.NOT_LEADER_OR_FOLLOWER, ErrorCode.FENCED_LE
 
 
 class ClusterParts(AuthorizationParts, Protocol):
-    """The nodes, and the metadata: which topics there are, and which node leads what."""
+    """The nodes and the metadata: which topics exist, and which node leads each partition."""
 
     cluster: Cluster
     metadata: Metadata
 
 
 class LeaderParts(ClusterParts, Protocol):
-    """What names the leaders of partitions. The store has their epoch."""
+    """Names the leaders of partitions. The store has their epoch."""
 
     store: LogStore
 
 
 class KnownGroups(Protocol):
-    """Tells groups that can be served from those whose state is damaged."""
+    """Distinguishes groups that can be served from those whose state is damaged."""
 
     def is_known(self, group_id: str) -> bool: ...
 
 
 class GroupCoordinationParts(ClusterParts, Protocol):
-    """What tells whether this node serves a group."""
+    """Decides whether this node serves a group."""
 
     @property
     def coordination(self) -> KnownGroups: ...
@@ -63,12 +63,12 @@ def name_leaders(
 
 
 def coordinator(broker: ClusterParts, topic: Topic, key: str) -> int:
-    """The node that coordinates a group or a transactional id, whose state is in that topic."""
+    """The node that coordinates a group or a transactional id whose state is in that topic."""
     return broker.metadata.leader(topic, partition_for(key, topic.partitions))
 
 
 def is_coordinator(broker: ClusterParts, request: Request, state_topic: str, key: str) -> bool:
-    """Whether the node that the client is connected to coordinates that. None does before there is a topic for it."""
+    """Whether the node that the client is connected to coordinates it. Before its topic exists, no node does."""
     if broker.cluster.is_single:
         return True
     topic = broker.metadata.topics.get(state_topic)
@@ -84,7 +84,7 @@ def coordinates_transaction(broker: ClusterParts, request: Request, transactiona
 
 
 def group_refusal(broker: GroupCoordinationParts, request: Request, operation: Operation, group_id: str) -> ErrorCode:
-    """Why this node does not do that with the group; NONE where it does."""
+    """Why this node refuses an operation on the group; NONE if it does not."""
     if not may_group(broker, request, operation, group_id):
         return ErrorCode.GROUP_AUTHORIZATION_FAILED
     if not broker.coordination.is_known(group_id):
@@ -93,7 +93,7 @@ def group_refusal(broker: GroupCoordinationParts, request: Request, operation: O
 
 
 def transaction_refusal(broker: ClusterParts, request: Request, operation: Operation, name: str) -> ErrorCode:
-    """Why this node does not do that with the transactional id; NONE where it does."""
+    """Why this node refuses an operation on the transactional id; NONE if it does not."""
     if not may_transaction(broker, request, operation, name):
         return ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED
     return ErrorCode.NONE if coordinates_transaction(broker, request, name) else ErrorCode.NOT_COORDINATOR

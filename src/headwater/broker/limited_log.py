@@ -1,4 +1,4 @@
-"""Warnings that strangers can provoke. Of each kind a few are logged per ten seconds, and of the rest only the number."""
+"""Limits warnings that strangers can provoke: a few of each kind are logged per ten seconds; of the rest only the number."""
 
 import logging
 from collections.abc import Callable
@@ -8,12 +8,12 @@ INTERVAL_MS = 10_000
 
 
 class LimitedLog:
-    """`now_ms` is a steady clock. Kinds are few and named by the code, never by a client."""
+    """`now_ms` is a steady clock. The code, and never a client, names the kinds, of which there are few."""
 
     def __init__(self, logger: logging.Logger, now_ms: Callable[[], float]) -> None:
         self.logger = logger
         self.now_ms = now_ms
-        self.kinds: dict[str, tuple[float, int]] = {}  # when the interval began, warnings in it
+        self.kinds: dict[str, tuple[float, int]] = {}  # when the interval began, and the number of warnings in it
 
     def warning(self, kind: str, message: str, *args: object) -> None:
         now_ms = self.now_ms()

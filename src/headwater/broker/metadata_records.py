@@ -21,7 +21,7 @@ FRAME_VERSION = 1
 
 
 class MetadataRecordType(IntEnum):
-    """The kinds of records that this broker writes and reads."""
+    """The kinds of records that this broker reads and writes."""
 
     REGISTER_BROKER = 0
     TOPIC = 2
@@ -73,7 +73,7 @@ RECORD_MODULES: dict[int, tuple[str, str, int]] = {
 
 @cache
 def record_class(record_type: int) -> tuple[Any, int]:
-    """The class of a metadata record and the version in which it is written."""
+    """The class of a metadata record, and the version in which it is written."""
     module, name, version = RECORD_MODULES[record_type]
     return getattr(import_module(f"headwater.protocol.messages.{module}"), name), version
 
@@ -83,13 +83,13 @@ def new_record(record_type: int, **values: Any) -> Any:
 
 
 def encode_record(record: Any) -> bytes:
-    """A record as the value of a log record."""
+    """Encodes a record as the value of a log record."""
     _, version = record_class(record.RECORD_TYPE)
     return uvarint(FRAME_VERSION) + uvarint(record.RECORD_TYPE) + uvarint(version) + encode(record, version)
 
 
 def decode_record(value: Buffer) -> Any:
-    """Raises ProtocolError or KeyError for a record that this version does not know."""
+    """Decodes a record. Raises ProtocolError or KeyError if this version does not know it."""
     _, position = read_uvarint(value, 0)
     record_type, position = read_uvarint(value, position)
     version, position = read_uvarint(value, position)
@@ -97,7 +97,7 @@ def decode_record(value: Buffer) -> Any:
 
 
 def acl_of(record: Any) -> Acl:
-    """The entry that a record describes."""
+    """The ACL entry that a record describes."""
     return Acl(
         ResourceType(record.resource_type),
         record.resource_name,

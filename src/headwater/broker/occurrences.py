@@ -1,12 +1,12 @@
-"""What happens in the broker, for whatever counts, shows or traces it.
+"""Events inside the broker, for whatever counts, shows or traces them.
 
-Each occurrence is a Signal (`bus/signal.py`): its type says what observers are called with, in the thread that owns the
-core, in the middle of what happens. So an observer only notes what it is called with; what it raises is logged and goes no
-further. An emit that nobody observes costs a fifth of a microsecond, and nothing is made for it.
+Each occurrence is a Signal (`bus/signal.py`). Its type says what observers are called with. They are called in the thread
+that owns the core, in the middle of the event. So an observer only records its arguments; if it raises, the error is logged
+and goes no further. An emit without observers costs a fifth of a microsecond, and allocates nothing.
 
     core.occurrences.appended.connect(lambda log, base_offset, records, size_bytes: ...)
 
-Nothing here, below or beside it knows metrics: whatever counts is a layer above (`observability/`).
+Nothing here, or in the layers below, knows metrics: they belong to a layer above (`observability/`).
 """
 
 from headwater.broker.connection import Connection
@@ -25,11 +25,11 @@ class Occurrences:
         self.request_handled: Signal[int, Connection] = Signal("request handled", on_error=log)
         # A client's batch: its log, base offset, number of records and bytes.
         self.appended: Signal[Log, int, int, int] = Signal("appended", on_error=log)
-        # The bytes of records in the answer to a Fetch.
+        # The bytes of records in a Fetch response.
         self.fetched: Signal[int] = Signal("fetched", on_error=log)
         # A sync of the journal, and the logs that it made durable.
         self.synced: Signal[SyncNumber, list[Log]] = Signal("synced", on_error=log)
-        # All logs are on disk up to where they were.
+        # All logs are on disk up to their ends at the beginning of the checkpoint.
         self.checkpointed: Signal[()] = Signal("checkpointed", on_error=log)
         # A log that compaction has made shorter.
         self.log_compacted: Signal[Log] = Signal("log compacted", on_error=log)
@@ -42,18 +42,18 @@ class Occurrences:
         self.rebalanced: Signal[str, int, int] = Signal("rebalanced", on_error=log)
         # A transactional id, and whether its transaction was committed.
         self.transaction_ended: Signal[str, bool] = Signal("transaction ended", on_error=log)
-        # A client's address, where it connects and when it is gone.
+        # A client's address, when it connects and when its connection ends.
         self.connection_opened: Signal[str] = Signal("connection opened", on_error=log)
         self.connection_closed: Signal[str] = Signal("connection closed", on_error=log)
-        # An address, and why its connection was closed as soon as it was there, or had to make room, or was broken.
+        # An address, and why its connection was closed at once, closed to make room, or broken.
         self.connection_refused: Signal[str, str] = Signal("connection refused", on_error=log)
         self.stranger_closed: Signal[str] = Signal("stranger closed", on_error=log)
         self.slow_reader_closed: Signal[str, str] = Signal("slow reader closed", on_error=log)
         self.handshake_failed: Signal[str, Exception] = Signal("handshake failed", on_error=log)
-        # A connection, and what its client sent that is not Kafka's protocol.
+        # A connection, and what its client sent in violation of Kafka's protocol.
         self.protocol_failed: Signal[str, str] = Signal("protocol failed", on_error=log)
-        # A principal that has logged in; an address whose login was refused.
+        # A principal that has logged in; the address of a client whose login was refused.
         self.logged_in: Signal[str] = Signal("logged in", on_error=log)
         self.login_refused: Signal[str] = Signal("login refused", on_error=log)
-        # The disk has failed the broker, which ends.
+        # The disk has failed, and the broker ends.
         self.failed: Signal[Exception] = Signal("failed", on_error=log)

@@ -1,7 +1,7 @@
-"""The partitions of all topics: found for a client, opened when they are first used, appended to, and watched.
+"""The partitions of all topics: finds them for clients, opens them on first use, appends to them, and watches them.
 
-A partition's log is opened with its first use, since a directory may have thousands. A fetch that waits for data watches
-the logs that it reads: it is notified when readers may see more of one, and when one is gone or led by another node.
+A partition's log is opened on first use, since a directory may have thousands. A fetch that waits for data watches its logs:
+it is notified when readers may see more of one, and when one is gone or led by another node.
 """
 
 from collections.abc import Callable, Iterable
@@ -26,14 +26,14 @@ logger = get_logger(__name__)
 
 
 class Watch(Protocol):
-    """What waits for a log to grow."""
+    """A request that waits for a log to grow."""
 
     def check(self, grown: Log) -> None:
         """Readers may see more of the log."""
         ...
 
     def finish(self) -> None:
-        """There is nothing more to wait for."""
+        """Call this if there is nothing more to wait for."""
         ...
 
 
@@ -50,25 +50,25 @@ class Partitions:
         self.durability = durability
         self.log_configs: dict[bytes, LogConfig] = {}  # by topic id
         self.watches: dict[Log, dict[Watch, None]] = {}  # in the order in which they began
-        self.opened: Callable[[Log], None] | None = None  # gets a log that has open transactions; raises OSError
+        self.opened: Callable[[Log], None] | None = None  # called with a log that has open transactions; raises OSError
 
     # -- configuration
 
     def log_config(self, topic: Topic) -> LogConfig:
-        """The numbers that the topic's configuration results in."""
+        """The numbers in a topic's configuration."""
         config = self.log_configs.get(topic.topic_id)
         if config is None:
             config = self.log_configs[topic.topic_id] = log_config(topic.configs, self.configs.layers)
         return config
 
     def all_configs_changed(self) -> None:
-        """Lets all logs follow a change of the broker's configuration."""
+        """Applies a change of the broker's configuration to all open logs."""
         self.log_configs.clear()
         for topic in self.metadata.topics.values():
             self.config_changed(topic)
 
     def config_changed(self, topic: Topic) -> None:
-        """Lets the topic's open logs follow a change of its configuration."""
+        """Applies a change of a topic's configuration to its open logs."""
         self.log_configs.pop(topic.topic_id, None)
         config = self.log_config(topic)
         for log in self.open_logs(topic):
@@ -85,9 +85,9 @@ class Partitions:
         endpoint: Endpoint | None = None,
         from_follower: bool = False,
     ) -> tuple[Log | None, ErrorCode]:
-        """The log of a partition, or why a client cannot have it; an epoch of -1 is not checked (KIP-320).
+        """The log of a partition, or why a client cannot have it. An epoch of -1 is not checked (KIP-320).
 
-        With an endpoint its node must lead the partition, or have it as a follower where that is enough.
+        With an endpoint, its node must lead the partition, or be a follower if that is enough.
         """
         if topic is None or not 0 <= partition < topic.partitions:
             return None, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
@@ -105,7 +105,7 @@ class Partitions:
         return None, ErrorCode.FENCED_LEADER_EPOCH if is_old else ErrorCode.UNKNOWN_LEADER_EPOCH
 
     def log(self, topic: Topic, partition: int) -> Log:
-        """The log of a partition that exists. Raises OSError where its files cannot be read."""
+        """The log of a partition that exists. Raises OSError if its files cannot be read."""
         log = self.store.logs.get((topic.topic_id, partition))
         return log if log is not None else self.open(topic, partition)
 
@@ -113,7 +113,7 @@ class Partitions:
         try:
             log = self.store.open_log(topic.name, topic.topic_id, partition, self.log_config(topic))
         except DamagedLogError:
-            raise  # it was named when it was found
+            raise  # it was logged when it was found
         except OSError as error:
             logger.error("%s-%d cannot be opened: %s", topic.name, partition, error)
             if isinstance(error, SyncError):
@@ -123,7 +123,7 @@ class Partitions:
             try:
                 self.opened(log)
             except OSError as error:
-                # What is open stays in the way of readers of committed records until a restart.
+                # Until a restart, the open transaction hides later records from readers of committed records.
                 logger.error("%s: an open transaction cannot be ended: %s", log.directory, error)
         return log
 
@@ -132,17 +132,17 @@ class Partitions:
         return self.store.logs.get((log.topic_id, log.partition)) is log
 
     def open_logs(self, topic: Topic) -> list[Log]:
-        """The topic's logs that have been used since the start; only such logs have what is not durable yet."""
+        """The topic's logs that have been used since the start. Only these can have records that are not durable yet."""
         found = (self.store.logs.get((topic.topic_id, partition)) for partition in range(topic.partitions))
         return [log for log in found if log is not None]
 
     def open_log(self, name: str, partition: int) -> Log | None:
-        """The log of a partition that has been used since the start."""
+        """The log of a partition, if it has been used since the start."""
         topic = self.metadata.topics.get(name)
         return self.store.logs.get((topic.topic_id, partition)) if topic is not None else None
 
     def was_written(self, topic: Topic, partition: int) -> bool:
-        """Whether the log was ever written, also where its directory is gone."""
+        """Whether the log was ever written, even if its directory is gone."""
         store, key = self.store, (topic.topic_id, partition)
         return (
             (topic.name, partition) in store.directories or key in store.logs or store.recovery_points.get(key, 0) > 0
@@ -151,9 +151,9 @@ class Partitions:
     # -- appending
 
     def append(self, log: Log, batch: bytearray | memoryview, header: BatchHeader) -> tuple[int, SyncNumber]:
-        """Appends a checked batch; returns its base offset and the sync that makes it durable.
+        """Appends a checked batch. Returns its base offset and the sync that makes it durable.
 
-        Raises OSError, and FencedMarkerError for a transaction's marker that comes too late.
+        Raises OSError, and FencedMarkerError if a transaction's marker comes too late.
         """
         base_offset, sync = self.store.append(log, batch, header)
         if sync == NO_SYNC and log in self.watches:  # it is visible at once
@@ -163,11 +163,11 @@ class Partitions:
     # -- watching
 
     def watch(self, log: Log, watch: Watch) -> None:
-        """Tells `watch` of the log until `unwatch`."""
+        """Notifies `watch` about the log until `unwatch`."""
         self.watches.setdefault(log, {})[watch] = None
 
     def unwatch(self, log: Log, watch: Watch) -> None:
-        """Forgets the callback: it is no longer called."""
+        """Stops notifying the watch."""
         watches = self.watches.get(log)
         if watches is not None:
             watches.pop(watch, None)
@@ -185,7 +185,7 @@ class Partitions:
             watch.check(log)
 
     def finish_watches(self, log: Log) -> None:
-        """The log is gone, or is led by another node: whoever watches it learns so by asking again."""
+        """The log is gone, or led by another node. Whoever watches it will find out by asking again."""
         for watch in list(self.watches.get(log, ())):
             watch.finish()
 

@@ -1,11 +1,11 @@
-"""What handlers need of the broker, by what they are for.
+"""The parts of the broker that handlers need, grouped into roles.
 
-No handler gets the whole broker. It names a role, and a role names the parts that its handlers use. So the head of a
-handler tells what the handler can reach, a type checker refuses what it cannot, and a test makes a broker of just these
-parts. The core has all of them by their names: it plays every role without knowing one.
+No handler gets the whole broker. It names a role, and a role names the parts that its handlers use. So the signature of a
+handler shows what it can reach, a type checker refuses anything else, and a test builds a broker from just these parts. The
+core has all parts under these names: it plays every role without knowing one.
 
-What handlers share has roles of its own, and those below inherit them: `authorization` (who may do what), `leadership`
-(which node does it) and `visibility` (whether it can be read yet).
+Parts that handlers share are roles of their own, which those below inherit: `authorization` (is this allowed?), `leadership`
+(does this node do it?) and `visibility` (can it be read yet?).
 """
 
 from typing import Any, Protocol, TypeVar
@@ -39,7 +39,7 @@ Answer = TypeVar("Answer")
 
 
 class DurabilityParts(Protocol):
-    """What makes an answer wait for the disk."""
+    """Makes answers wait for the disk."""
 
     def answer_when_durable(self, sync: SyncNumber, answer: Answer) -> Deferred[Answer]: ...
 
@@ -54,7 +54,7 @@ class MeteredParts(Protocol):
 
 
 class LogParts(ClusterParts, VisibilityParts, Protocol):
-    """The logs of partitions, and where they end for a reader."""
+    """The logs of partitions, and where they end for readers."""
 
     partitions: Partitions
 
@@ -68,7 +68,7 @@ class FetchParts(LogParts, LeaderParts, MeteredParts, Protocol):
 
 
 class ProduceParts(LeaderParts, DurabilityParts, Protocol):
-    """Logs appended to, in transactions or not."""
+    """Appends to logs, in transactions or outside of them."""
 
     clock: Clock
     partitions: Partitions
@@ -80,20 +80,20 @@ class ProduceParts(LeaderParts, DurabilityParts, Protocol):
 
 
 class GroupParts(GroupCoordinationParts, Protocol):
-    """Groups, and what they have committed."""
+    """Groups, and the offsets that they have committed."""
 
     clock: Clock
     groups: GroupCoordinator
 
 
 class StateTopicParts(GroupCoordinationParts, Protocol):
-    """The topics that keep groups and transactions."""
+    """The topics that store groups and transactions."""
 
     coordination: Coordination
 
 
 class TransactionParts(StateTopicParts, DurabilityParts, Protocol):
-    """Transactions, the producers that have them, and the partitions in which they end."""
+    """Transactions, their producers, and the partitions in which they end."""
 
     clock: Clock
     partitions: Partitions
@@ -111,7 +111,7 @@ class TransactionOffsetParts(GroupParts, TransactionParts, Protocol):
 
 
 class AdministrationParts(ClusterParts, DurabilityParts, Protocol):
-    """Decisions about the metadata: ACLs, credentials, features, and what the roles below add."""
+    """Decisions about the metadata: ACLs, credentials, features, and whatever the roles below add."""
 
     entropy: Entropy
 
@@ -120,18 +120,18 @@ class AdministrationParts(ClusterParts, DurabilityParts, Protocol):
         ...
 
     def append_and_answer(self, changes: list[Any], answer: Answer, not_written: Answer) -> Answer | Deferred[Answer]:
-        """Carries out a decision; gives another answer where it cannot be written."""
+        """Carries out a decision; returns the other answer if it cannot be written."""
         ...
 
 
 class ConfigParts(ClusterParts, Protocol):
-    """Configuration, to look at."""
+    """Reads configurations."""
 
     dynamic_configs: DynamicConfigs
 
 
 class ConfigChangeParts(ConfigParts, AdministrationParts, Protocol):
-    """Configuration changed, and put in force."""
+    """Changes configurations, and puts them in force."""
 
     partitions: Partitions
 
@@ -158,7 +158,7 @@ class DescriptionParts(LeaderParts, MeteredParts, Protocol):
 
 
 class LoginParts(Protocol):
-    """What it takes to tell who a client is."""
+    """Finds out who a client is."""
 
     clock: Clock
     entropy: Entropy
@@ -172,5 +172,5 @@ class LoginParts(Protocol):
 
     @property
     def private_logins(self) -> dict[tuple[str, Mechanism], Credential]:
-        """Who may log in at the private listener, beside all users."""
+        """The users of the private listener, in addition to all others."""
         ...

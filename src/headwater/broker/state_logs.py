@@ -1,8 +1,8 @@
-"""The logs of replayed machines: read back at the start, appended to, and kept short.
+"""The logs of replayed machines: they are read at the start, appended to, and kept short.
 
-Three topics keep state: `__cluster_metadata`, `__consumer_offsets` and `__transaction_state`. Their records are in
-Kafka's formats. A log with many more records than there is state is written again at its end, from a snapshot, and begins
-there: as compaction, that keeps the last value of every key.
+Three topics keep state: `__cluster_metadata`, `__consumer_offsets` and `__transaction_state`. Their records are in Kafka's
+formats. If a log has many more records than there is state, a snapshot of the state is appended, and the log then begins
+there. Like compaction, this keeps the last value of every key.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -43,36 +43,36 @@ READ_BYTES = 1 << 20
 
 def damaged_at(log: Log, offset: int, error: Exception) -> StorageError:
     return StorageError(
-        f"{log.directory} is damaged at offset {offset}: {error}; restore this directory from a copy, or see what headwater "
-        "doctor says"
+        f"{log.directory} is damaged at offset {offset}: {error}; restore this directory from a copy, or run headwater "
+        "doctor"
     )
 
 
 class StateLogs:
-    """All logs of state, whichever machine they are of."""
+    """The logs of all machines."""
 
     def __init__(self, partitions: Partitions, clock: Clock) -> None:
         self.partitions = partitions
         self.clock = clock
-        self.lengths: dict[Log, int] = {}  # of each, the records in it
-        self.shorten_from: dict[Log, int] = {}  # and from how many on it may be worth shortening
+        self.lengths: dict[Log, int] = {}  # the number of records in each
+        self.shorten_from: dict[Log, int] = {}  # the number of records from which shortening may pay off
         self.when_durable = partitions.durability.when_durable
 
     # -- reading
 
     def check_is_whole(self, log: Log) -> None:
-        """Raises StorageError where records of a state log are missing or damaged."""
+        """Raises StorageError if records of a state log are missing or damaged."""
         if log.damages:
             start, end = log.damages[0]
             raise StorageError(
-                f"{log.directory}: the offsets {start} to {end - 1} are gone; restore this directory from a copy, or see "
-                "what headwater doctor says"
+                f"{log.directory}: offsets {start} to {end - 1} are gone; restore this directory from a copy, or run "
+                "headwater doctor"
             )
         for _ in self.read_batches(log):
             continue
 
     def read_records(self, log: Log) -> Iterable[tuple[BatchHeader, Record]]:
-        """Every record of a state log, decoded, with the header of its batch. Raises StorageError as `read_batches`."""
+        """Every record of a state log, decoded, with the header of its batch. Raises StorageError like `read_batches`."""
         for offset, header, batch in self.read_batches(log):
             try:
                 yield from ((header, record) for record in records(header, batch) if record.offset >= offset)
@@ -80,10 +80,10 @@ class StateLogs:
                 raise damaged_at(log, header.base_offset, error) from error
 
     def read_batches(self, log: Log) -> Iterator[tuple[int, BatchHeader, Buffer]]:
-        """Every batch of a state log, and the offset from which on its records count.
+        """Every batch of a state log, and the offset from which its records count.
 
-        Each batch is checked by its CRC, and that it follows the one before: state that is read from damaged bytes would
-        decide what is kept and what is not. Raises StorageError with the log's name and the offset.
+        Each batch is checked: its CRC, and that it follows the one before. State that was read from damaged bytes would
+        decide what is kept and what is removed. Raises StorageError with the log's name and the offset.
         """
         offset = log.start_offset
         self.lengths[log] = log.end_offset - offset
@@ -109,7 +109,7 @@ class StateLogs:
     def append(self, log: Log, content: list[Record], producer: tuple[int, int] | None = None) -> SyncNumber:
         """Appends records as one batch; returns the sync that makes them durable. Raises OSError.
 
-        `producer` is the id and epoch of a transaction to which they belong.
+        `producer` is the id and epoch of a transaction that the records belong to.
         """
         if producer is None:
             batch = build_batch(content)
@@ -132,7 +132,7 @@ class StateLogs:
     # -- keeping them short
 
     def shorten(self, log: Log, state: Callable[[], Iterable[Record]], batch_records: int) -> None:
-        """Writes the state again if the log is four times as long; the state is only made where that can be so."""
+        """Writes the state again if the log is four times as long. The state is only built if that is possible."""
         count = self.lengths.get(log, 0)
         if count < self.shorten_from.get(log, SNAPSHOT_RECORDS_MIN) or log.end_offset != log.high_watermark:
             return
@@ -148,7 +148,7 @@ class StateLogs:
         self.when_durable(sync, lambda: self.drop_before(log, start))
 
     def drop_before(self, log: Log, offset: int) -> None:
-        """Begins the log at `offset`, as soon as the disk lets it; until then it is longer than it needs to be."""
+        """Begins the log at `offset`, as soon as the disk allows it; until then the log is longer than necessary."""
         try:
             if log.segments and log.segments[-1].base_offset < offset:
                 log.roll()
@@ -158,7 +158,7 @@ class StateLogs:
 
 
 class MetadataLog:
-    """The log of the metadata: one, without keys."""
+    """The log of the metadata: a single one, without keys."""
 
     def __init__(self, logs: StateLogs) -> None:
         self.logs = logs
@@ -180,7 +180,7 @@ class MetadataLog:
                 yield decode_record(record.value)
 
     def shorten(self, metadata: Metadata) -> None:
-        """Writes the state again where that is worth it, as one batch: a crash must not leave a topic without partitions.
+        """Writes the state again if that pays off, as one batch: a crash must not leave a topic without partitions.
 
         Raises OSError.
         """
@@ -192,8 +192,8 @@ class MetadataLog:
 class StateTopic(Generic[Input]):
     """A topic that keeps a machine's state by key, in several partitions.
 
-    `ensure` gives the topic, and creates it with its first use; it raises ApiError and OSError. `encode` makes a record as
-    it lies in the log of one of the machine's.
+    `ensure` returns the topic, and creates it on first use; it raises ApiError and OSError. `encode` turns an input of the
+    machine into a log record.
     """
 
     def __init__(
@@ -209,7 +209,7 @@ class StateTopic(Generic[Input]):
     def append(self, key: str, records: Sequence[Input]) -> SyncNumber:
         """Appends records as one batch to the partition of the key; returns the sync that makes them durable.
 
-        Raises OSError, and RecordTooLargeError for a record that is larger than the topic takes.
+        Raises OSError, and RecordTooLargeError if a record is larger than the topic allows.
         """
         log = self.log_of(key)
         size_max, now_ms = log.config.max_message_bytes, self.logs.clock.wall_ms()
@@ -219,12 +219,12 @@ class StateTopic(Generic[Input]):
             if value is not None and len(value) > size_max:
                 raise RecordTooLargeError(f"its state is larger than max.message.bytes of {self.name}, {size_max}")
             if producer_id != NO_PRODUCER:
-                producer = producer_id, producer_epoch  # all are of one transaction, or none is
+                producer = producer_id, producer_epoch  # either all records belong to one transaction, or none does
             content.append(Record(encoded_key, value, (), now_ms))
         return self.logs.append(log, content, producer)
 
     def log_of(self, key: str) -> Log:
-        """The log that keeps a key; the topic is created where it is not there. Raises OSError."""
+        """The log that keeps a key. The topic is created if it does not exist. Raises OSError."""
         try:
             topic = self.ensure()
         except ApiError as error:
@@ -232,21 +232,21 @@ class StateTopic(Generic[Input]):
         return self.partitions.log(topic, partition_for(key, topic.partitions))
 
     def partition_of(self, key: str) -> tuple[str, int]:
-        """Where a key is kept. Raises ApiError and OSError."""
+        """The topic and partition that keep a key. Raises ApiError and OSError."""
         topic = self.ensure()
         return topic.name, partition_for(key, topic.partitions)
 
     def encode_snapshot(self, state: Iterable[Input]) -> list[Record]:
-        """A snapshot as it lies in the log."""
+        """A snapshot as log records."""
         return [Record(key, value) for key, value, *_ in map(self.encode, state)]
 
     def belongs_to(self, partition: int) -> Callable[[str], bool]:
-        """Whether a key is kept in that partition."""
+        """Returns a function that says whether a key is kept in that partition."""
         partitions = self.partitions.metadata.topics[self.name].partitions
         return lambda key: partition_for(key, partitions) == partition
 
     def loaded_logs(self) -> list[tuple[Log, Callable[[str], bool]]]:
-        """The logs that have been read or written since the start, and which keys are kept in each."""
+        """The logs that have been read or written since the start, with functions that say which keys each keeps."""
         logs = [log for log in self.logs.lengths if log.topic == self.name]
         return [(log, self.belongs_to(log.partition)) for log in logs]
 

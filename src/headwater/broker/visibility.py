@@ -1,8 +1,8 @@
-"""A client can read what was acknowledged to it, as in a Kafka of one node.
+"""A client can read what was acknowledged to it, as in a Kafka cluster of one node.
 
-With acks=1 the answer comes from the page cache, but readers see only what the journal has synced, which is a moment
-later. A request that asks where a log ends, or fetches up to its end, therefore waits until what the log had when the
-request came is durable. That is one sync of the journal, two at most.
+With acks=1 a batch is acknowledged when it is in the page cache, but readers see only what the journal has synced, which is
+a moment later. So a request that asks where a log ends, or fetches up to its end, waits until everything that the log had
+when the request arrived is durable. That takes one sync of the journal, two at most.
 """
 
 from collections.abc import Callable, Iterable
@@ -15,11 +15,11 @@ from headwater.storage.log import Log
 from headwater.storage.store import LogStore
 
 Answer = TypeVar("Answer")
-WAIT_MS_MAX = 30_000  # a journal that takes longer than this has a sick disk
+WAIT_MS_MAX = 30_000  # if the journal takes longer than this, the disk is in trouble
 
 
 class VisibilityParts(Protocol):
-    """What tells how far the disk is, and waits for it."""
+    """Shows what is durable, and waits for it."""
 
     store: LogStore
     timers: Timers
@@ -34,9 +34,9 @@ def answer_when_visible(
     answer: Callable[[], Answer],
     answer_after_timeout: Callable[[], Answer],
 ) -> Answer | Deferred[Answer]:
-    """The answer, given when all that the logs have now is visible; at once where it is.
+    """The answer, given when everything that the logs have now is visible; if it is visible already, at once.
 
-    `answer_after_timeout` is called when that takes longer than the timeout, or than WAIT_MS_MAX.
+    `answer_after_timeout` is called if that takes longer than the timeout, or than WAIT_MS_MAX.
     """
     sync = max((broker.store.sync_of_end(log) for log in logs), default=NO_SYNC)
     if sync == NO_SYNC:

@@ -1,4 +1,4 @@
-"""`headwater acl`: who may do what to which topic, group, transactional id, or to the cluster."""
+"""`headwater acl`: which operations users may do on which topic, group or transactional id, or on the cluster."""
 
 from typing import Annotated
 
@@ -26,7 +26,7 @@ KINDS = {
     "cluster": ResourceType.BROKER,
 }
 CLUSTER_NAME = "kafka-cluster"
-Principal = Annotated[str, Argument("PRINCIPAL", help="User:NAME, or User:* for everybody.")]
+Principal = Annotated[str, Argument("PRINCIPAL", help="User:NAME, or User:* for all users.")]
 Resource = Annotated[
     str,
     Argument(
@@ -36,14 +36,14 @@ Resource = Annotated[
 ]
 Operations = Annotated[
     list[str],
-    Argument("OPERATION…", help="read, write, create, describe, …, or all."),
+    Argument("OPERATION…", help="An operation, such as read, write, create or describe; or all."),
 ]
-Host = Annotated[str, Option(help="An address or a CIDR range; * is any.")]
-Deny = Annotated[bool, Option("--deny", help="An entry that forbids instead of one that allows.")]
+Host = Annotated[str, Option(help="An IP address or a CIDR range; * stands for any address.")]
+Deny = Annotated[bool, Option("--deny", help="Deny instead of allow.")]
 
 
 def read_resource(text: str) -> tuple[ResourceType, str, ResourcePatternType]:
-    """Raises CommandError."""
+    """Parses a resource. Raises CommandError."""
     kind, colon, name = text.partition(":")
     if kind == "cluster" and not colon:
         return KINDS["cluster"], CLUSTER_NAME, ResourcePatternType.LITERAL
@@ -55,23 +55,23 @@ def read_resource(text: str) -> tuple[ResourceType, str, ResourcePatternType]:
 
 
 def read_operation(text: str) -> AclOperation:
-    """Raises CommandError."""
+    """Parses an operation. Raises CommandError."""
     name = text.upper().replace("-", "_")
     if name in ("ANY", "UNKNOWN") or name not in AclOperation.__members__:
         known = ", ".join(sorted(n.lower() for n in AclOperation.__members__ if n not in ("ANY", "UNKNOWN")))
-        raise CommandError(f"unknown operation {text!r}; there are {known}")
+        raise CommandError(f"unknown operation {text!r}; known operations: {known}")
     return AclOperation[name]
 
 
 def check_operation(operation: AclOperation, kind: ResourceType, resource: str) -> None:
-    """Raises CommandError for an operation that does not exist on such a resource: brokers accept it, without effect."""
+    """Raises CommandError if the operation does not exist on such a resource: brokers accept it, but it has no effect."""
     possible = acls.OPERATIONS[acls.ResourceType(kind.value)]
     if operation is not AclOperation.ALL and acls.Operation(operation.value) not in possible:
         known = ", ".join(sorted(one.name.lower() for one in possible if one.name in AclOperation.__members__))
         raise CommandError(f"{operation.name.lower()} has no effect on {resource}; use all, {known}")
 
 
-@app.command(help="Allow, or with --deny forbid, operations.")
+@app.command(help="Allow operations, or deny them with --deny.")
 def add(
     principal: Principal,
     resource: Resource,
@@ -91,7 +91,7 @@ def add(
     print(f"Added {quantity(len(entries), 'entry', 'entries')} for {principal} on {resource}")
 
 
-@app.command(help="Remove entries of a principal on a resource: those of these operations, or all of them.")
+@app.command(help="Remove a principal's entries on a resource: those of the named operations, or all.")
 def remove(
     principal: Principal,
     resource: Resource,
@@ -111,7 +111,7 @@ def remove(
     print(f"Removed {quantity(len(removed), 'entry', 'entries')} of {principal} on {resource}")
 
 
-@app.command("list", help="List entries.")
+@app.command("list", help="List the entries.")
 def list_acls(output: OutputOption = Output.TABLE, connection: Connection = NO_OPTIONS) -> None:
     every = AclBindingFilter(
         ResourceType.ANY, None, ResourcePatternType.ANY, None, None, AclOperation.ANY, AclPermissionType.ANY

@@ -1,6 +1,6 @@
-"""The commands' tree. Every error that a user can meet ends as one line on standard error and an exit status.
+"""The command tree. Every error that a user can meet ends as one line on standard error and an exit status.
 
-A group is imported when one of its commands is asked for: the help of `headwater` imports none.
+A group is imported when one of its commands is called: the help of `headwater` imports none.
 """
 
 import sys
@@ -20,15 +20,13 @@ ENTRIES = {
     "config": Lazy(f"{CLI}.config", "app", "Show and change configurations of topics, brokers and groups."),
     "quota": Lazy(f"{CLI}.quota", "app", "Limit how much users and client ids may use."),
     "transaction": Lazy(f"{CLI}.transaction", "app", "List, describe and abort transactions."),
-    "user": Lazy(f"{CLI}.user", "app", "Create, list and delete the users of SASL."),
-    "acl": Lazy(f"{CLI}.acl", "app", "Allow and forbid what users may do."),
-    "profile": Lazy(f"{CLI}.profile", "app", "List and show named connections."),
-    "backup": Lazy(
-        f"{CLI}.local", "backup", "Copy a data directory into a directory of backups, while the broker runs or not."
-    ),
-    "restore": Lazy(f"{CLI}.local", "restore", "Make a new data directory from a backup."),
-    "doctor": Lazy(f"{CLI}.local", "doctor", "Say what is wrong with a stopped broker's data directory, and mend it."),
-    "completion": Lazy(f"{CLI}.completion", "completion", "Print a script with which your shell completes commands."),
+    "user": Lazy(f"{CLI}.user", "app", "Create, list and delete the users that log in with SASL."),
+    "acl": Lazy(f"{CLI}.acl", "app", "Control what users may do: add, list and remove ACL entries."),
+    "profile": Lazy(f"{CLI}.profile", "app", "List and show named connections (profiles)."),
+    "backup": Lazy(f"{CLI}.local", "backup", "Back up a data directory, with the broker running or stopped."),
+    "restore": Lazy(f"{CLI}.local", "restore", "Restore a backup into a new data directory."),
+    "doctor": Lazy(f"{CLI}.local", "doctor", "Check the data directory of a stopped broker, and repair it."),
+    "completion": Lazy(f"{CLI}.completion", "completion", "Print a script that makes your shell complete commands."),
 }
 
 
@@ -44,7 +42,7 @@ app = Root("headwater", HELP, ENTRIES)
 
 
 def run(words: list[str]) -> int:
-    """Runs a command and turns what goes wrong into one line. Its exit status."""
+    """Runs a command; reports an error as one line. Returns the exit status."""
     try:
         return answer(words)
     except BrokenPipeError:

@@ -1,6 +1,6 @@
-"""`headwater backup` and `headwater restore`: copies of a data directory, made while a broker runs on it or not.
+"""`headwater backup` and `headwater restore`: copies of a data directory, taken while a broker runs on it or not.
 
-What is copied, and in which order, is in `storage/backup.py`; this is files, the clock, a terminal and the words.
+`storage/backup.py` decides what is copied, and in which order. This module adds files, the clock, a terminal and messages.
 """
 
 import json
@@ -29,7 +29,7 @@ DAMAGES_SHOWN_MAX = 20
 
 
 def topics_in(contents: Iterable[bytes]) -> Topics:
-    """The topics that exist, by id, from the batches of the metadata log; as far as they can be read."""
+    """The topics that exist, by id, from the readable batches of the metadata log."""
     topics: Topics = {}
     for content in contents:
         try:
@@ -40,13 +40,13 @@ def topics_in(contents: Iterable[bytes]) -> Topics:
                         topics[change.topic_id] = change.name
                     elif change is not None and change.RECORD_TYPE == MetadataRecordType.REMOVE_TOPIC:
                         topics.pop(change.topic_id, None)
-        except (ProtocolError, KeyError):  # the damage has been named where the batch was checked
+        except (ProtocolError, KeyError):  # the damage was reported when the batch was checked
             continue
     return topics
 
 
 def backup(paths: list[str], keep: int | None, *, show_list: bool, verify: bool, as_json: bool) -> int:
-    """The command. Returns the exit status: 1 where the source, or a backup, is damaged."""
+    """The command. Returns the exit status: 1 if the source, or a backup, is damaged."""
     try:
         if show_list and verify:
             raise CommandError("--list and --verify exclude each other")
@@ -85,7 +85,7 @@ def command_error(error: StorageError | OSError) -> CommandError:
 
 
 def check_arguments(paths: list[str], at_least: int, at_most: int, usage: str) -> list[str]:
-    """The arguments. Raises CommandError where they are too few or too many."""
+    """Returns the arguments. Raises CommandError if there are too few or too many."""
     if not at_least <= len(paths) <= at_most or "" in paths:
         raise CommandError(f"usage: headwater {usage}")
     return paths
@@ -101,7 +101,7 @@ def newest_id(repository: Repository) -> str:
 def make_backup(directory: str, to: str, keep: int | None, *, as_json: bool) -> int:
     directory, to = os.path.abspath(directory), os.path.abspath(to)
     if Path(to).resolve().is_relative_to(Path(directory).resolve()):
-        raise CommandError(f"{to} is in the data directory; choose a directory outside of it, best on another disk")
+        raise CommandError(f"{to} is in the data directory; choose a directory outside it, preferably on another disk")
     if not Path(directory).is_dir():
         raise CommandError(f"{directory} is not a directory")
     repository = Repository(DiskFiles(OPEN_FILES), to, create=True)
@@ -133,7 +133,7 @@ def make_backup(directory: str, to: str, keep: int | None, *, as_json: bool) -> 
 
 
 def remove_old(repository: Repository, keep: int | None) -> tuple[list[str], list[str]]:
-    """The ids of the backups that were removed, and why that did not go well: the new backup exists all the same."""
+    """Returns the ids of the backups that were removed, and warnings if that failed: the new backup exists all the same."""
     removed: list[str] = []
     try:
         removed = repository.keep_newest(keep) if keep is not None else []
@@ -147,7 +147,7 @@ def show_damages(damages: list[str]) -> None:
     for text in damages[:DAMAGES_SHOWN_MAX]:
         print(f"headwater: {text}", file=sys.stderr)
     if len(damages) > DAMAGES_SHOWN_MAX:
-        print(f"headwater: and {len(damages) - DAMAGES_SHOWN_MAX} more; --json has them all", file=sys.stderr)
+        print(f"headwater: and {len(damages) - DAMAGES_SHOWN_MAX} more; --json shows all", file=sys.stderr)
 
 
 def summary(manifest: Manifest) -> dict[str, Any]:
@@ -166,7 +166,7 @@ def summary(manifest: Manifest) -> dict[str, Any]:
 
 
 def list_backups(to: str, *, as_json: bool) -> int:
-    """Prints the backups; a manifest that cannot be read is named, and makes the status 1."""
+    """Prints the backups. An unreadable manifest is reported, and makes the exit status 1."""
     repository = Repository(DiskFiles(OPEN_FILES, read_only=True), os.path.abspath(to))
     rows, problems = [], []
     for backup_id in repository.backup_ids():
@@ -187,7 +187,7 @@ def list_backups(to: str, *, as_json: bool) -> int:
 
 
 def verify_backups(paths: list[str], *, as_json: bool) -> int:
-    """Reads everything again; returns 1 where something is missing or damaged."""
+    """Reads everything in the backups; returns 1 if something is missing or damaged."""
     repository = Repository(DiskFiles(OPEN_FILES), os.path.abspath(paths[0]))
     repository.take_lock()
     try:
@@ -205,13 +205,13 @@ def verify_backups(paths: list[str], *, as_json: bool) -> int:
     if as_json:
         print(json.dumps({"backups": [manifest.backup_id for manifest in manifests], "problems": problems}))
     else:
-        print(f"Read {quantity(len(manifests), 'backup', 'backups')}: {'damaged' if problems else 'all sound'}")
+        print(f"Read {quantity(len(manifests), 'backup', 'backups')}: {'damaged' if problems else 'no damage found'}")
         show_damages(problems)
     return 1 if problems else 0
 
 
 def run(steps: Steps[Any], progress: Any) -> Any:
-    """The result of all steps; meanwhile a terminal shows how far they are."""
+    """Runs all steps and returns the result; on a terminal, shows the progress."""
     is_terminal, shown_s, clock = sys.stderr.isatty(), 0.0, SystemClock()
     try:
         while True:

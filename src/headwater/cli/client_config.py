@@ -1,4 +1,4 @@
-"""Settings of a client as Kafka's own tools read them (`--command-config FILE`), as librdkafka's settings.
+"""Reads client settings as Kafka's own tools do (`--command-config FILE`), and translates them for librdkafka.
 
 Kafka and librdkafka share most names. They differ in how a login and TLS are written:
 
@@ -6,8 +6,8 @@ Kafka and librdkafka share most names. They differ in how a login and TLS are wr
     ssl.truststore.type=PEM, ssl.truststore.location=ca.pem                             ssl.ca.location
     ssl.keystore.type=PEM, ssl.keystore.location=alice.pem (its key and certificates)   ssl.certificate.location, ssl.key.location
 
-librdkafka's names are read too. A setting that decides about security and cannot be honoured here is an error. Any other
-without effect is named in a warning, so that the file of another tool can be used.
+librdkafka's names are accepted too. A security setting that cannot be honoured is an error. Any other setting without effect
+is named in a warning, so that a file for another tool can be used.
 """
 
 import re
@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from headwater.cli.errors import CommandError
 
-# Names and meanings that both have.
+# Names that both use, with the same meaning.
 SHARED = frozenset(
     [
         "acks",
@@ -92,14 +92,14 @@ JAAS_OPTION = re.compile(r"""\s*([\w.]+)\s*=\s*("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.
 
 
 class ClientConfig(NamedTuple):
-    """librdkafka's settings, and the names of those that have no effect here."""
+    """librdkafka's settings, and the names of given settings that have no effect."""
 
     settings: dict[str, str]
     without_effect: list[str]
 
 
 def client_config(given: Mapping[str, str], source: str) -> ClientConfig:
-    """Kafka's settings as librdkafka's; `source` names where they are from. Raises CommandError."""
+    """Translates Kafka's settings for librdkafka; `source` names where they come from. Raises CommandError."""
     settings: dict[str, str] = {}
     without_effect = []
     for name, value in given.items():
@@ -110,11 +110,11 @@ def client_config(given: Mapping[str, str], source: str) -> ClientConfig:
         elif name in TRANSLATED:
             continue
         elif name.startswith(SECURITY):
-            raise CommandError(f"{source}: {name} is not possible here")
+            raise CommandError(f"{source}: {name} is not supported")
         else:
             without_effect.append(name)
     settings |= login(given, source) | truststore(given, source) | keystore(given, source)
-    if "ssl.endpoint.identification.algorithm" in given:  # empty is Kafka's spelling of none
+    if "ssl.endpoint.identification.algorithm" in given:  # in Kafka an empty value means none
         settings["ssl.endpoint.identification.algorithm"] = given["ssl.endpoint.identification.algorithm"] or "none"
     return ClientConfig(settings, sorted(without_effect))
 
@@ -128,18 +128,18 @@ def login(given: Mapping[str, str], source: str) -> dict[str, str]:
     if found is None:
         raise CommandError(f"{source}: sasl.jaas.config is not of the form CLASS required NAME=VALUE...;")
     if found[1] not in LOGIN_MODULES:
-        raise CommandError(f"{source}: sasl.jaas.config: {found[1]} is not possible here; PLAIN and SCRAM are")
+        raise CommandError(f"{source}: sasl.jaas.config: {found[1]} is not supported; use PLAIN or SCRAM")
     options, rest = {}, found[3]
     while rest.strip():
         option = JAAS_OPTION.match(rest)
         if option is None:
-            raise CommandError(f"{source}: sasl.jaas.config has something that is not NAME=VALUE")
+            raise CommandError(f"{source}: sasl.jaas.config has an option that is not NAME=VALUE")
         quoted = option[2][0] in "\"'"
         options[option[1]] = re.sub(r"\\(.)", r"\1", option[2][1:-1]) if quoted else option[2]
         rest = rest[option.end() :]
     for name in options:
         if name not in ("username", "password"):
-            raise CommandError(f"{source}: sasl.jaas.config: {name} is not possible here")
+            raise CommandError(f"{source}: sasl.jaas.config: {name} is not supported")
     for name in ("username", "password"):
         if not options.get(name):
             raise CommandError(f"{source}: sasl.jaas.config has no {name}")
@@ -147,11 +147,11 @@ def login(given: Mapping[str, str], source: str) -> dict[str, str]:
 
 
 def store_type(given: Mapping[str, str], store: str, source: str, possible: tuple[str, ...]) -> str:
-    """The type of a store that is given by its location. Raises CommandError for one that librdkafka cannot read."""
+    """The type of a key or trust store. Raises CommandError if librdkafka cannot read it."""
     kind = given.get(f"{store}.type", "JKS").upper()  # Kafka's default
     if kind not in possible:
         raise CommandError(
-            f"{source}: {store}.location is of type {kind}; make it PEM, and set {store}.type=PEM:"
+            f"{source}: {store}.location is of type {kind}; convert it to PEM, and set {store}.type=PEM:"
             f" keytool -importkeystore, then openssl pkcs12"
         )
     return kind

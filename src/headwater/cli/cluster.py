@@ -1,8 +1,8 @@
-"""`headwater cluster`: what a cluster is made of, and what it can do.
+"""`headwater cluster`: the nodes and the features of a cluster.
 
-The nodes, the controller and the id come from DescribeCluster; the features (KIP-584) from ApiVersions, for which librdkafka has no
-call. A broker does not say which release it is. As Kafka's own `kafka-features` does, this names the release of the level of
-`metadata.version` that is in force: it is the oldest that all brokers of the cluster can be of.
+The nodes, the controller and the id come from DescribeCluster. The features (KIP-584) come from ApiVersions, for which
+librdkafka has no call. A broker does not say which release it is. Like Kafka's own `kafka-features`, this command names the
+release of the `metadata.version` in force: no broker of the cluster can be older.
 """
 
 from typing import Any
@@ -28,7 +28,7 @@ RELEASES = {
 
 
 def release_of(level: int | None) -> str | None:
-    """The release of a level of metadata.version; None for one that is not known here, which may be newer."""
+    """The release of a level of metadata.version; None if the level is not known, since it may be newer."""
     if level is None or not min(RELEASES) <= level <= max(RELEASES):
         return None
     return RELEASES[max(first for first in RELEASES if first <= level)]
@@ -75,6 +75,6 @@ def cluster(output: OutputOption = Output.TABLE, connection: Connection = NO_OPT
         }
         show([result], output)
         return
-    print(f"{found.id}  Kafka {version or 'of an unknown version'}")
+    print(f"{found.id}  Kafka {version or '(unknown version)'}")
     show(nodes, output)
     show(supported, output)

@@ -1,14 +1,14 @@
 """Commands as functions: the parameters of a function are the arguments and options of its command.
 
     @app.command("list", help="List topics.")
-    def list_topics(internal: Annotated[bool, Option("--internal", help="Also the broker's own.")] = False) -> None: ...
+        def list_topics(internal: Annotated[bool, Option("--internal", help="Include internal topics.")] = False) -> None: ...
 
-An `Argument` or `Option` says how a parameter is written and what it means. Its type says what it holds: text, a whole
-number, a path, a choice (an enumeration), several of these (a list), or yes and no (a flag). A parameter of the type
-`Connection` stands for the options of everything that talks to a broker.
+An `Argument` or `Option` says how a parameter is written and what it means. Its type says what it holds: text, an integer, a
+path, a choice (an enumeration), several of these (a list), or a flag (a bool). A parameter of the type `Connection` stands
+for the options of every command that talks to a broker.
 
-argparse reads the command line. Importing it takes a tenth of the time of typer or click, and a command should answer at
-once. For the same reason a group of commands is imported when it is asked for (`Lazy`).
+argparse reads the command line. Importing it takes a tenth of the time that typer or click need, and a command should answer
+at once. For the same reason a group of commands is imported only when it is used (`Lazy`).
 """
 
 import argparse
@@ -36,7 +36,7 @@ class Parser(argparse.ArgumentParser):
 
 
 class Parameter:
-    """A parameter of a command's function. Raises TypeError for one that cannot be written on a command line."""
+    """A parameter of a command's function. Raises TypeError if it cannot be written on a command line."""
 
     def __init__(self, name: str, hint: Any, default: Any) -> None:
         self.name, self.default = name, default
@@ -53,7 +53,7 @@ class Parameter:
 
     @property
     def options(self) -> tuple[str, ...]:
-        """How an option is written; nothing for an argument."""
+        """How an option is written; empty for an argument."""
         if isinstance(self.marker, Argument):
             return ()
         return self.marker.names or (f"--{self.name.replace('_', '-')}",)
@@ -87,10 +87,10 @@ class Parameter:
         parser.add_argument(self.name, **more)
 
     def convert(self, text: str) -> Any:
-        """The value of a word. Raises CommandError for an empty name, and ArgumentTypeError."""
+        """The value of a word. Raises CommandError if a name is empty, and ArgumentTypeError."""
         if not text and (isinstance(self.marker, Argument) or self.marker.is_name):
             name = self.options[0] if self.options else self.metavar
-            raise CommandError(f"{name} is empty; a variable of the shell that is not set is a usual cause")
+            raise CommandError(f"{name} is empty; the usual cause is an unset shell variable")
         if self.choices and text not in self.choices:
             raise argparse.ArgumentTypeError(f"{text!r} is not one of {', '.join(self.choices)}")
         if self.kind is not int:
@@ -106,7 +106,7 @@ class Parameter:
 
 
 class Command:
-    """A function that is run from the command line."""
+    """A function that runs from the command line."""
 
     def __init__(self, words: str, function: Callable[..., Any], text: str) -> None:
         self.words, self.function, self.text = words, function, text
@@ -133,26 +133,26 @@ class Command:
         if self.connection:
             group = parser.add_argument_group("connection")
             for parameter in self.connection_parameters:
-                parameter.add_to(group)  # type: ignore[arg-type] # a group adds arguments as a parser does
-        parser.add_argument(*HELP, action="help", help="Show this text.")
+                parameter.add_to(group)  # type: ignore[arg-type] # type: ignore[arg-type] # a group adds arguments as a parser does
+        parser.add_argument(*HELP, action="help", help="Show this help.")
         return parser
 
     def parse(self, words: list[str]) -> dict[str, Any]:
-        """What the words give each parameter. Raises CommandError, and SystemExit for wrong usage."""
+        """The value of each parameter, from the words. Raises CommandError, and SystemExit for wrong usage."""
         bound, parser = self.bind(words), self.parser()
-        # Options between arguments are accepted, except where a `--` says that only arguments follow.
+        # Options may stand between arguments, except after a `--`, which says that only arguments follow.
         given = vars(parser.parse_args(bound) if "--" in bound else parser.parse_intermixed_args(bound))
         if self.connection:
             given[self.connection] = Connection(**{p.name: given.pop(p.name) for p in self.connection_parameters})
         return given
 
     def run(self, words: list[str]) -> int:
-        """Its exit status."""
+        """Runs the command; returns the exit status."""
         status = self.function(**self.parse(words))
         return status if isinstance(status, int) else 0
 
     def bind(self, words: list[str]) -> list[str]:
-        """Joins an option and its value where the value begins with a dash: argparse would look for an option."""
+        """Joins an option and its value if the value begins with a dash, because argparse would look for an option."""
         takes_value = {
             name for p in (*self.parameters, *self.connection_parameters) if p.kind is not bool for name in p.options
         }
@@ -172,7 +172,7 @@ class Command:
 
 
 class Lazy:
-    """A command or a group in a module that is imported when it is asked for."""
+    """A command or group that is imported when it is used."""
 
     def __init__(self, module: str, name: str, text: str) -> None:
         self.module, self.name, self.text = module, name, text
@@ -200,7 +200,7 @@ class Commands:
         return add
 
     def find(self, name: str) -> "Command | Commands | None":
-        """The command or the group of that name."""
+        """The command or group with that name."""
         entry = self.entries.get(name)
         words = f"{self.words} {name}".strip()
         if entry is None:
@@ -217,10 +217,10 @@ class Commands:
 
     @property
     def hint(self) -> str:
-        return f"{self.words} COMMAND --help shows the options of a command."
+        return f"{self.words} COMMAND --help shows a command's options."
 
     def run(self, words: list[str]) -> int:
-        """Its exit status."""
+        """Runs a command of the group; returns the exit status."""
         name = words[0] if words else ""
         if not name or name in HELP:
             print(self.help())

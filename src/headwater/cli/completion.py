@@ -1,7 +1,7 @@
-"""Completion in the shell: of commands, options, choices, and of names that the broker knows.
+"""Shell completion of commands, options, choices, and names that the broker knows.
 
 `headwater completion SHELL` prints a script for the shell. The script calls `headwater __complete` with the words of the
-line up to the cursor, and offers the lines that it prints. Where there are none, the shell offers files.
+line up to the cursor, and offers the lines that it prints. If it prints none, the shell offers files.
 """
 
 from typing import Annotated
@@ -14,7 +14,7 @@ from headwater.cli.markers import Argument
 TIMEOUT_MS = 1000.0
 REQUEST = "__complete"
 SCRIPTS = {
-    # Bash splits words at = and : too, so the words are made of the line; what is before the last of these stays as it is.
+    # Bash splits words at = and : too, so the script splits the line itself, and keeps the part before the last of these.
     "bash": r"""_headwater() {
     local line="${COMP_LINE:0:COMP_POINT}" words last prefix reply
     read -ra words <<<"$line"
@@ -67,7 +67,7 @@ def complete_groups(connection: Connection, incomplete: str) -> list[str]:
 
 
 def candidates(root: Commands, words: list[str]) -> list[str]:
-    """What the last of the words may become."""
+    """What the last word may be completed to."""
     *before, incomplete = words or [""]
     found: Command | Commands | None = root
     for number, word in enumerate(before):
@@ -87,7 +87,7 @@ def candidates(root: Commands, words: list[str]) -> list[str]:
 
 
 def up_options(incomplete: str) -> list[str]:
-    """`up` reads its options itself."""
+    """Completes the options of `up`, which parses its options itself."""
     from headwater.cli.up import parser
 
     names = [name for action in parser()._actions for name in action.option_strings if name.startswith("--")]
@@ -99,7 +99,7 @@ def of_command(command: Command, before: list[str], incomplete: str) -> list[str
     options = {name: parameter for parameter in parameters for name in parameter.options}
     given: dict[str, list[str]] = {}
     arguments = 0
-    waiting: Parameter | None = None  # the option that the next word is the value of
+    waiting: Parameter | None = None  # the option whose value comes next
     for word in before:
         name, equals, value = word.partition("=")
         if waiting is not None:
@@ -125,7 +125,7 @@ def of_command(command: Command, before: list[str], incomplete: str) -> list[str
 
 
 def values(parameter: Parameter, given: dict[str, list[str]], incomplete: str) -> list[str]:
-    """What the value of a parameter may be; nothing where that cannot be known now, without a broker for one."""
+    """The possible values of a parameter; none if they cannot be known now, for example without a broker."""
     if parameter.choices:
         return [choice for choice in parameter.choices if choice.startswith(incomplete)]
     if parameter.marker.complete is None:
@@ -139,7 +139,7 @@ def values(parameter: Parameter, given: dict[str, list[str]], incomplete: str) -
 
 
 def connection_of(given: dict[str, list[str]]) -> Connection:
-    """The connection, as far as it is typed."""
+    """The connection, as far as it has been typed."""
     from pathlib import Path
 
     config = given.get("client_config", [None])[-1]

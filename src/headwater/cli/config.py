@@ -18,7 +18,7 @@ Resource = Annotated[str, Argument("RESOURCE", help="topic:NAME, broker:ID or gr
 
 
 def read_resource(text: str) -> "tuple[ResourceKind, str]":
-    """Raises CommandError."""
+    """Parses a resource. Raises CommandError."""
     kind, _, name = text.partition(":")
     for known in KINDS:
         if kind == known and name:
@@ -26,10 +26,10 @@ def read_resource(text: str) -> "tuple[ResourceKind, str]":
     raise CommandError(f"{text!r} is not topic:NAME, broker:ID or group:NAME")
 
 
-@app.command("show", help="Show configurations: those that were set, or all.")
+@app.command("show", help="Show the configurations that were set, or all with --all.")
 def show_configs(
     resource: Resource,
-    every: Annotated[bool, Option("--all", help="Defaults too.")] = False,
+    every: Annotated[bool, Option("--all", help="Show defaults too.")] = False,
     output: OutputOption = Output.TABLE,
     connection: Connection = NO_OPTIONS,
 ) -> None:
@@ -43,7 +43,7 @@ def show_configs(
     show(rows, output)
 
 
-@app.command("set", help="Set configurations, NAME=VALUE each.")
+@app.command("set", help="Set configurations, given as NAME=VALUE.")
 def set_configs(
     resource: Resource,
     values: Annotated[list[str], Argument("NAME=VALUE…")],
@@ -52,7 +52,7 @@ def set_configs(
     alter(resource, dict(pair_of(text, "", "NAME=VALUE") for text in values), connection)
 
 
-@app.command(help="Take configurations back to their defaults.")
+@app.command(help="Reset configurations to their defaults.")
 def unset(
     resource: Resource,
     names: Annotated[list[str], Argument("NAME…")],

@@ -1,14 +1,14 @@
-"""Which broker a command talks to, and how it logs in: the options that all of these commands have.
+"""Which broker a command connects to, and how it logs in: the options that these commands share.
 
-Settings come from four places; where two of them have the same one, the later in this list counts:
+Settings come from four places. If several of them have the same setting, the later one in this list wins:
 
 1. a profile: `--profile`, or the variable HEADWATER_PROFILE
-2. a file in Kafka's words: `--client-config`, or the variable HEADWATER_CLIENT_CONFIG
+2. a file in Kafka's format: `--client-config`, or the variable HEADWATER_CLIENT_CONFIG
 3. the address: `--bootstrap-server`, or the variable HEADWATER_BOOTSTRAP_SERVER
 4. single settings of librdkafka: `-X`
 
-Where the command line names a profile or a file, the variables for these and for the address have no effect: what was typed
-for this command is what is meant.
+If the command line names a profile or a file, the variables for these and for the address have no effect: what the user
+typed for this command takes precedence.
 """
 
 import os
@@ -32,7 +32,7 @@ TIMEOUT_MS = 10_000.0
 
 
 class Connection(NamedTuple):
-    """What the options say; `settings` puts it together."""
+    """The values of the options; `settings` combines them."""
 
     bootstrap: str | None = None
     client: list[str] | None = None
@@ -61,7 +61,7 @@ class Connection(NamedTuple):
         return settings
 
     def admin(self, *, timeout_ms: float = TIMEOUT_MS) -> "Admin":
-        """An Admin that does not wait for a broker to come up. Raises CommandError and ClientError."""
+        """An Admin that does not wait until a broker comes up. Raises CommandError and ClientError."""
         from headwater.client.admin import Admin
 
         settings = self.settings()
@@ -72,7 +72,7 @@ NO_OPTIONS = Connection()
 
 
 def profile_settings(profile: Profile) -> dict[str, str]:
-    """Raises CommandError."""
+    """The settings of a profile. Raises CommandError."""
     settings = translate(profile.settings, f"{profiles_file()}: profile {profile.name}")
     if profile.client_config is not None:
         settings = file_settings(profile.client_config) | settings
@@ -84,17 +84,20 @@ def profile_settings(profile: Profile) -> dict[str, str]:
 
 
 def file_settings(path: Path) -> dict[str, str]:
-    """Raises CommandError."""
+    """The settings in a file. Raises CommandError."""
     from headwater.broker.configs.properties_file import read_properties
 
     return translate(read_properties(read_text(path)), str(path))
 
 
 def translate(given: dict[str, str], source: str) -> dict[str, str]:
-    """librdkafka's settings; what has no effect is named in a warning. Raises CommandError."""
+    """Translates settings for librdkafka; warns of those without effect. Raises CommandError."""
     found = client_config(given, source)
     if found.without_effect:
-        print(f"headwater: {source}: without effect here: {', '.join(found.without_effect)}", file=sys.stderr)
+        print(
+            f"headwater: {source}: ignored, because they have no effect: {', '.join(found.without_effect)}",
+            file=sys.stderr,
+        )
     return found.settings
 
 
@@ -119,7 +122,7 @@ CONNECTION_OPTIONS: tuple[tuple[str, Any, Any], ...] = (
                 "--bootstrap-server",
                 "-b",
                 is_name=True,
-                help=f"The cluster, HOST:PORT[,HOST:PORT]. Variable: {BOOTSTRAP_VARIABLE}. Default: {DEFAULT_BOOTSTRAP}.",
+                help=f"The address of the cluster, HOST:PORT[,HOST:PORT]. Variable: {BOOTSTRAP_VARIABLE}. Default: {DEFAULT_BOOTSTRAP}.",
             ),
         ],
         None,
@@ -130,7 +133,7 @@ CONNECTION_OPTIONS: tuple[tuple[str, Any, Any], ...] = (
             Path | None,
             Option(
                 "--client-config",
-                help="A file of client settings as Kafka's own tools read it: TLS, the login, …. "
+                help="A file with client settings (TLS, login and others), in the format of Kafka's own tools. "
                 f"Variable: {CLIENT_CONFIG_VARIABLE}.",
             ),
         ],
@@ -145,7 +148,7 @@ CONNECTION_OPTIONS: tuple[tuple[str, Any, Any], ...] = (
                 metavar="NAME",
                 is_name=True,
                 complete=complete_profiles,
-                help=f"A connection of yours by its name: headwater profile list. Variable: {PROFILE_VARIABLE}.",
+                help=f"A named connection; see headwater profile list. Variable: {PROFILE_VARIABLE}.",
             ),
         ],
         None,
@@ -158,7 +161,7 @@ CONNECTION_OPTIONS: tuple[tuple[str, Any, Any], ...] = (
                 "--client",
                 "-X",
                 metavar="SETTING",
-                help="A setting of librdkafka, key=value, or @FILE with one per line. No passwords: every user of the machine sees them.",
+                help="A setting of librdkafka, key=value, or @FILE with one per line. Not for passwords: every user of the machine can see them.",
             ),
         ],
         None,

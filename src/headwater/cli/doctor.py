@@ -1,6 +1,6 @@
-"""`headwater doctor`: what is wrong with the data directory of a stopped broker, and mending it.
+"""`headwater doctor`: checks the data directory of a stopped broker, and repairs it.
 
-What is found, and how it is mended, is in `broker/doctor.py`; this is the terminal, the copies and the words.
+`broker/doctor.py` finds the damage, and decides how to repair it. This module adds the terminal, the copies and messages.
 """
 
 import json
@@ -29,8 +29,8 @@ UNUSABLE = 2
 
 
 def doctor(directory: str, copy_to: str, *, repair: bool, yes: bool, as_json: bool) -> int:
-    """The command. Returns the exit status: 0 where nothing is damaged, or the next start repairs it; 1 where something is
-    lost or not served; 2 where the data directory could not be examined."""
+    """The command. Returns the exit status: 0 if nothing is damaged, or the next start repairs it; 1 if something is lost or
+    not served; 2 if the data directory could not be examined."""
     try:
         return run(os.path.abspath(directory), copy_to, repair=repair, yes=yes, as_json=as_json)
     except CommandError as error:
@@ -44,9 +44,9 @@ def run(directory: str, copy_to: str, *, repair: bool, yes: bool, as_json: bool)
     if not Path(directory).is_dir():
         raise CommandError(f"{directory} is not a directory")
     if not any(Path(directory, name).exists() for name in ("meta.properties", "meta.properties.copy", "journal")):
-        raise CommandError(f"{directory} is not a data directory: it has neither meta.properties nor a journal")
+        raise CommandError(f"{directory} is not a data directory: it has no meta.properties and no journal")
     if copy_to and not repair:
-        raise CommandError("--copy-to is for --repair")
+        raise CommandError("--copy-to needs --repair")
     lock = take_lock(directory)
     try:
         with tempfile.TemporaryDirectory(prefix="headwater-doctor-") as temporary:
@@ -57,20 +57,20 @@ def run(directory: str, copy_to: str, *, repair: bool, yes: bool, as_json: bool)
 
 
 def take_lock(directory: str) -> Lock | None:
-    """Keeps a broker from starting meanwhile; None where nothing can be written in any case."""
+    """Keeps a broker from starting meanwhile; None if the directory is read-only."""
     if not os.access(directory, os.W_OK):
         return None
     try:
         return DiskFiles(OPEN_FILES).lock(f"{directory}/.lock")
     except BlockingIOError:
         raise CommandError(
-            f"{directory} is in use by a running broker, whose files change all the time: stop it first. headwater backup "
-            "--verify checks a copy of a running one"
+            f"{directory} is in use by a running broker, whose files keep changing; stop it first. headwater backup "
+            "--verify checks a copy of a running broker"
         ) from None
 
 
 class Progress:
-    """How far it has come, on a terminal."""
+    """Shows the progress on a terminal."""
 
     def __init__(self, total_bytes: int) -> None:
         self.total_bytes = total_bytes
@@ -125,14 +125,14 @@ def mend(
     folder = copy_to and os.path.abspath(copy_to)
     folder = folder or f"{directory}.doctor-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
     if Path(folder).resolve().is_relative_to(Path(directory).resolve()):
-        raise CommandError(f"{folder} is in the data directory; choose a directory outside of it")
+        raise CommandError(f"{folder} is in the data directory; choose a directory outside it")
     if not as_json:
         show(directory, found, as_json=False)
     if not done:
         if as_json:
             print(json.dumps({**summary(directory, found), "repaired": [], "copy": None}))
         else:
-            print("There is nothing that --repair could mend.")
+            print("There is nothing that --repair can repair.")
         return int(bool(found.damages))
     if not yes and not agreed(done, changed, folder, as_json=as_json):
         print("Nothing was changed.", file=sys.stderr)
@@ -147,7 +147,7 @@ def mend(
             print(
                 wrap(f"repaired: {os.path.relpath(mended.path, directory)} at byte {mended.position}: {mended.words}")
             )
-        print(f"Repaired {quantity(len(done), 'place', 'places')}; what was there before is in {folder}.")
+        print(f"Repaired {quantity(len(done), 'place', 'places')}; the original files are in {folder}.")
         if left.findings:
             print("Found now:")
         show(directory, left, as_json=False)
@@ -157,19 +157,19 @@ def mend(
 def agreed(done: list[Mended], changed: list[str], folder: str, *, as_json: bool) -> bool:
     """Asks whether to continue."""
     out = sys.stderr if as_json else sys.stdout
-    print("--repair would do this:", file=out)
+    print("--repair will do this:", file=out)
     for mended in done:
         print(wrap(f"  {mended.path} at byte {mended.position}: {mended.words}"), file=out)
-    print(wrap(f"after a copy of {quantity(len(changed), 'file', 'files')} into {folder}"), file=out)
+    print(wrap(f"after copying {quantity(len(changed), 'file', 'files')} to {folder}"), file=out)
     if not sys.stdin.isatty():
-        print("headwater: --yes is needed where nobody can be asked", file=sys.stderr)
+        print("headwater: without a terminal, --repair needs --yes", file=sys.stderr)
         return False
     print("Continue? [y/N] ", end="", file=out, flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def copy_files(directory: str, changed: list[str], folder: str, done: list[Mended]) -> None:
-    """Copies what is going to be changed, durably. Raises OSError, and CommandError where the folder is in use."""
+    """Copies the files that will change, durably. Raises OSError, and CommandError if the folder is in use."""
     target = Path(folder)
     if target.exists() and any(target.iterdir()):
         raise CommandError(f"{folder} is not empty; choose another directory for the copy")
@@ -203,15 +203,15 @@ def show(directory: str, found: Examination, *, as_json: bool) -> None:
     checked = f"{quantity(found.logs, 'log', 'logs')}, {size_text(found.checked_bytes)}"
     damages = len(found.damages)
     if found.is_whole:
-        print(f"{directory} is whole: {checked} checked.")
+        print(f"{directory}: no damage found; {checked} checked.")
     elif damages:
         print(f"{directory}: {quantity(damages, 'damage', 'damages')}; {checked} checked.")
     else:
-        print(f"{directory}: nothing is lost, the next start repairs the above; {checked} checked.")
+        print(f"{directory}: nothing is lost; the next start repairs the above; {checked} checked.")
 
 
 def line(directory: str, finding: Finding) -> str:
-    """A finding in one line."""
+    """A finding as one line."""
     path = os.path.relpath(finding.path, directory)
     place = f"{finding.topic}-{finding.partition}" if finding.partition >= 0 else ""
     if finding.first_offset >= 0:
@@ -225,7 +225,7 @@ def line(directory: str, finding: Finding) -> str:
 
 
 def wrap(text: str) -> str:
-    """As wide as the terminal; one line where it is none."""
+    """Wraps text to the width of the terminal; one line if there is no terminal."""
     if not sys.stdout.isatty():
         return text
     width = max(WIDTH_MIN, shutil.get_terminal_size().columns - 1)

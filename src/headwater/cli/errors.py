@@ -1,8 +1,8 @@
-"""How the commands say what went wrong: in one line, with what to do."""
+"""Errors of commands: one line that says what went wrong and what to do."""
 
 
 class CommandError(Exception):
-    """What a user can mend; the message is all that is shown."""
+    """An error that the user can fix. Only the message is shown."""
 
 
 def quantity(count: int, one: str, more: str) -> str:
@@ -11,20 +11,20 @@ def quantity(count: int, one: str, more: str) -> str:
 
 
 def line_of(error: Exception) -> str | None:
-    """What a command says of an error; None for one that is a defect of the command."""
+    """The line that a command prints for an error; None if the error is a defect of the command."""
     if isinstance(error, CommandError):
         return str(error)
-    # The client's errors give advice to a programmer. On the command line there are options.
+    # The client's errors advise a programmer. On the command line the advice is about options.
     from headwater.client import errors as client
 
     if not isinstance(error, client.ClientError):
         return None
     advice = {
-        client.AuthenticationError: "look at security.protocol, sasl.* and ssl.* of --client-config, the profile or -X",
+        client.AuthenticationError: "check security.protocol, sasl.* and ssl.* in --client-config, the profile or -X",
         client.BrokerUnavailableError: "is it running, and is --bootstrap-server right?",
         client.ClientTimeoutError: "is it running, and is --bootstrap-server right?",
-        client.UnknownTopicError: "headwater topic list shows those that exist, headwater topic create makes one",
-        client.RecordTooLargeError: "raise message.max.bytes with -X and max.message.bytes of the topic, or send less",
+        client.UnknownTopicError: "headwater topic list shows the existing ones, headwater topic create makes one",
+        client.RecordTooLargeError: "raise message.max.bytes with -X and the topic's max.message.bytes, or send smaller records",
     }.get(type(error), error.advice)
     text = error.message
     if error.code and not error.code.startswith("_") and error.code not in text:

@@ -33,7 +33,7 @@ def describe(
     owners = {partition: member for member, partitions in group.members.items() for partition in partitions}
     positions = kafka.committed(name)
     if not owners and not positions and group.state == "Dead":
-        raise CommandError(f"group {name} does not exist; headwater group list shows those that do")
+        raise CommandError(f"group {name} does not exist; headwater group list shows the existing ones")
     keys = sorted({*owners, *positions})
     ends = {place: end for topic in {key.topic for key in keys} for place, end in kafka.end_offsets(topic).items()}
     rows = []
@@ -58,12 +58,14 @@ def describe(
     show(rows, output)
 
 
-@app.command(help="Move a group that has no members to other offsets.")
+@app.command(help="Reset the offsets of a group that has no members.")
 def reset(
     name: Annotated[str, Argument("GROUP", complete=complete_groups)],
-    topic: Annotated[list[str] | None, Option("--topic", "-t", help="Default: all topics it has read.")] = None,
+    topic: Annotated[
+        list[str] | None, Option("--topic", "-t", help="Default: all topics that the group has read.")
+    ] = None,
     to: Annotated[
-        str, Option("--to", help="beginning, end, an offset, +N or -N from where it is, or a time.")
+        str, Option("--to", help="beginning, end, an offset, +N or -N from the current one, or a time.")
     ] = "beginning",
     dry_run: Annotated[bool, Option("--dry-run", help="Show the result without applying it.")] = False,
     output: OutputOption = Output.TABLE,
@@ -73,7 +75,7 @@ def reset(
     before = kafka.committed(name)
     topics = set(topic or ())
     if not topics and not before:
-        raise CommandError(f"group {name} has no offsets; name topics with --topic")
+        raise CommandError(f"group {name} has no committed offsets; name topics with --topic")
     after: dict[Partition, int] = {}
     for one in sorted(topics or {partition.topic for partition in before}):
         after |= reset_targets(kafka, one, before, to)
@@ -89,7 +91,7 @@ def reset(
 
 
 def reset_targets(kafka: "Admin", topic: str, before: "dict[Partition, int]", to: str) -> "dict[Partition, int]":
-    """The offset to move each partition of a topic to, within what it has. Raises CommandError."""
+    """The new offset of each partition of a topic, within its range. Raises CommandError."""
     first, last = kafka.start_offsets(topic), kafka.end_offsets(topic)
     if to == "beginning":
         return first
@@ -104,7 +106,7 @@ def reset_targets(kafka: "Admin", topic: str, before: "dict[Partition, int]", to
     return {key: min(max(offset, first[key]), last[key]) for key, offset in wanted.items()}
 
 
-@app.command(help="Delete groups that have no members, with their offsets.")
+@app.command(help="Delete groups that have no members, and their offsets.")
 def delete(
     names: Annotated[list[str], Argument("GROUP...", complete=complete_groups)],
     connection: Connection = NO_OPTIONS,

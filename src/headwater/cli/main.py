@@ -1,4 +1,4 @@
-"""The `headwater` command. `up` is imported alone, so that the broker does not wait for the other commands' libraries."""
+"""The `headwater` command. `up` is imported alone, so that the broker need not load the other commands' libraries."""
 
 import gc
 import os
@@ -11,14 +11,14 @@ def main() -> None:
     """The entry point."""
     fill_standard_descriptors()
     if sys.argv[1:2] == ["up"]:
-        gc.disable()  # what imports make stays: a search for garbage among it is time lost, now and at each later one
+        gc.disable()  # imported objects stay: searching them for garbage would waste time, now and at each later collection
         from headwater.cli.up import main as up
 
         gc.freeze()
         gc.enable()
         sys.exit(up(sys.argv[2:]))
     if (text := not_text([*sys.argv[1:], *(os.environ.get(name, "") for name in NAMES)])) is not None:
-        print(f"headwater: {text!r} is not UTF-8, as all names in Kafka are", file=sys.stderr)
+        print(f"headwater: {text!r} is not UTF-8; all names in Kafka are UTF-8", file=sys.stderr)
         sys.exit(2)
     from headwater.cli.app import run
 
@@ -40,7 +40,7 @@ def fill_standard_descriptors() -> None:
 
 
 def not_text(texts: list[str]) -> str | None:
-    """The first that is not UTF-8: librdkafka's binding would end the process, with a dump of its memory."""
+    """The first text that is not UTF-8, or None: librdkafka's binding would end the process, and dump its memory."""
     for text in texts:
         try:
             text.encode()

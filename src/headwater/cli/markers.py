@@ -3,12 +3,12 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-# Names that begin with what is typed, given the options of the connection that are typed already.
+# Completes a name, given the connection options that were typed.
 Completer = Callable[[Any, str], list[str]]
 
 
 class Argument:
-    """A word that stands where it stands. It is a name, so it is not empty."""
+    """A positional argument. It is a name, so it must not be empty."""
 
     def __init__(
         self, metavar: str, *, help: str = "", complete: Completer | None = None, choices: Sequence[str] = ()
@@ -17,7 +17,7 @@ class Argument:
 
 
 class Option:
-    """An option, written as one of `names`; without them, as the parameter is called. `is_name`: it is not empty."""
+    """An option, written as one of `names`, or like the parameter if there are none. `is_name`: it must not be empty."""
 
     def __init__(
         self,

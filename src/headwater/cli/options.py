@@ -1,4 +1,4 @@
-"""What several commands share: the form of their output, and of some words."""
+"""What several commands share: output formats, times and NAME=VALUE pairs."""
 
 import sys
 from collections.abc import Sequence
@@ -17,11 +17,11 @@ class Output(StrEnum):
     JSON = "json"
 
 
-OutputOption = Annotated[Output, Option("--output", "-o", help="As a table, or as JSON.")]
+OutputOption = Annotated[Output, Option("--output", "-o", help="The format: a table or JSON.")]
 
 
 def moment_of(text: str, option: str, others: str) -> datetime:
-    """A time, in the zone of this machine unless it names one. Raises CommandError, which lists the `others` that it may be."""
+    """A time, in the zone of this machine unless it names one. Raises CommandError, which lists `others`, the alternatives."""
     try:
         return datetime.fromisoformat(text).astimezone()
     except ValueError:
@@ -29,7 +29,7 @@ def moment_of(text: str, option: str, others: str) -> datetime:
 
 
 def pair_of(text: str, option: str, form: str) -> tuple[str, str]:
-    """The name and the value of NAME=VALUE. Raises CommandError."""
+    """Splits NAME=VALUE. Raises CommandError."""
     name, equals, value = text.partition("=")
     if not equals:
         raise CommandError(f"{option} {text!r} is not of the form {form}".lstrip())
@@ -37,7 +37,7 @@ def pair_of(text: str, option: str, form: str) -> tuple[str, str]:
 
 
 def show(rows: Sequence[dict[str, Any]], output: Output) -> None:
-    """Prints rows of the same keys as a table, or as JSON."""
+    """Prints rows that have the same keys as a table or as JSON."""
     if output is Output.JSON:
         import json
 

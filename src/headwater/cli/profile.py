@@ -1,4 +1,4 @@
-"""`headwater profile`: which connections have a name, and what they are."""
+"""`headwater profile`: lists and shows named connections."""
 
 import os
 from typing import Annotated
@@ -13,11 +13,11 @@ from headwater.cli.profiles import all_profiles, find_profile, profiles_file
 app = Commands()
 
 
-@app.command("list", help="List the profiles of your profiles.toml.")
+@app.command("list", help="List the profiles in your profiles.toml.")
 def list_profiles(output: OutputOption = Output.TABLE) -> None:
     found = all_profiles()
     if not found and output is Output.TABLE:
-        raise CommandError(f"there are no profiles; {profiles_file()} would have them")
+        raise CommandError(f"there are no profiles; define them in {profiles_file()}")
     active = os.environ.get(PROFILE_VARIABLE)
     show(
         [

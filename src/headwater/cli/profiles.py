@@ -1,18 +1,18 @@
-"""Named profiles: the connections of a user, in a file of their own.
+"""Named profiles: a user's connections, in one file.
 
-The file is `headwater/profiles.toml` in the user's directory of configurations ($XDG_CONFIG_HOME, or ~/.config):
+The file is `headwater/profiles.toml` in the user's configuration directory ($XDG_CONFIG_HOME, or ~/.config):
 
     [production]
     bootstrap-server = "broker.example.org:9093"
     client-config = "production.properties"     # relative to this file
     password-file = "production.password"       # or password-variable = "PRODUCTION_PASSWORD"
 
-    [production.settings]                       # in Kafka's words, or librdkafka's
+    [production.settings]                       # Kafka's settings, or librdkafka's
     "security.protocol" = "SASL_SSL"
     "sasl.mechanism" = "SCRAM-SHA-512"
     "sasl.username" = "alice"
 
-A password in this file is refused: it is shown, copied and backed up too easily. It comes from a file or a variable.
+Passwords in this file are refused, because it is easily shown, copied and backed up. They come from a file or a variable.
 """
 
 import os
@@ -33,7 +33,7 @@ SECRETS = (
 
 
 class Profile(NamedTuple):
-    """A connection by name. `settings` are as they are written: in Kafka's words, or librdkafka's."""
+    """A named connection. `settings` are as the user wrote them: Kafka's, or librdkafka's."""
 
     name: str
     bootstrap_server: str | None
@@ -43,7 +43,7 @@ class Profile(NamedTuple):
     settings: dict[str, str]
 
     def password(self) -> str | None:
-        """Raises CommandError."""
+        """Reads the password, if there is one. Raises CommandError."""
         if self.password_variable is not None:
             if not (found := os.environ.get(self.password_variable)):
                 raise CommandError(f"profile {self.name}: the variable {self.password_variable} is not set")
@@ -57,12 +57,12 @@ def profiles_file() -> Path:
 
 
 def first_line(path: Path) -> str:
-    """Raises CommandError."""
+    """The first line of a file. Raises CommandError."""
     return read_text(path).partition("\n")[0].rstrip("\r")
 
 
 def read_text(path: Path) -> str:
-    """Raises CommandError."""
+    """The text of a file. Raises CommandError."""
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -71,7 +71,7 @@ def read_text(path: Path) -> str:
 
 
 def all_profiles() -> dict[str, Profile]:
-    """The profiles of the user, by name; none where there is no file. Raises CommandError."""
+    """The user's profiles by name; none if there is no file. Raises CommandError."""
     import tomllib
 
     path = profiles_file()
@@ -85,24 +85,24 @@ def all_profiles() -> dict[str, Profile]:
 
 
 def find_profile(name: str) -> Profile:
-    """Raises CommandError."""
+    """The profile with that name. Raises CommandError."""
     found = all_profiles()
     if name not in found:
-        known = f"there are {', '.join(found)}" if found else "there are none"
+        known = f"existing profiles: {', '.join(found)}" if found else "there are no profiles"
         raise CommandError(f"profile {name} does not exist in {profiles_file()}; {known}")
     return found[name]
 
 
 def read_profile(path: Path, name: str, table: Any) -> Profile:
-    """Raises CommandError."""
+    """Checks a profile's table. Raises CommandError."""
     where = f"{path}: profile {name}"
     if not isinstance(table, dict):
-        raise CommandError(f"{where} is not a table, [{name}]")
+        raise CommandError(f"{where} must be a table, [{name}]")
     for key, value in table.items():
         if key not in KEYS:
-            raise CommandError(f"{where}: unknown key {key}; there are {', '.join(KEYS)}")
+            raise CommandError(f"{where}: unknown key {key}; known keys: {', '.join(KEYS)}")
         if not isinstance(value, dict if key == "settings" else str):
-            raise CommandError(f"{where}: {key} is not {'a table' if key == 'settings' else 'text'}")
+            raise CommandError(f"{where}: {key} must be {'a table' if key == 'settings' else 'text'}")
     settings = table.get("settings", {})
     for key, value in settings.items():
         if key in SECRETS:
@@ -110,7 +110,7 @@ def read_profile(path: Path, name: str, table: Any) -> Profile:
         if not isinstance(value, str | int | bool):
             raise CommandError(f'{where}: write "{key}" in quotation marks, and its value as text or a number')
     if "password-file" in table and "password-variable" in table:
-        raise CommandError(f"{where}: give either password-file or password-variable")
+        raise CommandError(f"{where}: give either password-file or password-variable, not both")
     files = {
         key: path.parent / Path(table[key]).expanduser() for key in ("client-config", "password-file") if key in table
     }

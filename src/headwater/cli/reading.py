@@ -1,4 +1,4 @@
-"""Reading records and printing them: what `headwater consume` does."""
+"""Reads and prints records, for `headwater consume`."""
 
 import base64
 import json
@@ -26,7 +26,7 @@ ESCAPES = {"n": b"\n", "t": b"\t", "r": b"\r", "0": b"\0", "\\": b"\\"}
 
 
 def json_line(message: Any) -> bytes:
-    """A record as an object of JSON, on a line of its own."""
+    """A record as a JSON object on one line."""
     kind, timestamp_ms = message.timestamp()
     record = {
         "topic": message.topic(),
@@ -41,7 +41,7 @@ def json_line(message: Any) -> bytes:
 
 
 def json_value(content: bytes | None) -> str | dict[str, str] | None:
-    """Text as it is. Bytes that are not text are marked: {"base64": "/w=="}."""
+    """Text stays text. Bytes that are not text are marked: {"base64": "/w=="}."""
     if content is None:
         return None
     try:
@@ -85,7 +85,7 @@ def formatter(text: str) -> Callable[[Any], bytes]:
 
 
 def start_positions(kafka: Admin, topic: str, partitions: list[int], start: str) -> list[TopicPartition]:
-    """Where to begin in each partition: beginning, end, -N (the last N), an offset, or a time. Raises CommandError."""
+    """The first offset to read in each partition: beginning, end, -N (the last N), an offset, or a time. Raises CommandError."""
     if start == "beginning":
         return [TopicPartition(topic, p, OFFSET_BEGINNING) for p in partitions]
     if start == "end":
@@ -111,7 +111,7 @@ def read_records(
     count: int,
     partition: int | None,
 ) -> None:
-    """Raises CommandError and ClientError."""
+    """Reads and prints records. Raises CommandError and ClientError."""
     given = connection.settings()
     notes = Notes()
     defaults = {
@@ -121,7 +121,7 @@ def read_records(
         "enable.partition.eof": True,
         "auto.offset.reset": "latest" if start == "end" else "earliest",
         "allow.auto.create.topics": False,
-        # How long the broker waits before it says that a partition has no more, which ends the command.
+        # How long the broker waits before it answers that a partition has no more records, which ends the command.
         **({} if follow else {"fetch.wait.max.ms": FETCH_WAIT_MS}),
     }
     settings = merge_settings(given["bootstrap.servers"], defaults, given, notes)
@@ -135,7 +135,7 @@ def read_records(
     try:
         if group is not None:
             if start not in ("", "beginning", "end") or partition is not None:
-                raise CommandError("a group has its own positions: headwater group reset moves them")
+                raise CommandError("a group reads from its own offsets; headwater group reset moves them")
             consumer.subscribe([topic])
         else:
             begin = start or ("end" if follow else "beginning")
@@ -148,7 +148,7 @@ def read_records(
 
 
 def next_messages(consumer: Consumer, most: int) -> list[Any]:
-    """What is there, or else the next one: `consume` alone would wait until it has as many as it may."""
+    """The messages that have arrived, or else the next one: `consume` alone would wait for the full number."""
     messages: list[Any] = consumer.consume(most, 0)
     if not messages and (first := consumer.poll(POLL_S)) is not None:
         messages = [first]
@@ -164,7 +164,7 @@ def read(
     follow: bool,
     group: str | None,
 ) -> None:
-    """Prints until the end, the count or Ctrl-C. A group's position is committed after its records were printed."""
+    """Prints until the end, the count or Ctrl-C. A group's offsets are committed after its records were printed."""
     commit = group is not None
     ended: set[tuple[str, int]] = set()
     shown = 0
@@ -180,7 +180,7 @@ def read(
                 shown += 1
             elif error.code() == KafkaError._PARTITION_EOF:
                 ended.add((message.topic(), message.partition()))
-            elif commit or error.code() != KafkaError.GROUP_AUTHORIZATION_FAILED:  # without a group none is needed
+            elif commit or error.code() != KafkaError.GROUP_AUTHORIZATION_FAILED:  # needless without a group
                 raise client_error(error, f"reading as group {group}" if group is not None else "reading")
         out.flush()
         if messages:
@@ -199,4 +199,4 @@ def read(
         if len(ended) >= mine > 0:
             return
         if commit and mine == 0 and idle_s > IDLE_S:
-            raise CommandError("the group gave this member no partition; other members have them all")
+            raise CommandError("the group assigned no partition to this member; other members have all of them")

@@ -1,4 +1,4 @@
-"""`headwater produce` and `headwater consume`: their options. What they do takes longer to import, and is in `writing` and `reading`."""
+"""The options of `headwater produce` and `headwater consume`. `writing` and `reading` do the work, and take longer to import."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -14,7 +14,7 @@ TEXT_FORMAT = "%s\\n"
 
 
 class Form(StrEnum):
-    """How records are printed."""
+    """The format in which records are printed."""
 
     TEXT = "text"
     JSON = "json"
@@ -24,13 +24,13 @@ def produce(
     topic: Annotated[str, Argument("TOPIC", complete=complete_topics)],
     key: Annotated[str | None, Option("--key", "-k", help="The key of every record.")] = None,
     key_separator: Annotated[
-        str | None, Option("--key-separator", "-K", help="What stands between key and value in a line.")
+        str | None, Option("--key-separator", "-K", help="The text between key and value in each line.")
     ] = None,
-    header: Annotated[list[str] | None, Option("--header", "-H", help="name=value, for every record.")] = None,
-    file: Annotated[Path | None, Option("--file", "-f", help="Read this instead of standard input.")] = None,
+    header: Annotated[list[str] | None, Option("--header", "-H", help="A header of every record, NAME=VALUE.")] = None,
+    file: Annotated[Path | None, Option("--file", "-f", help="Read this file instead of standard input.")] = None,
     partition: Annotated[int | None, Option("--partition", "-p", min=0, help="Default: by key.")] = None,
     compression: Annotated[str, Option("--compression", "-z", choices=COMPRESSIONS, help="Default: none.")] = "none",
-    null_empty: Annotated[bool, Option("--null-empty", help="An empty value is a null (a tombstone).")] = False,
+    null_empty: Annotated[bool, Option("--null-empty", help="Write empty values as null (tombstones).")] = False,
     connection: Connection = NO_OPTIONS,
 ) -> None:
     """The command."""
@@ -51,19 +51,24 @@ def produce(
 
 def consume(
     topic: Annotated[str, Argument("TOPIC", complete=complete_topics)],
-    start: Annotated[str, Option("--from", help="beginning, end, -10, an offset, or a time: 2026-11-01T10:00.")] = "",
+    start: Annotated[
+        str,
+        Option(
+            "--from", help="Where to begin: beginning, end, -10 (the last 10), an offset, or a time (2026-11-01T10:00)."
+        ),
+    ] = "",
     group: Annotated[
         str | None,
         Option("--group", "-g", help="Read as a member of this group.", complete=complete_groups),
     ] = None,
-    follow: Annotated[bool, Option("--follow", "-f", help="Wait for more at the end.")] = False,
+    follow: Annotated[bool, Option("--follow", "-f", help="At the end, wait for more records.")] = False,
     count: Annotated[int | None, Option("--count", "-c", min=1, help="Stop after this many records.")] = None,
     partition: Annotated[int | None, Option("--partition", "-p", min=0, help="Read only this partition.")] = None,
     format_: Annotated[
-        str, Option("--format", help="kcat's letters: %s value, %k key, %o offset, %p, %t, %T, %h. Default: %s\\n.")
+        str, Option("--format", help="kcat's format: %s value, %k key, %o offset, %p, %t, %T, %h. Default: %s\\n.")
     ] = "",
     output: Annotated[
-        Form, Option("--output", "-o", help="As text, or each record as JSON on a line of its own.")
+        Form, Option("--output", "-o", help="The format: text, or one JSON object per line.")
     ] = Form.TEXT,
     connection: Connection = NO_OPTIONS,
 ) -> None:

@@ -1,4 +1,4 @@
-"""Tables for people: two blanks between columns, numbers to the right, a long text on several lines.
+"""Tables for people: two blanks between columns, numbers right-aligned, long texts on several lines.
 
 On a terminal a table is as wide as the terminal. In a pipe or a file it is as wide as it needs to be, with a row on one
 line, so that other tools can read it.
@@ -15,17 +15,17 @@ BOLD, PLAIN = "\033[1m", "\033[0m"
 
 
 def terminal_width(stream: TextIO) -> int | None:
-    """None where the width is not limited."""
+    """The width of the terminal; None if the width is not limited."""
     return shutil.get_terminal_size().columns if stream.isatty() else None
 
 
 def has_colour(stream: TextIO) -> bool:
-    """As https://no-color.org has it."""
+    """Whether to use colours, following https://no-color.org."""
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def table(rows: Sequence[Mapping[str, Any]], width: int | None, *, colour: bool = False) -> Iterator[str]:
-    """The lines of a table with a head; all rows have the keys of the first."""
+    """The lines of a table with a header. All rows have the keys of the first."""
     head = list(rows[0])
     cells = [["-" if row[key] is None else cell_text(row[key]) for key in head] for row in rows]
     numeric = [
@@ -46,14 +46,14 @@ def cell_text(value: object) -> str:
 
 
 def narrow(widths: list[int], width: int) -> None:
-    """Narrows the widest column until the table fits, or until none can be narrower."""
+    """Narrows the widest column until the table fits, or no column can be narrower."""
     room = width - len(GAP) * (len(widths) - 1)
     while sum(widths) > room and max(widths) > COLUMN_WIDTH_MIN:
         widths[widths.index(max(widths))] -= 1
 
 
 def row_lines(row: Sequence[str], widths: Sequence[int], numeric: Sequence[bool]) -> Iterator[str]:
-    """A row: one line, or several where a text is longer than its column is wide."""
+    """The lines of a row: several if a text is longer than its column is wide."""
     parts = [[text[n : n + size] for n in range(0, len(text), size)] for text, size in zip(row, widths, strict=True)]
     for number in range(max(map(len, parts))):
         line = [part[number] if number < len(part) else "" for part in parts]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 app = Commands()
 Names = Annotated[list[str], Argument("TOPIC...", complete=complete_topics)]
 New = Annotated[list[str], Argument("TOPIC...")]
-Configs = Annotated[list[str] | None, Option("--config", "-c", help="A configuration, key=value.")]
+Configs = Annotated[list[str] | None, Option("--config", "-c", help="A configuration, KEY=VALUE.")]
 
 
 def config_pairs(texts: list[str] | None) -> dict[str, str]:
@@ -48,9 +48,9 @@ def create(
             print(f"Created {name}")
 
 
-@app.command("list", help="List topics, with their numbers of partitions.")
+@app.command("list", help="List topics and their numbers of partitions.")
 def list_topics(
-    internal: Annotated[bool, Option("--internal", help="Also the broker's own.")] = False,
+    internal: Annotated[bool, Option("--internal", help="Include the broker's internal topics.")] = False,
     output: OutputOption = Output.TABLE,
     connection: Connection = NO_OPTIONS,
 ) -> None:
@@ -59,7 +59,7 @@ def list_topics(
     show(rows, output)
 
 
-@app.command(help="Show partitions, offsets and the configurations that are not defaults.")
+@app.command(help="Show partitions, offsets, and configurations that differ from the defaults.")
 def describe(
     names: Names,
     everything: Annotated[bool, Option("--all-configs", help="Show defaults too.")] = False,
@@ -120,7 +120,9 @@ def config_rows(kafka: "Admin", name: str, everything: bool) -> list[dict[str, A
 def alter(
     name: Annotated[str, Argument("TOPIC", complete=complete_topics)],
     config: Configs = None,
-    delete_config: Annotated[list[str] | None, Option("--delete-config", help="Reset to the default.")] = None,
+    delete_config: Annotated[
+        list[str] | None, Option("--delete-config", help="A configuration to reset to its default.")
+    ] = None,
     partitions: Annotated[int | None, Option("--partitions", "-p", min=1, help="The new number of partitions.")] = None,
     connection: Connection = NO_OPTIONS,
 ) -> None:
@@ -136,7 +138,7 @@ def alter(
         print(f"Changed {name}")
 
 
-@app.command(help="Delete topics with their records.")
+@app.command(help="Delete topics and their records.")
 def delete(names: Names, connection: Connection = NO_OPTIONS) -> None:
     kafka = connection.admin()
     for name in names:

@@ -1,4 +1,4 @@
-"""`headwater transaction`: what is open, since when, in which partitions; and the end of one that hangs."""
+"""`headwater transaction`: lists and describes transactions, and aborts one that hangs."""
 
 from typing import Annotated, Any
 
@@ -19,7 +19,9 @@ TransactionalId = Annotated[str, Argument("ID")]
 
 @app.command("list", help="List transactional ids.")
 def list_transactions(
-    state: Annotated[list[str] | None, Option(help="Only in this state, e.g. Ongoing; repeatable.")] = None,
+    state: Annotated[
+        list[str] | None, Option(help="Only transactions in this state, such as Ongoing; repeatable.")
+    ] = None,
     output: OutputOption = Output.TABLE,
     connection: Connection = NO_OPTIONS,
 ) -> None:
@@ -65,7 +67,7 @@ def describe(
 def abort(
     topic: Annotated[str, Argument("TOPIC")],
     partition: Annotated[int, Argument("PARTITION")],
-    start_offset: Annotated[int, Option(help="Where the transaction begins: the last stable offset.")],
+    start_offset: Annotated[int, Option(help="The offset at which the transaction begins: the last stable offset.")],
     connection: Connection = NO_OPTIONS,
 ) -> None:
     with wire_of(connection) as any_broker, partition_leader(any_broker, topic, partition) as broker:

@@ -39,7 +39,7 @@ from headwater.planes.table import PlacedPlane, Plane, choose
 from headwater.storage.errors import StorageError
 
 STOP_TIMEOUT_S = 100.0
-# The planes that there are. None of them runs unless it is asked for.
+# All planes. None of them runs unless it is asked for.
 PLANES = (
     Plane(
         "metrics",
@@ -61,7 +61,7 @@ class Parser(argparse.ArgumentParser):
 
 def parser() -> Parser:
     up = Parser(prog="headwater up", description="Runs the broker until Ctrl-C.")
-    up.add_argument("--data", metavar="DIR", help="where the data lives (default: ./headwater-data)")
+    up.add_argument("--data", metavar="DIR", help="the data directory (default: ./headwater-data)")
     address = "[PROTOCOL://]HOST:PORT"
     up.add_argument(
         "--listen",
@@ -75,26 +75,30 @@ def parser() -> Parser:
     up.add_argument(
         "--durability",
         choices=("journal", "page-cache"),
-        help="journal: acks=all is on disk when answered (default); page-cache: as Kafka's own default",
+        help="journal: with acks=all, records are on disk when they are acknowledged (default); page-cache: Kafka's own default",
     )
     up.add_argument("--config", metavar="FILE", help="a Kafka server.properties file")
     up.add_argument(
-        "--set", metavar="KEY=VALUE", action="append", default=[], help="one of Kafka's settings; not for secrets"
+        "--set",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="one of Kafka's settings; repeatable; not for secrets",
     )
     up.add_argument("--check-config", action="store_true", help="check the settings, report every error, and exit")
-    up.add_argument("--metrics", metavar="HOST:PORT", help="serve /metrics and /healthz there (default: off)")
+    up.add_argument("--metrics", metavar="HOST:PORT", help="serve /metrics and /healthz at this address (default: off)")
     up.add_argument(
         "--planes",
         metavar="NAME[=HOST:PORT],…",
-        help=f"serve these over HTTP, in a process of their own: {', '.join(plane.name for plane in PLANES)}; or none",
+        help=f"serve these over HTTP, in a separate process: {', '.join(plane.name for plane in PLANES)}; or none",
     )
     up.add_argument("--log-level", choices=LOG_LEVELS, default="warning")
     up.add_argument(
         "--ready-fd",
         metavar="N",
         type=int,
-        help="when ready, write one line of JSON with the addresses to this descriptor; 1: to standard output, in place "
-        "of the line for people",
+        help="when ready, write one line of JSON with the addresses to this descriptor; 1 is standard output, and replaces "
+        "the line for people",
     )
     up.add_argument("--end-with-stdin", action="store_true", help="stop when standard input is closed")
     up.add_argument("--without-environment", action="store_true", help="ignore HEADWATER_ variables")
@@ -113,19 +117,19 @@ def read_file(path: str) -> dict[str, str]:
 
 
 def read_assignment(words: str) -> dict[str, str]:
-    """The setting of one `--set`. Raises SettingsError for a secret: every user of the machine can read a command line."""
+    """The setting in one `--set`. Raises SettingsError for a secret: every user of the machine can read a command line."""
     pairs = assignment_pairs([words])
     for key in pairs:
         if is_secret(key):
             raise SettingsError(
-                f"--set {key}=… shows a secret to every user of this machine; put it into a file (--config FILE) or "
-                f"into the variable {environment_variable(key)}"
+                f"--set {key}=… shows a secret to every user of this machine; put it in a file (--config FILE) or "
+                f"in the variable {environment_variable(key)}"
             )
     return pairs
 
 
 def read_pairs(arguments: argparse.Namespace, found: list[str]) -> dict[str, str]:
-    """Settings from file, environment and options, later ones over earlier ones; adds to `found` what is wrong."""
+    """Settings from the file, the environment and the options; later ones win. Adds problems to `found`."""
     pairs: dict[str, str] = {}
     try:
         pairs.update(read_file(arguments.config) if arguments.config else {})
@@ -154,7 +158,7 @@ def read_pairs(arguments: argparse.Namespace, found: list[str]) -> dict[str, str
 
 
 def configure(arguments: argparse.Namespace) -> tuple[Settings, list[Listener], list[PlacedPlane]]:
-    """What is asked for in all places. Raises SettingsError with all that is wrong."""
+    """The configuration from all sources. Raises SettingsError with all problems."""
     found: list[str] = []
     if arguments.ready_fd is not None:
         try:
@@ -176,7 +180,7 @@ def configure(arguments: argparse.Namespace) -> tuple[Settings, list[Listener], 
 
 
 def choose_planes(arguments: argparse.Namespace, *, is_insecure: bool) -> list[PlacedPlane]:
-    """Raises SettingsError."""
+    """The planes to run. Raises SettingsError."""
     addresses = {} if arguments.metrics is None else {"metrics": arguments.metrics}
     return choose(PLANES, arguments.planes, addresses, is_insecure=is_insecure)
 
@@ -186,7 +190,7 @@ def is_insecure(pairs: dict[str, str]) -> bool:
 
 
 def milliseconds_since_start() -> int:
-    """Since this process was started, as far as the system tells."""
+    """Milliseconds since this process was started, as far as the system knows."""
     try:
         ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
         started_s = ticks / os.sysconf("SC_CLK_TCK")
@@ -196,7 +200,7 @@ def milliseconds_since_start() -> int:
 
 
 def line_for_people(ready: Ready, log_dirs: str) -> str:
-    """Where clients find each listener, with its name where that is not PLAINTEXT."""
+    """Where clients find each listener, with its name unless that is PLAINTEXT."""
     named = [(each.address, "" if each.name == PLAINTEXT else f"{each.name}://") for each in ready.listeners]
     where = ", ".join(f"{name}{address}" for address, name in named)
     metrics = f", metrics on {address_text(*ready.metrics)}" if ready.metrics is not None else ""
@@ -204,8 +208,8 @@ def line_for_people(ready: Ready, log_dirs: str) -> str:
 
 
 def say_ready(ready: Ready, settings: Settings, arguments: argparse.Namespace) -> None:
-    """Tells people and programs where the broker is. Raises ReadyError."""
-    ready = ready._replace(start_ms=milliseconds_since_start())  # the interpreter and the imports count, too
+    """Reports where the broker is, to people and programs. Raises ReadyError."""
+    ready = ready._replace(start_ms=milliseconds_since_start())  # the time includes the interpreter and the imports
     if arguments.ready_fd != STANDARD_OUTPUT:
         print(line_for_people(ready, settings.log_dirs), flush=True)
     if arguments.ready_fd is not None:
@@ -215,7 +219,7 @@ def say_ready(ready: Ready, settings: Settings, arguments: argparse.Namespace) -
 def serve(
     settings: Settings, listeners: list[Listener], placed: list[PlacedPlane], arguments: argparse.Namespace
 ) -> None:
-    """Runs the broker until a signal, or the end of standard input. Raises StorageError, ListenError, ReadyError, OSError."""
+    """Runs the broker until a signal, or the end of standard input. Raises StorageError, ListenError, ReadyError and OSError."""
     planes = None
     if placed:
         from headwater.cli.up_planes import UpPlanes  # most brokers do not need it
@@ -239,7 +243,7 @@ def serve(
         if planes is not None:
             planes.beside.stop()
 
-    # A disk that hangs may hold up this very thread.
+    # A disk that hangs may block this very thread.
     watchdog = threading.Timer(STOP_TIMEOUT_S, end_at_once)
     watchdog.daemon = True
     descriptor = sys.stdin.fileno() if arguments.end_with_stdin else None
@@ -258,14 +262,14 @@ def serve(
 
 
 def end_at_once() -> None:
-    """Ends the process without waiting for anything: threads that hang on the disk would hold up an orderly end."""
-    sys.stderr.write(f"headwater up: no clean stop after {STOP_TIMEOUT_S:.0f} s, the disk does not answer\n")
+    """Ends the process without waiting: threads that hang on the disk would block an orderly end."""
+    sys.stderr.write(f"headwater up: no clean stop after {STOP_TIMEOUT_S:.0f} s: the disk does not respond\n")
     sys.stderr.flush()
     os._exit(1)
 
 
 def main(words: list[str]) -> int:
-    """Returns the exit status."""
+    """Runs the command; returns the exit status."""
     arguments = parser().parse_args(words)
     logging.basicConfig(
         level=arguments.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
@@ -290,6 +294,6 @@ def main(words: list[str]) -> int:
         print(f"headwater up: {error.strerror or error}{where}; check the data directory", file=sys.stderr)
         if error.errno == errno.ETIMEDOUT:
             sys.stderr.flush()
-            os._exit(1)  # threads that hang on the disk would hold up an orderly end
+            os._exit(1)  # threads that hang on the disk would block an orderly end
         return 1
     return 0

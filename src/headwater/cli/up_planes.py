@@ -1,4 +1,4 @@
-"""The planes of `headwater up`: what the broker counts is handed to their process, which is started when the broker is ready."""
+"""The planes of `headwater up`: starts their process when the broker is ready, and hands it what the broker counts."""
 
 import socket
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from headwater.planes.table import PlacedPlane
 
 
 class UpPlanes:
-    """The planes that were asked for, beside a broker that is about to start with `listeners` and with its own."""
+    """The chosen planes, beside a broker that is about to start with `listeners` and its own settings."""
 
     def __init__(self, placed: Sequence[PlacedPlane], listeners: Sequence[Listener], log_level: str) -> None:
         advertised = [listener.advertised[0] for listener in listeners if listener.advertised is not None]
@@ -23,7 +23,7 @@ class UpPlanes:
         self.counters: Counters | None = None
 
     def count(self, core: BrokerCore) -> None:
-        """Counts from now on; a broker without planes counts nothing."""
+        """Begins to count. A broker without planes counts nothing."""
         if self.beside.bound:
             self.counters = Counters(core.occurrences)
 

@@ -1,7 +1,7 @@
-"""`headwater user`: who may log in with SASL.
+"""`headwater user`: the users that may log in with SASL.
 
-A password comes from a prompt, standard input, a file or a variable, never from the command line, which every user of
-the machine can read. The broker keeps it salted.
+A password comes from a prompt, standard input, a file or a variable. It never comes from the command line, which every user
+of the machine can read. The broker stores it salted.
 """
 
 import getpass
@@ -33,7 +33,7 @@ Name = Annotated[str, Argument("USER")]
 
 
 def read_password(path: Path | None, *, from_stdin: bool) -> str:
-    """From a file, the variable, or standard input; at a terminal it is asked for twice. Raises CommandError."""
+    """Reads a password from a file, the variable, standard input, or a terminal (twice). Raises CommandError."""
     if path is not None and from_stdin:
         raise CommandError("give either --password-file or --password-stdin, not both")
     if path is not None:
@@ -45,7 +45,7 @@ def read_password(path: Path | None, *, from_stdin: bool) -> str:
     else:
         password = getpass.getpass("Password: ")
         if getpass.getpass("Again: ") != password:
-            raise CommandError("the two passwords differ; nothing was changed")
+            raise CommandError("the passwords differ; nothing was changed")
     if not password:
         raise CommandError(
             f"no password; give it on standard input, or with --password-file FILE, or in {PASSWORD_VARIABLE}"
@@ -54,7 +54,7 @@ def read_password(path: Path | None, *, from_stdin: bool) -> str:
 
 
 def first_line_of(path: Path) -> str:
-    """Raises CommandError."""
+    """The first line of a file. Raises CommandError."""
     try:
         return path.read_text(encoding="utf-8").partition("\n")[0].rstrip("\r")
     except (OSError, UnicodeDecodeError) as error:
@@ -62,20 +62,20 @@ def first_line_of(path: Path) -> str:
         raise CommandError(f"{path} cannot be read: {reason}") from error
 
 
-@app.command(help="Create a user, or give one a new password, which is asked for.")
+@app.command(help="Create a user, or change a user's password. Asks for the password.")
 def create(
     name: Name,
     data: Annotated[
         Path | None,
-        Option(help="Write it into this data directory while the broker is stopped: for the first super user."),
+        Option(help="Write to this data directory while the broker is stopped; needed for the first super user."),
     ] = None,
-    super_user: Annotated[bool, Option("--super-user", help="May do everything; needs --data.")] = False,
+    super_user: Annotated[bool, Option("--super-user", help="Let the user do everything; needs --data.")] = False,
     password_file: Annotated[Path | None, Option(help="Read the password from this file's first line.")] = None,
     password_stdin: Annotated[bool, Option("--password-stdin", help="Read the password from standard input.")] = False,
     connection: Connection = NO_OPTIONS,
 ) -> None:
     if super_user and data is None:
-        raise CommandError("--super-user needs --data DIR: a super user is made while the broker is stopped")
+        raise CommandError("--super-user needs --data DIR: a super user is created while the broker is stopped")
     password = read_password(password_file, from_stdin=password_stdin)
     if data is not None:
         create_in(data, name, password, super_user=super_user)
@@ -86,7 +86,7 @@ def create(
         for mechanism in MECHANISMS
     ]
     kafka = connection.admin()
-    for change in changes:  # the protocol takes one mechanism of a user at a time from librdkafka
+    for change in changes:  # librdkafka sends one mechanism of a user at a time
         alter(kafka, change, f"saving user {name}")
     print(f"Saved user {name}")
 
@@ -124,7 +124,7 @@ def create_in(data: Path, name: str, password: str, *, super_user: bool) -> None
     core.close()
 
 
-@app.command(help="Remove a user.")
+@app.command(help="Delete a user.")
 def delete(name: Name, connection: Connection = NO_OPTIONS) -> None:
     kafka = connection.admin()
     what = f"deleting user {name}"
@@ -134,7 +134,7 @@ def delete(name: Name, connection: Connection = NO_OPTIONS) -> None:
     print(f"Deleted user {name}")
 
 
-@app.command("list", help="List users with their mechanisms.")
+@app.command("list", help="List users and their mechanisms.")
 def list_users(output: OutputOption = Output.TABLE, connection: Connection = NO_OPTIONS) -> None:
     kafka = connection.admin()
     found = kafka.call(lambda raw: raw.describe_user_scram_credentials(), "listing users")

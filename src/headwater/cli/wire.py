@@ -1,4 +1,4 @@
-"""The wire client as commands use it: for requests for which librdkafka has no call."""
+"""The wire client for commands, for requests that librdkafka does not offer."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -59,6 +59,6 @@ def partition_leader(any_broker: Wire, topic: str, partition: int) -> Iterator[W
 
 
 def check(code: int, what: str, message: str | None = None) -> None:
-    """Raises ClientError for an error's code; `what` says what was being done."""
+    """Raises ClientError for an error code; `what` says what was being done."""
     if code:
         raise answered_error(code, what, message)

@@ -1,4 +1,4 @@
-"""Writing lines as records: what `headwater produce` does."""
+"""Writes lines as records, for `headwater produce`."""
 
 import sys
 from collections import deque
@@ -20,7 +20,7 @@ LINE_BYTES_MAX = 64 << 20
 
 
 class Written:
-    """How many of the records that were sent are written: their deliveries are looked at in order, and then let go."""
+    """Counts the records that were written. Deliveries are checked in order, and then forgotten."""
 
     def __init__(self) -> None:
         self.delivered = self.sent = 0
@@ -38,7 +38,7 @@ class Written:
             self.delivered += 1
 
     def count(self) -> int:
-        """How many are written; of those after one that failed, too."""
+        """How many records were written, including those after one that failed."""
         return self.delivered + sum(1 for delivery in self.pending if delivery.is_done and delivery.error is None)
 
 
@@ -68,12 +68,12 @@ def write_records(
     compression: str,
     null_empty: bool,
 ) -> None:
-    """Raises CommandError and ClientError."""
+    """Reads lines and writes them as records. Raises CommandError and ClientError."""
     headers = [pair_of(text, "--header", "name=value") for text in header]
     separator = key_separator.encode() if key_separator else None
     fixed_key = key.encode() if key is not None else None
     settings = {"compression.type": compression, **connection.settings()}
-    connection.admin().cluster()  # where no broker answers, nothing is read
+    connection.admin().cluster()  # if no broker answers, nothing is read
     written = Written()
     try:
         with (

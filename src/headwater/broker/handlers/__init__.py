@@ -1,4 +1,4 @@
-"""One module per API. Each is imported when it is first asked for: a broker needs few of them to start."""
+"""One module per API. Each is imported on first use: a broker needs few of them to start."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING

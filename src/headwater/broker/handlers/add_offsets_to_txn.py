@@ -1,4 +1,4 @@
-"""AddOffsetsToTxn, 0 to 4: takes a group's partition of `__consumer_offsets` into a transaction, before TxnOffsetCommit."""
+"""AddOffsetsToTxn, 0 to 4: adds a group's partition of `__consumer_offsets` to a transaction, before TxnOffsetCommit."""
 
 from headwater.broker.authorization import may_group
 from headwater.broker.connection import Request

@@ -1,7 +1,7 @@
-"""AddPartitionsToTxn, 0 to 5: takes partitions into a producer's transaction, and begins it; answers when that is on disk.
+"""AddPartitionsToTxn, 0 to 5: adds partitions to a producer's transaction, and begins it. Answers when that is on disk.
 
-From 4 (brokers among themselves, KIP-890) for several transactions at once, or only to verify that they are in. One
-partition that cannot be added keeps all of its transaction out.
+From 4 on (between brokers, KIP-890) it handles several transactions at once, or only verifies that they have the partitions.
+If one partition cannot be added, no partition is added to its transaction.
 """
 
 from headwater.broker.authorization import may_cluster, may_topic
@@ -47,7 +47,7 @@ def handle(
 
 
 def add(broker: TransactionParts, request: Request, wanted: Wanted) -> Steps[tuple[list[TopicResult], SyncNumber]]:
-    """A result for each partition, and the sync of the journal that makes it so."""
+    """A result for each partition, and the sync of the journal that makes it durable."""
     if refused := transaction_refusal(broker, request, Operation.WRITE, wanted.transactional_id):
         return results_of(wanted, {}, refused), NO_SYNC
     partitions = list(dict.fromkeys((topic.name, number) for topic in wanted.topics for number in topic.partitions))
@@ -82,7 +82,7 @@ def verify(
 
 
 def refusal(broker: TransactionParts, request: Request, name: str, number: int) -> ErrorCode:
-    """Why a partition cannot be part of a transaction. The broker's own topics can only be by TxnOffsetCommit."""
+    """Why a partition cannot be part of a transaction. The broker's own topics can only be added by TxnOffsetCommit."""
     topic = broker.metadata.topics.get(name)
     if (topic is not None and topic.is_internal) or not may_topic(broker, request, Operation.WRITE, name):
         return ErrorCode.TOPIC_AUTHORIZATION_FAILED

@@ -1,7 +1,7 @@
-"""AlterConfigs, 0 to 2: replaces all configurations of a topic, a broker or a group; those that are not named go back to
+"""AlterConfigs, 0 to 2: replaces all configurations of a topic, a broker or a group; those that are not named are reset to
 their defaults.
 
-`alter_all` answers IncrementalAlterConfigs too, which differs only in how it says what is to change.
+`alter_all` also answers IncrementalAlterConfigs, which differs only in how it describes the changes.
 """
 
 from collections import Counter
@@ -28,7 +28,7 @@ def handle(broker: ConfigChangeParts, request: Request) -> Steps[Deferred[AlterC
 
 
 def wanted_changes(broker: ConfigChangeParts, resource: AlterConfigsRequest.AlterConfigsResource) -> Changes:
-    """The values that are named; all others that the resource has are removed. Raises ApiError."""
+    """The named values. All others that the resource has are removed. Raises ApiError."""
     own = own_configs(broker.metadata, resource.resource_type, resource.resource_name)
     return replacement(own, [(config.name, config.value) for config in resource.configs])
 
@@ -36,7 +36,7 @@ def wanted_changes(broker: ConfigChangeParts, resource: AlterConfigsRequest.Alte
 def alter_all(
     broker: ConfigChangeParts, request: Request, response: Any, changes_of: Callable[[ConfigChangeParts, Any], Changes]
 ) -> Steps[Deferred[Any]]:
-    """Answers either request: `changes_of` says what a resource asks for, and may raise ApiError."""
+    """Answers either request. `changes_of` returns the changes of a resource, and may raise ApiError."""
     body, last_sync = request.body, NO_SYNC
     times = Counter((resource.resource_type, resource.resource_name) for resource in body.resources)
     for resource in body.resources:

@@ -1,7 +1,7 @@
-"""AlterPartitionReassignments, 0 to 1: every node has every partition already, so one that is allowed is done at once.
+"""AlterPartitionReassignments, 0 to 1: every node has every partition already, so a valid reassignment is complete at once.
 
-The nodes that are asked for must exist, and are kept: from then on the first of them leads the partition. Cancelling (null)
-finds nothing under way (KIP-455).
+The requested nodes must exist, and are stored. The first of them leads the partition from then on. There is never a
+reassignment that could be cancelled (null) (KIP-455).
 """
 
 from headwater.broker.authorization import may_cluster
@@ -55,7 +55,7 @@ def answer_to(
     name: str,
     wanted: AlterPartitionReassignmentsRequest.ReassignablePartition,
 ) -> PartitionResult:
-    """The answer for a partition: an error, or none where its nodes may be those that are asked for."""
+    """The answer for a partition: an error, or none if it can have the requested nodes."""
     number, replicas = wanted.partition_index, wanted.replicas
     topic = broker.metadata.topics.get(name)
     if topic is None:

@@ -1,4 +1,4 @@
-"""AlterReplicaLogDirs, 1 to 2: there is one data directory, and everything is in it (KIP-113)."""
+"""AlterReplicaLogDirs, 1 to 2: there is only one data directory, which has everything (KIP-113)."""
 
 import os
 

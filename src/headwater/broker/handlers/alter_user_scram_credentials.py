@@ -1,4 +1,4 @@
-"""AlterUserScramCredentials, 0: sets and removes users' passwords, which come salted; answers when that is on disk (KIP-554)."""
+"""AlterUserScramCredentials, 0: sets and deletes users' passwords, which arrive salted; answers when that is on disk (KIP-554)."""
 
 from typing import Any
 
@@ -53,7 +53,7 @@ def failure_response(names: list[str], code: ErrorCode) -> AlterUserScramCredent
 
 
 def record_of(broker: AdministrationParts, change: Any) -> Any:
-    """Raises ApiError."""
+    """The record of a change. Raises ApiError."""
     try:
         mechanism = Mechanism(change.mechanism)
     except ValueError as error:

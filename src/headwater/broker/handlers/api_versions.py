@@ -1,9 +1,9 @@
 """ApiVersions, 0 to 5: what this broker serves, from the table in `dispatch.py`.
 
-A version that is not known is answered in version 0 with UNSUPPORTED_VERSION and the supported range, so that the client
-can come down (KIP-511). 5 may name the cluster and node that the client expects (KIP-1242). The finalized
-features (KIP-584) tell clients which protocols to speak. Below 4 the supported features whose lowest level is 0 are left
-out: kafka-clients 3.3 to 3.7 refuse a range that begins there (KAFKA-17011).
+An unknown version is answered in version 0 with UNSUPPORTED_VERSION and the supported range, so that the client can use a
+lower version (KIP-511). In 5 the client may name the cluster and node that it expects (KIP-1242). The finalized features
+(KIP-584) tell clients which protocols to use. Below 4, supported features whose lowest level is 0 are left out, because
+kafka-clients 3.3 to 3.7 refuse a range that begins there (KAFKA-17011).
 """
 
 import re
@@ -44,7 +44,7 @@ def handle(broker: DescriptionParts, request: Request, served: Versions) -> ApiV
 
 
 def unsupported_version(served: Versions) -> ApiVersionsResponse:
-    """The answer to a version that is not known, to be sent in version 0."""
+    """The answer to an unknown version, to be sent in version 0."""
     return versions_response(ErrorCode.UNSUPPORTED_VERSION, served)
 
 

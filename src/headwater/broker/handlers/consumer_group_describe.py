@@ -1,4 +1,4 @@
-"""ConsumerGroupDescribe, 0 to 1: groups of KIP-848's protocol, with what each member has and should have."""
+"""ConsumerGroupDescribe, 0 to 1: groups of KIP-848's protocol, with the current and the target assignment of each member."""
 
 from headwater.broker.authorization import authorized_operations, may_topic
 from headwater.broker.connection import Request
@@ -66,7 +66,9 @@ def describe_member(
         member.client_host,
         sorted(member.topics),
         member.expression or "",
-        described_assignment(broker, union(member.assigned, member.revoking)),  # what it has not given back yet
+        described_assignment(
+            broker, union(member.assigned, member.revoking)
+        ),  # including what it has not given back yet
         described_assignment(broker, group.targets.get(member.member_id, {})),
         CONSUMER if member.classic is None else CLASSIC,
     )

@@ -1,7 +1,7 @@
-"""ConsumerGroupHeartbeat, 0 to 1: a member of KIP-848's protocol joins, subscribes, reconciles, lives and leaves.
+"""ConsumerGroupHeartbeat, 0 to 1: a member of KIP-848's protocol joins, subscribes, reconciles, stays alive and leaves.
 
-In version 0 the broker makes the member id, from 1 the client does; from 1 a subscription may be a regular expression,
-which RE2 reads and which finds only topics that the client may describe.
+In version 0 the broker makes the member id, from 1 on the client does. From 1 on a subscription may be a regular expression,
+in RE2's syntax, which matches only topics that the client may describe.
 """
 
 from functools import partial
@@ -64,7 +64,7 @@ def handle(
 
 
 def still_holds(broker: GroupParts, request: Request, interval_ms: int) -> bool:
-    """Whether a heartbeat that was answered with nothing but `interval_ms` gets that again."""
+    """Whether a heartbeat that was answered with only `interval_ms` gets the same answer again."""
     body: ConsumerGroupHeartbeatRequest = request.body
     return (
         refusal(broker, request) is ErrorCode.NONE
@@ -73,7 +73,7 @@ def still_holds(broker: GroupParts, request: Request, interval_ms: int) -> bool:
 
 
 def refusal(broker: GroupParts, request: Request) -> ErrorCode:
-    """Why the client may not take part in the group."""
+    """Why the client must not take part in the group."""
     if not broker.metadata.features.get(GROUP_VERSION):
         return ErrorCode.UNSUPPORTED_VERSION
     if refused := group_refusal(broker, request, Operation.READ, request.body.group_id):

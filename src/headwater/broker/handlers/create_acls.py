@@ -1,4 +1,4 @@
-"""CreateAcls, 1 to 3: adds entries; answers when they are on disk. One that is there already is fine."""
+"""CreateAcls, 1 to 3: adds entries; answers when they are on disk. Entries that exist already are accepted."""
 
 from headwater.broker.authorization import may_cluster
 from headwater.broker.connection import Request
@@ -55,7 +55,7 @@ def failure_response(body: CreateAclsRequest, code: ErrorCode, message: str | No
 
 
 def read_acl(creation: Creation) -> Acl:
-    """Raises ApiError."""
+    """Reads an entry. Raises ApiError."""
     try:
         acl = Acl(
             ResourceType(creation.resource_type),

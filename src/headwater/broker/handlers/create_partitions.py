@@ -1,7 +1,7 @@
-"""CreatePartitions, 0 to 3: more partitions for a topic; answers when they are on disk.
+"""CreatePartitions, 0 to 3: adds partitions to a topic; answers when they are on disk.
 
-The topics in which the coordinators keep their state keep their number: a group's or a transaction's partition is found
-by it, so its newer records would be in another partition than its older ones.
+The coordinators' topics keep their number of partitions. It determines in which one a group or a transaction is stored. So
+with another number, newer records would go to another partition than older ones.
 """
 
 from collections import Counter
@@ -57,7 +57,7 @@ def handle(broker: TopicParts, request: Request) -> Steps[Deferred[CreatePartiti
 def check_assignments(
     broker: AdministrationParts, wanted: CreatePartitionsRequest.CreatePartitionsTopic, added: int
 ) -> None:
-    """Raises ApiError."""
+    """Raises ApiError for assignments that are invalid."""
     if wanted.assignments is None or not wanted.assignments:
         return
     if len(wanted.assignments) != added:

@@ -1,9 +1,9 @@
-"""CreateTopics, 2 to 7: topics with their configurations; answers when they are on disk.
+"""CreateTopics, 2 to 7: creates topics with their configurations; answers when they are on disk.
 
-One whose name is that of a topic that is being deleted is created when the deletion is on disk.
+If a topic with the same name is being deleted, the new one is created when the deletion is on disk.
 
-Replica assignments may name the nodes there are, which is one but for virtual ones; -1 for partitions or replication is
-the broker's default (KIP-464). `replication.factor.clamp` cuts what is asked for to the number of nodes.
+Replica assignments may name the existing nodes, which is one unless there are virtual ones. -1 for partitions or replication
+means the broker's default (KIP-464). `replication.factor.clamp` reduces the requested factor to the number of nodes.
 """
 
 from collections import Counter
@@ -93,7 +93,7 @@ def create(
     Raises ApiError and OSError.
     """
     own = {config.name: config.value for config in wanted.configs}
-    # Of several reasons to refuse a topic these come first, as in Kafka.
+    # If there are several reasons to refuse a topic, these come first, as in Kafka.
     broker.metadata.check_new_topic(wanted.name, own)
     partitions = partition_count(broker, wanted)
     replication = replication_factor(broker, wanted)
@@ -111,7 +111,7 @@ def create(
 
 
 def partition_count(broker: TopicParts, wanted: CreateTopicsRequest.CreatableTopic) -> int:
-    """Raises ApiError for a count, factor or assignment that one node cannot serve."""
+    """The number of partitions. Raises ApiError for a count, factor or assignment that one node cannot serve."""
     if wanted.assignments:
         if wanted.num_partitions != -1 or wanted.replication_factor != -1:
             raise ApiError(
@@ -134,7 +134,7 @@ def partition_count(broker: TopicParts, wanted: CreateTopicsRequest.CreatableTop
 
 
 def replication_factor(broker: TopicParts, wanted: CreateTopicsRequest.CreatableTopic) -> int:
-    """Raises ApiError for more replicas than there are nodes, unless the setting cuts it."""
+    """The replication factor. Raises ApiError if it exceeds the number of nodes, unless the setting reduces it."""
     nodes, factor = len(broker.cluster.node_ids), wanted.replication_factor
     if wanted.assignments:
         return len(wanted.assignments[0].broker_ids)
@@ -153,10 +153,10 @@ def replication_factor(broker: TopicParts, wanted: CreateTopicsRequest.Creatable
 
 
 def check_replicas(broker: ClusterParts, broker_ids: list[int]) -> None:
-    """Raises ApiError for an assignment to nodes that are not there."""
+    """Raises ApiError for an assignment to nodes that do not exist."""
     known = broker.cluster.node_ids
     if not broker_ids or len(set(broker_ids)) != len(broker_ids) or not set(broker_ids) <= set(known):
-        message = f"an assignment must name different brokers of {', '.join(map(str, known))}, not {broker_ids}"
+        message = f"an assignment must name distinct brokers out of {', '.join(map(str, known))}, not {broker_ids}"
         raise ApiError(ErrorCode.INVALID_REPLICA_ASSIGNMENT, message)
 
 

@@ -1,4 +1,4 @@
-"""DeleteAcls, 1 to 3: removes the entries that filters mean, and returns them; answers when that is on disk."""
+"""DeleteAcls, 1 to 3: removes the entries that match filters, and returns them; answers when that is on disk."""
 
 from headwater.broker.authorization import may_cluster
 from headwater.broker.connection import Request

@@ -1,4 +1,4 @@
-"""DeleteGroups, 0 to 3: removes empty groups with their positions; answers when that is on disk."""
+"""DeleteGroups, 0 to 3: removes empty groups and their offsets; answers when that is on disk."""
 
 from functools import partial
 

@@ -1,7 +1,7 @@
 """DeleteRecords, 0 to 2: moves a partition's log start offset up; -1 is the high watermark (KIP-107).
 
-An offset that is written and not yet durable is waited for, as is -1 (`visibility.py`): a client that has an answer with
-acks=1 can delete its records. What takes longer than the request's timeout is answered with REQUEST_TIMED_OUT.
+If an offset is written but not durable yet, the request waits for it, as for -1 (`visibility.py`): so a client whose batch
+was acknowledged with acks=1 can delete its records. If that takes longer than the timeout, the answer is REQUEST_TIMED_OUT.
 """
 
 from collections.abc import Iterator
@@ -34,7 +34,7 @@ def handle(broker: LogParts, request: Request) -> Steps[DeleteRecordsResponse] |
 
 
 def awaited_logs(broker: LogParts, request: Request) -> Iterator[Log]:
-    """The logs in which an offset is asked for that readers do not see yet."""
+    """The logs with a requested offset that readers do not see yet."""
     for topic in request.body.topics:
         for wanted in topic.partitions:
             log = broker.partitions.open_log(topic.name, wanted.partition_index)

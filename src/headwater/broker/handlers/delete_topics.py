@@ -1,6 +1,6 @@
-"""DeleteTopics, 1 to 6: by name or, from 6, by id; answers when the deletion is on disk. The data goes after that.
+"""DeleteTopics, 1 to 6: by name or, from 6 on, by id; answers when the deletion is on disk. Then the data is removed.
 
-The topics in which the coordinators keep their state are not deleted: every group's offsets would go with them.
+The coordinators' topics cannot be deleted, because every group's offsets would be lost.
 """
 
 from headwater.broker.authorization import may_topic

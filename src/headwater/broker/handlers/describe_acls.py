@@ -1,4 +1,4 @@
-"""DescribeAcls, 1 to 3: the entries that a filter means, by resource. SECURITY_DISABLED without an authorizer."""
+"""DescribeAcls, 1 to 3: the entries that match a filter, by resource. SECURITY_DISABLED without an authorizer."""
 
 from typing import Any
 
@@ -34,7 +34,7 @@ UNKNOWN_ELEMENT = "The AclBindingFilter must not contain UNKNOWN elements."
 
 
 def read_filter(message: Any) -> AclFilter | None:
-    """The filter in a request; None where a part of it is unknown."""
+    """The filter in a request; None if a part of it is unknown."""
     try:
         wanted = AclFilter(
             ResourceType(message.resource_type_filter),

@@ -1,4 +1,5 @@
-"""DescribeCluster, 0 to 2: the cluster's id and its broker (or virtual ones). Controllers (endpoint type 2) have no endpoints here."""
+"""DescribeCluster, 0 to 2: the cluster's id and its brokers, which may be virtual. Controllers (endpoint type 2) have no
+endpoints here."""
 
 from headwater.broker.connection import Request
 from headwater.broker.handlers.metadata import cluster_operations

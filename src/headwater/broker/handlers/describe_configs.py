@@ -1,6 +1,6 @@
-"""DescribeConfigs, 1 to 4: every configuration of a topic or of this broker, with its source, synonyms and documentation.
+"""DescribeConfigs, 1 to 4: every configuration of a topic, broker or group, with its source, synonyms and documentation.
 
-Resources: topics (2), brokers (4), groups (32). Broker loggers (8) and client metrics (16) have nothing to describe.
+Resources: topics (2), brokers (4), groups (32). Broker loggers (8) and client metrics (16) have no configurations here.
 """
 
 from collections.abc import Iterable
@@ -32,7 +32,7 @@ from headwater.security.acls import Operation
 Entry = DescribeConfigsResponse.DescribeConfigsResourceResult
 Synonym = DescribeConfigsResponse.DescribeConfigsSynonym
 Result = DescribeConfigsResponse.DescribeConfigsResult
-# By a topic's own configurations: most topics of a request have the same, and so the same entries in the answer.
+# By a topic's own configurations. Most topics of a request have the same ones, and so share their entries.
 SharedEntries: TypeAlias = dict[tuple[tuple[str, str], ...], list[Entry]]
 
 
@@ -114,7 +114,7 @@ def topic_entries(broker: ConfigParts, own: dict[str, str]) -> Iterable[Entry]:
 
 
 def broker_entries(broker: ConfigParts) -> Iterable[Entry]:
-    """What was set at run time, then what was given, then what has an effect here, then Kafka's default."""
+    """Each entry has the value set at run time, or else the given one, or else the one in effect here, or else Kafka's default."""
     own = described_settings()
     known = {entry["name"]: entry["type"] for entry in catalog.kafka_configs()["broker"] if not entry.get("internal")}
     dynamic = dynamic_keys()
@@ -128,12 +128,12 @@ def broker_entries(broker: ConfigParts) -> Iterable[Entry]:
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a value is not shown: a secret, or what nobody here knows and may be one."""
+    """Whether a value must not be shown: it is a secret, or its key is unknown and so it may be one."""
     return is_secret(name) or is_custom(name)
 
 
 def default_entries(broker: ConfigParts) -> Iterable[Entry]:
-    """What was set at run time for all nodes."""
+    """The values that were set at run time for all nodes."""
     types, dynamic, source = broker_types(), dynamic_keys(), ConfigSource.DYNAMIC_DEFAULT_BROKER
     for name, value in broker.dynamic_configs.defaults_of_all_nodes().items():
         is_sensitive = is_hidden(name)
@@ -147,7 +147,7 @@ def group_entries(broker: ConfigParts, group_id: str) -> Iterable[Entry]:
     own = broker.metadata.group_configs.get(group_id, {})
     for entry in catalog.kafka_configs()["group"]:
         name = entry["name"]
-        (of_broker,) = entry["synonyms"]  # the broker's configuration that gives the default, or the group's own
+        (of_broker,) = entry["synonyms"]  # the broker's configuration that is the default, or the group's own
         synonyms = [Synonym(name, own[name], ConfigSource.GROUP)] if name in own else []
         synonyms += [
             Synonym(of_broker, layer[of_broker], s) for layer, s in broker.dynamic_configs.layers if of_broker in layer

@@ -1,4 +1,4 @@
-"""DescribeGroups, 0 to 6: state and members. An unknown group is Dead and, from 6, GROUP_ID_NOT_FOUND (KIP-1043)."""
+"""DescribeGroups, 0 to 6: the state and members of groups. An unknown group is Dead and, from 6 on, GROUP_ID_NOT_FOUND (KIP-1043)."""
 
 from headwater.broker.authorization import authorized_operations
 from headwater.broker.connection import Request

@@ -1,4 +1,4 @@
-"""DescribeLogDirs, 1 to 5: the one data directory, the size of each partition, and the file system's space."""
+"""DescribeLogDirs, 1 to 5: the data directory, the size of each partition, and the file system's space."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""DescribeProducers, 0: the producers that a partition knows, and where their open transactions begin (KIP-664)."""
+"""DescribeProducers, 0: a partition's known producers, and where their open transactions begin (KIP-664)."""
 
 from collections.abc import Iterable
 
@@ -26,7 +26,7 @@ def handle(broker: LogParts, request: Request) -> Steps[DescribeProducersRespons
 
 
 def partitions_by_topic(named: Iterable[tuple[str, list[int]]]) -> dict[str, dict[int, None]]:
-    """Each partition once, however often a request names it: the answer may be a thousand times as large as its name."""
+    """Each partition once, however often a request names it, because its answer may be a thousand times as large as its name."""
     found: dict[str, dict[int, None]] = {}
     for name, numbers in named:
         found.setdefault(name, {}).update(dict.fromkeys(numbers))

@@ -1,4 +1,4 @@
-"""DescribeUserScramCredentials, 0: which mechanisms users have, and with how many iterations; never a secret (KIP-554)."""
+"""DescribeUserScramCredentials, 0: the mechanisms of each user, and their iterations; never a secret (KIP-554)."""
 
 from headwater.broker.authorization import may_cluster
 from headwater.broker.connection import Request

@@ -1,4 +1,4 @@
-"""ElectLeaders, 0 to 2: the one node leads everything already, so no election is needed (KIP-460)."""
+"""ElectLeaders, 0 to 2: the node already leads every partition, so no election is needed (KIP-460)."""
 
 from headwater.broker.authorization import may_cluster
 from headwater.broker.connection import Request

@@ -1,6 +1,6 @@
-"""EndTxn, 0 to 5: commits or aborts; answers when every partition has its marker on disk.
+"""EndTxn, 0 to 5: commits or aborts a transaction; answers when every partition has its marker on disk.
 
-From 5 the answer brings the epoch for the next transaction (KIP-890), and aborting without a transaction is allowed.
+From 5 on the answer has the epoch of the next transaction (KIP-890), and aborting without a transaction is allowed.
 """
 
 from headwater.broker.connection import Request

@@ -1,9 +1,9 @@
 """Fetch, 4 to 18: whole batches as they lie on disk, up to the high watermark.
 
-Sessions (KIP-227), topic ids from 13 (KIP-516), fenced epochs, diverging epochs. A byte limit never stops progress: the
-first batch of a response is whole however large. Isolation level 1 (read_committed) ends at the last stable offset and
-names the aborted transactions, whose records the client leaves out. A fetch that reaches the end of what is durable while
-more was acknowledged (acks=1) is answered when that is durable. Not here: followers' fetches (one node).
+Sessions (KIP-227), topic ids from 13 on (KIP-516), fenced epochs, diverging epochs. A byte limit never stops progress: the
+first batch of a response is whole however large it is. Isolation level 1 (read_committed) ends at the last stable offset and
+names the aborted transactions, whose records the client skips. If a fetch reaches the end of what is durable while more
+was acknowledged (acks=1), it is answered when that is durable. Not supported: followers' fetches (there is one node).
 """
 
 from collections import OrderedDict
@@ -86,7 +86,7 @@ def fetch_many(broker: FetchParts, request: Request, reader: FetchReader, sessio
 
 
 def is_enough(request: Request, reading: Reading) -> bool:
-    """Whether the fetch is answered with what there is."""
+    """Whether what was read is enough for an answer."""
     body: FetchRequest = request.body
     has_enough = reading.total >= reading.min_bytes(body.min_bytes)
     return has_enough or reading.has_error or body.max_wait_ms <= 0 or not reading.results
@@ -95,7 +95,7 @@ def is_enough(request: Request, reading: Reading) -> bool:
 def answer_later(
     broker: FetchParts, request: Request, reader: FetchReader, reading: Reading, respond: Callable[[], Answer]
 ) -> Later:
-    """The answer: when acknowledged records are visible, and enough has come or the time is up."""
+    """The answer, when acknowledged records are visible, and enough data has arrived or the time is up."""
     body: FetchRequest = request.body
     if is_enough(request, reading):
         logs = [log for _, log in reader.logs()]
@@ -132,7 +132,7 @@ def shown_response(
         return grouped_response(results, 0)
     is_incremental = request.body.session_epoch > INITIAL_EPOCH
     shown = [(target, data) for target, data in results if has_news(target, data) or not is_incremental]
-    # Who was served goes to the back, so that a busy partition does not starve the others.
+    # Partitions that were served go to the back, so that a busy one does not starve the others.
     for target, data in shown:
         key = (target.topic_id, target.topic, target.partition)
         if data.records and key in session.targets:

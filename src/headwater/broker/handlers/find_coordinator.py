@@ -1,7 +1,8 @@
-"""FindCoordinator, 0 to 6: the node that leads the partition of a group's or a transactional id's state; from 4 on for several keys at once (KIP-699).
+"""FindCoordinator, 0 to 6: the node that leads the partition with a group's or a transactional id's state. From 4 on a
+request may have several keys (KIP-699).
 
-Creates `__consumer_offsets` when a group is first asked for and `__transaction_state` with the first transactional id.
-A single answer (up to 3) always has a message, "NONE" where nothing is wrong, as in Kafka. Key type 2 (share groups) is not
+Creates `__consumer_offsets` when the first group is looked up, and `__transaction_state` with the first transactional id. A
+single answer (up to 3) always has a message, "NONE" if nothing is wrong, as in Kafka. Key type 2 (share groups) is not
 served.
 """
 
@@ -52,7 +53,7 @@ def find(broker: StateTopicParts, request: Request, key_type: int, key: str) -> 
     except (ApiError, OSError) as error:
         return Coordinator(key, -1, "", -1, ErrorCode.COORDINATOR_NOT_AVAILABLE, str(error))
     if key_type == GROUP and not broker.coordination.is_known(key):
-        damaged = f"the partition of {topic.name} that has its state is damaged; the broker's log says where"
+        damaged = f"the partition of {topic.name} that stores its state is damaged; see the broker's log"
         return Coordinator(key, -1, "", -1, ErrorCode.COORDINATOR_NOT_AVAILABLE, damaged)
     node_id = coordinator(broker, topic, key)
     host, port = broker.cluster.address(request.connection.endpoint.listener, node_id)

@@ -1,4 +1,4 @@
-"""Heartbeat, 0 to 4: a member lives, and learns whether it has to join again."""
+"""Heartbeat, 0 to 4: keeps a member alive, and tells it whether it has to join again."""
 
 from headwater.broker.connection import Repeatable, Request
 from headwater.broker.leadership import group_refusal

@@ -1,5 +1,5 @@
-"""IncrementalAlterConfigs, 0 to 1: sets, deletes, appends to and subtracts from configurations of a
-topic, a broker or a group (KIP-339).
+"""IncrementalAlterConfigs, 0 to 1: sets, deletes, appends to and subtracts from configurations of a topic, a broker or a
+group (KIP-339).
 """
 
 from headwater.broker.configs.changes import increments, own_configs

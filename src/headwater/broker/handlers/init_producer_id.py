@@ -1,7 +1,8 @@
 """InitProducerId, 0 to 5: a producer id and epoch.
 
-Without a transactional id: an id that nobody else has, with epoch 0. With one: the next epoch of that id's producer, after
-whatever an older instance left open was aborted. From 3 a client may name its id and epoch, to continue after an error (KIP-360).
+Without a transactional id, the producer gets an unused id, with epoch 0. With one, it gets the next epoch of that id's
+producer, after any transaction that an older instance left open was aborted. From 3 on a client may name its id and epoch,
+to continue after an error (KIP-360).
 """
 
 from headwater.broker.authorization import may_write_something

@@ -1,7 +1,7 @@
 """JoinGroup, 0 to 9: answers when the group's next generation begins.
 
-From 4 a new member is given its id first (KIP-394), from 5 there are static members (KIP-345), from 9 a returning static
-leader may have to keep the assignment (KIP-814).
+From 4 on a new member first gets its id (KIP-394), from 5 on there are static members (KIP-345), and from 9 on a returning
+static leader may have to keep the assignment (KIP-814).
 """
 
 from headwater.broker.connection import Request

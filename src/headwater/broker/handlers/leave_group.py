@@ -1,4 +1,4 @@
-"""LeaveGroup, 0 to 5: one member or, from 3, several, static ones by their instance id."""
+"""LeaveGroup, 0 to 5: one member leaves or, from 3 on, several. Static members are named by their instance id."""
 
 from headwater.broker.connection import Request
 from headwater.broker.leadership import group_refusal

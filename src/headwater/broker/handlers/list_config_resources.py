@@ -1,5 +1,5 @@
-"""ListConfigResources, 0 to 1: what has configurations: topics, brokers and groups (KIP-1142). 0 asks for client metrics only,
-of which there are none.
+"""ListConfigResources, 0 to 1: the resources that have configurations: topics, brokers and groups (KIP-1142). Version 0 asks
+for client metrics only, of which there are none.
 """
 
 from headwater.broker.authorization import may_cluster

@@ -1,5 +1,5 @@
-"""ListGroups, 0 to 5: all groups, filtered by state from 4 and by type from 5. The types are
-classic and consumer (KIP-848)."""
+"""ListGroups, 0 to 5: all groups, filtered by state from 4 on, and by type from 5 on. The types are classic and consumer
+(KIP-848)."""
 
 from headwater.broker.authorization import may_cluster, may_group
 from headwater.broker.connection import Request

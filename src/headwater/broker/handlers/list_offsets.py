@@ -1,11 +1,12 @@
 """ListOffsets, 1 to 11: offsets by time.
 
--1 latest (the high watermark, or the last stable offset for read_committed), -2 earliest, -3 the record with the greatest timestamp (KIP-734), -4 earliest local
-(KIP-405: the earliest, as nothing is tiered), -5 latest tiered (none), -6 earliest pending upload (none). Else the first
-record at or after the timestamp.
+-1 is the latest (the high watermark, or the last stable offset for read_committed), -2 the earliest, -3 the record with the
+greatest timestamp (KIP-734), -4 the earliest local one (KIP-405: the same as the earliest, as nothing is tiered), -5 the
+latest tiered one (none), -6 the earliest pending upload (none). Any other value is a timestamp: the first record at or after
+it.
 
-All but the earliest offsets wait until what the log had when the request came is durable, and so visible: a client that
-has an answer with acks=1 finds its records (`visibility.py`).
+All but the earliest offsets wait until everything that the log had when the request arrived is durable, and so visible: a
+client whose batch was acknowledged with acks=1 finds its records (`visibility.py`).
 """
 
 from collections.abc import Callable, Iterator
@@ -63,7 +64,7 @@ def handle(broker: LogParts, request: Request) -> Steps[ListOffsetsResponse] | D
 
 
 def awaited_logs(broker: LogParts, request: Request) -> Iterator[Log]:
-    """The logs whose end matters to the answer."""
+    """The logs whose ends the answer depends on."""
     for topic in request.body.topics:
         for wanted in topic.partitions:
             log = broker.partitions.open_log(topic.name, wanted.partition_index)

@@ -1,4 +1,4 @@
-"""ListPartitionReassignments, 0: none is ever under way, as each is done at once."""
+"""ListPartitionReassignments, 0: the list is always empty, because each reassignment is complete at once."""
 
 from headwater.broker.authorization import AuthorizationParts, may_cluster
 from headwater.broker.connection import Request

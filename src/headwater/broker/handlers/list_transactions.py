@@ -1,6 +1,6 @@
-"""ListTransactions, 0 to 2: transactional ids by state and producer, from 1 by how long they are open, from 2 by a pattern.
+"""ListTransactions, 0 to 2: transactional ids by state and producer, from 1 on by duration, from 2 on by a pattern.
 
-Only what the client may describe is compared with its filters; the pattern is RE2's, as Kafka's is.
+Only ids that the client may describe are compared with its filters. The pattern uses RE2's syntax, as in Kafka.
 """
 
 from headwater.broker.connection import Request
@@ -50,5 +50,5 @@ def is_wanted(known: Transaction, states: frozenset[str], producer_ids: frozense
 
 
 def is_open_for(known: Transaction, duration_ms: int, now_ms: int) -> bool:
-    """Whether the transaction has been open for longer than that; a negative duration asks for all."""
+    """Whether the transaction has been open for longer than that. A negative duration matches all."""
     return duration_ms < 0 or (known.started_ms >= 0 and now_ms - known.started_ms > duration_ms)

@@ -1,7 +1,7 @@
-"""Metadata, 0 to 13: brokers, topics and their partitions; creates a topic that is asked for, where that is allowed.
+"""Metadata, 0 to 13: brokers, topics and their partitions. Creates a missing topic, if that is allowed.
 
-By name or, from 12, by topic id (KIP-516). A topic that is created here is there when the answer comes: no second
-request is needed. One that is named twice is answered once, as in Kafka.
+Topics are named or, from 12 on, given by id (KIP-516). A topic that is created here exists when the answer arrives: no
+second request is needed. A topic that is named twice is answered once, as in Kafka.
 """
 
 from headwater.broker.authorization import (
@@ -40,7 +40,7 @@ def handle(broker: DescriptionParts, request: Request) -> Steps[MetadataResponse
                 topics.append(topic_response(broker, known))
             yield
     elif version < TOPIC_ID_VERSION and any(wanted.topic_id != ZERO_UUID for wanted in body.topics or ()):
-        # Not for their own answers alone: these versions have no topic without a name.
+        # Not just for the topics that are wrong: these versions cannot answer for a topic without a name.
         topics = [MetadataTopic(ErrorCode.INVALID_REQUEST, wanted.name or "") for wanted in body.topics or ()]
     else:
         may_create = broker.settings.auto_create_topics_enable and (body.allow_auto_topic_creation or version < 4)
@@ -69,7 +69,7 @@ def handle(broker: DescriptionParts, request: Request) -> Steps[MetadataResponse
 
 
 def cluster_operations(broker: AuthorizationParts, request: Request) -> int:
-    """What the client may do with the cluster; nothing where it may not describe it."""
+    """The operations that the client may do on the cluster; none if it may not describe it."""
     if not may_cluster(broker, request, Operation.DESCRIBE):
         return 0
     return authorized_operations(broker, request, ResourceType.CLUSTER, CLUSTER_NAME)

@@ -1,4 +1,4 @@
-"""OffsetCommit, 2 to 10: positions of a group; answers when they are on disk. From 10 topics go by id (KIP-848)."""
+"""OffsetCommit, 2 to 10: commits a group's offsets; answers when they are on disk. From 10 on topics have ids (KIP-848)."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -37,7 +37,7 @@ def handle(broker: GroupParts, request: Request) -> Steps[OffsetCommitResponse |
     last: Deferred[Errors] | None = None
     for at in range(0, len(commits), COMMITS_PER_STEP):
         part = commits[at : at + COMMITS_PER_STEP]
-        if at:  # the member may have lost its place since the step before
+        if at:  # the member may have been removed since the previous step
             error = broker.groups.check_commit(body.group_id, *who, part, knows_epochs=knows_epochs)
         if error is not ErrorCode.NONE:
             errors |= {(commit.topic, commit.partition): error for commit in part}
@@ -57,7 +57,7 @@ def handle(broker: GroupParts, request: Request) -> Steps[OffsetCommitResponse |
         errors.update(done)
         deferred.complete(response(body, names, errors, ErrorCode.NONE, by_id))
 
-    last.when_done(written)  # those before it are on disk by then
+    last.when_done(written)  # all earlier ones are on disk by then
     return deferred
 
 
@@ -72,9 +72,9 @@ def topic_names(broker: ClusterParts, topics: Iterable[Any], by_id: bool) -> lis
 def check_commits(
     broker: GroupParts, request: Request, names: list[str | None], expire: int = -1
 ) -> Steps[tuple[Errors, list[Commit]]]:
-    """What cannot be committed, with its error, and what can; topics with an unknown id are left out of both.
+    """Returns errors for what cannot be committed, and the rest as commits. Topics with an unknown id are in neither.
 
-    `expire` is the time in ms until which the offsets are kept, -1 for as long as the broker's settings say.
+    `expire` is the time in ms until which the offsets are kept; -1 means as long as the broker's settings say.
     """
     errors: Errors = {}
     commits = []

@@ -1,4 +1,4 @@
-"""OffsetDelete, 0: removes positions of a group that does not consume those topics (KIP-496)."""
+"""OffsetDelete, 0: removes a group's committed offsets for topics that it does not consume (KIP-496)."""
 
 from headwater.broker.authorization import may_topic
 from headwater.broker.connection import Request

@@ -1,6 +1,6 @@
-"""OffsetFetch, 1 to 10: a group's positions; from 8 for several groups (KIP-709), from 10 topics go by id.
+"""OffsetFetch, 1 to 10: a group's committed offsets; from 8 on for several groups (KIP-709), from 10 on topics have ids.
 
-No topics (null) means all that the group has committed.
+No topics (null) means all topics for which the group has committed offsets.
 """
 
 from headwater.broker.authorization import may_topic
@@ -22,7 +22,7 @@ PartitionResponse = OffsetFetchResponse.OffsetFetchResponsePartitions
 
 
 def handle(broker: GroupParts, request: Request) -> Steps[OffsetFetchResponse | Deferred[OffsetFetchResponse]]:
-    """Answers when what it shows is on disk, so that a position that a client has seen never goes back."""
+    """Answers when what it shows is on disk, so that an offset that a client has seen never moves back."""
     body: OffsetFetchRequest = request.body
     version = request.api_version
     if version >= GROUPS_VERSION:
@@ -94,7 +94,7 @@ def fetch_group(
 
 
 def mark_unstable(broker: GroupParts, response: GroupResponse) -> None:
-    """An offset that an open transaction may still move is not shown where stable ones are asked for (KIP-447)."""
+    """Hides offsets that an open transaction may still change, if only stable ones are asked for (KIP-447)."""
     for topic in response.topics:
         for p in topic.partitions:
             if broker.groups.offsets.is_pending(response.group_id, topic.name, p.partition_index):

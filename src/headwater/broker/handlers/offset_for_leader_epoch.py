@@ -1,4 +1,4 @@
-"""OffsetForLeaderEpoch, 2 to 4: where an epoch ends, so that a client can find what was cut off (KIP-320)."""
+"""OffsetForLeaderEpoch, 2 to 4: where an epoch ends, so that a client can detect a truncated log (KIP-320)."""
 
 from headwater.broker.authorization import may_topic
 from headwater.broker.connection import Request

@@ -1,8 +1,9 @@
 """SaslAuthenticate, 0 to 2: one message of the exchange that SaslHandshake began.
 
-A client that fails is answered after `connection.failed.authentication.delay.ms`, and its connection is closed. From 1 the
-answer says how long the session lasts (`connections.max.reauth.ms`): after that the client has to authenticate again, as
-the same principal (KIP-368). A password in the clear is checked in a thread, because that takes milliseconds.
+A client whose login fails is answered after `connection.failed.authentication.delay.ms`, and its connection is closed. From
+version 1 on the answer says how long the session lasts (`connections.max.reauth.ms`): after that the client has to
+authenticate again, as the same principal (KIP-368). Checking a plain-text password takes milliseconds, so it runs in a
+thread.
 """
 
 from collections.abc import Callable
@@ -40,7 +41,7 @@ def handle(broker: LoginParts, request: Request) -> SaslAuthenticateResponse | D
 
 
 def raw(broker: LoginParts, connection: Connection, message: bytes) -> bytes | Deferred[bytes | None] | None:
-    """The exchange without Kafka's headers. There is no way to say that it failed: the connection is closed."""
+    """The exchange without Kafka's headers. It has no way to report failure: the connection is closed."""
     assert connection.sasl is not None
     exchange = connection.sasl.exchange
 
@@ -58,7 +59,7 @@ def respond(
     succeeded: Callable[[bytes], Answer],
     failed: Callable[[AuthenticationError], Answer],
 ) -> Answer | Deferred[Answer]:
-    """Does one step; after the last the connection has its principal. Returns the result of one of the two functions."""
+    """Does one step; after the last one, the connection has its principal. Returns the result of one of the two functions."""
     assert connection.sasl is not None
     exchange = connection.sasl.exchange
 
@@ -97,7 +98,7 @@ def outcome(exchange: Exchange, message: bytes) -> bytes | AuthenticationError:
 
 
 def take_principal(broker: LoginParts, connection: Connection, exchange: Exchange) -> None:
-    """Raises AuthenticationError."""
+    """Sets the connection's principal. Raises AuthenticationError."""
     principal = f"User:{exchange.user}"
     if connection.principal not in (UNAUTHENTICATED, principal):
         raise AuthenticationError(
@@ -114,7 +115,7 @@ def take_principal(broker: LoginParts, connection: Connection, exchange: Exchang
 def refuse_login(
     broker: LoginParts, connection: Connection, error: AuthenticationError, answer: Answer
 ) -> Answer | Deferred[Answer]:
-    """Logs and counts a refused login. Its answer comes late, so that passwords are not guessed at full speed."""
+    """Logs and counts a refused login. The answer comes late, so that passwords cannot be guessed at full speed."""
     assert connection.sasl is not None
     claimed = connection.sasl.exchange.claimed
     broker.occurrences.login_refused.emit(connection.address)

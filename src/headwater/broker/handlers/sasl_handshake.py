@@ -1,6 +1,6 @@
-"""SaslHandshake, 0 to 1: the client chooses how it authenticates. From 1 the exchange comes in SaslAuthenticate (KIP-152),
-after 0 in bare frames. On a connection that is authenticated it begins a re-authentication (KIP-368). At the private listener
-of the planes every mechanism is enabled, and there is one more user, the planes themselves.
+"""SaslHandshake, 0 to 1: the client chooses how it authenticates. After 1 the exchange uses SaslAuthenticate (KIP-152),
+after 0 it uses bare frames. On an authenticated connection it begins a re-authentication (KIP-368). At the planes' private
+listener every mechanism is enabled, and there is one more user: the planes themselves.
 """
 
 from collections import ChainMap
@@ -43,7 +43,7 @@ def handle(broker: LoginParts, request: Request) -> SaslHandshakeResponse:
         connection.must_close = True
         return SaslHandshakeResponse(ErrorCode.UNSUPPORTED_SASL_MECHANISM, enabled)
     if connection.sasl is not None and connection.sasl.mechanism != body.mechanism:
-        connection.must_close = True  # a re-authentication keeps the mechanism
+        connection.must_close = True  # a re-authentication must keep the mechanism
         return SaslHandshakeResponse(ErrorCode.ILLEGAL_SASL_STATE, enabled)
     exchange = new_exchange(
         body.mechanism,

@@ -1,4 +1,4 @@
-"""SyncGroup, 0 to 5: the leader brings the assignments, all others wait for theirs."""
+"""SyncGroup, 0 to 5: the leader sends the assignments; all other members wait for theirs."""
 
 from headwater.broker.connection import Request
 from headwater.broker.leadership import group_refusal

@@ -1,7 +1,7 @@
-"""TxnOffsetCommit, 0 to 6: positions of a group that count when the producer's transaction commits.
+"""TxnOffsetCommit, 0 to 6: commits a group's offsets when the producer's transaction commits.
 
-From 3 the consumer's generation, member and instance fence it (KIP-447); from 5 the group's partition is taken into the
-transaction by this request itself (KIP-890); from 6 topics go by id (KIP-1319).
+From 3 on the consumer's generation, member and instance are checked (KIP-447). From 5 on this request itself adds the
+group's partition to the transaction (KIP-890). From 6 on topics have ids (KIP-1319).
 """
 
 from headwater.broker.authorization import may_transaction
@@ -47,7 +47,7 @@ def handle(
     last: Deferred[Errors] | None = None
     for at in range(0, len(commits), COMMITS_PER_STEP):
         if at and (error := take_into_transaction(broker, request)) is not ErrorCode.NONE:
-            return response(body, names, {}, error)  # the transaction has ended since the step before
+            return response(body, names, {}, error)  # the transaction has ended since the previous step
         part, producer = commits[at : at + COMMITS_PER_STEP], (body.producer_id, body.producer_epoch)
         if (error := broker.coordination.check_producer(body.group_id, *producer)) is not ErrorCode.NONE:
             return response(body, names, {}, error)
@@ -64,7 +64,7 @@ def handle(
 
 
 def take_into_transaction(broker: TransactionOffsetParts, request: Request) -> ErrorCode:
-    """Adds the group's partition, or checks that it was added. What is added is in the journal before the offsets."""
+    """Adds the group's partition, or checks that it was added. The addition is in the journal before the offsets."""
     body: TxnOffsetCommitRequest = request.body
     producer = (body.transactional_id, body.producer_id, body.producer_epoch)
     try:

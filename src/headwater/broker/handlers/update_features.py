@@ -1,7 +1,7 @@
-"""UpdateFeatures, 0 to 2: finalizes features at other levels, all of them or none; answers when that is on disk (KIP-584).
+"""UpdateFeatures, 0 to 2: finalizes features at other levels, all or none; answers when that is on disk (KIP-584).
 
-A lower level needs an upgrade type that allows it. transaction.version and group.version take effect with the clients that
-ask next; metadata.version is kept and described.
+A lower level needs an upgrade type that allows it. transaction.version and group.version affect clients from their next
+ApiVersions request on; metadata.version is stored and described.
 """
 
 from headwater.broker.authorization import may_cluster

@@ -1,6 +1,6 @@
 """WriteTxnMarkers, 1 to 2: ends a producer's transaction in the partitions named; answers when that is on disk.
 
-Brokers send it to each other; here an administrator's tool does (`kafka-transactions abort`, for hanging transactions).
+Brokers send it to each other. Here an administration tool sends it (`kafka-transactions abort`, for hanging transactions).
 """
 
 from headwater.broker.authorization import may_cluster
