@@ -175,7 +175,7 @@ def test_while_memory_is_short_the_slowest_sender_goes(server: Server) -> None:
     for client in (slow, quick):
         client.last_active_s = server.loop.time()
     server.check_after(0.1)
-    assert "held memory for long" in slow.ended[0]
+    assert "held memory for too long" in slow.ended[0]
     assert quick.ended == waiting.ended == []
 
 

@@ -4,11 +4,12 @@ import re
 
 import pytest
 
-from headwater.broker.doctor import DAMAGE, NOTICE, Doctor, Examination
+from headwater.broker.doctor import DAMAGE, NOTICE, REBUILT, Doctor, Examination
 from headwater.effects.clock import ManualClock
 from headwater.effects.entropy import SeededEntropy
-from headwater.effects.files import File, read_file
+from headwater.effects.files import File, read_file, write_file
 from headwater.effects.memory_files import MemoryFiles
+from headwater.storage.checkpoints import META_CHECKSUM, RECOVERY_POINTS
 from headwater.storage.mending import Mended
 from tests.broker.damaging import Partition, Written, flip, outcome, tree
 from tests.broker.test_damage_matrix import HOWS, KINDS, cases, written
@@ -173,3 +174,19 @@ def test_the_state_of_groups_and_transactions_is_given_up_where_it_has_to_be(top
     assert not left.damages
     overlay.commit()
     assert outcome(before, files, given_up(done)) in ("rebuilt", "damaged")
+
+
+@pytest.mark.parametrize("name", [RECOVERY_POINTS, "meta.properties"])
+def test_a_damaged_file_with_a_whole_copy_is_rebuilt_and_nothing_is_lost(name: str) -> None:
+    files = written(clean=True).copy()
+    flip(files, f"data/{name}", len(read_file(files, f"data/{name}")) // 2, 0)
+    found = [finding for finding in doctor(files).examine().findings if name in finding.path]
+    assert [finding.kind for finding in found] == [REBUILT], found
+
+
+def test_properties_without_their_checksum_are_rebuilt() -> None:
+    files = written(clean=True).copy()
+    lines = read_file(files, "data/meta.properties").decode().splitlines(keepends=True)
+    write_file(files, "data/meta.properties", "".join(x for x in lines if META_CHECKSUM not in x).encode())
+    found = [finding for finding in doctor(files).examine().findings if "meta.properties" in finding.path]
+    assert [finding.kind for finding in found] == [REBUILT], found

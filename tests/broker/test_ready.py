@@ -114,7 +114,7 @@ def test_a_descriptor_that_is_not_open_or_not_for_writing_is_an_error(pipe: tupl
     for number in (writing, -1, 1 << 40):
         with pytest.raises(SettingsError, match=f"--ready-fd {number}: there is no such descriptor"):
             check_descriptor(number)
-    with pytest.raises(SettingsError, match=f"--ready-fd {reading}: the descriptor can only be read"):
+    with pytest.raises(SettingsError, match=f"--ready-fd {reading}: the descriptor is read-only"):
         check_descriptor(reading)
 
 

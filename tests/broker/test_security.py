@@ -209,7 +209,7 @@ def test_the_order_of_sasl_is_kept() -> None:
         ({"listeners": "SSL://127.0.0.1:1", "ssl.keystore.location": "/nowhere"}, "/nowhere"),
         ({"listeners": "A://127.0.0.1:1"}, "security protocol"),
         ({"listeners": "A://127.0.0.1:1", "listener.security.protocol.map": "A:TELNET"}, "security protocol"),
-        ({"listeners": "PLAINTEXT://127.0.0.1:1,PLAINTEXT://127.0.0.1:2"}, "name of its own"),
+        ({"listeners": "PLAINTEXT://127.0.0.1:1,PLAINTEXT://127.0.0.1:2"}, "unique name"),
         ({"listeners": "PLAINTEXT://127.0.0.1:1", "advertised.listeners": "B://h:1"}, "not among listeners"),
         (
             {"listeners": "SSL://127.0.0.1:1", "ssl.keystore.location": "/x", "ssl.client.auth": "required "},
@@ -219,9 +219,9 @@ def test_the_order_of_sasl_is_kept() -> None:
             {"listeners": "SSL://127.0.0.1:1", "ssl.keystore.type": " PEM ", "ssl.keystore.location": " /x "},
             "TLS: /x can",
         ),
-        ({"listeners": "CONTROLLER://127.0.0.1:1"}, "one for clients"),
+        ({"listeners": "CONTROLLER://127.0.0.1:1"}, "at least one must be for clients"),
         ({"listeners": ""}, "must not be empty"),
-        ({"sasl.enabled.mechanisms": "GSSAPI"}, "not served"),
+        ({"sasl.enabled.mechanisms": "GSSAPI"}, "not supported"),
         ({"ssl.principal.mapping.rules": "nonsense"}, "RULE"),
     ],
 )

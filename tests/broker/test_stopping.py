@@ -52,7 +52,7 @@ def test_a_disk_that_does_not_answer_is_an_error_and_no_clean_stop(
         assert isinstance(broker.runner, ThreadRunner)
         while not broker.runner.call(lambda server: server.durability.syncing is not None):
             pass
-        with pytest.raises(hw.BrokerError, match="does not answer"):
+        with pytest.raises(hw.BrokerError, match="does not respond"):
             broker.stop()
         unanswered.join()
     assert not (tmp_path / "data" / CLEAN_MARKER).exists()

@@ -1,7 +1,7 @@
-"""Whether a request may do what it asks for. Every handler asks here; without an authorizer all may do everything.
+"""Whether a request is allowed. Every handler asks here. Without an authorizer everything is allowed.
 
-This broker's own planes may use the topics that begin with `__headwater_`, and nothing else. What a user asks a plane for
-runs on a connection of that user's, with that user's ACLs.
+The broker's own planes may use topics that begin with `__headwater_`, and nothing else. What a user asks of a plane runs on
+a connection of that user, with that user's ACLs.
 """
 
 from typing import Any, Protocol
@@ -15,16 +15,16 @@ PLANES_TOPICS = "__headwater_"
 
 
 class AuthorizationParts(Protocol):
-    """What tells who may do what."""
+    """Decides what is allowed."""
 
     @property
     def acls(self) -> Acls | None:
-        """The authorizer; None where there is none and all may do everything."""
+        """The authorizer; None if there is none and everything is allowed."""
         ...
 
 
 def may(broker: AuthorizationParts, request: Request, operation: Operation, kind: ResourceType, name: str) -> bool:
-    """Whether the connection's principal may do that to the resource of that name."""
+    """Whether the connection's principal may do that to the resource with that name."""
     acls = broker.acls
     if acls is None:
         return True
@@ -56,7 +56,7 @@ def may_create_topic(broker: AuthorizationParts, request: Request, name: str) ->
 
 
 def may_write_something(broker: AuthorizationParts, request: Request) -> bool:
-    """What an idempotent producer needs: IDEMPOTENT_WRITE, or WRITE on some topic (KIP-679)."""
+    """The right of an idempotent producer: IDEMPOTENT_WRITE, or WRITE on some topic (KIP-679)."""
     if may_cluster(broker, request, Operation.IDEMPOTENT_WRITE):
         return True
     connection = request.connection
@@ -66,7 +66,7 @@ def may_write_something(broker: AuthorizationParts, request: Request) -> bool:
 
 
 def config_refusal(broker: AuthorizationParts, request: Request, operation: Operation, resource: Any) -> ErrorCode:
-    """Why the client may not see or change the configurations of a topic, a group or, for all else, the cluster."""
+    """Why the client may not see or change the configurations of a topic, a group or, for anything else, the cluster."""
     match resource.resource_type:
         case ConfigResourceType.TOPIC:
             is_allowed = may_topic(broker, request, operation, resource.resource_name)
@@ -80,5 +80,5 @@ def config_refusal(broker: AuthorizationParts, request: Request, operation: Oper
 
 
 def authorized_operations(broker: AuthorizationParts, request: Request, kind: ResourceType, name: str) -> int:
-    """The bits of all operations that the principal may do there (KIP-430)."""
+    """The bits of all operations that the principal may do on it (KIP-430)."""
     return sum(1 << operation for operation in OPERATIONS[kind] if may(broker, request, operation, kind, name))

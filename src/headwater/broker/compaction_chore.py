@@ -1,7 +1,7 @@
-"""Compaction as a chore of the broker: one log at a time, now and then, never in the way.
+"""Compaction as a chore of the broker: one log at a time, from time to time, never in the way.
 
-On disk a job runs in a process of its own, which the shell starts (`run_job`); in memory step by step between requests.
-The coordinators' own topics are not here: they keep themselves short (`state_logs.py`).
+On disk a job runs in its own process, which the shell starts (`run_job`); in memory it runs step by step between requests.
+The coordinators' own topics are not compacted here: they keep themselves short (`state_logs.py`).
 """
 
 from collections.abc import Callable, Iterator
@@ -24,11 +24,11 @@ STEP_PAUSE_MS = 1.0
 RETRY_FIRST_MS, RETRY_MAX_MS = 60_000.0, 3_600_000.0
 
 Done: TypeAlias = Callable[[Cleaned | None, str], None]
-"""Called in the owner's thread with a job's result, or None and why it failed."""
+"""Called in the owner's thread with a job's result, or with None and the reason of its failure."""
 
 
 RunJob: TypeAlias = Callable[[CleanJob, Done], None]
-"""Runs a job elsewhere than in the owner's thread."""
+"""Runs a job outside the owner's thread."""
 
 
 class CompactionChore:
@@ -45,10 +45,10 @@ class CompactionChore:
         self.occurrences = occurrences
         self.run_job = run_job
         self.is_running = False
-        self.failed: dict[Log, tuple[float, float]] = {}  # when each is tried again, and how long that was put off (ms)
+        self.failed: dict[Log, tuple[float, float]] = {}  # when each is tried again, and the last delay (ms)
 
     def start_next(self) -> bool:
-        """Begins a job for the log that needs it most; False where none does, or one is under way."""
+        """Begins a job for the log that needs it most; False if no log does, or a job is running."""
         settings = self.partitions.configs.settings
         if self.is_running or self.durability.is_failed or not settings.log_cleaner_enable:
             return False
@@ -59,7 +59,7 @@ class CompactionChore:
         if found is None:
             return False
         if not found.is_synced:
-            self.durability.wants_checkpoint = True  # when it is there, `start_next` is called again
+            self.durability.wants_checkpoint = True  # after it, `start_next` is called again
             return False
         log = found.log
         try:
@@ -90,12 +90,12 @@ class CompactionChore:
         return log in self.failed and self.clock.steady_ms() < self.failed[log][0]
 
     def put_off(self, log: Log, reason: str) -> None:
-        """Leaves a log as it is, and tries again later: each time after twice as long."""
+        """Leaves a log as it is, and tries again later, with a delay that doubles each time."""
         delay_ms = min(RETRY_MAX_MS, self.failed[log][1] * 2 if log in self.failed else RETRY_FIRST_MS)
         self.failed = {log: entry for log, entry in self.failed.items() if log in self.store.logs.values()}
         self.failed[log] = (self.clock.steady_ms() + delay_ms, delay_ms)
         logger.error(
-            "%s cannot be compacted, it is tried again in %d minutes: %s", log.directory, delay_ms // 60_000, reason
+            "%s cannot be compacted; trying again in %d minutes: %s", log.directory, delay_ms // 60_000, reason
         )
         try:
             self.store.remove_folder(f"{log.directory}/{CLEANING_DIRECTORY}")

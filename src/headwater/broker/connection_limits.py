@@ -1,14 +1,12 @@
-"""How many connections there may be: in all, at one listener, from one address, and of strangers.
+"""How many connections are allowed: in all, per listener, per address, and how many of strangers.
 
-A *stranger* is a connection whose client has not shown itself yet: where clients authenticate, one that has not done
-so; elsewhere, one that has not sent a request yet. Strangers have at most half of all places, so they cannot shut
-out the others. When no place is left, the oldest stranger is closed for the newcomer, so thousands of idle strangers
-cannot keep anyone from logging in either. A stranger younger than `GRACE_S` stays, because it may be about to log in. If
-there is no older stranger, a client is closed that does not read its answers or has long been idle. If there is none
-either, the newcomer is refused.
-
-The limits: what the process may open (`descriptors.py`), `max.connections`, `listener.name.NAME.max.connections`,
-`max.connections.per.ip` and `max.connections.per.ip.overrides`. They may change while the broker runs.
+A *stranger* is a connection whose client is not known yet. If clients authenticate, it is one that has not done so;
+otherwise it is one that has not sent a request yet. Strangers get at most half of all places, so they cannot shut out the
+others. When no place is left, the oldest stranger is closed for the newcomer, so thousands of idle strangers cannot keep
+anyone from logging in either. A stranger younger than `GRACE_S` stays, because it may be about to log in. If there is no
+older stranger, a client is closed that does not read its answers or has long been idle. If there is none either, the
+newcomer is refused.
+The limits: the process's open files (`descriptors.py`), `max.connections`, `listener.name.NAME.max.connections`,
 """
 
 from collections import Counter
@@ -19,11 +17,11 @@ from headwater.broker.configs.address_limits import read_overrides
 from headwater.broker.configs.settings import Settings, split_listener_key
 
 GRACE_S = 0.1
-STRANGERS_MIN = 16  # of few places strangers may have all
+STRANGERS_MIN = 16  # if there are few places, strangers may have all
 
 
 class Place(Protocol):
-    """What the limits know of a connection."""
+    """A connection, as the limits see it."""
 
     address: str
     listener_name: str
@@ -34,7 +32,7 @@ AnyPlace = TypeVar("AnyPlace", bound=Place)
 
 
 class RefusedError(Exception):
-    """A connection is refused; the message names the limit."""
+    """A connection is refused. The message names the limit."""
 
 
 class Limits(NamedTuple):
@@ -62,7 +60,7 @@ class Limits(NamedTuple):
 
 
 def read_listener_limits(settings: Settings) -> dict[str, int]:
-    """`listener.name.NAME.max.connections` by the listener's name."""
+    """`listener.name.NAME.max.connections`, by the listener's name."""
     keys = {key: split_listener_key(key) for key in settings.given}
     return {
         listener.upper(): int(settings.given[key])
@@ -82,7 +80,7 @@ class ConnectionLimits(Generic[AnyPlace]):
     ) -> None:
         self.settings = settings
         self.descriptors = descriptors
-        self.find_dispensable = find_dispensable  # of those that are not strangers
+        self.find_dispensable = find_dispensable  # finds one that is not a stranger
         self.seen: Settings | None = None
         self.current = Limits(0, 0, "", 0, {}, {})
         self.places: set[AnyPlace] = set()
@@ -99,9 +97,9 @@ class ConnectionLimits(Generic[AnyPlace]):
         return self.current
 
     def admit(self, newcomer: AnyPlace) -> AnyPlace | None:
-        """Gives a newcomer, a stranger, its place. Returns the connection that lost its own for it and has to be closed.
+        """Gives a newcomer, a stranger, a place. Returns the connection that lost its place for it, and must be closed.
 
-        Raises RefusedError where nobody can go.
+        Raises RefusedError if no connection can be closed for it.
         """
         limits = self.limits
         allowed = limits.overrides.get(newcomer.address, limits.per_address)
@@ -133,11 +131,11 @@ class ConnectionLimits(Generic[AnyPlace]):
         raise RefusedError(f"{count} connections are open, {len(self.strangers)} of them strangers ({name})")
 
     def recognize(self, place: AnyPlace) -> None:
-        """A client has shown itself: the connection is no longer a stranger."""
+        """A client is recognized: its connection is no longer a stranger."""
         self.strangers.pop(place, None)
 
     def leave(self, place: AnyPlace) -> None:
-        """The connection is closed. Nothing happens if it has no place."""
+        """The connection is closed. Does nothing if it has no place."""
         if place not in self.places:
             return
         self.places.discard(place)

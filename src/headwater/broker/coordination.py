@@ -1,7 +1,7 @@
-"""The coordinators of this broker: made from the settings, brought back from their topics, and kept short there.
+"""The coordinators of this broker: built from the settings, loaded from their topics, and kept short there.
 
-`__consumer_offsets` keeps the groups and `__transaction_state` the transactions. Both topics come into being with the
-first group or transaction, configured as Kafka configures them.
+`__consumer_offsets` stores the groups and `__transaction_state` the transactions. Each topic is created with the first group
+or transaction, configured as in Kafka.
 """
 
 from collections.abc import Callable, Iterator
@@ -41,7 +41,7 @@ NAMES_SHOWN = 20
 
 
 def group_of(key: Buffer | None) -> str:
-    """The group that a record of `__consumer_offsets` is about; "" where the record does not say."""
+    """The group that a record of `__consumer_offsets` is about; "" if the record does not say."""
     try:
         named = None if key is None else read_key(key) or read_consumer_key(key)
     except ProtocolError:
@@ -50,7 +50,7 @@ def group_of(key: Buffer | None) -> str:
 
 
 def as_it_is(record: StateRecord) -> StateRecord:
-    """The records of groups are decided as they lie in the log."""
+    """The records of groups are the log's records already."""
     return record
 
 
@@ -114,7 +114,7 @@ class Coordination:
         )
 
     def group_limits(self, group_id: str) -> ConsumerGroupLimits:
-        """What holds for one group: its own configuration comes first."""
+        """The limits of one group: its own configuration comes first."""
         own = self.partitions.metadata.group_configs.get(group_id)
         limits = self.groups.consumers.limits
         if not own:
@@ -126,7 +126,7 @@ class Coordination:
     # -- loading
 
     def load(self) -> None:
-        """Brings the coordinators' states back, and continues what a crash interrupted. Raises OSError."""
+        """Loads the coordinators' states, and continues what a crash interrupted. Raises OSError."""
         self.load_transactions()
         self.load_groups()
         metadata = self.partitions.metadata
@@ -138,7 +138,7 @@ class Coordination:
         self.transactions.started()
 
     def end_hanging(self, log: Log) -> None:
-        """Resolves what is open in a log that was opened. Raises OSError."""
+        """Resolves open transactions in a log that was opened. Raises OSError."""
         self.markers.end_hanging(log, self.transactions)
 
     def load_transactions(self) -> None:
@@ -164,8 +164,8 @@ class Coordination:
     def whole_logs_of_groups(self) -> Iterator[Log]:
         """The logs of groups that are whole.
 
-        The groups of one that is not are not served: without the state that is lost a consumer would start over, or at a
-        position that is long past. As in Kafka they have no coordinator, and all others do.
+        Groups in other logs are not served: without the lost state, a consumer would start over, or at a position that is
+        long past. As in Kafka, those groups have no coordinator, while all others do.
         """
         for topic, partition in self.offsets_topic.written_partitions():
             try:
@@ -177,7 +177,7 @@ class Coordination:
                 yield log
 
     def leave_out(self, topic: Topic, partition: int, error: StorageError) -> None:
-        """Serves the groups of a damaged log no more, in this life."""
+        """Stops serving the groups of a damaged log, until the next start."""
         log = self.partitions.store.logs.get((topic.topic_id, partition))
         names = self.readable_groups(log) if log is not None else []
         shown = ", ".join(names[:NAMES_SHOWN]) + (", …" if len(names) > NAMES_SHOWN else "")
@@ -185,7 +185,7 @@ class Coordination:
         damage = error if isinstance(error, DamagedLogError) else DamagedLogError(str(error))
         self.partitions.store.put_out_of_use(topic.topic_id, partition, damage)
         logger.error(
-            "%s-%d: its groups are answered with COORDINATOR_NOT_AVAILABLE. Those that can be read there: %s",
+            "%s-%d: requests for its groups fail with COORDINATOR_NOT_AVAILABLE. Groups that can be read there: %s",
             topic.name,
             partition,
             shown or "none",
@@ -213,7 +213,7 @@ class Coordination:
         return sorted(names - {""})
 
     def is_known(self, group_id: str) -> bool:
-        """Whether the state of the group's partition is; only then the group can be served."""
+        """Whether the state of the group's partition is known. Otherwise the group cannot be served."""
         if not self.damaged:
             return True
         topic = self.partitions.metadata.topics[OFFSETS_TOPIC]
@@ -222,7 +222,7 @@ class Coordination:
     # -- within transactions
 
     def check_producer(self, group_id: str, producer_id: int, epoch: int) -> ErrorCode:
-        """Whether a producer may still add to what it commits of a group: a newer epoch has fenced the older."""
+        """Whether a producer may still add offsets of a group to its transaction: a newer epoch has fenced older ones."""
         try:
             entry = self.offsets_topic.log_of(group_id).producers.entries.get(producer_id)
         except OSError as error:
@@ -234,7 +234,7 @@ class Coordination:
     # -- keeping the topics short
 
     def shorten(self) -> None:
-        """Shortens the logs of both topics where it is worth it. Raises OSError."""
+        """Shortens the logs of both topics if that pays off. Raises OSError."""
         for log, belongs in self.transactions_topic.loaded_logs():
             self.logs.shorten(log, partial(self.snapshot_of_transactions, belongs), SNAPSHOT_BATCH_RECORDS)
         for log, belongs in self.offsets_topic.loaded_logs():

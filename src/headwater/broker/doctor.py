@@ -1,11 +1,11 @@
-"""What is wrong with a data directory, what a broker does about it, and how it can be mended.
+"""Finds what is wrong with a data directory, what a broker does about it, and how it can be repaired.
 
-There is no second reader of the files: a broker is started on an overlay of them (`effects/overlay_files.py`), which keeps
-what it would write to itself, and then every byte of every log is checked with the storage's own checks. What the broker logs
-meanwhile, and what its logs know to be damaged, are the findings.
+There is no second reader of the files. A broker is started on an overlay of them (`effects/overlay_files.py`), which keeps
+its writes to itself, and then every byte of every log is checked with the storage's own checks. The findings are what the
+broker logs meanwhile, and what its logs know to be damaged.
 
-Mending (`storage/mending.py`) writes into an overlay too. A broker is started on top of that, until nothing is left that can be
-mended. So before anything is written it is known how it will end, and which files have to be copied first.
+Repairs (`storage/mending.py`) are written into an overlay too. A broker is started on top of that, again and again, until
+nothing is left that can be repaired. So the outcome, and the files to copy, are known before anything is written.
 """
 
 import contextlib
@@ -24,6 +24,7 @@ from headwater.effects.files import File, Files
 from headwater.effects.logs import LogLines
 from headwater.effects.overlay_files import OverlayFiles
 from headwater.protocol.records import read_header
+from headwater.storage.checkpoints import COPY_IS_WHOLE
 from headwater.storage.errors import DamagedLogError, StorageError
 from headwater.storage.log import Log
 from headwater.storage.mending import Mended, mend_gap, mend_part
@@ -37,23 +38,23 @@ ROUNDS_MAX = 5
 LOG_DIRECTORY = re.compile(r"(.+)-([0-9]+)")
 PARTITION_FIRST = re.compile(r"(__consumer_offsets)-([0-9]+): ")
 OFFSETS = re.compile(r"offsets (\d+) to (\d+)")
-# What a log says in a finding of its own.
+# Log lines of these functions are findings of their own.
 KNOWN_FUNCTIONS = frozenset({"damaged_at", "lose", "put_out_of_use"})
-REBUILT_WORDS = re.compile(r"damaged|missing|not what they were|does not match|written again|building it again|ignored")
+REBUILT_WORDS = re.compile(r"damaged|missing|not match|rewriting|rebuilding|restoring|ignored")
 STORAGE_ERROR = "answers KAFKA_STORAGE_ERROR for these offsets, and serves all others"
 OUT_OF_USE = "answers KAFKA_STORAGE_ERROR for the whole partition, and serves all others"
 NO_COORDINATOR = "answers COORDINATOR_NOT_AVAILABLE for all groups of this partition, and serves all others"
 NO_START = "does not start"
-NOTHING = "cannot mend this: restore the file from a backup"
+NOTHING = "cannot repair this; restore the file from a backup"
 GIVE_UP = (
-    "brings the records back if a header or one bit is damaged; otherwise it gives them up: consumers pass over them"
+    "brings the records back if a header or one bit is damaged; otherwise it gives them up, and consumers skip them"
 )
-FILL = "gives the records up: consumers pass over these offsets"
+FILL = "gives the records up, and consumers skip these offsets"
 
 
 @dataclass(slots=True)
 class Finding:
-    """One thing that is not as it should be. Offsets are inclusive; -1 where none are known."""
+    """One problem. Offsets are inclusive; -1 if none are known."""
 
     kind: str
     path: str
@@ -71,7 +72,7 @@ class Finding:
 
 @dataclass(slots=True)
 class Target:
-    """Damage of a log that can perhaps be mended: a part of a segment, or offsets that are missing."""
+    """Damage of a log that may be repairable: a part of a segment, or missing offsets."""
 
     log: Log
     start: int
@@ -82,7 +83,7 @@ class Target:
 
 @dataclass(slots=True)
 class Examination:
-    """What was found in a directory."""
+    """The findings in a directory."""
 
     findings: list[Finding] = field(default_factory=list)
     targets: list[Target] = field(default_factory=list)
@@ -91,7 +92,7 @@ class Examination:
 
     @property
     def is_whole(self) -> bool:
-        """Whether everything is as it should be; a start could also make it so where nothing is lost (`damages`)."""
+        """Whether nothing is wrong. If nothing is lost either, a start repairs everything (`damages`)."""
         return all(finding.kind == NOTICE for finding in self.findings)
 
     @property
@@ -100,14 +101,14 @@ class Examination:
 
 
 class ExaminedBroker(BrokerCore):
-    """A broker that looks at all of its logs while it starts, before it decides whether it does."""
+    """A broker that checks all of its logs during its start, before it decides whether to start."""
 
     def __init__(self, examine: Callable[[Log], None], *args: Any, **more: Any) -> None:
         self.examine = examine
         super().__init__(*args, **more)
 
     def load_metadata(self) -> None:
-        with contextlib.suppress(OSError):  # that comes again
+        with contextlib.suppress(OSError):  # the error recurs later
             self.examine(self.store.open_log(METADATA_TOPIC, METADATA_TOPIC_ID, 0, METADATA_CONFIG))
         super().load_metadata()
 
@@ -118,7 +119,7 @@ class ExaminedBroker(BrokerCore):
                     try:
                         self.examine(self.partitions.log(topic, partition))
                     except OSError:
-                        continue  # it was named
+                        continue  # it was reported
         super().load_coordinators()
 
 
@@ -141,10 +142,10 @@ class Doctor:
         self.entropy = entropy
         self.progress = progress
 
-    # -- looking
+    # examining
 
     def examine(self, files: Files | None = None) -> Examination:
-        """Looks at everything; nothing is changed. Raises OSError where the directory cannot be read."""
+        """Examines everything; changes nothing. Raises OSError if the directory cannot be read."""
         overlay = OverlayFiles(files or self.files, self.spill())
         found = Examination()
         refused = ""
@@ -219,12 +220,12 @@ class Doctor:
                 segment.damaged_at(position)
 
     def add_out_of_use(self, broker: BrokerCore, found: Examination) -> None:
-        """Logs that could not be used at all."""
+        """Reports logs that could not be used at all."""
         store = broker.store
         for (topic_id, partition), error in store.damaged.items():
             topic = broker.metadata.by_id.get(topic_id)
             if topic is None or (topic.name == OFFSETS_TOPIC and partition in broker.coordination.damaged):
-                continue  # what is damaged of it was found
+                continue  # its damage was reported
             path = store.directories.path(topic.name, partition)
             finding = Finding(DAMAGE, path, str(error), OUT_OF_USE, NOTHING, topic.name, partition)
             if error.start_offset >= 0:
@@ -240,14 +241,14 @@ class Doctor:
             found.findings.append(finding)
 
     def add_line(self, record: logging.LogRecord, found: Examination) -> None:
-        """A line of the broker's log as a finding."""
+        """Turns a line of the broker's log into a finding."""
         if record.funcName in KNOWN_FUNCTIONS:
             return
         message = record.getMessage()
         is_rebuilt = record.levelno < logging.ERROR and bool(REBUILT_WORDS.search(message))
         if record.levelno < logging.WARNING and not is_rebuilt:
             return
-        is_rebuilt = is_rebuilt or "its copy has the rest" in message
+        is_rebuilt = is_rebuilt or COPY_IS_WHOLE in message
         kind = REBUILT if is_rebuilt else DAMAGE if record.levelno >= logging.ERROR else NOTICE
         what = "the next start says: " + message.replace(f"{self.directory}/", "")
         finding = Finding(kind, self.path_in(message), what)
@@ -256,7 +257,7 @@ class Doctor:
         elif kind == REBUILT:
             finding.repair = "is not needed for it"
         self.locate(finding, message)
-        if match := PARTITION_FIRST.match(message):  # what follows from damage that was found
+        if match := PARTITION_FIRST.match(message):  # it follows from damage that was reported
             finding.kind, finding.repair = NOTICE, ""
             finding.path = f"{self.directory}/{match[1]}-{match[2]}"
             finding.topic, finding.partition = match[1], int(match[2])
@@ -265,7 +266,7 @@ class Doctor:
         found.findings.append(finding)
 
     def add_refusal(self, message: str, found: Examination) -> None:
-        """Why a broker does not start, unless that was found already."""
+        """Reports why a broker does not start, unless that was already found."""
         path = self.path_in(message)
         if any(finding.broker == NO_START and path in finding.path for finding in found.findings):
             return
@@ -285,10 +286,10 @@ class Doctor:
         if match := OFFSETS.search(message):
             finding.first_offset, finding.last_offset = int(match[1]), int(match[2])
 
-    # -- mending
+    # repairing
 
     def mend(self, found: Examination) -> tuple[OverlayFiles, list[Mended], Examination]:
-        """Mends in an overlay what was found; returns that, what was done, and what a broker finds after it."""
+        """Repairs the findings in an overlay. Returns it, what was done, and what a broker finds afterwards."""
         overlay = OverlayFiles(self.files, self.spill())
         done: list[Mended] = []
         for _ in range(ROUNDS_MAX):
@@ -301,7 +302,7 @@ class Doctor:
 
     def mend_targets(self, overlay: OverlayFiles, targets: list[Target]) -> list[Mended]:
         done: list[Mended] = []
-        # The last one of a file first: what comes before it stays where it is.
+        # The last damage in a file comes first, because a repair moves what follows it.
         for target in sorted(targets, key=lambda t: t.part.position if t.part is not None else t.start, reverse=True):
             may_give_up = target.log.topic != METADATA_TOPIC
             mended = None

@@ -1,8 +1,9 @@
-"""The answer to a request that a defect of the broker has failed: UNKNOWN_SERVER_ERROR, wherever the response has an error code.
+"""The answer to a request that failed because of a defect of the broker: UNKNOWN_SERVER_ERROR, wherever the response has an
+error code.
 
-Kafka does so for each of its requests (`AbstractRequest.getErrorResponse`): the client gives up one request, and not every
-request that it has under way on the connection. The answer is made from the message data: an error code of the whole response
-where there is one, otherwise an element with an error code for each element that the request names.
+Kafka does the same for each request (`AbstractRequest.getErrorResponse`): the client gives up only that request, and not
+every request that it has in flight on the connection. The answer is built from the message data: it has an error code for
+the whole response if there is a field for it, otherwise an element with an error code for each element of the request.
 """
 
 from typing import Any
@@ -22,7 +23,7 @@ NOT_NAMES = (*ERROR_CODES, "error_message", "throttle_time_ms")
 
 
 def failed_frame(frame: Buffer) -> list[Buffer] | None:
-    """The answer to a request frame; None where the response has no place for an error, or the client awaits none."""
+    """The answer to a request frame; None if the response has no field for an error, or the client expects no answer."""
     try:
         header = read_request_header(frame)
         if header.api_key not in SERVED_KEYS:
@@ -42,7 +43,7 @@ def failed_frame(frame: Buffer) -> list[Buffer] | None:
 
 
 class FailedAnswer:
-    """Makes a response of one class in one version."""
+    """Builds a response of one class in one version."""
 
     def __init__(self, response_class: Any, version: int) -> None:
         self.response_class = response_class
@@ -52,18 +53,18 @@ class FailedAnswer:
         return [field for field in class_.SCHEMA if field.low <= self.version <= field.high]
 
     def element_class(self, field: Field) -> Any | None:
-        """The class of an array's elements; None for anything else than an array of structs."""
+        """The class of an array's elements; None if it is not an array of structs."""
         return getattr(self.response_class, field.element, None) if field.is_array else None
 
     def has_place(self, class_: Any) -> bool:
-        """Whether it, or what it contains, has an error code."""
+        """Whether the class, or a class that it contains, has an error code."""
         return any(
             field.name in ERROR_CODES or ((inner := self.element_class(field)) is not None and self.has_place(inner))
             for field in self.fields(class_)
         )
 
     def struct(self, class_: Any, asked: Any) -> Any:
-        """A struct of the response for one of the request, which may be a name or a number alone."""
+        """A struct of the response for one of the request, which may be just a name or a number."""
         made = class_()
         fields = self.fields(class_)
         self.name(made, fields, asked)
@@ -78,7 +79,7 @@ class FailedAnswer:
         return made
 
     def name(self, made: Any, fields: list[Field], asked: Any) -> None:
-        """Says which of the request's elements it is about."""
+        """Names the element of the request that it is about."""
         if hasattr(asked, "SCHEMA"):
             known = {field.name for field in asked.SCHEMA}
             for field in fields:

@@ -1,8 +1,8 @@
-"""The features that clients and tools see (KIP-584): what this version supports, and the level that is in force.
+"""The features that clients and tools see (KIP-584): what this version supports, and the levels in force.
 
 A level is finalized for the whole cluster in the metadata log (FeatureLevelRecord); a new data directory begins with the
-highest. Clients choose their protocol by them: transaction.version 2 is one epoch per transaction (KIP-890), group.version 1
-the new consumer groups (KIP-848).
+highest levels. Clients choose their protocol by them: transaction.version 2 means one epoch per transaction (KIP-890),
+group.version 1 the new consumer groups (KIP-848).
 """
 
 METADATA_VERSION = "metadata.version"
@@ -15,6 +15,6 @@ SUPPORTED_FEATURES: dict[str, tuple[int, int]] = {
     METADATA_VERSION: (7, 30),
     TRANSACTION_VERSION: (0, 2),
 }
-"""Name to the lowest and highest level. 30 is 4.3-IV0, the newest whose metadata records this version writes."""
+"""Name to the lowest and highest level. 30 is 4.3-IV0, the newest one whose metadata records this version writes."""
 
 DEFAULT_LEVELS: dict[str, int] = {GROUP_VERSION: 1, TRANSACTION_VERSION: 2, METADATA_VERSION: 30}

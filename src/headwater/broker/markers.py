@@ -1,4 +1,4 @@
-"""The markers that end transactions in their partitions, and what a start does with transactions that nobody will end."""
+"""Markers, which end transactions in their partitions, and what a start does with transactions that nobody will end."""
 
 from headwater.broker.metadata import OFFSETS_TOPIC
 from headwater.broker.partitions import Partitions
@@ -20,7 +20,7 @@ COORDINATOR_EPOCH = 0  # one node: no other coordinator ever takes over
 
 
 class Markers:
-    """Writes them; what a transaction has committed of a group's offsets counts with its marker."""
+    """Writes markers. Offsets that a transaction has committed take effect with its marker."""
 
     def __init__(
         self,
@@ -68,11 +68,12 @@ class Markers:
     def end_hanging(self, log: Log, transactions: TransactionCoordinator) -> None:
         """Resolves the open transactions that a start finds in a log.
 
-        A batch may have reached the disk in a power cut and the record that took its partition into the transaction not.
-        Where the producer is still the one of its transactional id, the partition is taken in now, so that the client's
-        commit or abort finds it; else nobody will ever end it, so it is aborted here, and forgotten: should the client
-        send the batch again, it is a new one. So is a batch that has already the epoch which its transactional id gets
-        with the end that is being written: it is of the next transaction, which that end must not commit. Raises OSError.
+        After a power cut a batch may be on disk, while the record that added its partition to the transaction is not. If the
+        producer still belongs to its transactional id, the partition is added now, so that the client's commit or abort
+        finds it. Otherwise nobody will ever end the transaction, so it is aborted here, and the producer is forgotten: if
+        the client sends the batch again, it is a new one. The same happens if the batch already has the epoch that its
+        transactional id will get with the end that is being written: it belongs to the next transaction, which that end must
+        not commit. Raises OSError.
         """
         partition = (log.topic, log.partition)
         for producer_id in list(log.producers.ongoing):
@@ -85,6 +86,6 @@ class Markers:
             is_next_one = known is not None and known.client_version >= EPOCH_PER_TRANSACTION
             decided = (t for t in transactions.transactions.values() if t.producer_id == producer_id)
             if not is_next_one and any(partition in t.partitions for t in decided):
-                continue  # its marker is on the way
+                continue  # its marker is about to be written
             logger.warning("%s: aborting what producer %d left open", log.directory, producer_id)
             self.write(log, producer_id, epoch, commit=False, coordinator_epoch=FORGETTING_COORDINATOR_EPOCH)

@@ -1,7 +1,7 @@
 """The cluster's metadata as a replayed log: topics, their configurations, producer ids.
 
-A machine of `replay/decision.py`: a decision returns records (`metadata_records.py`), and only replaying them changes
-state. What one decision appends is one batch: it is there whole or not at all.
+A machine of `replay/decision.py`: a decision returns records (`metadata_records.py`), and only replaying them changes the
+state. The records of one decision are one batch, so either all of them exist or none.
 """
 
 import re
@@ -29,7 +29,7 @@ TRANSACTIONS_TOPIC = "__transaction_state"
 COUNTERS_TOPIC = "__headwater_counters"  # what the broker counts, for its planes
 INTERNAL_TOPICS = frozenset({OFFSETS_TOPIC, TRANSACTIONS_TOPIC, "__share_group_state", COUNTERS_TOPIC})
 PARTITIONS_MAX = 20_000
-# What one request may change, and what is said to one that would change more, as in Kafka (MAX_RECORDS_PER_USER_OP).
+# The limit of changes per request, and the message beyond it, as in Kafka (MAX_RECORDS_PER_USER_OP).
 CHANGES_PER_REQUEST_MAX = 10_000
 TOO_MANY_CHANGES = "Unable to perform excessively large batch operation."
 PRODUCER_ID_BLOCK = 1000
@@ -38,13 +38,13 @@ TOPIC_NAME = re.compile(r"[a-zA-Z0-9._-]{1,249}")
 
 @dataclass(slots=True)
 class Topic:
-    """A topic as it is now. Partitions are numbered from 0."""
+    """The present state of a topic. Partitions are numbered from 0."""
 
     name: str
     topic_id: bytes
     partitions: int = 0
     replication: int = 1
-    assignments: dict[int, list[int]] = field(default_factory=dict)  # of partitions that were assigned by hand
+    assignments: dict[int, list[int]] = field(default_factory=dict)  # of partitions that were assigned explicitly
     configs: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -64,7 +64,7 @@ def check_topic_name(name: str) -> None:
 
 
 def metric_name(name: str) -> str:
-    """What a topic's metrics are called."""
+    """The name of a topic in the names of metrics."""
     return name.replace(".", "_")
 
 
@@ -77,11 +77,11 @@ class Metadata:
         self.node_id = cluster.node_ids[0]
         self.topics: dict[str, Topic] = {}
         self.by_id: dict[bytes, Topic] = {}
-        self.metric_names: dict[str, str] = {}  # what a topic's metrics are called, to the topic's name
+        self.metric_names: dict[str, str] = {}  # a topic's name in metrics, to the topic's name
         self.partitions_total = 0
         self.next_producer_id = 0
         self.broker_epoch = -1
-        self.leader_epoch = 0  # of partitions that are made now; grows with each unclean stop
+        self.leader_epoch = 0  # of new partitions; it grows with each unclean stop
         self.broker_configs: dict[str, dict[str, str]] = {}  # by node id as text; "" is for all
         self.acls = Acls()
         self.credentials: dict[tuple[str, Mechanism], Credential] = {}
@@ -91,7 +91,7 @@ class Metadata:
         self.topics_version = 0  # grows with each change of topics and partitions
         self.features = dict(DEFAULT_LEVELS)
 
-    # -- what the coordinators ask
+    # for the coordinators
 
     def find_topic(self, name: str) -> tuple[bytes, int] | None:
         """A topic's id and number of partitions."""
@@ -117,7 +117,7 @@ class Metadata:
     # -- decisions
 
     def register_broker(self, incarnation_id: bytes) -> list[Any]:
-        """A start after an unclean stop is a new epoch of this broker, and so of every leader."""
+        """A start after an unclean stop begins a new epoch of this broker, and so of every leader."""
         epoch = self.broker_epoch + 1
         return [
             new_record(
@@ -138,7 +138,7 @@ class Metadata:
         replication: int = 1,
         assignments: Mapping[int, list[int]] | None = None,
     ) -> list[Any]:
-        """Raises ApiError."""
+        """The records of a new topic. Raises ApiError."""
         self.check_new_topic(name, own_configs)
         self.check_partitions(partitions)
         records = [new_record(MetadataRecordType.TOPIC, name=name, topic_id=topic_id)]
@@ -146,9 +146,9 @@ class Metadata:
         return records + self.partition_records(topic_id, range(partitions), replication, assignments)
 
     def check_new_topic(self, name: str, own_configs: Mapping[str, str | None]) -> None:
-        """Raises ApiError for a name or a configuration that no new topic can have."""
+        """Raises ApiError for a name or a configuration that a new topic cannot have."""
         check_topic_name(name)
-        if name == METADATA_TOPIC:  # a topic of that name would have the metadata log's own directory
+        if name == METADATA_TOPIC:  # such a topic would use the metadata log's own directory
             raise ApiError(ErrorCode.TOPIC_AUTHORIZATION_FAILED, f"{METADATA_TOPIC} is the broker's own log")
         if name in self.topics:
             raise ApiError(ErrorCode.TOPIC_ALREADY_EXISTS, f"Topic '{name}' already exists.")
@@ -159,7 +159,7 @@ class Metadata:
         self.check_configs(own_configs)
 
     def colliding_topic(self, name: str) -> str | None:
-        """A topic whose metric name would be the same: '.' and '_' are one there (Topic.hasCollision)."""
+        """A topic whose name in metrics would be the same: there '.' and '_' are equal (Topic.hasCollision)."""
         return self.metric_names.get(metric_name(name))
 
     def check_partitions(self, added: int) -> None:
@@ -214,7 +214,7 @@ class Metadata:
         return records
 
     def add_partitions(self, name: str, count: int, assignments: Mapping[int, list[int]] | None = None) -> list[Any]:
-        """Raises ApiError."""
+        """The records of additional partitions. Raises ApiError."""
         topic = self.topics.get(name)
         if topic is None:
             raise ApiError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, "This server does not host this topic-partition.")
@@ -230,7 +230,7 @@ class Metadata:
         return self.partition_records(topic.topic_id, added, topic.replication, assignments)
 
     def reassign(self, topic: Topic, partition: int, replicas: list[int]) -> list[Any]:
-        """Gives a partition other nodes, its leader first; each has the log already, so it is done at once (KIP-455)."""
+        """Assigns a partition to other nodes, its leader first. Each has the log already, so this takes effect at once (KIP-455)."""
         return (
             []
             if replicas == self.replicas(topic, partition)
@@ -262,7 +262,7 @@ class Metadata:
         return self.config_records(name, changes)
 
     def allocate_producer_ids(self) -> list[Any]:
-        """A block of ids, so that handing out an id does not wait for the log each time."""
+        """A block of ids, so that assigning an id does not always wait for the log."""
         return [
             new_record(
                 MetadataRecordType.PRODUCER_IDS,
@@ -273,7 +273,7 @@ class Metadata:
         ]
 
     def credential_record(self, user: str, mechanism: Mechanism, credential: Credential) -> Any:
-        """A user's password for one mechanism, as it is kept: salted."""
+        """A user's password for one mechanism, as it is stored: salted."""
         return new_record(
             MetadataRecordType.USER_SCRAM_CREDENTIAL,
             name=user,
@@ -315,7 +315,7 @@ class Metadata:
                 topic = self.by_id[record.topic_id]
                 before, topic.partitions = topic.partitions, max(topic.partitions, record.partition_id + 1)
                 self.partitions_total += topic.partitions - before
-                if record.partition_id == 0:  # what partitions that are added later have, as in Kafka
+                if record.partition_id == 0:  # for partitions that are added later, as in Kafka
                     topic.replication = max(1, len(record.replicas))
                 self.assign(topic, record.partition_id, record.replicas)
             case MetadataRecordType.PARTITION_CHANGE:
@@ -344,7 +344,7 @@ class Metadata:
                 self.next_producer_id = record.next_producer_id
 
     def assign(self, topic: Topic, partition: int, replicas: list[int]) -> None:
-        """Keeps a partition's nodes, where they are not those it has anyway and are all still there."""
+        """Stores a partition's nodes, if they differ from the default and all of them still exist."""
         usual = self.cluster.replicas(topic.topic_id, partition, topic.replication)
         topic.assignments.pop(partition, None)
         if replicas and replicas != usual and set(replicas) <= set(self.cluster.node_ids):
@@ -365,7 +365,7 @@ class Metadata:
             target[record.name] = record.value
 
     def snapshot(self) -> Iterator[Any]:
-        """Records that make this state from nothing."""
+        """Records that build this state from nothing."""
         yield new_record(
             MetadataRecordType.REGISTER_BROKER, broker_id=self.node_id, broker_epoch=self.broker_epoch, fenced=False
         )
@@ -392,7 +392,7 @@ class Metadata:
         for topic in self.topics.values():
             yield new_record(MetadataRecordType.TOPIC, name=topic.name, topic_id=topic.topic_id)
             yield from self.config_records(topic.name, topic.configs)
-            # The first partition says the topic's replication, so that what was reassigned comes after all of them.
+            # The first partition determines the topic's replication, so reassigned partitions come after all others.
             yield from self.partition_records(topic.topic_id, range(topic.partitions), topic.replication)
             for number, replicas in topic.assignments.items():
                 yield self.reassignment_record(topic, number, replicas)

@@ -1,4 +1,4 @@
-"""The ids of producers: each is given once, also across restarts."""
+"""The ids of producers: each is assigned once, even across restarts."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -9,7 +9,7 @@ from headwater.replay.sync_number import NO_SYNC, SyncNumber
 
 
 class ProducerIds:
-    """Gives ids out of blocks; only a new block is a decision of the metadata."""
+    """Assigns ids from blocks; only a new block needs a decision of the metadata."""
 
     def __init__(self, metadata: Metadata, runtime: Runtime[Any]) -> None:
         self.metadata = metadata
@@ -17,7 +17,7 @@ class ProducerIds:
         self.block: Iterator[int] = iter(())
 
     def next(self) -> tuple[int, SyncNumber]:
-        """A producer id that nobody has, and the sync of the journal that makes it so. Raises OSError."""
+        """An unused producer id, and the sync of the journal that makes the assignment durable. Raises OSError."""
         producer_id = next(self.block, None)
         if producer_id is not None:
             return producer_id, NO_SYNC

@@ -1,6 +1,6 @@
-"""What is done with topics: created, given other nodes, deleted.
+"""Creates, reassigns and deletes topics.
 
-Each is a decision of the metadata (`metadata.py`) and what follows from it elsewhere: logs, waiting fetches, offsets.
+Each of these is a decision of the metadata (`metadata.py`) with consequences elsewhere: for logs, waiting fetches, offsets.
 """
 
 from collections.abc import Callable
@@ -37,7 +37,9 @@ class Topics:
         self.metadata: Metadata = partitions.metadata
         self.runtime = runtime
         self.deleted = deleted
-        self.deletions: dict[str, SyncNumber] = {}  # topics whose deletion is not durable yet, and what makes it so
+        self.deletions: dict[
+            str, SyncNumber
+        ] = {}  # topics whose deletion is not durable yet, and the sync that makes it durable
 
     def create(
         self,
@@ -47,11 +49,11 @@ class Topics:
         replication: int | None = None,
         assignments: dict[int, list[int]] | None = None,
     ) -> SyncNumber:
-        """Creates a topic; returns the sync that makes it durable. Without a replication it has the broker's default.
+        """Creates a topic; returns the sync that makes it durable. The default replication is the broker's.
 
         Raises ApiError and OSError.
         """
-        if name in self.deletions:  # a crash may still bring it back, and its directory has the name
+        if name in self.deletions:  # a crash may still restore it, and its directory has the name
             raise ApiError(ErrorCode.TOPIC_ALREADY_EXISTS, f"Topic '{name}' is being deleted.")
         topic_id = random_uuid(self.entropy)
         if replication is None:
@@ -73,7 +75,7 @@ class Topics:
             self.create(name, self.configs.settings.num_partitions, {})
 
     def ensure_state_topic(self, name: str) -> Topic:
-        """A topic of the coordinators, configured as Kafka configures it; created where it is not there.
+        """A topic of the coordinators, configured as in Kafka; created if it does not exist.
 
         Raises ApiError and OSError.
         """
@@ -95,13 +97,13 @@ class Topics:
         return self.metadata.topics[name]
 
     def reassign(self, name: str, partition: int, replicas: list[int]) -> SyncNumber:
-        """Gives a partition of a topic other nodes; returns the sync that makes it durable. Raises OSError."""
+        """Assigns a partition of a topic to other nodes; returns the sync that makes it durable. Raises OSError."""
         changes = self.metadata.reassign(self.metadata.topics[name], partition, replicas)
         if not changes:
             return NO_SYNC
         sync = self.runtime.apply(name, changes)
         log = self.partitions.open_log(name, partition)
-        if log is not None:  # a fetch that waits at the old leader learns of the new one
+        if log is not None:  # a fetch that waits at the old leader must learn about the new one
             self.partitions.finish_watches(log)
         return sync
 
@@ -112,7 +114,7 @@ class Topics:
         for log in self.partitions.open_logs(topic):
             self.partitions.finish_watches(log)
         self.deletions[topic.name] = sync
-        # The data goes when nothing can bring the topic back.
+        # The data is removed when nothing can restore the topic.
         self.runtime.when_durable(sync, lambda: self.remove_data(topic))
         self.deleted(topic)
         return sync
@@ -124,7 +126,7 @@ class Topics:
                 self.partitions.store.delete_log(topic.name, topic.topic_id, partition)
             except OSError as error:
                 logger.error(
-                    "%s-%d is deleted, but its data cannot be removed, the next start tries again: %s",
+                    "%s-%d is deleted, but its data cannot be removed; the next start tries again: %s",
                     topic.name,
                     partition,
                     error,

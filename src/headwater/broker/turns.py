@@ -1,14 +1,15 @@
 """Whose request is handled next: clients that use little of the broker's time go before those that use much.
 
-One thread serves all connections. The loop learns which of them have sent something, and handles what they sent, one after
-another: that is one *turn* of the loop. Without a rule, a request waits for all that is handled before it in its turn. Beside
-eight clients that send nonsense as fast as they can, that is eight pieces of nonsense, and as many again before its answer
-leaves.
+One thread serves all connections. The loop learns which of them have sent something, and handles that, one after another:
+this is one *turn* of the loop. Without a rule, a request waits for everything that is handled before it in its turn. Next to
+eight clients that send nonsense as fast as they can, it waits for eight pieces of nonsense, and for eight more before its
+answer leaves.
 
-The rule is that of fair queuing in routers, where sparse flows go first (fq_codel, RFC 8290). Each connection has *credit*: the
-time for which its requests are handled as soon as they arrive. Credit grows with time, by `SHARE` of it, up to `CREDIT_MS_MAX`;
-handling the connection's requests spends it. A connection with credit is *light*, one without is *heavy*. All heavy ones together
-have `SLICE_MS` of a turn. What does not fit into it waits in a queue, and each turn handles a slice of the queue.
+The rule is fair queuing, as in routers, where sparse flows go first (fq_codel, RFC 8290). Each connection has *credit*: a
+time for which its requests are handled as soon as they arrive. Credit grows with time, by `SHARE` of it, up to
+`CREDIT_MS_MAX`; handling the connection's requests uses it up. A connection with credit is *light*, one without is *heavy*.
+All heavy ones together get `SLICE_MS` of a turn. What does not fit waits in a queue, and each turn handles a slice of the
+queue.
 
 For example, a light connection L and three heavy ones, whose requests take 0.05 ms each, so that two of them fill a slice:
 
@@ -17,15 +18,15 @@ For example, a light connection L and three heavy ones, whose requests take 0.05
     2      H3               H1 H2         H1                H2
     3      H2               H3 L H1       H3 L              H1
 
-So L waits for a slice and one request, however many heavy ones there are. The heavy ones share what L leaves, in the order in
-which they came. Each turn has a slice for them, so light ones cannot starve them.
+So L waits for a slice and one request, however many heavy ones there are. The heavy ones share what L leaves, in order of
+arrival. Each turn has a slice for them, so light ones cannot starve them.
 
-A connection that was just opened is heavy. Otherwise a client would be light that opens a connection for each request, as one
-does whose connection is closed for each piece of nonsense.
+A connection that was just opened is heavy. Otherwise a client that opens a new connection for each request would be light,
+for example one whose connections are closed because of the nonsense that they send.
 
-Nothing is put off where that helps nobody: while no light connection has sent anything for `LIGHT_MS`, and where a single
-connection is heavy. The loop reports a connection once per turn; so when it comes again, that is another turn, which has a
-slice of its own.
+Nothing is put off if that helps nobody: if no light connection has sent anything for `LIGHT_MS`, or if only a single
+connection is heavy. The loop reports a connection once per turn, so when it is reported again, that is another turn, which
+has its own slice.
 """
 
 import math
@@ -39,14 +40,14 @@ CREDIT_MS_MAX = 2.0
 CREDIT_MS_MIN = -5.0  # however much it has used, it is light again after 80 ms without requests
 NEWCOMER_CREDIT_MS = -1.0
 LIGHT_MS = 100.0
-TURN_MS_MAX = 2.0  # of one connection that has sent many requests at once, while nobody waits
+TURN_MS_MAX = 2.0  # for one connection that has sent many requests at once, while nobody waits
 
 
 class Flow(Protocol):
-    """What is known here of a connection."""
+    """A connection, as the turns see it."""
 
     credit_ms: float
-    credited_ms: float  # until when its credit has grown
+    credited_ms: float  # the time up to which its credit has grown
     turn_number: int  # the last turn in which it was handled while it was heavy
 
     def next_turn(self) -> None:
@@ -65,10 +66,10 @@ class Turns(Generic[AnyFlow]):
         self.call_soon = call_soon
         self.queue: deque[AnyFlow] = deque()
         self.number = 0
-        self.heavy_ms = 0.0  # what heavy ones have had of this turn
-        self.light_ms = -math.inf  # when a light one has sent something last
+        self.heavy_ms = 0.0  # the time of heavy ones in this turn
+        self.light_ms = -math.inf  # when a light one last sent something
         self.begun_ms = 0.0
-        self.is_heavy = False  # the one that is being handled
+        self.is_heavy = False  # about the one that is being handled
         self.is_scheduled = False
 
     def begin(self, flow: AnyFlow) -> bool:
@@ -88,14 +89,14 @@ class Turns(Generic[AnyFlow]):
         """Whether a heavy connection is handled at once."""
         if self.queue:
             return False
-        if flow.turn_number == self.number:  # it comes again: this is another turn
+        if flow.turn_number == self.number:  # it is reported again, so this is another turn
             self.number += 1
             self.heavy_ms = 0.0
         flow.turn_number = self.number
         return self.heavy_ms < SLICE_MS or self.begun_ms - self.light_ms > LIGHT_MS
 
     def end(self, flow: AnyFlow) -> None:
-        """It has been handled since `begin`."""
+        """Call this when the connection has been handled after `begin`."""
         spent_ms = self.steady_ms() - self.begun_ms
         flow.credit_ms = credit_ms = flow.credit_ms - spent_ms
         if self.is_heavy:
@@ -104,14 +105,14 @@ class Turns(Generic[AnyFlow]):
                 flow.credit_ms = CREDIT_MS_MIN
 
     def wait(self, flow: AnyFlow) -> None:
-        """Has its `next_turn` called after those that have waited longer."""
+        """Schedules a call of its `next_turn` after those that have waited longer."""
         self.queue.append(flow)
         if not self.is_scheduled:
             self.is_scheduled = True
             self.call_soon(self.run)
 
     def run(self) -> None:
-        """Handles a slice of what waits: at least one connection, and none twice."""
+        """Handles a slice of the queue: at least one connection, and none twice."""
         self.number += 1
         self.heavy_ms = 0.0
         try:

@@ -1,7 +1,7 @@
-"""What a producer's batch must be to be appended to a log, and what is done to it before.
+"""Checks that a producer's batch may be appended to a log, and adapts it first.
 
-A batch is checked as bytes, by its header and CRC; its records are looked at only where that is the work itself: keys on a
-compacted topic, timestamps near a limit, another compression. Sources: LogValidator.java, KIP-467 (errors of records).
+A batch is checked as bytes, by its header and CRC. Its records are only examined if a check needs them: keys on a compacted
+topic, timestamps near a limit, another compression. Sources: LogValidator.java, KIP-467 (errors of records).
 """
 
 from typing import NamedTuple, TypeAlias
@@ -37,11 +37,11 @@ from headwater.storage.config import LogConfig
 from headwater.storage.log import Log
 
 RECORD_ERRORS_SHOWN = 3
-RECORD_ERRORS_MAX = 1000  # of a batch that is looked at in steps
-RECORDS_AT_ONCE = 10_000  # what is looked at in some ten milliseconds
+RECORD_ERRORS_MAX = 1000  # per batch that is examined in steps
+RECORDS_AT_ONCE = 10_000  # examining them takes some ten milliseconds
 RECORDS_PER_STEP = 500
 RECORDS_COUNTED_PER_STEP = 5000
-RecordError: TypeAlias = tuple[ErrorCode, int, str]  # the code, the record's number, why
+RecordError: TypeAlias = tuple[ErrorCode, int, str]  # the code, the record's number, the reason
 NO_LIMIT_MS = (1 << 63) - 1
 CODECS = {
     "uncompressed": Compression.NONE,
@@ -57,7 +57,7 @@ class LongInspectionError(Exception):
 
 
 def prepare(log: Log, batch: Buffer, now_ms: int) -> tuple[BatchHeader, Buffer]:
-    """A batch that may be appended, as the topic wants it, and its header. Raises ApiError and LongInspectionError."""
+    """A batch that may be appended, adapted to the topic, and its header. Raises ApiError and LongInspectionError."""
     config = log.config
     header = check_header(config, batch)
     wants_keys, wants_times = config.compact, wants_timestamps(config, header, now_ms)
@@ -84,7 +84,7 @@ def prepare(log: Log, batch: Buffer, now_ms: int) -> tuple[BatchHeader, Buffer]:
 
 
 def prepare_in_steps(log: Log, batch: Buffer, now_ms: int) -> Steps[tuple[BatchHeader, Buffer]]:
-    """As `prepared`, for a batch with a great many records, or large ones, which is opened alone.
+    """As `prepare`, for a batch with a great many records, or large ones, which is examined alone.
 
     Only the first errors of its records are reported.
     """
@@ -131,7 +131,7 @@ def miscount_error(header: BatchHeader) -> CorruptBatchError:
 
 
 def check_count(body: Buffer, header: BatchHeader) -> Steps[None]:
-    """Raises CorruptBatchError where the records are not as many as their header says."""
+    """Raises CorruptBatchError if the number of records differs from the header's."""
     count = header.records_count
     position, number = 0, 0
     try:
@@ -147,7 +147,7 @@ def check_count(body: Buffer, header: BatchHeader) -> Steps[None]:
 
 
 def check_header(config: LogConfig, batch: Buffer) -> BatchHeader:
-    """The header of a batch that may be appended as far as its header shows. Raises ApiError."""
+    """The header of a batch that may be appended, judging by its header. Raises ApiError."""
     try:
         header = check_batch(batch)
         if header.size_bytes != len(batch):
@@ -160,7 +160,7 @@ def check_header(config: LogConfig, batch: Buffer) -> BatchHeader:
         check_counts(header, batch)
         count = header.records_count
         if count > RECORDS_AT_ONCE and count * RECORD_BYTES_MIN > client_bytes_max(config.max_message_bytes):
-            raise InvalidBatchError(f"{header.records_count} records in {len(batch)} bytes are more than are allowed")
+            raise InvalidBatchError(f"{header.records_count} records in {len(batch)} bytes are more than is allowed")
         if header.attributes & CONTROL:
             raise InvalidBatchError("clients may not write control records")
         if header.producer_id >= 0:
@@ -178,16 +178,16 @@ def check_header(config: LogConfig, batch: Buffer) -> BatchHeader:
 
 
 def unreadable(error: ProtocolError) -> ApiError:
-    """A batch whose CRC is right and whose records are not: sending it again cannot help, so the code is INVALID_RECORD.
+    """The error for a batch whose CRC is right but whose records are not. Sending it again cannot help, so it is INVALID_RECORD.
 
-    A count that is not the header's stays CORRUPT_MESSAGE.
+    A count that differs from the header's stays CORRUPT_MESSAGE.
     """
     code = ErrorCode.INVALID_RECORD if isinstance(error, CompressionError) else ErrorCode.CORRUPT_MESSAGE
     return ApiError(code, str(error))
 
 
 def check_keys(log: Log, header: BatchHeader, body: bytes) -> None:
-    """A compacted topic takes records with keys only. Raises ApiError and ProtocolError."""
+    """A compacted topic accepts only records with keys. Raises ApiError and ProtocolError."""
     try:
         keys = consecutive_keys(body, header.records_count)
     except (IndexError, ValueError) as error:
@@ -202,13 +202,13 @@ def key_error(log: Log, number: int) -> RecordError:
 
 
 def refuse_any(errors: list[RecordError]) -> None:
-    """Raises ApiError where there is an error, with the code of the first."""
+    """Raises ApiError with the code of the first error, if there is one."""
     if errors:
         raise rejection(errors[0][0], [(number, message) for _, number, message in errors])
 
 
 class BatchDetails(NamedTuple):
-    """Details of the error for a batch that is not appended; `record_errors` are (index in the batch, why)."""
+    """Details of the error for a refused batch; `record_errors` are (index in the batch, reason)."""
 
     record_errors: list[tuple[int, str]] = []
     log_start_offset: int = -1
@@ -228,7 +228,7 @@ def rejection(code: ErrorCode, record_errors: list[tuple[int, str]]) -> ApiError
 
 
 def wants_timestamps(config: LogConfig, header: BatchHeader, now_ms: int) -> bool:
-    """Whether the records' own timestamps must be looked at: whether one may be too far in the future or the past (KIP-937)."""
+    """Whether the records' own timestamps must be checked, because one may be too far in the future or the past (KIP-937)."""
     if config.log_append_time:
         return False
     return (
@@ -249,13 +249,13 @@ def time_error(config: LogConfig, number: int, record: Record, now_ms: int) -> R
 
 
 def wants_compression(config: LogConfig, header: BatchHeader) -> bool:
-    """Whether `compression.type` wants the batch otherwise than it comes."""
+    """Whether `compression.type` requires another compression."""
     codec = CODECS.get(config.compression_type)
     return codec is not None and codec is not header.compression
 
 
 def rebuilt(config: LogConfig, header: BatchHeader, body: Buffer) -> tuple[BatchHeader, Buffer]:
-    """The batch with its records compressed as `compression.type` wants them. Raises ApiError."""
+    """The batch with its records compressed as `compression.type` requires. Raises ApiError."""
     codec = CODECS[config.compression_type]
     size = HEADER_BYTES + len(body)
     if size > config.max_message_bytes:

@@ -133,7 +133,7 @@ class Command:
         if self.connection:
             group = parser.add_argument_group("connection")
             for parameter in self.connection_parameters:
-                parameter.add_to(group)  # type: ignore[arg-type] # type: ignore[arg-type] # a group adds arguments as a parser does
+                parameter.add_to(group)  # type: ignore[arg-type] # a group adds arguments as a parser does
         parser.add_argument(*HELP, action="help", help="Show this help.")
         return parser
 

@@ -27,6 +27,7 @@ META_CHECKSUM, MISSING = "headwater.crc32c", "missing"
 CLEAN_SHUTDOWN = ".kafka_cleanshutdown"
 PARTITION_METADATA = "partition.metadata"
 CHECKSUM_KEY = "crc32c"
+COPY_IS_WHOLE = "the copy has the others"  # in the warning about a damaged checkpoint
 
 
 def uuid_text(value: bytes) -> str:
@@ -72,7 +73,7 @@ def read_offsets(files: Files, path: str) -> Offsets:
     copied, copy_is_whole, _ = read_offset_file(files, path + COPY_SUFFIX)
     if not offsets and not copied and not copy_is_whole and not files.exists(path):
         return Offsets({}, False)  # a new directory, or both are lost: the owner knows which
-    rest = "the copy has the others" if copy_is_whole else "the copy does not have all others"
+    rest = COPY_IS_WHOLE if copy_is_whole else "the copy does not have all others"
     logger.error("%s is damaged: %s; %d entries are sound, %s", path, reason, len(offsets), rest)
     return Offsets({**copied, **offsets}, copy_is_whole)
 

@@ -57,7 +57,7 @@ def test_what_cannot_be_served_is_ignored_and_named(caplog: pytest.LogCaptureFix
         found.warn_of_unserved()
     assert (found.settings.num_partitions, found.settings.message_max_bytes) == (1, 2000)
     assert [record.message.partition(": ")[0] for record in caplog.records] == [
-        "set without effect",
+        "settings without effect",
         "a stored configuration is ignored",
         "a stored configuration is ignored",
     ]

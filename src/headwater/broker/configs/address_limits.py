@@ -9,7 +9,7 @@ OVERRIDES = "max.connections.per.ip.overrides"
 
 
 def read_overrides(text: str) -> dict[str, int]:
-    """`address:count,…` by address. Raises ConfigError."""
+    """Parses `address:count,…`. Raises ConfigError."""
     found = {}
     for part in (part.strip() for part in text.split(",")):
         if not part:
@@ -28,7 +28,7 @@ def read_overrides(text: str) -> dict[str, int]:
 
 @lru_cache(maxsize=1024)
 def normalized(address: str) -> str:
-    """One way to write an address, with IPv4 for what is IPv4. Raises ValueError."""
+    """The canonical form of an address; IPv4 addresses mapped into IPv6 become IPv4. Raises ValueError."""
     parsed = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is not None:
         parsed = parsed.ipv4_mapped

@@ -1,8 +1,8 @@
-"""What Kafka knows of its configurations, and how a value is checked: type, range, allowed values.
+"""Kafka's configurations, and how a value is checked: its type, range and allowed values.
 
-The data are Kafka's own (`data/configs.json`, read from its ConfigDefs), so a value is accepted here if Kafka accepts it.
-Settings that only Headwater has are defined beside them. A number is what Java reads as one: ASCII digits with a sign,
-no underscores.
+The data is Kafka's own (`data/configs.json`, read from its ConfigDefs), so a value is accepted here if Kafka accepts it.
+Settings that only Headwater has are defined elsewhere. Numbers are in Java's format: ASCII digits with a sign, no
+underscores.
 """
 
 import json
@@ -21,12 +21,12 @@ SHORT_MAX = 2**15 - 1
 INT_MAX = 2**31 - 1
 LONG_MAX = 2**63 - 1
 WHOLE_NUMBER = re.compile(r"[+-]?[0-9]{1,20}", re.ASCII)
-NUMBER = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,4})?"  # compiled when the first is read
+NUMBER = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,4})?"  # compiled when the first number is read
 SHOWN_CHARACTERS_MAX = 100
 
 
 class ConfigError(ValueError):
-    """A configuration that is unknown or has a value that it cannot have: INVALID_CONFIG."""
+    """A configuration that is unknown or has an invalid value: INVALID_CONFIG."""
 
 
 class ConfigType(IntEnum):
@@ -53,7 +53,7 @@ BOUNDS = {ConfigType.INT: INT_MAX, ConfigType.SHORT: SHORT_MAX, ConfigType.LONG:
 
 
 class Definition(NamedTuple):
-    """One configuration. `low` and `high` include themselves; `also` is allowed beside them."""
+    """One configuration. `low` and `high` are inclusive; `also` is allowed in addition."""
 
     name: str
     type: ConfigType
@@ -69,7 +69,7 @@ class Definition(NamedTuple):
     is_dynamic: bool = False
 
     def parse(self, text: str) -> Any:
-        """The value; raises ConfigError for one that Kafka refuses."""
+        """Parses a value. Raises ConfigError if Kafka would refuse it."""
         value = parse_as(self.type, self.name, text)
         if self.type == ConfigType.LIST:
             self.check_list(value)
@@ -109,7 +109,7 @@ class Definition(NamedTuple):
                 )
 
     def is_default(self, text: str) -> bool:
-        """Whether a valid value only says what is so without it."""
+        """Whether a valid value is the same as the default."""
         if self.default is None:
             return not text.strip()
         return bool(parse_as(self.type, self.name, text) == parse_as(self.type, self.name, self.default))
@@ -122,7 +122,7 @@ def shorten(text: str) -> str:
 
 
 def parse_as(type_: int, name: str, text: str) -> Any:
-    """A value of that type; raises ConfigError. A list is without its repeated items."""
+    """A value of that type. Raises ConfigError. Repeated items of a list are removed."""
     text = text.strip()
     if type_ == ConfigType.BOOLEAN:
         if text.lower() not in ("true", "false"):
@@ -154,7 +154,7 @@ def read_data(name: str) -> Any:
 
 @cache
 def kafka_configs() -> dict[str, Any]:
-    """What Kafka knows of its configurations: lists of entries for `topic`, `broker` and `group`."""
+    """Kafka's configurations: lists of entries for `topic`, `broker` and `group`."""
     return dict(read_data("configs.json"))
 
 
@@ -189,13 +189,13 @@ def topic_entries() -> dict[str, dict[str, Any]]:
 
 @cache
 def documentation(resource_type: int) -> Mapping[str, str]:
-    """Kafka's own words on the configurations of a topic (2), a broker (4) or a group (32); none for other resources."""
+    """Kafka's own documentation of the configurations of a topic (2), a broker (4) or a group (32); none for other resources."""
     kind = SCOPES.get(resource_type)
     texts = read_data("config_docs.json")
     return dict(texts[kind]) if kind is not None else {}
 
 
-# Keys of the broker that give a topic's default in other units.
+# The broker's keys that set a topic's default in other units.
 UNIT_SYNONYMS: dict[str, tuple[tuple[str, int], ...]] = {
     "retention.ms": (("log.retention.ms", 1), ("log.retention.minutes", 60_000), ("log.retention.hours", HOUR_MS)),
     "segment.ms": (("log.roll.ms", 1), ("log.roll.hours", HOUR_MS)),
@@ -205,11 +205,11 @@ UNIT_SYNONYMS: dict[str, tuple[tuple[str, int], ...]] = {
 
 
 def units_of(name: str) -> tuple[tuple[str, int], ...]:
-    """The broker's keys that give a topic's default, each with the factor to the topic's unit."""
+    """The broker's keys that set a topic's default, each with the factor to the topic's unit."""
     return UNIT_SYNONYMS.get(name) or tuple((key, 1) for key in topic_entries()[name]["synonyms"])
 
 
 def broker_family(name: str) -> tuple[str, ...]:
-    """The broker's keys that say the same in other units, the one that counts first, or the key alone."""
+    """The broker's keys that set the same value in different units, in order of precedence, or the key alone."""
     families = (tuple(key for key, _ in units) for units in UNIT_SYNONYMS.values())
     return next((family for family in families if name in family), (name,))

@@ -1,10 +1,10 @@
-"""What AlterConfigs and IncrementalAlterConfigs ask for, and the records that do it.
+"""What AlterConfigs and IncrementalAlterConfigs ask for, and the records that carry it out.
 
-Both requests result in the same thing: changes, a value per key, where None removes the key. AlterConfigs names all that a
-resource is to have, so that what it does not name is removed. IncrementalAlterConfigs says per key what to do (KIP-339).
+Both requests result in the same thing: changes, a value per key, where None removes the key. AlterConfigs names all keys
+that the resource should have, so all others are removed. IncrementalAlterConfigs has one operation per key (KIP-339).
 
-Example: a topic has `{"retention.ms": "5", "cleanup.policy": "compact"}`. To replace that by `{"retention.ms": "7"}`
-becomes `{"cleanup.policy": None, "retention.ms": "7"}`; to append "delete" to its `cleanup.policy` becomes
+Example: a topic has `{"retention.ms": "5", "cleanup.policy": "compact"}`. Replacing that by `{"retention.ms": "7"}` becomes
+`{"cleanup.policy": None, "retention.ms": "7"}`. Appending "delete" to its `cleanup.policy` becomes
 `{"cleanup.policy": "compact,delete"}`.
 
 `records_of` decides, and changes nothing: the caller appends the records, and replaying them changes the metadata.
@@ -30,14 +30,14 @@ from headwater.protocol.errors import ApiError
 
 
 class ConfiguredTopic(Protocol):
-    """A topic, as far as its configuration goes."""
+    """A topic, as far as its configuration is concerned."""
 
     @property
     def configs(self) -> Mapping[str, str]: ...
 
 
 class ConfigStore(Protocol):
-    """The metadata, as far as configurations go: what is stored, and the records that change it."""
+    """The metadata, as far as configurations are concerned: what is stored, and the records that change it."""
 
     @property
     def topics(self) -> Mapping[str, ConfiguredTopic]: ...
@@ -49,7 +49,7 @@ class ConfigStore(Protocol):
     def group_configs(self) -> Mapping[str, Mapping[str, str]]: ...
 
     def change_configs(self, name: str, changes: Changes, /) -> list[Any]:
-        """The records of a change to a topic. Raises ApiError for a topic that is not there, and for a wrong value."""
+        """The records of a change to a topic. Raises ApiError if the topic does not exist, or a value is wrong."""
         ...
 
     def config_records(self, resource: str, values: Changes, resource_type: int, /) -> list[Any]:
@@ -58,7 +58,7 @@ class ConfigStore(Protocol):
 
 
 def records_of(store: ConfigStore, dynamic: DynamicConfigs, kind: int, name: str, changes: Changes) -> list[Any]:
-    """The records that change a resource's configurations. Raises ApiError for what cannot be changed so."""
+    """The records that change a resource's configurations. Raises ApiError if the change is not possible."""
     try:
         match kind:
             case ConfigResourceType.TOPIC if not name:
@@ -85,7 +85,7 @@ def records_of(store: ConfigStore, dynamic: DynamicConfigs, kind: int, name: str
 
 
 def own_configs(store: ConfigStore, kind: int, name: str) -> Mapping[str, str]:
-    """A resource's own configurations that clients may change: not the super users, which `user create` stores there."""
+    """A resource's own configurations that clients may change. The super users, which `user create` stores there, are not included."""
     match kind:
         case ConfigResourceType.TOPIC:
             topic = store.topics.get(name)
@@ -100,14 +100,14 @@ def own_configs(store: ConfigStore, kind: int, name: str) -> Mapping[str, str]:
 
 
 def replacement(own: Mapping[str, str], wanted: Iterable[tuple[str, str | None]]) -> Changes:
-    """AlterConfigs' changes: what is wanted is set, all else that the resource has is removed. Raises ApiError."""
+    """The changes of AlterConfigs: the wanted keys are set, all others that the resource has are removed. Raises ApiError."""
     return {**dict.fromkeys(own, None), **{key: require_value(key, text) for key, text in wanted}}
 
 
 def increments(
     own: Mapping[str, str], layers: Layers, kind: int, operations: Iterable[tuple[str, int, str | None]]
 ) -> Changes:
-    """IncrementalAlterConfigs' changes, from (key, operation, value); `layers` are the broker's. Raises ApiError."""
+    """The changes of IncrementalAlterConfigs, from (key, operation, value). `layers` are the broker's. Raises ApiError."""
     changes: dict[str, str | None] = {}
     for key, operation, text in operations:
         match operation:
@@ -127,14 +127,14 @@ def increments(
 
 
 def require_value(key: str, text: str | None) -> str:
-    """A value that is to be set. Raises ApiError for null: a configuration is removed in another way."""
+    """A value to be set. Raises ApiError for null, which does not remove a configuration."""
     if text is None:
         raise ApiError(ErrorCode.INVALID_REQUEST, f"Null value not supported for : {key}")
     return text
 
 
 def list_of(own: Mapping[str, str], layers: Layers, kind: int, key: str, verb: str) -> list[str]:
-    """The items of a list as it is in force, which is the default where it was never set. Raises ApiError."""
+    """The items of a list in force, which may be the default. Raises ApiError."""
     scope = SCOPES.get(kind)
     definition = definitions(scope).get(key) if scope is not None else None
     if definition is None:

@@ -1,6 +1,6 @@
-"""Settings that are each valid but contradict each other, and what Kafka checks beyond its ConfigDefs.
+"""Settings that are valid by themselves but contradict each other, and checks that Kafka makes beyond its ConfigDefs.
 
-Each check returns the key at fault and the reason, on one line.
+Each check returns the key and the reason, on one line.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -13,7 +13,7 @@ from headwater.broker.configs.setting_classes import AUTHORIZERS
 Problems: TypeAlias = Iterator[tuple[str, str]]
 Value: TypeAlias = Callable[[str], Any]
 
-# Pairs of which the first must not be greater than the second.
+# Pairs in which the first must not be greater than the second.
 ORDERED = (
     ("group.min.session.timeout.ms", "group.max.session.timeout.ms"),
     ("socket.request.max.bytes", "queued.max.request.bytes"),
@@ -30,7 +30,7 @@ ASSIGNORS = {"uniform", "range"}
 
 
 def contradictions(pairs: Mapping[str, str], value: Value) -> dict[str, str]:
-    """What is wrong, by key; `value` gives the value of any setting, also of one that was not set."""
+    """The problems, by key. `value` returns the value of any setting, even if it was not set."""
     checks = (ranges, times, identity, storage, names, principals, addresses)
     return {key: f"{key}: {reason}" for check in checks for key, reason in check(pairs, value)}
 
@@ -45,7 +45,7 @@ def ranges(pairs: Mapping[str, str], value: Value) -> Problems:
 def times(pairs: Mapping[str, str], value: Value) -> Problems:
     for key in RETENTION_KEYS:
         if key in pairs and value(key) == 0:
-            yield key, "it must be -1 (for ever) or at least 1, not 0"
+            yield key, "it must be -1 (no limit) or at least 1, not 0"
     idle_ms, delay_ms = value("connections.max.idle.ms"), value("connection.failed.authentication.delay.ms")
     if 0 <= idle_ms <= delay_ms:
         yield (
@@ -66,29 +66,29 @@ def identity(pairs: Mapping[str, str], value: Value) -> Problems:
 def storage(pairs: Mapping[str, str], value: Value) -> Problems:
     for key in ("log.dirs", "log.dir"):
         if key in pairs and len(value(key)) > 1:
-            yield key, f"one directory is served, not {len(value(key))}"
+            yield key, f"only one directory is supported, not {len(value(key))}"
     if value("headwater.durability") == "page-cache":
         for key in FLUSH_KEYS:
             if key in pairs and not definitions("broker")[key].is_default(pairs[key]):
-                yield key, "headwater.durability=page-cache cannot serve it; the journal syncs every write"
+                yield key, "it is not supported with headwater.durability=page-cache; the journal syncs every write"
 
 
 def names(pairs: Mapping[str, str], value: Value) -> Problems:
     authorizer, assignors = value("authorizer.class.name"), value("group.consumer.assignors")
     if authorizer not in AUTHORIZERS:
-        yield "authorizer.class.name", f"only Kafka's own is served ({AUTHORIZERS[1]}), not {shorten(authorizer)}"
+        yield "authorizer.class.name", f"only Kafka's own is supported ({AUTHORIZERS[1]}), not {shorten(authorizer)}"
     if not set(assignors) <= ASSIGNORS:
         yield "group.consumer.assignors", f"it must be uniform, range or both, not {shorten(','.join(assignors))}"
 
 
 def principals(pairs: Mapping[str, str], value: Value) -> Problems:
-    """A typing error here would leave a broker without its super user."""
+    """Checks principals. A typing error there would leave a broker without its super user."""
     for text in (part.strip() for part in value("super.users").split(";")):
         kind, colon, name = text.partition(":")
         if text and not (kind and colon and name):
             yield "super.users", f"{shorten(text)} is not of the form User:NAME; several are separated by semicolons"
         elif ",User:" in name.replace(" ", ""):
-            yield "super.users", f"{shorten(text)} would be one name; several are separated by semicolons"
+            yield "super.users", f"{shorten(text)} would be a single name; separate several by semicolons"
 
 
 def addresses(pairs: Mapping[str, str], value: Value) -> Problems:

@@ -1,4 +1,4 @@
-"""The broker's configuration at run time: what was given at the start, and what AlterConfigs laid over it (KIP-226).
+"""The broker's configuration at run time: what was given at the start, overridden by AlterConfigs (KIP-226).
 
 A key's value comes from the first of these layers that has the key:
 
@@ -7,12 +7,12 @@ A key's value comes from the first of these layers that has the key:
 3. what was given before the start;
 4. Kafka's default.
 
-Example: the start says `log.retention.ms=1000`. AlterConfigs sets 2000 for all nodes, then 3000 for node 1: 3000 is in
-force. It removes node 1's: 2000 is.
+Example: the start sets `log.retention.ms=1000`. AlterConfigs sets 2000 for all nodes, then 3000 for node 1: 3000 is in
+force. It removes the one of node 1: 2000 is in force.
 
-The first two layers are kept in the metadata log, and a change is in force at once. Only what Kafka lets change at run
-time may change. An earlier version, or a start with other settings, may have left something there that cannot be served
-now: it is named in the log and ignored, but still stored, so that it can be removed.
+The first two layers are stored in the metadata log, and a change takes effect at once. Only keys that Kafka can change at
+run time can be changed. An earlier version, or a start with other settings, may have stored something that is not supported
+now: it is logged and ignored, but stays stored, so that it can be removed.
 
 Groups have configurations of their own (KIP-848), with the broker's as bounds.
 """
@@ -42,7 +42,7 @@ KEYS_NAMED_MAX = 10
 CUSTOM_KEYS_MAX = 100
 CUSTOM_CHARACTERS_MAX = 10_000
 DECIDE_WHO_CONNECTS = LISTENER_SETTINGS - {"max.connections"}
-# Kafka applies these at run time; here they are read when the broker starts.
+# Kafka applies these at run time; Headwater reads them at the start.
 READ_ONCE = frozenset({"listeners", "listener.security.protocol.map", "log.cleaner.backoff.ms"})
 MIN_IN_SYNC = "min.insync.replicas"
 NODE_ID = re.compile(r"-?[0-9]{1,10}", re.ASCII)
@@ -68,7 +68,7 @@ class ConfigSource(IntEnum):
 
 
 Layers: TypeAlias = Sequence[tuple[Mapping[str, str], ConfigSource]]
-"""The broker's configuration by where it comes from, the one that counts first."""
+"""The broker's configuration by source, in order of precedence."""
 
 
 class NotDynamicError(ConfigError):
@@ -80,12 +80,12 @@ class ClusterConfigError(ConfigError):
 
 
 class DynamicConfigs:
-    """The configuration in force: `layers`, the one that counts first, and the `settings` that result from them."""
+    """The configuration in force: `layers`, in order of precedence, and the `settings` that result from them."""
 
     def __init__(self, settings: Settings, node_ids: Sequence[int], stored: Mapping[str, Mapping[str, str]]) -> None:
-        """`settings` were given before the start. `stored` is what the metadata keep, by node id or "", now and later.
+        """`settings` were given at the start. `stored` is the metadata's mapping, by node id or "", which changes later.
 
-        What is stored is not in force before `apply`.
+        What is stored takes effect with `apply`.
         """
         self.given = settings.given
         self.node_ids = [str(node_id) for node_id in node_ids]
@@ -97,14 +97,14 @@ class DynamicConfigs:
         """Puts what is stored now in force."""
         self.layers = self.stored_layers()
         pairs = without_custom(merge_layers(self.layers))
-        if problems(pairs):  # each is sound alone, but they do not go together with what was given at this start
+        if problems(pairs):  # each is valid by itself, but they contradict what was given at this start
             logger.warning("stored configurations are ignored: %s", "; ".join(problems(pairs).values()))
             self.layers = self.layers[-1:]
             pairs = dict(self.given)
         self.settings = Settings.parsed(pairs)
 
     def stored_layers(self) -> Layers:
-        """The layers as they would be with all that is stored and can be served."""
+        """The layers with everything that is stored and supported."""
         return (
             (sound(self.stored.get(self.node_ids[0], {})), ConfigSource.DYNAMIC_BROKER),
             (self.defaults_of_all_nodes(), ConfigSource.DYNAMIC_DEFAULT_BROKER),
@@ -112,7 +112,7 @@ class DynamicConfigs:
         )
 
     def defaults_of_all_nodes(self) -> dict[str, str]:
-        """What counts for every node unless the node has its own.
+        """The values that apply to every node unless it has its own.
 
         A Kafka with eligible leader replicas (KIP-966) makes the cluster's min.insync.replicas such a default at its
         first start, from what was given; its tools show that as the source.
@@ -120,14 +120,14 @@ class DynamicConfigs:
         return {MIN_IN_SYNC: self.given.get(MIN_IN_SYNC, "1")} | sound(self.stored.get("", {}))
 
     def super_users(self) -> frozenset[str]:
-        """The principals that may do everything: those that were given, and those that `headwater user create` stored."""
+        """The principals that may do everything: the given ones, and those that `headwater user create` stored."""
         texts = [own.get(SUPER_USERS, "") for own in (self.given, *self.stored.values())]
         return frozenset(name.strip() for text in texts for name in text.split(";") if name.strip())
 
     def warn_of_unserved(self) -> None:
-        """Names, once at the start, what is set without effect, and what is stored and cannot be served."""
+        """Logs, once at the start, settings without effect, and stored ones that are not supported."""
         for reason, keys in without_effect(self.given).items():
-            logger.warning("set without effect: %s (%s)", ", ".join(keys), reason)
+            logger.warning("settings without effect: %s (%s)", ", ".join(keys), reason)
         for stored in self.stored.values():
             for key, text in stored.items():
                 problem = stored_problem(key, text)
@@ -135,13 +135,13 @@ class DynamicConfigs:
                     logger.warning("a stored configuration is ignored: %s", problem)
 
     def check_broker(self, resource: str, changes: Changes) -> None:
-        """Raises ConfigError for a change that cannot be made while the broker runs."""
+        """Raises ConfigError for a change that is not possible while the broker runs."""
         if resource and not NODE_ID.fullmatch(resource):
             raise NotDynamicError(f"Node id must be an integer, but it is: {shorten(resource)}")
         if resource and resource not in self.node_ids:
             expected = " or ".join(self.node_ids)
             raise NotDynamicError(f"Unexpected broker id, expected {expected}, but received {resource}")
-        # What an earlier version stored may be removed, but nobody removes the super users, and with them the authorizer.
+        # What an earlier version stored may be removed, but not the super users, and with them the authorizer.
         stored = self.stored.get(resource, {}).keys() - {SUPER_USERS}
         fixed = sorted(
             key
@@ -159,7 +159,7 @@ class DynamicConfigs:
             check_min_in_sync(resource, changes[MIN_IN_SYNC])
 
     def check_group(self, changes: Changes) -> None:
-        """Raises ConfigError for a group's configuration that is unknown or out of the broker's bounds."""
+        """Raises ConfigError for a group's configuration that is unknown or outside the broker's bounds."""
         settings = self.settings
         bounds = {
             GROUP_SESSION: (
@@ -193,10 +193,10 @@ def broker_types() -> dict[str, ConfigType]:
 
 @cache
 def dynamic_keys() -> frozenset[str]:
-    """Every key that may change while the broker runs.
+    """All keys that may change while the broker runs.
 
-    These are Kafka's dynamic ones, without those that decide who may connect, so that nobody can be locked out, and
-    without those that are read once.
+    These are Kafka's dynamic ones, except those that decide who may connect, so that nobody can be locked out, and except
+    those that are read only once.
     """
     own = frozenset(own_defaults())
     return frozenset(
@@ -209,12 +209,12 @@ def dynamic_keys() -> frozenset[str]:
 
 
 def sound(stored: Mapping[str, str]) -> dict[str, str]:
-    """What was stored without what cannot be served, such as what an earlier version accepted."""
+    """The stored configurations that are supported; an earlier version may have accepted others."""
     return {key: text for key, text in stored.items() if stored_problem(key, text) is None}
 
 
 def stored_problem(key: str, text: str) -> str | None:
-    """Why a stored configuration cannot be served; None where it can."""
+    """Why a stored configuration is not supported; None if it is."""
     if key == SUPER_USERS or is_custom(key):  # `headwater user create` stores the super users
         return None
     if key not in dynamic_keys():
@@ -232,13 +232,13 @@ def merge_layers(layers: Layers) -> dict[str, str]:
 def is_custom(key: str) -> bool:
     """Whether neither Kafka nor Headwater knows a key. Kafka keeps such keys for plug-ins; here they have no effect.
 
-    None of a listener's keys is one: misspelt, it would leave open who may connect.
+    A listener's keys never count as such: a misspelt one could leave a listener open.
     """
     return key not in broker_keys() and not key.startswith(LISTENER_PREFIX)
 
 
 def check_custom(stored: Set[str], changes: Changes) -> None:
-    """Raises ConfigError where a resource would have too many custom keys, or one that is too long."""
+    """Raises ConfigError if a resource would have too many custom keys, or one that is too long."""
     removed = {key for key, text in changes.items() if text is None}
     custom = {key for key in stored | changes.keys() if is_custom(key)} - removed
     if len(custom) > CUSTOM_KEYS_MAX:
@@ -253,7 +253,7 @@ def without_custom(pairs: Mapping[str, str]) -> dict[str, str]:
 
 
 def check_min_in_sync(resource: str, text: str | None) -> None:
-    """Raises ClusterConfigError as a Kafka with eligible leader replicas does, whose controller has the only value."""
+    """Raises ClusterConfigError as a Kafka with eligible leader replicas does, in which only the controller has a value."""
     if resource:
         raise ClusterConfigError(f"Broker-level {MIN_IN_SYNC} cannot be altered while ELR is enabled.")
     if text is None:
@@ -261,7 +261,7 @@ def check_min_in_sync(resource: str, text: str | None) -> None:
 
 
 def join_keys(keys: list[str]) -> str:
-    """A list of keys that a client sent, of bounded length."""
+    """Lists keys that a client sent, with bounded length."""
     more = len(keys) - KEYS_NAMED_MAX
     return f"[{', '.join(map(shorten, keys[:KEYS_NAMED_MAX]))}{f' and {more} more' if more > 0 else ''}]"
 
@@ -269,9 +269,9 @@ def join_keys(keys: list[str]) -> str:
 def broker_synonyms(
     name: str, keys: Sequence[str], layers: Layers, own_defaults: Mapping[str, str]
 ) -> list[tuple[str, str | None, ConfigSource]]:
-    """The places from which a broker's configuration could come, as Kafka lists them: the one that counts first.
+    """The possible sources of a broker's configuration, as Kafka lists them, in order of precedence.
 
-    What other keys say counts only after the key itself: where that is set nowhere the list is empty.
+    Other keys only count after the key itself: if that is not set anywhere, the list is empty.
     """
     found: list[tuple[str, str | None, ConfigSource]] = []
     found += [(key, given[key], source) for given, source in layers for key in keys if key in given]
@@ -284,6 +284,6 @@ def broker_synonyms(
 
 
 def described_settings() -> dict[str, str]:
-    """The values that have an effect here, before anything was given."""
+    """The values that have an effect here, before anything is set."""
     defaults = Settings()
     return {key: text for key, text in defaults.effective_values().items() if key in own_defaults()}

@@ -11,7 +11,7 @@ BLANKS = " \t\f"
 
 
 def read_properties(content: str) -> dict[str, str]:
-    """The pairs of a file; the last one counts where a key comes twice."""
+    """The pairs of a file. If a key occurs twice, the last one counts."""
     pairs = {}
     for line in logical_lines(content):
         found = KEY.fullmatch(line)
@@ -26,7 +26,7 @@ def write_properties(pairs: dict[str, str]) -> str:
 
 
 def logical_lines(content: str) -> Iterator[str]:
-    """Lines with what a backslash at their end continues; without comments and empty lines."""
+    """Lines joined with their continuations; without comments and empty lines."""
     begun = ""
     for natural in re.split(r"\r\n|\n|\r", content):
         line = natural.lstrip(BLANKS)

@@ -1,10 +1,10 @@
-"""What each of Kafka's settings does here: of brokers, of topics, of groups. Every one is in exactly one of three classes.
+"""What each of Kafka's settings does in Headwater: settings of brokers, topics and groups. Each is in exactly one of three classes.
 
-Honoured: it does what it does in Kafka. Without effect: accepted and described, and named in a line at the start; the
-reason says why nothing is lost. Refused: the broker does not start with it, because to ignore it would be a surprise for
-security or durability. A value that changes nothing is never refused.
+Honoured: it does what it does in Kafka. Without effect: it is accepted and described, and logged at the start; the reason
+says why nothing is lost. Refused: the broker does not start with it, because ignoring it would be a surprise for security or
+durability. A value that changes nothing is never refused.
 
-`docs/reference/settings.md` has these tables too; a test compares them, and goes through all keys of Kafka 4.4.
+`docs/reference/settings.md` has these tables too; a test compares them, and checks all keys of Kafka 4.4.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ AUTHORIZERS = (
     "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
     "kafka.security.authorizer.AclAuthorizer",
 )
-# What may be set for one listener too, as `listener.name.NAME.key`.
+# Settings that may also be set for a single listener, as `listener.name.NAME.key`.
 LISTENER_SETTINGS = frozenset(
     {
         "max.connections",
@@ -34,7 +34,7 @@ LISTENER_SETTINGS = frozenset(
         "ssl.truststore.type",
     }
 )
-# What has no field in Settings: other names of fields, and the defaults of topics.
+# Honoured settings that have no field in Settings: fields with other names, and defaults of topics.
 HONOURED = LISTENER_SETTINGS | {
     "broker.id",
     "controller.listener.names",
@@ -58,7 +58,7 @@ HONOURED = LISTENER_SETTINGS | {
     "log.segment.bytes",
     "compression.type",
 }
-# Reason: keys, or beginnings of keys, which end with a dot.
+# By reason: keys, or prefixes of keys, which end with a dot.
 WITHOUT_EFFECT: dict[str, tuple[str, ...]] = {
     "there is one broker: nothing is replicated, elected or moved": (
         "add.partitions.to.txn.retry.",
@@ -194,7 +194,7 @@ def items(text: str) -> list[str]:
 
 
 class Refusal(NamedTuple):
-    """Keys that are refused, or beginnings of keys, which end with a dot; `allows` says which values are fine all the same."""
+    """Keys that are refused, or prefixes of keys, which end with a dot. `allows` tells which values are accepted nevertheless."""
 
     reason: str
     keys: tuple[str, ...]
@@ -335,7 +335,7 @@ GROUP_WITHOUT_EFFECT: dict[str, tuple[str, ...]] = {
 
 
 class SettingClass(Enum):
-    """What becomes of a setting."""
+    """What happens to a setting."""
 
     HONOURED = "honoured"
     WITHOUT_EFFECT = "without effect"
@@ -351,7 +351,7 @@ def reason_without_effect(key: str) -> str | None:
 
 
 def refusal(key: str, text: str, definition: Definition) -> str | None:
-    """Why a valid value is refused; None where it is not, or changes nothing."""
+    """Why a valid value is refused; None if it is not, or if it changes nothing."""
     found = next((each for each in REFUSED if matches(key, each.keys)), None)
     if found is None or not text.strip() or definition.is_default(text) or found.allows(text):
         return None
@@ -359,7 +359,7 @@ def refusal(key: str, text: str, definition: Definition) -> str | None:
 
 
 def classes_of(key: str, own_keys: frozenset[str]) -> list[SettingClass]:
-    """The classes of one of Kafka's keys; `own_keys` are those that have a field. A test holds it to exactly one."""
+    """The classes of one of Kafka's keys. `own_keys` are those that have a field. A test requires exactly one class."""
     found = []
     if key in own_keys or key in HONOURED:
         found.append(SettingClass.HONOURED)
@@ -370,7 +370,7 @@ def classes_of(key: str, own_keys: frozenset[str]) -> list[SettingClass]:
 
 
 def config_classes_of(scope: str, key: str) -> list[SettingClass]:
-    """The classes of a topic's or a group's configuration. A test holds it to exactly one."""
+    """The classes of a topic's or a group's configuration. A test requires exactly one class."""
     is_topic = scope == "topic"
     tables = (
         (SettingClass.HONOURED, {"": tuple(TOPIC_HONOURED if is_topic else GROUP_HONOURED)}),

@@ -1,8 +1,8 @@
 """The broker's settings, under Kafka's names.
 
-They come, later ones over earlier ones, from `server.properties`, from variables (`HEADWATER_LOG_RETENTION_HOURS` is
-`log.retention.hours`; two underscores are one) and from `--set key=value`. Every value is checked before the start, as
-Kafka checks it, and all that is wrong is reported at once. `setting_classes.py` says what each of Kafka's keys does here.
+They come from `server.properties`, from variables (`HEADWATER_LOG_RETENTION_HOURS` is `log.retention.hours`; two underscores
+stand for one) and from `--set key=value`; later ones win. Every value is checked before the start, as Kafka checks it, and
+all problems are reported at once. `setting_classes.py` says what each of Kafka's keys does here.
 """
 
 from collections.abc import Iterable, Mapping
@@ -23,13 +23,13 @@ from headwater.broker.configs.setting_classes import LISTENER_SETTINGS, reason_w
 
 ENVIRONMENT_PREFIX = "HEADWATER_"
 LISTENER_PREFIX = "listener.name."
-# Options of the other commands.
+# Options of other commands.
 NOT_SETTINGS = frozenset({"HEADWATER_BOOTSTRAP_SERVER", "HEADWATER_CLIENT_CONFIG", "HEADWATER_PASSWORD"})
 UNSET_ID = "-1"  # the default of broker.id
 
 
 class SettingsError(ValueError):
-    """Settings that are unknown or have values that they cannot have; each of `problems` names one, on one line."""
+    """Settings that are unknown or have invalid values. Each of `problems` names one, on one line."""
 
     def __init__(self, *problems: str) -> None:
         super().__init__("\n".join(problems))
@@ -38,7 +38,7 @@ class SettingsError(ValueError):
 
 @dataclass(slots=True)
 class Settings:
-    """The settings that have a field of their own. A field's name is Kafka's key with underscores for dots."""
+    """The settings that have their own field. A field's name is Kafka's key with underscores for dots."""
 
     node_id: int = 1
     listeners: str = "PLAINTEXT://127.0.0.1:9092"
@@ -113,11 +113,11 @@ class Settings:
     headwater_durability: str = "journal"
     headwater_journal_file_bytes: int = 128 << 20
     headwater_open_files_max: int = 0
-    given: dict[str, str] = field(default_factory=dict, repr=False)  # it may have secrets
+    given: dict[str, str] = field(default_factory=dict, repr=False)  # it may contain secrets
 
     @classmethod
     def from_pairs(cls, pairs: Mapping[str, str]) -> "Settings":
-        """Settings from Kafka's keys; raises SettingsError with every key that is unknown or has a wrong value."""
+        """Settings from Kafka's keys. Raises SettingsError with every key that is unknown or has a wrong value."""
         found = problems(pairs)
         if found:
             raise SettingsError(*found.values())
@@ -125,7 +125,7 @@ class Settings:
 
     @classmethod
     def parsed(cls, pairs: Mapping[str, str]) -> "Settings":
-        """Settings from pairs in which `problems` found none."""
+        """Settings from pairs that `problems` has checked."""
         values: dict[str, Any] = {}
         for key, text in with_synonyms(pairs).items():
             if key in own_defaults():
@@ -134,7 +134,7 @@ class Settings:
         return cls(**values, given={key: text.strip() for key, text in pairs.items()})
 
     def sasl_mechanisms(self, listener: str = "") -> list[str]:
-        """The mechanisms of a listener: its own, or those of all."""
+        """The mechanisms of a listener: its own, or else the general ones."""
         own = self.given.get(f"{LISTENER_PREFIX}{listener.lower()}.sasl.enabled.mechanisms")
         text = self.sasl_enabled_mechanisms if own is None else own
         return [name.strip() for name in text.split(",") if name.strip()]
@@ -170,7 +170,7 @@ OWN_DEFINITIONS = {
         whole("headwater.queued.max.answer.bytes", 48 << 20, 1 << 20),
     )
 }
-# Where Headwater needs a narrower range than Kafka: the lowest value that works. Intervals of nothing would spin.
+# The lowest value that works, if it is higher than Kafka's. An interval of 0 would spin.
 LOWEST = {
     "node.id": 0,
     "socket.request.max.bytes": 1024,
@@ -185,7 +185,7 @@ LOWEST = {
     "log.roll.ms": 1,
     "log.roll.jitter.ms": 0,
 }
-# Keys, or their beginnings, of Kafka before 4.0, which has neither ZooKeeper nor older formats and protocols.
+# Keys, or prefixes of keys, that Kafka 4.0 removed: it has no ZooKeeper, and no older formats and protocols.
 REMOVED = (
     "zookeeper.",
     "broker.id.generation.enable",
@@ -204,7 +204,7 @@ SECRET_ENDINGS = ("password", "secret", "passphrase", "jaas.config")
 
 @cache
 def setting_definition(key: str) -> Definition:
-    """How a setting is checked. Raises KeyError for one that neither Kafka nor Headwater has."""
+    """How a setting is checked. Raises KeyError if neither Kafka nor Headwater knows it."""
     found = OWN_DEFINITIONS.get(key) or definitions("broker")[key]
     if key in own_defaults() and not isinstance(own_defaults()[key], str):
         found = found._replace(default=value_text(own_defaults()[key]))
@@ -213,12 +213,12 @@ def setting_definition(key: str) -> Definition:
 
 @cache
 def broker_keys() -> frozenset[str]:
-    """Every key that may be set."""
+    """All keys that can be set."""
     return frozenset(definitions("broker")) | frozenset(OWN_DEFINITIONS)
 
 
 def split_listener_key(key: str) -> tuple[str, str]:
-    """(listener, key) of `listener.name.LISTENER.key`; ("", key) of one for all."""
+    """(listener, key) of `listener.name.LISTENER.key`; ("", key) for a general key."""
     if not key.startswith(LISTENER_PREFIX):
         return "", key
     name, _, own = key.removeprefix(LISTENER_PREFIX).partition(".")
@@ -226,14 +226,14 @@ def split_listener_key(key: str) -> tuple[str, str]:
 
 
 def is_secret(key: str) -> bool:
-    """Whether a setting's value must not be shown, whatever listener it is for."""
+    """Whether a setting's value must not be shown, whichever listener it is for."""
     _, own = split_listener_key(key)
     entry = definitions("broker").get(own)
     return (entry is not None and entry.is_sensitive) or own.endswith(SECRET_ENDINGS)
 
 
 def with_synonyms(pairs: Mapping[str, str]) -> dict[str, str]:
-    """The pairs with `broker.id` as `node.id` and `log.dir` as `log.dirs`, which count where both are given."""
+    """The pairs with `broker.id` as `node.id`, and `log.dir` as `log.dirs`; the latter win if both are given."""
     merged = dict(pairs)
     for old, new in (("broker.id", "node.id"), ("log.dir", "log.dirs")):
         if old in merged and new not in merged and merged[old].strip() != UNSET_ID:
@@ -242,7 +242,7 @@ def with_synonyms(pairs: Mapping[str, str]) -> dict[str, str]:
 
 
 def problems(pairs: Mapping[str, str]) -> dict[str, str]:
-    """What is wrong with each key, on one line each; empty where nothing is."""
+    """The problem of each key, on one line; empty if there are none."""
     found = {}
     for key, text in pairs.items():
         try:
@@ -260,23 +260,23 @@ def problems(pairs: Mapping[str, str]) -> dict[str, str]:
 
 
 def check_setting(key: str, text: str) -> None:
-    """Raises SettingsError or ConfigError for a key that is unknown, a wrong value, or one that cannot be served."""
+    """Raises SettingsError or ConfigError if a key is unknown or not supported, or its value is wrong."""
     listener, own = split_listener_key(key)
     if own not in broker_keys():
         mechanism, _, rest = own.partition(".")
         if listener and rest in broker_keys():
             reason = refusal(rest, text, setting_definition(rest))
-            raise SettingsError(f"{key}: {reason or f'it cannot be set for one mechanism ({mechanism}) here'}")
+            raise SettingsError(f"{key}: {reason or f'it cannot be set for a single mechanism ({mechanism})'}")
         if own.startswith(REMOVED):
             raise SettingsError(f"{shorten(key)}: Kafka 4 removed it; leave it out")
-        import difflib  # what only a mistake needs
+        import difflib  # only needed after a mistake
 
         near = difflib.get_close_matches(key, broker_keys(), 1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise SettingsError(f"unknown setting {shorten(key)}{hint}")
     if listener and own not in LISTENER_SETTINGS:
         raise SettingsError(
-            f"{key}: {own} cannot be set for one listener here; set it for all, without {LISTENER_PREFIX}…"
+            f"{key}: {own} cannot be set for a single listener; set it for all, without {LISTENER_PREFIX}…"
         )
     setting_definition(own).parse(text)
     reason = refusal(own, text, setting_definition(own))
@@ -285,7 +285,7 @@ def check_setting(key: str, text: str) -> None:
 
 
 def without_effect(pairs: Mapping[str, str]) -> dict[str, list[str]]:
-    """The keys that are set to something else than Kafka's default and do nothing here, by the reason."""
+    """The keys that are set to something other than Kafka's default and have no effect, by the reason."""
     found: dict[str, list[str]] = {}
     for key, text in pairs.items():
         reason = reason_without_effect(key)
@@ -299,7 +299,7 @@ def value_text(value: object) -> str:
 
 
 def environment_key(name: str) -> str:
-    """HEADWATER_NUM_PARTITIONS as `num.partitions`; two underscores stand for one."""
+    """Turns HEADWATER_NUM_PARTITIONS into `num.partitions`; two underscores stand for one."""
     parts = name.removeprefix(ENVIRONMENT_PREFIX).lower().split("__")
     return "_".join(part.replace("_", ".") for part in parts)
 
@@ -319,7 +319,7 @@ def environment_pairs(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def assignment_pairs(assignments: Iterable[str]) -> dict[str, str]:
-    """The settings in `key=value` texts; raises SettingsError for one without a sign of equality."""
+    """The settings in `key=value` texts. Raises SettingsError if there is no equals sign."""
     pairs = {}
     for text in assignments:
         key, equals, value = text.partition("=")

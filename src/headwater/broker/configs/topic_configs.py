@@ -1,7 +1,7 @@
-"""Topic configurations: every key that Kafka knows, how it is checked, where its value comes from.
+"""Topic configurations: every key that Kafka knows, how its value is checked, and where it comes from.
 
-A topic's own value comes first, then the broker's setting of the synonymous key (`retention.ms` from
-`log.retention.ms`, `.minutes` or `.hours`), then Kafka's default.
+A topic's own value comes first, then the broker's setting with the corresponding key (`log.retention.ms`, `.minutes` or
+`.hours` for `retention.ms`), then Kafka's default.
 """
 
 import re
@@ -26,7 +26,7 @@ THROTTLED_REPLICA = re.compile(r"[0-9]+:[0-9]+", re.ASCII)
 
 
 class ConfigValue(NamedTuple):
-    """A value with where it comes from; `synonyms` are all the places it could, the one that counts first."""
+    """A value and its source. `synonyms` are all possible sources, in order of precedence."""
 
     name: str
     value: str
@@ -44,7 +44,7 @@ def check_throttled_replicas(name: str, value: list[str]) -> None:
 
 
 def parse(name: str, text: str) -> Any:
-    """A topic's value; raises ConfigError for one that Kafka refuses."""
+    """Parses a topic's value. Raises ConfigError if Kafka would refuse it."""
     value = definitions("topic")[name].parse(text)
     if name.endswith("replication.throttled.replicas"):
         check_throttled_replicas(name, value)
@@ -64,7 +64,7 @@ def validate(configs: Mapping[str, str | None]) -> None:
         raise ConfigError("Tiered storage functionality is disabled in the broker.")
     limit = values.get(RECORD_LIMIT, INT_MAX)
     if limit < int(definitions("topic")[RECORD_LIMIT].default or 0):
-        raise ConfigError(f"{RECORD_LIMIT} cannot be served; max.message.bytes limits what a batch decompresses to")
+        raise ConfigError(f"{RECORD_LIMIT} is not supported; max.message.bytes limits the decompressed size of a batch")
     least, most = values.get("min.compaction.lag.ms", 0), values.get("max.compaction.lag.ms", LONG_MAX)
     if least > most:
         raise ConfigError(
@@ -73,20 +73,20 @@ def validate(configs: Mapping[str, str | None]) -> None:
 
 
 def refuse_flushes(configs: Mapping[str, str | None]) -> None:
-    """Raises ConfigError for a topic that asks for its writes to be flushed, which only the journal does."""
+    """Raises ConfigError for a topic whose writes must be flushed, which only the journal can do."""
     for name in ("flush.messages", "flush.ms"):
         text = configs.get(name)
         if text is not None and not definitions("topic")[name].is_default(text):
-            raise ConfigError(f"{name} cannot be served with headwater.durability=page-cache")
+            raise ConfigError(f"{name} is not supported with headwater.durability=page-cache")
 
 
 def in_milliseconds(text: str, factor: int) -> str:
-    """A time in another unit; every negative one is -1, without a limit, as Kafka reads it."""
+    """Converts a time to ms. Every negative time is -1, which means no limit, as in Kafka."""
     return str(max(-1, int(text) * factor))
 
 
 def effective(name: str, own: Mapping[str, str], layers: Layers) -> ConfigValue:
-    """A topic's configuration with where it comes from."""
+    """A topic's configuration and its source."""
     keys = [key for key, _ in units_of(name)]
     synonyms = broker_synonyms(keys[0], keys, layers, {}) if keys else []
     if name in own:
@@ -97,7 +97,7 @@ def effective(name: str, own: Mapping[str, str], layers: Layers) -> ConfigValue:
 
 
 def value_of(name: str, own: Mapping[str, str], layers: Layers) -> str:
-    """The value of a topic's configuration: its own, the broker's (the first layer that has it) or the default."""
+    """The value of a topic's configuration: its own, the broker's (from the first layer that has it) or the default."""
     if name in own:
         return own[name]
     for given, _ in layers:
@@ -108,7 +108,7 @@ def value_of(name: str, own: Mapping[str, str], layers: Layers) -> str:
 
 
 def log_config(own: Mapping[str, str], layers: Layers) -> LogConfig:
-    """What a topic's configuration means for its logs."""
+    """The settings of a topic's logs, from its configuration."""
     prefixes = ("log.", "message.", "compression.")
     if not own and not any(key.startswith(prefixes) for given, _ in layers for key in given):
         return LogConfig()

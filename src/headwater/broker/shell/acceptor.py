@@ -1,7 +1,7 @@
-"""Accepts connections. Each gets its place within the limits before any work is done for it, TLS included.
+"""Accepts connections. Each gets its place within the limits before any work is done for it, including TLS.
 
-When the process can open no more files, a descriptor kept in reserve accepts the connection and closes it: the client
-learns of it at once, and the loop does not spin on a socket that stays readable.
+When the process cannot open more files, a spare descriptor is used to accept the connection and close it: so the client
+learns at once, and the loop does not spin on a socket that stays readable.
 """
 
 import asyncio
@@ -31,9 +31,9 @@ RETRY_S = 0.2
 
 
 async def bound_sockets(host: str, port: int, settings: Settings) -> list[socket.socket]:
-    """Listening sockets on every address of a host; with port 0 all have the first one's. Raises OSError.
+    """Listening sockets on every address of a host. With port 0 all use the first one's port. Raises OSError.
 
-    What a client does not read fills the send buffer, for which no budget counts: so the system may not enlarge it.
+    What a client does not read fills the send buffer, which no budget counts. So the system must not enlarge it.
     """
     send_bytes, receive_bytes = settings.socket_send_buffer_bytes, settings.socket_receive_buffer_bytes
     loop = asyncio.get_running_loop()
@@ -53,7 +53,7 @@ async def bound_sockets(host: str, port: int, settings: Settings) -> list[socket
                 if hasattr(socket, name):
                     listening.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
             for option, size in ((socket.SO_SNDBUF, send_bytes), (socket.SO_RCVBUF, receive_bytes)):
-                if size >= 0:  # accepted sockets have what the listening one has
+                if size >= 0:  # accepted sockets inherit it from the listening one
                     listening.setsockopt(socket.SOL_SOCKET, option, size)
             listening.listen(settings.socket_listen_backlog_size)
             listening.setblocking(False)
@@ -65,7 +65,7 @@ async def bound_sockets(host: str, port: int, settings: Settings) -> list[socket
 
 
 class AcceptingServer(Protocol):
-    """What an acceptor needs of the server: connections are the server's to make, to admit and to count."""
+    """The server, as an acceptor sees it: it makes, admits and counts connections."""
 
     loop: asyncio.AbstractEventLoop
     turns: Turns[ClientProtocol]
@@ -113,7 +113,7 @@ class Acceptor:
             except OSError as error:
                 if error.errno in NO_DESCRIPTORS:
                     self.accept_none(listening, error)
-                return  # there is none, or the one there was is gone
+                return  # there is none, or it is gone
             self.accepted(accepted, str(peer[0]))
 
     def accepted(self, connection: socket.socket, host: str) -> None:
@@ -124,7 +124,7 @@ class Acceptor:
         except RefusedError as error:
             connection.close()
             self.server.refused(host, str(error))
-        except OSError:  # the client is gone already
+        except OSError:  # the client is already gone
             connection.close()
         else:
             task = self.loop.create_task(self.open(client, connection))
@@ -140,7 +140,7 @@ class Acceptor:
             await self.loop.connect_accepted_socket(
                 lambda: client, connection, ssl=context, **(limits if context is not None else {})
             )
-        except asyncio.CancelledError:  # it was closed before it was open
+        except asyncio.CancelledError:  # closed before it was open
             self.failed(client, connection)
         except Exception as error:  # noqa: BLE001 - whatever it is, the place is free again
             self.failed(client, connection)
@@ -167,7 +167,7 @@ class Acceptor:
         try:
             self.spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
-            # Something else took the descriptor: connections wait in the system's queue for a moment.
+            # Something else used up the descriptor: connections wait in the system's queue for a moment.
             self.loop.remove_reader(listening.fileno())
             self.loop.call_later(RETRY_S, self.accept_again, listening)
         self.server.refused("the network", f"{error.strerror} (ulimit -n)")
@@ -184,7 +184,7 @@ class Acceptor:
         for listening in self.sockets:
             self.loop.remove_reader(listening.fileno())
             with contextlib.suppress(OSError):
-                listening.shutdown(socket.SHUT_RDWR)  # a process that was forked off may have inherited it
+                listening.shutdown(socket.SHUT_RDWR)  # a forked process may have inherited it
             listening.close()
         if self.spare >= 0:
             os.close(self.spare)

@@ -1,8 +1,8 @@
 """The answers that one client has not read yet.
 
-A large answer is handed to the transport in slices. When the system takes no more, the connection is *choked*: nothing is
-read from it until all is sent, and what it holds counts on the budget for answers. The only sign that
-a client reads is that the system has room again.
+A large answer is passed to the transport in slices. When the system accepts no more, the connection is *choked*: nothing is
+read from it until everything is sent, and what it holds counts on the budget for answers. The only sign that a client reads
+is that the system has room again.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ SLICE_BYTES = 1 << 20
 
 
 class Reader(Protocol):
-    """The connection that a backlog belongs to. While its client does not read, nothing is read from it either."""
+    """The connection of a backlog. While its client does not read, nothing is read from the connection either."""
 
     closing: bool
 
@@ -26,7 +26,7 @@ class Reader(Protocol):
 
 
 class Alarm(Protocol):
-    """Looks at the choked connections from time to time, once it is armed."""
+    """Checks the choked connections from time to time, once it is armed."""
 
     def arm(self) -> None: ...
 
@@ -35,7 +35,7 @@ AnyReader = TypeVar("AnyReader", bound=Reader)
 
 
 class AnswerServer(Protocol[AnyReader]):
-    """What a backlog needs of the server: the loop, and what all connections' answers count on."""
+    """The server, as a backlog sees it: the loop, and the budget of all connections' answers."""
 
     loop: asyncio.AbstractEventLoop
     answers: AnswerBudget[AnyReader]
@@ -48,7 +48,7 @@ class AnswerServer(Protocol[AnyReader]):
 
 
 class Backlog(Generic[AnyReader]):
-    """The end of a connection at which answers leave. `transport` is there once the connection is open."""
+    """The sending side of a connection. `transport` is set once the connection is open."""
 
     __slots__ = (
         "client",
@@ -66,10 +66,10 @@ class Backlog(Generic[AnyReader]):
     def __init__(self, client: AnyReader, server: AnswerServer[AnyReader]) -> None:
         self.client, self.server = client, server
         self.transport: asyncio.Transport | None = None
-        self.outgoing: deque[Buffer] = deque()  # what the transport does not have yet
-        self.first_sent = 0  # bytes of the first that it has
+        self.outgoing: deque[Buffer] = deque()  # what the transport has not been given yet
+        self.first_sent = 0  # the transport has this many bytes of the first
         self.written_bytes = 0  # on the budget
-        self.is_choked = self.is_full = False  # answers are not read; the transport takes no more
+        self.is_choked = self.is_full = False  # answers are not read; the transport accepts no more
         self.unread_bytes = 0
         self.progress_s = 0.0
 
@@ -80,7 +80,7 @@ class Backlog(Generic[AnyReader]):
         self.server.count_answers(size)
 
     def send(self, buffers: list[Buffer], size: int) -> None:
-        """Hands over as much of a large answer as the system takes."""
+        """Passes on as much of a large answer as the system accepts."""
         self.keep(buffers, size)
         self.feed()
         if self.outgoing or self.is_full:
@@ -89,7 +89,7 @@ class Backlog(Generic[AnyReader]):
             self.release()
 
     def feed(self) -> int:
-        """Hands slices to the transport until it is full. Returns how many bytes it was given."""
+        """Passes slices to the transport until it is full. Returns the number of bytes."""
         fed_bytes = 0
         while self.outgoing and not self.is_full and self.transport is not None:
             buffers = self.next_slice()
@@ -134,7 +134,7 @@ class Backlog(Generic[AnyReader]):
             self.proceed()
 
     def proceed(self) -> None:
-        """Hands over what is left. Where this turn of the loop has copied enough, for whomever, it is the next one's."""
+        """Passes on the rest. If this turn of the loop has copied enough, for any client, that waits for the next turn."""
         turn, loop = self.server.turn_answers, self.server.loop
         if not self.is_choked or self.is_full:
             return
@@ -148,7 +148,7 @@ class Backlog(Generic[AnyReader]):
             self.client.resume("write")
 
     def measure_progress(self, now_s: float) -> None:
-        """Call this regularly while it is choked."""
+        """Call this regularly while the connection is choked."""
         unread = sum(map(len, self.outgoing)) - self.first_sent
         if self.transport is not None:
             unread += self.transport.get_write_buffer_size()
@@ -157,13 +157,13 @@ class Backlog(Generic[AnyReader]):
         self.unread_bytes = unread
 
     def flush(self) -> None:
-        """Hands everything over, because the connection is about to be closed."""
+        """Passes everything on, because the connection is about to be closed."""
         if self.outgoing and self.transport is not None:
             while self.outgoing:
                 self.transport.writelines(self.next_slice())
 
     def release(self) -> None:
-        """Gives its part of the budget back."""
+        """Releases its part of the budget."""
         answers = self.server.answers
         answers.used_bytes -= self.written_bytes
         self.written_bytes = 0

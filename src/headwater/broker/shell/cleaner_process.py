@@ -1,8 +1,8 @@
-"""The process that compacts: it shares no interpreter lock with the requests, and gives way to them.
+"""The process that compacts. It shares no interpreter lock with the requests, and has a lower priority.
 
-One a job: it costs nothing while there is none, and its memory is gone when it is done. A thread waits for it. It inherits
-a lock: where the broker is killed, the next one on the directory waits until this process has seen that, and is gone
-(`LogStore.wait_for_cleaner`).
+There is one process per job, so without jobs it costs nothing, and a job's memory is released at its end. A thread waits for
+it. It inherits a lock: if the broker is killed, the next one on the directory waits until this process has noticed, and has
+ended (`LogStore.wait_for_cleaner`).
 """
 
 import asyncio
@@ -32,9 +32,9 @@ class CleanerProcess:
         self.is_stopping = False
 
     def run(self, job: "CleanJob", done: "Done") -> None:
-        from headwater.storage.cleaner import COMMAND_MODULE, job_text, read_result  # not needed to start
+        from headwater.storage.cleaner import COMMAND_MODULE, job_text, read_result  # not needed at the start
 
-        if self.is_stopping:  # the last checkpoint may let one more job begin
+        if self.is_stopping:  # the last checkpoint may trigger one more job
             return
         command = [sys.executable, "-P", "-m", COMMAND_MODULE, str(os.getpid())]
         future = self.loop.run_in_executor(self.thread, self.wait_for, command, job_text(job))
@@ -51,7 +51,7 @@ class CleanerProcess:
         future.add_done_callback(ended)
 
     def wait_for(self, command: list[str], text: str) -> tuple[str, str]:
-        """In the thread: the result as text, or "" and the reason."""
+        """Runs in the thread. Returns the result as text, or "" and the reason."""
         pipe = subprocess.PIPE
         lock = DiskLock(self.lock_path)
         try:
@@ -66,7 +66,7 @@ class CleanerProcess:
         return (output, "") if self.process.returncode == 0 else ("", reason)
 
     async def stop(self) -> None:
-        """Ends a job that is under way; the log is then as it was."""
+        """Ends a running job; the log is then unchanged."""
         self.is_stopping = True
         if self.process is not None and self.process.poll() is None:
             self.process.kill()

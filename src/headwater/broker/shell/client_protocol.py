@@ -1,12 +1,12 @@
-"""One client's connection: from received bytes to frames, from answers to written bytes. It holds no logic of Kafka's.
+"""One client's connection: from received bytes to frames, and from answers to written bytes. It has no Kafka logic.
 
-Receiving. All connections share one receive buffer, so an idle one costs next to nothing. A frame that is whole in it is
-copied out once and belongs to the request from then on. Only a large frame gets a buffer of its own, which grows with
-what has arrived, never with what its length field claims.
+Receiving. All connections share one receive buffer, so an idle one costs next to nothing. A complete frame is copied out of
+it once, and belongs to the request from then on. Only a large frame gets a buffer of its own, which grows with the bytes
+that have arrived, never with the size that its length field claims.
 
-Fairness and limits. What a connection sends is put off while it uses more than its share (`turns.py`). Reading from a connection pauses while its client does not read its answers or has
-too many requests under way, while it waits for a login or for memory, and while the journal is behind. `memory_budgets.py`
-limits the memory, `deadlines.py` the time.
+Fairness and limits. What a connection sends is put off while it uses more than its share (`turns.py`). Reading from a
+connection pauses while its client does not read its answers or has too many requests under way, while it waits for a login
+or for memory, and while the journal is behind. `memory_budgets.py` limits the memory, `deadlines.py` the time.
 
 Answers go out in the order of their requests: a request that waits keeps its slot, later answers wait for it.
 `backlog.py` holds what the client has not read.
@@ -37,9 +37,9 @@ from headwater.security.tls import certificate_principal
 logger = get_logger(__name__)
 
 STRANGER_FRAME_BYTES_MAX = 64 * 1024
-LARGE_FRAME_BYTES = 64 * 1024  # a larger frame gets a buffer of its own
+LARGE_FRAME_BYTES = 64 * 1024  # a larger frame gets its own buffer
 LARGE_FRAME_FIRST_BYTES = 1 << 20
-LARGE_FRAME_FIRST_BYTES_MIN = 256 * 1024  # while memory for requests is not ample
+LARGE_FRAME_FIRST_BYTES_MIN = 256 * 1024  # while memory for requests is short
 REQUESTS_UNDER_WAY_MAX = 256
 REQUESTS_OF_NEWCOMER = 8
 WRITE_BUFFER_BYTES_HIGH = 64 * 1024
@@ -88,7 +88,7 @@ class ClientProtocol(asyncio.BufferedProtocol):
         self.listener, self.endpoint = listener, endpoint
         self.address, self.listener_name = address, listener.name
         self.transport: asyncio.Transport | None = None
-        self.opening: asyncio.Task[None] | None = None  # TLS is under way
+        self.opening: asyncio.Task[None] | None = None  # TLS handshake under way
         self.connection = Connection(
             f"/{address}", endpoint, endpoint.first_principal or UNAUTHENTICATED, answer_room=self.answer_room
         )
@@ -103,11 +103,11 @@ class ClientProtocol(asyncio.BufferedProtocol):
             self.connection.is_restricted = True
             self.frame_bytes_max = STRANGER_FRAME_BYTES_MAX
         self.tail = bytearray()  # the beginning of a small frame, or frames not handled while paused
-        self.tail_bytes = 0  # of it that count on a budget
+        self.tail_bytes = 0  # the part of it that counts on a budget
         self.frame: bytearray | None = None  # a large frame
         self.frame_size = 0
         self.filled = 0
-        self.request_bytes = 0  # on the budget: the large frame, and requests that wait for their answers
+        self.request_bytes = 0  # on the budget: the large frame, and requests that await their answers
         self.pauses: set[str] = set()
         self.turn_number = 0
         self.credit_ms, self.credited_ms = NEWCOMER_CREDIT_MS, server.turns.steady_ms()
@@ -122,18 +122,18 @@ class ClientProtocol(asyncio.BufferedProtocol):
 
     @property
     def is_unauthenticated(self) -> bool:
-        """A stranger that has to log in, or to end its TLS handshake, before it may do anything."""
+        """Whether it has yet to log in, or to finish its TLS handshake, before it may do anything."""
         return self.is_stranger and (self.endpoint.has_sasl or self.transport is None)
 
     @property
     def answer_bytes(self) -> int:
-        """What it holds of the budget for answers."""
+        """The bytes that it holds of the budget for answers."""
         return self.backlog.written_bytes + self.ready_bytes + self.held_bytes
 
     # -- asyncio's callbacks
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)  # uvloop's own class has no base of asyncio's
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's class is not derived from asyncio's
         self.backlog.transport = self.transport
         self.opening = None
         if self.closing:
@@ -195,7 +195,7 @@ class ClientProtocol(asyncio.BufferedProtocol):
     # -- frames
 
     def take_received(self, size: int) -> None:
-        """Handles what lies in the common buffer: nearly always one whole frame."""
+        """Handles the content of the shared buffer: nearly always one complete frame."""
         data = self.server.receive_buffer
         if size >= SMALLEST_FRAME_BYTES and not self.pauses and not self.closing:
             (length,) = unpack_length(data, 0)
@@ -208,18 +208,18 @@ class ClientProtocol(asyncio.BufferedProtocol):
             self.count_tail()
 
     def take_tail(self) -> None:
-        """Handles what has been kept back, as far as it is whole."""
+        """Handles the complete frames among what was kept back."""
         tail = self.tail
         self.tail = bytearray()
         position = self.take_frames(memoryview(tail))
         if position and self.frame is None:
-            self.server.deadlines.partial.pop(self, None)  # what is left is a part of another frame
+            self.server.deadlines.partial.pop(self, None)  # the rest is a part of another frame
         if position < len(tail) and self.frame is None and not self.closing:
             self.tail = tail[position:]
         self.count_tail()
 
     def take_frames(self, data: memoryview) -> int:
-        """Handles the whole frames at the beginning of `data`; returns the position after them."""
+        """Handles the complete frames at the beginning of `data`; returns the position after them."""
         position, size = 0, len(data)
         steady_ms = self.server.core.clock.steady_ms
         turn_answers = self.server.turn_answers
@@ -251,7 +251,7 @@ class ClientProtocol(asyncio.BufferedProtocol):
         return False
 
     def count_tail(self) -> None:
-        """Puts the tail's present size on the budget, and the connection among those with a part of a frame."""
+        """Counts the tail's present size on the budget, and notes that the connection has a part of a frame."""
         size = len(self.tail)
         change, self.tail_bytes = size - self.tail_bytes, size
         requests, partial = self.server.requests, self.server.deadlines.partial
@@ -269,7 +269,7 @@ class ClientProtocol(asyncio.BufferedProtocol):
             self.server.deadlines.shed_strangers()
 
     def begin_large(self, start: memoryview, length: int) -> bool:
-        """Gives a large frame a buffer; False where there is no memory for it now."""
+        """Gives a large frame a buffer; False if there is no memory for it now."""
         if length > self.server.requests.limit_bytes:
             self.fail(f"a frame of {length} bytes exceeds queued.max.request.bytes")
             return False
@@ -292,7 +292,7 @@ class ClientProtocol(asyncio.BufferedProtocol):
             self.handle(frame)
 
     def fill(self, size: int) -> bool:
-        """Whether the large frame is whole with that."""
+        """Adds received bytes; returns whether the large frame is now complete."""
         assert self.frame is not None
         self.filled += size
         if self.filled == self.frame_size:
@@ -302,7 +302,7 @@ class ClientProtocol(asyncio.BufferedProtocol):
         return False
 
     def enlarge_frame(self) -> None:
-        """Twice the room for a frame whose buffer is full; the connection waits where there is no memory."""
+        """Doubles the buffer of a frame; the connection waits if there is no memory."""
         assert self.frame is not None
         room = self.next_room(self.frame_size, 2 * len(self.frame))
         if self.reserve(room - len(self.frame)):
@@ -311,7 +311,7 @@ class ClientProtocol(asyncio.BufferedProtocol):
             self.frame = larger
 
     def next_room(self, length: int, step: int) -> int:
-        """How large a frame's buffer is to be: all of it where some wait for memory, so that none of them waits twice.
+        """The next size of a frame's buffer: the full size if other connections wait for memory, so that none waits twice.
 
         Otherwise several could each hold a part and wait for the memory of the others.
         """
@@ -324,7 +324,7 @@ class ClientProtocol(asyncio.BufferedProtocol):
             self.server.deadlines.partial.pop(self, None)
 
     def reserve(self, size: int) -> bool:
-        """Memory for a request; otherwise the connection waits for it, or ends where too many wait already."""
+        """Reserves memory for a request. If there is none, the connection waits, or ends if too many wait already."""
         requests = self.server.requests
         if requests.has_room(size):
             requests.used_bytes += size
@@ -349,7 +349,7 @@ class ClientProtocol(asyncio.BufferedProtocol):
             self.server.deadlines.feed_hungry()
 
     def handle(self, frame: bytearray) -> None:
-        """Dispatches one request and takes care of its answer."""
+        """Dispatches one request, and arranges its answer."""
         self.requests += 1
         try:
             answer = dispatch(self.server.core, self.connection, frame)
@@ -379,7 +379,7 @@ class ClientProtocol(asyncio.BufferedProtocol):
             self.server.wait_for_journal(self)
 
     def work_done(self, frame: bytearray, slot: Slot, error: Exception | None) -> None:
-        """What the connection asked for is done, and its next request may be handled."""
+        """The connection's work is done, and its next request may be handled."""
         self.connection.work = None
         if error is not None:
             answer = self.answer_failure(frame, error)
@@ -389,7 +389,7 @@ class ClientProtocol(asyncio.BufferedProtocol):
         self.server.loop.call_soon(self.resume, "work")
 
     def answer_failure(self, frame: bytearray | None, error: Exception) -> list[Buffer] | None:
-        """The answer to a request that could not be handled. Where there can be none the connection is closed."""
+        """The answer to a request that could not be handled. If there can be none, the connection is closed."""
         if isinstance(error, ProtocolError):
             self.fail(str(error))
             return None
@@ -401,7 +401,7 @@ class ClientProtocol(asyncio.BufferedProtocol):
         return answer
 
     def recognize(self) -> None:
-        """The client has shown itself: it logged in, or sent a request where that is not needed."""
+        """The client is recognized: it has logged in, or sent a request if no login is needed."""
         if self.connection.principal == UNAUTHENTICATED or self.closing:
             return
         if self.is_unauthenticated:
@@ -414,7 +414,7 @@ class ClientProtocol(asyncio.BufferedProtocol):
     # -- answers
 
     def wait_for(self, answer: Deferred[list[Buffer] | None], size: int) -> None:
-        """Keeps a slot for an answer that comes later."""
+        """Reserves a slot for an answer that comes later."""
         slot = Slot(size)
         self.slots.append(slot)
         self.request_bytes += size
@@ -454,7 +454,7 @@ class ClientProtocol(asyncio.BufferedProtocol):
             self.resume("requests")
 
     def put_ready(self, slot: Slot, buffers: list[Buffer] | None) -> None:
-        """An answer that has to wait for one before it."""
+        """Keeps an answer that has to wait for an earlier one."""
         slot.buffers, slot.is_ready = buffers, True
         if buffers is not None:
             slot.answer_bytes = sum(map(len, buffers))
@@ -464,7 +464,7 @@ class ClientProtocol(asyncio.BufferedProtocol):
                 self.pause("answers")
 
     def hold_answer(self, size: int) -> None:
-        """An answer that is made in steps lies in memory before it is written."""
+        """Counts an answer that is made in steps, and so is in memory before it is written."""
         if not self.closing:
             self.held_bytes += size
             self.server.count_answers(size)
@@ -478,7 +478,7 @@ class ClientProtocol(asyncio.BufferedProtocol):
             self.resume("answers")
 
     def answer_room(self) -> int:
-        """How large the next answer may be, where its handler can choose; 0: it has to wait."""
+        """How large the next answer may be, if its handler can choose. 0: it has to wait."""
         if self.backlog.is_choked or self.ready_bytes > READY_BYTES_MAX:
             return 0
         room = self.server.answers.room(is_newcomer=self.requests <= REQUESTS_OF_NEWCOMER)
@@ -524,7 +524,7 @@ class ClientProtocol(asyncio.BufferedProtocol):
             self.transport.resume_reading()
 
     def give_way(self) -> None:
-        """Lets the others have a turn."""
+        """Lets the other connections have a turn."""
         if "turn" not in self.pauses and not self.closing:
             self.pause("turn")
             self.server.turns.wait(self)
@@ -541,14 +541,14 @@ class ClientProtocol(asyncio.BufferedProtocol):
     # -- the end
 
     def end_soon(self) -> None:
-        """Closes when all answers are on their way; no further request is handled."""
+        """Closes when all answers have been sent; no further request is handled."""
         if self.slots:
             self.pause("end")
         else:
             self.close()
 
     def fail(self, reason: str) -> None:
-        """Closes the connection for what its client sent, or did not send."""
+        """Closes the connection because of what its client sent, or failed to send."""
         self.server.core.occurrences.protocol_failed.emit(self.address, reason)
         self.server.log.warning("connections closed", "connection from %s closed: %s", self.address, reason)
         if self.backlog.is_choked:
@@ -563,7 +563,7 @@ class ClientProtocol(asyncio.BufferedProtocol):
         self.abort()
 
     def close(self) -> None:
-        """Closes when what is on its way has been sent, or after `deadlines.CLOSING_S`."""
+        """Closes when pending answers have been sent, or after `deadlines.CLOSING_S`."""
         if self.closing:
             return
         self.backlog.flush()
@@ -577,7 +577,7 @@ class ClientProtocol(asyncio.BufferedProtocol):
             self.opening.cancel()
 
     def abort(self) -> None:
-        """Breaks the connection, whatever is on its way."""
+        """Breaks the connection, discarding pending answers."""
         self.closing = True
         self.release_all()
         if self.transport is not None:
@@ -586,7 +586,7 @@ class ClientProtocol(asyncio.BufferedProtocol):
             self.opening.cancel()
 
     def release_all(self) -> None:
-        """Returns all memory; nothing more is read or handled."""
+        """Releases all memory; nothing more is read or handled."""
         self.frame = None
         self.release(self.request_bytes)
         self.tail = bytearray()

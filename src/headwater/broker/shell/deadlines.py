@@ -1,4 +1,4 @@
-"""Deadlines of clients: for logging in, sending the rest of a frame, reading answers, and closing when asked to.
+"""Deadlines of clients: for logging in, sending the rest of a frame, reading answers, and closing.
 
 There is one timer, which only runs while a deadline is pending. When memory is short, the deadlines are shorter: the
 connections that have held memory longest without finishing are closed first.
@@ -19,7 +19,7 @@ ANSWER_PRESSURE_S = 5.0
 ANSWER_PRESSURE_BYTES_PER_S = 64 * 1024
 REQUEST_PRESSURE_S = 10.0
 DISPENSABLE_IDLE_S = 60.0
-SEARCH_S = 0.1  # a search goes through all connections
+SEARCH_S = 0.1  # a search visits all connections
 
 
 class Unread(Protocol):
@@ -33,7 +33,7 @@ class Unread(Protocol):
 
 
 class TimedClient(Place, Protocol):
-    """What deadlines know of a connection, and what they do to it."""
+    """A connection, as the deadlines see and use it."""
 
     last_active_s: float
     request_bytes: int
@@ -65,7 +65,7 @@ AnyClient = TypeVar("AnyClient", bound=TimedClient)
 
 
 class TimedServer(Protocol[AnyClient]):
-    """What deadlines need of the server: the loop, its connections, and what these hold of the budgets."""
+    """The server, as the deadlines see it: the loop, its connections, and the budgets."""
 
     loop: asyncio.AbstractEventLoop
     limits: ConnectionLimits[AnyClient]
@@ -95,7 +95,7 @@ class Deadlines(Generic[AnyClient]):
         self.searched_s = 0.0
 
     def arm(self) -> None:
-        """Call this when something may become due."""
+        """Call this when something may have become due."""
         if self.timer is None:
             self.timer = self.server.loop.call_later(CHECK_S, self.check)
 
@@ -147,7 +147,7 @@ class Deadlines(Generic[AnyClient]):
         return self.hungry_since_s is not None
 
     def feed_hungry(self) -> None:
-        """Memory has become free: whoever waits for it tries again."""
+        """Call this when memory has become free: clients that wait for it try again."""
         if not self.is_feeding:
             self.is_feeding = True
             self.server.loop.call_soon(self.feed)
@@ -159,16 +159,16 @@ class Deadlines(Generic[AnyClient]):
                 break
             client = self.hungry.popleft()
             client.resume("memory")
-            if self.hungry and self.hungry[-1] is client:  # not enough for its frame yet: nobody overtakes it
+            if self.hungry and self.hungry[-1] is client:  # still not enough for its frame; nobody may overtake it
                 self.hungry.rotate(1)
                 break
-            if client in self.partial and not client.pauses:  # nothing was read from it: that was not its slowness
+            if client in self.partial and not client.pauses:  # nothing was read from it, so the delay was not its own
                 self.partial[client] = self.server.loop.time()
         if not self.hungry:
             self.hungry_since_s = None
 
     def check_memory(self, now_s: float) -> None:
-        """While some wait for memory, one of those that hold it goes: the slowest sender, or whatever holds most."""
+        """While some clients wait for memory, closes one that holds it: the slowest sender, or the one that holds most."""
         if not self.hungry or self.hungry_since_s is None:
             return
         before_s = now_s - REQUEST_PRESSURE_S
@@ -179,26 +179,26 @@ class Deadlines(Generic[AnyClient]):
             if now_s - self.hungry_since_s >= (2 if senders else 1) * REQUEST_PRESSURE_S:
                 client = self.find_holder(before_s)
         if client is not None:
-            client.fail("its requests held memory for long while others waited for it (queued.max.request.bytes)")
+            client.fail("its requests held memory for too long while others waited for it (queued.max.request.bytes)")
         self.feed_hungry()
 
     def find_holder(self, before_s: float) -> AnyClient | None:
-        """The client that has reserved most, for longest. One that has reserved nothing comes last."""
+        """The client that has reserved most, for longest. Clients that have reserved nothing come last."""
         old = (c for c in self.server.clients if self.partial.get(c, 0.0) <= before_s)
         return max(old, key=lambda c: (c.request_bytes, c.tail_bytes, -self.partial.get(c, 0.0)), default=None)
 
     def shed_strangers(self) -> None:
-        """Strangers hold more than their budget: the oldest goes."""
+        """Strangers hold more than their budget: closes the oldest."""
         for client in list(self.partial):
             if not self.server.requests.are_strangers_over:
                 return
             if client.is_unauthenticated:
-                client.fail("strangers' requests hold too much memory")
+                client.fail("requests of clients that have not logged in hold too much memory")
 
     # -- places
 
     def find_dispensable(self, now_s: float) -> AnyClient | None:
-        """A client that may lose its place when all are taken: one that does not read, or is idle and awaits nothing."""
+        """A client that may lose its place when all are taken: it does not read, or it is idle and awaits nothing."""
         choked = next(iter(self.server.answers.choked_before(now_s - ANSWER_PRESSURE_S)), None)
         if choked is not None or now_s < self.searched_s + SEARCH_S:
             return choked
@@ -224,10 +224,10 @@ class Deadlines(Generic[AnyClient]):
                     )
 
     def shed_answers(self) -> None:
-        """Answers hold more than their budget: those that have not read for longest go, then those that asked for most.
+        """Answers hold more than their budget: closes the clients that have not read for longest, then those that asked for most.
 
-        A batch cannot be cut, so one that takes more than half the budget may exceed it: its client stays, and the others
-        have the budget. There is one such client at a time.
+        A batch cannot be cut, so a batch of more than half the budget may exceed it. Its client stays, and the others have
+        the budget. There is one such client at a time.
         """
         answers = self.server.answers
         reason = "it did not read while memory for answers was used up (headwater.queued.max.answer.bytes)"

@@ -1,7 +1,7 @@
-"""`hw.Broker`: the broker in the user's own process, in a thread with a loop of its own, or in a child process.
+"""`hw.Broker`: a broker in the user's own process, in a thread with its own loop, or in a child process.
 
-Without a directory it lives in memory, bounded, on the same code. It is the broker of `headwater up` but for one
-default: `group.initial.rebalance.delay.ms` is 0, so that a test's consumer has its partitions at once.
+Without a directory it keeps its data in memory, bounded, with the same code. It is the broker of `headwater up`, with one
+different default: `group.initial.rebalance.delay.ms` is 0, so that a test's consumer gets its partitions at once.
 """
 
 import asyncio
@@ -36,15 +36,15 @@ STOP_TIMEOUT_S = 60.0
 
 
 class BrokerError(RuntimeError):
-    """The broker could not be started, or has ended by itself."""
+    """The broker could not be started, or has ended unexpectedly."""
 
 
 class Broker:
     """A Kafka broker for this process.
 
-    `directory`: where it keeps its data; None keeps it in memory, at most `memory_bytes_max`. `port` 0 takes a free
-    one. `settings` are Kafka's, by name; with `listeners` among them the first is `address`. `in_child_process` runs it beside this process, where a busy application
-    cannot slow it; then there must be a directory.
+    `directory` is where it keeps its data; None keeps it in memory, at most `memory_bytes_max`. `port` 0 uses a free one.
+    `settings` are Kafka's, by name; if they include `listeners`, the first of these is `address`. `in_child_process` runs
+    the broker in its own process, where a busy application cannot slow it down; this needs a directory.
 
     A context manager, blocking or async; `start` and `stop` do the same. Raises BrokerError, or what opening the
     directory raises (DirectoryInUseError, FormatError), and SettingsError for a setting that is unknown or wrong.
@@ -80,30 +80,30 @@ class Broker:
 
     @property
     def address(self) -> str:
-        """`host:port`, to be given to any client as its bootstrap server. Raises BrokerError before the start."""
+        """`host:port`, the bootstrap server for any client. Raises BrokerError before the start."""
         return next(iter(self.addresses.values()))
 
     @property
     def addresses(self) -> dict[str, str]:
-        """The address of each listener, by its name. Raises BrokerError before the start."""
+        """The address of each listener, by name. Raises BrokerError before the start."""
         if self.runner is None:
             raise BrokerError("the broker is not started")
         return self.runner.addresses
 
     def reload_certificates(self) -> None:
-        """Loads TLS certificates that have changed on disk; by itself the broker looks every half minute."""
+        """Loads TLS certificates that have changed on disk. The broker also checks for changes every half minute."""
         if isinstance(self.runner, ThreadRunner):
             self.runner.reload_certificates()
 
     @property
     def is_running(self) -> bool:
-        """False before the start, after the stop, and when it has ended by itself: then `stop` says why."""
+        """False before the start, after the stop, and when it has ended unexpectedly: then `stop` says why."""
         return self.runner is not None and self.runner.is_alive
 
     def start(self) -> Self:
-        """Starts it and returns when clients can connect. Nothing happens if it runs.
+        """Starts the broker, and returns when clients can connect. Does nothing if it is running.
 
-        Raises BrokerError for one that has ended by itself; the next `start` starts it again.
+        Raises BrokerError if the broker has ended unexpectedly; the next `start` starts it again.
         """
         if self.runner is not None and not self.runner.is_alive:
             self.stop()
@@ -115,9 +115,9 @@ class Broker:
         return ChildRunner(self) if self.in_child_process else ThreadRunner(self)
 
     def stop(self) -> None:
-        """Answers what is under way, syncs and ends. Nothing happens if it was not started.
+        """Answers pending requests, syncs and ends. Does nothing if it was not started.
 
-        Raises BrokerError where it has ended by itself, with the reason, or does not end in a minute.
+        Raises BrokerError if the broker has ended unexpectedly, with the reason, or does not end within a minute.
         """
         if self.runner is not None:
             runner, self.runner = self.runner, None
@@ -168,7 +168,7 @@ class ThreadRunner:
             raise error
 
     def failure(self) -> BaseException | None:
-        """What ended the thread, if something did."""
+        """The error that ended the thread, if there was one."""
         return self.error
 
     def run(self) -> None:
@@ -197,7 +197,7 @@ class ThreadRunner:
         self.ready.set()
 
     def call(self, function: Callable[[Server], Result]) -> Result:
-        """Runs a function in the broker's thread and returns what it returns, or raises what it raises."""
+        """Runs a function in the broker's thread. Returns its result, or raises its exception."""
         assert self.server is not None
         server = self.server
         done: Future[Result] = Future()
@@ -219,7 +219,7 @@ class ThreadRunner:
         return self.thread.is_alive()
 
     def own_descriptors(self) -> Iterator[int]:
-        """The lock, the ports, the connections and the journal: in a forked child they would keep all that open."""
+        """The lock, the ports, the connections and the journal, which a forked child would keep open."""
         if self.server is not None:
             yield from self.server.own_descriptors()
 
@@ -239,9 +239,9 @@ class ThreadRunner:
 
 
 class ChildRunner:
-    """A broker in a process of its own, which ends with this one.
+    """A broker in its own process, which ends with this one.
 
-    Its settings go through a pipe: a command line can be read by every user of the machine.
+    Its settings go through a pipe, because every user of the machine can read a command line.
     """
 
     def __init__(self, broker: Broker) -> None:

@@ -1,8 +1,8 @@
-"""Where clients connect, and which addresses they get: `listeners` and what belongs to them, as Kafka reads it.
+"""Where clients connect, and which addresses they get: `listeners` and the settings that belong to it, as Kafka reads them.
 
 A listener has a name, an address and a security protocol: PLAINTEXT, SSL (TLS, with client certificates if wanted),
-SASL_PLAINTEXT or SASL_SSL. An address other than the loopback is refused without TLS and a way to tell who clients are,
-unless that is asked for (`headwater.insecure`).
+SASL_PLAINTEXT or SASL_SSL. An address beyond the loopback is refused unless it has TLS and a way to identify clients, or
+`headwater.insecure` allows it.
 """
 
 import ipaddress
@@ -20,11 +20,11 @@ Made = TypeVar("Made")
 
 
 class ListenError(RuntimeError):
-    """The address cannot be listened on; the message says why."""
+    """The address cannot be listened on. The message says why."""
 
 
 class Listener(NamedTuple):
-    """One of `listeners`; `advertised` is None where clients get the address itself."""
+    """One of `listeners`. `advertised` is None if clients get the address itself."""
 
     name: str
     protocol: str
@@ -39,7 +39,7 @@ class Listener(NamedTuple):
 
 
 def read_configuration(pairs: Mapping[str, str]) -> tuple[Settings, list[Listener]]:
-    """Settings and listeners; raises SettingsError with all that is wrong with either."""
+    """Reads settings and listeners. Raises SettingsError with all problems of both."""
     found = problems(pairs)
     settings = Settings.parsed({key: text for key, text in pairs.items() if key not in found})
     listeners, others = examine_listeners(settings)
@@ -50,7 +50,7 @@ def read_configuration(pairs: Mapping[str, str]) -> tuple[Settings, list[Listene
 
 
 def read_listeners(settings: Settings) -> list[Listener]:
-    """Raises SettingsError with all that is wrong with them."""
+    """Reads the listeners. Raises SettingsError with all their problems."""
     listeners, found = examine_listeners(settings)
     if found:
         raise SettingsError(*found)
@@ -58,7 +58,7 @@ def read_listeners(settings: Settings) -> list[Listener]:
 
 
 def examine_listeners(settings: Settings) -> tuple[list[Listener], list[str]]:
-    """The listeners that can be served, and what is wrong with them and with the others, on one line each."""
+    """The listeners that can be served, and all problems of these and the others, one line each."""
     try:
         protocols = protocol_map(settings.listener_security_protocol_map)
         addresses = split_addresses(settings.listeners, "listeners")
@@ -78,9 +78,9 @@ def examine_listeners(settings: Settings) -> tuple[list[Listener], list[str]]:
         except SettingsError as error:
             found += error.problems
     if not names:
-        found.append("listeners: there must be one for clients")
+        found.append("listeners: at least one must be for clients")
     if len(set(names)) != len(names):
-        found.append("listeners: each must have a name of its own")
+        found.append("listeners: each must have a unique name")
     unknown = [name for name in told if name not in names]
     if unknown:
         found.append(f"advertised.listeners: {', '.join(unknown)} is not among listeners")
@@ -88,7 +88,7 @@ def examine_listeners(settings: Settings) -> tuple[list[Listener], list[str]]:
 
 
 def strangers(settings: Settings, names: set[str]) -> list[str]:
-    """Settings for listeners that do not exist: a typing error there would leave a listener open."""
+    """Settings for listeners that do not exist. A typing error there could leave a listener open."""
     known = {name.lower() for name in names}
     return [
         f"{key}: {listener} is not among listeners"
@@ -98,7 +98,7 @@ def strangers(settings: Settings, names: set[str]) -> list[str]:
 
 
 def controller_names(settings: Settings) -> set[str]:
-    """The listeners that only a cluster's controllers use; they are not listened on here."""
+    """The listeners that only a cluster's controllers use. Headwater does not listen on them."""
     named = settings.given.get("controller.listener.names", "CONTROLLER")
     return {name.strip().upper() for name in named.split(",")}
 
@@ -106,7 +106,7 @@ def controller_names(settings: Settings) -> set[str]:
 def read_listener(
     settings: Settings, address: tuple[str, str, int], protocol: str | None, told: tuple[str, int] | None
 ) -> Listener:
-    """Raises SettingsError."""
+    """Reads one listener. Raises SettingsError."""
     name, host, port = address
     if protocol not in PROTOCOLS:
         raise SettingsError(
@@ -136,7 +136,7 @@ def read_listener(
 
 
 def check_addresses(name: str, host: str, told: tuple[str, int] | None) -> None:
-    """Raises SettingsError for an address that clients could not reach, although they are sent there."""
+    """Raises SettingsError for an advertised address that clients cannot reach."""
     if told is None and is_wildcard(host):
         raise SettingsError(
             f"listener {name} on all addresses ({host or '*'}) needs --advertise HOST:PORT, which clients can reach"
@@ -148,16 +148,16 @@ def check_addresses(name: str, host: str, told: tuple[str, int] | None) -> None:
 
 
 def check_mechanisms(settings: Settings, name: str, protocol: str) -> None:
-    """Raises SettingsError for mechanisms that are not served, and for none where clients must log in."""
+    """Raises SettingsError for mechanisms that are not supported, or if there are none although clients must log in."""
     mechanisms = settings.sasl_mechanisms(name)
     for mechanism in mechanisms:
         if mechanism not in MECHANISMS:
             raise SettingsError(
-                f"sasl.enabled.mechanisms of listener {name}: {shorten(mechanism)} is not served; "
-                f"{', '.join(MECHANISMS)} are"
+                f"sasl.enabled.mechanisms of listener {name}: {shorten(mechanism)} is not supported; "
+                f"use {', '.join(MECHANISMS)}"
             )
     if protocol.startswith("SASL") and not mechanisms:
-        raise SettingsError(f"sasl.enabled.mechanisms of listener {name}: without one nobody could log in")
+        raise SettingsError(f"sasl.enabled.mechanisms of listener {name}: without a mechanism nobody could log in")
 
 
 def protocol_map(text: str) -> dict[str, str]:
@@ -172,7 +172,7 @@ def protocol_map(text: str) -> dict[str, str]:
 
 
 def split_addresses(text: str, what: str) -> list[tuple[str, str, int]]:
-    """(name, host, port) of each `NAME://host:port`; without a name it is PLAINTEXT. Raises SettingsError."""
+    """(name, host, port) of each `NAME://host:port`; the default name is PLAINTEXT. Raises SettingsError."""
     found = []
     for part in (part.strip() for part in text.split(",")):
         if part:
@@ -182,7 +182,7 @@ def split_addresses(text: str, what: str) -> list[tuple[str, str, int]]:
 
 
 def host_and_port(text: str, what: str) -> tuple[str, int]:
-    """Raises SettingsError for what is not `host:port`."""
+    """Splits `host:port`. Raises SettingsError."""
     host, colon, port = text.strip().rpartition(":")
     if not colon or not port.isdigit() or int(port) > 65535:
         raise SettingsError(f"{what}: {text!r} is not of the form HOST:PORT")
@@ -190,7 +190,7 @@ def host_and_port(text: str, what: str) -> tuple[str, int]:
 
 
 def listener_settings(name: str, given: Mapping[str, str]) -> dict[str, str]:
-    """What was given for all listeners, under what was given for this one (`listener.name.NAME.…`)."""
+    """The settings given for all listeners, overridden by those for this one (`listener.name.NAME.…`)."""
     prefix = f"listener.name.{name.lower()}."
     own = {key.removeprefix(prefix): value for key, value in given.items() if key.startswith(prefix)}
     return {**given, **own}
@@ -212,7 +212,7 @@ def read_tls(name: str, given: Mapping[str, str]) -> TlsFiles:
     authorities = given.get("ssl.truststore.location")
     if client_auth != "none" and authorities is None:
         raise SettingsError(
-            f"listener {name}: ssl.client.auth needs ssl.truststore.location, a PEM file of the authorities to trust"
+            f"listener {name}: ssl.client.auth needs ssl.truststore.location, a PEM file with the trusted authorities"
         )
     versions = split_items(given.get("ssl.enabled.protocols", "")) or tuple(VERSIONS)
     suites = split_items(given.get("ssl.cipher.suites", ""))
@@ -226,13 +226,13 @@ def split_items(text: str) -> tuple[str, ...]:
 
 
 def check_exposure(settings: Settings, name: str, protocol: str, host: str, given: Mapping[str, str]) -> None:
-    """Raises SettingsError for an address that strangers can reach, unless it is encrypted and they must log in."""
+    """Raises SettingsError for an address beyond the loopback, unless it is encrypted and clients must log in."""
     has_mutual_tls = protocol == "SSL" and given.get("ssl.client.auth", "").lower() == "required"
     if settings.headwater_insecure or is_loopback(host) or protocol == "SASL_SSL" or has_mutual_tls:
         return
     raise SettingsError(
-        f"listener {name} on {host or 'all addresses'} would let anyone in who can reach it: use SASL_SSL, or SSL with "
-        "ssl.client.auth=required, or an address of the loopback, or say --insecure"
+        f"listener {name} on {host or 'all addresses'} would be open to anyone who can reach it: use SASL_SSL, or SSL with "
+        "ssl.client.auth=required, or a loopback address, or allow it with --insecure"
     )
 
 

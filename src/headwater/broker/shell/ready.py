@@ -1,16 +1,16 @@
-"""What a broker that is ready tells the program that started it: one line of JSON on a descriptor of that program's choice.
+"""What a ready broker tells the program that started it: one line of JSON, on a descriptor that the program chooses.
 
 The line for people may change with any release, and has no place for a port of each listener. This one is for programs:
 
     {"listeners": [{"name": "PLAINTEXT", "host": "127.0.0.1", "port": 9092, "bound_host": "127.0.0.1", "bound_port": 9092}],
      "metrics": {"host": "127.0.0.1", "port": 9464}, "data_directory": "/var/lib/headwater", "process_id": 4711, "start_ms": 190}
 
-`host` and `port` are where clients connect (`advertised.listeners`), `bound_host` and `bound_port` where the broker listens:
-the free port that was found for port 0. `metrics` is null without `--metrics`. `start_ms` counts from the start of the process.
-Later releases may add keys; they take none away.
+`host` and `port` are where clients connect (`advertised.listeners`); `bound_host` and `bound_port` are where the broker
+listens, for example the free port that was found for port 0. `metrics` is null without `--metrics`. `start_ms` counts from
+the start of the process. Later releases may add keys, but never remove one.
 
-The descriptor is closed after the line. A broker that cannot start says why on standard error and ends without a line. So a
-program reads one line: if there is none, the start has failed.
+The descriptor is closed after the line. A broker that cannot start says why on standard error, and ends without a line. So
+a program reads one line: if there is none, the start has failed.
 """
 
 import fcntl
@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, Self
 from headwater.broker.configs.settings import SettingsError
 
 STANDARD_OUTPUT = 1
-STANDARD = (0, STANDARD_OUTPUT, 2)  # not closed: others write there, too
+STANDARD = (0, STANDARD_OUTPUT, 2)  # not closed, because others write there too
 
 
 class ReadyError(RuntimeError):
@@ -30,7 +30,7 @@ class ReadyError(RuntimeError):
 
 
 class ReadyListener(NamedTuple):
-    """Where clients connect to a listener, and where it listens: of the first node, if there are several."""
+    """Where clients connect to a listener, and where it listens. If there are several nodes, those of the first."""
 
     name: str
     host: str
@@ -48,7 +48,7 @@ class ReadyListener(NamedTuple):
 
 
 class Ready(NamedTuple):
-    """A broker that serves clients. `start_ms`: how long that took."""
+    """A broker that serves clients. `start_ms`: how long its start took."""
 
     listeners: tuple[ReadyListener, ...]
     metrics: tuple[str, int] | None
@@ -62,14 +62,14 @@ class Ready(NamedTuple):
         return {listener.name: listener.address for listener in self.listeners}
 
     def line(self) -> str:
-        """For the program that waits."""
+        """The line for the program that waits."""
         metrics = None if self.metrics is None else {"host": self.metrics[0], "port": self.metrics[1]}
         listeners = [listener._asdict() for listener in self.listeners]
         return json.dumps({**self._asdict(), "listeners": listeners, "metrics": metrics}) + "\n"
 
     @classmethod
     def from_line(cls, line: str) -> Self:
-        """Raises ValueError for what is not such a line: the broker has not started."""
+        """Reads a line. Raises ValueError if it is not such a line: the broker has not started."""
         try:
             found: Mapping[str, Any] = json.loads(line)
             listeners = tuple(
@@ -88,12 +88,12 @@ class Ready(NamedTuple):
 
 
 def address_text(host: str, port: int) -> str:
-    """`host:port`, as clients take it."""
+    """`host:port`, in the form that clients accept."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def check_descriptor(number: int) -> None:
-    """Raises SettingsError for a descriptor that cannot be written to.
+    """Raises SettingsError if a descriptor cannot be written to.
 
     Call this before the process opens anything: later the number may belong to one of its own files.
     """
@@ -101,10 +101,10 @@ def check_descriptor(number: int) -> None:
         mode = fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE
     except (OSError, OverflowError, ValueError) as error:
         raise SettingsError(
-            f"--ready-fd {number}: there is no such descriptor; the program that starts the broker has to pass it on"
+            f"--ready-fd {number}: there is no such descriptor; the program that starts the broker must pass it on"
         ) from error
     if mode == os.O_RDONLY:
-        raise SettingsError(f"--ready-fd {number}: the descriptor can only be read; give the end that is written to")
+        raise SettingsError(f"--ready-fd {number}: the descriptor is read-only; pass the write end")
     if number not in STANDARD:
         os.set_inheritable(number, False)  # the broker's own children would keep it open
 

@@ -1,10 +1,10 @@
 """Runs a broker, from its configuration to an orderly end. `headwater up`, `hw.Broker` and the test broker all do it here.
 
-    open       the core is opened: a lock on its directory, and the recovery of what is there
+        open       the core is opened: its directory is locked, and its content recovered
     listen     on every listener; clients are accepted from here on
-    ready      the caller learns where
+    ready      the caller learns the addresses
     run        until `Stop` says so, or the disk has failed
-    stop       what is under way is answered, all is synced, and everything is closed: also where one of the steps above failed
+    stop       pending requests are answered, everything is synced and closed, even if one of the steps above failed
 
 Each step either succeeds or raises an error that names what is wrong: StorageError for the data, ListenError for an address,
 OSError for the disk. All of it happens in the caller's thread, in a loop of its own.
@@ -31,9 +31,9 @@ from headwater.effects.files import DiskFiles
 
 
 class Stop:
-    """What ends a broker: a call of `ask`, a signal, or the end of what can be read from a descriptor.
+    """Stops a broker: by a call of `ask`, by a signal, or when a descriptor reaches its end.
 
-    `ask` may come from any thread and at any time. Before the start, nothing is started.
+    `ask` may be called from any thread and at any time. If it is called before the start, nothing is started.
     """
 
     def __init__(self, *, signals: Sequence[signal.Signals] = (), descriptor: int | None = None) -> None:
@@ -50,7 +50,7 @@ class Stop:
 
     @contextlib.contextmanager
     def watched(self) -> Iterator[asyncio.Event]:
-        """An event of the running loop, which is set when the broker is to stop."""
+        """An event of the running loop, which is set when the broker should stop."""
         loop, stopping = asyncio.get_running_loop(), asyncio.Event()
         for number in self.signals:
             loop.add_signal_handler(number, stopping.set)
@@ -125,7 +125,7 @@ async def served(
 
 @contextlib.contextmanager
 def event_loop() -> Iterator[asyncio.AbstractEventLoop]:
-    """A new loop for this thread: uvloop's where there is one."""
+    """A new loop for this thread: uvloop's if it is installed."""
     loop: asyncio.AbstractEventLoop
     try:
         import uvloop
@@ -143,13 +143,13 @@ def event_loop() -> Iterator[asyncio.AbstractEventLoop]:
 
 
 def open_core(settings: Settings, directory: str) -> BrokerCore:
-    """The core on a directory of the disk. Raises StorageError and OSError."""
+    """The core on a directory on disk. Raises StorageError and OSError."""
     files = DiskFiles(descriptors.for_logs(settings))
     return BrokerCore(settings, files, SystemClock(), SystemEntropy(), directory=os.path.abspath(directory))
 
 
 async def start_listeners(server: Server, listeners: Sequence[Listener]) -> tuple[ReadyListener, ...]:
-    """Listens on all of them, for every node; returns the addresses of the first node, for clients. Raises ListenError."""
+    """Listens on all of them, for every node. Returns the first node's addresses, for clients. Raises ListenError."""
     found = []
     for listener in listeners:
         for position, node_id in enumerate(server.core.cluster.node_ids):
@@ -170,5 +170,7 @@ async def start_listener(server: Server, listener: Listener, node_id: int, port:
         return await server.listen(listener, listener.endpoint(node_id), port)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            raise ListenError(f"{where} is in use; stop what listens there or choose another with --listen") from error
+            raise ListenError(
+                f"{where} is in use; stop the program that listens there, or choose another address with --listen"
+            ) from error
         raise ListenError(f"cannot listen on {where}: {error.strerror or error}") from error

@@ -1,4 +1,4 @@
-"""The shell around the core: listening sockets, the disk as the journal's driver sees it, timers. It decides nothing."""
+"""The shell around the core: listening sockets, timers, and the disk for the journal's driver. It decides nothing."""
 
 import asyncio
 import contextlib
@@ -40,9 +40,9 @@ CHECKPOINT_TIMEOUT_S = 60.0
 
 
 class Server:
-    """Listens, and drives a core. `inline` writes the journal in the loop's thread: for in-memory files."""
+    """Listens, and drives a core. `inline` writes the journal in the loop's thread, for in-memory files."""
 
-    protocol_class = ClientProtocol  # the test broker has one with faults
+    protocol_class = ClientProtocol  # the test broker uses one with faults
 
     def __init__(self, core: BrokerCore, *, inline: bool) -> None:
         self.core = core
@@ -70,7 +70,7 @@ class Server:
         self.durability, self.this_thread = core.durability, ThisThread(core.durability)
         core.durability.disk = self
         self.syncer = None if inline else self.new_syncer()
-        self.idle = asyncio.Event()  # no sync is under way
+        self.idle = asyncio.Event()  # set while no sync is under way
         self.idle.set()
         self.no_clients = asyncio.Event()
         self.no_clients.set()
@@ -91,12 +91,12 @@ class Server:
         return Syncer(journal.descriptors, self.loop, self.after_sync, [file.path for file in journal.files])
 
     async def listen(self, listener: Listener, endpoint: Endpoint, port: int) -> int:
-        """Starts to listen; returns the port. Raises OSError when it is taken."""
+        """Starts to listen; returns the port. Raises OSError if it is in use."""
         acceptor = Acceptor(self, listener, endpoint, await bound_sockets(listener.host, port, self.core.settings))
         self.acceptors.append(acceptor)
         if listener.tls is not None and listener.tls not in self.tls_files:
             self.tls_files.append(listener.tls)
-        self.durability.after_timers()  # what the start has appended or asked for
+        self.durability.after_timers()  # the start may have appended something or asked for a checkpoint
         self.after_event()
         return acceptor.port
 
@@ -105,22 +105,22 @@ class Server:
         for files in self.tls_files:
             try:
                 if files.reload_if_changed():
-                    logger.info("%s: took the new certificate", files.certificate)
+                    logger.info("%s: loaded the new certificate", files.certificate)
             except TlsError as error:
-                logger.error("the certificate before stays in force: %s", error)
+                logger.error("the previous certificate stays in use: %s", error)
 
     # -- connections
 
     @property
     def settings(self) -> Settings:
-        """Those in force: some may change while the broker runs."""
+        """The settings in force. Some may change while the broker runs."""
         return self.core.settings
 
     def new_client(self, listener: Listener, endpoint: Endpoint, address: str) -> ClientProtocol:
         return self.protocol_class(self, listener, endpoint, address)
 
     def admit(self, client: ClientProtocol) -> None:
-        """Gives a connection that was accepted a place. Raises RefusedError."""
+        """Gives an accepted connection a place. Raises RefusedError."""
         leaving = self.limits.admit(client)
         self.clients.add(client)
         self.no_clients.clear()
@@ -149,14 +149,14 @@ class Server:
             self.no_clients.set()
 
     def count_answers(self, size: int) -> None:
-        """An answer lies in memory; where that is too much, clients that do not read are closed."""
+        """Counts an answer in memory. If that is too much, clients that do not read are closed."""
         answers = self.answers
         answers.used_bytes += size
         if answers.used_bytes > answers.limit_bytes:
             self.deadlines.shed_answers()
 
     def run_in(self, thread: ThreadPoolExecutor, function: Callable[[], Any], done: Callable[[Any], None]) -> None:
-        """Runs a function in a thread, and hands its result over in the loop."""
+        """Runs a function in a thread, and passes its result on in the loop."""
 
         def finished(future: asyncio.Future[Any]) -> None:
             if not future.cancelled() and not self.is_stopping:
@@ -171,7 +171,7 @@ class Server:
         self.waiting_for_journal.append(client)
 
     def sweep(self) -> None:
-        """Now and then: closes idle connections, and takes certificates that have changed."""
+        """Runs periodically: closes idle connections, and loads certificates that have changed."""
         limit_ms = self.core.settings.connections_max_idle_ms
         if limit_ms >= 0:
             before_s = self.loop.time() - limit_ms / 1000
@@ -183,7 +183,7 @@ class Server:
     # -- the disk: what the journal's driver asks for (`durability.Disk`)
 
     def after_event(self) -> None:
-        """Call this whenever the core may have something to write or a new deadline."""
+        """Call this whenever the core may have something to write, or a new deadline."""
         durability = self.durability
         if durability.syncing is None and durability.journal.waiting_bytes:
             durability.drive()
@@ -231,7 +231,7 @@ class Server:
         self.this_thread.report(error)
 
     def abort_clients(self) -> None:
-        """Breaks every connection, whatever is on its way."""
+        """Breaks every connection, discarding pending answers."""
         for client in list(self.clients):
             client.abort()
 
@@ -260,7 +260,7 @@ class Server:
     # -- the end
 
     def own_descriptors(self) -> Iterator[int]:
-        """What a forked child must not keep."""
+        """The descriptors that a forked child must not keep."""
         if isinstance(self.core.store.lock, DiskLock):
             yield self.core.store.lock.descriptor
         if self.syncer is not None:
@@ -272,7 +272,7 @@ class Server:
                 yield client.transport.get_extra_info("socket").fileno()
 
     async def run_until(self, stopping: asyncio.Event) -> None:
-        """Returns when told to stop. Raises OSError when the journal has failed."""
+        """Returns when `stopping` is set. Raises OSError if the journal has failed."""
         stop = self.loop.create_task(stopping.wait())
         futures = [cast(asyncio.Future[object], stop), cast(asyncio.Future[object], self.failure)]
         await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
@@ -281,7 +281,7 @@ class Server:
             self.failure.result()
 
     async def stop(self) -> None:
-        """Answers what is under way, syncs everything and closes. Raises OSError where the disk fails, or does not answer."""
+        """Answers pending requests, syncs everything and closes. Raises OSError if the disk fails, or does not respond."""
         for acceptor in self.acceptors:
             acceptor.close()
         self.deadlines.stop()
@@ -299,7 +299,7 @@ class Server:
             self.syncer = None  # what is still written is synced in this thread
         if self.cleaner is not None:
             await self.wait_for_disk(self.cleaner.stop(), "the process that compacts", CLEANER_TIMEOUT_S)
-        thread, self.checkpoint_thread = self.checkpoint_thread, None  # so is what another checkpoint syncs
+        thread, self.checkpoint_thread = self.checkpoint_thread, None  # and so is what another checkpoint would sync
         if thread is not None:
             ended = self.loop.run_in_executor(None, thread.shutdown)
             await self.wait_for_disk(ended, "a checkpoint", CHECKPOINT_TIMEOUT_S)
@@ -317,9 +317,9 @@ class Server:
             self.failure.result()
 
     async def wait_for_disk(self, ended: Awaitable[object], what: str, timeout_s: float) -> None:
-        """Waits for something that may never end on a disk that hangs: after that time the broker fails."""
+        """Waits for something that may never end if the disk hangs. After that time the broker fails."""
         try:
             await asyncio.wait_for(ended, timeout_s)
         except TimeoutError:
-            text = f"the disk does not answer: {what} has not ended for {timeout_s:.0f} s"
+            text = f"the disk does not respond: {what} has not ended for {timeout_s:.0f} s"
             self.durability.fail(OSError(errno.ETIMEDOUT, text))

@@ -1,8 +1,8 @@
-"""What a connection needs of the server that it belongs to.
+"""What a connection needs from its server.
 
-A server makes its connections and calls them; a connection calls its server. So that neither imports the other, each part
-of the shell names what it needs: here is what a connection needs, which is most. A server has these attributes, and nothing
-stands between: a connection reads them as its own.
+A server makes its connections and calls them; a connection calls its server. So that neither imports the other, each part of
+the shell names what it needs. A connection needs most of the server. The server has these attributes itself, so nothing
+stands in between.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from headwater.broker.turns import Flow, Turns
 
 
 class ServedClient(TimedClient, Flow, Protocol):
-    """A connection, as what it shares with the others knows it: its place, its deadlines and its turns."""
+    """A connection, as the parts that it shares with others see it: its place, its deadlines and its turns."""
 
 
 AnyServedClient = TypeVar("AnyServedClient", bound=ServedClient)

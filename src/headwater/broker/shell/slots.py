@@ -1,10 +1,10 @@
-"""The order of answers: Kafka's clients await them in the order of their requests, whichever is ready first."""
+"""The order of answers: Kafka's clients expect answers in the order of their requests, whichever is ready first."""
 
 from headwater.effects.buffers import Buffer
 
 
 class Slot:
-    """A place in the order of answers. It holds its request until the answer is there, then the answer."""
+    """A place in the order of answers. It holds its request until the answer is ready, then the answer."""
 
     __slots__ = ("answer_bytes", "buffers", "is_ready", "request_bytes")
 

@@ -1,15 +1,16 @@
 """The process that waits for the disk.
 
-A sync takes longer than handling a request. A thread for it would come back from the disk thousands of times a second
-and each time take the interpreter lock from the loop: at full load four lock hand-overs per batch, a third of the
-broker's time (docs/decisions/0002-sync-in-a-process.md). So the loop writes the journal's group into the page cache
-itself, and a child of a few MiB, which has inherited the journal's descriptors and runs nothing but the loop below,
-syncs the file and says so. The page cache belongs to the file, not to the process: it is the same sync.
+A sync takes longer than handling a request. A thread for syncs would return from the disk thousands of times per second, and
+each time get the interpreter lock from the loop: at full load that is four lock hand-overs per batch, a third of the
+broker's time (docs/decisions/0002-sync-in-a-process.md). So the loop itself writes the journal into the page cache. A child
+of a few MiB, which has inherited the journal's descriptors and runs only the loop below, syncs the file and reports back.
+The page cache belongs to the file, not to the process, so the sync is the same.
 
     to the child    one byte, the index of the file
     from the child  four bytes, 0 or the errno
 
-The child ends when the socket is closed, also by a SIGKILL of the broker. If the child is lost, that is a failed sync.
+The child ends when the socket is closed, even if the broker is killed by SIGKILL. If the child is lost, that is a failed
+sync.
 """
 
 import asyncio
@@ -44,7 +45,7 @@ KILL_TIMEOUT_S = 2.0
 
 
 class Syncer:
-    """Syncs one file at a time and calls back in the loop with None, or the error."""
+    """Syncs one file at a time. Calls back in the loop with None, or the error."""
 
     def __init__(
         self,
@@ -55,10 +56,10 @@ class Syncer:
     ) -> None:
         self.loop = loop
         self.done = done
-        self.paths = paths  # the files' names, for what is said when one cannot be synced
+        self.paths = paths  # the files' names, for error messages
         self.asked = 0
         self.socket, theirs = socket.socketpair()
-        # -I -S: the child imports nothing but what the interpreter itself needs.
+        # -I -S: the child imports only what the interpreter itself needs.
         command = [sys.executable, "-I", "-S", "-c", CHILD, *map(str, descriptors)]
         self.process: subprocess.Popen[bytes] = start_child(command, stdin=theirs.fileno(), pass_fds=list(descriptors))
         theirs.close()
@@ -70,7 +71,7 @@ class Syncer:
         return self.process.pid
 
     def sync(self, index: int) -> None:
-        """Asks for a sync of the file at `index` of the descriptors. Raises OSError when the child is gone."""
+        """Requests a sync of the file at `index` of the descriptors. Raises OSError if the child is gone."""
         self.asked = index
         os.write(self.socket.fileno(), bytes((index,)))
 
@@ -91,10 +92,10 @@ class Syncer:
         self.done(SyncError(code, os.strerror(code), *self.paths[self.asked : self.asked + 1]) if code else None)
 
     def stop(self, *, is_stuck: bool = False) -> None:
-        """Ends the child; at once where it is known to be stuck. One that not even SIGKILL ends is left behind."""
+        """Ends the child; at once if it is known to be stuck. A child that even SIGKILL cannot end is left behind."""
         self.loop.remove_reader(self.socket.fileno())
         with contextlib.suppress(OSError):  # its other end may be gone
-            self.socket.shutdown(socket.SHUT_RDWR)  # a process that was forked off may have inherited it
+            self.socket.shutdown(socket.SHUT_RDWR)  # a forked process may have inherited it
         self.socket.close()
         try:
             self.process.wait(0 if is_stuck else STOP_TIMEOUT_S)
