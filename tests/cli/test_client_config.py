@@ -73,7 +73,9 @@ def test_what_has_no_effect_is_named_in_a_warning(tmp_path: Path, capsys: pytest
     path.write_text("bootstrap.servers=here:1\nkey.serializer=x.Y\nclient.id : app\nno.such = 1\n")
     settings = Connection(client_config=path).settings()
     assert (settings["bootstrap.servers"], settings["client.id"]) == ("here:1", "app")
-    assert capsys.readouterr().err == f"headwater: {path}: ignored, because they have no effect: key.serializer, no.such\n"
+    assert (
+        capsys.readouterr().err == f"headwater: {path}: ignored, because they have no effect: key.serializer, no.such\n"
+    )
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
