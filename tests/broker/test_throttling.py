@@ -23,6 +23,7 @@ from headwater.security.acls import Operation, ResourceType
 from headwater.security.quotas import CLIENT_ID, METERS_MAX, USER, Match
 from tests.broker.harness import Harness
 from tests.broker.test_authorization import ADMIN, ALICE, grant
+from tests.broker.test_produce_routes import batch_of, new_client
 
 Values = dict[str, float | None]
 PRODUCE, CONSUME, TIME, MUTATE = (
@@ -283,3 +284,21 @@ def test_librdkafka_learns_that_it_is_throttled() -> None:
         while not throttled:
             assert producer.poll(10)
         assert throttled[0].throttle_time > 30
+
+
+@pytest.mark.parametrize("version", [5, 9, 13])
+@pytest.mark.parametrize("acks", [-1, 0, 1])
+def test_requests_that_take_a_route_are_metered_as_the_others_are(acks: int, version: int) -> None:
+    routed, general = new_client(), new_client()
+    general.is_routed = False
+    mutes: list[list[float]] = []
+    for client in (routed, general):
+        set_quota(client.broker, {PRODUCE: 100})
+        mutes.append([])
+        client.broker.connection.mute = mutes[-1].append
+    for _ in range(8):
+        batch = batch_of(bytes(300))
+        answer = routed.produce(batch=batch, acks=acks, version=version)
+        assert answer == general.produce(batch=batch, acks=acks, version=version)
+    assert routed.routed == 6
+    assert mutes[0] == mutes[1] != []

@@ -154,10 +154,8 @@ def dispatch(core: BrokerCore, connection: Connection, frame: Buffer) -> Frames 
     """
     if connection.is_raw_sasl:
         return raw_sasl_answer(core, connection, frame)
-    if core.throttling.is_active:
-        return handle(core, connection, frame)
     repeat = connection.repeat
-    if repeat is not None and len(frame) == repeat.size and not connection.is_restricted and repeat.is_asked_by(frame):
+    if repeat is not None and len(frame) == repeat.size and may_repeat(core, connection) and repeat.is_asked_by(frame):
         core.occurrences.request_handled.emit(int.from_bytes(repeat.api[:2]), connection)
         return repeat.answer_to(frame)
     if connection.routes is not None and frame[:2] == PRODUCE_KEY:
@@ -213,12 +211,20 @@ def handle(core: BrokerCore, connection: Connection, frame: Buffer) -> Frames | 
     return response_frame(api, version, header.correlation_id, answer)
 
 
+def may_repeat(core: BrokerCore, connection: Connection) -> bool:
+    """Whether answers may be repeated: not while sessions end, or requests are metered."""
+    return not connection.is_restricted and not core.throttling.is_active
+
+
 def answer_to(core: BrokerCore, entry: Served, request: Request, size_bytes: int) -> Any:
     """What the handler answers; where there are quotas, with the time that the client has to wait."""
     if not core.throttling.is_active:
         return entry.handle(core, request)
     began_ms = core.clock.steady_ms()
-    return core.throttling.add_wait(request, size_bytes, began_ms, entry.handle(core, request))
+    answer = entry.handle(core, request)
+    if isinstance(answer, Routable):
+        return answer._replace(answer=core.throttling.add_wait(request, size_bytes, began_ms, answer.answer))
+    return core.throttling.add_wait(request, size_bytes, began_ms, answer)
 
 
 def answer_by_route(core: BrokerCore, connection: Connection, routes: Routes, frame: Buffer) -> RouteAnswer | NoRoute:
@@ -228,7 +234,10 @@ def answer_by_route(core: BrokerCore, connection: Connection, routes: Routes, fr
         return NO_ROUTE
     if connection.is_restricted:
         check_session(core, connection, ApiKey.PRODUCE)
-    answer = routes.answer(core, frame)
+    meter = None
+    if core.throttling.is_active:
+        meter = partial(core.throttling.wait_for_route, len(frame), core.clock.steady_ms())
+    answer = routes.answer(core, frame, meter)
     if answer is not NO_ROUTE:
         core.routed_requests += 1
         core.occurrences.request_handled.emit(ApiKey.PRODUCE, connection)

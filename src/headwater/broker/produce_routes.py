@@ -23,7 +23,7 @@ from collections.abc import Callable
 from enum import Enum
 from functools import lru_cache
 from struct import Struct
-from typing import Final, NamedTuple, Protocol, TypeAlias
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 from headwater.broker.validation import LongInspectionError
 from headwater.effects.buffers import Buffer
@@ -41,10 +41,14 @@ ROUTES_MAX = 64  # of a connection; a client that writes to more partitions in r
 LOG_START_VERSION = 5  # the first with all three numbers in its answer
 NUMBERS = Struct(">qqq")  # an answer's base offset, append time and log start offset
 UNLIKELY_NUMBERS = (-0x5EED_0001_5EED_0002, -0x5EED_0003_5EED_0004, -0x5EED_0005_5EED_0006)
+THROTTLE_TIME = Struct(">i")
+UNLIKELY_TIME_MS = -0x5EED_0007
 NO_TAGS = bytes(3)  # of the partition, the topic and the request
 SIZE_BYTES = 4
 LAYOUTS_MAX = 1024
 PartitionResponse: TypeAlias = ProduceResponse.PartitionProduceResponse
+# Records what a request has used; returns how many ms its client has to wait.
+Meter: TypeAlias = Callable[[Any], int]
 Answer: TypeAlias = list[Buffer] | Deferred[list[Buffer] | None] | None
 
 
@@ -65,6 +69,7 @@ class Routable(NamedTuple):
 
     answer: ProduceResponse | Deferred[ProduceResponse] | None
     body: ProduceRequest
+    request: Any  # what a meter is called with
     append: Callable[[Buffer], tuple[PartitionResponse, SyncNumber]]
 
 
@@ -75,28 +80,29 @@ class RouteParts(Protocol):
 
 
 @lru_cache(LAYOUTS_MAX)
-def answer_layout(head_bytes: int, foot_bytes: int) -> Struct:
-    """An answer's length, correlation id, head, three numbers and foot."""
-    return Struct(f">i4s{head_bytes}sqqq{foot_bytes}s")
+def answer_layout(head_bytes: int, middle_bytes: int, foot_bytes: int) -> Struct:
+    """An answer's length, correlation id, head, three numbers, what comes before the throttle time, that time and the foot."""
+    return Struct(f">i4s{head_bytes}sqqq{middle_bytes}si{foot_bytes}s")
 
 
 class Route:
     """What is the same in all requests of one kind, and in their answers."""
 
-    __slots__ = ("acks", "api", "append", "foot", "head", "is_flexible", "pack", "size_bytes")
+    __slots__ = ("acks", "api", "append", "foot", "head", "is_flexible", "middle", "pack", "request", "size_bytes")
 
     def __init__(self, version: int, routable: Routable) -> None:
         self.api = PRODUCE_KEY + version.to_bytes(2, "big")
         self.acks = routable.body.acks
-        self.append = routable.append
+        self.append, self.request = routable.append, routable.request
         self.is_flexible = request_header_version(API, version) >= 2
         topic_data = routable.body.topic_data[0]
         numbered = PartitionResponse(topic_data.partition_data[0].index, 0, *UNLIKELY_NUMBERS)
         topic = ProduceResponse.TopicProduceResponse(topic_data.topic_id, topic_data.name, [numbered])
-        frame = b"".join(response_frame(API, version, 0, ProduceResponse([topic])))
-        self.head, self.foot = frame[CORRELATION_ID.stop :].split(NUMBERS.pack(*UNLIKELY_NUMBERS))
+        frame = b"".join(response_frame(API, version, 0, ProduceResponse([topic], UNLIKELY_TIME_MS)))
+        self.head, rest = frame[CORRELATION_ID.stop :].split(NUMBERS.pack(*UNLIKELY_NUMBERS))
+        self.middle, self.foot = rest.split(THROTTLE_TIME.pack(UNLIKELY_TIME_MS))
         self.size_bytes = len(frame) - LENGTH_BYTES
-        self.pack = answer_layout(len(self.head), len(self.foot)).pack
+        self.pack = answer_layout(len(self.head), len(self.middle), len(self.foot)).pack
 
     def batch_of(self, frame: Buffer, position: int) -> memoryview | None:
         """The batch of a request whose size is at `position`, where nothing follows but empty tags."""
@@ -115,7 +121,7 @@ class Route:
             size = int.from_bytes(frame[position:start], "big", signed=True)
         return memoryview(frame)[start:end] if size == end - start else None
 
-    def answer(self, correlation_id: bytes, response: PartitionResponse) -> list[Buffer]:
+    def answer(self, correlation_id: bytes, response: PartitionResponse, wait_ms: int) -> list[Buffer]:
         return [
             self.pack(
                 self.size_bytes,
@@ -124,6 +130,8 @@ class Route:
                 response.base_offset,
                 response.log_append_time_ms,
                 response.log_start_offset,
+                self.middle,
+                wait_ms,
                 self.foot,
             )
         ]
@@ -165,8 +173,8 @@ class Routes:
             if end not in self.key_ends:
                 self.key_ends.append(end)
 
-    def answer(self, broker: RouteParts, frame: Buffer) -> Answer | NoRoute:
-        """The answer to a request that one of the routes knows."""
+    def answer(self, broker: RouteParts, frame: Buffer, meter: Meter | None = None) -> Answer | NoRoute:
+        """The answer to a request that one of the routes knows. Where there are quotas, `meter` says how long to wait."""
         for end in self.key_ends:
             route = self.routes.get(bytes(frame[CORRELATION_ID.stop : end]))
             if route is not None and frame[: CORRELATION_ID.start] == route.api:
@@ -180,9 +188,10 @@ class Routes:
             response, sync = route.append(batch)
         except (ApiError, LongInspectionError):
             return NO_ROUTE
+        wait_ms = 0 if meter is None else meter(route.request)
         if route.acks == 0:
             return None
-        answer = route.answer(bytes(frame[CORRELATION_ID]), response)
+        answer = route.answer(bytes(frame[CORRELATION_ID]), response, wait_ms)
         return answer if route.acks == 1 or sync == NO_SYNC else broker.answer_when_durable(sync, answer)
 
 

@@ -22,17 +22,18 @@ from typing import Any, Protocol
 
 from headwater.broker.connection import Repeatable, Request
 from headwater.broker.occurrences import Occurrences
-from headwater.broker.produce_routes import Routable
 from headwater.effects.clock import Clock
 from headwater.effects.work import Steps
 from headwater.protocol.apis import ApiKey
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.errors import ApiError
 from headwater.protocol.messages.fetch import FetchResponse
+from headwater.protocol.messages.produce import ProduceResponse
 from headwater.replay.deferred import Deferred
 from headwater.security.quotas import METERS_MAX, QuotaKey, Quotas, Rate, TokenBucket
 
 WAIT_MS_MAX = 2**31 - 1
+NO_WAIT = ProduceResponse()
 NOT_METERED = frozenset({ApiKey.SASL_HANDSHAKE, ApiKey.SASL_AUTHENTICATE})  # whose they are is not known yet
 
 
@@ -67,9 +68,7 @@ class Throttling:
         if request.api_key in NOT_METERED or request.connection.is_of_planes:
             return answer
         spent_ms = self.clock.steady_ms() - began_ms
-        if isinstance(answer, Routable):
-            answer = answer.answer
-        elif isinstance(answer, Repeatable):
+        if isinstance(answer, Repeatable):
             answer = answer.message
         if isinstance(answer, Deferred):
             return answer.then(partial(self.finish, request, size_bytes, spent_ms))
@@ -79,13 +78,25 @@ class Throttling:
         """The answer when it is there, or the work that makes it."""
         if isinstance(answer, GeneratorType):
             return self.finish_in_steps(request, size_bytes, spent_ms, answer)
-        wait_ms = self.wait_ms(request, size_bytes, spent_ms, answer)
-        if wait_ms >= 1:
-            wait_ms = min(round(wait_ms), WAIT_MS_MAX)
-            answer = answer_with_wait(request, answer, wait_ms)
-            self.occurrences.throttled.emit(request.connection.address, "quota")
-            request.connection.mute(wait_ms)
-        return answer
+        wait_ms = self.mute(request, self.wait_ms(request, size_bytes, spent_ms, answer))
+        return answer_with_wait(request, answer, wait_ms) if wait_ms else answer
+
+    def wait_for_route(self, size_bytes: int, began_ms: float, request: Request) -> int:
+        """How long the client of a produce request that took a route has to wait."""
+        if request.connection.is_of_planes:
+            return 0
+        spent_ms = self.clock.steady_ms() - began_ms
+        answer = NO_WAIT if request.body.acks else None
+        return self.mute(request, self.wait_ms(request, size_bytes, spent_ms, answer))
+
+    def mute(self, request: Request, wait_ms: float) -> int:
+        """Mutes a client that has to wait; returns for how many ms."""
+        if wait_ms < 1:
+            return 0
+        rounded_ms = min(round(wait_ms), WAIT_MS_MAX)
+        self.occurrences.throttled.emit(request.connection.address, "quota")
+        request.connection.mute(rounded_ms)
+        return rounded_ms
 
     def finish_in_steps(self, request: Request, size_bytes: int, spent_ms: float, steps: Steps[Any]) -> Steps[Any]:
         while True:

@@ -68,7 +68,7 @@ def handle(broker: ProduceParts, request: Request) -> Answer | Routable | Steps[
     if log is None or answer.error_code or body.transactional_id is not None:
         return answer_of_all
     kind = request._replace(body=ProduceRequest(None, body.acks))  # without this batch, which need not be kept
-    return Routable(answer_of_all, body, partial(append_another, broker, kind, log, data.index))
+    return Routable(answer_of_all, body, kind, partial(append_another, broker, kind, log, data.index))
 
 
 def append_all(broker: ProduceParts, request: Request) -> Steps[Answer]:
