@@ -104,7 +104,7 @@ def test_planes_that_are_killed_come_back_and_the_broker_does_not_care(tmp_path:
     with up(tmp_path / "d", *METRICS) as broker:
         first = broker.planes_process()
         os.kill(first, signal.SIGKILL)
-        broker.line_with("the process of the planes ended by signal 9; it is started again in 0.5 s")
+        broker.line_with("the planes' process ended by signal 9; restarting it in 0.5 s")
         assert broker.get("/healthz") == (200, "ok\n")  # who asks meanwhile waits
         assert broker.planes_process() != first
 

@@ -42,13 +42,13 @@ async def test_a_handler_may_answer_by_itself() -> None:
     ("method", "path", "body", "status", "code", "message"),
     [
         ("GET", "/subjects/none", b"", 404, 40401, "Subject 'none' not found."),
-        ("GET", "/nowhere", b"", 404, 404, "There is nothing at /nowhere; /openapi.json lists what there is."),
+        ("GET", "/nowhere", b"", 404, 404, "There is nothing at /nowhere; /openapi.json lists the paths."),
         ("GET", "/subjects/orders/", b"", 404, 404, "There is nothing at /subjects/orders/; "),
-        ("PUT", "/subjects/orders", b"", 405, 405, "PUT is not possible at /subjects/orders."),
+        ("PUT", "/subjects/orders", b"", 405, 405, "PUT is not supported at /subjects/orders."),
         ("POST", "/subjects", b"{", 400, 400, "The body is not JSON: "),
         ("POST", "/subjects", b"\xff", 400, 400, "The body is not JSON: "),
-        ("POST", "/subjects", b"[" * 100_000, 422, 422, "The body is not as it should be: "),
-        ("POST", "/subjects", b'{"name": 3}', 422, 422, "The body is not as it should be: Expected `str`, got `int`"),
+        ("POST", "/subjects", b"[" * 100_000, 422, 422, "The body does not have the expected form: "),
+        ("POST", "/subjects", b'{"name": 3}', 422, 422, "The body does not have the expected form: Expected `str`, got `int`"),
     ],
 )
 async def test_every_error_is_a_body(method: str, path: str, body: bytes, status: int, code: int, message: str) -> None:
@@ -67,7 +67,7 @@ async def test_a_wrong_method_names_the_right_ones() -> None:
 async def test_a_failure_is_for_the_log_and_not_for_the_client(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.ERROR):
         answer = await ask(Subjects().api(), "GET", "/fail")
-    assert (answer.status, answer.json["message"]) == (500, "The server failed; its log says why.")
+    assert (answer.status, answer.json["message"]) == (500, "The server failed; see its log.")
     assert "the secret is 42" in caplog.text
     assert "GET /fail failed" in caplog.text
 

@@ -228,7 +228,7 @@ async def test_the_end_does_not_wait_for_long() -> None:
         writer.write(WAIT)
         await asyncio.wait_for(subjects.entered.wait(), TIMEOUT_S)
         await asyncio.wait_for(server.stop(), TIMEOUT_S)
-        assert await read_answer(reader) == (503, {"error_code": 503, "message": "The server stops."})
+        assert await read_answer(reader) == (503, {"error_code": 503, "message": "The server is stopping."})
         assert await is_closed(reader)
         assert server.connections == {}
         assert not server.state.tasks

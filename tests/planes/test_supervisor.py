@@ -72,7 +72,7 @@ async def test_one_that_is_killed_is_started_again(
             second, handover = await said(own)
     assert second != first
     assert handover
-    assert "ended by signal 9; it is started again in 0.0 s" in caplog.text
+    assert "ended by signal 9; restarting it in 0.0 s" in caplog.text
 
 
 async def test_one_that_ends_at_once_is_started_later_and_later(
@@ -138,7 +138,7 @@ async def test_one_that_does_not_end_is_killed(
         with caplog.at_level(logging.WARNING):
             supervisor.stop()
             await asyncio.wait_for(supervisor.ended(), WAIT_S)
-    assert "it is killed" in caplog.text
+    assert "killing it" in caplog.text
 
 
 async def test_signals_to_the_group_are_not_for_it() -> None:

@@ -38,7 +38,7 @@ def test_planes_are_chosen(planes: str | None, addresses: dict[str, str], expect
 @pytest.mark.parametrize(
     ("planes", "addresses", "messages"),
     [
-        ("nonsense", {}, ["--planes: there is no plane 'nonsense'; there are registry, metrics, or say none"]),
+        ("nonsense", {}, ["--planes: there is no plane 'nonsense'; use registry, metrics, or none"]),
         ("none,metrics", {}, ["--planes: there is no plane 'none'"]),
         ("", {}, ["--planes: there is no plane ''"]),
         ("metrics=here", {}, ["--metrics: 'here' is not of the form HOST:PORT"]),
@@ -53,8 +53,8 @@ def test_planes_are_chosen(planes: str | None, addresses: dict[str, str], expect
             {"metrics": "127.0.0.1:2"},
             ["--metrics gives an address to metrics, and --planes metrics"],
         ),
-        ("registry=0.0.0.0:8081", {}, ["--planes on 0.0.0.0 would show anyone what this broker does"]),
-        (None, {"metrics": ":9100"}, ["--metrics on all addresses would show anyone what this broker does"]),
+        ("registry=0.0.0.0:8081", {}, ["--planes on 0.0.0.0 would show everyone what this broker does"]),
+        (None, {"metrics": ":9100"}, ["--metrics on all addresses would show everyone what this broker does"]),
     ],
 )
 def test_what_is_wrong_is_said(planes: str | None, addresses: dict[str, str], messages: list[str]) -> None:

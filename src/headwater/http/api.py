@@ -1,8 +1,8 @@
-"""The application that serves a table of endpoints: an ASGI callable, so it can be tried without a port.
+"""The application that serves a table of endpoints: an ASGI callable, so it can be tested without a port.
 
-A request passes, in this order: its Host and its Origin; a browser's question whether a page may ask (CORS); the user;
-the table; the body; the handler. Each step may end it with an HttpError. Every answer, errors too, leaves with
-headers that tell a browser to run, frame, guess and keep nothing.
+A request passes these checks in order: its Host and its Origin; a browser's question whether a page may send it (CORS); the
+user; the table; the body; the handler. Each may end it with an HttpError. Every answer, including errors, has headers that
+tell a browser not to run, frame, sniff or store it.
 """
 
 import asyncio
@@ -33,9 +33,10 @@ OPENAPI_PATH = "/openapi.json"
 
 
 class Api:
-    """An API that is served. Without `authentication` every request is anonymous; without `origins.allowed` there is no CORS.
+    """An API. Without `authentication` every request is anonymous; without `origins.allowed` there is no CORS.
 
-    `public_paths` need no user. `content_security_policy` is of all answers; a console's pages need more than the default.
+    `public_paths` need no user. `content_security_policy` applies to all answers; a console's pages need more than the
+    default.
     """
 
     def __init__(
@@ -77,13 +78,13 @@ class Api:
         return Route(path, answer, methods=list(by_method))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request. Only `http` is served: there is no lifespan and no WebSocket."""
+        """Handles one request. Only `http` is supported: there is no lifespan and no WebSocket."""
         if scope["type"] != "http":
             raise ValueError(f"an API serves http, not {scope['type']}")
         answering = Answering(self, scope, send)
         try:
             await self.serve(scope, receive, answering.send)
-        except (Exception, asyncio.CancelledError) as error:  # only the server cancels requests: it stops
+        except (Exception, asyncio.CancelledError) as error:  # only the server cancels requests, when it stops
             if answering.has_begun:
                 raise  # too late for an answer: the server breaks the connection
             await error_response(scope, error)(scope, receive, answering.send)
@@ -98,11 +99,11 @@ class Api:
             return
         if self.authentication is not None and scope["path"] not in self.public_paths:
             scope["user"] = await self.authentication.authenticate(headers.get("authorization"))
-        scope["app"] = self  # lets Starlette raise its 404 and 405 instead of writing them
+        scope["app"] = self  # so that Starlette raises its 404 and 405 instead of writing them
         await self.router(scope, receive, send)
 
     def preflight(self) -> Response:
-        """What a page of an allowed origin may send. For others the browser reads the missing headers as a no."""
+        """What a page of an allowed origin may send. A browser treats missing headers as a refusal, so other origins get none."""
         headers = {
             "Access-Control-Allow-Methods": self.methods,
             "Access-Control-Allow-Headers": "authorization, content-type",
@@ -112,7 +113,7 @@ class Api:
 
 
 class Answering:
-    """Adds to each answer the headers that all answers have."""
+    """Adds the headers that all answers have."""
 
     def __init__(self, api: Api, scope: Scope, send: Send) -> None:
         self.api, self.scope, self.send_on = api, scope, send
@@ -139,20 +140,20 @@ class Answering:
 
 
 def error_response(scope: Scope, error: BaseException) -> Response:
-    """The answer to a request that failed. What only the server's owner should know goes to the log."""
+    """The answer to a request that failed. Details that only the server's owner may know go to the log."""
     if isinstance(error, HTTPException):  # of Starlette's routes
         error = from_starlette(scope, error)
     if isinstance(error, asyncio.CancelledError):
-        error = HttpError(503, "The server stops.", headers={"Connection": "close"})
+        error = HttpError(503, "The server is stopping.", headers={"Connection": "close"})
     if not isinstance(error, HttpError):
         logger.exception("%s %s failed", scope["method"], scope["path"], exc_info=error)
-        error = HttpError(500, "The server failed; its log says why.")
+        error = HttpError(500, "The server failed; see its log.")
     return Response(error.body, error.status, error.headers, media_type=JSON)
 
 
 def from_starlette(scope: Scope, error: HTTPException) -> HttpError:
     known = {
-        404: f"There is nothing at {scope['path']}; {OPENAPI_PATH} lists what there is.",
-        405: f"{scope['method']} is not possible at {scope['path']}.",
+        404: f"There is nothing at {scope['path']}; {OPENAPI_PATH} lists the paths.",
+        405: f"{scope['method']} is not supported at {scope['path']}.",
     }
     return HttpError(error.status_code, known.get(error.status_code, error.detail), headers=error.headers)

@@ -1,7 +1,7 @@
-"""Who asks: HTTP's Basic (RFC 7617) and Bearer (RFC 6750), checked by a function that the caller gives.
+"""Authenticates users with HTTP's Basic (RFC 7617) or Bearer (RFC 6750) scheme; a function of the caller checks credentials.
 
-A server has one scheme or none. A request without credentials, or with wrong ones, is answered with 401 and the scheme, and
-never says which of user and password was wrong. How long a check takes must not depend on how much of a secret is
+A server has one scheme or none. A request with missing or wrong credentials is answered with 401 and the scheme; the answer
+never says whether the user or the password was wrong. The duration of a check must not depend on how much of a secret is
 right: compare with `hmac.compare_digest`, or let the broker check.
 """
 
@@ -26,7 +26,7 @@ class Authentication(Protocol):
 
 
 class Basic:
-    """User and password. `check` returns whether they belong together; it may ask someone else."""
+    """User and password. `check` returns whether they belong together; it may ask another system."""
 
     scheme = "basic"
 
@@ -45,7 +45,7 @@ class Basic:
 
 
 class Bearer:
-    """A token. `find_user` returns the user to whom it was given, or None."""
+    """A token. `find_user` returns the user to whom it was issued, or None."""
 
     scheme = "bearer"
 
@@ -60,7 +60,7 @@ class Bearer:
 
 
 def credentials(authorization: str | None, scheme: str) -> str:
-    """What follows the scheme in an Authorization header. Raises HttpError with 401 where it is another scheme, or none."""
+    """The part after the scheme in an Authorization header. Raises HttpError with 401 for another scheme, or none."""
     found, _, token = (authorization or "").partition(" ")
     if found.lower() != scheme.lower() or not token.strip():
         raise unauthorized_error(scheme, f"Log in with HTTP {scheme} authentication.")

@@ -1,8 +1,8 @@
-"""An API as a table: method, path, handler, and the types of what it reads and answers.
+"""An API as a table: method, path, handler, and the types of the bodies that it reads and returns.
 
 The types do three jobs: a body is decoded and checked before the handler runs (msgspec), its answer is encoded, and
-`openapi.json` describes both. A handler is an async function of a Call. It returns a value of the answer's type, or None for
-204, or a Response of its own (a page, a stream); it raises HttpError for everything else.
+`openapi.json` describes both. A handler is an async function that gets a Call. It returns a value of the answer's type, or
+None for 204, or its own Response (a page, a stream). It raises HttpError for everything else.
 
     Endpoint("GET", "/subjects/{subject}", read_subject, answer=Subject, summary="One subject")
 """
@@ -25,7 +25,7 @@ Body = TypeVar("Body")
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[Body]):
-    """One request. `path` holds the parameters of the path, `user` is None without authentication."""
+    """One request. `path` has the parameters in the path; `user` is None without authentication."""
 
     path: Mapping[str, str]
     query: Mapping[str, str]
@@ -49,7 +49,7 @@ class Endpoint:
 
 
 async def respond(endpoint: Endpoint, request: Request, limits: Limits) -> Response:
-    """The answer of an endpoint. Raises HttpError."""
+    """Calls an endpoint's handler, and returns the answer. Raises HttpError."""
     body = None
     if endpoint.body is not None:
         body = decode(await read_body(request, limits), endpoint.body)
@@ -59,7 +59,7 @@ async def respond(endpoint: Endpoint, request: Request, limits: Limits) -> Respo
         async with asyncio.timeout(limits.answer_s) as timeout:
             answer = await endpoint.handle(call)
     except TimeoutError as error:
-        if not timeout.expired():  # the handler's own
+        if not timeout.expired():  # the handler raised its own TimeoutError
             raise
         raise HttpError(504, f"There was no answer within {limits.answer_s:g} s.") from error
     if isinstance(answer, Response):
@@ -70,7 +70,7 @@ async def respond(endpoint: Endpoint, request: Request, limits: Limits) -> Respo
 
 
 async def read_body(request: Request, limits: Limits) -> bytes:
-    """A request's whole body. Raises HttpError with 413 for a body that is too large, and 408 for one that does not end."""
+    """A request's whole body. Raises HttpError with 413 for a body that is too large, and 408 for one that does not end in time."""
     too_large = HttpError(413, f"The body is larger than {limits.body_bytes_max} bytes.")
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > limits.body_bytes_max:
@@ -91,11 +91,11 @@ async def read_body(request: Request, limits: Limits) -> bytes:
 
 
 def decode(body: bytes, kind: Any) -> object:
-    """Raises HttpError with 400 for what is not JSON, and 422 for JSON that is not of the type."""
+    """Decodes a body. Raises HttpError with 400 if it is not JSON, and 422 if the JSON is not of the type."""
     try:
         value: object = msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as error:
-        raise HttpError(422, f"The body is not as it should be: {error}") from error
+        raise HttpError(422, f"The body does not have the expected form: {error}") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise HttpError(400, f"The body is not JSON: {error}") from error
     return value

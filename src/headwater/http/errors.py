@@ -2,8 +2,8 @@
 
     {"error_code": 40401, "message": "Subject 'orders' not found."}
 
-A handler raises HttpError. The layers below it raise the same error for an unknown path, a wrong method, a body that is
-too large: a client reads all of them in one way. The code is the status unless an API has finer codes of its own.
+A handler raises HttpError. The layers below raise the same error for an unknown path, a wrong method or a body that is too
+large, so a client can handle all of them in one way. The code is the status unless an API has more specific codes.
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""What one client may take: bytes, time and connections. Every limit has an answer, or ends the connection."""
+"""The limits for one client: bytes, time and connections. A client that exceeds one gets an answer, or loses its connection."""
 
 from typing import NamedTuple
 
@@ -6,11 +6,11 @@ from typing import NamedTuple
 class Limits(NamedTuple):
     """The limits of one server. Times are in seconds.
 
-    `head_bytes_max` and `head_s`: the request line and the headers; more ends the connection. `body_bytes_max`: answered
-    with 413. `body_s`: from the headers to the end of the body, answered with 408. `answer_s`: what a handler may take,
-    answered with 504. `flush_s`: what a client may take to read an answer. `idle_s`: a connection without a request.
-    `stop_s`: what requests under way may take when the server stops. `connections_max`: one more closes the connection
-    that has been without a request for longest, or, where every one has a request, the newest.
+    `head_bytes_max` and `head_s` limit the request line and the headers; beyond them the connection is broken.
+    `body_bytes_max` limits the body (413), `body_s` the time from the headers to its end (408), `answer_s` the handler's
+    time (504). `flush_s` is the time that a client has to read an answer; `idle_s`, how long a connection may have no
+    request; `stop_s`, the time that pending requests have when the server stops. With `connections_max` connections, one
+    more closes the one that has been idle for longest or, if all of them have a request, the newest.
     """
 
     head_bytes_max: int = 32 << 10

@@ -1,4 +1,4 @@
-"""`openapi.json`, made from the table of endpoints: it cannot differ from what is served (OpenAPI 3.1)."""
+"""Makes `openapi.json` from the table of endpoints, so it cannot differ from what is served (OpenAPI 3.1)."""
 
 import re
 from collections.abc import Sequence

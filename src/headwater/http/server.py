@@ -6,7 +6,7 @@ A connection is in one of three states, and each has a deadline (`limits.py`):
     answering  the request has begun; the API limits its time -> the connection is broken
     idle       there is no request                            -> the connection is closed
 
-The deadline of `answering` also covers a client that does not read, and one that keeps sending a body which was refused.
+The deadline of `answering` also covers a client that does not read, and one that keeps sending a body after it was refused.
 uvicorn itself limits only `idle`. Its own server wakes ten times per second; this one sleeps while there is nothing to do.
 """
 
@@ -28,14 +28,14 @@ from headwater.http.errors import HttpError
 from headwater.http.sockets import BACKLOG
 
 logger = get_logger(f"{__name__}.uvicorn")
-logger.setLevel("ERROR")  # what clients send is not worth a line each
+logger.setLevel("ERROR")  # one line per bad request would flood the log
 
 TLS_SHUTDOWN_S = 5.0
 READING, ANSWERING, IDLE = "reading", "answering", "idle"
 
 
 class ApiServer:
-    """Serves until `stop`. The sockets become the server's: it closes them."""
+    """Serves until `stop`. The server owns the sockets, and closes them."""
 
     def __init__(self, api: Api, sockets: Sequence[socket.socket], *, tls: ssl.SSLContext | None = None) -> None:
         self.api, self.sockets, self.tls = api, sockets, tls
@@ -76,7 +76,7 @@ class ApiServer:
             self.listening.append(server)
 
     def admit(self, connection: "ApiConnection") -> bool:
-        """Gives a new connection a place, that of an idle one if need be."""
+        """Gives a new connection a place, that of an idle one if necessary."""
         if self.is_stopping:
             return False
         if len(self.connections) >= self.limits.connections_max:
@@ -98,7 +98,7 @@ class ApiServer:
             self.all_closed.set()
 
     async def stop(self) -> None:
-        """Accepts no more, lets requests under way end within `limits.stop_s`, and breaks what is left."""
+        """Stops accepting, lets pending requests end within `limits.stop_s`, and breaks the rest."""
         self.is_stopping = True
         for server in self.listening:
             server.close()
@@ -121,7 +121,7 @@ class ApiServer:
 
 
 class ApiConnection(H11Protocol):
-    """One client's connection: uvicorn's, with deadlines and with errors as bodies."""
+    """One client's connection: uvicorn's, with deadlines, and with errors as JSON bodies."""
 
     def __init__(self, server: ApiServer) -> None:
         super().__init__(config=server.config, server_state=server.state, app_state={})
@@ -134,7 +134,7 @@ class ApiConnection(H11Protocol):
         self.deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(cast(asyncio.Transport, transport))  # uvloop's is of no class of asyncio's
+        super().connection_made(cast(asyncio.Transport, transport))  # uvloop's class is not derived from asyncio's
         if self.api_server.admit(self):
             self.enter(READING)
         else:
@@ -161,15 +161,15 @@ class ApiConnection(H11Protocol):
             self.timed_cycle = cycle
             self.enter(ANSWERING)
         elif cycle.response_complete and self.stage == ANSWERING and self.conn.their_state is h11.IDLE:
-            self.enter(IDLE)  # the rest of a body that nobody read has come
+            self.enter(IDLE)  # the rest of an unread body has arrived
 
     def on_response_complete(self) -> None:
-        """A request whose body has not ended keeps its deadline: its client keeps sending what nobody reads."""
+        """A request whose body has not ended keeps its deadline, because its client keeps sending what nobody reads."""
         if self.conn.their_state is not h11.SEND_BODY:
             self.enter(IDLE)
         super().on_response_complete()
         if self.stage == IDLE and self.conn.trailing_data[0]:
-            self.enter(READING)  # the head of the next one has begun
+            self.enter(READING)  # the head of the next request has begun
 
     def enter(self, stage: str) -> None:
         self.stage = stage
@@ -179,26 +179,26 @@ class ApiConnection(H11Protocol):
         seconds = {
             READING: limits.head_s,
             ANSWERING: limits.body_s + limits.answer_s + limits.flush_s,
-            IDLE: limits.idle_s + limits.flush_s,  # uvicorn closes after idle_s: an answer may still be on its way
+            IDLE: limits.idle_s + limits.flush_s,  # uvicorn closes after idle_s, when an answer may still be in flight
         }[stage]
         self.deadline = self.loop.call_later(seconds, self.break_off)
         if stage == IDLE:
             self.api_server.became_idle(self)
 
     def end(self) -> None:
-        """The server stops: a request under way is answered first."""
+        """The server stops: a pending request is answered first."""
         if self.cycle is None or self.cycle.response_complete:
             self.transport.close()
         else:
             self.cycle.keep_alive = False
 
     def break_off(self) -> None:
-        """Ends the connection at once, whatever is on its way."""
+        """Ends the connection at once, discarding pending data."""
         self.api_server.leave(self)
         self.transport.abort()
 
     def send_400_response(self, msg: str) -> None:
-        """What is not HTTP has no path and no method: it is answered here."""
+        """Bytes that are not HTTP have no path and no method, so they are answered here."""
         error = HttpError(400, "This is not an HTTP request.")
         body = error.body
         headers = [("content-type", JSON), ("content-length", str(len(body))), ("connection", "close")]
@@ -208,7 +208,7 @@ class ApiConnection(H11Protocol):
                 self.conn.send(h11.Data(data=body)),
                 self.conn.send(h11.EndOfMessage()),
             ]
-        except h11.LocalProtocolError:  # an answer is under way
+        except h11.LocalProtocolError:  # an answer has already begun
             self.break_off()
             return
         self.transport.write(b"".join(part for part in parts if part))

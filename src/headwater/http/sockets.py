@@ -1,7 +1,7 @@
-"""Listening sockets, made apart from the server that uses them.
+"""Makes listening sockets, separately from the server that uses them.
 
-So a process can listen before the one that serves has started, or while it is started again: clients wait in the system's
-queue and are not refused. This module imports nothing of a web server.
+So one process can listen before the process that serves has started, or while it restarts: clients wait in the system's
+queue and are not refused. This module imports nothing from a web server.
 """
 
 import socket
@@ -10,7 +10,7 @@ BACKLOG = 128
 
 
 def listening_sockets(host: str, port: int) -> list[socket.socket]:
-    """Sockets on every address of a host; with port 0 all have the port of the first. Raises OSError."""
+    """Sockets on every address of a host; with port 0 all use the first one's port. Raises OSError."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     sockets: list[socket.socket] = []
     try:

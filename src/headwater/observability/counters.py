@@ -1,4 +1,4 @@
-"""What the broker counts: totals of its occurrences, and what it has now. `metrics` says what each number means.
+"""The broker's counters: totals of its occurrences, and present values. `metrics` says what each number means.
 
 core = BrokerCore(...)
 counters = Counters(core.occurrences)
@@ -15,13 +15,13 @@ class Counters:
     """Totals since they were attached, by name without `headwater_`; `requests` are by API key."""
 
     def __init__(self, occurrences: Occurrences) -> None:
-        # Plain dictionaries with all keys: what adds to them is called with every request.
+        # Plain dictionaries with all keys, because they are updated with every request.
         self.requests = dict.fromkeys(APIS, 0)
         self.totals = {metric.name.removeprefix("headwater_"): 0 for metric in METRICS}
         self.attach(occurrences)
 
     def attach(self, occurrences: Occurrences) -> None:
-        """Observes. Observers are plain functions: those are what a Signal calls fastest."""
+        """Connects observers. They are plain functions, which a Signal calls fastest."""
         requests, totals = self.requests, self.totals
 
         @occurrences.request_handled.connect()
@@ -55,7 +55,7 @@ class Counters:
         self.attach_counts(occurrences)
 
     def attach_counts(self, occurrences: Occurrences) -> None:
-        """Observes what is only counted."""
+        """Connects observers that only count."""
         totals = self.totals
 
         def one(name: str) -> None:
@@ -79,7 +79,7 @@ class Counters:
 
 
 def numbers(core: BrokerCore, counters: Counters) -> dict[str, float]:
-    """All of METRICS as they are now."""
+    """The present values of all METRICS."""
     topics = list(core.metadata.topics.values())
     now = {
         "topics": len(topics),
@@ -91,7 +91,7 @@ def numbers(core: BrokerCore, counters: Counters) -> dict[str, float]:
 
 
 def snapshot(core: BrokerCore, counters: Counters) -> dict[str, float]:
-    """What crosses to the planes: the numbers, and the requests by API, those that there were."""
+    """The numbers for the planes, including the requests of each API that was used."""
     requests = {
         f'{REQUESTS.name}{{api="{APIS[key].name}"}}': count for key, count in counters.requests.items() if count
     }

@@ -1,7 +1,7 @@
-"""What the broker's numbers are called and mean, and how Prometheus reads them: its text format, 0.0.4.
+"""The names and meanings of the broker's metrics, and their text format for Prometheus (0.0.4).
 
-A number's key is its metric's name, with labels where it has them: `headwater_requests{api="Produce"}`. In the text a total ends
-in `_total`. Nothing here imports the broker, so the planes' process stays small.
+A number's key is its metric's name, with labels if it has any: `headwater_requests{api="Produce"}`. In the text, the name of
+a total ends in `_total`. Nothing here imports the broker, so the planes' process stays small.
 """
 
 from collections.abc import Iterator, Mapping
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 
 class Metric(NamedTuple):
-    """A number's name, what it is, and whether it only grows."""
+    """A metric's name, its help text, and whether it only grows."""
 
     name: str
     text: str
@@ -22,10 +22,10 @@ METRICS = (
     Metric("headwater_produced_bytes", "Bytes of batches appended for clients"),
     Metric("headwater_fetched_bytes", "Bytes of batches sent to clients"),
     Metric("headwater_connections_accepted", "Connections accepted"),
-    Metric("headwater_protocol_errors", "Connections closed for what they sent"),
-    Metric("headwater_connections_refused", "Connections closed at once: a limit"),
-    Metric("headwater_strangers_closed", "Strangers closed in favour of others"),
-    Metric("headwater_slow_readers_closed", "Clients closed that did not read"),
+    Metric("headwater_protocol_errors", "Connections closed because of what they sent"),
+    Metric("headwater_connections_refused", "Connections closed at once because of a limit"),
+    Metric("headwater_strangers_closed", "Strangers closed to make room for others"),
+    Metric("headwater_slow_readers_closed", "Clients closed because they did not read"),
     Metric("headwater_failed_handshakes", "TLS handshakes that failed"),
     Metric("headwater_failed_authentication", "Refused logins"),
     Metric("headwater_successful_authentication", "Logins"),
@@ -46,12 +46,12 @@ METRICS = (
 )
 
 REQUESTS = Metric("headwater_requests", "Requests handled")
-UP = Metric("headwater_up", "Whether the broker answers", is_total=False)
+UP = Metric("headwater_up", "1 if the broker answers, otherwise 0", is_total=False)
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 def prometheus_text(numbers: Mapping[str, float]) -> str:
-    """The numbers whose metrics are known, in their order; a metric without a number is left out."""
+    """The numbers of known metrics, in their order. A metric without a number is left out."""
     return "".join(f"{line}\n" for metric in (UP, REQUESTS, *METRICS) for line in lines(metric, numbers))
 
 

@@ -1,7 +1,6 @@
-"""`/metrics` for Prometheus and `/healthz`: a plane beside the broker. Both ask the broker each time.
+"""`/metrics` for Prometheus, and `/healthz`: a plane beside the broker. Both ask the broker each time.
 
-`headwater_up` is 0 where the broker does not answer, and then it is the only number. The others are those of the
-broker's last snapshot.
+If the broker does not answer, `headwater_up` is 0, and is the only number. The others come from the broker's last snapshot.
 """
 
 from starlette.responses import PlainTextResponse, Response

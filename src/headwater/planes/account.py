@@ -1,11 +1,10 @@
-"""How the planes get into their broker: at a listener of their own, with a secret that lives as long as the broker's process.
+"""How the planes log in to their broker: at a private listener, with a secret that is valid as long as the broker's process.
 
-The listener is on the loopback, on a free port, and wants a login, whatever the other listeners want: TLS, certificates,
-nothing. Two kinds of users can log in there. The planes themselves are `User:headwater`, and may use the topics `__headwater_…` only.
-Users of the broker log in with their own passwords: that is how a plane does something for a user, with the user's
-ACLs and nobody else's.
+The listener is on the loopback, on a free port, and always requires a login, whatever the other listeners require. Two kinds
+of users can log in there. The planes themselves are `User:headwater`, and may only use the topics `__headwater_…`. Users of
+the broker log in with their own passwords: so a plane can do something for a user with that user's ACLs, and no others.
 
-The account is nowhere on disk, and no other listener knows it: a user who is called headwater elsewhere is another.
+The account is not stored on disk, and no other listener knows it: a user named headwater elsewhere is a different user.
 """
 
 import hashlib
@@ -25,7 +24,7 @@ LISTENER = Listener(PRIVATE_LISTENER, "SASL_PLAINTEXT", "127.0.0.1", 0, None, No
 
 
 class Account(NamedTuple):
-    """Where the planes of a broker log in, and as whom."""
+    """Where the planes of a broker log in, and as which user."""
 
     host: str
     port: int
@@ -34,7 +33,7 @@ class Account(NamedTuple):
 
 
 def open_account(core: BrokerCore) -> Account:
-    """Makes the account of a broker that listens at LISTENER. The one before is no longer valid."""
+    """Creates the account of a broker that listens at LISTENER. An earlier account becomes invalid."""
     secret = core.entropy.bytes(SECRET_BYTES).hex()
     core.private_logins[PLANES_USER, MECHANISM] = credential(secret, core.entropy.bytes(SALT_BYTES))
     host, port = core.cluster.address(PRIVATE_LISTENER, core.cluster.node_ids[0])

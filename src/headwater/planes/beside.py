@@ -1,4 +1,4 @@
-"""The planes as the broker's process sees them: chosen, bound, started after the ready line, stopped with the broker.
+"""The planes, as the broker's process sees them: chosen, bound, started after the ready line, stopped with the broker.
 
 bind      sockets for each plane; an address that cannot be had is a warning, and that plane is not served
 ready     the account of the planes is opened, the counters are written, the process is started
@@ -23,7 +23,7 @@ logger = get_logger(__name__)
 
 
 class PlanesBeside:
-    """Planes beside one broker. `names` are host names of this machine, which clients may use."""
+    """Planes beside one broker. `names` are host names of this machine that clients may use."""
 
     def __init__(self, planes: Sequence[PlacedPlane], names: Sequence[str], log_level: str) -> None:
         self.names, self.log_level = list(names), log_level
@@ -43,7 +43,7 @@ class PlanesBeside:
                 )
 
     def address(self, name: str) -> tuple[str, int] | None:
-        """Where a plane listens; None where it does not."""
+        """Where a plane listens; None if it does not."""
         if name not in self.bound:
             return None
         placed, sockets = self.bound[name]
@@ -85,7 +85,7 @@ class PlanesBeside:
             await self.supervisor.ended()
 
     def close(self) -> None:
-        """Closes the sockets; the process has its own copies."""
+        """Closes the sockets. The process has its own copies."""
         for _, sockets in self.bound.values():
             for each in sockets:
                 each.close()

@@ -1,7 +1,7 @@
-"""What a plane's application gets: its broker, asked as any client asks it, and never for longer than a moment.
+"""How a plane's application reaches its broker: as an ordinary client, with short timeouts.
 
-The planes' own requests go over one connection, as `User:headwater`. `may_log_in` checks a user's password, and `login`
-gives what a client needs to act as that user.
+The planes' own requests use one connection, as `User:headwater`. `may_log_in` checks a user's password, and `login` returns
+the settings with which a client can act as that user.
 """
 
 import asyncio
@@ -30,15 +30,15 @@ class BrokerAccess:
         self.origins = origins  # of this plane's server
         self.address = Address(handover.host, handover.port)
         self.wire = Wire(self.login(handover.user, handover.secret, OWN_MECHANISM), timeout_ms=TIMEOUT_MS)
-        self.thread = ThreadPoolExecutor(1, "headwater-broker")  # a Wire has one request at a time
+        self.thread = ThreadPoolExecutor(1, "headwater-broker")  # a Wire handles one request at a time
         self.login_threads = ThreadPoolExecutor(LOGINS_AT_ONCE, "headwater-login")
 
     def login(self, user: str, password: str, mechanism: str = PLAIN) -> WireSettings:
-        """A client's settings for the listener of the planes, as that user."""
+        """A client's settings for logging in at the planes' listener as that user."""
         return WireSettings((self.address,), "headwater-planes", None, Login(mechanism, user, password))
 
     async def may_log_in(self, user: str, password: str) -> bool:
-        """Whether the broker knows that user with that password: for `http.Basic`."""
+        """Whether the broker accepts that user and password; for `http.Basic`."""
 
         def check() -> bool:
             try:
@@ -51,7 +51,7 @@ class BrokerAccess:
         return await self.run(self.login_threads, check)
 
     async def counters(self) -> dict[str, float]:
-        """What the broker counts, as of its last snapshot, which is a second old at most; {} before the first."""
+        """The broker's last snapshot of its counters, at most a second old; {} before the first."""
 
         def read() -> dict[str, float]:
             end = end_offset(self.wire.ask(end_request()))
@@ -64,7 +64,7 @@ class BrokerAccess:
         return await asyncio.get_running_loop().run_in_executor(thread, function)
 
     def close(self) -> None:
-        """Ends a request that is under way, too."""
+        """Closes the connection, and interrupts a pending request."""
         self.wire.interrupt()
         self.thread.submit(self.wire.close)
         for each in (self.thread, self.login_threads):

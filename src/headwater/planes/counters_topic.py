@@ -1,8 +1,8 @@
-"""The topic in which the broker's numbers cross to its planes: `__headwater_counters`, internal, one partition.
+"""The topic that carries the broker's counters to its planes: `__headwater_counters`, internal, with one partition.
 
-Each record is a whole snapshot: a JSON object from names to numbers, at its record's timestamp. One is written per second
-while there are planes. The topic keeps an hour, and at most some MiB of it. So a reader that needs the
-numbers of now reads the last record, and one that draws a curve reads them all.
+Each record is a complete snapshot: a JSON object from names to numbers; the record's timestamp is its time. While there are
+planes, one snapshot is written per second. The topic keeps an hour, and at most a few MiB. So a reader that needs the
+present numbers reads the last record, and one that draws a curve reads them all.
 """
 
 import json
@@ -22,12 +22,12 @@ CONFIGS: dict[str, str | None] = {
     "segment.bytes": str(1 << 20),
 }
 FETCH_BYTES = 1 << 20
-FETCH_VERSION = 12  # the last that names topics
+FETCH_VERSION = 12  # the last version in which topics have names
 LATEST = -1
 
 
 class CountersError(RuntimeError):
-    """The numbers cannot be read; the message says why."""
+    """The counters cannot be read. The message says why."""
 
 
 def encode(numbers: Mapping[str, float]) -> bytes:
@@ -40,13 +40,13 @@ def decode(value: bytes) -> dict[str, float]:
 
 
 def end_request() -> ListOffsetsRequest:
-    """Asks where the topic ends."""
+    """Asks for the end of the topic."""
     partition = ListOffsetsRequest.ListOffsetsPartition(0, timestamp=LATEST)
     return ListOffsetsRequest(topics=[ListOffsetsRequest.ListOffsetsTopic(TOPIC, [partition])])
 
 
 def end_offset(answer: ListOffsetsResponse) -> int:
-    """Where the topic ends; 0 where it is not there yet. Raises CountersError."""
+    """The end of the topic; 0 if it does not exist yet. Raises CountersError."""
     partition = answer.topics[0].partitions[0]
     if partition.error_code == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION:
         return 0
@@ -62,7 +62,7 @@ def fetch_request(offset: int) -> FetchRequest:
 
 
 def last_numbers(answer: FetchResponse) -> dict[str, float]:
-    """The numbers of the last record that was fetched; none where there is no record. Raises CountersError."""
+    """The numbers in the last fetched record; empty if there is no record. Raises CountersError."""
     partition = answer.responses[0].partitions[0]
     check(partition.error_code)
     values = [record.value for header, batch in batches(partition.records or b"") for record in records(header, batch)]

@@ -1,7 +1,7 @@
-"""Writes what the broker counts to the topic from which its planes read it: in the broker's process, once per second.
+"""Writes the broker's counters to the topic from which its planes read them, once per second, in the broker's process.
 
-A snapshot is appended as any record is, and is durable and visible as any record is. A disk that takes nothing more costs
-snapshots and nothing else: it is a line in the log, and the next second tries again.
+A snapshot is appended like any record, and becomes durable and visible like any record. If the disk is full, only snapshots
+are lost: it is a line in the log, and the next second tries again.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,14 +18,14 @@ logger = get_logger(__name__)
 
 
 class CountersWriter:
-    """Writes from `start` until the core ends. `read` gives the numbers of now."""
+    """Writes from `start` until the core ends. `read` returns the present numbers."""
 
     def __init__(self, core: BrokerCore, read: Callable[[], Mapping[str, float]]) -> None:
         self.core, self.read = core, read
         self.log = LimitedLog(logger, core.clock.steady_ms)
 
     def start(self) -> None:
-        """The first snapshot is written with the next timers; whoever drives the core has to look at them."""
+        """The first snapshot is written with the next timers, so the caller has to run the core's timers."""
         self.core.timers.call_later(0, self.write_regularly)
 
     def write_regularly(self) -> None:
@@ -46,6 +46,6 @@ class CountersWriter:
     def topic_log(self) -> Log:
         core = self.core
         if TOPIC not in core.metadata.topics:
-            # The planes talk to the first node only.
+            # The planes only use the first node.
             core.topics.create(TOPIC, 1, CONFIGS, 1, {0: core.cluster.node_ids[:1]})
         return core.partitions.log(core.metadata.topics[TOPIC], 0)

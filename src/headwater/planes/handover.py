@@ -1,7 +1,7 @@
-"""What the broker's process hands over to that of its planes: one line of JSON through a pipe.
+"""What the broker's process passes to the planes' process: one line of JSON through a pipe.
 
-A command line and an environment can be read by others on the machine; a pipe cannot. Its end is also the sign to stop:
-it comes however the broker ends, killed or not. Listening sockets go along as open descriptors.
+Others on the machine can read a command line and an environment, but not a pipe. The end of the pipe is also the signal to
+stop: it comes however the broker ends, even if it is killed. Listening sockets are passed as open descriptors.
 """
 
 import json
@@ -15,11 +15,11 @@ class HandedPlane(NamedTuple):
     application: str
     descriptors: list[int]
     names: list[str]
-    is_open: bool  # it listens beyond the loopback: any name is right
+    is_open: bool  # it listens beyond the loopback, so any name is accepted
 
 
 class Handover(NamedTuple):
-    """The planes to serve, and how to log in at the broker: at an address on the loopback, with a secret of this start."""
+    """The planes to serve, and how to log in to the broker: an address on the loopback, and a secret that is new at each start."""
 
     planes: list[HandedPlane]
     host: str
@@ -33,7 +33,7 @@ class Handover(NamedTuple):
 
     @classmethod
     def from_line(cls, line: bytes) -> Self:
-        """Raises ValueError for what is not such a line."""
+        """Reads a line. Raises ValueError if it is not a handover."""
         try:
             planes, *others = json.loads(line)
             found: list[Any] = [[HandedPlane(*plane) for plane in planes], *others]

@@ -1,7 +1,8 @@
-"""The process of the planes: reads a handover, serves its applications on the sockets that it inherited, and ends with the broker.
+"""The process of the planes: reads a handover, serves the applications on inherited sockets, and ends with the broker.
 
-An application that cannot be made (it needs an extra that is not installed) costs itself and not the others: one line says
-why. It ends when its standard input does. Signals that stop a service go to the broker, which ends this process.
+If an application cannot be created, for example because an extra is not installed, the others are still served, and one line
+says why. The process ends when its standard input does. Signals that stop a service go to the broker, which ends this
+process.
 """
 
 import asyncio
@@ -27,12 +28,12 @@ LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
 def read_handover(descriptor: int) -> Handover:
-    """The first line. Raises ValueError where there is none."""
+    """Reads the first line. Raises ValueError if there is none."""
     line = bytearray()
     while not line.endswith(b"\n"):
         part = os.read(descriptor, 1 << 16)
         if not part or len(line) > HANDOVER_BYTES_MAX:
-            raise ValueError("this process is started by `headwater up`, which hands over what to serve")
+            raise ValueError("this process must be started by `headwater up`, which passes it what to serve")
         line += part
     return Handover.from_line(bytes(line))
 
@@ -45,7 +46,7 @@ def load(application: str) -> Callable[[BrokerAccess], Api]:
 
 
 async def start_plane(plane: HandedPlane, access: BrokerAccess) -> ApiServer:
-    """Raises whatever the application raises.
+    """Starts a plane. Raises whatever its application raises.
 
     The server closes its sockets when it stops, so the port is free for a broker that is started at once.
     """
@@ -56,7 +57,7 @@ async def start_plane(plane: HandedPlane, access: BrokerAccess) -> ApiServer:
 
 
 async def serve(handover: Handover, until: int, ready: int) -> bool:
-    """Serves until the descriptor `until` ends; writes a line to `ready` when it does. False: there is nothing to serve."""
+    """Serves until the descriptor `until` ends. Writes a line to `ready` when it serves. False if there is nothing to serve."""
     ended = asyncio.Event()
     asyncio.get_running_loop().add_reader(until, ended.set)
     accesses, servers = [], []
@@ -90,7 +91,7 @@ def new_loop() -> asyncio.AbstractEventLoop:
 
 
 def main() -> int:
-    """Returns the exit status."""
+    """Runs the process; returns its exit status."""
     try:
         handover = read_handover(STANDARD_INPUT)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""How long to wait before a process that ended by itself is started again: longer each time, until it has run for a while."""
+"""How long to wait before a process that ended unexpectedly is restarted: longer each time, until it has run for a while."""
 
 FIRST_MS = 500.0
 LONGEST_MS = 60_000.0
@@ -6,7 +6,7 @@ SOUND_MS = 60_000.0
 
 
 class Restarts:
-    """The delays of one process: half a second, doubled each time up to a minute, and from the start after a minute's run."""
+    """The delays of one process: half a second, doubled each time up to a minute. After a run of a minute they begin again."""
 
     def __init__(self) -> None:
         self.following_ms = FIRST_MS

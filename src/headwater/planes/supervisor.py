@@ -4,9 +4,9 @@
                             │
                            stop ──> ended: by the end of its standard input, or killed after a while
 
-The process serves on sockets that this one has bound. So an address is known before the process is there, a port that is
-taken is known at once, and clients that ask while it starts, or starts again, wait in the system's queue. It stops when its
-standard input ends. That happens also when the broker is killed: nothing is left behind.
+The process serves on sockets that the broker's process has bound. So an address is known before the process exists, a port
+that is in use is noticed at once, and clients that ask while the process starts, or restarts, wait in the system's queue. It
+stops when its standard input ends. That happens even if the broker is killed: nothing is left running.
 """
 
 import asyncio
@@ -29,9 +29,9 @@ READ_BYTES = 4096
 
 
 class Supervisor:
-    """Runs `command` with a handover on its standard input and with descriptors that it inherits.
+    """Runs `command`, with a handover on its standard input and with inherited descriptors.
 
-    What the process writes to its standard output is one line, when it serves.
+    The process writes one line to its standard output, when it serves.
     """
 
     def __init__(
@@ -51,12 +51,12 @@ class Supervisor:
         self.timer: asyncio.TimerHandle | None = None
         self.reaping: asyncio.Task[None] | None = None
         self.is_stopping = False
-        self.ready = asyncio.Event()  # the process serves
-        self.gone = asyncio.Event()  # there is no process
+        self.ready = asyncio.Event()  # set while the process serves
+        self.gone = asyncio.Event()  # set while there is no process
         self.gone.set()
 
     def start(self) -> None:
-        """Starts the process; where that is not possible, tries again later."""
+        """Starts the process. If that is not possible, tries again later."""
         self.timer, self.started_ms = None, self.steady_ms()
         try:
             self.process = start_child(
@@ -72,12 +72,12 @@ class Supervisor:
         self.gone.clear()
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        with contextlib.suppress(BrokenPipeError):  # it has ended; its status says more
+        with contextlib.suppress(BrokenPipeError):  # it has ended; its status says why
             self.process.stdin.write(self.handover())
         self.loop.add_reader(self.process.stdout.fileno(), self.read, self.process)
 
     def read(self, process: subprocess.Popen[bytes]) -> None:
-        """Its standard output: a line when it serves, and an end when it ends."""
+        """Reads its standard output: a line when it serves, and the end when it ends."""
         assert process.stdout is not None
         if os.read(process.stdout.fileno(), READ_BYTES):
             took_ms = round(self.steady_ms() - self.started_ms)
@@ -89,7 +89,7 @@ class Supervisor:
         self.reaping = self.loop.create_task(self.reap(process))
 
     async def reap(self, process: subprocess.Popen[bytes]) -> None:
-        """Waits for the end of a process that has closed its output, and starts another unless the broker stops."""
+        """Waits for a process that has closed its output to end, and starts another, unless the broker stops."""
         status = await self.loop.run_in_executor(None, process.wait)
         for pipe in (process.stdin, process.stdout):
             if pipe is not None:
@@ -101,7 +101,7 @@ class Supervisor:
 
     def start_again(self, reason: str) -> None:
         delay_ms = self.restarts.delay_ms(self.steady_ms() - self.started_ms)
-        logger.warning("the process of the planes %s; it is started again in %.1f s", reason, delay_ms / 1000)
+        logger.warning("the planes' process %s; restarting it in %.1f s", reason, delay_ms / 1000)
         self.timer = self.loop.call_later(delay_ms / 1000, self.start)
 
     def stop(self) -> None:
@@ -113,11 +113,11 @@ class Supervisor:
             self.process.stdin.close()
 
     async def ended(self) -> None:
-        """Returns when the process is gone. One that does not end by itself is killed."""
+        """Returns when the process is gone. A process that does not end by itself is killed."""
         try:
             await asyncio.wait_for(self.gone.wait(), STOP_TIMEOUT_S)
         except TimeoutError:
-            logger.warning("the process of the planes does not end; it is killed")
+            logger.warning("the planes' process does not end; killing it")
             if self.process is not None:
                 self.process.kill()
             await self.gone.wait()

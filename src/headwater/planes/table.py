@@ -1,7 +1,7 @@
-"""Which planes run beside the broker, and where. A plane is an HTTP application with a port of its own.
+"""Which planes run beside the broker, and where. A plane is an HTTP application with its own port.
 
-The table of planes belongs to the command that starts them (`headwater up`). It says where each application is made, as
-`module:function`: only the planes' own process imports it. `--planes` chooses among them.
+The table of planes belongs to the command that starts them (`headwater up`). It names each application's factory, as
+`module:function`, which only the planes' process imports. `--planes` chooses planes from the table.
 """
 
 from collections.abc import Sequence
@@ -14,9 +14,9 @@ NONE = "none"
 
 
 class Plane(NamedTuple):
-    """An entry of the table. `application` is called with the BrokerAccess and returns the Api.
+    """An entry of the table. `application` is called with the BrokerAccess, and returns the Api.
 
-    `option` is the option that names its address, if it has one. A plane that is not a default runs where it is asked for.
+    `option` is the option that sets its address, if it has one. A plane that is not a default runs only if it is asked for.
     """
 
     name: str
@@ -27,7 +27,7 @@ class Plane(NamedTuple):
 
 
 class PlacedPlane(NamedTuple):
-    """A plane that was chosen, and where it listens."""
+    """A chosen plane, and where it listens."""
 
     plane: Plane
     host: str
@@ -37,10 +37,10 @@ class PlacedPlane(NamedTuple):
 def choose(
     table: Sequence[Plane], chosen: str | None, addresses: dict[str, str], *, is_insecure: bool
 ) -> list[PlacedPlane]:
-    """The planes of a command line, in the order of the table. Raises SettingsError with all that is wrong.
+    """The planes of a command line, in the order of the table. Raises SettingsError with all problems.
 
-    `chosen` is the value of `--planes`: `none`, or names with or without an address, `metrics,console=127.0.0.1:8080`. Without it
-    the default planes run, and those that `addresses` has, from options of their own.
+    `chosen` is the value of `--planes`: `none`, or names with or without an address: `metrics,console=127.0.0.1:8080`.
+    Without it, the default planes run, and those in `addresses`, which come from options of their own.
     """
     found: list[str] = []
     if chosen is None:
@@ -65,7 +65,7 @@ def choose(
 
 
 def split_names(chosen: str, known: Sequence[str], found: list[str]) -> dict[str, str]:
-    """The address, or "", of each plane that is named; adds to `found` what is wrong."""
+    """The address, or "", of each named plane. Adds problems to `found`."""
     words = [word.strip() for word in chosen.split(",")]
     if words == [NONE]:
         return {}
@@ -74,16 +74,16 @@ def split_names(chosen: str, known: Sequence[str], found: list[str]) -> dict[str
         if name in known:
             named[name] = address
         else:
-            found.append(f"--planes: there is no plane {name!r}; there are {', '.join(known)}, or say {NONE}")
+            found.append(f"--planes: there is no plane {name!r}; use {', '.join(known)}, or {NONE}")
     return named
 
 
 def place(plane: Plane, address: str, *, is_insecure: bool) -> PlacedPlane:
-    """Raises SettingsError for an address that cannot be one, or that strangers can reach."""
+    """Raises SettingsError for an invalid address, or one that strangers can reach."""
     host, port = host_and_port(address or plane.address, plane.option)
     if not (is_insecure or is_loopback(host)):
         raise SettingsError(
-            f"{plane.option} on {host or 'all addresses'} would show anyone what this broker does: use an address of the "
-            "loopback, or say --insecure"
+            f"{plane.option} on {host or 'all addresses'} would show everyone what this broker does: use a "
+            "loopback address, or allow it with --insecure"
         )
     return PlacedPlane(plane, host, port)
