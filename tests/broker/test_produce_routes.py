@@ -51,7 +51,7 @@ class Client:
         return request_frame(APIS[ApiKey.PRODUCE], version, self.correlation_id, self.name, request)[4:]
 
     def send(self, frame: bytes) -> Answer:
-        """The answer's bytes; None where there is none; what closes the connection as text."""
+        """The answer's bytes; None if there is none; what closes the connection as text."""
         if not self.is_routed:
             self.broker.connection.routes = None
         try:

@@ -48,7 +48,14 @@ async def test_a_handler_may_answer_by_itself() -> None:
         ("POST", "/subjects", b"{", 400, 400, "The body is not JSON: "),
         ("POST", "/subjects", b"\xff", 400, 400, "The body is not JSON: "),
         ("POST", "/subjects", b"[" * 100_000, 422, 422, "The body does not have the expected form: "),
-        ("POST", "/subjects", b'{"name": 3}', 422, 422, "The body does not have the expected form: Expected `str`, got `int`"),
+        (
+            "POST",
+            "/subjects",
+            b'{"name": 3}',
+            422,
+            422,
+            "The body does not have the expected form: Expected `str`, got `int`",
+        ),
     ],
 )
 async def test_every_error_is_a_body(method: str, path: str, body: bytes, status: int, code: int, message: str) -> None:

@@ -141,7 +141,7 @@ def indented(lines: tuple[str, ...], indentation: str) -> list[str]:
 
 
 def check_differs(bug: Bug, before: str, after: str) -> None:
-    """Raises BugError where the file with the bug is not Python, or does the same as before."""
+    """Raises BugError if the file with the bug is not Python, or does the same as before."""
     try:
         tree = ast.parse(after)
     except SyntaxError as error:

@@ -117,7 +117,7 @@ class Copy:
         return report
 
     def has_ended(self, command: list[str], timeout_s: float) -> bool:
-        """Runs a command; False where it had to be killed. What it started ends with it, also what a bug has left behind."""
+        """Runs a command; False if it had to be killed. What it started ends with it, also what a bug has left behind."""
         with self.output.open("w") as output:
             process = subprocess.Popen(
                 command,

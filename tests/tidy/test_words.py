@@ -51,6 +51,8 @@ WORDS = {
         "one … per …"
     ),
     r"^\W*(def )?test who\b|\b(all|nobody|one) who\b": "name the subject",
+    r"\b([a-z]*error|none|false|true) where\b": "… if …",
+    r"\bin this life\b|\ball that there (is|are)\b": "since the start; what exists",
     r"[.;] who\b|\b(so that|by|from|because|whether|until) who\b": "name the subject",
 }
 
@@ -203,6 +205,8 @@ def test_every_participle_that_is_excepted_is_there() -> None:
         '"""To be called when the journal grew."""',
         "one epoch a transaction",
         "what the settings come to.",
+        "Raises OSError where it cannot be read.",
+        '"""The entry; None where there is none."""',
     ],
 )
 def test_a_line_of_this_kind_is_found(text: str) -> None:

@@ -64,7 +64,7 @@ NO_ROUTE: Final = NoRoute.NO_ROUTE
 class Routable(NamedTuple):
     """A handler's answer to a request of which others may be like it.
 
-    `append` appends the batch of such a request. It raises ApiError and LongInspectionError where that needs the general path.
+    `append` appends the batch of such a request. It raises ApiError and LongInspectionError if that needs the general path.
     """
 
     answer: ProduceResponse | Deferred[ProduceResponse] | None

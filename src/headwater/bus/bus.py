@@ -261,7 +261,7 @@ class Bus:
     ) -> Event[Any]:
         """As `publish`, for code in the loop's thread that is not async.
 
-        Raises QueueFullError where `publish` would wait. Then some subscribers may have the event and others not.
+        Raises QueueFullError if `publish` would wait. Then some subscribers may have the event and others not.
         """
         if self.store is not None:
             raise RuntimeError("a bus with a store publishes with await bus.publish(...)")

@@ -20,7 +20,7 @@ sides have. A broker answers a connection's requests in their order.
     conversation.request(MetadataRequest([]))
     socket.send(conversation.data_to_send())
     conversation.receive(socket.recv(65536))
-    conversation.next_answer()                                # MetadataResponse, or None where it is not all there yet
+    conversation.next_answer()                                # MetadataResponse, or None if it is not all there yet
 
 What comes from the network is bounded before it is looked at: a frame has a largest size, and no answer is accepted that was
 not asked for. A request that has no answer (Produce with acks=0) has no place here.
@@ -190,7 +190,7 @@ class Conversation:
             raise
 
     def next_answer(self) -> Any:
-        """The next answer, in the order of the requests; None where it has not come. Raises UnreadableAnswerError."""
+        """The next answer, in the order of the requests; None if it has not come. Raises UnreadableAnswerError."""
         try:
             frame = self.next_frame()
             return None if frame is None else self.decode(frame)[1]

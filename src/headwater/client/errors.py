@@ -33,7 +33,7 @@ class ClientTimeoutError(ClientError):
 class AuthenticationError(ClientError):
     """The broker does not know this user, or TLS fails."""
 
-    advice = "look at security.protocol, sasl.* and ssl.* in settings="
+    advice = "check security.protocol, sasl.* and ssl.* in settings="
 
 
 class AuthorizationError(ClientError):
@@ -45,7 +45,7 @@ class AuthorizationError(ClientError):
 class UnknownTopicError(ClientError):
     """The topic is not there."""
 
-    advice = "admin.topics() lists those that are there, admin.create_topic(name) makes one"
+    advice = "admin.topics() lists the existing ones, admin.create_topic(name) makes one"
 
 
 class TopicExistsError(ClientError):
@@ -55,7 +55,7 @@ class TopicExistsError(ClientError):
 class RecordTooLargeError(ClientError):
     """A record is larger than the topic or the client allows."""
 
-    advice = "raise message.max.bytes in settings= and max.message.bytes of the topic, or send less"
+    advice = "raise message.max.bytes in settings= and the topic's max.message.bytes, or send smaller records"
 
 
 class UnreadableAnswerError(ClientError):
@@ -67,7 +67,7 @@ class UnreadableAnswerError(ClientError):
 class UnsupportedRequestError(ClientError):
     """The broker has no version of a request that is known here too."""
 
-    advice = "an older or newer broker may have it"
+    advice = "an older or newer broker may support it"
 
 
 class WireClosedError(ClientError):
@@ -115,7 +115,7 @@ class LostTopicError(ClientError):
 class DamagedTopicError(ClientError):
     """A record of a topic that is replayed cannot be. Nothing after it is replayed, and nothing is written."""
 
-    advice = "look at that record; a later version may have written it"
+    advice = "inspect that record; a later version may have written it"
 
 
 class TopicBusyError(ClientError):
@@ -127,13 +127,13 @@ class TopicBusyError(ClientError):
 class TransactionAbortedError(ClientError):
     """The transaction could not be committed and was aborted; nothing of it is visible."""
 
-    advice = "do it again from the beginning"
+    advice = "repeat it from the beginning"
 
 
 class UnknownOutcomeError(ClientError):
     """Whether the transaction was committed is not known."""
 
-    advice = "look at the output before you do it again"
+    advice = "check the output before you repeat it"
 
 
 class ConfigurationError(ClientError, ValueError):

@@ -9,7 +9,7 @@ AWAY_TIMEOUT_MS = 500.0  # where an exception is on its way and no broker has an
 
 
 def leave(raw: RawConsumer, timeout_ms: float) -> bool:
-    """Commits and leaves; False where that is not done in time: it then continues in its own thread, for as long as it takes."""
+    """Commits and leaves; False if that is not done in time: it then continues in its own thread, for as long as it takes."""
     is_done = threading.Event()
     errors: list[BaseException] = []
 

@@ -94,7 +94,7 @@ class Member:
     def close(self, *, for_good: bool = False, timeout_ms: float = CLOSE_TIMEOUT_MS) -> None:
         """Leaves the group; a static member does so only `for_good`. Raises what ended the membership before.
 
-        Raises ClientTimeoutError where `embedded` or `on_change` do not return; the thread then ends when they do.
+        Raises ClientTimeoutError if `embedded` or `on_change` do not return; the thread then ends when they do.
         """
         with self.lock:
             if not self.is_leaving:

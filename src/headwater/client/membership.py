@@ -48,7 +48,7 @@ removes a member at once, and a static member's place is taken at once by anothe
         if isinstance(step, Pause):
             ...                                        # until step.until_ms
         else:
-            member.answered(ask(step), now_ms())       # None where no answer came
+            member.answered(ask(step), now_ms())       # None if no answer came
         ...                                            # member.occurrences: Assigned, Rebalancing, Lost, Refused, Left
 """
 
@@ -182,7 +182,7 @@ class Membership:
     # -- what to do next
 
     def next_step(self, now_ms: float) -> Call | Pause | None:
-        """What to do next; None where there is nothing left to do."""
+        """What to do next; None if there is nothing left to do."""
         assert self.asked is None, "an answer is waited for"
         if self.state in (State.LEFT, State.FAILED):
             return None
@@ -256,7 +256,7 @@ class Membership:
     # -- what happens
 
     def answered(self, answer: Any, now_ms: float) -> None:
-        """The answer to the step's request, or None where none came."""
+        """The answer to the step's request, or None if none came."""
         asked, self.asked = self.asked, None
         assert asked is not None, "nothing was asked"
         if self.state is State.LEAVING:

@@ -55,7 +55,7 @@ class PartitionReader:
             raise client_error(error.args[0], what) from error
 
     def poll(self, number_max: int, timeout_s: float) -> list[Message]:
-        """The next records; none where none came in time. Raises ClientError."""
+        """The next records; none if none came in time. Raises ClientError."""
         failure, self.failure = self.failure, None
         if failure is not None:
             raise failure
@@ -90,7 +90,7 @@ class PartitionReader:
         return found
 
     def error_of(self, error: KafkaError, place: Partition) -> ClientError | None:
-        """What an error means; None where it passes."""
+        """What an error means; None if it passes."""
         what = f"{self.what} at {self.address}"
         if error.code() in UNKNOWN:
             return UnknownTopicError(f"{what}: partition {place.partition} of {place.topic} is not there", error.name())

@@ -100,7 +100,7 @@ class Leader(Protocol):
     """Who may decide, as `leadership.LeaderElection` knows it."""
 
     def term(self) -> int:
-        """A number for this time of leading. Raises NotLeaderError where this process does not lead now."""
+        """A number for this time of leading. Raises NotLeaderError if this process does not lead now."""
         ...
 
 
@@ -283,7 +283,7 @@ class ReplayedTopic:
         return self.clock.steady_ms() + (self.timeout_ms if timeout_ms is None else checked_timeout_ms(timeout_ms))
 
     def check_topic(self) -> None:
-        """Raises LostTopicError where the topic is not the one that was opened."""
+        """Raises LostTopicError if the topic is not the one that was opened."""
         self.check_error()
         try:
             found = self.admin.describe_topic(self.topic).id
@@ -310,7 +310,7 @@ class ReplayedTopic:
         """Decides on the latest state, writes the decision's records, and answers when they are replayed here.
 
         `decide` runs under `lock`. It changes nothing, and may run again. Raises what it raises, and ClientError:
-        NotLeaderError where another process leads, TopicBusyError where too many calls wait, UnknownOutcomeError where the
+        NotLeaderError if another process leads, TopicBusyError where too many calls wait, UnknownOutcomeError where the
         records may have been written or not.
         """
         deadline_ms = self.deadline(timeout_ms)

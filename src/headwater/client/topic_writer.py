@@ -1,4 +1,4 @@
-"""Writes the records of one decision to a topic's only partition, all or none where the writer is fenced.
+"""Writes the records of one decision to a topic's only partition, all or none if the writer is fenced.
 
 A plain writer is an idempotent producer: many may write. A fenced writer has a transactional id. To open it ends whatever
 its predecessor left open, and shuts the predecessor out: a broker refuses every later write of it (KIP-98). Each decision is
@@ -56,7 +56,7 @@ class TopicWriter:
     def write(self, records: Sequence[TopicRecord], timeout_ms: float) -> int:
         """Returns the offset of the last record, when the broker has them all.
 
-        Raises ClientError, and then nothing was written, by a fenced writer; UnknownOutcomeError where it may have been.
+        Raises ClientError, and then nothing was written, by a fenced writer; UnknownOutcomeError if it may have been.
         """
         if not 0 < len(records) <= RECORDS_MAX:
             raise ConfigurationError(

@@ -273,7 +273,7 @@ def new_exchange(settings: WireSettings) -> ClientExchange | None:
 
 
 def shake_hands(stream: ssl.SSLSocket, address: Address) -> None:
-    """Raises AuthenticationError where TLS does not come about, and OSError."""
+    """Raises AuthenticationError if TLS does not come about, and OSError."""
     try:
         stream.do_handshake()
     except ssl.SSLCertVerificationError as error:

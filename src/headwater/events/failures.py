@@ -39,7 +39,7 @@ class Transport(Protocol):
         ...
 
     async def wait(self, delay_ms: float) -> None:
-        """Waits for the next attempt. Raises HandlingStoppedError where there will be none."""
+        """Waits for the next attempt. Raises HandlingStoppedError if there will be none."""
         ...
 
     async def attempt(self) -> None:
@@ -91,7 +91,7 @@ async def put_aside(event: Event[Any], error: Exception, topic: str, transport: 
 
 
 def run_to_end(coroutine: Coroutine[Any, Any, Result]) -> Result:
-    """What a coroutine returns that never waits on a loop. Raises RuntimeError where it does."""
+    """What a coroutine returns that never waits on a loop. Raises RuntimeError if it does."""
     try:
         coroutine.send(None)
     except StopIteration as done:

@@ -22,7 +22,7 @@ def open_small_batch(header: BatchHeader, batch: Buffer) -> Buffer | None:
 
 
 def open_batch(header: BatchHeader, batch: Buffer, size_max: int) -> Steps[Buffer]:
-    """The records of a batch. Raises CompressionError where they are damaged or more than `size_max` bytes."""
+    """The records of a batch. Raises CompressionError if they are damaged or more than `size_max` bytes."""
     return elsewhere(lambda: decompress(header.compression, compressed_part(header, batch), size_max))
 
 

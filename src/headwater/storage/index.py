@@ -201,7 +201,7 @@ def possible_entries(content: bytes) -> Iterator[AbortedTransaction]:
 
 
 def load_file(files: Files, path: str) -> bytes | None:
-    """An index file's content; None where there is none."""
+    """An index file's content; None if there is none."""
     try:
         return read_file(files, path)
     except FileNotFoundError:

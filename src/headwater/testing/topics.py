@@ -41,7 +41,7 @@ class Topic:
         return self.producer.send(self.name, value, key=key, headers=headers).result(DELIVERY_TIMEOUT_MS)
 
     def receive_until(self, is_enough: Callable[[], bool], within_ms: float) -> bool:
-        """Reads on, from the beginning of the topic, until it is enough; False where that takes too long."""
+        """Reads on, from the beginning of the topic, until it is enough; False if that takes too long."""
         if self.consumer is None:
             settings = {"enable.auto.commit": False, "fetch.error.backoff.ms": 50}
             self.consumer = Consumer(

@@ -56,7 +56,7 @@ class Migration:
     def upgrade(self, group_id: str) -> None:
         """Prepares a classic group for a member of the new protocol: removes it if it is empty, or converts it.
 
-        Raises ApiError where that is not possible.
+        Raises ApiError if that is not possible.
         """
         classic = self.membership.groups.get(group_id)
         if classic is None:

@@ -1,6 +1,6 @@
 """A simulated client: a connection that is made again when it is lost, and requests that are answered or are not.
 
-`call` is for processes: it waits for the answer, and gives None where none came: the connection was lost, the broker
+`call` is for processes: it waits for the answer, and gives None if none came: the connection was lost, the broker
 was not there, or the time was up. What became of the request is then unknown. `request` is the same with a callback, for
 clients with several requests under way.
 """

@@ -111,7 +111,7 @@ class Consuming(Client):
         positions[place] = start
 
     def log_start(self, place: Place) -> Call:
-        """The first offset of a partition; None where there is no answer."""
+        """The first offset of a partition; None if there is no answer."""
         topic, partition = place
         wanted = ListOffsetsRequest.ListOffsetsPartition(partition, -1, EARLIEST)
         request = ListOffsetsRequest(topics=[ListOffsetsRequest.ListOffsetsTopic(topic.name, [wanted])])

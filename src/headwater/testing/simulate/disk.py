@@ -79,7 +79,7 @@ class SimulatedFiles(MemoryFiles):
         self.failing = None
 
     def power_on(self) -> None:
-        """After a power cut: what is on disk is all that there is."""
+        """After a power cut: nothing is left but what is on disk."""
         self.cut_after, self.is_off = None, False
         self.locks.clear()
         crash_directory(self.root, self.random, self.sector_bytes)

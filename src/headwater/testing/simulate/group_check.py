@@ -51,7 +51,7 @@ class GroupCheck:
         self.found.append(Anomaly(kind, self.where, text))
 
     def write_of(self, commit: CommitOffset) -> Write | None:
-        """The effect of a commit; None where it certainly did not happen."""
+        """The effect of a commit; None if it certainly did not happen."""
         if commit.outcome is Outcome.FAILED:
             return None
         name = commit.transaction

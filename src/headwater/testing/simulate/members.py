@@ -208,7 +208,7 @@ class Copier(GroupMember, Transacting):
             yield from self.sleep(100 + self.random.random() * 1200)
 
     def copy_some(self) -> Call:
-        """One transaction; False where this member has to begin again from what is committed."""
+        """One transaction; False if this member has to begin again from what is committed."""
         place = self.random.choice(list(self.positions))
         topic, partition = place
         one = {place: self.positions[place]}

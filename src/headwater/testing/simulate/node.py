@@ -262,7 +262,7 @@ class Node:
     # -- what the shell does
 
     def accept(self, send: Callable[[bytes], None], gone: Callable[[], None]) -> BrokerEnd | None:
-        """The broker's end of a new connection; None where nobody listens."""
+        """The broker's end of a new connection; None if nobody listens."""
         if self.core is None:
             return None
         end = BrokerEnd(self, send)

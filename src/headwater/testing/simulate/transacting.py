@@ -51,7 +51,7 @@ ZOMBIE_TRANSACTIONS = 3
 
 
 class Transacting(Producing):
-    """One transaction after another. A step returns False where the transaction cannot continue."""
+    """One transaction after another. A step returns False if the transaction cannot continue."""
 
     version = 2
     transactional_id = ""
@@ -179,7 +179,7 @@ class Transacting(Producing):
     # -- the end
 
     def end_transaction(self, *, commit: bool) -> Call:
-        """Commits or aborts; False where the producer has to begin a new life."""
+        """Commits or aborts; False if the producer has to begin a new life."""
         end = self.history.begin(EndTransaction(process=self.name, transaction=self.transaction, commit=commit))
         request = EndTxnRequest(self.transactional_id, self.identity.producer_id, self.identity.epoch, commit)
         if self.version < 2:
