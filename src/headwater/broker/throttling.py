@@ -188,7 +188,7 @@ class Mutations:
         self.wait_ms = 0  # how long the client has to wait
 
     def use(self, partitions: int) -> None:
-        """Raises ApiError where the client has used too much before."""
+        """Raises ApiError if the client has used too much before."""
         if not self.quota:
             return
         now_ms = self.throttling.clock.steady_ms()

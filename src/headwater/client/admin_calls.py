@@ -98,7 +98,7 @@ class AdminCalls:
                 return found
 
     def _check_hope(self, what: str, left_s: float, cause: Exception) -> None:
-        """Raises ClientError where it makes no sense to wait any longer."""
+        """Raises ClientError if it makes no sense to wait any longer."""
         self._raw.poll(0)  # librdkafka reports errors of the connection only here
         if left_s <= 0 or self._notes.refusal is not None or (self._fail_fast and self._notes.is_down):
             raise self._no_answer(what) from cause

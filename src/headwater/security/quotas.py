@@ -141,7 +141,7 @@ class Quotas:
                 yield entity, values
 
     def quota_for(self, key: str, user: str, client_id: str) -> tuple[float, tuple[str, str]] | None:
-        """The quota of a client, and what tells its meter from others; None where it may use as much as it likes."""
+        """The quota of a client, and what tells its meter from others; None if it may use as much as it likes."""
         both = [((CLIENT_ID, c), (USER, u)) for u in (user, None) for c in (client_id, None)]
         for entity in both:
             if (value := self.entities.get(entity, {}).get(key)) is not None:

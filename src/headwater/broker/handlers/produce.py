@@ -98,7 +98,7 @@ def answer_by_acks(
     *,
     has_error: bool,
 ) -> Answer:
-    """The answer that acks asks for. Raises ProtocolError for an error where it asks for none."""
+    """The answer that acks asks for. Raises ProtocolError for an error if it asks for none."""
     acks = request.body.acks
     if acks == 0:
         if has_error:
