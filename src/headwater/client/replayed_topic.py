@@ -310,7 +310,7 @@ class ReplayedTopic:
         """Decides on the latest state, writes the decision's records, and answers when they are replayed here.
 
         `decide` runs under `lock`. It changes nothing, and may run again. Raises what it raises, and ClientError:
-        NotLeaderError if another process leads, TopicBusyError if too many calls wait, UnknownOutcomeError where the
+        NotLeaderError if another process leads, TopicBusyError if too many calls wait, UnknownOutcomeError if the
         records may have been written or not.
         """
         deadline_ms = self.deadline(timeout_ms)
