@@ -51,6 +51,8 @@ def test_the_first_super_user_is_made_while_the_broker_is_stopped(tmp_path: Path
     [
         (("acl", "add", "User:a", "table:x", "read"), "topic:NAME"),
         (("acl", "add", "User:a", "topic:x", "fly"), "unknown operation"),
+        (("acl", "add", "alice", "topic:x", "read"), "'alice' is not a principal: User:NAME"),
+        (("acl", "remove", "alice", "topic:x"), "'alice' is not a principal: User:NAME"),
         (("acl", "add", "User:a", "transaction:x", "read"), "use all, describe, write"),
         (("config", "set", "table:x", "a=b"), "topic:NAME"),
         (("config", "set", "topic:x", "a"), "NAME=VALUE"),
@@ -108,6 +110,11 @@ def test_quotas() -> None:
         headwater("quota", "set", "user:*,client:app", "consumer_byte_rate=5000", broker=broker)
         headwater("quota", "set", "client:*", "controller_mutation_rate=2", broker=broker)
         headwater("quota", "unset", "user:alice", "request_percentage", broker=broker)
+        assert headwater("quota", "list", broker=broker).splitlines()[-1].split() == [
+            "user:alice",
+            "producer_byte_rate",
+            "1000000",
+        ]
         rows = json.loads(headwater("quota", "list", "-o", "json", broker=broker))
         assert [(row["entity"], row["quota"], row["value"]) for row in rows] == [
             ("client:*", "controller_mutation_rate", 2.0),
@@ -122,7 +129,7 @@ def test_quotas() -> None:
         (["user", "producer_byte_rate=1"], "'user' is not an entity: user:NAME, client:ID or"),
         (["client:app,client:b", "producer_byte_rate=1"], "is not an entity"),
         (["user:a", "producer_byte_rate=much"], "producer_byte_rate: 'much' is not a number"),
-        (["user:a", "speed=1"], "changing the quotas of user:a: Invalid configuration key speed"),
+        (["user:a", "speed=1"], "there is no quota 'speed'; there are producer_byte_rate, "),
         (["user:a", "producer_byte_rate=-1"], "must be greater than 0"),
     ],
 )

@@ -89,3 +89,27 @@ def test_a_plain_client_of_a_listener_with_tls_gets_an_explanation(secured: Secu
 def test_settings_come_from_the_file_that_the_variable_names(secured: Secured, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(ENVIRONMENT, "HEADWATER_CLIENT_CONFIG", secured.config()[1:])
     assert headwater("consume", "orders", "-b", secured.address) == "hi\n"
+
+
+def test_what_a_user_may_not_ask_is_refused_in_one_line(secured: Secured) -> None:
+    """librdkafka ends the process if users are refused, and gives an empty list of entries."""
+    for words, what in (
+        (("user", "list"), "listing users"),
+        (("user", "delete", "alice"), "deleting user alice"),
+        (("user", "create", "bob", "--password-stdin"), "saving user bob"),
+        (("acl", "list"), "listing entries"),
+    ):
+        error = headwater(*words, "-b", secured.address, "-X", secured.config(), stdin="secret\n", status=1)
+        assert error.startswith(f"headwater: {what}: "), error
+        assert "(CLUSTER_AUTHORIZATION_FAILED); an administrator can allow it" in error
+        assert "(null)" not in error
+
+
+def test_a_user_that_does_not_exist_cannot_be_deleted(secured: Secured) -> None:
+    assert "user nobody does not exist" in headwater("user", "delete", "nobody", "-b", secured.plain, status=1)
+
+
+def test_a_file_that_does_not_exist_is_named(secured: Secured) -> None:
+    config = secured.config(ssl__ca__location="nowhere/ca.pem")
+    error = headwater("topic", "list", "-b", secured.address, "-X", config, status=1)
+    assert "ssl.ca.location: nowhere/ca.pem does not exist; a relative path starts in the working directory, /" in error

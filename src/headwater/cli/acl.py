@@ -16,6 +16,8 @@ from headwater.cli.connection import NO_OPTIONS, Connection
 from headwater.cli.errors import CommandError, quantity
 from headwater.cli.markers import Argument, Option
 from headwater.cli.options import Output, OutputOption, show
+from headwater.cli.wire import check, wire_of
+from headwater.protocol.messages.describe_acls import DescribeAclsRequest
 from headwater.security import acls
 
 app = Commands()
@@ -26,6 +28,7 @@ KINDS = {
     "cluster": ResourceType.BROKER,
 }
 CLUSTER_NAME = "kafka-cluster"
+FIRST_WITH_PATTERNS = 1  # of DescribeAcls
 Principal = Annotated[str, Argument("PRINCIPAL", help="User:NAME, or User:* for all users.")]
 Resource = Annotated[
     str,
@@ -63,6 +66,13 @@ def read_operation(text: str) -> AclOperation:
     return AclOperation[name]
 
 
+def check_principal(text: str) -> None:
+    """Raises CommandError."""
+    kind, _, name = text.partition(":")
+    if not kind or not name:
+        raise CommandError(f"{text!r} is not a principal: User:NAME, or User:* for all users")
+
+
 def check_operation(operation: AclOperation, kind: ResourceType, resource: str) -> None:
     """Raises CommandError if the operation does not exist on such a resource: brokers accept it, but it has no effect."""
     possible = acls.OPERATIONS[acls.ResourceType(kind.value)]
@@ -80,6 +90,7 @@ def add(
     deny: Deny = False,
     connection: Connection = NO_OPTIONS,
 ) -> None:
+    check_principal(principal)
     permission = AclPermissionType.DENY if deny else AclPermissionType.ALLOW
     kind, name, pattern = read_resource(resource)
     wanted = [read_operation(operation) for operation in operations]
@@ -98,6 +109,7 @@ def remove(
     operations: Annotated[list[str] | None, Argument("[OPERATION…]")] = None,
     connection: Connection = NO_OPTIONS,
 ) -> None:
+    check_principal(principal)
     kind, name, pattern = read_resource(resource)
     wanted = [read_operation(operation) for operation in operations or ()] or [AclOperation.ANY]
     filters = [
@@ -113,20 +125,24 @@ def remove(
 
 @app.command("list", help="List the entries.")
 def list_acls(output: OutputOption = Output.TABLE, connection: Connection = NO_OPTIONS) -> None:
-    every = AclBindingFilter(
-        ResourceType.ANY, None, ResourcePatternType.ANY, None, None, AclOperation.ANY, AclPermissionType.ANY
+    # Not through librdkafka, which gives an empty list if the broker refuses.
+    every = DescribeAclsRequest(
+        acls.ResourceType.ANY, None, acls.PatternType.ANY, None, None, acls.Operation.ANY, acls.Permission.ANY
     )
-    kafka = connection.admin()
-    names = {kind: name for name, kind in KINDS.items()}
+    with wire_of(connection) as broker:
+        answer = broker.ask(every, at_least=FIRST_WITH_PATTERNS)
+    check(answer.error_code, "listing entries", answer.error_message)
+    names = {kind.value: name for name, kind in KINDS.items()}
     rows = [
         {
             "principal": entry.principal,
-            "permission": entry.permission_type.name.lower(),
-            "operation": entry.operation.name.lower(),
-            "resource": f"{names.get(entry.restype, entry.restype.name.lower())}:{entry.name}"
-            + ("*" if entry.resource_pattern_type is ResourcePatternType.PREFIXED else ""),
+            "permission": acls.Permission(entry.permission_type).name.lower(),
+            "operation": acls.Operation(entry.operation).name.lower(),
+            "resource": f"{names.get(kind := found.resource_type) or acls.ResourceType(kind).name.lower()}"
+            f":{found.resource_name}{'*' if found.pattern_type == acls.PatternType.PREFIXED else ''}",
             "host": entry.host,
         }
-        for entry in kafka.call(lambda raw: raw.describe_acls(every), "listing entries")
+        for found in answer.resources
+        for entry in found.acls
     ]
     show(sorted(rows, key=lambda row: tuple(row.values())), output)

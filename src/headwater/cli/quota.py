@@ -15,7 +15,8 @@ app = Commands()
 USER, CLIENT_ID = "user", "client-id"
 SEPARATOR = ",client:"
 HOW = "user:NAME, client:ID or user:NAME,client:ID; * in place of a name is for all that have no quota of their own"
-NAMES = "producer_byte_rate, consumer_byte_rate, request_percentage or controller_mutation_rate"
+QUOTAS = ("producer_byte_rate", "consumer_byte_rate", "request_percentage", "controller_mutation_rate")
+NAMES = f"{', '.join(QUOTAS[:-1])} or {QUOTAS[-1]}"
 Entity = Annotated[str, Argument("ENTITY", help=f"{HOW}.")]
 
 
@@ -30,9 +31,17 @@ def read_entity(text: str) -> dict[str, str | None]:
     return {types[kind]: None if name == "*" else name for kind, name in parts}
 
 
+def read_name(text: str) -> str:
+    """Raises CommandError."""
+    if text not in QUOTAS:
+        raise CommandError(f"there is no quota {text!r}; there are {NAMES.replace(' or ', ' and ')}")
+    return text
+
+
 def read_value(text: str) -> tuple[str, float]:
     """Raises CommandError."""
     name, value = pair_of(text, "", "NAME=VALUE")
+    read_name(name)
     try:
         return name, float(value)
     except ValueError:
@@ -48,7 +57,7 @@ def list_quotas(output: OutputOption = Output.TABLE, connection: Connection = NO
         {
             "entity": entity_text({part.entity_type: part.entity_name for part in entry.entity}),
             "quota": v.key,
-            "value": v.value,
+            "value": int(v.value) if v.value.is_integer() else v.value,
         }
         for entry in answer.entries
         for v in entry.values
@@ -77,7 +86,7 @@ def unset(
     names: Annotated[list[str], Argument("NAME…")],
     connection: Connection = NO_OPTIONS,
 ) -> None:
-    alter(entity, [(name, None) for name in names], connection)
+    alter(entity, [(read_name(name), None) for name in names], connection)
 
 
 def alter(text: str, values: list[tuple[str, float | None]], connection: Connection) -> None:

@@ -2,6 +2,8 @@
 
 A password comes from a prompt, standard input, a file or a variable. It never comes from the command line, which every user
 of the machine can read. The broker stores it salted.
+
+All requests go through the wire client: librdkafka 2.16 ends the process if a broker refuses to describe users.
 """
 
 import getpass
@@ -10,22 +12,19 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
-from confluent_kafka.admin import (
-    ScramCredentialInfo,
-    ScramMechanism,
-    UserScramCredentialDeletion,
-    UserScramCredentialUpsertion,
-)
-
 from headwater.cli.command import Commands
 from headwater.cli.connection import NO_OPTIONS, Connection
 from headwater.cli.errors import CommandError
 from headwater.cli.markers import Argument, Option
 from headwater.cli.options import Output, OutputOption, show
-from headwater.client.admin import Admin
+from headwater.cli.wire import check, wire_of
+from headwater.client.wire import Wire
+from headwater.protocol.error_codes import ErrorCode
+from headwater.protocol.messages.alter_user_scram_credentials import AlterUserScramCredentialsRequest
+from headwater.protocol.messages.describe_user_scram_credentials import DescribeUserScramCredentialsRequest
+from headwater.security.scram import Mechanism, credential_of, salt_password
 
 app = Commands()
-MECHANISMS = (ScramMechanism.SCRAM_SHA_256, ScramMechanism.SCRAM_SHA_512)
 ITERATIONS = 4096
 PASSWORD_VARIABLE = "HEADWATER_PASSWORD"
 SALT_BYTES = 24
@@ -81,18 +80,35 @@ def create(
         create_in(data, name, password, super_user=super_user)
         print(f"Saved {'super user' if super_user else 'user'} {name} in {data}")
         return
-    changes = [
-        UserScramCredentialUpsertion(name, ScramCredentialInfo(mechanism, ITERATIONS), password.encode())
-        for mechanism in MECHANISMS
-    ]
-    kafka = connection.admin()
-    for change in changes:  # librdkafka sends one mechanism of a user at a time
-        alter(kafka, change, f"saving user {name}")
+    changes = []
+    for mechanism in Mechanism:
+        salt = os.urandom(SALT_BYTES)
+        salted = salt_password(mechanism, password, salt, ITERATIONS)
+        changes.append(
+            AlterUserScramCredentialsRequest.ScramCredentialUpsertion(name, mechanism, ITERATIONS, salt, salted)
+        )
+    with wire_of(connection) as broker:
+        alter(broker, AlterUserScramCredentialsRequest(upsertions=changes), f"saving user {name}")
     print(f"Saved user {name}")
 
 
-def alter(kafka: Admin, change: Any, what: str) -> None:
-    kafka.call(lambda raw: raw.alter_user_scram_credentials([change]), what)
+def alter(broker: Wire, request: AlterUserScramCredentialsRequest, what: str) -> None:
+    """Raises ClientError."""
+    for result in broker.ask(request).results:
+        check(result.error_code, what, result.error_message)
+
+
+def mechanisms_of_users(broker: Wire, names: list[str] | None, what: str) -> dict[str, list[Mechanism]]:
+    """The mechanisms of these users, or of all; of one that does not exist there are none. Raises ClientError."""
+    request = DescribeUserScramCredentialsRequest
+    answer = broker.ask(request(None if names is None else [request.UserName(name) for name in names]))
+    check(answer.error_code, what, answer.error_message)
+    found: dict[str, list[Mechanism]] = {}
+    for result in answer.results:
+        if result.error_code != ErrorCode.RESOURCE_NOT_FOUND:
+            check(result.error_code, what, result.error_message)
+            found[result.user] = [Mechanism(info.mechanism) for info in result.credential_infos]
+    return found
 
 
 def create_in(data: Path, name: str, password: str, *, super_user: bool) -> None:
@@ -100,7 +116,6 @@ def create_in(data: Path, name: str, password: str, *, super_user: bool) -> None
     from headwater.broker.configs.dynamic import SUPER_USERS
     from headwater.broker.configs.settings import Settings
     from headwater.broker.shell.run import open_core
-    from headwater.security.scram import Mechanism, credential_of, salt_password
     from headwater.storage.errors import StorageError
 
     try:
@@ -126,25 +141,23 @@ def create_in(data: Path, name: str, password: str, *, super_user: bool) -> None
 
 @app.command(help="Delete a user.")
 def delete(name: Name, connection: Connection = NO_OPTIONS) -> None:
-    kafka = connection.admin()
     what = f"deleting user {name}"
-    known = kafka.call(lambda raw: raw.describe_user_scram_credentials([name]), what)[name]
-    for info in known.scram_credential_infos:
-        alter(kafka, UserScramCredentialDeletion(name, info.mechanism), what)
+    deletion = AlterUserScramCredentialsRequest.ScramCredentialDeletion
+    with wire_of(connection) as broker:
+        known = mechanisms_of_users(broker, [name], what).get(name)
+        if not known:
+            raise CommandError(f"user {name} does not exist; headwater user list shows those that do")
+        changes = [deletion(name, mechanism) for mechanism in known]
+        alter(broker, AlterUserScramCredentialsRequest(deletions=changes), what)
     print(f"Deleted user {name}")
 
 
 @app.command("list", help="List users and their mechanisms.")
 def list_users(output: OutputOption = Output.TABLE, connection: Connection = NO_OPTIONS) -> None:
-    kafka = connection.admin()
-    found = kafka.call(lambda raw: raw.describe_user_scram_credentials(), "listing users")
-    rows = [
-        {
-            "user": name,
-            "mechanisms": ", ".join(
-                sorted(info.mechanism.name.replace("_", "-") for info in description.scram_credential_infos)
-            ),
-        }
-        for name, description in sorted(found.items())
+    with wire_of(connection) as broker:
+        found = mechanisms_of_users(broker, None, "listing users")
+    rows: list[dict[str, Any]] = [
+        {"user": name, "mechanisms": ", ".join(sorted(mechanism.label for mechanism in mechanisms))}
+        for name, mechanisms in sorted(found.items())
     ]
     show(rows, output)

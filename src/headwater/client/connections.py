@@ -1,6 +1,7 @@
 """To which broker, with which settings: the same for producer, consumer and admin."""
 
 import logging
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias, TypeVar
@@ -13,6 +14,7 @@ from headwater.client.names import check_settings, checked_text
 
 Made = TypeVar("Made")
 LOOK_S = 0.1
+LOCATIONS = ("ssl.ca.location", "ssl.certificate.location", "ssl.key.location", "ssl.keystore.location")
 # A host may stand in brackets, as one of IPv6 does; librdkafka's own examples have a protocol before it.
 ADDRESS = re.compile(r"(\w+://)?(\[[^\]]+\]|[^:\s/]+|[0-9a-fA-F]*:[0-9a-fA-F:]*:[0-9a-fA-F]*)(:(?P<port>\d{1,9}))?")
 NO_ANSWER = frozenset(
@@ -119,7 +121,20 @@ def merge_settings(broker: BrokerLike, defaults: Settings, settings: Settings | 
     }
     found = {**common, **defaults, **(settings or {})}
     check_settings(found)
+    check_files(found)
     return found
+
+
+def check_files(settings: Settings) -> None:
+    """Raises ConfigurationError for a file of TLS that cannot be read: librdkafka does not say which one it is."""
+    if not str(settings.get("security.protocol", "")).lower().endswith("ssl"):
+        return
+    for name in LOCATIONS:
+        path = settings.get(name)
+        if path and path != "probe" and not os.access(path, os.R_OK):
+            reason = "cannot be read" if os.path.exists(path) else "does not exist"
+            start = "" if os.path.isabs(path) else f"; a relative path starts in the working directory, {os.getcwd()}"
+            raise ConfigurationError(f"{name}: {path} {reason}{start}")
 
 
 def make_client(make: type[Made], settings: dict[str, Any], what: str, notes: Notes) -> Made:
