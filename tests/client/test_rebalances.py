@@ -217,3 +217,39 @@ def test_what_ctrl_c_has_lost_between_its_fetch_and_its_delivery_comes_again(
 
 def interrupt(*given: object) -> None:
     raise KeyboardInterrupt
+
+
+class SlowGroup(Raw):
+    """Each poll takes 0.4 s. The group gives the consumer its partitions in the poll `joins_at`."""
+
+    def __init__(self, clock: ManualClock, joins_at: int) -> None:
+        super().__init__()
+        self.clock, self.joins_at, self.polls = clock, joins_at, 0
+        self.on_assign: Any = None
+
+    def subscribe(self, topics: list[str], **callbacks: Any) -> None:
+        self.on_assign = callbacks["on_assign"]
+
+    def poll(self, timeout_s: float) -> Message | None:
+        self.polls += 1
+        self.clock.advance(400)
+        if self.polls == self.joins_at:
+            self.on_assign(self, self.assignment())
+        return message(0, 5) if self.polls == self.joins_at + 1 else None
+
+
+@pytest.mark.parametrize(
+    ("joins_at", "values", "polls"),
+    [
+        (8, [5], 11),  # a first rebalance takes three seconds; then one event, and two polls without any
+        (10**6, [], 27),  # without partitions it is idle after ten seconds
+    ],
+)
+def test_a_consumer_is_not_idle_before_it_has_partitions(
+    clock: ManualClock, monkeypatch: pytest.MonkeyPatch, joins_at: int, values: list[int], polls: int
+) -> None:
+    raw = SlowGroup(clock, joins_at)
+    monkeypatch.setattr(group_reader, "make_client", lambda *_: raw)
+    with hw.Consumer("127.0.0.1:1", "t", group="g", value=int, clock=clock, idle_timeout_ms=800) as consumer:
+        assert [event.value for event in consumer] == values
+    assert raw.polls == polls

@@ -28,6 +28,7 @@ class Recorder:
         self.steps: list[Any] = []
         self.refusal: Exception | None = None
         self.is_stopped = False
+        self.has_caller = False
 
     async def wait(self, delay_ms: float) -> None:
         self.steps.append(delay_ms)
@@ -39,8 +40,9 @@ class Recorder:
         if (error := self.ends.pop(0)) is not None:
             raise error
 
-    def give_up(self, error: Exception) -> None:
+    def give_up(self, error: Exception) -> bool:
         self.steps.append(error)
+        return self.has_caller
 
     async def put_aside(self, topic: str, headers: HeadersLike) -> str:
         if self.refusal is not None:
@@ -65,6 +67,14 @@ def test_the_last_error_stops_the_transport(fate: Fate) -> None:
     transport = Recorder(last)
     assert outcome(transport, fate) is last
     assert transport.steps == [10, "attempt", last]
+
+
+def test_a_skipped_event_whose_error_a_caller_gets_is_not_logged_too(caplog: pytest.LogCaptureFixture) -> None:
+    transport = Recorder()
+    transport.has_caller = True
+    assert outcome(transport, Skip()) is None
+    assert transport.steps == [FIRST]
+    assert caplog.records == []
 
 
 def test_a_skipped_event_is_logged_with_its_error(caplog: pytest.LogCaptureFixture) -> None:

@@ -337,10 +337,12 @@ class FailedDelivery:
     async def attempt(self) -> None:
         self.subscription.succeeded(await self.subscription.call(self.event), self.reply)
 
-    def give_up(self, error: Exception) -> None:
+    def give_up(self, error: Exception) -> bool:
         self.subscription.failed += 1
-        if self.reply is not None and not self.reply.done():
-            self.reply.set_exception(error)
+        if self.reply is None or self.reply.done():
+            return False
+        self.reply.set_exception(error)
+        return True
 
     async def put_aside(self, topic: str, headers: HeadersLike) -> str:
         bus = self.subscription.bus

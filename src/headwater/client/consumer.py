@@ -42,7 +42,8 @@ class Consumer(Generic[Value]):
 
     `value` and `key` are types or serializers: without `value`, the `content-type` header decides; keys are text.
     A group without a position begins at `start`, "earliest" or "latest". `commit` is "auto" or "manual". `protocol` is
-    "classic", or "consumer" for KIP-848's. `idle_timeout_ms` ends an iteration when nothing has come for so long.
+    "classic", or "consumer" for KIP-848's. `idle_timeout_ms` ends an iteration when nothing has come for so long;
+    it begins when the group has given the consumer its partitions, or after ten seconds without any.
     `on_assigned`, `on_revoked` and `on_lost` get lists of Partition. `settings` are librdkafka's and win. Raises ConfigurationError.
     """
 

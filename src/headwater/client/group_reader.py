@@ -62,7 +62,7 @@ OnPartitions = Callable[[list[Partition]], object]
 BATCH_MAX = 500
 POLL_S = 0.1
 CALL_TIMEOUT_S = 30.0
-ASSIGN_TIMEOUT_S = 0.5
+ASSIGN_TIMEOUT_S, JOIN_TIMEOUT_MS = 0.5, 10_000.0
 SETTLE_TIMEOUT_S, SETTLE_TIMEOUT_S_MAX = 0.1, 4.0
 PASSING = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT})
 
@@ -118,9 +118,9 @@ class GroupReader(Generic[Value]):
             now_ms=self.polled_ms,
         )
         self.settle_ms, self.settle_timeout_s = self.polled_ms, SETTLE_TIMEOUT_S
+        self.joined_ms = self.polled_ms + JOIN_TIMEOUT_MS  # when it got its first partitions, or this at the latest
         self.error: ClientError | None = None  # to be raised after the messages that are yet to be handed over
-        self.is_closed, self.fetching = False, Fetching()
-        self.stopping, self.pauses = threading.Event(), Pauses()
+        self.is_closed, self.fetching, self.stopping, self.pauses = False, Fetching(), threading.Event(), Pauses()
         self.raw: Any = make_client(RawConsumer, member.settings, "the consumer", self.notes)
         self.subscribe()
 
@@ -134,10 +134,8 @@ class GroupReader(Generic[Value]):
     # -- rebalances; librdkafka calls within a poll
 
     def assigned(self, raw: RawConsumer, partitions: list[TopicPartition]) -> None:
-        is_known = True
-        if self.start is not None:
-            is_known = self.assign_from(raw, partitions, self.start)
-            self.pauses.pause_again(raw, partitions)
+        self.joined_ms = min(self.joined_ms, self.clock.steady_ms())
+        is_known = self.start is None or self.assign_from(raw, partitions, self.start)
         self.progress.assign(map(place_of, partitions), is_known=is_known)
         self.tell(0, partitions)
 
@@ -158,6 +156,7 @@ class GroupReader(Generic[Value]):
             raw.incremental_assign(positions)
         else:
             raw.assign(positions)
+        self.pauses.pause_again(raw, partitions)
         return is_known
 
     def revoked(self, raw: RawConsumer, partitions: list[TopicPartition]) -> None:
@@ -288,7 +287,7 @@ class GroupReader(Generic[Value]):
         )
 
     def message_batches(self, number_max: int) -> Iterator[list[Message]]:
-        """Messages as they come, until `stop`, or until nothing has come for `idle_timeout_ms`."""
+        """Messages as they come, until `stop`, or until nothing has come for `idle_timeout_ms`, the first rebalance not counted."""
         self.check_open()
         idle_since_ms = self.clock.steady_ms()
         while not self.stopping.is_set():
@@ -300,7 +299,8 @@ class GroupReader(Generic[Value]):
                 return
 
     def is_idle_since(self, since_ms: float) -> bool:
-        return self.idle_timeout_ms is not None and self.clock.steady_ms() - since_ms >= self.idle_timeout_ms
+        idle_ms = self.clock.steady_ms() - max(since_ms, self.joined_ms)
+        return self.idle_timeout_ms is not None and idle_ms >= self.idle_timeout_ms
 
     def take(self, number: int, timeout_ms: float = 10_000.0) -> list[Event[Value]]:
         """The next `number` events, or fewer when no more come in time. They count as handled."""

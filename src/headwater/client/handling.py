@@ -115,8 +115,9 @@ class FailedHandling:
     def handler_name(self) -> str:
         return name_of(self.handler)
 
-    def give_up(self, error: Exception) -> None:
-        """Nobody counts them here."""
+    def give_up(self, error: Exception) -> bool:
+        """Nobody waits for an answer here."""
+        return False
 
 
 class BlockingTransport(FailedHandling):

@@ -46,8 +46,9 @@ class Transport(Protocol):
         """Calls the handler again. Raises what it raises."""
         ...
 
-    def give_up(self, error: Exception) -> None:
-        """The last attempt has failed."""
+    def give_up(self, error: Exception) -> bool:
+        """The last attempt has failed. Returns whether a waiting caller gets the error: then it is not logged."""
+        ...
 
     async def put_aside(self, topic: str, headers: HeadersLike) -> str:
         """Returns when the event is in its dead-letter topic, with a remark for the log. Raises where it cannot be."""
@@ -69,10 +70,12 @@ async def recover(event: Event[Any], error: Exception, fate: Fate, transport: Tr
             error = raised
         else:
             return None
-    transport.give_up(error)
+    has_caller = transport.give_up(error)
     match last_fate(fate):
         case DeadLetter() as letter:
             return await put_aside(event, error, letter.topic_for(event.topic), transport)
+        case Skip() if has_caller:
+            return None
         case Skip():
             logger.error("%r is skipped: %s failed", event, transport.handler_name, exc_info=error)
             return None
