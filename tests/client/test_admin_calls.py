@@ -1,5 +1,6 @@
 """How an Admin asks and waits, without a broker: librdkafka's client is a double that reports what a test says."""
 
+import time
 from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import Any
@@ -11,12 +12,15 @@ from headwater.client.admin import Admin
 from headwater.client.admin_calls import AdminCalls
 from headwater.client.errors import (
     AuthenticationError,
+    AuthorizationError,
     BrokerUnavailableError,
     ClientError,
     ClientTimeoutError,
     ConfigurationError,
     TopicExistsError,
 )
+from headwater.client.positions import Partition
+from headwater.effects.clock import ManualClock
 
 REFUSED = KafkaError(KafkaError._AUTHENTICATION, "SASL authentication error: wrong")
 DOWN = KafkaError(KafkaError._ALL_BROKERS_DOWN, "1/1 brokers are down")
@@ -137,3 +141,61 @@ def test_a_node_that_cannot_list_its_groups_is_an_error_with_its_reason(monkeypa
     with pytest.raises(ClientError, match="listing groups: ") as raised:
         Admin("127.0.0.1:1").list_groups()
     assert raised.value.code == "COORDINATOR_LOAD_IN_PROGRESS"
+
+
+class Group:
+    """librdkafka's admin client for a group: `descriptions` are its answers, in order; then it may be asked for offsets."""
+
+    def __init__(self, *descriptions: Exception | None) -> None:
+        self.descriptions = list(descriptions)
+
+    def poll(self, timeout_s: float) -> None:
+        pass
+
+    def describe_consumer_groups(self, groups: list[str]) -> dict[str, Future[None]]:
+        future: Future[None] = Future()
+        if (refusal := self.descriptions.pop(0)) is None:
+            future.set_result(None)
+        else:
+            future.set_exception(refusal)
+        return {groups[0]: future}
+
+    def list_consumer_group_offsets(self, request: Any) -> dict[str, Future[SimpleNamespace]]:
+        assert self.descriptions == [], "librdkafka would end the process now"
+        future: Future[SimpleNamespace] = Future()
+        future.set_result(SimpleNamespace(topic_partitions=[SimpleNamespace(topic="t", partition=0, offset=7)]))
+        return {request[0].group_id: future}
+
+
+def admin_of_group(monkeypatch: pytest.MonkeyPatch, group: Group) -> Admin:
+    made, clock = Admin("127.0.0.1:1", timeout_ms=1000), ManualClock()
+    monkeypatch.setattr(made, "_clock", clock)
+    monkeypatch.setattr(made, "_raw", group)
+    monkeypatch.setattr(time, "sleep", lambda seconds: clock.advance(seconds * 1000))
+    return made
+
+
+def refusal(code: int) -> KafkaException:
+    return KafkaException(KafkaError(code))
+
+
+def test_offsets_are_asked_for_only_when_the_groups_coordinator_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    group = Group(refusal(KafkaError.NOT_COORDINATOR), refusal(KafkaError.COORDINATOR_LOAD_IN_PROGRESS), None)
+    assert admin_of_group(monkeypatch, group).committed("g") == {Partition("t", 0): 7}
+
+
+def test_a_coordinator_that_never_answers_is_an_error_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    group = Group(*[refusal(KafkaError.NOT_COORDINATOR)] * 100)
+    with pytest.raises(ClientError, match=r"offsets of group g: .*[Nn]ot coordinator"):
+        admin_of_group(monkeypatch, group).committed("g")
+
+
+def test_a_group_that_may_not_be_described_is_an_error_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    group = Group(refusal(KafkaError.GROUP_AUTHORIZATION_FAILED), None)
+    with pytest.raises(AuthorizationError):
+        admin_of_group(monkeypatch, group).committed("g")
+
+
+def test_a_group_that_cannot_be_found_may_have_offsets(monkeypatch: pytest.MonkeyPatch) -> None:
+    group = Group(refusal(KafkaError.GROUP_ID_NOT_FOUND))
+    assert admin_of_group(monkeypatch, group).committed("g") == {Partition("t", 0): 7}

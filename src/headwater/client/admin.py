@@ -1,6 +1,7 @@
 """`hw.Admin`: the topics, groups, configurations and nodes of a broker or cluster, blocking and async."""
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from types import TracebackType
@@ -19,6 +20,7 @@ from confluent_kafka.admin import (
 )
 
 from headwater.client.admin_calls import AdminCalls
+from headwater.client.backoff import Backoff
 from headwater.client.descriptions import (
     ClusterDescription,
     ConfigValue,
@@ -30,12 +32,14 @@ from headwater.client.descriptions import (
     TopicDescription,
     TopicDetails,
 )
-from headwater.client.errors import ConfigurationError, TopicExistsError, UnknownTopicError, client_error
+from headwater.client.errors import ClientError, ConfigurationError, TopicExistsError, UnknownTopicError, client_error
 from headwater.client.names import checked_text, checked_topic, checked_value
 from headwater.client.positions import Partition
 from headwater.client.threads import in_thread
+from headwater.effects.entropy import SystemEntropy
 
 Result = TypeVar("Result")
+PASSING = frozenset({"NOT_COORDINATOR", "COORDINATOR_NOT_AVAILABLE", "COORDINATOR_LOAD_IN_PROGRESS"})
 RESOURCES = {
     "topic": ConfigResource.Type.TOPIC,
     "broker": ConfigResource.Type.BROKER,
@@ -230,9 +234,31 @@ class Admin(AdminCalls):
     def committed(self, group: str) -> dict[Partition, int]:
         """A group's committed offsets."""
         what = f"asking for offsets of group {checked_text('the group', group)}"
+        self._find_coordinator(group, what)
         request = [ConsumerGroupTopicPartitions(group)]
         found = self.call(lambda raw: raw.list_consumer_group_offsets(request), what)[group]
         return {Partition(p.topic, p.partition): p.offset for p in found.topic_partitions if p.offset >= 0}
+
+    def _find_coordinator(self, group: str, what: str) -> None:
+        """Returns when the group's coordinator has answered. Raises ClientError.
+
+        librdkafka 2.16 ends the process if it asks for offsets and the answer is NOT_COORDINATOR (its issue 5040). Asked to
+        describe the group, a broker gives the same answer, and librdkafka reports it. It passes: the coordinator is moving, or it
+        starts with the first group of a cluster.
+        """
+        backoff, deadline_ms = Backoff(SystemEntropy()), self._clock.steady_ms() + self._timeout_s * 1000
+        while True:
+            try:
+                self.call(lambda raw: raw.describe_consumer_groups([group]), what)
+            except ClientError as error:
+                if error.code == "GROUP_ID_NOT_FOUND":  # a group of KIP-848's protocol, which may have offsets, too
+                    return
+                pause_ms = backoff.record_failure()
+                if error.code not in PASSING or self._clock.steady_ms() + pause_ms >= deadline_ms:
+                    raise
+                time.sleep(pause_ms / 1000)
+            else:
+                return
 
     def lag(self, group: str) -> dict[Partition, int]:
         """How many events a group has yet to handle, by partition; a partition that no longer exists has none."""
