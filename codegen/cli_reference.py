@@ -1,6 +1,6 @@
 """Writes docs/reference/cli.md from the commands themselves: their arguments, options, defaults and help.
 
-`--check` changes nothing and fails where the document differs from the commands. What stands above the document's mark is
+`--check` changes nothing, and fails if the document differs from the commands. The text above the mark in the document is
 written by hand.
 """
 
@@ -27,7 +27,7 @@ class Option(NamedTuple):
 
 
 class Command(NamedTuple):
-    """A command as the document has it."""
+    """A command as the document describes it."""
 
     words: str
     text: str
@@ -54,7 +54,7 @@ def option_of(parameter: Parameter) -> Option:
 
 
 def commands(group: Commands) -> Iterator[Command]:
-    """Every command below a group, in the order of the help; `up` reads its options itself."""
+    """Every command of a group, in the order of the help; `up` is not one of them, because it parses its own options."""
     for name in group.entries:
         found = group.find(name)
         if isinstance(found, Commands):
@@ -78,7 +78,7 @@ def argument_of(parameter: Parameter) -> str:
 
 
 def up() -> Command:
-    """`headwater up`, which is argparse's."""
+    """`headwater up`, whose options are parsed by argparse."""
     options = []
     for action in parser()._actions:
         if isinstance(action, argparse._HelpAction):
@@ -86,7 +86,7 @@ def up() -> Command:
         value = action.metavar or ("\\|".join(action.choices) if action.choices else "")
         names = ", ".join(f"`{name}`" for name in action.option_strings)
         text = cell((action.help or "").replace("%%", "%"))
-        if not text.split(" ")[0].endswith(":"):  # what begins with one of its values keeps it as it is typed
+        if not text.split(" ")[0].endswith(":"):  # a text that begins with a value of the option keeps its case
             text = text[:1].upper() + text[1:]
         text += "." if text and not text.endswith(".") else ""
         if action.choices:

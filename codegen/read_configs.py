@@ -1,9 +1,9 @@
-"""Brings `src/headwater/broker/configs/data/configs.json` up to what a real Apache Kafka says of itself, and its documentation.
+"""Updates `src/headwater/broker/configs/data/configs.json`, and its documentation, from a running Apache Kafka.
 
-Start a fresh Kafka with stock settings (`tests/interop/kafka/kafka.sh start PORT DIRECTORY`, which takes it from its
-published jars), then run `python codegen/read_configs.py 127.0.0.1:PORT`. Names, types, defaults, synonyms and texts are its
-own classes' (LogConfig, KafkaConfig, GroupConfig), as DescribeConfigs gives them. Ranges and allowed values are not in
-that answer: those that the file has are kept. Keys of the broker that it does not describe are marked as internal.
+Start a fresh Kafka with default settings (`tests/interop/kafka/kafka.sh start PORT DIRECTORY`, which runs the published
+jars), then run `python codegen/read_configs.py 127.0.0.1:PORT`. Names, types, defaults, synonyms and texts come from Kafka's
+own classes (LogConfig, KafkaConfig, GroupConfig), as DescribeConfigs answers them. That answer has no ranges or allowed
+values: those in the file are kept. Keys of the broker that Kafka does not describe are marked as internal.
 """
 
 import argparse
@@ -37,7 +37,7 @@ def described(wire: Wire, kind: int, name: str) -> list[Any]:
 
 
 def default(config: Any, otherwise: str | None) -> str | None:
-    """Kafka's own default, which a setting of this broker may have covered."""
+    """Kafka's own default, which a setting of the asked broker may have overridden."""
     return next((s.value for s in config.synonyms if s.source == DEFAULT_SOURCE), otherwise)
 
 
@@ -58,7 +58,7 @@ def broker_entry(config: Any) -> dict[str, Any]:
 
 
 def merged(known: list[dict[str, Any]], found: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What was found, with what else is known of each; what was not found is internal."""
+    """The configurations that Kafka described, completed with what the file knows of each; all others are internal."""
     names = {entry["name"] for entry in found}
     before = {entry["name"]: entry for entry in known}
     entries = [before.get(entry["name"], {}) | entry for entry in found]

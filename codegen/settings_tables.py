@@ -1,6 +1,6 @@
-"""Writes the tables of settings without effect, of refused ones, and of topics' and groups' configurations into docs/reference/settings.md.
+"""Writes the tables of docs/reference/settings.md: settings without effect, refused settings, configurations of topics and groups.
 
-`--check` changes nothing and fails where the document differs from `broker/configs/setting_classes.py`.
+`--check` changes nothing, and fails if the document differs from `broker/configs/setting_classes.py`.
 """
 
 import sys

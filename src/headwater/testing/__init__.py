@@ -1,6 +1,6 @@
-"""What tests need: a fresh broker in milliseconds, faults, a clock that moves, expectations. See README.md.
+"""Tools for tests: a fresh broker in milliseconds, faults, a clock that can be moved, expectations. See README.md.
 
-`pip install headwater` brings the pytest plugin; without pytest, the same names are importable from here.
+`pip install headwater` includes the pytest plugin. Without pytest, import the same names from here.
 """
 
 from importlib import import_module
@@ -22,7 +22,7 @@ PLACES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Imports a name with its first use: pytest loads this package in every project that has Headwater installed."""
+    """Imports a name when it is first used: pytest loads this package in every project that has Headwater installed."""
     if name in PLACES:
         return getattr(import_module(PLACES[name]), name)
     raise AttributeError(f"module 'headwater.testing' has no attribute {name!r}")

@@ -21,7 +21,7 @@ from headwater.testing.transcript import Transcript, stored_events
 
 MEMORY_BYTES_MAX = 256 << 20
 QUICK = {
-    # A test has few groups: fewer partitions to make and to load.
+    # A test has few groups, so fewer partitions have to be created and loaded.
     "offsets.topic.num.partitions": 1,
     "transaction.state.log.num.partitions": 1,
 }
@@ -45,13 +45,13 @@ USUAL = (
 
 
 def prepare() -> None:
-    """Imports what nearly every test uses, which the broker would import with the first request of each kind."""
+    """Imports what nearly every test uses. Otherwise the broker would import it with the first request of each kind."""
     for key in USUAL:
         served_api(key)
 
 
 class TestRunner(ThreadRunner):
-    """Runs the broker on the files, the clock and the network of its test."""
+    """Runs the broker on the test's own files, clock and network."""
 
     __test__ = False
 
@@ -65,10 +65,10 @@ class TestRunner(ThreadRunner):
 
 
 class TestBroker(Broker):
-    """A broker of its own for a test. What it has survives `kill` and `restart`.
+    """A broker for one test. Its data survives `kill` and `restart`.
 
-    `clock.advance(ms)` moves retention, sessions, transactions and schedules at once; `network` drops and delays;
-    `disk_full()` refuses writes; `transcript` is what clients asked for.
+    `clock.advance(ms)` moves the time for retention, sessions, transactions and schedules at once. `network` drops and
+    delays requests. `disk_full()` refuses writes. `transcript` lists the requests of all clients.
     """
 
     __test__ = False  # pytest collects classes by this name
@@ -98,7 +98,7 @@ class TestBroker(Broker):
             self.running.call(lambda server: server.run_timers())
 
     def topic(self, name: str, partitions: int = 1, **configs: object) -> Topic:
-        """A topic to send to and to expect from; made if it is not there. `retention_ms=1000` sets retention.ms."""
+        """A topic to send to and to expect from, created if it does not exist. `retention_ms=1000` sets retention.ms."""
         if name not in self.topics:
             self.topics[name] = Topic(self, name)
             self.topics[name].create(partitions, {key.replace("_", "."): value for key, value in configs.items()})
@@ -107,7 +107,7 @@ class TestBroker(Broker):
     # -- faults
 
     def kill(self) -> None:
-        """Ends it as SIGKILL does: nothing more is answered or closed. `start` brings it back on the same address."""
+        """Ends the broker as SIGKILL does: without any further answer or clean-up. `start` restarts it on the same address."""
         runner = self.running
         addresses = ",".join(f"{name}://{address}" for name, address in runner.addresses.items())
 
@@ -135,10 +135,10 @@ class TestBroker(Broker):
         finally:
             self.files.fault = None
 
-    # -- what there is
+    # -- contents
 
     def events(self, topic: str | None = None) -> list[Any]:
-        """What is stored, as events in the order of partitions and offsets: of one topic, or of all but the internal."""
+        """The stored events of one topic, or of all except internal topics, ordered by partition and offset."""
         return self.running.call(lambda server: stored_events(server.core, topic))
 
     def report(self) -> str:
@@ -155,6 +155,6 @@ class TestBroker(Broker):
         super().stop()
 
     def close(self) -> None:
-        """Stops, and lets go of the clock."""
+        """Stops the broker, and releases the clock."""
         self.stop()
         unwatch_moves(self.clock, self.clock_moved)

@@ -1,4 +1,4 @@
-"""What a test says should happen.
+"""Expectations: a test states what should happen.
 
 event = expect(topic).to_receive(value={"id": 42}, within_ms=2000)
 expect(paid).to_be_caused_by(ordered)
@@ -14,7 +14,7 @@ WITHIN_MS = 5000.0
 
 
 class Anything:
-    """What an expectation has where it does not say what it expects."""
+    """The default of an expectation's fields: any value will do."""
 
     def __repr__(self) -> str:
         return "anything"
@@ -24,7 +24,7 @@ ANYTHING: Any = Anything()
 
 
 class TopicExpectation:
-    """What should arrive in a topic. An event that met one expectation does not meet another."""
+    """What should arrive in a topic. Each event can meet only one expectation."""
 
     def __init__(self, topic: Topic) -> None:
         self.topic = topic
@@ -37,7 +37,7 @@ class TopicExpectation:
         where: Callable[[Event[Any]], bool] | None = None,
         within_ms: float = WITHIN_MS,
     ) -> Event[Any]:
-        """The first event, from the topic's beginning, that is like this. Raises AssertionError with all that came."""
+        """The first matching event, from the topic's beginning. Raises AssertionError, which lists all received events."""
         __tracebackhide__ = True  # a test's report ends at the test's own line
         topic = self.topic
         matched: list[Event[Any]] = []
@@ -58,7 +58,7 @@ class TopicExpectation:
         return matched[0]
 
     def to_receive_nothing(self, *, within_ms: float) -> None:
-        """No event that no expectation has met comes within this time. Raises AssertionError."""
+        """Raises AssertionError if an event arrives within this time that has not met an earlier expectation."""
         __tracebackhide__ = True
         topic = self.topic
         if topic.receive_until(lambda: bool(topic.received), within_ms):
@@ -72,7 +72,7 @@ class EventExpectation:
         self.event = event
 
     def to_be_caused_by(self, cause: Event[Any]) -> None:
-        """It was published while `cause` was handled. Raises AssertionError."""
+        """Raises AssertionError unless the event was published while `cause` was handled."""
         __tracebackhide__ = True
         if self.event.causation_id != cause.id:
             raise AssertionError(
@@ -80,7 +80,7 @@ class EventExpectation:
             )
 
     def to_follow_from(self, first: Event[Any]) -> None:
-        """It belongs to the chain of events that `first` belongs to. Raises AssertionError."""
+        """Raises AssertionError unless the event belongs to the same chain of events as `first`."""
         __tracebackhide__ = True
         if self.event.correlation_id != first.correlation_id:
             raise AssertionError(
@@ -101,5 +101,5 @@ def expect(subject: Topic) -> TopicExpectation: ...
 @overload
 def expect(subject: Event[Any]) -> EventExpectation: ...
 def expect(subject: Topic | Event[Any]) -> TopicExpectation | EventExpectation:
-    """What should happen in a topic, or be true of an event."""
+    """An expectation of a topic, or of an event."""
     return TopicExpectation(subject) if isinstance(subject, Topic) else EventExpectation(subject)

@@ -1,4 +1,4 @@
-"""Faults between a test's clients and its broker: requests that come late or not at all, connections that break."""
+"""Faults between a test's clients and its broker: requests that arrive late or never, and connections that break."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -12,7 +12,7 @@ from headwater.protocol.apis import APIS
 from headwater.protocol.frames import read_request_header
 from headwater.testing.transcript import Transcript
 
-# Every API that the broker serves (a test holds it to that): a type checker and an editor know them too.
+# Every API that the broker serves (a test checks this), so that type checkers and editors know the names too.
 ApiName = Literal[
     "AddOffsetsToTxn",
     "AddPartitionsToTxn",
@@ -71,16 +71,16 @@ ApiName = Literal[
 
 
 class Network:
-    """What is wrong with the network now. APIs go by Kafka's names, such as "Produce"; None means all."""
+    """The present faults of the network. APIs have Kafka's names, such as "Produce"; None means all."""
 
     def __init__(self) -> None:
         self.delays: list[tuple[str | None, float]] = []
         self.dropped: list[str | None] = []
 
     def delay(self, delay_ms: float, api: ApiName | None = None) -> AbstractContextManager[None]:
-        """Within the block requests arrive so much later; those of a connection stay in order. Raises ValueError."""
+        """Within the block requests arrive `delay_ms` later, in order per connection. Raises ValueError."""
         if not delay_ms >= 0:
-            raise ValueError(f"a delay is {delay_ms} ms; give 0 or more")
+            raise ValueError(f"the delay is {delay_ms} ms; give 0 or more")
         return self.delayed((checked_api(api), delay_ms))
 
     @contextmanager
@@ -92,7 +92,7 @@ class Network:
             self.delays.remove(entry)
 
     def drop(self, api: ApiName | None = None) -> AbstractContextManager[None]:
-        """Within the block a request is lost, and its connection breaks as the network's would. Raises ValueError."""
+        """Within the block requests are lost, and their connections break, as if the network had failed. Raises ValueError."""
         return self.losing(checked_api(api))
 
     @contextmanager
@@ -111,7 +111,7 @@ class Network:
 
 
 def checked_api(api: str | None) -> str | None:
-    """Raises ValueError, which lists them, for none of the APIs: a fault that never comes makes a test green."""
+    """Raises ValueError for an unknown API, with the known ones: a fault that never happens would let the test pass."""
     names = get_args(ApiName)
     if api is not None and api not in names:
         close = get_close_matches(str(api), names, 1)
@@ -137,7 +137,7 @@ class FaultyProtocol(ClientProtocol):
         delay_ms = server.network.delay_ms(api)
         late: list[bytearray] | None = getattr(self, "late", None)
         if late:
-            late.append(frame)  # after one that is late already
+            late.append(frame)  # after one that is already late
         elif delay_ms:
             self.late = [frame]
             server.loop.call_later(delay_ms / 1000, self.arrive)

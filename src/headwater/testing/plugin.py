@@ -1,7 +1,7 @@
-"""The pytest plugin: a fresh broker for a test that asks for one, and a transcript of all traffic when it fails.
+"""The pytest plugin: a fresh broker for each test that asks for one, and a transcript of all traffic if the test fails.
 
 Fixtures: `broker` (a TestBroker), `topic` (named after the test), `producer` and `consumer` (of that topic), and their
-async faces `async_producer` and `async_consumer`. A project's own fixtures of these names come first.
+async versions `async_producer` and `async_consumer`. If a project has fixtures with these names, its own are used.
 """
 
 import re
@@ -22,8 +22,8 @@ NAME_LENGTH_MAX = 200
 
 @pytest.fixture
 def broker() -> "Iterator[TestBroker]":
-    """A broker of its own for this test, in memory."""
-    from headwater.testing.broker import TestBroker  # a run that asks for no broker imports none
+    """A broker for this test alone, in memory."""
+    from headwater.testing.broker import TestBroker  # imported here, so that a run without a broker does not pay for it
 
     broker = TestBroker()
     broker.start()
@@ -41,7 +41,7 @@ def topic(broker: "TestBroker", request: pytest.FixtureRequest) -> "Topic":
 
 @pytest.fixture
 def producer(broker: "TestBroker") -> "Iterator[Producer[Any]]":
-    """A producer that knows the broker; it is quick to start rather than idempotent."""
+    """A producer connected to the broker. It is not idempotent, because an idempotent one is slower to start."""
     from headwater.client.producer import Producer
     from headwater.testing.topics import QUICK_PRODUCER
 
@@ -51,7 +51,7 @@ def producer(broker: "TestBroker") -> "Iterator[Producer[Any]]":
 
 @pytest.fixture
 def consumer(broker: "TestBroker", topic: "Topic") -> "Iterator[Consumer[Any]]":
-    """A consumer of `topic`, in a group of its own, which stops when nothing comes for ten seconds."""
+    """A consumer of `topic`, in a group of its own, which stops if nothing arrives for ten seconds."""
     from headwater.client.consumer import Consumer
 
     with Consumer[Any](broker, topic.name, group=f"{topic.name}-group", idle_timeout_ms=10_000) as consumer:
@@ -60,7 +60,7 @@ def consumer(broker: "TestBroker", topic: "Topic") -> "Iterator[Consumer[Any]]":
 
 @pytest.fixture
 def async_producer(producer: "Producer[Any]") -> "AsyncProducer[Any]":
-    """The async face of `producer`."""
+    """The async version of `producer`."""
     from headwater.client.producer import AsyncProducer
 
     return AsyncProducer(producer)
@@ -68,7 +68,7 @@ def async_producer(producer: "Producer[Any]") -> "AsyncProducer[Any]":
 
 @pytest.fixture
 def async_consumer(consumer: "Consumer[Any]") -> "Iterator[AsyncConsumer[Any]]":
-    """The async face of `consumer`."""
+    """The async version of `consumer`."""
     from headwater.client.async_consumer import AsyncConsumer
 
     face = AsyncConsumer(consumer._reader)
@@ -77,7 +77,7 @@ def async_consumer(consumer: "Consumer[Any]") -> "Iterator[AsyncConsumer[Any]]":
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Imports the broker now if any test asks for one, so that the first of them does not wait for that."""
+    """Imports the broker now if any test asks for one, so that the first of these tests does not wait for the import."""
     if any("broker" in getattr(item, "fixturenames", ()) for item in session.items):
         from headwater.testing.broker import prepare
 

@@ -1,4 +1,4 @@
-"""A topic as a test sees it: something to send to, and everything that came."""
+"""A topic as a test sees it: send to it, and read everything that has arrived."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -15,13 +15,14 @@ from headwater.events.headers import HeadersLike
 from headwater.events.ids import ids
 
 DELIVERY_TIMEOUT_MS = 10_000.0
-# An idempotent producer of librdkafka's asks for its producer id once every half a second: the first record can take that
-# long. This one keeps the order too, and only a broker that dies between append and answer makes a record come twice.
+# An idempotent producer of librdkafka asks for its producer id only every half second, so its first record can take that
+# long. The producer here is not idempotent. It keeps the order too, and a record is duplicated only if the broker dies
+# between the append and the answer.
 QUICK_PRODUCER = {"enable.idempotence": False, "max.in.flight.requests.per.connection": 1}
 
 
 class Topic:
-    """A topic of a broker, `hw.Broker` or an address; it has a producer and a consumer of its own when it needs them."""
+    """A topic of a broker (`hw.Broker`, or an address), with its own producer and consumer, created when first needed."""
 
     def __init__(self, broker: BrokerLike, name: str, *, value: Any = None) -> None:
         self.broker, self.name, self.value = broker, name, value
@@ -35,13 +36,13 @@ class Topic:
             admin.create_topic(self.name, partitions, configs=configs, exist_ok=True)
 
     def send(self, value: Any, *, key: object = None, headers: HeadersLike | None = None) -> Delivery:
-        """Sends, and returns when the broker has it."""
+        """Sends a record, and returns when the broker has stored it."""
         if self.producer is None:
             self.producer = Producer(self.broker, settings=QUICK_PRODUCER)
         return self.producer.send(self.name, value, key=key, headers=headers).result(DELIVERY_TIMEOUT_MS)
 
     def receive_until(self, is_enough: Callable[[], bool], within_ms: float) -> bool:
-        """Reads on, from the beginning of the topic, until it is enough; False if that takes too long."""
+        """Reads from the beginning of the topic until `is_enough` returns True; False if that takes too long."""
         if self.consumer is None:
             settings = {"enable.auto.commit": False, "fetch.error.backoff.ms": 50}
             self.consumer = Consumer(

@@ -1,4 +1,4 @@
-"""What went over the wire and what is stored: for finding out why a test failed."""
+"""The requests that clients sent, and the events that are stored: both help to find out why a test failed."""
 
 from collections import deque
 from typing import Any
@@ -14,7 +14,7 @@ READ_BYTES = 1 << 20
 
 
 class Transcript:
-    """The last requests, oldest first; repetitions in a row are counted."""
+    """The latest requests, oldest first. Repeated requests in a row are one entry with a count."""
 
     def __init__(self) -> None:
         self.entries: deque[list[Any]] = deque(maxlen=LINES_MAX)
@@ -37,7 +37,7 @@ class Transcript:
 
 
 def stored_events(core: BrokerCore, topic: str | None) -> list[Event[Any]]:
-    """In the broker's thread: the first events of one topic, or of all that are not internal."""
+    """The first events of one topic, or of all topics that are not internal. Call this in the broker's thread."""
     found: list[Event[Any]] = []
     for known in list(core.metadata.topics.values()):
         if known.name != topic and (topic is not None or known.name.startswith("__")):

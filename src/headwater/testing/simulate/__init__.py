@@ -1,1 +1,1 @@
-"""A simulation of the whole broker from a seed, and a checker of what clients saw. See README.md."""
+"""A simulation of the whole broker, driven by a seed, and a checker of what its clients saw. See README.md."""

@@ -1,4 +1,4 @@
-"""`python -m headwater.testing.simulate FIRST [COUNT]`: runs seeds, and prints what each has found."""
+"""`python -m headwater.testing.simulate FIRST [COUNT]`: runs seeds, and prints the findings of each."""
 
 import sys
 import time
@@ -24,8 +24,8 @@ def main(arguments: list[str]) -> int:
             print(f"seed {seed}: {finding}", flush=True)
     used_s = time.process_time() - began_s
     print(
-        f"{count} seeds, {bad} with findings; {operations} operations, {crash_states} crash states, {faults} faults of the "
-        f"disk; {simulated_s:.0f} simulated seconds in {used_s:.1f} s of processor, {simulated_s / max(used_s, 1e-9):.0f} a second"
+        f"{count} seeds, {bad} with findings; {operations} operations, {crash_states} crash states, {faults} disk faults; "
+        f"{simulated_s:.0f} simulated seconds in {used_s:.1f} s of CPU time, {simulated_s / max(used_s, 1e-9):.0f} per second"
     )
     return 1 if bad else 0
 

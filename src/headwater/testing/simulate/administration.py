@@ -1,4 +1,4 @@
-"""Simulated administrators: topics that are made, deleted and made again, records that are removed, settings, look-ups by time."""
+"""Simulated administrators: they create, delete and recreate topics, remove records, change settings, and look up times."""
 
 from headwater.protocol.apis import ApiKey
 from headwater.protocol.config_resources import AlterConfigOp, ConfigResourceType
@@ -19,14 +19,14 @@ from headwater.testing.simulate.world import Process
 
 
 class Administrator(Client):
-    """Creates topics, and does now and then what administrators do."""
+    """Creates topics, and occasionally does other administrative work."""
 
     def __init__(self, scene: Scene, name: str, topics: list[TopicLife]) -> None:
         super().__init__(scene, name)
         self.topics = topics
 
     def create(self, topic: TopicLife, configs: dict[str, str]) -> Call:
-        """Creates a topic, until it is there; sets its id."""
+        """Tries to create a topic until it exists; sets its id."""
         own = [CreateTopicsRequest.CreatableTopicConfig(key, value) for key, value in configs.items()]
         wanted = CreateTopicsRequest.CreatableTopic(topic.name, topic.partitions, 1, configs=own)
         while not self.scene.is_over:
@@ -35,7 +35,7 @@ class Administrator(Client):
             if error == ErrorCode.NONE:
                 topic.topic_id = answer.topics[0].topic_id
                 return True
-            if error == ErrorCode.TOPIC_ALREADY_EXISTS:  # an attempt before this one was carried out
+            if error == ErrorCode.TOPIC_ALREADY_EXISTS:  # an earlier attempt was carried out
                 topic.topic_id = yield from self.topic_id(topic.name)
                 if topic.topic_id:
                     return True
@@ -46,7 +46,7 @@ class Administrator(Client):
         return False
 
     def topic_id(self, name: str) -> Call:
-        """The id of a topic that exists; empty where that cannot be said."""
+        """The id of a topic, if it exists; empty if that is not known."""
         request = MetadataRequest([MetadataRequest.MetadataRequestTopic(name=name)], allow_auto_topic_creation=False)
         answer = yield from self.call(ApiKey.METADATA, 12, request)
         if answer is None or answer.topics[0].error_code:
@@ -95,7 +95,7 @@ class Administrator(Client):
             self.unexpected("a change of a setting", answer.responses[0].error_code)
 
     def look_up(self, topic: TopicLife) -> Call:
-        """Looks for a time about now, or some seconds ago."""
+        """Looks up a time near now, or some seconds ago."""
         partition = self.random.randrange(topic.partitions)
         timestamp = self.world.clock.wall_ms() - self.random.randrange(20_000)
         look_up = LookUp(process=self.name, topic=topic.label, partition=partition, timestamp=timestamp)
@@ -120,7 +120,7 @@ class Administrator(Client):
 
 
 class Recycler(Administrator, Producing):
-    """Makes a topic, writes to it, deletes it, and makes another with its name. It goes by the topics' ids."""
+    """Creates a topic, writes to it, deletes it, and creates another with the same name. It tells them apart by their ids."""
 
     def run(self) -> Process:
         for life in range(1, 1000):

@@ -1,4 +1,4 @@
-"""The broker's end of a simulated connection. It does what a connection of the server's shell does, without a socket."""
+"""The broker's end of a simulated connection. It behaves as a connection of the real server does, without a socket."""
 
 from collections import deque
 from collections.abc import Callable
@@ -17,7 +17,7 @@ LENGTH_BYTES = 4
 
 
 class RunningBroker(Protocol):
-    """What the end of a connection needs of the broker's process."""
+    """The part of the broker's process that the end of a connection needs."""
 
     world: World
 
@@ -25,17 +25,17 @@ class RunningBroker(Protocol):
     def running_core(self) -> BrokerCore: ...
 
     def after_event(self) -> None:
-        """A request was handled: what follows from it is due."""
+        """A request was handled: now run the work that it has caused."""
 
     def defect(self, error: Exception) -> None:
-        """A request raised an exception that is not an answer."""
+        """A request raised an exception that cannot be sent as an answer."""
 
     def ended(self, end: "BrokerEnd") -> None:
         """The connection is closed."""
 
 
 class Slot:
-    """The place of an answer among the answers of its connection: they leave in the order of their requests."""
+    """Keeps an answer's place: a connection's answers are sent in the order of their requests."""
 
     __slots__ = ("frame", "is_ready")
 
@@ -45,7 +45,7 @@ class Slot:
 
 
 class BrokerEnd:
-    """The broker's end of a connection: takes frames apart, dispatches them, and sends the answers in order."""
+    """The broker's end of a connection: decodes frames, dispatches them, and sends the answers in order."""
 
     def __init__(self, node: RunningBroker, send: Callable[[bytes], None]) -> None:
         self.node = node
@@ -112,7 +112,7 @@ class BrokerEnd:
                 self.send(frame)
 
     def fail(self, error: Exception) -> None:
-        """A request that was not one, or work that failed: no client of the simulation sends such requests."""
+        """Reports a malformed request, or work that failed: no client of the simulation sends malformed requests."""
         self.node.world.find(f"a connection was closed: {error!r}")
         self.close()
 

@@ -1,6 +1,6 @@
-"""Judges a history, in the manner of the Kafka workload of Jepsen (jepsen.tests.kafka): pure, over what clients saw alone.
+"""Judges a history as Jepsen's Kafka workload (jepsen.tests.kafka) does. It is pure, and looks only at what clients saw.
 
-It works for any broker: the simulated one, a real one that is killed, a Kafka. Example:
+It works for any broker: the simulated one, a real one that is killed, or Kafka itself. Example:
 
     history = History()
     send = history.begin(Send(process="p", topic="t", partition=0, values=(b"1",)))
@@ -11,8 +11,8 @@ It works for any broker: the simulated one, a real one that is killed, a Kafka. 
     history.end(final, Outcome.OK)
     assert [str(a) for a in check(history)] == ["lost write in t-0: b'1', acknowledged to p at 0"]
 
-What it does not know: whether an operation should have been answered at all (liveness), and what happens across
-partitions without a transaction. Jepsen's dependency cycles (G0, G1c) are not looked for: Kafka allows them.
+It does not check whether an operation should have been answered at all (liveness), nor the order across partitions without
+a transaction. It does not look for Jepsen's dependency cycles (G0, G1c), because Kafka allows them.
 """
 
 from headwater.testing.simulate.anomalies import Anomaly, AnomalyKind, Copy, Rules
@@ -36,12 +36,12 @@ __all__ = ["Anomaly", "AnomalyKind", "Copy", "Rules", "check"]
 
 
 def check(history: History, rules: Rules | None = None) -> list[Anomaly]:
-    """Everything that must not have happened; an empty list is a good history."""
+    """All anomalies of a history; the list is empty if the history is good."""
     return Checker(history, rules or Rules()).run()
 
 
 class Checker:
-    """Sorts a history by partitions, groups and transactions, and has each part checked."""
+    """Splits a history by partitions, groups and transactions, and checks each part."""
 
     def __init__(self, history: History, rules: Rules) -> None:
         self.rules = rules
@@ -109,13 +109,13 @@ class Checker:
     # -- transactions
 
     def check_transaction(self, name: str) -> None:
-        """All of it is there, or nothing: over all of its partitions."""
+        """Checks that a transaction is visible as a whole or not at all, in all of its partitions."""
         transactions, where = self.transactions, f"transaction {name}"
         if transactions.has_two_ends(name):
             text = "both a commit and an abort were confirmed"
             self.found.append(Anomaly(AnomalyKind.TORN_TRANSACTION, where, text))
         if transactions.fates[name] is Fate.ABORTED:
-            return  # what is seen of it is an aborted read
+            return  # any visible record of it is reported as an aborted read
         shown, missing = self.split(name)
         if transactions.fates[name] is Fate.OPEN and shown:
             transactions.show(name, self.read_at(name))
@@ -133,7 +133,7 @@ class Checker:
         return max(final.ended for final in finals if final is not None)
 
     def split(self, name: str) -> tuple[list[str], list[str]]:
-        """The records of a transaction that are shown at the end, and those that are not, without an excuse."""
+        """The records of a transaction that are visible at the end, and those that are missing without an excuse."""
         shown, missing = [], []
         for send in self.transactions.sends[name]:
             check_ = self.checks[send.topic, send.partition]
@@ -142,7 +142,7 @@ class Checker:
             for n, value in enumerate(send.values):
                 offset = send.offset + n if send.offset is not None else None
                 place = f"{value!r} of {send.topic}-{send.partition}"
-                # A marker that a damaged partition cannot take leaves its transaction open, in the others too.
+                # If a damaged partition cannot store its marker, the transaction stays open in all partitions.
                 is_unstable = self.rules.damaged and (offset or 0) >= check_.final_committed.next_position
                 if value in check_.all_committed:
                     shown.append(place)
@@ -155,7 +155,7 @@ class Checker:
     # -- consume, transform, produce
 
     def check_copy(self, copy: Copy) -> None:
-        """What is copied is, in order, what the group has consumed: nothing twice, nothing left out, nothing more."""
+        """Checks that the copies are exactly the records that the group has consumed, in order: each once, and no others."""
         for (topic, partition), source in self.checks.items():
             if topic != copy.source or source.final_committed is None or source.is_damaged:
                 continue

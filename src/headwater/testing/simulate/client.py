@@ -1,8 +1,8 @@
-"""A simulated client: a connection that is made again when it is lost, and requests that are answered or are not.
+"""A simulated client: it sends requests, and reconnects when its connection is lost.
 
-`call` is for processes: it waits for the answer, and gives None if none came: the connection was lost, the broker
-was not there, or the time was up. What became of the request is then unknown. `request` is the same with a callback, for
-clients with several requests under way.
+`call` is for processes. It waits for the answer, and returns None if there was none: the connection was lost, the broker
+was down, or the time was up. Then nobody knows whether the request was carried out. `request` does the same with a
+callback, for clients with several requests in flight.
 """
 
 from collections.abc import Callable, Generator
@@ -24,7 +24,7 @@ BACKOFF_MS_MAX = 200.0
 CORRELATION = slice(4, 8)
 Call = Generator[Wait, Any, Any]
 
-# What a client tries again, with the same request.
+# After these errors a client sends the same request again.
 RETRIABLE = frozenset(
     {
         ErrorCode.UNKNOWN_SERVER_ERROR,
@@ -55,15 +55,15 @@ class Client:
         self.link: Link | None = None
         self.pending: dict[int, tuple[int, int, Callable[[Any], None]]] = {}
         self.correlation = 0
-        self.refused_until_ms = 0.0  # an attempt to connect is under way, and fails then with all that waits for it
-        self.is_busy = False  # with something that has to be finished before the end
+        self.refused_until_ms = 0.0  # when a pending attempt to connect fails, with its requests
+        self.is_busy = False  # with work that has to be finished before the end of the run
 
     # -- requests
 
     def request(
         self, key: int, version: int, message: Any, resume: Callable[[Any], None], timeout_ms: float = TIMEOUT_MS
     ) -> None:
-        """Sends a request; `resume` gets the answer, or None. Never before this returns."""
+        """Sends a request; `resume` gets the answer, or None. It is never called before this returns."""
         link = self.connect()
         if link is None:
             if self.refused_until_ms <= self.world.now_ms:
@@ -77,7 +77,7 @@ class Client:
         self.world.later(timeout_ms, lambda: self.time_out(correlation))
 
     def call(self, key: int, version: int, message: Any, timeout_ms: float = TIMEOUT_MS) -> Call:
-        """Sends a request, in a process; gives the answer, or None."""
+        """Sends a request, in a process; returns the answer, or None."""
         answer = yield lambda resume: self.request(key, version, message, resume, timeout_ms)
         return answer
 
@@ -96,7 +96,7 @@ class Client:
         return self.link
 
     def disconnect(self) -> None:
-        """Gives the connection up, and all that is under way on it."""
+        """Gives up the connection, with all requests in flight on it."""
         if self.link is not None:
             self.link.close()
         self.lost()
@@ -126,11 +126,11 @@ class Client:
     # -- what clients have in common
 
     def unexpected(self, what: str, error: int) -> None:
-        """An answer that no client should get here."""
+        """Reports an answer that no client should get here."""
         self.world.find(f"{self.name}: {what} was answered with {ErrorCode(error).name}")
 
     def outcome(self, error: int, *, was_uncertain: bool) -> Outcome:
-        """What a refusal means, where an earlier attempt may have been carried out."""
+        """The outcome of a refused operation: unknown if an earlier attempt may have been carried out."""
         if error == ErrorCode.NONE:
             return Outcome.OK
         return Outcome.UNKNOWN if was_uncertain else Outcome.FAILED

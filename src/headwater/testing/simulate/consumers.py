@@ -19,13 +19,13 @@ FETCH_BY_NAME, FETCH_BY_ID = 12, 16
 
 
 class Consuming(Client):
-    """What all consumers do: fetch, and record what came."""
+    """The base of all consumers: fetches, and records what was read."""
 
     is_committed = False
     group = ""
 
     def fetch(self, positions: dict[Place, int], bytes_max: int = 4000, wait_ms: int = MAX_WAIT_MS) -> Call:
-        """Fetches once from some partitions, and moves their positions; gives the polls that had something."""
+        """Fetches once from some partitions, and moves their positions; returns the polls that had records."""
         began = self.history.clock()
         asked = dict(positions)
         answer = yield from self.call(ApiKey.FETCH, FETCH_BY_ID, self.fetch_request(asked, bytes_max, wait_ms))
@@ -88,7 +88,7 @@ class Consuming(Client):
         return poll
 
     def corrupt(self, place: Place, error: ProtocolError) -> None:
-        """What came is not what was written; a client sees that, by the batch's checksum."""
+        """Handles a batch that is not what was written: clients notice that by its checksum."""
         topic, partition = place
         if not self.scene.excuses(topic.label, partition):
             self.world.find(f"{self.name} read {error} in {topic.label}-{partition}")
@@ -101,7 +101,7 @@ class Consuming(Client):
             self.unexpected(f"a fetch of {topic.label}-{partition}", error)
 
     def reset(self, positions: dict[Place, int], place: Place) -> Call:
-        """The position is not in the log: what it was at was removed. It must not be that the log was cut."""
+        """Handles a position outside of the log. Its records may have been removed, but the log must not have become shorter."""
         start = yield from self.log_start(place)
         if start is None:
             return
@@ -122,7 +122,7 @@ class Consuming(Client):
 
 
 class Consumer(Consuming):
-    """Reads its partitions from the start, again and again begun at a random offset that it has seen."""
+    """Reads its partitions from the start, and now and then starts again at a random offset that it has seen."""
 
     def __init__(
         self, scene: Scene, name: str, topics: Sequence[TopicLife], *, is_committed: bool, pause_ms: float
@@ -144,7 +144,7 @@ class Consumer(Consuming):
 
 
 class RecycledConsumer(Consuming):
-    """Reads whatever life of the recycled topic there is, by its id."""
+    """Reads the present life of the recycled topic, by its id."""
 
     def run(self) -> Process:
         positions: dict[Place, int] = {}

@@ -1,14 +1,15 @@
-"""The simulated disk: in-memory files that fail and that lose what was not synced.
+"""The simulated disk: in-memory files that fail, and that lose unsynced writes.
 
-A power cut. Of each file, any of its unsynced writes may be on disk or not, whatever their order was; and a write may be torn: disks
-write whole sectors, of 512 bytes or 4 KiB as the seed says, so of a large write any subset of its sectors may be there.
-A sector that was not written has what was there before: the old bytes of a recycled file, zeros in a file that has grown. Of a
-directory, a prefix of its unsynced changes is there. After a sync that failed nothing of what it was to sync gets on disk, as on Linux. The power may go at any call on the files, as `cut_after` says.
+Power cuts. Any unsynced write of a file may be on disk or not, in any order. A write may also be torn: disks write whole
+sectors, of 512 bytes or 4 KiB (the seed decides), so any subset of a large write's sectors may be there. A sector that was
+not written keeps its old content: the old bytes of a recycled file, or zeros in a file that has grown. Of a directory, a
+prefix of its unsynced changes is on disk. If a sync fails, nothing that it should have synced reaches the disk, as on
+Linux. The power may be cut at any call on the files: `cut_after` says at which.
 
-Faults. `fail` makes calls fail: with EIO, with EMFILE (no descriptor), with ENOSPC (no room). A write that has no room may first have written a
-part of its bytes, as a short write does; one that has written all of them does not fail.
+Faults. `fail` makes calls fail with EIO, EMFILE (no descriptor) or ENOSPC (no room). A write without enough room may still
+write a part of its bytes, as a short write does. A write that has written all of its bytes does not fail.
 
-Damage. `flip` changes bits of what was synced long ago, while the broker is down.
+Damage. `flip` changes bits that were synced long ago, while the broker is down.
 """
 
 import errno
@@ -36,7 +37,7 @@ class SimulatedFiles(MemoryFiles):
         super().__init__(crashable=True)
         self.random = random
         self.sector_bytes = random.choice(SECTOR_SIZES)
-        self.cut_after: int | None = None  # calls until the power goes
+        self.cut_after: int | None = None  # calls until the power is cut
         self.is_off = False
         self.failing: Callable[[str, str], int | None] | None = None
         self.calls = 0
@@ -63,7 +64,7 @@ class SimulatedFiles(MemoryFiles):
         return SimulatedFile(self, path, file.inode)
 
     def fail(self, number: int, share: float) -> None:
-        """From now on calls fail with that errno, each with this probability: those that can."""
+        """From now on each call that can fail with this errno does so with this probability."""
         calls: tuple[str, ...] = ("read", "write", "sync", "sync_directory", "open", "rename", "remove", "truncate")
         if number == errno.EMFILE:
             calls = OPENING
@@ -79,13 +80,13 @@ class SimulatedFiles(MemoryFiles):
         self.failing = None
 
     def power_on(self) -> None:
-        """After a power cut: nothing is left but what is on disk."""
+        """After a power cut: only what is on disk is left."""
         self.cut_after, self.is_off = None, False
         self.locks.clear()
         crash_directory(self.root, self.random, self.sector_bytes)
 
     def forget_process(self) -> None:
-        """The process was killed: the page cache, and so every write, outlives it."""
+        """The process was killed: the page cache outlives it, and so does every write."""
         self.cut_after, self.is_off = None, False
         self.locks.clear()
 
@@ -98,7 +99,7 @@ class SimulatedFiles(MemoryFiles):
 
 
 class SimulatedFile(MemoryFile):
-    """An open file. A write for which there is no room may leave a part of its bytes."""
+    """An open file. A write without enough room may write a part of its bytes."""
 
     __slots__ = ()
 
@@ -143,6 +144,6 @@ def crash_file(inode: Inode, random: Random, sector_bytes: int) -> None:
 
 
 def sectors(position: int, size: int, sector_bytes: int) -> list[tuple[int, int]]:
-    """The parts of a write of `size` bytes at `position` that lie in one sector each."""
+    """Splits a write of `size` bytes at `position` into parts that lie in one sector each."""
     borders = [0, *range(sector_bytes - position % sector_bytes, size, sector_bytes), size]
     return list(pairwise(borders))

@@ -1,4 +1,4 @@
-"""The last reads of a run: every partition whole, by both kinds of readers, and every group's offset."""
+"""The last reads of a run: every whole partition, by both kinds of readers, and every group's offsets."""
 
 from headwater.protocol.apis import ApiKey
 from headwater.protocol.error_codes import ErrorCode
@@ -37,13 +37,13 @@ class FinalReader(GroupMember):
         self.has_read = True
 
     def fetch_offset(self, place: tuple[TopicLife, int]) -> Call:
-        self.scene.is_over = False  # it has to be read
+        self.scene.is_over = False  # the final reads are retried until they succeed
         offset = yield from super().fetch_offset(place)
         self.scene.is_over = True
         return offset
 
     def read(self, topic: TopicLife, partition: int, *, is_committed: bool) -> Call:
-        """Reads a partition from its start to its end; gives the end."""
+        """Reads a partition from its start to its end; returns the end."""
         self.is_committed = is_committed
         poll: Poll | None = None
         found: list[tuple[int, bytes]] = []

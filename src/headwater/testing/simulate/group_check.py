@@ -1,7 +1,8 @@
-"""Committed offsets: each group's progress in a partition is a register, and must read like one.
+"""Committed offsets: each group's progress in a partition is a register, and must behave like one.
 
-A fetch returns the value of some commit that had begun, and not one that another commit, begun after the first had
-ended, had replaced before the fetch began. A commit in a transaction happens with the transaction's end, or not at all.
+A fetch must return the value of a commit that had begun before the fetch ended. The value must not be outdated: if commit B
+began after commit A had ended, and B ended before the fetch began, then the fetch must not return A's value. A commit in a
+transaction happens when the transaction ends, or never.
 """
 
 from bisect import bisect_left
@@ -17,7 +18,7 @@ from headwater.testing.simulate.transactions import Transactions
 
 
 class Write(NamedTuple):
-    """A commit that counts, or may: it happened once between `began` and `ended`."""
+    """A commit that took effect, or may have: it happened once, between `began` and `ended`."""
 
     offset: int
     began: int
@@ -65,7 +66,7 @@ class GroupCheck:
 
     def run(self) -> list[Anomaly]:
         if self.history.partition.is_topic_deleted:
-            return []  # its offsets go with it
+            return []  # the group's offsets are deleted with the topic
         self.index()
         for fetch in self.history.fetches:
             if fetch.outcome is Outcome.OK:
@@ -76,7 +77,7 @@ class GroupCheck:
         return self.found
 
     def index(self) -> None:
-        """For each moment: the latest beginning among the certain writes that had ended by then."""
+        """Finds, for each moment, the latest start of the certain writes that had ended by then."""
         certain = sorted(
             (write.ended, write.began) for write in self.writes if write.is_certain and write.ended < NEVER
         )
@@ -112,10 +113,10 @@ class GroupCheck:
         self.report(AnomalyKind.UNKNOWN_OFFSET, f"{text}, which nobody had committed")
 
     def check_exclusive(self) -> None:
-        """Members take over where the one before has committed: in real time no commit goes back."""
+        """A member continues from the last commit of the member before it, so no commit goes back in real time."""
         certain = sorted((write for write in self.writes if write.is_certain), key=lambda write: write.began)
         ended = sorted((write.ended, write.offset) for write in certain)
-        # A commit that was not answered may be carried out late, and then the next member begins there.
+        # A commit without an answer may be carried out late; then the next member begins there.
         uncertain = sorted((write.began, write.offset) for write in self.writes if not write.is_certain)
         highest, n = -1, 0
         lowest, m = NEVER, 0
@@ -131,7 +132,7 @@ class GroupCheck:
         self.check_read()
 
     def check_read(self) -> None:
-        """Nobody commits what the group has not read."""
+        """No member commits beyond what the group has read."""
         polls = [poll for poll in self.history.partition.polls if poll.group == self.history.group]
         if not polls:
             return
@@ -152,7 +153,7 @@ class GroupCheck:
 
 
 def final_offset(history: Mapping[tuple[str, str, int], GroupHistory], group: str, poll: Poll) -> int:
-    """What the group's last fetch in this partition said; 0 where there is none."""
+    """The offset that the group's last fetch returned in this partition; 0 if there was none."""
     entry = history.get((group, poll.topic, poll.partition))
     fetched = [fetch.offset for fetch in entry.fetches if fetch.outcome is Outcome.OK] if entry is not None else []
     return max(0, fetched[-1]) if fetched else 0

@@ -3,23 +3,22 @@
 Theory. A client cannot see inside the broker. It sees that it began an operation, and that the operation ended in one of
 three ways, which Jepsen calls ok, fail and info:
 
-    OK        the broker said that it is done
-    FAILED    it is certain that nothing happened, and nothing ever will
-    UNKNOWN   no answer, or one that leaves it open: it may have happened, or still happen at any later time
+    OK        the broker answered that the operation is done
+    FAILED    the operation certainly did not happen, and never will
+    UNKNOWN   no answer, or an inconclusive one: the operation may have happened, or may still happen at any later time
 
 A request that is sent and never answered is UNKNOWN, even if the client repeats it: one operation lasts until the client
-gives up or has an answer. Only a refusal of every attempt makes it FAILED.
+gives up or has an answer. It is FAILED only if every attempt was refused.
 
-`began` and `ended` order the operations. With the default clock they count events, which is exact where one thread
-records everything. Recorders in several processes on one machine give `time.monotonic_ns` as the clock and join their
-histories with `History.load`. An operation A came before B only if A ended before B began. An operation without an
-answer never ended.
+`began` and `ended` order the operations. With the default clock they count events, which is exact if one thread records
+everything. If several processes on one machine record, each uses `time.monotonic_ns` as its clock, and `History.load` joins
+their histories. Operation A happened before B only if A ended before B began. An operation without an answer never ended.
 
-Topics. A name can be deleted and created again; what was in the old topic is not in the new one. So `topic` names one life of
-a topic, for example `orders#2`. The checker never looks inside the name.
+Topics. A topic can be deleted and created again with the same name, and the new one has none of the old one's records. So
+`topic` names one life of a topic, for example `orders#2`. The checker never interprets the name.
 
-Values are labels that are unique to one `Send`; the checker finds a record's origin by them. A copy of a record in another
-topic (consume, transform, produce) may be sent again after an abort with the same label: then each attempt is a `Send`.
+Values are labels. Each is unique to one `Send`, and the checker finds a record's origin by it. A copy of a record in another
+topic (consume, transform, produce) may be sent again with the same label after an abort: then each attempt is a `Send`.
 """
 
 import json
@@ -49,15 +48,16 @@ class Operation:
     began: int = NO_OFFSET
     ended: int = NEVER
     outcome: Outcome = Outcome.UNKNOWN
-    error: str = ""  # what the broker said, for people
+    error: str = ""  # the broker's error, for human readers
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Send(Operation):
     """Records for one partition, in one batch.
 
-    `producer` is set for idempotent and transactional producers: what one of them sends to a partition is there once and
-    in this order. `transaction` names the transaction, unique over all producers. `offset` is the first record's, where the answer says it.
+    `producer` is set for idempotent and transactional producers: the records that one of them sends to a partition must be
+    in the log once, and in this order. `transaction` names the transaction, uniquely over all producers. `offset` is the
+    first record's offset, if the answer has it.
     """
 
     topic: str
@@ -73,10 +73,11 @@ class Send(Operation):
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Poll(Operation):
-    """Records that a consumer got of one partition: all that it may see from `position` up to `next_position`.
+    """The records that a consumer got from one partition: all that are visible to it from `position` up to `next_position`.
 
-    `is_committed`: the consumer reads committed records only, and `records` has only what it hands to its application. `is_final`: the whole
-    partition, read when every client is done and the broker has recovered; each partition that was sent to needs one of each kind of read.
+    `is_committed`: the consumer reads committed records only, and `records` has only those that it hands to its
+    application. `is_final`: the whole partition was read, after every client was done and the broker had recovered. Each
+    partition that was sent to needs a final poll of each kind.
     """
 
     topic: str
@@ -87,12 +88,12 @@ class Poll(Operation):
     group: str = ""  # the consumer group whose progress this is
     records: tuple[tuple[int, bytes], ...] = ()
     next_position: int = NO_OFFSET
-    log_start: int = NO_OFFSET  # the broker's, where the answer says it
+    log_start: int = NO_OFFSET  # the broker's log start offset, if the answer has it
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class EndTransaction(Operation):
-    """A commit or an abort. A transaction without an end was left open by its producer: it must become aborted."""
+    """A commit or an abort. A transaction without either was left open by its producer, so the broker must abort it."""
 
     transaction: str
     commit: bool
@@ -100,7 +101,7 @@ class EndTransaction(Operation):
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class CommitOffset(Operation):
-    """A group's progress in one partition. In a transaction it counts when that is committed."""
+    """A group's progress in one partition. In a transaction it takes effect when the transaction is committed."""
 
     group: str
     topic: str
@@ -111,7 +112,7 @@ class CommitOffset(Operation):
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class FetchOffset(Operation):
-    """A group's committed offset, as the broker says it; NO_OFFSET: there is none. `is_stable`: open transactions are waited for."""
+    """A group's committed offset, as answered; NO_OFFSET if it has none. `is_stable`: the request waits for open transactions."""
 
     group: str
     topic: str
@@ -171,7 +172,7 @@ class History:
         return operation
 
     def end(self, operation: Operation, outcome: Outcome, error: str = "") -> None:
-        """Call this after the answer has come; set what the answer says (offset, records) before."""
+        """Call this after the answer has arrived. Before that, copy the answer's content (offset, records) to the operation."""
         operation.outcome, operation.error = outcome, error
         if outcome is not Outcome.UNKNOWN:
             operation.ended = self.clock()
@@ -181,16 +182,16 @@ class History:
         return (operation for operation in self.operations if type(operation) is kind)
 
     def lines(self) -> Iterator[str]:
-        """One JSON object for each operation."""
+        """One JSON object per operation."""
         for operation in self.operations:
             named = {field.name: plain(getattr(operation, field.name)) for field in fields(operation)}
             yield json.dumps({"kind": type(operation).__name__, **named}, separators=(",", ":"))
 
     @classmethod
     def load(cls, lines: Iterable[str]) -> "History":
-        """The history that was written by `lines`; those of several processes one after the other. Raises ValueError.
+        """The history that `lines` wrote; for several processes, one after the other. Raises ValueError.
 
-        A last line that was cut when its writer was killed is an error: leave it away only if you know that.
+        If the writer was killed, its last line may be incomplete, which is an error. Omit that line only if you know this.
         """
         history = cls()
         for line in lines:
@@ -204,7 +205,7 @@ class History:
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON has it: labels as text, tuples as lists."""
+    """A value in JSON's terms: labels as text, tuples as lists."""
     if isinstance(value, bytes):
         return value.decode(History.LABELS)
     if isinstance(value, tuple):

@@ -1,10 +1,10 @@
-"""Simulated members of consumer groups: consumers that commit what they read, and copiers, exactly once.
+"""Simulated members of consumer groups: consumers that commit what they read, and copiers that work exactly once.
 
-A member commits its own positions with its epoch. Now and then one leaves, or stops for longer than its session lasts and then
-commits as if nothing had happened: by then another has its partitions, and the broker must refuse it.
+A member commits its own positions with its epoch. Now and then a member leaves. Or it stops for longer than its session
+lasts, and then commits as if nothing had happened: by then another member has its partitions, so the broker must refuse it.
 
-A copier reads committed records of one topic, writes a copy of each into another, and commits its position in the same
-transaction (KIP-447): after any crash each record must be there once.
+A copier reads the committed records of one topic, writes a copy of each to another, and commits its position in the same
+transaction (KIP-447): whatever crashes, each record must be copied once.
 """
 
 from headwater.protocol.apis import ApiKey
@@ -26,7 +26,7 @@ COPY_PREFIX = b"copy:"
 
 
 class GroupMember(Consuming):
-    """What consumers and copiers do as members."""
+    """The base of consumers and copiers: their work as group members."""
 
     membership: Membership
     positions: dict[Place, int]
@@ -40,7 +40,7 @@ class GroupMember(Consuming):
         self.positions, self.committed = {}, {}
 
     def load_positions(self) -> Call:
-        """The committed offsets of what is assigned; those that are known to be stable."""
+        """Loads the committed offsets of the assigned partitions, which must be stable."""
         self.positions, self.committed = {}, {}
         for place in list(self.membership.assigned):
             offset = yield from self.fetch_offset(place)
@@ -156,7 +156,7 @@ class GroupConsumer(GroupMember):
 
 
 class Copier(GroupMember, Transacting):
-    """Consumes, transforms, produces; one transaction for what it read of one partition."""
+    """Consumes, transforms and produces, with one transaction for the records that it read from one partition."""
 
     is_committed = True
 
@@ -208,7 +208,7 @@ class Copier(GroupMember, Transacting):
             yield from self.sleep(100 + self.random.random() * 1200)
 
     def copy_some(self) -> Call:
-        """One transaction; False if this member has to begin again from what is committed."""
+        """Runs one transaction; False if this member has to restart from the committed offsets."""
         place = self.random.choice(list(self.positions))
         topic, partition = place
         one = {place: self.positions[place]}

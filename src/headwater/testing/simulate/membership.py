@@ -1,11 +1,11 @@
-"""Membership of simulated consumers in a group, by either protocol, with one interface.
+"""Membership of simulated consumers in a group: one interface for both protocols.
 
-    join     becomes a member; `assigned` is then what the member has
-    beat     a heartbeat: False when something has changed. Then the consumer commits what it did, and calls
-    settle   gives up what it must, and takes what it gets; False when it is out, and has to join again
-    leave
+    join     becomes a member; `assigned` then has the member's partitions
+    beat     sends a heartbeat: False if something has changed. Then the consumer commits its progress, and calls
+    settle   gives up partitions and accepts new ones; False if the member was removed and has to join again
+    leave    leaves the group
 
-`epoch` and `member_id` go with every commit: by them the broker refuses a member that has been replaced.
+Every commit carries `epoch` and `member_id`, so that the broker can refuse a member that has been replaced.
 """
 
 import struct
@@ -32,7 +32,7 @@ JOINING = 0
 
 
 class Membership:
-    """What both kinds have in common."""
+    """The base of both kinds of membership."""
 
     def __init__(self, client: Client, group: str, topics: Sequence[TopicLife]) -> None:
         self.client, self.group, self.topics = client, group, topics
@@ -155,12 +155,12 @@ def read_assignment(data: bytes) -> list[tuple[str, int]]:
 
 
 class ModernMembership(Membership):
-    """KIP-848: one request for everything; the broker assigns."""
+    """KIP-848: one request for everything; the broker assigns the partitions."""
 
     def __init__(self, client: Client, group: str, topics: Sequence[TopicLife]) -> None:
         super().__init__(client, group, topics)
         self.target: list[Place] = []
-        self.is_reported = True  # the broker knows what the member has
+        self.is_reported = True  # the broker knows which partitions the member has
 
     def join(self) -> Call:
         self.member_id = client_made_id(self.client)

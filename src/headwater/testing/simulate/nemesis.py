@@ -1,4 +1,4 @@
-"""What goes wrong, and when: power cuts, kills, clean stops, connections that break, a disk that fails, clocks that jump, bits that flip."""
+"""What goes wrong, and when: power cuts, kills, clean stops, broken connections, disk faults, clock jumps and flipped bits."""
 
 import errno
 
@@ -18,7 +18,7 @@ PARTITION_METADATA = "partition.metadata"  # only a log's directory has one
 
 
 def unprotected_bytes(content: bytes) -> set[int]:
-    """The bytes of each batch that no checksum covers, by the format: its base offset, and its leader epoch."""
+    """The positions of the bytes that no checksum covers: by the format, each batch's base offset and leader epoch."""
     positions: set[int] = set()
     start = 0
     while start + LOG_OVERHEAD <= len(content):
@@ -91,18 +91,18 @@ class Nemesis:
                 self.world.jump(jump)
 
     def between_lives(self) -> None:
-        """While the broker is down. What is done here is not a call of the broker's: none of it fails."""
+        """Changes the disk while the broker is down. These are not calls of the broker, so none of them fails."""
         failing, self.files.failing = self.files.failing, None
         if self.loses_files and self.world.chance(0.3):
             self.lose_files()
         if self.scene.fragile:
             self.flip_bits()
         self.files.failing = failing
-        if self.world.chance(AGAIN_CHANCE):  # in the next start, or soon after it
+        if self.world.chance(AGAIN_CHANCE):  # another power cut, during the next start or soon after it
             self.files.cut_after = self.random.randint(1, CALLS_UNTIL_CUT_MAX * 4)
 
     def lose_files(self) -> None:
-        """Files that only save the next start some work, or that have a copy, are gone."""
+        """Removes files that only save the next start some work, or that have a copy."""
         files = self.files
         suffix = self.random.choice((".index", ".timeindex", ".sums", ".snapshot"))
         for directory in files.list_directory(DIRECTORY):
@@ -117,7 +117,7 @@ class Nemesis:
         self.world.record(b"lose")
 
     def flip_bits(self) -> None:
-        """Damages what is on disk of one partition of a topic that may be damaged."""
+        """Damages the files of one partition of a topic that may be damaged."""
         files = self.files
         places = []
         for topic in self.scene.topics:
@@ -130,7 +130,7 @@ class Nemesis:
         if not places:
             return
         label, partition, directory = self.random.choice(places)
-        # Not `.txnindex`: a power cut may take the `.sums` that vouches for it, and both at once are a known gap.
+        # Not `.txnindex`: a power cut may remove the `.sums` that vouches for it, and both at once are a known gap.
         names = [name for name in files.list_directory(directory) if name.endswith((".log", ".index", ".timeindex"))]
         for _ in range(self.random.randint(1, FLIPS_MAX) if names else 0):
             path = f"{directory}/{self.random.choice(names)}"

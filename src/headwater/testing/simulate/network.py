@@ -1,14 +1,14 @@
-"""The simulated network: connections that carry real frames, late, and sometimes not at all.
+"""The simulated network: connections that carry real frames, which arrive late, and sometimes never.
 
-A connection delivers in order what is sent on it, each direction for itself; between connections there is no order. A frame takes a moment,
-now and then a long one. A connection can be cut in three ways, which the client sees as one and the same:
+Each direction of a connection delivers its frames in order; there is no order between connections. A frame takes a moment to
+arrive, now and then a long one. A connection can be cut in three ways, which look the same to the client:
 
-    lost        whatever is under way, in both directions, never arrives
-    delivered   what the client sent arrives, and its answer goes nowhere: the request is done, and the client does not know
-    torn        the last frame under way arrives in part: the broker must not act on it
+    lost        no frame in flight arrives, in either direction
+    delivered   the client's frames arrive, but the answers do not: the request is carried out, and the client cannot know
+    torn        only a part of the last frame in flight arrives: the broker must not act on it
 
-A client that gives up on an answer closes its connection; what it had sent is still delivered, perhaps after the same
-request was sent again on a new connection. That is where a broker meets zombies.
+A client that gives up on an answer closes its connection. The frames that it had sent are still delivered, perhaps after
+the client has sent the same request again on a new connection. This is how a broker meets zombies.
 """
 
 from collections import deque
@@ -23,7 +23,7 @@ SLOW_MS = 800.0
 
 
 class Link:
-    """One connection, as its client has it. `received` gets each response frame, `lost` is called once at the end."""
+    """One connection, as its client sees it. `received` gets each response frame; `lost` is called once, at the end."""
 
     def __init__(
         self, world: World, node: Node, received: Callable[[bytes], None], lost: Callable[[], None], number: int
@@ -31,11 +31,11 @@ class Link:
         self.world, self.node = world, node
         self.received, self.lost = received, lost
         self.number = number
-        self.is_open = True  # for the client
+        self.is_open = True  # as the client sees it
         self.end: BrokerEnd | None = node.accept(self.send_back, self.broker_gone)
         self.last_out_ms = self.last_back_ms = 0.0
-        self.under_way: deque[bytes] = deque()  # frames that the broker has not yet got
-        self.drops = False  # what is under way to the broker is lost
+        self.under_way: deque[bytes] = deque()  # frames that have not reached the broker yet
+        self.drops = False  # frames in flight to the broker are lost
 
     def delay_ms(self) -> float:
         random = self.world.random.random
@@ -74,7 +74,7 @@ class Link:
     # -- the end
 
     def close(self) -> None:
-        """The client gives up: what it sent still arrives, and then the end of the connection."""
+        """The client gives up: its frames still arrive, followed by the end of the connection."""
         self.is_open = False
         self.last_out_ms = max(self.last_out_ms, self.world.now_ms + self.delay_ms())
         self.world.at(self.last_out_ms, self.close_end)

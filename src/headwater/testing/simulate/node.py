@@ -1,10 +1,11 @@
-"""The simulated broker process: the real core, dispatch and driver of the journal, on the simulated disk and network.
+"""The simulated broker process: the real core, dispatch and journal driver, on the simulated disk and network.
 
-It does what the server's shell does, as events: a sync of the journal takes a moment, in which requests are still served; a checkpoint runs in
-steps between other events, as its thread would; timers fire when they are due; work that is done in slices is cut at moments that
-the seed chooses. It can be stopped cleanly, killed (the page cache outlives it), and lose its power.
+It does the work of the server's shell as events. A sync of the journal takes a moment, during which requests are still
+served. A checkpoint runs in steps between other events, as its thread would. Timers fire when they are due. Work in slices
+is interrupted at moments that the seed chooses. The process can be stopped cleanly or killed (then the page cache outlives
+it), and its power can be cut.
 
-A start that finds damage which it does not forgive, or a disk that fails, is tried again later, as a supervisor would.
+If a start fails because of damage or a failing disk, it is tried again later, as a supervisor would do.
 """
 
 import errno
@@ -35,7 +36,7 @@ DIRECTORY = "data"
 
 
 class SlicingClock:
-    """The clock by which work in slices ends its slice: after how many steps is up to the seed."""
+    """The clock that ends the slices of work: the seed decides after how many steps."""
 
     def __init__(self, random: Random) -> None:
         self.random = random
@@ -51,7 +52,7 @@ class SlicingClock:
 
 
 class SmallPartitions(Partitions):
-    """Segments so small that logs roll, and indexes so fine that they have entries."""
+    """Partitions with segments so small that logs roll, and indexes so fine that they have entries."""
 
     segment_bytes = 5000
 
@@ -66,13 +67,13 @@ class SmallPartitions(Partitions):
 
 
 class SimulatedCore(BrokerCore):
-    """The core, over such partitions."""
+    """The core, with small partitions."""
 
     partitions_class = SmallPartitions
 
 
 class EventDisk:
-    """The driver's disk: syncs and checkpoints take a time that the seed says."""
+    """The journal driver's disk: the seed decides how long syncs and checkpoints take."""
 
     def __init__(self, node: "Node", durability: Durability) -> None:
         self.node, self.durability = node, durability
@@ -114,7 +115,7 @@ class EventDisk:
         self.node.after_event()
 
     def journal_advanced(self) -> None:
-        """Nothing here waits for room in the journal."""
+        """Does nothing: in the simulation nothing waits for room in the journal."""
 
     def failed(self, error: Exception) -> None:
         self.node.world.later(0, lambda: self.node.end_failed(self.life, error))
@@ -133,13 +134,13 @@ class Node:
         self.core: BrokerCore | None = None
         self.life = 0
         self.sync_ms_max = world.random.choice(SYNC_MS_MAX)
-        self.ends: dict[BrokerEnd, Callable[[], None]] = {}  # with what tells its client that it is gone
+        self.ends: dict[BrokerEnd, Callable[[], None]] = {}  # each notifies its client when the broker is gone
         self.timer_ms = float("inf")
         self.crashes = self.kills = self.stops = self.failures = 0
-        self.routed_requests = 0  # of the lives that have ended
+        self.routed_requests = 0  # in all lives that have ended
         self.is_ending = False
         self.asks_for_reboot: Callable[[], bool] = lambda: False  # the log says that the machine has to be restarted
-        self.while_down: Callable[[], None] = lambda: None  # what happens to the disk between two lives
+        self.while_down: Callable[[], None] = lambda: None  # changes the disk between two lives
 
     @property
     def running_core(self) -> BrokerCore:
@@ -169,7 +170,7 @@ class Node:
         self.after_event()
 
     def start_failed(self, error: Exception) -> None:
-        """The disk is at fault, or else the broker is."""
+        """Reports a failed start, unless the disk explains it."""
         self.world.record(b"no start")
         self.end_process()
         if self.files.failing is None:
@@ -183,7 +184,7 @@ class Node:
         self.world.later(self.world.random.uniform(DOWN_MS_MIN, DOWN_MS_MAX), self.start)
 
     def leave(self) -> None:
-        """The process is gone, and its clients notice."""
+        """Ends the process; its clients notice."""
         if self.core is not None:
             self.routed_requests += self.core.routed_requests
         self.core = None
@@ -194,7 +195,7 @@ class Node:
             gone()
 
     def power_cut(self) -> None:
-        """The machine loses its power; what was not synced may be lost."""
+        """Cuts the machine's power; unsynced writes may be lost."""
         if self.core is None and not self.files.is_off:
             return
         self.crashes += 1
@@ -204,7 +205,7 @@ class Node:
         self.restart_later()
 
     def kill(self) -> None:
-        """SIGKILL: nothing more is written, and nothing that was written is lost."""
+        """Ends the process as SIGKILL does: nothing more is written, and no write is lost."""
         if self.core is None:
             return
         self.kills += 1
@@ -214,7 +215,7 @@ class Node:
         self.restart_later()
 
     def stop(self) -> None:
-        """A clean stop: requests are read no more, and what is under way ends."""
+        """Stops cleanly: no more requests are read, and the work in progress is finished."""
         core = self.core
         if core is None:
             return
@@ -233,7 +234,7 @@ class Node:
         self.restart_later()
 
     def end_failed(self, life: int, error: Exception) -> None:
-        """The broker ends because of its disk; that there is a reason is checked."""
+        """The broker ends because of its disk; if the disk had no fault, that is a finding."""
         if self.core is None or self.life != life:
             return
         self.failures += 1
@@ -246,14 +247,14 @@ class Node:
         self.restart_later()
 
     def end_process(self) -> None:
-        """What becomes of the page cache: a supervisor does what the log asks for before it starts the broker again."""
+        """Restarts the machine, which drops the page cache, if the log asks for that: a supervisor would do so too."""
         if self.asks_for_reboot():
             self.files.power_on()
         else:
             self.files.forget_process()
 
     def defect(self, error: Exception) -> None:
-        """A request raised an exception that is not an answer."""
+        """A request raised an exception that cannot be sent as an answer."""
         if isinstance(error, OSError) and error.errno in (errno.EIO, errno.ENOSPC, errno.EMFILE):
             self.world.find(f"an error of the disk was not answered: {error!r}")
         else:

@@ -1,11 +1,11 @@
-"""The records of one partition: what was sent, acknowledged and seen, and what must be there at the end.
+"""The records of one partition: which were sent, acknowledged and seen, and which must be there at the end.
 
-Theory. Acknowledgements and polls together say which value each offset has had. A log is append-only, so an offset has one value for
-ever, and the final reads say which of them are still there. What is not there has to have an excuse: it lies below the log's
-start, its topic is deleted, a later record with its key replaced it, or its transaction was aborted.
+Theory. Acknowledgements and polls together show which value each offset has had. A log is append-only, so an offset keeps
+its value for ever, and the final reads show which values are still there. Each missing value needs an excuse: it is below
+the log's start, its topic was deleted, a later record with the same key replaced it, or its transaction was aborted.
 
-The two final reads come one after the other, and the broker keeps compacting and expiring in between. So what the first
-has seen does not prove that the second had to see it: each read has its own log start and needs its own excuse.
+There are two final reads, one after the other, and the broker keeps compacting and expiring in between. So a record that the
+first read has seen may rightly be missing in the second: each read has its own log start and its own excuses.
 """
 
 from bisect import bisect_left
@@ -17,7 +17,7 @@ from headwater.testing.simulate.anomalies import Anomaly, AnomalyKind, Rules
 from headwater.testing.simulate.history import DeleteRecords, LookUp, Outcome, Poll, Send
 from headwater.testing.simulate.transactions import Transactions
 
-EXAMPLES_MAX = 5  # of one kind in one partition: the rest says nothing new
+EXAMPLES_MAX = 5  # per kind and partition: more examples would show nothing new
 
 
 @dataclass(slots=True, eq=False)
@@ -31,7 +31,7 @@ class PartitionHistory:
     deletions: list[DeleteRecords] = field(default_factory=list)
     look_ups: list[LookUp] = field(default_factory=list)
     topic_deleted_at: int | None = None  # when the deletion of the topic was confirmed
-    is_topic_deleted: bool = False  # or may be
+    is_topic_deleted: bool = False  # also True if its deletion was not confirmed
 
     def final(self, *, is_committed: bool) -> Poll | None:
         found = [p for p in self.polls if p.is_final and p.is_committed == is_committed and p.outcome is Outcome.OK]
@@ -135,7 +135,7 @@ class PartitionCheck:
         return any(self.transactions.is_committed(send) is not False for send in self.origins.get(value, ()))
 
     def is_excused(self, offset: int | None, value: bytes, read: Poll | None) -> bool:
-        """Whether a final read may rightly be without a record."""
+        """Whether a record may rightly be missing from a final read."""
         if self.history.is_topic_deleted or self.is_damaged:
             return True
         if offset is not None and read is not None and offset < read.log_start:
@@ -193,7 +193,7 @@ class PartitionCheck:
                     self.report(AnomalyKind.DELETED_READ, text)
 
     def check_skips(self, poll: Poll) -> None:
-        """What is there at the end was there for every poll that went past its offset."""
+        """Every record that is there at the end must be in each poll that moved past its offset."""
         final = self.final_committed if poll.is_committed else self.final
         if final is None or poll.next_position <= poll.position:
             return
@@ -214,10 +214,10 @@ class PartitionCheck:
     # -- sends
 
     def check_duplicates(self) -> None:
-        """What belongs to a transaction may lie there twice, if readers of committed records see it once.
+        """A transaction's record may be in the log twice, if readers of committed records see it once.
 
-        After a crash the broker may abort what it finds open and cannot ascribe, and the producer, which has had no answer,
-        sends the same again in the same transaction.
+        After a crash the broker may abort open records that it cannot assign to a transaction. The producer has had no
+        answer, so it sends the same records again, in the same transaction.
         """
         for values, is_committed in ((self.known.items(), False), (self.committed_values.items(), True)):
             offsets: dict[bytes, list[int]] = defaultdict(list)
@@ -232,7 +232,7 @@ class PartitionCheck:
                     self.report(AnomalyKind.DUPLICATE, f"{value!r} is at {places}")
 
     def check_order(self) -> None:
-        """Each producer's records lie in the order in which they were sent."""
+        """Each producer's records must be in the order in which they were sent."""
         last: dict[str, tuple[int, int, bytes]] = {}
         for offset in sorted(self.known):
             value = self.known[offset]
@@ -263,14 +263,14 @@ class PartitionCheck:
                     self.check_committed_there(send, offset, value)
 
     def check_committed_there(self, send: Send, offset: int | None, value: bytes) -> None:
-        """What is outside of transactions is committed as soon as it is written."""
+        """Records outside of transactions are committed as soon as they are written."""
         if self.is_missing_committed(offset, value):
             self.report(
                 AnomalyKind.LOST_WRITE, f"{value!r} of {send.process} is hidden from readers of committed records"
             )
 
     def is_missing_committed(self, offset: int | None, value: bytes) -> bool:
-        """Whether a committed record is not shown to readers of committed records, without an excuse."""
+        """Whether a committed record is hidden from readers of committed records, without an excuse."""
         return value not in self.all_committed and not self.is_excused(offset, value, self.final_committed)
 
     def check_log_start(self) -> None:

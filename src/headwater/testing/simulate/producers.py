@@ -1,8 +1,8 @@
-"""Simulated idempotent producers: several batches under way for each partition, sent again until they are answered.
+"""Simulated idempotent producers: several batches in flight per partition, sent again until they are answered.
 
-As Kafka's clients do it: batches of a partition have consecutive sequence numbers. When one fails in a way that may pass, or is not answered,
-nothing more is sent for that partition until all that is under way has come back; then everything is sent again, in order.
-The broker must take each batch once and in this order, whatever it has seen of the attempts before.
+It works as in Kafka's clients. The batches of a partition have consecutive sequence numbers. If one fails with a retriable
+error, or is not answered, nothing more is sent to that partition until all batches in flight have returned; then everything
+is sent again, in order. The broker must append each batch once and in this order, whatever it has seen of earlier attempts.
 """
 
 from typing import Any
@@ -30,7 +30,7 @@ def produce_request(send: Send, batch: bytes, topic: TopicLife, transactional_id
 
 
 class Producing(Client):
-    """What all producers do."""
+    """The base of all producers."""
 
     identity = Identity()
 
@@ -51,7 +51,7 @@ class Producing(Client):
         return self.history.begin(send)
 
     def init_producer_id(self, transactional_id: str | None = None, timeout_ms: int = 60_000) -> Call:
-        """Gets a new id, or epoch; gives True when that is done, and False for an answer that is final."""
+        """Gets a new id, or epoch; returns True when that is done, and False if the refusal is final."""
         while True:
             request = InitProducerIdRequest(
                 transactional_id, timeout_ms, self.identity.producer_id, self.identity.epoch
@@ -68,7 +68,7 @@ class Producing(Client):
 
 
 class Lane:
-    """The batches of one partition that are not answered yet, oldest first."""
+    """The batches of one partition that have no answer yet, oldest first."""
 
     def __init__(self) -> None:
         self.batches: list[Batch] = []
@@ -146,7 +146,7 @@ class IdempotentProducer(Producing):
             return
         lane.is_stalled = True
         if error == ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER and lane.batches[0] is not batch:
-            return  # one before it has failed
+            return  # an earlier batch has failed
         if error not in RETRIABLE and not self.scene.excuses(batch.send.topic, batch.send.partition):
             self.unexpected(f"batch {batch.sequence} to {batch.send.topic}-{batch.send.partition}", error)
 

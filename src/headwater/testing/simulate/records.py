@@ -1,4 +1,4 @@
-"""Records as simulated clients write and read them: a label, and now and then something to fill the log with."""
+"""Records as simulated clients write and read them: a label, and now and then padding that fills the log."""
 
 from random import Random
 from typing import NamedTuple
@@ -19,7 +19,7 @@ class Identity(NamedTuple):
 
 
 def batch_of(send: Send, identity: Identity, sequence: int, random: Random) -> bytes:
-    """The batch of a send; the same for each attempt but for its padding."""
+    """The batch of a send; each attempt is the same, except for the padding."""
     padding = b"." * random.randrange(PADDING_MAX)
     content = [
         Record(send.keys[n] if send.keys else None, value + SEPARATOR + padding, (), send.timestamps[n])
@@ -42,9 +42,9 @@ def label_of(record: Record) -> bytes:
 def read_records(
     data: FetchResponse.PartitionData, position: int, *, is_committed: bool
 ) -> tuple[tuple[tuple[int, bytes], ...], int]:
-    """What a consumer hands to its application, and its next position; aborted transactions end at their marker.
+    """The records that a consumer hands to its application, and its next position; aborted transactions end at their marker.
 
-    Raises ProtocolError, as clients do, for a batch whose bytes are not what its checksum says.
+    Raises ProtocolError, as clients do, if a batch does not match its checksum.
     """
     waiting = sorted((a.first_offset, a.producer_id) for a in data.aborted_transactions or ())
     aborted: set[int] = set()

@@ -1,7 +1,7 @@
-"""What everybody in a run shares: the world, the broker's process and its disk, the topics there are, and how far the run is.
+"""What all actors of a run share: the world, the broker's process and its disk, the topics, and the progress of the run.
 
-Clients and the nemesis get the scene, and not the simulation, which puts them on it and judges what came of it. It also
-knows what was damaged on purpose, so that a client that gets such an error does not report a defect.
+Clients and the nemesis get the scene, not the simulation, which creates them and judges the result. The scene also knows
+which files were damaged on purpose, so that a client does not report an error about them as a defect.
 """
 
 from collections.abc import Callable
@@ -27,14 +27,14 @@ class TopicLife:
     is_compacted: bool = False
     is_trimmed: bool = False
     may_be_gone: bool = False
-    is_deleted: bool = False  # or may be
+    is_deleted: bool = False  # also True if its deletion was not confirmed
 
 
 Place = tuple[TopicLife, int]
 
 
 class Actor(Protocol):
-    """Somebody who may have to finish something before the end of the run."""
+    """A client that may have work to finish before the end of the run."""
 
     name: str
     is_busy: bool
@@ -48,19 +48,19 @@ class Scene:
         self.history = History()
         self.actors: list[Actor] = []
         self.topics: list[TopicLife] = []
-        self.recycled: TopicLife | None = None  # the present life of the topic that is deleted and made again
+        self.recycled: TopicLife | None = None  # the present life of the topic that is deleted and recreated
         self.groups: dict[str, list[TopicLife]] = {}
         self.links: list[Link] = []
         self.connections = 0
-        self.is_ending = False  # nothing more is begun, and nothing goes wrong
-        self.is_over = False  # nothing is tried again either
+        self.is_ending = False  # nothing new begins, and nothing more goes wrong
+        self.is_over = False  # nothing is retried either
         self.fragile: frozenset[str] = frozenset()  # topics whose files may be damaged
         self.damaged: set[tuple[str, int]] = set()
-        self.named: set[tuple[str, int]] = set()  # damaged partitions for which a client got that error
+        self.named: set[tuple[str, int]] = set()  # damaged partitions for which a client got an error
         self.has_lost_checkpoint = False
 
     def connect(self, received: Callable[[bytes], None], lost: Callable[[], None]) -> Link:
-        """A connection to the broker; `received` gets each response frame, `lost` is called once at the end."""
+        """A connection to the broker; `received` gets each response frame; `lost` is called once, at the end."""
         self.connections += 1
         link = Link(self.world, self.node, received, lost, self.connections)
         self.links.append(link)
@@ -71,7 +71,7 @@ class Scene:
         return self.links
 
     def add(self, actor: Actor, process: Process) -> None:
-        """Has somebody begin."""
+        """Starts the process of an actor."""
         self.actors.append(actor)
         self.world.start(process)
 
@@ -81,7 +81,7 @@ class Scene:
         return topic
 
     def excuses(self, label: str, partition: int) -> bool:
-        """Whether the partition's files were damaged on purpose: then a client may get an error for it."""
+        """Whether the partition's files were damaged on purpose: then a client may get an error for this partition."""
         if (label, partition) not in self.damaged:
             return False
         self.named.add((label, partition))

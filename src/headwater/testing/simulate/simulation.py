@@ -1,8 +1,9 @@
 """One seed: a broker, its clients, and what goes wrong; then the verdict.
 
-A run has four parts. The topics are made. For 60 seconds of its own time everything happens at once. Then nothing goes
-wrong, and every client gets the time to finish what it has begun; transactions that were left open time out. At last the broker loses
-its power once more, starts, and every partition and every group's offset is read: that is what the checker compares with all that the clients had seen.
+A run has four parts. First the topics are created. Then everything happens at once, for 60 seconds of simulated time. Then
+nothing more goes wrong: every client gets the time to finish its work, and transactions that were left open time out. At the
+end the broker's power is cut once more, it starts, and every partition and every group's offset is read. The checker
+compares these final reads with everything that the clients had seen.
 
     result = simulate(seed)
     assert not result.findings
@@ -63,7 +64,7 @@ class Result:
     transcript: str
     operations: int
     simulated_ms: float
-    crash_states: int  # starts on a disk that a power cut left
+    crash_states: int  # starts on a disk after a power cut
     kills: int
     clean_stops: int
     failed_disks: int
@@ -94,14 +95,14 @@ class Simulation:
             change(self)
 
     def asks_for_reboot(self) -> bool:
-        """Whether the broker has logged, in the life that ends, that the page cache must not be believed."""
+        """Whether the broker, in the life that ends, has logged that the page cache must not be trusted."""
         new, self.errors_seen = self.errors[self.errors_seen :], len(self.errors)
         return any("Restart the machine" in text for text in new)
 
     # -- the scenario
 
     def prepare(self) -> Process:
-        """Makes the topics and starts everybody."""
+        """Creates the topics and starts all actors."""
         admin = Administrator(self.scene, "admin", [])
         chance, random = self.world.chance, self.world.random
         compacted = {
@@ -244,7 +245,7 @@ class Simulation:
         world.run_until(world.now_ms + TIMED_OUT_MS)
 
     def read(self) -> None:
-        """The power goes once more; then everything is read."""
+        """Cuts the power once more; then everything is read."""
         world = self.world
         self.scene.is_over = True
         world.run_until(world.now_ms + 5000, lambda: self.node.core is not None)
@@ -266,7 +267,7 @@ class Simulation:
         )
 
     def check_named(self) -> None:
-        """Records that are missing for damage must have been named: in the log at ERROR, or to a client that asked for them."""
+        """Checks that damage which lost records was reported: in the log at ERROR, or to a client that asked for them."""
         if not self.scene.damaged:
             return
         without = replace(self.rules(), damaged=frozenset())
@@ -278,7 +279,7 @@ class Simulation:
                 self.world.find(f"{where} is damaged, and no error names it: {missing[0]}")
 
     def check_unnamed(self) -> None:
-        """A power cut is not damage: where the disk is sound, nothing may be reported as damaged or lost."""
+        """A power cut is not damage: if no file was damaged, nothing may be reported as damaged or lost."""
         if self.scene.damaged or self.scene.has_lost_checkpoint or self.files.faults_injected:
             return
         for text in self.errors:
@@ -287,7 +288,7 @@ class Simulation:
 
 
 class ErrorLog(logging.Handler):
-    """Collects what the broker logs as errors, and keeps the rest from the terminal."""
+    """Collects the errors that the broker logs, and keeps its log off the terminal."""
 
     def __init__(self, lines: list[str]) -> None:
         super().__init__(logging.ERROR)

@@ -1,10 +1,11 @@
 """Simulated transactional producers: commits, aborts, transactions left open, zombies, and both protocols.
 
-Version 2 is KIP-890's: the epoch rises with each transaction, so nothing that comes late can get into the next one. Version 1 is the
-one before it. There a late EndTxn or TxnOffsetCommit can, by the protocol, count for the next transaction; Kafka has the same hole. So a producer of
-version 1 that got no answer to one of them takes a new epoch, which closes it.
+Version 2 is KIP-890's: the epoch rises with each transaction, so a late request cannot count for the next one. Version 1 is
+the protocol before that. There a late EndTxn or TxnOffsetCommit can count for the next transaction; Kafka has the same hole.
+So if a producer of version 1 gets no answer to one of these requests, it asks for a new epoch, which closes the hole.
 
-A zombie is a producer that keeps sending although another has taken over its transactional id. From then on the broker must refuse all that it sends.
+A zombie is a producer that keeps sending although another has taken over its transactional id. From then on the broker must
+refuse everything that the zombie sends.
 """
 
 from collections.abc import Sequence
@@ -59,7 +60,7 @@ class Transacting(Producing):
     timeout_ms = 10_000
 
     def begin_life(self) -> Call:
-        """Claims the transactional id: whatever was open before is aborted, or ended as it was decided."""
+        """Claims the transactional id: an earlier open transaction is aborted, or ended as already decided."""
         self.identity = Identity()
         self.sequences: dict[tuple[str, int], int] = {}
         self.in_transaction: set[tuple[str, int]] = set()
@@ -70,7 +71,7 @@ class Transacting(Producing):
         self.in_transaction.clear()
 
     def attempt(self, key: int, version: int, request: Any, errors: Any) -> Call:
-        """Sends until there is an answer that is final: (error, whether an attempt may have been carried out before, answer)."""
+        """Sends until an answer is final: (error, whether an earlier attempt may have been carried out, answer)."""
         was_uncertain = False
         while True:
             answer = yield from self.call(key, version, request)
@@ -174,12 +175,12 @@ class Transacting(Producing):
         self.history.end(commit, self.outcome(error, was_uncertain=was_uncertain), ErrorCode(error).name)
         if error:
             return self.refused("an offset", error, is_member=bool(member_id))
-        return self.version >= 2 or not was_uncertain  # it may come again, in the next transaction
+        return self.version >= 2 or not was_uncertain  # in version 1 it may arrive late, in the next transaction
 
     # -- the end
 
     def end_transaction(self, *, commit: bool) -> Call:
-        """Commits or aborts; False if the producer has to begin a new life."""
+        """Commits or aborts; False if the producer has to restart."""
         end = self.history.begin(EndTransaction(process=self.name, transaction=self.transaction, commit=commit))
         request = EndTxnRequest(self.transactional_id, self.identity.producer_id, self.identity.epoch, commit)
         if self.version < 2:
@@ -194,7 +195,7 @@ class Transacting(Producing):
         return True
 
     def end_once(self, end: EndTransaction, request: EndTxnRequest) -> Call:
-        """Version 1: an EndTxn that is not answered is not sent again, since it could end the next transaction."""
+        """Version 1: an EndTxn without an answer is not sent again, because it could end the next transaction."""
         while True:
             answer = yield from self.call(ApiKey.END_TXN, 4, request)
             if answer is None:
@@ -226,7 +227,7 @@ class TransactionalProducer(Transacting):
         self.transactional_id, self.version, self.instance = transactional_id, version, instance
         self.topics, self.pause_ms = topics, pause_ms
         self.numbers = 0
-        self.left = -1  # transactions until a zombie ends
+        self.left = -1  # transactions until a zombie stops
 
     def run(self) -> Process:
         done = yield from self.begin_life()
@@ -237,12 +238,12 @@ class TransactionalProducer(Transacting):
             self.left -= 1
             if not continues:
                 if self.left >= 0:
-                    return  # the other one has the id
+                    return  # the other producer has the id now
                 done = yield from self.begin_life()
             yield from self.sleep(self.random.random() * 2 * self.pause_ms)
 
     def become_zombie(self) -> None:
-        """Another instance starts with this one's transactional id, and this one does not know."""
+        """Starts another instance with this producer's transactional id, which this one does not notice."""
         if self.left >= 0:
             return
         self.left = ZOMBIE_TRANSACTIONS
@@ -280,7 +281,7 @@ class TransactionalProducer(Transacting):
             if not done:
                 return False
         if self.world.chance(LEFT_OPEN_CHANCE):
-            return False  # it forgets what it was doing, and starts again
+            return False  # it abandons its transaction, and starts again
         if self.world.chance(ZOMBIE_CHANCE):
             self.become_zombie()
         return (yield from self.end_transaction(commit=self.world.chance(0.75)))

@@ -1,8 +1,8 @@
-"""What became of each transaction, as far as its producer knows, or as the final reads show.
+"""How each transaction ended, according to its producer or to the final reads.
 
 COMMITTED   a commit was confirmed
-ABORTED     an abort was confirmed; or nobody ever asked for a commit; or each commit was refused
-OPEN        somebody asked for a commit and had no answer: either outcome is right, but it must be whole
+ABORTED     an abort was confirmed; or no commit was ever requested; or each commit was refused
+OPEN        a commit was requested and not answered: either outcome is right, but it must be whole
 """
 
 from collections import defaultdict
@@ -20,7 +20,7 @@ class Fate(Enum):
 
 
 class Transactions:
-    """The transactions of a history, and what belongs to each."""
+    """The transactions of a history, with the operations of each."""
 
     def __init__(self, history: History) -> None:
         self.ends: dict[str, list[EndTransaction]] = defaultdict(list)
@@ -35,8 +35,8 @@ class Transactions:
                 self.offsets[operation.transaction].append(operation)
         self.names = [*dict.fromkeys((*self.sends, *self.offsets, *self.ends))]
         self.fates = {name: self.find_fate(name) for name in self.names}
-        self.seen: dict[str, bool] = {}  # of those that are open: whether the final reads show them
-        self.seen_at: dict[str, int] = {}  # and when these reads had ended
+        self.seen: dict[str, bool] = {}  # for open transactions: whether the final reads show them
+        self.seen_at: dict[str, int] = {}  # when these reads had ended
 
     def find_fate(self, name: str) -> Fate:
         ends = self.ends.get(name, [])
@@ -55,7 +55,7 @@ class Transactions:
         return self.fates[name] is Fate.ABORTED
 
     def is_committed(self, send: Send) -> bool | None:
-        """Whether the record counts; None: either is right."""
+        """Whether the record is committed; None if either is right."""
         if not send.transaction:
             return True
         return self.is_name_committed(send.transaction)
@@ -65,7 +65,7 @@ class Transactions:
         return self.seen.get(name) if fate is Fate.OPEN else fate is Fate.COMMITTED
 
     def commit_began(self, name: str) -> int:
-        """When somebody first asked for the commit."""
+        """When the commit was first requested."""
         return min((end.began for end in self.ends.get(name, ()) if end.commit), default=NEVER)
 
     def commit_ended(self, name: str) -> int:
@@ -74,5 +74,5 @@ class Transactions:
         return min(ended, default=self.seen_at.get(name, NEVER))
 
     def show(self, name: str, at: int) -> None:
-        """The final reads show a transaction of which nobody knew whether it was committed."""
+        """Records that the final reads show a transaction whose outcome was unknown."""
         self.seen[name], self.seen_at[name] = True, at

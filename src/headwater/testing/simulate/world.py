@@ -1,13 +1,13 @@
-"""The simulated world: one seed, one clock, one queue of events. Everything that happens is an event, one after the other.
+"""The simulated world: one seed, one clock, one queue of events. Everything that happens is an event, and events never overlap.
 
-Nothing here waits for real. The next event is the one with the earliest moment, and of several at one moment the one that
-was planned first; the clock jumps there, and the event's function is called. So an hour without events costs nothing, and a
-seed always gives the same run: every choice (a delay, a fault, what a crash leaves) is drawn from one generator.
+Nothing here waits in real time. The next event is the one with the earliest time; if several have the same time, the one
+that was planned first. The clock jumps to that time, and the event's function is called. So an hour without events costs
+nothing. A seed always gives the same run: every choice (a delay, a fault, what a crash leaves) comes from one generator.
 
-There are two clocks, as on a real machine. The steady clock only moves with the events. The wall clock moves with it, and jumps
-when somebody sets it: records get their timestamps from it, and retention its idea of old.
+There are two clocks, as on a real machine. The steady clock only moves with the events. The wall clock moves with it, and
+jumps when it is set: it gives records their timestamps, and retention uses it to decide what is old.
 
-`transcript` is a hash of all that crossed the network, and when. Two runs of a seed must give the same one.
+`transcript` is a hash of everything that crossed the network, with its time. Two runs of a seed must give the same hash.
 """
 
 import heapq
@@ -38,7 +38,7 @@ class World:
         self.events: list[tuple[float, int, Callable[[], None]]] = []
         self.serial = count()
         self.transcript = blake2b(digest_size=16)
-        self.trace: list[bytes] | None = None  # a list here gets what the transcript is made of: to compare two runs
+        self.trace: list[bytes] | None = None  # set a list to collect the transcript's content, to compare two runs
         self.on_power_cut: Callable[[], None] = lambda: None
         self.findings: list[str] = []
 
@@ -55,7 +55,7 @@ class World:
         self.latest_wall_ms = max(self.latest_wall_ms, wall_ms)
 
     def jump(self, milliseconds: int) -> None:
-        """Somebody sets the wall clock, forward or back."""
+        """Sets the wall clock forward or back."""
         self.wall_offset_ms += milliseconds
         self.set_clock(self.now_ms)
         self.record(f"clock {milliseconds}".encode())
@@ -68,7 +68,7 @@ class World:
         heapq.heappush(self.events, (max(self.now_ms, moment_ms), next(self.serial), event))
 
     def run_until(self, end_ms: float, is_done: Callable[[], bool] | None = None) -> None:
-        """Lets events happen up to that moment, or until `is_done` says so."""
+        """Runs events up to that time, or until `is_done` returns True."""
         events = self.events
         while events and events[0][0] <= end_ms:
             moment_ms, _, event = heapq.heappop(events)
@@ -84,7 +84,7 @@ class World:
     # -- processes
 
     def start(self, process: Process) -> None:
-        """Runs a process; its first step is an event of this moment."""
+        """Starts a process; its first step is an event at the present time."""
         self.later(0, lambda: self.resume(process, None))
 
     def resume(self, process: Process, value: Any) -> None:
@@ -98,22 +98,22 @@ class World:
         """Waits, in a process."""
         yield lambda resume: self.later(delay_ms, lambda: resume(None))
 
-    # -- choices and what came of them
+    # -- choices and findings
 
     def chance(self, probability: float) -> bool:
         return self.random.random() < probability
 
     def record(self, data: bytes) -> None:
-        """Adds to the transcript what happens now."""
+        """Adds an event and the present time to the transcript."""
         self.transcript.update(b"%.6f " % self.now_ms)
         self.transcript.update(data)
         if self.trace is not None:
             self.trace.append(b"%.6f " % self.now_ms + data)
 
     def find(self, text: str) -> None:
-        """Something happened that no broker may do, and that the history does not show."""
+        """Reports something that no broker may do, and that the history does not show."""
         self.findings.append(f"at {self.now_ms / 1000:.3f} s: {text}")
 
 
 class PowerCutError(BaseException):
-    """The power goes in the middle of a call on the files. No handler of errors catches it, as none could."""
+    """The power is cut in the middle of a call on the files. No error handler catches this, as none could in reality."""
