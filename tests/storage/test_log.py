@@ -346,6 +346,20 @@ def test_leader_epochs_end_where_the_next_begins() -> None:
     assert store.log.epochs.entries == [(0, 0), (4, 6)]
 
 
+def test_an_epoch_without_records_ends_where_the_first_known_one_begins() -> None:
+    """As on Kafka: if no epoch at or below it were found, a consumer would take the log for truncated, and start elsewhere."""
+    store = filled(0)
+    store.log.leader_epoch = 4
+    assert store.log.end_offset_for_epoch(3) == (3, 0)
+    assert store.log.end_offset_for_epoch(4) == (4, 0)
+    assert store.log.end_offset_for_epoch(5) == (-1, -1)
+    assert store.log.end_offset_for_epoch(-1) == (-1, -1)
+    store.append()
+    assert store.log.end_offset_for_epoch(3) == (3, 0)
+    store.log.leader_epoch = 6
+    assert store.log.end_offset_for_epoch(5) == (4, 1)
+
+
 def test_two_brokers_do_not_share_a_directory() -> None:
     store = filled(1)
     with pytest.raises(DirectoryInUseError, match="in use"):

@@ -74,13 +74,19 @@ class LeaderEpochs:
         ]
 
     def end_of(self, epoch: int, end_offset: int) -> tuple[int, int]:
-        """The largest epoch at or below `epoch`, and where it ends; -1, -1 if there is none."""
+        """The largest epoch at or below `epoch`, and where it ends. -1, -1 if `epoch` is none.
+
+        `epoch` is not the current one. If it is older than every epoch that is known, its records were deleted, or it had none: it
+        ends where the first known epoch begins, as on Kafka. If no epoch is known, it ends with the log.
+        """
+        if epoch < 0:
+            return -1, -1
         for position in range(len(self.entries) - 1, -1, -1):
             found = self.entries[position][0]
             if found <= epoch:
                 is_last = position == len(self.entries) - 1
                 return found, end_offset if is_last else self.entries[position + 1][1]
-        return -1, -1
+        return epoch, self.entries[0][1] if self.entries else end_offset
 
     # -- on disk
 

@@ -409,7 +409,7 @@ class Log:
             logger.warning("%s: its indexes cannot be written: %s", segment.path, error)
 
     def end_offset_for_epoch(self, epoch: int) -> tuple[int, int]:
-        """The largest epoch at or below `epoch`, and where it ends (OffsetForLeaderEpoch); -1, -1 if there is none."""
+        """The largest epoch at or below `epoch`, and where it ends (OffsetForLeaderEpoch); -1, -1 if `epoch` is yet to come."""
         if epoch == self.leader_epoch:
             return epoch, self.end_offset
         if epoch > self.leader_epoch:
