@@ -431,12 +431,12 @@ class TestFailures:
             number if found == call and CLEANING_DIRECTORY in path and path.endswith(path_end) else None
         )
         assert self.run(broker) == 0
-        assert "tried again in 1 minutes" in caplog.text
+        assert "trying again in 1 min:" in caplog.text
         assert self.run(broker) == 0
-        assert caplog.text.count("tried again") == 1
+        assert caplog.text.count("trying again") == 1
         broker.clock.advance(RETRY_FIRST_MS)
         assert self.run(broker) == 0
-        assert "tried again in 2 minutes" in caplog.text
+        assert "trying again in 2 min:" in caplog.text
         assert found(broker) == [(0, b"a", b"1"), (1, b"a", b"2")]
         assert not broker.core.is_failed
         broker.files.fault = None

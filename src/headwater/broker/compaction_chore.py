@@ -94,9 +94,7 @@ class CompactionChore:
         delay_ms = min(RETRY_MAX_MS, self.failed[log][1] * 2 if log in self.failed else RETRY_FIRST_MS)
         self.failed = {log: entry for log, entry in self.failed.items() if log in self.store.logs.values()}
         self.failed[log] = (self.clock.steady_ms() + delay_ms, delay_ms)
-        logger.error(
-            "%s cannot be compacted; trying again in %d minutes: %s", log.directory, delay_ms // 60_000, reason
-        )
+        logger.error("%s cannot be compacted; trying again in %d min: %s", log.directory, delay_ms // 60_000, reason)
         try:
             self.store.remove_folder(f"{log.directory}/{CLEANING_DIRECTORY}")
         except OSError as error:
