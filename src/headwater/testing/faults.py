@@ -16,6 +16,7 @@ from headwater.testing.transcript import Transcript
 ApiName = Literal[
     "AddOffsetsToTxn",
     "AddPartitionsToTxn",
+    "AlterClientQuotas",
     "AlterConfigs",
     "AlterPartitionReassignments",
     "AlterReplicaLogDirs",

@@ -115,8 +115,8 @@ class Side:
         self.ask_until(lambda answer: answer.error_code == ErrorCode.NONE, key, 4, m(None, 60_000))
 
     def topic(self, name: str, partitions: int = 2) -> None:
-        """Creates a topic and remembers its id."""
-        self.wire.create_topic(name, partitions)
+        """Creates a topic and remembers its id. Its records have old timestamps, and neither side may let them expire."""
+        self.wire.create_topic(name, partitions, retention_ms="-1")
         wanted = MetadataRequest([MetadataRequest.MetadataRequestTopic(name=name)], False)
         answer = self.ask_until(lambda a: is_there(a.topics[0], partitions), ApiKey.METADATA, 12, wanted)
         topic_id = answer.topics[0].topic_id
