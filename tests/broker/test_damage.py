@@ -125,7 +125,7 @@ class TestStateTopics:
             committed = broker.call(ApiKey.OFFSET_COMMIT, 8, OffsetCommitRequest("group", topics=[topic]))
             assert committed.topics[0].partitions[0].error_code == ErrorCode.COORDINATOR_NOT_AVAILABLE
             assert [r.value for r in broker.read_all("orders")] == [b"1"]
-            assert "Those that can be read there: group" in caplog.text
+            assert "Groups that can be read there: group" in caplog.text
             broker.core.close()
 
     @pytest.mark.parametrize("clean", [True, False])

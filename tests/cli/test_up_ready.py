@@ -111,7 +111,7 @@ def test_a_bad_descriptor_is_one_line(tmp_path: Path) -> None:
     reading, writing = os.pipe()
     for number, expected in (
         (writing, "there is no such descriptor"),  # it was not passed on
-        (reading, "the descriptor can only be read"),
+        (reading, "the descriptor is read-only"),
     ):
         process = start(tmp_path / "d", "--ready-fd", str(number), pass_fds=(reading,))
         output, errors = process.communicate(timeout=WAIT_S)
