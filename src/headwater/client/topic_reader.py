@@ -7,32 +7,27 @@
 A consumer is a member of a group: the group shares the partitions among its members, and remembers where it is. A reader
 has all partitions to itself, and nothing is remembered. To continue later, keep `positions()` and give them as `start`.
 
-Start and end are found once, when the reader is made. A partition is complete when the reader has reached its end; what
-librdkafka has fetched beyond is dropped. An iteration ends when all partitions are complete. The last offset before an end
-need not be that of an event (`partition_reader`), so what counts is the position, not the last event.
+Start and end are found once, when the reader is made, and an iteration ends when all partitions have been read to their
+ends (`message_reader`).
 """
 
 import asyncio
 import threading
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
 from types import TracebackType
-from typing import Any, Generic, Literal, Self, TypeAlias
+from typing import Any, Generic, Self
 
-from confluent_kafka import IsolationLevel, KafkaException, Message, TopicPartition
-from confluent_kafka.admin import OffsetSpec
+from confluent_kafka import Message
 from typing_extensions import TypeVar
 
 from headwater.client.admin import Admin
 from headwater.client.batches import Batch
 from headwater.client.connections import BrokerLike, Settings
-from headwater.client.errors import ConfigurationError, ConsumerClosedError, raise_interrupt, translate
+from headwater.client.errors import ConsumerClosedError
 from headwater.client.group_settings import checked_batch_max
-from headwater.client.names import checked_timeout_ms, checked_topic
-from headwater.client.partition_reader import PartitionReader
-from headwater.client.positions import Partition
+from headwater.client.message_reader import EndPlace, MessageReader, StartPlace
+from headwater.client.names import checked_timeout_ms
 from headwater.client.threads import in_thread
 from headwater.effects.clock import Clock, SystemClock
 from headwater.events.context import current
@@ -40,21 +35,8 @@ from headwater.events.event import Event
 from headwater.events.serializers import Kind, as_serializer
 
 Value = TypeVar("Value", default=Any)
-Place: TypeAlias = int | datetime | Mapping[int, int]
-StartPlace: TypeAlias = Literal["earliest", "latest"] | Place
-EndPlace: TypeAlias = Literal["latest"] | Place
-FIRST, LAST = "earliest", "latest"
 BATCH_MAX = 500
 POLL_S = 0.1
-
-
-def check_place(name: str, place: object, words: tuple[str, ...]) -> None:
-    """Raises ConfigurationError if that does not name a place in a topic."""
-    is_word = isinstance(place, str) and place in words
-    if is_word or (isinstance(place, int | datetime | Mapping) and not isinstance(place, bool)):
-        return
-    known = " or ".join(map(repr, words))
-    raise ConfigurationError(f"{name} is {known}, an offset, a datetime, or offsets by partition; not {place!r}")
 
 
 class Reader(Generic[Value]):
@@ -80,53 +62,19 @@ class Reader(Generic[Value]):
         settings: Settings | None = None,
         clock: Clock | None = None,
     ) -> None:
-        self._topic, self._what = checked_topic(topic), f"reading {topic}"
-        check_place("start", start, (FIRST, LAST))
-        if end is not None:
-            check_place("end", end, (LAST,))
+        self._topic = topic
         self._serializer, self._key_serializer = as_serializer(value), as_serializer(key)
         self._batch_max, self._clock = checked_batch_max(batch_max), clock or SystemClock()
         self._stopping = threading.Event()
         self._is_closed = False
-        self._ahead: deque[Message] = deque()  # fetched, and not handed over yet
         with Admin(broker, settings=settings) as admin:
-            offsets = TopicOffsets(admin, topic, settings or {})
-            numbers = offsets.partitions(start, partitions)
-            self._handed = offsets.find(start, numbers)  # the offset after the last event that was handed over
-            self._ends = offsets.find(end, numbers) if end is not None else {}
-        self._open = {place for place, offset in self._handed.items() if not self._is_beyond(place, offset)}
-        starts = {place: self._handed[place] for place in self._open}
-        self._source = PartitionReader(broker, starts, what=self._what, settings=settings)
-
-    def _is_beyond(self, place: Partition, offset: int) -> bool:
-        """Whether an offset is at the end of its partition, or after it."""
-        return place in self._ends and offset >= self._ends[place]
+            self._messages = MessageReader(admin, topic, start=start, end=end, partitions=partitions, settings=settings)
 
     def _is_over(self) -> bool:
         """Whether there is nothing to wait for: the reader was stopped, or has read all. Raises ConsumerClosedError."""
         if self._is_closed:
             raise ConsumerClosedError("the reader is closed")
-        return self._stopping.is_set() or not (self._ahead or self._open)
-
-    def _fill(self, number_max: int, timeout_s: float) -> None:
-        """Fetches what comes next, if all before was handed over. Raises ClientError."""
-        if self._ahead:
-            return
-        try:
-            messages = self._source.poll(number_max, timeout_s)
-        except KafkaException as error:
-            raise translate(error, self._what) from error
-        except SystemError as error:
-            raise_interrupt(error)
-        self._ahead.extend(message for message in messages if not self._is_beyond(place_of(message), message.offset()))
-        self._open -= {place for place in self._open if self._is_beyond(place, self._source.positions[place])}
-
-    def _hand_over(self, number_max: int) -> list[Message]:
-        """Some of what was fetched: it counts as read."""
-        messages = [self._ahead.popleft() for _ in range(min(number_max, len(self._ahead)))]
-        for message in messages:
-            self._handed[place_of(message)] = message.offset() + 1
-        return messages
+        return self._stopping.is_set() or self._messages.is_complete
 
     def _event(self, message: Message) -> Event[Value]:
         return Event.from_record(
@@ -144,8 +92,8 @@ class Reader(Generic[Value]):
     def __iter__(self) -> Iterator[Event[Value]]:
         try:
             while not self._is_over():
-                self._fill(self._batch_max, POLL_S)
-                for message in self._hand_over(1):
+                self._messages.fill(self._batch_max, POLL_S)
+                for message in self._messages.hand_over_one():
                     event = self._event(message)
                     current.set(event)
                     yield event
@@ -156,8 +104,8 @@ class Reader(Generic[Value]):
         """Events in batches as they come, `number_max` at most in each."""
         checked_batch_max(number_max)
         while not self._is_over():
-            self._fill(number_max, POLL_S)
-            if messages := self._hand_over(number_max):
+            self._messages.fill(number_max, POLL_S)
+            if messages := self._messages.hand_over(number_max):
                 yield Batch(messages, self._event)
 
     def take(self, number: int, timeout_ms: float = 10_000.0) -> list[Event[Value]]:
@@ -168,13 +116,13 @@ class Reader(Generic[Value]):
             left_ms = deadline_ms - self._clock.steady_ms()
             if left_ms <= 0:
                 break
-            self._fill(number - len(events), min(POLL_S, left_ms / 1000))
-            events += map(self._event, self._hand_over(number - len(events)))
+            self._messages.fill(number - len(events), min(POLL_S, left_ms / 1000))
+            events += map(self._event, self._messages.hand_over(number - len(events)))
         return events
 
     def positions(self) -> dict[int, int]:
         """Where it is in each partition: the offset after the last event that was handed over. A reader can start there."""
-        return {place.partition: offset for place, offset in self._handed.items()}
+        return {place.partition: offset for place, offset in self._messages.handed.items()}
 
     def stop(self) -> None:
         """Ends an iteration after the present event; from any thread."""
@@ -188,8 +136,7 @@ class Reader(Generic[Value]):
         """Ends the reader. Nothing is kept of it."""
         if not self._is_closed:
             self._is_closed = True
-            self._ahead.clear()
-            self._source.close()
+            self._messages.close()
 
     def __repr__(self) -> str:
         return f"<Reader of {self._topic}{', closed' if self._is_closed else ''}>"
@@ -225,15 +172,15 @@ class AsyncReader(Generic[Value]):
 
     async def _fill(self, number_max: int) -> None:
         """Only what is not there yet costs a thread hop."""
-        if not self._blocking._ahead:
-            await self._run(lambda: self._blocking._fill(number_max, POLL_S))
+        if not self._blocking._messages.ahead:
+            await self._run(lambda: self._blocking._messages.fill(number_max, POLL_S))
 
     async def __aiter__(self) -> AsyncIterator[Event[Value]]:
         reader = self._blocking
         try:
             while not reader._is_over():
                 await self._fill(reader._batch_max)
-                for message in reader._hand_over(1):
+                for message in reader._messages.hand_over_one():
                     event = reader._event(message)
                     current.set(event)
                     yield event
@@ -246,7 +193,7 @@ class AsyncReader(Generic[Value]):
         checked_batch_max(number_max)
         while not reader._is_over():
             await self._fill(number_max)
-            if messages := reader._hand_over(number_max):
+            if messages := reader._messages.hand_over(number_max):
                 yield Batch(messages, reader._event)
 
     take = in_thread(Reader.take)
@@ -261,58 +208,3 @@ class AsyncReader(Generic[Value]):
 
     def __repr__(self) -> str:
         return f"<AsyncReader of {self._blocking!r}>"
-
-
-class TopicOffsets:
-    """Finds offsets in a topic, as a reader with these settings sees it."""
-
-    def __init__(self, admin: Admin, topic: str, settings: Settings) -> None:
-        self.admin, self.topic = admin, topic
-        sees_all = settings.get("isolation.level") == "read_uncommitted"
-        self.isolation = IsolationLevel.READ_UNCOMMITTED if sees_all else IsolationLevel.READ_COMMITTED
-
-    def partitions(self, start: StartPlace, partitions: Sequence[int] | None) -> list[int]:
-        """The partitions to read. Raises ConfigurationError and ClientError."""
-        there = [found.partition for found in self.admin.describe_topic(self.topic).partitions]
-        if partitions is None:
-            partitions = sorted(start) if isinstance(start, Mapping) else there
-        if missing := [number for number in partitions if number not in there]:
-            raise ConfigurationError(
-                f"topic {self.topic} has partitions 0 to {len(there) - 1}, not {', '.join(map(str, missing))}"
-            )
-        return list(partitions)
-
-    def find(self, wanted: StartPlace, partitions: Sequence[int]) -> dict[Partition, int]:
-        """An offset for each partition. Raises ConfigurationError and ClientError."""
-        places = [Partition(self.topic, number) for number in partitions]
-        if isinstance(wanted, Mapping):
-            if missing := [place.partition for place in places if place.partition not in wanted]:
-                raise ConfigurationError(f"{self.topic}: no offset for partition {', '.join(map(str, missing))}")
-            return {place: wanted[place.partition] for place in places}
-        if isinstance(wanted, datetime):
-            if wanted.tzinfo is None:
-                raise ConfigurationError(f"{wanted} has no time zone; use for example datetime.now(UTC)")
-            found = self.ask(places, OffsetSpec.for_timestamp(int(wanted.timestamp() * 1000)))
-            late = [place for place, offset in found.items() if offset < 0]  # all there is was before
-            return {**found, **self.ask(late, OffsetSpec.latest())}
-        if wanted == FIRST:
-            return self.ask(places, OffsetSpec.earliest())
-        if wanted == LAST:
-            return self.ask(places, OffsetSpec.latest())
-        if isinstance(wanted, int) and wanted < 0:
-            firsts, lasts = self.ask(places, OffsetSpec.earliest()), self.ask(places, OffsetSpec.latest())
-            return {place: max(firsts[place], last + wanted) for place, last in lasts.items()}
-        return {place: int(wanted) for place in places}
-
-    def ask(self, places: Sequence[Partition], spec: OffsetSpec) -> dict[Partition, int]:
-        if not places:
-            return {}
-        wanted = {TopicPartition(*place): spec for place in places}
-        found = self.admin.call(
-            lambda raw: raw.list_offsets(wanted, isolation_level=self.isolation), f"asking for offsets of {self.topic}"
-        )
-        return {Partition(place.topic, place.partition): result.offset for place, result in found.items()}
-
-
-def place_of(message: Message) -> Partition:
-    return Partition(message.topic(), message.partition())

@@ -1,0 +1,178 @@
+"""Reads the messages of a topic from one place to another, without a group: what `hw.Reader` makes events of.
+
+Start and end are found once, when the reader is made. A partition is complete when the reader has reached its end; what
+librdkafka has fetched beyond is dropped. The last offset before an end need not be that of a message
+(`partition_reader`), so what counts is the position, not the last message.
+
+A program that needs no events, `headwater consume` for one, uses this class alone: it costs nothing per message but what
+librdkafka does.
+"""
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Literal, TypeAlias
+
+from confluent_kafka import IsolationLevel, KafkaException, Message, TopicPartition
+from confluent_kafka.admin import OffsetSpec
+
+from headwater.client.admin import Admin
+from headwater.client.connections import Notes, Settings
+from headwater.client.errors import ConfigurationError, raise_interrupt, translate
+from headwater.client.names import checked_topic
+from headwater.client.offsets import last_offsets, place_of
+from headwater.client.partition_reader import PartitionReader
+from headwater.client.positions import Partition
+
+Place: TypeAlias = int | datetime | Mapping[int, int]
+StartPlace: TypeAlias = Literal["earliest", "latest"] | Place
+EndPlace: TypeAlias = Literal["latest"] | Place
+FIRST, LAST = "earliest", "latest"
+
+
+def check_place(name: str, place: object, words: tuple[str, ...]) -> None:
+    """Raises ConfigurationError if that does not name a place in a topic."""
+    is_word = isinstance(place, str) and place in words
+    if is_word or (isinstance(place, int | datetime | Mapping) and not isinstance(place, bool)):
+        return
+    known = " or ".join(map(repr, words))
+    raise ConfigurationError(f"{name} is {known}, an offset, a datetime, or offsets by partition; not {place!r}")
+
+
+class MessageReader:
+    """See the module's docstring; `hw.Reader` says what the parameters mean. `admin` is used only to find start and end.
+
+    Raises ConfigurationError, UnknownTopicError and other ClientErrors.
+    """
+
+    def __init__(
+        self,
+        admin: Admin,
+        topic: str,
+        *,
+        start: StartPlace = "earliest",
+        end: EndPlace | None = None,
+        partitions: Sequence[int] | None = None,
+        settings: Settings | None = None,
+    ) -> None:
+        self.what = f"reading {checked_topic(topic)}"
+        check_place("start", start, (FIRST, LAST))
+        if end is not None:
+            check_place("end", end, (LAST,))
+        self.ahead: deque[Message] = deque()  # fetched, and not handed over yet
+        offsets = TopicOffsets(admin, topic, settings or {})
+        numbers = offsets.partitions(start, partitions)
+        self.handed = offsets.find(start, numbers)  # the offset after the last message that was handed over
+        self.ends = offsets.find(end, numbers) if end is not None else {}
+        self.open = {place for place, offset in self.handed.items() if not self.is_beyond(place, offset)}
+        starts = {place: self.handed[place] for place in self.open}
+        self.source = PartitionReader(admin.address, starts, what=self.what, settings=settings)
+
+    @property
+    def notes(self) -> Notes:
+        """What librdkafka reports of its connections."""
+        return self.source.notes
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether everything up to the end was handed over."""
+        return not (self.ahead or self.open)
+
+    def is_beyond(self, place: Partition, offset: int) -> bool:
+        """Whether an offset is at the end of its partition, or after it."""
+        return place in self.ends and offset >= self.ends[place]
+
+    def fill(self, number_max: int, timeout_s: float) -> None:
+        """Fetches what comes next, if all before was handed over. Raises ClientError."""
+        if self.ahead:
+            return
+        try:
+            messages = self.source.poll(number_max, timeout_s)
+        except KafkaException as error:
+            raise translate(error, self.what) from error
+        except SystemError as error:
+            raise_interrupt(error)
+        positions = self.source.positions
+        if any(positions[place] > end for place, end in self.ends.items() if place in positions):
+            messages = [message for message in messages if not self.is_beyond(of(message), message.offset())]
+        self.ahead.extend(messages)
+        self.open -= {place for place in self.open if self.is_beyond(place, positions[place])}
+
+    def hand_over(self, number_max: int) -> list[Message]:
+        """Some of what was fetched: it counts as read."""
+        if number_max >= len(self.ahead):
+            messages = list(self.ahead)
+            self.ahead.clear()
+        else:
+            messages = [self.ahead.popleft() for _ in range(number_max)]
+        for place, offset in last_offsets(messages).items():
+            self.handed[Partition(*place)] = offset
+        return messages
+
+    def hand_over_one(self) -> list[Message]:
+        """The same for one message, or none: it is paid for every event of an iteration."""
+        if not self.ahead:
+            return []
+        message = self.ahead.popleft()
+        self.handed[of(message)] = message.offset() + 1
+        return [message]
+
+    def close(self) -> None:
+        """Ends the reader. Nothing is kept of it."""
+        self.ahead.clear()
+        self.source.close()
+
+
+class TopicOffsets:
+    """Finds offsets in a topic, as a reader with these settings sees it."""
+
+    def __init__(self, admin: Admin, topic: str, settings: Settings) -> None:
+        self.admin, self.topic = admin, topic
+        sees_all = settings.get("isolation.level") == "read_uncommitted"
+        self.isolation = IsolationLevel.READ_UNCOMMITTED if sees_all else IsolationLevel.READ_COMMITTED
+
+    def partitions(self, start: StartPlace, partitions: Sequence[int] | None) -> list[int]:
+        """The partitions to read. Raises ConfigurationError and ClientError."""
+        there = [found.partition for found in self.admin.describe_topic(self.topic).partitions]
+        if partitions is None:
+            partitions = sorted(start) if isinstance(start, Mapping) else there
+        if missing := [number for number in partitions if number not in there]:
+            raise ConfigurationError(
+                f"topic {self.topic} has partitions 0 to {len(there) - 1}, not {', '.join(map(str, missing))}"
+            )
+        return list(partitions)
+
+    def find(self, wanted: StartPlace, partitions: Sequence[int]) -> dict[Partition, int]:
+        """An offset for each partition. Raises ConfigurationError and ClientError."""
+        places = [Partition(self.topic, number) for number in partitions]
+        if isinstance(wanted, Mapping):
+            if missing := [place.partition for place in places if place.partition not in wanted]:
+                raise ConfigurationError(f"{self.topic}: no offset for partition {', '.join(map(str, missing))}")
+            return {place: wanted[place.partition] for place in places}
+        if isinstance(wanted, datetime):
+            if wanted.tzinfo is None:
+                raise ConfigurationError(f"{wanted} has no time zone; use for example datetime.now(UTC)")
+            found = self.ask(places, OffsetSpec.for_timestamp(int(wanted.timestamp() * 1000)))
+            late = [place for place, offset in found.items() if offset < 0]  # all there is was before
+            return {**found, **self.ask(late, OffsetSpec.latest())}
+        if wanted == FIRST:
+            return self.ask(places, OffsetSpec.earliest())
+        if wanted == LAST:
+            return self.ask(places, OffsetSpec.latest())
+        if isinstance(wanted, int) and wanted < 0:
+            firsts, lasts = self.ask(places, OffsetSpec.earliest()), self.ask(places, OffsetSpec.latest())
+            return {place: max(firsts[place], last + wanted) for place, last in lasts.items()}
+        return {place: int(wanted) for place in places}
+
+    def ask(self, places: Sequence[Partition], spec: OffsetSpec) -> dict[Partition, int]:
+        if not places:
+            return {}
+        wanted = {TopicPartition(*place): spec for place in places}
+        found = self.admin.call(
+            lambda raw: raw.list_offsets(wanted, isolation_level=self.isolation), f"asking for offsets of {self.topic}"
+        )
+        return {Partition(place.topic, place.partition): result.offset for place, result in found.items()}
+
+
+def of(message: Message) -> Partition:
+    return Partition(*place_of(message))
