@@ -1,5 +1,6 @@
 """The command line as a user types it: output, errors in one line, exit status."""
 
+import contextlib
 import json
 import os
 import shlex
@@ -83,6 +84,31 @@ def test_produce_and_consume(broker: hw.Broker, tmp_path: Path) -> None:
     assert "--from" in headwater("consume", "b", "--from", "tomorrow", broker=broker, status=1)
     assert "%z" in headwater("consume", "b", "--format", "%z", broker=broker, status=1)
     assert "no ':'" in headwater("produce", "b", "-K", ":", broker=broker, stdin="oops\n", status=1)
+
+
+def test_an_offset_that_is_not_there_is_the_nearest_one(broker: hw.Broker) -> None:
+    headwater("topic", "create", "n", broker=broker)
+    headwater("produce", "n", broker=broker, stdin="0\n1\n2\n3\n")
+    with hw.Admin(broker) as admin:
+        admin.delete_records("n", 0, 2)
+    assert headwater("consume", "n", "--from", 1, broker=broker).split() == ["2", "3"]
+    assert headwater("consume", "n", "--from", 10**30, broker=broker) == ""
+    assert headwater("consume", "n", "--from", "-0", broker=broker) == ""
+    assert "partitions 0 to 0, not 7" in headwater("consume", "n", "-p", 7, broker=broker, status=1)
+    assert "headwater group reset" in headwater("consume", "n", "-g", "g", "-p", 0, broker=broker, status=1)
+
+
+@pytest.mark.parametrize("group", [(), ("-g", "after-markers")])
+def test_the_end_after_an_aborted_transaction_is_reached(broker: hw.Broker, group: tuple[str, ...]) -> None:
+    topic = "aborted" if group else "aborted-alone"
+    with hw.Producer(broker, transactional_id=topic, cloudevents="none") as producer:
+        with producer.transaction():
+            producer.send(topic, b"committed")
+        with contextlib.suppress(ZeroDivisionError), producer.transaction():
+            producer.send(topic, b"aborted")
+            producer.flush()
+            raise ZeroDivisionError
+    assert headwater("consume", topic, *group, broker=broker) == "committed\n"
 
 
 def test_records_as_json(broker: hw.Broker) -> None:

@@ -191,6 +191,76 @@ def test_the_first_messages_are_kept_where_a_group_may_have_no_position() -> Non
     assert progress.firsts == {}
 
 
+def at_end(progress: Progress[Message]) -> bool:
+    """Asks again: a type checker believes that a property stays what it was."""
+    return progress.is_at_end
+
+
+def test_the_end_is_reached_when_all_partitions_were_delivered_to_their_ends() -> None:
+    progress = progress_of(T0, T1)
+    progress.begin(progress.take([Message(T0, 0)], {T0, T1}))
+    assert not at_end(progress)  # T0's message is not delivered yet
+    progress.deliver_all()
+    assert at_end(progress)
+    progress.confirm()
+    begin(progress, (T1, 5))
+    progress.deliver_all()
+    assert not at_end(progress)  # more came, so its end is not known
+    progress.take([], {T1})
+    assert at_end(progress)
+
+
+def test_there_is_no_end_without_partitions() -> None:
+    assert not progress_of().is_at_end
+
+
+def test_what_was_given_back_is_before_the_end() -> None:
+    progress = progress_of(T0)
+    progress.begin(progress.take([Message(T0, 0)], {T0}))
+    progress.deliver(progress.batch[0])
+    progress.give_back()
+    progress.confirm()
+    assert not at_end(progress)
+    progress.begin_ahead(1)
+    progress.deliver_all()
+    assert at_end(progress)
+
+
+@pytest.mark.parametrize("happened", [Input.ASSIGNED, Input.FOUND, Input.REWOUND])
+def test_an_end_is_forgotten_when_a_partition_is_read_from_elsewhere(happened: Input) -> None:
+    progress = progress_of(T0)
+    progress.take([], {T0})
+    assert at_end(progress)
+    progress.change([T0], happened)
+    assert not at_end(progress)
+
+
+def test_the_partitions_that_another_member_has_do_not_count() -> None:
+    progress = progress_of(T0, T1)
+    progress.take([], {T0})
+    assert not at_end(progress)
+    progress.revoke([T1])
+    progress.empty()
+    assert at_end(progress)
+
+
+def test_an_end_from_before_a_rebalance_is_not_believed() -> None:
+    progress = progress_of(T0)
+    progress.revoke([T0])
+    progress.assign([T0])
+    progress.take([], {T0})  # one call brought the end, before the partition went and came back
+    assert not at_end(progress)
+
+
+def test_an_end_is_not_believed_while_it_is_not_known_where_the_group_is() -> None:
+    progress = progress_of()
+    progress.assign([T0], is_known=False)
+    progress.take([], {T0})
+    assert not at_end(progress)
+    progress.find([T0])
+    assert not at_end(progress)
+
+
 def test_positions_are_of_what_was_delivered_too() -> None:
     progress = progress_of(T0, T1)
     begin(progress, (T0, 5))

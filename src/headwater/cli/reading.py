@@ -6,22 +6,22 @@ import re
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
-
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
+from typing import TYPE_CHECKING, Any, Literal
 
 from headwater.cli.connection import Connection
 from headwater.cli.errors import CommandError
 from headwater.cli.options import moment_of
-from headwater.client.admin import Admin
-from headwater.client.connections import Notes, make_client, merge_settings
-from headwater.client.errors import BrokerUnavailableError, client_error, translate
-from headwater.client.positions import Partition
+from headwater.cli.sources import GroupSource, Source, TopicSource
+from headwater.client.errors import BrokerUnavailableError
+
+if TYPE_CHECKING:
+    from headwater.client.admin import Admin
+    from headwater.client.message_reader import StartPlace
 
 BATCH = 500
-POLL_S = 0.25
 FETCH_WAIT_MS = 50
 IDLE_S = 10.0
+PLACES: dict[str, Literal["earliest", "latest"]] = {"beginning": "earliest", "end": "latest"}
 ESCAPES = {"n": b"\n", "t": b"\t", "r": b"\r", "0": b"\0", "\\": b"\\"}
 
 
@@ -81,23 +81,64 @@ def formatter(text: str) -> Callable[[Any], bytes]:
         else:
             sign = f"%{letter}" if letter or not escape else f"\\{escape}"
             raise CommandError(f"--format does not know {sign!r}; it knows %s %S %k %K %t %p %o %T %h %% and \\n \\t")
-    return lambda message: b"".join(part(message) for part in parts)
+    return lambda message: b"".join([part(message) for part in parts])
 
 
-def start_positions(kafka: Admin, topic: str, partitions: list[int], start: str) -> list[TopicPartition]:
-    """The first offset to read in each partition: beginning, end, -N (the last N), an offset, or a time. Raises CommandError."""
-    if start == "beginning":
-        return [TopicPartition(topic, p, OFFSET_BEGINNING) for p in partitions]
-    if start == "end":
-        found = kafka.end_offsets(topic)
-    elif re.fullmatch(r"-\d+", start):
+def start_place(kafka: "Admin", topic: str, start: str) -> "StartPlace":
+    """Where to begin: beginning, end, -N (the last N of each partition), an offset, or a time. Raises CommandError.
+
+    A partition that does not have the offset begins at the nearest one that it has.
+    """
+    if start in PLACES:
+        return PLACES[start]
+    if re.fullmatch(r"-\d+", start):
+        return int(start) or "latest"
+    if start.isdecimal():
         first, last = kafka.start_offsets(topic), kafka.end_offsets(topic)
-        found = {partition: max(first[partition], end + int(start)) for partition, end in last.items()}
-    elif start.isdecimal():
-        return [TopicPartition(topic, p, int(start)) for p in partitions]
-    else:
-        found = kafka.offsets_at(topic, moment_of(start, "--from", "beginning, end, -10, an offset"))
-    return [TopicPartition(topic, p, found[Partition(topic, p)]) for p in partitions]
+        return {place.partition: max(first[place], min(int(start), end)) for place, end in last.items()}
+    return moment_of(start, "--from", "beginning, end, -10, an offset")
+
+
+def open_source(
+    connection: Connection, topic: str, *, start: str, group: str | None, follow: bool, partition: int | None
+) -> Source:
+    """Raises CommandError and ClientError."""
+    settings = {
+        "allow.auto.create.topics": False,
+        # How long the broker waits before it answers that a partition has no more records, which ends the command.
+        **({} if follow else {"fetch.wait.max.ms": FETCH_WAIT_MS}),
+        **connection.settings(),
+    }
+    kafka = connection.admin()
+    if group is None:
+        from headwater.client.message_reader import MessageReader
+
+        return TopicSource(
+            MessageReader(
+                kafka,
+                topic,
+                start=start_place(kafka, topic, start or ("end" if follow else "beginning")),
+                end=None if follow else "latest",
+                partitions=None if partition is None else [partition],
+                # Records that are deleted while others are read are left out.
+                settings={"auto.offset.reset": "earliest", **settings},
+            )
+        )
+    if start not in ("", *PLACES) or partition is not None:
+        raise CommandError("a group reads from its own offsets; headwater group reset moves them")
+    from headwater.client.group_reader import GroupReader
+
+    kafka.describe_topic(topic)  # a member of a group would wait for a topic that does not exist
+    return GroupSource(
+        GroupReader(
+            kafka.address,
+            topic,
+            group=group,
+            start=PLACES[start or "beginning"],
+            commit="manual",
+            settings={"enable.partition.eof": True, **settings},
+        )
+    )
 
 
 def read_records(
@@ -112,91 +153,32 @@ def read_records(
     partition: int | None,
 ) -> None:
     """Reads and prints records. Raises CommandError and ClientError."""
-    given = connection.settings()
-    notes = Notes()
-    defaults = {
-        "group.id": group or "headwater-consume",
-        "enable.auto.commit": False,
-        "enable.auto.offset.store": group is not None,
-        "enable.partition.eof": True,
-        "auto.offset.reset": "latest" if start == "end" else "earliest",
-        "allow.auto.create.topics": False,
-        # How long the broker waits before it answers that a partition has no more records, which ends the command.
-        **({} if follow else {"fetch.wait.max.ms": FETCH_WAIT_MS}),
-    }
-    settings = merge_settings(given["bootstrap.servers"], defaults, given, notes)
-    kafka = connection.admin()
-    partitions = [found.partition for found in kafka.describe_topic(topic).partitions]
-    if partition is not None:
-        if partition not in partitions:
-            raise CommandError(f"topic {topic} has partitions 0 to {len(partitions) - 1}")
-        partitions = [partition]
-    consumer: Any = make_client(Consumer, settings, "the consumer", notes)
+    source = open_source(connection, topic, start=start, group=group, follow=follow, partition=partition)
     try:
-        if group is not None:
-            if start not in ("", "beginning", "end") or partition is not None:
-                raise CommandError("a group reads from its own offsets; headwater group reset moves them")
-            consumer.subscribe([topic])
-        else:
-            begin = start or ("end" if follow else "beginning")
-            consumer.assign(start_positions(kafka, topic, partitions, begin))
-        read(consumer, notes, len(partitions), shape, count, follow, group)
-    except KafkaException as error:
-        raise translate(error, f"reading {topic}") from error
+        print_records(source, shape, count, follow=follow)
     finally:
-        consumer.close()
+        source.close()
 
 
-def next_messages(consumer: Consumer, most: int) -> list[Any]:
-    """The messages that have arrived, or else the next one: `consume` alone would wait for the full number."""
-    messages: list[Any] = consumer.consume(most, 0)
-    if not messages and (first := consumer.poll(POLL_S)) is not None:
-        messages = [first]
-    return messages
-
-
-def read(
-    consumer: Consumer,
-    notes: Notes,
-    partitions: int,
-    shape: Callable[[Any], bytes],
-    count: int,
-    follow: bool,
-    group: str | None,
-) -> None:
+def print_records(source: Source, shape: Callable[[Any], bytes], count: int, *, follow: bool) -> None:
     """Prints until the end, the count or Ctrl-C. A group's offsets are committed after its records were printed."""
-    commit = group is not None
-    ended: set[tuple[str, int]] = set()
     shown = 0
     idle_since = time.perf_counter()
     out = sys.stdout.buffer
-    while True:
-        messages = next_messages(consumer, min(BATCH, count - shown) if count else BATCH)
-        for message in messages:
-            error = message.error()
-            if error is None:
-                out.write(shape(message))
-                ended.discard((message.topic(), message.partition()))
-                shown += 1
-            elif error.code() == KafkaError._PARTITION_EOF:
-                ended.add((message.topic(), message.partition()))
-            elif commit or error.code() != KafkaError.GROUP_AUTHORIZATION_FAILED:  # needless without a group
-                raise client_error(error, f"reading as group {group}" if group is not None else "reading")
-        out.flush()
+    while not count or shown < count:
+        messages = source.read(min(BATCH, count - shown) if count else BATCH)
         if messages:
-            notes.answered()
+            out.writelines(map(shape, messages))
+            out.flush()
+            source.confirm()
+            source.notes.answered()
+            shown += len(messages)
             idle_since = time.perf_counter()
-        if commit and any(message.error() is None for message in messages):
-            consumer.commit(asynchronous=False)
-        if count and shown >= count:
-            return
         if follow:
             continue
-        idle_s = time.perf_counter() - idle_since
-        if notes.is_down and idle_s > IDLE_S:
-            raise BrokerUnavailableError(f"the broker no longer answers ({notes.failure})")
-        mine = len(consumer.assignment()) if commit else partitions
-        if len(ended) >= mine > 0:
+        if source.is_complete():
             return
-        if commit and mine == 0 and idle_s > IDLE_S:
-            raise CommandError("the group assigned no partition to this member; other members have all of them")
+        if time.perf_counter() - idle_since > IDLE_S:
+            if source.notes.is_down:
+                raise BrokerUnavailableError(f"the broker no longer answers ({source.notes.failure})")
+            source.check_idle()

@@ -25,6 +25,8 @@ from confluent_kafka import (
 from confluent_kafka import Consumer as RawConsumer
 from typing_extensions import TypeVar
 
+from headwater.client.arrivals import Arrivals, arrivals
+from headwater.client.batches import event_maker
 from headwater.client.closed import Closed
 from headwater.client.connections import BrokerLike, Notes, Settings, make_client
 from headwater.client.errors import (
@@ -64,7 +66,7 @@ POLL_S = 0.1
 CALL_TIMEOUT_S = 30.0
 ASSIGN_TIMEOUT_S, JOIN_TIMEOUT_MS = 0.5, 10_000.0
 SETTLE_TIMEOUT_S, SETTLE_TIMEOUT_S_MAX = 0.1, 4.0
-PASSING = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT})
+PASSING = frozenset({KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT})
 
 
 class GroupReader(Generic[Value]):
@@ -92,6 +94,7 @@ class GroupReader(Generic[Value]):
     ) -> None:
         self.notes = Notes()
         self.topics = checked_subscription(topics)
+        self.what = f"reading {', '.join(self.topics)} as group {group}"
         member = GroupSettings(
             broker,
             group,
@@ -103,7 +106,7 @@ class GroupReader(Generic[Value]):
             settings=settings,
         )
         self.broker, self.group, self.settings = broker, group, settings
-        self.serializer, self.key_serializer = as_serializer(value), as_serializer(key)
+        self.event: Callable[[Message], Event[Value]] = event_maker(as_serializer(value), as_serializer(key))
         self.start, self.is_incremental = member.start, member.is_incremental
         self.commits_by_itself, self.keep_alive_ms = member.commits_by_itself, member.keep_alive_ms
         self.batch_max, self.idle_timeout_ms = checked_batch_max(batch_max), idle_timeout_ms
@@ -120,6 +123,7 @@ class GroupReader(Generic[Value]):
         self.settle_ms, self.settle_timeout_s = self.polled_ms, SETTLE_TIMEOUT_S
         self.joined_ms = self.polled_ms + JOIN_TIMEOUT_MS  # when it got its first partitions, or this at the latest
         self.error: ClientError | None = None  # to be raised after the messages that are yet to be handed over
+        self.absent: ClientError | None = None  # a topic was not there; it may be made later
         self.is_closed, self.fetching, self.stopping, self.pauses = False, Fetching(), threading.Event(), Pauses()
         self.raw: Any = make_client(RawConsumer, member.settings, "the consumer", self.notes)
         self.subscribe()
@@ -198,21 +202,21 @@ class GroupReader(Generic[Value]):
                 self.settle()
             messages = self.poll(number_max, timeout_s)
         except KafkaException as error:
-            raise translate(error, f"reading {', '.join(self.topics)}") from error
+            raise translate(error, self.what) from error
         except SystemError as error:
             raise_interrupt(error)
         finally:
             self.polled_ms = self.clock.steady_ms()
-        if any(map(Message.error, messages)):  # the cheapest form: it is paid for every message
-            messages = self.without_errors(messages)
-        messages = self.progress.take(messages)
+        found = arrivals(messages)
+        self.note(found)
+        messages = self.progress.take(found.messages, found.ends)
         if messages:
             self.notes.log.broker_is_back()
         else:
             self.notes.look_for_broker(self.raw.list_topics)
         if not messages and self.notes.refusal is not None:
             refusal, self.notes.refusal = self.notes.refusal, None
-            raise client_error(refusal, f"reading {', '.join(self.topics)}")
+            raise client_error(refusal, self.what)
         return messages
 
     def poll(self, number_max: int, timeout_s: float) -> list[Message]:
@@ -260,31 +264,16 @@ class GroupReader(Generic[Value]):
             self.progress.find(reached)
         return bool(found)
 
-    def without_errors(self, messages: list[Message]) -> list[Message]:
-        """The messages; an error that does not pass by itself is raised when they are handed over."""
-        for message in messages:
-            error = message.error()
-            passes = error is None or error.code() in PASSING or error.retriable()
-            if not passes and error.code() != KafkaError._PARTITION_EOF:
-                self.error = client_error(error, f"reading {', '.join(self.topics)}")
-        messages = [message for message in messages if message.error() is None]
-        if not messages and self.error is not None:
-            error, self.error = self.error, None
-            raise error
-        return messages
-
-    def event(self, message: Message) -> Event[Value]:
-        return Event.from_record(
-            message.topic(),
-            message.partition(),
-            message.offset(),
-            message.timestamp()[1],
-            message.key(),
-            message.value(),
-            message.headers,
-            self.serializer,
-            self.key_serializer,
-        )
+    def note(self, found: Arrivals) -> None:
+        """An error that does not pass by itself is raised: at once, or after the messages that came with it."""
+        for _, error in found.errors:
+            if error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                self.absent = client_error(error, self.what)
+            elif error.code() not in PASSING and not error.retriable():
+                self.error = client_error(error, self.what)
+        if self.error is not None and not found.messages:
+            failure, self.error = self.error, None
+            raise failure
 
     def message_batches(self, number_max: int) -> Iterator[list[Message]]:
         """Messages as they come, until `stop`, or until nothing has come for `idle_timeout_ms`, the first rebalance not counted."""

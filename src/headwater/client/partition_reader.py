@@ -13,6 +13,7 @@ from typing import Any
 from confluent_kafka import Consumer as RawConsumer
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
+from headwater.client.arrivals import arrivals
 from headwater.client.connections import BrokerLike, Notes, Settings, make_client, merge_settings
 from headwater.client.errors import ClientError, LostRecordsError, UnknownTopicError, client_error
 from headwater.client.offsets import last_offsets
@@ -70,29 +71,19 @@ class PartitionReader:
         rest = self.raw.consume(number_max - 1, 0) if number_max > 1 else []
         return self.records([first, *rest])
 
-    def records(self, messages: list[Message]) -> list[Message]:
-        if not any(map(Message.error, messages)):  # the cheapest form: it is paid for every message
-            for (topic, partition), offset in last_offsets(messages).items():
-                self.positions[Partition(topic, partition)] = offset
+    def records(self, brought: list[Message]) -> list[Message]:
+        messages, ends, errors = arrivals(brought)
+        for place, position in (*last_offsets(messages).items(), *ends.items()):
+            partition = Partition(*place)
+            self.positions[partition] = max(self.positions[partition], position)
+        if messages or ends:
             self.notes.answered()
-            return messages
-        found = []
-        for message in messages:
-            error = message.error()
-            place = Partition(message.topic(), message.partition())
-            if error is None:
-                found.append(message)
-                self.positions[place] = message.offset() + 1
-                self.notes.answered()
-            elif error.code() == KafkaError._PARTITION_EOF:
-                self.positions[place] = max(self.positions[place], message.offset())
-                self.notes.answered()
-            else:
-                self.failure = self.failure or self.error_of(error, place)
-        if self.failure is not None and not found:
+        for place, error in errors:
+            self.failure = self.failure or self.error_of(error, Partition(*place))
+        if self.failure is not None and not messages:
             failure, self.failure = self.failure, None
             raise failure
-        return found
+        return messages
 
     def error_of(self, error: KafkaError, place: Partition) -> ClientError | None:
         """What an error means; None if it passes."""

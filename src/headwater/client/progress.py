@@ -127,6 +127,7 @@ class Progress(Generic[Message]):
         self.handled: dict[Place, int] = {}  # the position after what is handled
         self.pending: dict[Place, int] = {}  # the same, where it is yet to be committed
         self.firsts: dict[Place, int] = {}  # the first message of each, where the group had no position
+        self.ended: set[Place] = set()  # those of which nothing has come since librdkafka reached their end
         self.is_lost = False  # what was handled and not committed went with its partition
         self.stored_ms = now_ms  # when positions were due last
 
@@ -162,6 +163,7 @@ class Progress(Generic[Message]):
         """Changes the states of these partitions by the table."""
         states = self.states
         for place in places:
+            self.ended.discard(place)
             state = NEXT[states.get(place, AWAY), happened]
             if state is AWAY:
                 states.pop(place, None)
@@ -181,8 +183,15 @@ class Progress(Generic[Message]):
         if self.void:
             self.change(self.void, Input.EMPTIED)
 
-    def take(self, messages: list[Message]) -> list[Message]:
-        """What may be delivered of the messages that one call has fetched, while rebalances may have happened."""
+    def take(self, messages: list[Message], ended: Collection[Place] = ()) -> list[Message]:
+        """What may be delivered of the messages that one call has fetched, while rebalances may have happened.
+
+        `ended` are partitions whose end came after their last message. What is said of a partition that is void, or of
+        which it is not known where the group is, may be from before: it will be said again.
+        """
+        if self.ended:
+            self.ended -= last_offsets(messages).keys()
+        self.ended.update(place for place in ended if self.states.get(place) is READ)
         if self.void:
             messages = outside(messages, self.void)
             self.change(self.void, Input.MIXED)
@@ -241,6 +250,15 @@ class Progress(Generic[Message]):
         return dict(self.own(self.handled))
 
     # -- positions
+
+    @property
+    def is_at_end(self) -> bool:
+        """Whether there are partitions, and all of them were delivered to their ends.
+
+        Offsets do not tell: after the last message there may be markers and aborted records.
+        """
+        is_delivered = not self.ahead and self.delivered == len(self.batch)
+        return is_delivered and bool(self.states) and self.states.keys() <= self.ended
 
     def own(self, positions: dict[Place, int]) -> list[tuple[Place, int]]:
         """Those positions that this consumer may commit."""

@@ -22,7 +22,7 @@ from confluent_kafka import Message
 from typing_extensions import TypeVar
 
 from headwater.client.admin import Admin
-from headwater.client.batches import Batch
+from headwater.client.batches import Batch, event_maker
 from headwater.client.connections import BrokerLike, Settings
 from headwater.client.errors import ConsumerClosedError
 from headwater.client.group_settings import checked_batch_max
@@ -63,7 +63,7 @@ class Reader(Generic[Value]):
         clock: Clock | None = None,
     ) -> None:
         self._topic = topic
-        self._serializer, self._key_serializer = as_serializer(value), as_serializer(key)
+        self._event: Callable[[Message], Event[Value]] = event_maker(as_serializer(value), as_serializer(key))
         self._batch_max, self._clock = checked_batch_max(batch_max), clock or SystemClock()
         self._stopping = threading.Event()
         self._is_closed = False
@@ -75,19 +75,6 @@ class Reader(Generic[Value]):
         if self._is_closed:
             raise ConsumerClosedError("the reader is closed")
         return self._stopping.is_set() or self._messages.is_complete
-
-    def _event(self, message: Message) -> Event[Value]:
-        return Event.from_record(
-            message.topic(),
-            message.partition(),
-            message.offset(),
-            message.timestamp()[1],
-            message.key(),
-            message.value(),
-            message.headers,
-            self._serializer,
-            self._key_serializer,
-        )
 
     def __iter__(self) -> Iterator[Event[Value]]:
         try:
