@@ -28,6 +28,6 @@ def test_an_offset_is_one_that_the_partition_has(start: str, place: object) -> N
         assert start_place(admin, "t", start) == place
 
 
-def test_what_is_no_place_is_named() -> None:
+def test_an_invalid_place_is_named() -> None:
     with pytest.raises(CommandError, match="--from 'tomorrow' is not beginning, end, -10, an offset, or a time"):
         start_place(hw.Admin("127.0.0.1:1"), "t", "tomorrow")
