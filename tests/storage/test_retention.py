@@ -1,5 +1,7 @@
 """What retention lets go and why, and how the bytes of it are counted."""
 
+from typing import cast
+
 import pytest
 
 from headwater.effects.work import at_once
@@ -60,3 +62,34 @@ def test_a_start_that_moves_within_a_segment_lets_no_bytes_go(reason: Reason | N
     expected = [(store.log, reason, second - 1, 0), (store.log, reason, 2, first_bytes)]
     assert announced == (expected if reason is not None else [])
     assert bytes_let_go(store.log, 0, store.log.end_offset) == store.log.size_bytes
+
+
+class Part:
+    """A segment, as retention knows it."""
+
+    is_damaged = False
+
+    def __init__(self, base_offset: int, size: int, max_timestamp: int) -> None:
+        self.base_offset, self.size, self.max_timestamp = base_offset, size, max_timestamp
+
+
+class Parts:
+    """A log of such segments, durable to its end."""
+
+    start_offset, end_offset, high_watermark = 0, 30, 30
+
+    def __init__(self, *segments: Part, retention_ms: int) -> None:
+        self.segments = list(segments)
+        self.config = LogConfig(retention_ms=retention_ms, retention_bytes=-1)
+        self.size_bytes = sum(segment.size for segment in segments)
+
+    def ensure_index(self, segment: Part) -> None:
+        """They are all loaded."""
+
+
+@pytest.mark.parametrize(("retention_ms", "found"), [(-1, {None: 10}), (50, {None: 10, Reason.TIME: 20})])
+def test_a_segment_that_compaction_has_emptied_goes_for_no_reason(
+    retention_ms: int, found: dict[Reason | None, int]
+) -> None:
+    log = Parts(Part(0, 0, -1), Part(10, 100, 0), Part(20, 100, 90), retention_ms=retention_ms)
+    assert expired_offsets(cast(Log, log), now_ms=100) == found
