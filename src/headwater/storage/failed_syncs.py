@@ -25,6 +25,7 @@ logger = get_logger(__name__)
 
 FILE_NAME = ".failed-sync"
 NO, YES = b"0\n", b"1\n"
+WHAT_TO_DO = "Reboot the machine"  # a simulation does what the message says
 
 
 class FailedSyncs:
@@ -49,10 +50,11 @@ class FailedSyncs:
             self.file.write([YES], 0)
         except OSError as error:
             logger.critical(
-                "%s cannot be written either: %s. Reboot the machine before you start the broker again: the page cache "
-                "may show data that is not on disk",
+                "%s cannot be written either: %s. %s before you start the broker again: the page cache may show data that is "
+                "not on disk",
                 self.path,
                 error,
+                WHAT_TO_DO,
             )
 
     def forget(self) -> None:

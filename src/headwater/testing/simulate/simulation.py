@@ -15,6 +15,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+from headwater.storage.failed_syncs import WHAT_TO_DO
 from headwater.testing.simulate.administration import Administrator, Recycler
 from headwater.testing.simulate.anomalies import Copy, Rules
 from headwater.testing.simulate.checker import check
@@ -97,7 +98,7 @@ class Simulation:
     def asks_for_reboot(self) -> bool:
         """Whether the broker, in the life that ends, has logged that the page cache must not be trusted."""
         new, self.errors_seen = self.errors[self.errors_seen :], len(self.errors)
-        return any("Restart the machine" in text for text in new)
+        return any(WHAT_TO_DO in text for text in new)
 
     # -- the scenario
 
