@@ -10,6 +10,7 @@ from headwater.broker.connection import Request
 from headwater.broker.metadata_records import quota_record
 from headwater.client.wire import Wire
 from headwater.client.wire_settings import wire_settings
+from headwater.effects.work import Steps, at_once, elsewhere
 from headwater.protocol.apis import ApiKey
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.alter_client_quotas import AlterClientQuotasRequest
@@ -302,3 +303,22 @@ def test_requests_that_take_a_route_are_metered_as_the_others_are(acks: int, ver
         assert answer == general.produce(batch=batch, acks=acks, version=version)
     assert routed.routed == 6
     assert mutes[0] == mutes[1] != []
+
+
+def test_work_under_a_quota_gets_the_outcomes_of_its_steps(broker: Muted) -> None:
+    set_quota(broker, {TIME: 10})
+    request = Request(ApiKey.METADATA, 12, "client", broker.connection, MetadataRequest())
+    closed: list[str] = []
+
+    def work() -> Steps[MetadataResponse]:
+        try:
+            cluster_id = yield from elsewhere(lambda: "found elsewhere")
+            return MetadataResponse(cluster_id=cluster_id)
+        finally:
+            closed.append("closed")
+
+    assert at_once(broker.core.throttling.finish(request, 100, 0.0, work())).cluster_id == "found elsewhere"
+    cancelled = broker.core.throttling.finish(request, 100, 0.0, work())
+    next(cancelled)
+    cancelled.close()
+    assert closed == ["closed", "closed"]

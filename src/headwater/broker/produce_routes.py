@@ -31,7 +31,7 @@ from headwater.protocol.apis import APIS, ApiKey
 from headwater.protocol.errors import ApiError
 from headwater.protocol.frames import CORRELATION_ID, LENGTH_BYTES, request_header_version, response_frame
 from headwater.protocol.messages.produce import ProduceRequest, ProduceResponse
-from headwater.protocol.varint import VarintError, read_uvarint
+from headwater.protocol.varint import VarintError, read_uvarint, uvarint
 from headwater.replay.deferred import Deferred
 from headwater.replay.sync_number import NO_SYNC, SyncNumber
 
@@ -158,7 +158,7 @@ class Routes:
         if batch is None or version < LOG_START_VERSION:
             return
         is_flexible = request_header_version(API, version) >= 2
-        around_bytes = varint_bytes(len(batch) + 1) + len(NO_TAGS) if is_flexible else SIZE_BYTES
+        around_bytes = len(uvarint(len(batch) + 1)) + len(NO_TAGS) if is_flexible else SIZE_BYTES
         end = len(frame) - len(batch) - around_bytes
         key = bytes(frame[CORRELATION_ID.stop : end])
         if key not in self.routes:
@@ -193,8 +193,3 @@ class Routes:
             return None
         answer = route.answer(bytes(frame[CORRELATION_ID]), response, wait_ms)
         return answer if route.acks == 1 or sync == NO_SYNC else broker.answer_when_durable(sync, answer)
-
-
-def varint_bytes(number: int) -> int:
-    """How many bytes an unsigned varint takes."""
-    return max(1, (number.bit_length() + 6) // 7)

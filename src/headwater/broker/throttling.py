@@ -70,12 +70,12 @@ class Throttling:
         spent_ms = self.clock.steady_ms() - began_ms
         if isinstance(answer, Repeatable):
             answer = answer.message
-        if isinstance(answer, Deferred):
-            return answer.then(partial(self.finish, request, size_bytes, spent_ms))
         return self.finish(request, size_bytes, spent_ms, answer)
 
     def finish(self, request: Request, size_bytes: int, spent_ms: float, answer: Any) -> Any:
-        """The answer when it is there, or the work that makes it."""
+        """The answer with its wait; later, if it is not there yet or is still to be worked out."""
+        if isinstance(answer, Deferred):
+            return answer.then(partial(self.finish, request, size_bytes, spent_ms))
         if isinstance(answer, GeneratorType):
             return self.finish_in_steps(request, size_bytes, spent_ms, answer)
         wait_ms = self.mute(request, self.wait_ms(request, size_bytes, spent_ms, answer))
@@ -99,20 +99,20 @@ class Throttling:
         return rounded_ms
 
     def finish_in_steps(self, request: Request, size_bytes: int, spent_ms: float, steps: Steps[Any]) -> Steps[Any]:
-        while True:
-            began_ms = self.clock.steady_ms()
-            try:
-                next(steps)
-            except StopIteration as end:
+        """The same for work, whose time counts without what it waits for."""
+        outcome = None
+        try:
+            while True:
+                began_ms = self.clock.steady_ms()
+                try:
+                    step = steps.send(outcome)
+                except StopIteration as end:
+                    spent_ms += self.clock.steady_ms() - began_ms
+                    return self.finish(request, size_bytes, spent_ms, end.value)
                 spent_ms += self.clock.steady_ms() - began_ms
-                return self.finish_again(request, size_bytes, spent_ms, end.value)
-            spent_ms += self.clock.steady_ms() - began_ms
-            yield
-
-    def finish_again(self, request: Request, size_bytes: int, spent_ms: float, answer: Any) -> Any:
-        if isinstance(answer, Deferred):
-            return answer.then(partial(self.finish, request, size_bytes, spent_ms))
-        return self.finish(request, size_bytes, spent_ms, answer)
+                outcome = yield step
+        finally:
+            steps.close()
 
     def wait_ms(self, request: Request, size_bytes: int, spent_ms: float, answer: Any) -> float:
         """Records what the request has used; returns how long its client has to wait."""
@@ -131,7 +131,7 @@ class Throttling:
 
     def fetch_bytes_max(self, request: Request) -> int:
         """How large an answer to Fetch may be so that it is not above the quota of a client that has used nothing."""
-        found = self.quotas.quota_for(QuotaKey.CONSUMER_BYTES, user_of(request), request.client_id or "")
+        found = self.quota_of(QuotaKey.CONSUMER_BYTES, request)
         if found is None:
             return WAIT_MS_MAX
         settings = self.settings()
@@ -140,11 +140,15 @@ class Throttling:
 
     # -- meters
 
+    def quota_of(self, key: QuotaKey, request: Request) -> tuple[float, tuple[str, str]] | None:
+        """The quota of a request's client, and what tells its meter from others; None if it may use as much as it likes."""
+        if key not in self.quotas.keys:
+            return None
+        return self.quotas.quota_for(key, user_of(request), request.client_id or "")
+
     def use(self, key: QuotaKey, request: Request, amount: float) -> float:
         """Records that a client has used so much; returns how long it has to wait, in ms."""
-        if key not in self.quotas.keys:
-            return 0.0
-        found = self.quotas.quota_for(key, user_of(request), request.client_id or "")
+        found = self.quota_of(key, request)
         if found is None:
             return 0.0
         quota, shared = found
@@ -180,11 +184,7 @@ class Mutations:
 
     def __init__(self, throttling: Throttling, request: Request, *, is_strict: bool) -> None:
         self.throttling, self.is_strict = throttling, is_strict
-        found = None
-        if QuotaKey.MUTATIONS in throttling.quotas.keys:
-            client = user_of(request), request.client_id or ""
-            found = throttling.quotas.quota_for(QuotaKey.MUTATIONS, *client)
-        self.quota, self.shared = found or (0.0, ("", ""))
+        self.quota, self.shared = throttling.quota_of(QuotaKey.MUTATIONS, request) or (0.0, ("", ""))
         self.wait_ms = 0  # how long the client has to wait
 
     def use(self, partitions: int) -> None:

@@ -417,7 +417,7 @@ def quota_steps() -> list[Step]:
         ([("user", "u")], (time_key, 12.5, False)),
         ([("user", "u"), ("client-id", None)], (bytes_key, 5.0, False)),
         ([("client-id", "c")], ("controller_mutation_rate", 2.5, False)),
-        ([("user", None)], (bytes_key, 7.0, False)),
+        ([("user", None)], (bytes_key, 7e12, False)),  # it is for all that comes later, too
         ([("user", "u")], (bytes_key, 1.5, False)),
         ([("user", "u")], (bytes_key, 0.0, False)),
         ([("user", "u")], (bytes_key, -1.0, False)),
