@@ -109,7 +109,11 @@ class Harness:
     ) -> None:
         self.files = files or MemoryFiles()
         self.clock = clock or ManualClock()
-        defaults = {"group.initial.rebalance.delay.ms": 0, "headwater.journal.file.bytes": 1 << 20}
+        defaults = {
+            "group.consumer.assignment.interval.ms": 0,
+            "group.initial.rebalance.delay.ms": 0,
+            "headwater.journal.file.bytes": 1 << 20,
+        }
         self.pairs = {key: str(value) for key, value in {**defaults, **pairs}.items()}
         self.hold_syncs = False
         self.connection = Connection("/test")

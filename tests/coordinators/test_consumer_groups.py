@@ -8,6 +8,7 @@ import pytest
 
 from headwater.protocol.apis import ApiKey
 from headwater.protocol.compiled import decode, encode
+from headwater.protocol.config_resources import ConfigResourceType
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.consumer_group_describe import ConsumerGroupDescribeRequest
 from headwater.protocol.messages.consumer_group_heartbeat import ConsumerGroupHeartbeatRequest
@@ -16,6 +17,7 @@ from headwater.protocol.messages.delete_topics import DeleteTopicsRequest
 from headwater.protocol.messages.describe_groups import DescribeGroupsRequest
 from headwater.protocol.messages.embedded import ConsumerProtocolAssignment, ConsumerProtocolSubscription
 from headwater.protocol.messages.heartbeat import HeartbeatRequest
+from headwater.protocol.messages.incremental_alter_configs import IncrementalAlterConfigsRequest
 from headwater.protocol.messages.join_group import JoinGroupRequest
 from headwater.protocol.messages.leave_group import LeaveGroupRequest
 from headwater.protocol.messages.list_groups import ListGroupsRequest
@@ -234,16 +236,55 @@ def test_epochs_fence() -> None:
     assert a.send(-3).error_code == ErrorCode.INVALID_REQUEST
 
 
-def test_another_assignor_waits_for_the_next_epoch() -> None:
+def test_another_assignor_of_the_group_is_a_new_epoch() -> None:
     broker = new_broker()
     a = Member(broker, "a")
     a.join()
     first = a.epoch
-    a.joining["server_assignor"] = "range"
+    a.joining["server_assignor"] = "uniform"  # the default
     assert a.join().member_epoch == first
-    Member(broker, "b").join()
-    a.beat()
+    a.joining["server_assignor"] = "range"
+    assert a.join().member_epoch == first + 1
     assert describe(broker).assignor_name == "range"
+
+
+def set_config(broker: Harness, kind: ConfigResourceType, name: str, key: str, value: int) -> int:
+    """The error code."""
+    change = IncrementalAlterConfigsRequest.AlterableConfig(key, 0, str(value))
+    resource = IncrementalAlterConfigsRequest.AlterConfigsResource(kind, name, [change])
+    answer = broker.call(ApiKey.INCREMENTAL_ALTER_CONFIGS, 1, IncrementalAlterConfigsRequest([resource]))
+    return int(answer.responses[0].error_code)
+
+
+def test_the_interval_between_assignments_is_the_groups_or_the_brokers_within_the_bounds() -> None:
+    key = "group.consumer.assignment.interval.ms"
+    pairs = {key: 1_000, "group.consumer.max.assignment.interval.ms": 20_000}
+    broker = new_broker(pairs=pairs)
+
+    def is_delayed(interval_ms: int) -> bool:
+        a, b = Member(broker, "a"), Member(broker, "b")
+        a.join()
+        broker.clock.advance(interval_ms - 1)
+        b.join()
+        was_delayed = describe(broker).group_state == "Assigning"
+        broker.clock.advance(1)
+        a.beat()
+        assert describe(broker).group_state == "Reconciling"
+        a.leave()
+        b.leave()
+        broker.advance(60_000)
+        return bool(was_delayed)
+
+    assert is_delayed(1_000)
+    assert set_config(broker, ConfigResourceType.BROKER, "", key, 7_000) == ErrorCode.NONE
+    assert is_delayed(7_000)
+    group_key = "consumer.assignment.interval.ms"
+    assert set_config(broker, ConfigResourceType.GROUP, GROUP, group_key, 20_001) == ErrorCode.INVALID_CONFIG
+    assert set_config(broker, ConfigResourceType.GROUP, GROUP, group_key, 20_000) == ErrorCode.NONE
+    assert is_delayed(20_000)
+    broker.pairs["group.consumer.max.assignment.interval.ms"] = "9000"
+    broker.restart()
+    assert is_delayed(9_000)
 
 
 def test_a_member_is_described_with_what_it_has_not_given_back_yet() -> None:

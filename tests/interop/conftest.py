@@ -26,7 +26,8 @@ SAME_SETTINGS = {
     "auto.create.topics.enable": "false",
     "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
     "super.users": "User:ANONYMOUS",
-    "group.consumer.assignment.interval.ms": "0",  # Headwater makes a new assignment at once, whatever this says
+    "group.consumer.assignment.interval.ms": "0",  # what a walk does must not depend on how long it takes
+    "group.consumer.max.assignment.interval.ms": "600000",
 }
 
 

@@ -16,8 +16,8 @@ from headwater.broker.producer_ids import ProducerIds
 from headwater.broker.state_logs import READ_BYTES, StateLogs, StateTopic
 from headwater.broker.topics import Topics
 from headwater.coordinators.groups.classic.membership import GroupLimits
-from headwater.coordinators.groups.consumer.coordinator import ConsumerGroupLimits
 from headwater.coordinators.groups.consumer.records import read_consumer_key
+from headwater.coordinators.groups.consumer.subscriptions import ConsumerGroupLimits
 from headwater.coordinators.groups.coordinator import GroupCoordinator, partition_for
 from headwater.coordinators.groups.records import read_key
 from headwater.coordinators.transactions.coordinator import TransactionCoordinator
@@ -95,8 +95,10 @@ class Coordination:
                 settings.group_consumer_heartbeat_interval_ms,
                 settings.group_consumer_max_size,
                 tuple(name.strip() for name in settings.group_consumer_assignors.split(",")),
+                settings.group_consumer_regex_refresh_interval_ms,
             ),
             configs_of=self.group_limits,
+            assignment_interval_of=self.assignment_interval_ms,
             migration_policy=settings.group_consumer_migration_policy,
             offset_metadata_bytes_max=settings.offset_metadata_max_bytes,
             offsets_retention_ms=settings.offsets_retention_minutes * 60_000,
@@ -122,6 +124,14 @@ class Coordination:
         session = own.get("consumer.session.timeout.ms", limits.session_timeout_ms)
         interval = own.get("consumer.heartbeat.interval.ms", limits.heartbeat_interval_ms)
         return limits._replace(session_timeout_ms=int(session), heartbeat_interval_ms=int(interval))
+
+    def assignment_interval_ms(self, group_id: str) -> int:
+        """How old a group's target assignment must be before there is another, within the broker's bounds as they are now."""
+        settings = self.partitions.configs.settings
+        own = self.partitions.metadata.group_configs.get(group_id, {}).get("consumer.assignment.interval.ms")
+        interval_ms = settings.group_consumer_assignment_interval_ms if own is None else int(own)
+        low_ms = settings.group_consumer_min_assignment_interval_ms
+        return max(low_ms, min(interval_ms, settings.group_consumer_max_assignment_interval_ms))
 
     # -- loading
 

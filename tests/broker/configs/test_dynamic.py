@@ -149,6 +149,7 @@ def test_every_dynamic_key_takes_effect_at_once_or_has_none() -> None:
     }
     assert honoured == {
         "compression.type",
+        "group.consumer.assignment.interval.ms",
         "log.cleaner.dedupe.buffer.size",
         "log.cleaner.delete.retention.ms",
         "log.cleaner.max.compaction.lag.ms",

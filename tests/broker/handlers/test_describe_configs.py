@@ -37,6 +37,7 @@ NOT_KAFKAS = {
     "allow.everyone.if.no.acl.found",
     "replication.factor.clamp",
     "producer.id.expiration.check.interval.ms",
+    "group.consumer.regex.refresh.interval.ms",
 }
 
 

@@ -13,7 +13,7 @@ from headwater.broker.limited_log import LimitedLog
 from headwater.broker.metadata import Metadata
 from headwater.broker.occurrences import Occurrences
 from headwater.coordinators.groups.classic.membership import GroupLimits, JoinRequest
-from headwater.coordinators.groups.consumer.coordinator import ConsumerGroupLimits
+from headwater.coordinators.groups.consumer.subscriptions import ConsumerGroupLimits
 from headwater.coordinators.groups.coordinator import GroupCoordinator
 from headwater.effects.clock import Clock, ManualClock
 from headwater.effects.entropy import Entropy, SeededEntropy
@@ -71,6 +71,7 @@ class BrokerOfGroups:
             topics=self.metadata,
             consumer_limits=limits,
             configs_of=lambda group_id: limits,
+            assignment_interval_of=lambda group_id: 0,
         )
 
 

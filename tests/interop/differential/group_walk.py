@@ -1,11 +1,13 @@
 """Three clients in one group: of the classic protocol, and of KIP-848."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from headwater.protocol.apis import ApiKey
+from headwater.protocol.config_resources import ConfigResourceType
 from headwater.protocol.error_codes import ErrorCode
-from tests.security.matrix import message
+from tests.security.matrix import error_codes, message
 
 from .requests import same
 from .side import Side, Step
@@ -14,6 +16,7 @@ from .walks import Walk, step
 CLIENTS = ("a", "b", "c")
 STATIC = {"c": "instance-c"}  # a static member
 TIMEOUT_MS = 60_000
+INTERVALS = ("0", "600000")  # ms between two assignments: so short, and so long, that time does not matter
 
 
 def has_members(count: int) -> Callable[[Any], bool]:
@@ -257,6 +260,7 @@ class ConsumerGroupWalk(GroupWalk):
         "join": 4,
         "leave": 2,
         "change": 2,
+        "pace": 1,
         "commit": 3,
         "fetch": 1,
         "fetch_as_member": 2,
@@ -350,6 +354,27 @@ class ConsumerGroupWalk(GroupWalk):
             return m(self.group, *who, subscribed_topic_names=names, topic_partitions=self.owned(side, client))
 
         return self.beats(f"subscribes to {self.words(names)}", client, make)
+
+    def pace(self) -> Step:
+        """The group gets no new assignment from now on, or at once."""
+        key, interval = ApiKey.INCREMENTAL_ALTER_CONFIGS, self.random.choice(INTERVALS)
+        return step(
+            f"one assignment in {interval} ms", key, (1,), same(key, []), perform=partial(self.set_pace, interval)
+        )
+
+    def set_pace(self, interval: str, side: Side) -> None:
+        """Kafka applies a change after it shows it; what comes with a later one is shown when the first is applied."""
+        self.set_config(side, "consumer.assignment.interval.ms", interval)
+        for timeout in ("45001", "45000"):
+            self.set_config(side, "consumer.session.timeout.ms", timeout)
+
+    def set_config(self, side: Side, name: str, value: str) -> None:
+        m = message(ApiKey.INCREMENTAL_ALTER_CONFIGS)
+        body = m([m.AlterConfigsResource(ConfigResourceType.GROUP, self.group, [m.AlterableConfig(name, 0, value)])])
+        side.ask_until(lambda answer: not any(error_codes(answer)), ApiKey.INCREMENTAL_ALTER_CONFIGS, 1, body)
+        m = message(ApiKey.DESCRIBE_CONFIGS)
+        body = m([m.DescribeConfigsResource(ConfigResourceType.GROUP, self.group, [name])])
+        side.ask_until(lambda answer: answer.results[0].configs[0].value == value, ApiKey.DESCRIBE_CONFIGS, 4, body)
 
     def beat_oddly(self) -> Step:
         client, shift = self.client(), self.random.choice([-1, 1])

@@ -49,6 +49,7 @@ NODE_ID = re.compile(r"-?[0-9]{1,10}", re.ASCII)
 SUPER_USERS = "super.users"
 GROUP_SESSION = "consumer.session.timeout.ms"
 GROUP_HEARTBEAT = "consumer.heartbeat.interval.ms"
+GROUP_ASSIGNMENT = "consumer.assignment.interval.ms"
 Changes: TypeAlias = Mapping[str, str | None]
 """Values by key; None removes a key."""
 
@@ -171,6 +172,11 @@ class DynamicConfigs:
                 settings.group_consumer_min_heartbeat_interval_ms,
                 settings.group_consumer_max_heartbeat_interval_ms,
                 "heartbeat.interval.ms",
+            ),
+            GROUP_ASSIGNMENT: (
+                settings.group_consumer_min_assignment_interval_ms,
+                settings.group_consumer_max_assignment_interval_ms,
+                "assignment.interval.ms",
             ),
         }
         for key, text in changes.items():

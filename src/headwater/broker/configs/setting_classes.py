@@ -102,6 +102,7 @@ WITHOUT_EFFECT: dict[str, tuple[str, ...]] = {
         "background.threads",
         "delete.records.purgatory.purge.interval.requests",
         "fetch.purgatory.purge.interval.requests",
+        "group.consumer.assignor.offload.enable",
         "group.coordinator.append.linger.ms",
         "group.coordinator.background.threads",
         "group.coordinator.cached.buffer.max.bytes",
@@ -137,13 +138,6 @@ WITHOUT_EFFECT: dict[str, tuple[str, ...]] = {
         "compression.lz4.level",
         "compression.zstd.level",
         "offsets.topic.compression.codec",
-    ),
-    "a new target assignment is made at once": (
-        "group.consumer.assignment.interval.ms",
-        "group.consumer.assignor.offload.enable",
-        "group.consumer.max.assignment.interval.ms",
-        "group.consumer.min.assignment.interval.ms",
-        "group.consumer.regex.refresh.interval.ms",
     ),
     "there are no share groups and no streams groups": (
         "errors.deadletterqueue.",
@@ -327,9 +321,11 @@ TOPIC_REFUSED: dict[str, tuple[str, ...]] = {
         "max.decompressed.message.bytes",
     ),
 }
-GROUP_HONOURED = frozenset({"consumer.heartbeat.interval.ms", "consumer.session.timeout.ms"})
+GROUP_HONOURED = frozenset(
+    {"consumer.assignment.interval.ms", "consumer.heartbeat.interval.ms", "consumer.session.timeout.ms"}
+)
 GROUP_WITHOUT_EFFECT: dict[str, tuple[str, ...]] = {
-    "a new target assignment is made at once": ("consumer.assignment.interval.ms", "consumer.assignor.offload.enable"),
+    "one thread serves all requests": ("consumer.assignor.offload.enable",),
     "there are no share groups and no streams groups": ("errors.deadletterqueue.", "share.", "streams."),
 }
 

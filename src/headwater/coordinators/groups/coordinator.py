@@ -11,10 +11,11 @@ from typing import TypeVar
 from headwater.bus.signal import Signal
 from headwater.coordinators.groups.classic.group import Group, GroupState, JoinAnswer, SyncAnswer
 from headwater.coordinators.groups.classic.membership import GroupLimits, JoinRequest, Membership, SyncRequest
-from headwater.coordinators.groups.consumer.coordinator import ConsumerGroupLimits, ConsumerGroups, Topics
+from headwater.coordinators.groups.consumer.coordinator import ConsumerGroups
 from headwater.coordinators.groups.consumer.group import JOIN_EPOCH, ConsumerGroup, ConsumerGroupState
 from headwater.coordinators.groups.consumer.heartbeat import Heartbeat, HeartbeatAnswer, check
 from headwater.coordinators.groups.consumer.records import group_removal_records
+from headwater.coordinators.groups.consumer.subscriptions import ConsumerGroupLimits, Topics
 from headwater.coordinators.groups.migration import Migration
 from headwater.coordinators.groups.offsets import Commit, Errors, Offsets, TopicPartition, subscribed_topics
 from headwater.coordinators.groups.records import OFFSET_COMMITS, group_record, read_record_type
@@ -62,6 +63,7 @@ class GroupCoordinator:
         topics: Topics,
         consumer_limits: ConsumerGroupLimits,
         configs_of: Callable[[str], ConsumerGroupLimits],
+        assignment_interval_of: Callable[[str], int],
         migration_policy: str = "bidirectional",
         offset_metadata_bytes_max: int = 4096,
         offsets_retention_ms: int = 7 * 24 * 3_600_000,
@@ -77,6 +79,7 @@ class GroupCoordinator:
             self.runtime,
             consumer_limits,
             configs_of,
+            assignment_interval_of,
             lambda change: self.migration.downgrade(change),
             rebalanced,
         )

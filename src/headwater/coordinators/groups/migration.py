@@ -113,7 +113,9 @@ class Migration:
                 )
             )
         change.emit(*(consumer_records.member_record(group_id, member) for member in members))
-        change.emit(consumer_records.group_epoch_record(group_id, generation, self.consumers.digest(change.group)))
+        change.emit(
+            consumer_records.group_epoch_record(group_id, generation, self.consumers.subscriptions.digest(change.group))
+        )
         change.emit(
             *(consumer_records.target_record(group_id, member.member_id, member.assigned) for member in members)
         )
@@ -237,8 +239,9 @@ class Migration:
         )
         if updated != known or is_new:
             change.emit(consumer_records.member_record(group.group_id, updated))
-        consumers.bump(change, needs_epoch=is_new or updated.topics != known.topics)
-        member = consumers.reconcile(change, member_id, self.by_topic_id(owned_names))
+        subscribes = is_new or updated.topics != known.topics
+        consumers.bump(change, needs_epoch=subscribes)
+        member = consumers.reconcile(change, member_id, self.by_topic_id(owned_names), subscribes=subscribes)
         consumers.start_session(group, member, request.session_timeout_ms)
         return JoinAnswer(ErrorCode.NONE, member_id, member.epoch, CONSUMER, protocol)
 
@@ -270,7 +273,7 @@ class Migration:
         names = [name for name, _ in member.classic.protocols]
         if protocol_type not in (None, CONSUMER) or (protocol is not None and protocol not in names):
             return SyncAnswer(ErrorCode.INCONSISTENT_GROUP_PROTOCOL)
-        if group.epoch > member.epoch and member.state is not MemberState.UNREVOKED_PARTITIONS:
+        if group.target_epoch > member.epoch and member.state is not MemberState.UNREVOKED_PARTITIONS:
             return SyncAnswer(ErrorCode.REBALANCE_IN_PROGRESS)
         self.consumers.start_session(group, member, 0)
         assignment = self.encoded_assignment(member.classic.protocols[0][1], member.assigned)
@@ -282,9 +285,12 @@ class Migration:
         if member is None:
             return error
         self.consumers.start_session(group, member, 0)
-        following = group.reconcile(member, {})
+        subscribed = self.consumers.subscriptions.topic_ids(group, member)
+        following = group.reconcile(member, {}, subscribed, subscribes=False)
         can_get_more = member.state is MemberState.UNRELEASED_PARTITIONS and following.assigned != member.assigned
-        must_join = member.epoch < group.epoch or member.state is MemberState.UNREVOKED_PARTITIONS or can_get_more
+        must_join = (
+            member.epoch < group.target_epoch or member.state is MemberState.UNREVOKED_PARTITIONS or can_get_more
+        )
         return ErrorCode.REBALANCE_IN_PROGRESS if must_join else ErrorCode.NONE
 
     def leave(self, group: ConsumerGroup, leaving: Iterable[tuple[str, str | None]]) -> list[ErrorCode]:

@@ -1,8 +1,6 @@
 """KIP-848's groups alone, without a broker: their life, a disk that fails, crashes, and what any history leaves behind."""
 
 import errno
-from collections.abc import Iterator
-from contextlib import contextmanager
 from random import Random
 from typing import NamedTuple
 
@@ -11,195 +9,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headwater.coordinators.groups.consumer import group as consumer_group
-from headwater.coordinators.groups.consumer.coordinator import ConsumerGroupLimits, ConsumerGroups
+from headwater.coordinators.groups.consumer.coordinator import ConsumerGroups
 from headwater.coordinators.groups.consumer.group import (
-    JOIN_EPOCH,
-    LEAVE_EPOCH,
-    LEAVE_STATIC_EPOCH,
-    ConsumerGroup,
     ConsumerGroupState,
     MemberState,
     keys_of,
     owned_keys,
 )
-from headwater.coordinators.groups.consumer.heartbeat import Heartbeat, HeartbeatAnswer
-from headwater.effects.clock import ManualClock
-from headwater.effects.timers import Timers
 from headwater.protocol.error_codes import ErrorCode
-from headwater.replay.decision import Runtime
-from headwater.replay.deferred import Deferred
 from headwater.replay.state_record import StateRecord
 from tests.replay.diagrams import transitions
-from tests.replay.state_log import MemoryStateLog
 
-SESSION_MS, REBALANCE_MS = 45_000, 20_000
-Place = tuple[bytes, int]
-
-
-class Topics:
-    """The topics that there are, by name: the number of partitions."""
-
-    def __init__(self) -> None:
-        self.partitions = {"t": 4}
-        self.topics_version = 0
-
-    def find_topic(self, name: str) -> tuple[bytes, int] | None:
-        return (name.encode().ljust(16), self.partitions[name]) if name in self.partitions else None
-
-    def topic_names(self) -> Iterator[str]:
-        return iter(self.partitions)
-
-    def topic_name(self, topic_id: bytes) -> str | None:
-        name = topic_id.decode().rstrip()
-        return name if name in self.partitions else None
-
-    def grow(self, name: str, partitions: int) -> None:
-        self.partitions[name] = max(partitions, self.partitions.get(name, 0))
-        self.topics_version += 1
-
-
-class Client:
-    """A member as clients are: it takes what it is given, and says what it has."""
-
-    def __init__(self, scene: "Scene", name: str, instance_id: str | None = None) -> None:
-        self.scene = scene
-        self.name = self.member_id = name
-        self.instance_id = instance_id
-        self.starts = 0
-        self.topics: frozenset[str] | None = frozenset({"t"})
-        self.expression: str | None = None
-        self.attempt = 0
-        self.lose()
-
-    def lose(self) -> None:
-        """Not a member: it has nothing, and joins."""
-        self.epoch = JOIN_EPOCH
-        self.assigned: frozenset[Place] = frozenset()
-        self.answer: HeartbeatAnswer | None = None
-        self.attempt += 1
-
-    def start_again(self) -> None:
-        self.starts += 1
-        self.member_id = f"{self.name}.{self.starts}"
-        self.lose()
-
-    def send(self, epoch: int, *, says_all: bool = True) -> ErrorCode | None:
-        """Sends a heartbeat; returns the error of its answer, None while it waits."""
-        owned: dict[bytes, frozenset[int]] = {}
-        for topic_id, partition in self.assigned:
-            owned[topic_id] = owned.get(topic_id, frozenset()) | {partition}
-        request = Heartbeat(
-            "g",
-            self.member_id,
-            epoch,
-            self.instance_id,
-            None,
-            REBALANCE_MS if says_all else -1,
-            self.topics if says_all else None,
-            self.expression if says_all else None,
-            None,
-            owned if says_all else None,
-            "client",
-            "host",
-            bool,
-        )
-        answer = self.scene.groups.heartbeat(request)
-        self.attempt += 1
-        attempt, self.answer = self.attempt, None
-        if isinstance(answer, Deferred):
-            answer.when_done(lambda answer: self.take(answer, attempt))
-        else:
-            self.take(answer, attempt)
-        return None if self.answer is None else self.answer.error
-
-    def take(self, answer: HeartbeatAnswer, attempt: int) -> None:
-        if attempt != self.attempt:
-            return
-        if answer.error in (ErrorCode.UNKNOWN_MEMBER_ID, ErrorCode.FENCED_MEMBER_EPOCH, ErrorCode.GROUP_ID_NOT_FOUND):
-            self.lose()
-        elif answer.error is ErrorCode.NONE and answer.epoch >= 0:
-            self.epoch = answer.epoch
-            if answer.assignment is not None:
-                self.assigned = frozenset(keys_of(answer.assignment))
-        self.answer = answer
-
-    def beat(self, *, says_all: bool = True) -> ErrorCode | None:
-        return self.send(self.epoch, says_all=says_all or self.epoch == JOIN_EPOCH)
-
-    def leave(self) -> ErrorCode | None:
-        """A static member leaves for now. Sent by one that closes: it does not wait."""
-        error = self.send(LEAVE_EPOCH if self.instance_id is None else LEAVE_STATIC_EPOCH)
-        self.lose()
-        return error
-
-
-class Scene:
-    """One group of up to four clients, the last of them static."""
-
-    def __init__(self) -> None:
-        self.clock = ManualClock()
-        self.log: MemoryStateLog[StateRecord] = MemoryStateLog()
-        self.topics = Topics()
-        self.begin()
-        self.clients = [Client(self, f"c{n}", "i" if n == 3 else None) for n in range(4)]
-
-    def begin(self) -> None:
-        self.timers = Timers(self.clock)
-        limits = ConsumerGroupLimits(SESSION_MS)
-        self.groups = ConsumerGroups(
-            self.clock, self.timers, self.topics, Runtime(self, self.log), limits, lambda _: limits, lambda _: False
-        )
-
-    def replay(self, record: StateRecord) -> None:
-        self.groups.replay(record)
-
-    def snapshot(self) -> Iterator[StateRecord]:
-        yield from self.groups.snapshot()
-
-    @property
-    def group(self) -> ConsumerGroup:
-        return self.groups.groups["g"]
-
-    def member_state(self, client: Client) -> MemberState:
-        return self.group.members[client.member_id].state
-
-    def crash(self) -> None:
-        self.log.crash()
-        self.begin()
-        for record in self.log.records:
-            self.groups.replay(record)
-        self.groups.started()
-
-    @contextmanager
-    def broken_disk(self) -> Iterator[None]:
-        self.log.error = OSError(errno.ENOSPC, "the disk is full")
-        yield
-        self.log.error = None
-
-    def advance(self, milliseconds: float) -> None:
-        """Lets time pass, from timer to timer."""
-        end_ms = self.clock.steady_ms() + milliseconds
-        while (next_ms := self.timers.next_deadline_ms()) is not None and next_ms <= end_ms:
-            self.clock.advance(next_ms - self.clock.steady_ms())
-            self.timers.run_due()
-        self.clock.advance(end_ms - self.clock.steady_ms())
-
-    def settle(self, clients: list[Client]) -> None:
-        """Heartbeats of all of them until the group is stable."""
-        for _ in range(30):
-            for client in clients:
-                client.beat()
-                self.log.sync()
-            self.advance(3_000)
-            if self.group.state is ConsumerGroupState.STABLE and len(self.group.members) == len(clients):
-                return
-        raise AssertionError("the group does not become stable")
-
-
-def settled_scene(count: int = 2) -> Scene:
-    scene = Scene()
-    scene.settle(scene.clients[:count])
-    return scene
+from .scene import REBALANCE_MS, SESSION_MS, Scene, settled_scene
 
 
 def everything_of(groups: ConsumerGroups) -> dict[str, tuple[object, ...]]:
@@ -209,6 +30,7 @@ def everything_of(groups: ConsumerGroups) -> dict[str, tuple[object, ...]]:
             g.epoch,
             g.metadata_hash,
             g.target_epoch,
+            g.target_timestamp_ms,
             g.members,
             g.static_members,
             g.targets,
@@ -388,6 +210,8 @@ STEPS = {
     "leave": 1,
     "start again": 1,
     "subscribe": 2,
+    "want less": 1,
+    "interval": 1,
     "grow": 1,
     "wait": 3,
     "break": 1,
@@ -399,6 +223,7 @@ any_step = st.builds(
     Step, st.sampled_from([what for what, weight in STEPS.items() for _ in range(weight)]), st.integers(0, 3)
 )
 WAITS_MS = (1_000, 10_000, 20_000, 30_000)
+INTERVALS_MS = (0, 1_000, 5_000, 15_000)
 
 
 def act(scene: Scene, step: Step) -> None:
@@ -414,6 +239,10 @@ def act(scene: Scene, step: Step) -> None:
             scene.topics.grow("u", 2)
             client.topics = None if client.topics is not None and len(client.topics) == 2 else frozenset("tu")
             client.expression = "[a-z]" if client.topics is None else ""
+        case "want less":
+            client.topics, client.expression = frozenset("t"), ""
+        case "interval":
+            scene.interval_ms = INTERVALS_MS[step.client]
         case "grow":
             scene.topics.grow("t", scene.topics.partitions["t"] + 1)
         case "wait":
@@ -503,7 +332,7 @@ def test_after_any_history_no_partition_has_two_readers_and_records_make_the_gro
 def test_every_transition_of_the_diagram_is_made() -> None:
     seen: set[tuple[str, str]] = set()
     names, weights = zip(*STEPS.items(), strict=True)
-    for seed in range(60):
+    for seed in range(120):
         random = Random(seed)
         script = [Step(random.choices(names, weights)[0], random.randrange(4)) for _ in range(50)]
         seen |= play(script, checks=False)[1]

@@ -6,16 +6,14 @@ replays each record on a copy of the group as soon as it is decided. When all ar
 Sources: GroupMetadataManager.java (consumerGroupHeartbeat), KIP-848.
 """
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from typing import NamedTuple, Protocol, TypeVar
+from typing import TypeVar
 
 from headwater.bus.signal import Signal
 from headwater.coordinators.groups.consumer import records as consumer_records
-from headwater.coordinators.groups.consumer.assignors import ASSIGNORS, Subscriber
 from headwater.coordinators.groups.consumer.group import (
     JOIN_EPOCH,
     LEAVE_EPOCH,
@@ -24,11 +22,10 @@ from headwater.coordinators.groups.consumer.group import (
     ConsumerGroup,
     ConsumerMember,
     MemberState,
-    ResolvedExpression,
 )
 from headwater.coordinators.groups.consumer.heartbeat import Heartbeat, HeartbeatAnswer, check, check_epoch, subscribe
-from headwater.coordinators.groups.consumer.patterns import client_pattern
 from headwater.coordinators.groups.consumer.sessions import Sessions
+from headwater.coordinators.groups.consumer.subscriptions import ConsumerGroupLimits, Subscriptions, Topics
 from headwater.coordinators.groups.offsets import Commit
 from headwater.coordinators.state_records import append_error
 from headwater.effects.clock import Clock
@@ -46,33 +43,6 @@ logger = get_logger(__name__)
 Answer = TypeVar("Answer")
 REVOCATION_TIMEOUT_MS = 300_000  # for a member without a rebalance timeout
 FIRST_EPOCH = 1  # as in Kafka: the first member makes it 2
-
-
-class Topics(Protocol):
-    """What the groups need to know about topics. `topics_version` grows with each change."""
-
-    topics_version: int
-
-    def find_topic(self, name: str) -> tuple[bytes, int] | None:
-        """A topic's id and number of partitions."""
-        ...
-
-    def topic_names(self) -> Iterable[str]:
-        """The names of all topics."""
-        ...
-
-    def topic_name(self, topic_id: bytes) -> str | None:
-        """The name of a topic that exists."""
-        ...
-
-
-class ConsumerGroupLimits(NamedTuple):
-    """The broker's settings for these groups."""
-
-    session_timeout_ms: int = 45_000
-    heartbeat_interval_ms: int = 5_000
-    size_max: int = 2**31 - 1
-    assignors: tuple[str, ...] = ("uniform", "range")
 
 
 class Change:
@@ -109,11 +79,13 @@ class ConsumerGroups:
         runtime: Runtime[StateRecord],
         limits: ConsumerGroupLimits,
         configs_of: Callable[[str], ConsumerGroupLimits],
+        assignment_interval_of: Callable[[str], int],
         after_removal: Callable[[Change], bool],
         rebalanced: Signal[str, int, int] | None = None,
     ) -> None:
         self.clock = clock
         self.topics = topics
+        self.subscriptions = Subscriptions(clock, topics, limits, assignment_interval_of)
         self.runtime = runtime
         # A group, its new epoch, and the number of its members.
         self.rebalanced = rebalanced or Signal[str, int, int]("rebalanced")
@@ -163,6 +135,7 @@ class ConsumerGroups:
             or member.state is not MemberState.STABLE
             or group.seen_version != self.topics.topics_version
             or member.classic is not None
+            or self.subscriptions.is_refresh_due(group)
         ):
             return None
         limits = self.configs_of(group_id)
@@ -208,21 +181,23 @@ class ConsumerGroups:
         group = change.group
         known = self.member_for(change, request)
         is_new = known.member_id not in group.members
+        assignor = self.subscriptions.assignor_of(group)
         updated = subscribe(known, request)
         if is_new or updated != known:
             change.emit(consumer_records.member_record(group.group_id, updated))
-        # A change of the assignor alone waits for the next epoch, as in Kafka.
-        needs_epoch = is_new or (updated.topics, updated.expression) != (known.topics, known.expression)
-        if needs_epoch or group.seen_version != self.topics.topics_version:
-            self.resolve(change, request)
-        return self.settle(change, updated.member_id, request, needs_epoch=needs_epoch, known=known)
-
-    def settle(
-        self, change: Change, member_id: str, request: Heartbeat, *, needs_epoch: bool, known: ConsumerMember
-    ) -> HeartbeatAnswer:
-        group = change.group
+        subscribes = is_new or (updated.topics, updated.expression) != (known.topics, known.expression)
+        finds_others = False
+        if subscribes or group.seen_version != self.topics.topics_version or self.subscriptions.is_refresh_due(group):
+            finds_others = self.resolve(change, request)
+        needs_epoch = subscribes or finds_others or self.subscriptions.assignor_of(group) != assignor
         self.bump(change, needs_epoch=needs_epoch)
-        member = self.reconcile(change, member_id, request.owned)
+        member = self.reconcile(change, updated.member_id, request.owned, subscribes=subscribes)
+        return self.answer(group, member, known, request)
+
+    def answer(
+        self, group: ConsumerGroup, member: ConsumerMember, known: ConsumerMember, request: Heartbeat
+    ) -> HeartbeatAnswer:
+        """Restarts the member's session. `known` is what it was before the request."""
         limits = self.configs_of(group.group_id)
         self.start_session(group, member, limits.session_timeout_ms)
         shows = request.epoch == JOIN_EPOCH or request.is_full or member.since() != known.since()
@@ -236,20 +211,23 @@ class ConsumerGroups:
         )
 
     def bump(self, change: Change, *, needs_epoch: bool) -> None:
-        """Starts a new epoch if one is due, and makes its target assignment."""
+        """Starts a new epoch if one is needed, and makes its target assignment if that is due."""
         group = change.group
         if needs_epoch or group.seen_version != self.topics.topics_version:
-            digest = self.digest(group)
+            digest = self.subscriptions.digest(group)
             if needs_epoch or digest != group.metadata_hash:
                 change.emit(consumer_records.group_epoch_record(group.group_id, group.epoch + 1, digest))
             group.seen_version = self.topics.topics_version
-        if group.epoch > group.target_epoch:
+        if group.epoch > group.target_epoch and self.subscriptions.may_assign(group):
             self.assign(change)
 
-    def reconcile(self, change: Change, member_id: str, owned: Assignment | None) -> ConsumerMember:
+    def reconcile(
+        self, change: Change, member_id: str, owned: Assignment | None, *, subscribes: bool
+    ) -> ConsumerMember:
+        """Moves the member one step towards its target. `subscribes`: the request changes its subscription."""
         group = change.group
         member = group.members[member_id]
-        following = group.reconcile(member, owned)
+        following = group.reconcile(member, owned, self.subscriptions.topic_ids(group, member), subscribes=subscribes)
         if following != member:
             change.emit(consumer_records.current_record(group.group_id, following))
             member = group.members[member_id]
@@ -315,48 +293,20 @@ class ConsumerGroups:
 
     # -- subscriptions
 
-    def resolve(self, change: Change, request: Heartbeat) -> None:
-        """Finds the topics of new regular expressions, and those of all expressions if the topics have changed."""
+    def resolve(self, change: Change, request: Heartbeat) -> bool:
+        """Resolves expressions for the member that asks. Returns whether any of them finds other topics than before."""
         group = change.group
-        wanted = {member.expression for member in group.members.values() if member.expression}
-        for expression in [e for e in group.expressions if e not in wanted]:
-            change.emit(consumer_records.expression_record(group.group_id, expression, None))
-        for expression in sorted(wanted):
-            known = group.expressions.get(expression)
-            if known is not None and known.version == self.topics.topics_version:
-                continue
-            pattern = client_pattern(expression)
-            names = (name for name in self.topics.topic_names() if pattern.fullmatch(name))
-            found = frozenset(name for name in names if request.may_see(name))
-            if known is None or known.topics != found:
-                resolved = ResolvedExpression(found, self.topics.topics_version, self.clock.wall_ms())
-                change.emit(consumer_records.expression_record(group.group_id, expression, resolved))
-
-    def digest(self, group: ConsumerGroup) -> int:
-        """A hash of the subscribed topics as they are now. It is recorded with the group's epoch."""
-        digest = hashlib.blake2b(digest_size=8)
-        for name in sorted(group.subscribed_topics()):
-            found = self.topics.find_topic(name)
-            if found is not None:
-                digest.update(b"%s\0%s%d\0" % (name.encode(), found[0], found[1]))
-        return int.from_bytes(digest.digest(), "big", signed=True)
+        before = {expression: found.topics for expression, found in group.expressions.items()}
+        for expression, found in self.subscriptions.resolve(group, request.may_see).items():
+            change.emit(consumer_records.expression_record(group.group_id, expression, found))
+        return any(found.topics != before.get(expression) for expression, found in group.expressions.items())
 
     def assign(self, change: Change) -> None:
         """Makes the target assignment for the group's epoch."""
         group = change.group
-        counts: dict[bytes, int] = {}
-        subscribers = {}
-        for member in group.members.values():
-            found = (self.topics.find_topic(name) for name in group.subscription(member))
-            topics = dict(topic for topic in found if topic is not None)
-            counts.update(topics)
-            current = group.targets.get(member.member_id, {})
-            subscribers[member.member_id] = Subscriber(member.instance_id, frozenset(topics), current)
-        if subscribers:
-            name = group.assignor or self.limits.assignors[0]
-            for member_id, target in ASSIGNORS[name](subscribers, counts).items():
-                if target != group.targets.get(member_id) or member_id not in group.targets:
-                    change.emit(consumer_records.target_record(group.group_id, member_id, target))
+        for member_id, target in self.subscriptions.targets(group).items():
+            if target != group.targets.get(member_id) or member_id not in group.targets:
+                change.emit(consumer_records.target_record(group.group_id, member_id, target))
         change.emit(consumer_records.target_epoch_record(group.group_id, group.epoch, self.clock.wall_ms()))
 
     # -- leaving
@@ -402,7 +352,9 @@ class ConsumerGroups:
         wanted = {member.expression for member in group.members.values()}
         for expression in [e for e in group.expressions if e not in wanted]:
             change.emit(consumer_records.expression_record(group.group_id, expression, None))
-        change.emit(consumer_records.group_epoch_record(group.group_id, group.epoch + 1, self.digest(group)))
+        change.emit(
+            consumer_records.group_epoch_record(group.group_id, group.epoch + 1, self.subscriptions.digest(group))
+        )
 
     # -- time
 

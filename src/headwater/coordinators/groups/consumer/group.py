@@ -108,6 +108,7 @@ class ConsumerGroup:
     epoch: int = 0
     metadata_hash: int = 0
     target_epoch: int = 0
+    target_timestamp_ms: int = 0  # when the target was made; 0 if it was not made by an assignor
     members: dict[str, ConsumerMember] = field(default_factory=dict)
     static_members: dict[str, str] = field(default_factory=dict)  # instance id to member id
     targets: dict[str, Assignment] = field(default_factory=dict)
@@ -186,20 +187,32 @@ class ConsumerGroup:
 
     # -- towards the target
 
-    def reconcile(self, member: ConsumerMember, owned: Assignment | None) -> ConsumerMember:
-        """The member after its next step. `owned` is what it reports to have; None if it does not report."""
-        match member.state:
-            case MemberState.STABLE:
-                return member if member.epoch == self.target_epoch else self.next_step(member, owned)
-            case MemberState.UNREVOKED_PARTITIONS:
-                if owned is None or overlaps(owned, member.revoking):
-                    return member
-                return self.next_step(member, owned)
-            case MemberState.UNRELEASED_PARTITIONS:
-                return self.next_step(member, owned)
+    def reconcile(
+        self,
+        member: ConsumerMember,
+        owned: Assignment | None,
+        subscribed: frozenset[bytes],
+        *,
+        subscribes: bool,
+    ) -> ConsumerMember:
+        """The member after its next step. `owned` is what it reports to have; None if it does not report.
 
-    def next_step(self, member: ConsumerMember, owned: Assignment | None) -> ConsumerMember:
-        target = self.targets.get(member.member_id, {})
+        `subscribed` has the topics that it wants now. If it has just changed them, which `subscribes` says, then it gives
+        up the others at once: its target may be older than its subscription.
+        """
+        match member.state:
+            case MemberState.STABLE if member.epoch == self.target_epoch:
+                return unsubscribe(member, owned, subscribed) if subscribes else member
+            case MemberState.UNREVOKED_PARTITIONS if owned is None or overlaps(owned, member.revoking):
+                return unsubscribe(member, owned, subscribed) if subscribes else member
+            case _:
+                return self.next_step(member, owned, subscribed)
+
+    def next_step(
+        self, member: ConsumerMember, owned: Assignment | None, subscribed: frozenset[bytes]
+    ) -> ConsumerMember:
+        targets = self.targets.get(member.member_id, {})
+        target = {topic_id: partitions for topic_id, partitions in targets.items() if topic_id in subscribed}
         kept: dict[bytes, frozenset[int]] = {}
         revoking: dict[bytes, frozenset[int]] = {}
         added: dict[bytes, frozenset[int]] = {}
@@ -228,6 +241,21 @@ class ConsumerGroup:
             revoking={},
             assigned_at=assigned_at,
         )
+
+
+def unsubscribe(member: ConsumerMember, owned: Assignment | None, subscribed: frozenset[bytes]) -> ConsumerMember:
+    """The member without the topics that it no longer wants. It gives them up together with what it gives up already."""
+    gone = {topic_id: partitions for topic_id, partitions in member.assigned.items() if topic_id not in subscribed}
+    if not gone:
+        return member
+    kept = {topic_id: partitions for topic_id, partitions in member.assigned.items() if topic_id in subscribed}
+    revoking = union(member.revoking, gone)
+    if owned is None or overlaps(owned, revoking):
+        return replace(
+            member.at_epoch(member.epoch), state=MemberState.UNREVOKED_PARTITIONS, assigned=kept, revoking=revoking
+        )
+    assigned_at = {key: member.came_at(key) for key in keys_of(kept)}
+    return replace(member.at_epoch(member.epoch), assigned=kept, assigned_at=assigned_at)
 
 
 def keys_of(assignment: Assignment) -> Iterable[tuple[bytes, int]]:

@@ -162,7 +162,7 @@ def snapshot_records(group: ConsumerGroup) -> Iterable[StateRecord]:
         yield expression_record(group_id, expression, found)
     for member_id, target in group.targets.items():
         yield target_record(group_id, member_id, target)
-    yield target_epoch_record(group_id, group.target_epoch)
+    yield target_epoch_record(group_id, group.target_epoch, group.target_timestamp_ms)
     for member in group.members.values():
         yield current_record(group_id, member)
 
@@ -192,7 +192,8 @@ def replay(group: ConsumerGroup, key: Any, value: Buffer | None) -> None:
             replay_member(group, key.member_id, value)
         case GroupRecordType.TARGET_EPOCH:
             if value is not None:
-                group.target_epoch = read_value(GroupRecordType.TARGET_EPOCH, value).assignment_epoch
+                message = read_value(GroupRecordType.TARGET_EPOCH, value)
+                group.target_epoch, group.target_timestamp_ms = message.assignment_epoch, message.assignment_timestamp
         case GroupRecordType.TARGET:
             if value is None:
                 group.targets.pop(key.member_id, None)
