@@ -6,10 +6,11 @@ a connection of that user, with that user's ACLs.
 
 from typing import Any, Protocol
 
+from headwater.broker.cluster import PLAINTEXT
 from headwater.broker.connection import Request
 from headwater.protocol.config_resources import ConfigResourceType
 from headwater.protocol.error_codes import ErrorCode
-from headwater.security.acls import CLUSTER_NAME, OPERATIONS, Acls, Operation, ResourceType
+from headwater.security.acls import ANONYMOUS, CLUSTER_NAME, OPERATIONS, Acls, Operation, ResourceType
 
 PLANES_TOPICS = "__headwater_"
 
@@ -62,6 +63,21 @@ def may_write_something(broker: AuthorizationParts, request: Request) -> bool:
     connection = request.connection
     return broker.acls is not None and broker.acls.allows_any(
         connection.principal, connection.address, Operation.WRITE, ResourceType.TOPIC
+    )
+
+
+def may_use_token_requests(request: Request) -> bool:
+    """Whether a connection may make, see and change delegation tokens, as in Kafka.
+
+    Not in the clear, since the answer holds the token; not as nobody; and not with a token, or it would never end.
+    """
+    connection = request.connection
+    protocol = connection.endpoint.protocol
+    return not (
+        connection.is_token
+        or connection.is_of_planes
+        or protocol == PLAINTEXT
+        or (protocol == "SSL" and connection.principal == ANONYMOUS)
     )
 
 

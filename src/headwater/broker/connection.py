@@ -69,6 +69,7 @@ class Connection:
     principal: str = ANONYMOUS
     is_restricted: bool = False  # it has to authenticate first, or again after a time
     sasl: "SaslState | None" = None
+    is_token: bool = False  # it has authenticated with a delegation token
     is_raw_sasl: bool = False  # after SaslHandshake 0 the exchange uses bare frames
     must_close: bool = False  # after the current answer
     is_busy: bool = False  # a login is being checked; no other request is handled meanwhile

@@ -12,6 +12,7 @@ from types import GeneratorType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from headwater.broker.cluster import PLAINTEXT, Cluster
+from headwater.broker.configs.catalog import shorten
 from headwater.broker.configs.dynamic import DynamicConfigs
 from headwater.broker.configs.settings import Settings
 from headwater.broker.coordination import Coordination
@@ -19,7 +20,7 @@ from headwater.broker.durability import Durability
 from headwater.broker.fetch_sessions import FetchSessions
 from headwater.broker.limited_log import LimitedLog
 from headwater.broker.metadata import METADATA_TOPIC, METADATA_TOPIC_ID, Metadata, Topic
-from headwater.broker.metadata_records import MetadataRecordType
+from headwater.broker.metadata_records import MetadataRecordType, token_removal
 from headwater.broker.occurrences import Occurrences
 from headwater.broker.partitions import Partitions
 from headwater.broker.producer_ids import ProducerIds
@@ -77,6 +78,10 @@ def new_store(
     return store
 
 
+def new_metadata(settings: Settings, cluster: Cluster, store: LogStore) -> Metadata:
+    return Metadata(cluster, is_journaled=store.use_journal, token_secret_key=settings.delegation_token_secret_key)
+
+
 class BrokerCore:
     """See the module's docstring. A new core has its state back from disk and is ready for requests."""
 
@@ -121,7 +126,7 @@ class BrokerCore:
         self.when_durable = self.durability.when_durable
         self.answer_when_durable = self.durability.answer_when_durable
         try:
-            self.metadata = Metadata(self.cluster, is_journaled=self.store.use_journal)
+            self.metadata = new_metadata(settings, self.cluster, self.store)
             self.throttling = Throttling(self.metadata.quotas, lambda: self.settings, clock, self.occurrences)
             self.dynamic_configs = DynamicConfigs(settings, self.cluster.node_ids, self.metadata.broker_configs)
             self.partitions = self.partitions_class(
@@ -262,6 +267,7 @@ class BrokerCore:
         self.repeat(settings.log_cleaner_backoff_ms, self.compact)
         self.repeat(settings.log_retention_check_interval_ms, self.apply_retention)
         self.repeat(settings.offsets_retention_check_interval_ms, self.expire_offsets)
+        self.repeat(settings.delegation_token_expiry_check_interval_ms, self.remove_expired_tokens)
         self.repeat(settings.producer_id_expiration_check_interval_ms, self.expire_producers)
         self.repeat(settings.log_flush_offset_checkpoint_interval_ms, self.durability.checkpoint_regularly)
         self.repeat(settings.log_flush_offset_checkpoint_interval_ms, self.shorten_state_logs)
@@ -312,6 +318,14 @@ class BrokerCore:
     def expire_offsets(self) -> None:
         expired = self.groups.expire_offsets(lambda count: logger.info("%d committed offsets expired", count))
         self.work_off("expiring offsets", expired)
+
+    def remove_expired_tokens(self) -> None:
+        """Forgets the delegation tokens that have expired. Raises OSError."""
+        expired = list(self.metadata.tokens.find_expired(self.clock.wall_ms()))
+        for token in expired:
+            logger.info("delegation token %r of %r has expired", token.token_id, shorten(token.owner))
+        if expired:
+            self.append_metadata([token_removal(token) for token in expired])
 
     def work_off(self, what: str, steps: Steps[None]) -> None:
         """Runs a chore of the broker's own in slices."""

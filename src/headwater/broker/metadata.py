@@ -19,6 +19,7 @@ from headwater.protocol.config_resources import ConfigResourceType
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.errors import ApiError
 from headwater.security.acls import Acl, Acls
+from headwater.security.delegation_tokens import DelegationTokens
 from headwater.security.quotas import Quotas
 from headwater.security.scram import Credential, Mechanism
 
@@ -71,7 +72,7 @@ def metric_name(name: str) -> str:
 class Metadata:
     """The state, its decisions and its replay."""
 
-    def __init__(self, cluster: Cluster, *, is_journaled: bool = True) -> None:
+    def __init__(self, cluster: Cluster, *, is_journaled: bool = True, token_secret_key: str = "") -> None:
         self.cluster = cluster
         self.is_journaled = is_journaled
         self.node_id = cluster.node_ids[0]
@@ -86,6 +87,7 @@ class Metadata:
         self.acls = Acls()
         self.credentials: dict[tuple[str, Mechanism], Credential] = {}
         self.quotas = Quotas()
+        self.tokens = DelegationTokens(token_secret_key)
         self.group_configs: dict[str, dict[str, str]] = {}
         self.changes = 0  # how many records were replayed
         self.topics_version = 0  # grows with each change of topics and partitions
@@ -231,11 +233,9 @@ class Metadata:
 
     def reassign(self, topic: Topic, partition: int, replicas: list[int]) -> list[Any]:
         """Assigns a partition to other nodes, its leader first. Each has the log already, so this takes effect at once (KIP-455)."""
-        return (
-            []
-            if replicas == self.replicas(topic, partition)
-            else [self.reassignment_record(topic, partition, replicas)]
-        )
+        if replicas == self.replicas(topic, partition):
+            return []
+        return [self.reassignment_record(topic, partition, replicas)]
 
     def reassignment_record(self, topic: Topic, partition: int, replicas: list[int]) -> Any:
         return new_record(
@@ -324,6 +324,8 @@ class Metadata:
                 self.replay_config(record)
             case MetadataRecordType.CLIENT_QUOTA:
                 metadata_records.replay_quota(self.quotas, record)
+            case MetadataRecordType.DELEGATION_TOKEN | MetadataRecordType.REMOVE_DELEGATION_TOKEN:
+                metadata_records.replay_token(self.tokens, record)
             case MetadataRecordType.USER_SCRAM_CREDENTIAL:
                 credential = Credential(record.salt, record.stored_key, record.server_key, record.iterations)
                 self.credentials[record.name, Mechanism(record.mechanism)] = credential
@@ -386,9 +388,9 @@ class Metadata:
                 yield from self.config_records(resource, values, kind)
         for (user, mechanism), credential in self.credentials.items():
             yield self.credential_record(user, mechanism, credential)
-        for acl_id, acl in self.acls.entries.items():
-            yield self.acl_record(acl_id, acl)
+        yield from (self.acl_record(acl_id, acl) for acl_id, acl in self.acls.entries.items())
         yield from metadata_records.quota_records(self.quotas)
+        yield from map(metadata_records.token_record, self.tokens.tokens.values())
         for topic in self.topics.values():
             yield new_record(MetadataRecordType.TOPIC, name=topic.name, topic_id=topic.topic_id)
             yield from self.config_records(topic.name, topic.configs)

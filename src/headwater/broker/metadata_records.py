@@ -15,6 +15,7 @@ from headwater.effects.buffers import Buffer
 from headwater.protocol.compiled import decode, encode
 from headwater.protocol.varint import read_uvarint, uvarint
 from headwater.security.acls import Acl, Operation, PatternType, Permission, ResourceType
+from headwater.security.delegation_tokens import DelegationTokens, Token
 from headwater.security.quotas import Entity, Quotas
 
 FRAME_VERSION = 1
@@ -29,6 +30,7 @@ class MetadataRecordType(IntEnum):
     CONFIG = 4
     PARTITION_CHANGE = 5
     REMOVE_TOPIC = 9
+    DELEGATION_TOKEN = 10
     USER_SCRAM_CREDENTIAL = 11
     FEATURE_LEVEL = 12
     CLIENT_QUOTA = 14
@@ -36,6 +38,7 @@ class MetadataRecordType(IntEnum):
     ACCESS_CONTROL_ENTRY = 18
     REMOVE_ACCESS_CONTROL_ENTRY = 19
     REMOVE_USER_SCRAM_CREDENTIAL = 22
+    REMOVE_DELEGATION_TOKEN = 26
 
 
 TOPIC_RECORDS = frozenset(
@@ -66,6 +69,8 @@ RECORD_MODULES: dict[int, tuple[str, str, int]] = {
         0,
     ),
     MetadataRecordType.FEATURE_LEVEL: ("feature_level_record", "FeatureLevelRecord", 0),
+    MetadataRecordType.DELEGATION_TOKEN: ("delegation_token_record", "DelegationTokenRecord", 0),
+    MetadataRecordType.REMOVE_DELEGATION_TOKEN: ("remove_delegation_token_record", "RemoveDelegationTokenRecord", 0),
     MetadataRecordType.CLIENT_QUOTA: ("client_quota_record", "ClientQuotaRecord", 0),
     MetadataRecordType.PRODUCER_IDS: ("producer_ids_record", "ProducerIdsRecord", 0),
 }
@@ -107,6 +112,40 @@ def acl_of(record: Any) -> Acl:
         Operation(record.operation),
         Permission(record.permission_type),
     )
+
+
+def token_record(token: Token) -> Any:
+    """Adds a delegation token, or changes its expiry."""
+    return new_record(
+        MetadataRecordType.DELEGATION_TOKEN,
+        owner=token.owner,
+        requester=token.requester,
+        renewers=list(token.renewers),
+        issue_timestamp=token.issued_ms,
+        max_timestamp=token.max_ms,
+        expiration_timestamp=token.expires_ms,
+        token_id=token.token_id,
+    )
+
+
+def token_removal(token: Token) -> Any:
+    return new_record(MetadataRecordType.REMOVE_DELEGATION_TOKEN, token_id=token.token_id)
+
+
+def replay_token(tokens: DelegationTokens, record: Any) -> None:
+    if record.RECORD_TYPE == MetadataRecordType.REMOVE_DELEGATION_TOKEN:
+        tokens.remove(record.token_id)
+        return
+    token = Token(
+        record.token_id,
+        record.owner,
+        record.requester,
+        tuple(record.renewers),
+        record.issue_timestamp,
+        record.max_timestamp,
+        record.expiration_timestamp,
+    )
+    tokens.put(token)
 
 
 def quota_record(entity: Entity, key: str, value: float | None) -> Any:

@@ -124,6 +124,13 @@ class AdministrationParts(ClusterParts, DurabilityParts, Protocol):
         ...
 
 
+class TokenParts(AdministrationParts, Protocol):
+    """Delegation tokens."""
+
+    clock: Clock
+    settings: Settings
+
+
 class ConfigParts(ClusterParts, Protocol):
     """Reads configurations."""
 

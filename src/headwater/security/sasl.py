@@ -19,6 +19,7 @@ from headwater.security.scram import (
     Credential,
     Mechanism,
     ScramExchange,
+    TokenLookup,
     password_matches,
 )
 
@@ -31,13 +32,16 @@ Credentials = Mapping[tuple[str, Mechanism], Credential]
 class Exchange(Protocol):
     """One authentication in progress. `claimed` is the user that the client named, `user` the one that it has proved to be.
 
-    `is_slow`: a response takes milliseconds, so it is better computed in a thread.
+    `is_slow`: the next response takes milliseconds, so it is better computed in a thread. `expires_ms`: when what the client has
+    proved ends, on the wall clock; None: never. `is_token`: the client has a delegation token, not a password.
     """
 
     claimed: str | None
     user: str | None
     is_done: bool
     is_slow: bool
+    is_token: bool
+    expires_ms: int | None
 
     def respond(self, message: bytes) -> bytes:
         """The answer to the client's next message. Raises AuthenticationError."""
@@ -85,13 +89,14 @@ class Decoys:
 class PlainExchange:
     """PLAIN: authorization id, user and password in one message (RFC 4616)."""
 
-    is_slow = True
-
     def __init__(self, credentials: Credentials, secret: bytes = b"") -> None:
         self.decoys = Decoys(credentials, secret)
         self.claimed: str | None = None
         self.user: str | None = None
         self.is_done = False
+        self.is_slow = True
+        self.is_token = False
+        self.expires_ms: int | None = None
 
     def respond(self, message: bytes) -> bytes:
         parts = message.split(b"\0")
@@ -114,11 +119,15 @@ class PlainExchange:
 
 
 def new_exchange(
-    mechanism: str, credentials: Credentials, new_nonce: Callable[[], str], secret: bytes = b""
+    mechanism: str,
+    credentials: Credentials,
+    new_nonce: Callable[[], str],
+    secret: bytes = b"",
+    tokens: TokenLookup | None = None,
 ) -> Exchange:
-    """The server's side of an exchange, for one of MECHANISMS. For `secret` see Decoys."""
+    """The server's side of an exchange, for one of MECHANISMS. For `secret` see Decoys. Without `tokens` none are accepted."""
     if mechanism == PLAIN:
         return PlainExchange(credentials, secret)
     scram = next(m for m in Mechanism if m.label == mechanism)
     decoys = Decoys(credentials, secret)
-    return ScramExchange(scram, lambda user: decoys.find(user, scram), new_nonce())
+    return ScramExchange(scram, lambda user: decoys.find(user, scram), new_nonce(), tokens)

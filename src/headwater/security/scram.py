@@ -8,6 +8,9 @@
 What is stored of a password is salted and hashed, so the password cannot be recovered from it: the stored key checks a proof,
 the server key signs. The same credential checks a password that came in the clear (SASL PLAIN): the password is salted and
 hashed in the same way, and compared.
+
+A client that logs in with a delegation token adds `tokenauth=true` to its first message. Then `user` is the token's id, and the
+client becomes the token's owner (KIP-48).
 """
 
 import base64
@@ -16,11 +19,12 @@ import hashlib
 import hmac
 from collections.abc import Callable
 from enum import IntEnum
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 ITERATIONS_MIN = 4096
 ITERATIONS_MAX = 16384
 MESSAGE_BYTES_MAX = 8192
+TOKEN_EXTENSION = "tokenauth"
 
 
 class Mechanism(IntEnum):
@@ -69,15 +73,31 @@ def password_matches(mechanism: Mechanism, credential: Credential, password: str
     return hmac.compare_digest(found.stored_key, credential.stored_key)
 
 
+class TokenLookup(Protocol):
+    """Delegation tokens, by their ids."""
+
+    def credential(self, token_id: str, mechanism: Mechanism) -> Credential:
+        """There is one for every id. It takes milliseconds."""
+        ...
+
+    def find(self, token_id: str) -> tuple[str, int] | None:
+        """The user that a token stands for, and when it ends; None if there is no such token."""
+        ...
+
+
 class ScramExchange:
     """The server's side of one exchange. `find` gives a user's credential, `nonce` is random and printable.
 
     If `find` returns a credential for every name, the first answer does not reveal which users exist.
     """
 
-    is_slow = False
-
-    def __init__(self, mechanism: Mechanism, find: Callable[[str], Credential | None], nonce: str) -> None:
+    def __init__(
+        self,
+        mechanism: Mechanism,
+        find: Callable[[str], Credential | None],
+        nonce: str,
+        tokens: TokenLookup | None = None,
+    ) -> None:
         self.mechanism = mechanism
         self.find = find
         self.nonce = nonce
@@ -86,6 +106,10 @@ class ScramExchange:
         self.credential: Credential | None = None
         self.signed = ""
         self.is_done = False
+        self.tokens = tokens
+        self.is_token = False
+        self.expires_ms: int | None = None
+        self.is_slow = tokens is not None  # the first message may name a token
 
     def respond(self, message: bytes) -> bytes:
         """The answer to the client's next message. At the end, `is_done` and `user` are set. Raises AuthenticationError."""
@@ -95,7 +119,11 @@ class ScramExchange:
             text = message.decode()
         except UnicodeDecodeError as error:
             raise AuthenticationError("Invalid SCRAM message") from error
-        return (self.first(text) if self.credential is None else self.final(text)).encode()
+        if self.credential is not None:
+            return self.final(text).encode()
+        answer = self.first(text)
+        self.is_slow = False
+        return answer.encode()
 
     def first(self, text: str) -> str:
         flag, separator, rest = text.partition(",")
@@ -103,13 +131,17 @@ class ScramExchange:
         if flag not in ("n", "y") or not separator or not separator_2:
             raise AuthenticationError("Invalid SCRAM client first message")
         fields = attributes(bare)
-        if "n" not in fields or not fields.get("r") or "m" in fields or "tokenauth" in fields:
+        if "n" not in fields or not fields.get("r") or "m" in fields:
             raise AuthenticationError("Invalid SCRAM client first message")
         user = fields["n"].replace("=2C", ",").replace("=3D", "=")
         if authorization not in ("", f"a={fields['n']}"):
             raise AuthenticationError("Authentication failed: Client requested an authorization id of another user")
         self.claimed = user
-        self.credential = self.find(user)
+        self.is_token = fields.get(TOKEN_EXTENSION, "").lower() == "true"
+        if not self.is_token:
+            self.credential = self.find(user)
+        elif self.tokens is not None:
+            self.credential = self.tokens.credential(user, self.mechanism)
         if self.credential is None:
             raise AuthenticationError(self.failure())
         self.nonce = fields["r"] + self.nonce
@@ -135,8 +167,18 @@ class ScramExchange:
         client_key = bytes(a ^ b for a, b in zip(proof, signature, strict=False))
         if not hmac.compare_digest(hashlib.new(hash_name, client_key).digest(), self.credential.stored_key):
             raise AuthenticationError(self.failure())
-        self.user, self.is_done = self.claimed, True
+        self.user, self.is_done = self.proven_user(), True
         return "v=" + base64.b64encode(hmac.digest(self.credential.server_key, signed, hash_name)).decode()
+
+    def proven_user(self) -> str | None:
+        """Who the client has proved to be. Raises AuthenticationError."""
+        if not self.is_token or self.tokens is None:
+            return self.claimed
+        found = self.tokens.find(self.claimed or "")
+        if found is None:
+            raise AuthenticationError(self.failure())
+        user, self.expires_ms = found
+        return user
 
     def failure(self) -> str:
         return (

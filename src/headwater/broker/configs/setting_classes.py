@@ -171,10 +171,6 @@ WITHOUT_EFFECT: dict[str, tuple[str, ...]] = {
         "sasl.login.refresh.",
         "sasl.login.retry.",
     ),
-    "there are no delegation tokens": (
-        "delegation.token.expiry.",
-        "delegation.token.max.lifetime.ms",
-    ),
     "a certificate that changes on disk may have another subject": (
         "ssl.allow.dn.changes",
         "ssl.allow.san.changes",
@@ -245,7 +241,6 @@ REFUSED = (
         ("ssl.protocol",),
         lambda text: text.strip() in ("TLS", "TLSv1.2"),
     ),
-    Refusal("there are no delegation tokens", ("delegation.token.secret.key",)),
     Refusal("there is no tiered storage", ("remote.log.storage.system.enable",)),
     Refusal("two-phase commit is not served", ("transaction.two.phase.commit.enable",)),
     Refusal("no unstable version is served", ("unstable.api.versions.enable", "unstable.feature.versions.enable")),

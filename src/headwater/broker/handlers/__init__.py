@@ -38,6 +38,9 @@ if TYPE_CHECKING:
         create_acls as create_acls,
     )
     from headwater.broker.handlers import (
+        create_delegation_token as create_delegation_token,
+    )
+    from headwater.broker.handlers import (
         create_partitions as create_partitions,
     )
     from headwater.broker.handlers import (
@@ -68,6 +71,9 @@ if TYPE_CHECKING:
         describe_configs as describe_configs,
     )
     from headwater.broker.handlers import (
+        describe_delegation_token as describe_delegation_token,
+    )
+    from headwater.broker.handlers import (
         describe_groups as describe_groups,
     )
     from headwater.broker.handlers import (
@@ -93,6 +99,9 @@ if TYPE_CHECKING:
     )
     from headwater.broker.handlers import (
         end_txn as end_txn,
+    )
+    from headwater.broker.handlers import (
+        expire_delegation_token as expire_delegation_token,
     )
     from headwater.broker.handlers import (
         fetch as fetch,
@@ -147,6 +156,9 @@ if TYPE_CHECKING:
     )
     from headwater.broker.handlers import (
         produce as produce,
+    )
+    from headwater.broker.handlers import (
+        renew_delegation_token as renew_delegation_token,
     )
     from headwater.broker.handlers import (
         sasl_authenticate as sasl_authenticate,

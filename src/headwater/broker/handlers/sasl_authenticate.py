@@ -1,8 +1,8 @@
 """SaslAuthenticate, 0 to 2: one message of the exchange that SaslHandshake began.
 
 A client whose login fails is answered after `connection.failed.authentication.delay.ms`, and its connection is closed. From
-version 1 on the answer says how long the session lasts (`connections.max.reauth.ms`): after that the client has to
-authenticate again, as the same principal (KIP-368). Checking a plain-text password takes milliseconds, so it runs in a
+version 1 on the answer says how long the session lasts (`connections.max.reauth.ms`, or until a delegation token expires): after
+that the client has to authenticate again, as the same principal (KIP-368). Checking a plain-text password takes milliseconds, so it runs in a
 thread.
 """
 
@@ -31,8 +31,9 @@ def handle(broker: LoginParts, request: Request) -> SaslAuthenticateResponse | D
     exchange = connection.sasl.exchange
 
     def success_response(answer: bytes) -> SaslAuthenticateResponse:
-        lifetime_ms = broker.settings.connections_max_reauth_ms if exchange.is_done else 0
-        return SaslAuthenticateResponse(0, None, answer, lifetime_ms)
+        return SaslAuthenticateResponse(
+            0, None, answer, session_lifetime_ms(broker, exchange) if exchange.is_done else 0
+        )
 
     def failure_response(error: AuthenticationError) -> SaslAuthenticateResponse:
         return SaslAuthenticateResponse(ErrorCode.SASL_AUTHENTICATION_FAILED, str(error))
@@ -107,9 +108,19 @@ def take_principal(broker: LoginParts, connection: Connection, exchange: Exchang
     assert connection.sasl is not None
     connection.principal = principal
     broker.occurrences.logged_in.emit(principal)
-    lifetime_ms = broker.settings.connections_max_reauth_ms
+    connection.is_token = exchange.is_token
+    lifetime_ms = session_lifetime_ms(broker, exchange)
     connection.sasl.expires_ms = broker.clock.steady_ms() + lifetime_ms if lifetime_ms > 0 else None
     connection.is_restricted = lifetime_ms > 0
+
+
+def session_lifetime_ms(broker: LoginParts, exchange: Exchange) -> int:
+    """After what time the client has to authenticate again; 0: never."""
+    max_ms = broker.settings.connections_max_reauth_ms
+    if exchange.expires_ms is None:
+        return max_ms
+    left_ms = max(1, exchange.expires_ms - broker.clock.wall_ms())
+    return min(max_ms, left_ms) if max_ms > 0 else left_ms
 
 
 def refuse_login(

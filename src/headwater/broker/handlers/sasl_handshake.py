@@ -11,6 +11,7 @@ from headwater.broker.connection import Request, SaslState
 from headwater.broker.parts import LoginParts
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.sasl_handshake import SaslHandshakeRequest, SaslHandshakeResponse
+from headwater.security.delegation_tokens import TokenLogins
 from headwater.security.sasl import MECHANISMS, Credentials, new_exchange
 
 NONCE_BYTES = 18
@@ -23,6 +24,12 @@ def enabled_mechanisms(broker: LoginParts, endpoint: Endpoint) -> list[str]:
 def known_credentials(broker: LoginParts, endpoint: Endpoint) -> Credentials:
     users = broker.metadata.credentials
     return ChainMap(broker.private_logins, users) if endpoint.is_private else users
+
+
+def token_logins(broker: LoginParts, endpoint: Endpoint) -> TokenLogins | None:
+    """Delegation tokens as passwords. The planes' private listener accepts none: nobody but a plane becomes a plane."""
+    tokens = broker.metadata.tokens
+    return TokenLogins(tokens, broker.clock.wall_ms) if tokens.is_enabled and not endpoint.is_private else None
 
 
 def handle(broker: LoginParts, request: Request) -> SaslHandshakeResponse:
@@ -50,6 +57,7 @@ def handle(broker: LoginParts, request: Request) -> SaslHandshakeResponse:
         known_credentials(broker, connection.endpoint),
         lambda: broker.entropy.bytes(NONCE_BYTES).hex(),
         broker.store.directory_id,
+        token_logins(broker, connection.endpoint),
     )
     expires_ms = connection.sasl.expires_ms if connection.sasl is not None else None
     connection.sasl = SaslState(body.mechanism, exchange, expires_ms)
