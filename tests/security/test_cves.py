@@ -145,7 +145,6 @@ def test_the_last_message_has_the_nonce_of_the_first_answer() -> None:
         ("sasl.oauthbearer.jwks.endpoint.url", "http://169.254.169.254/"),
         ("sasl.oauthbearer.assertion.file", "/etc/passwd"),
         ("sasl.oauthbearer.jwt.validator.class", "org.example.Anything"),
-        ("sasl.enabled.mechanisms", "OAUTHBEARER"),
     ],
 )
 def test_what_would_load_a_class_read_a_file_or_open_a_url_is_refused(key: str, value: str) -> None:

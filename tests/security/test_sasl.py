@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from headwater.security import scram
-from headwater.security.sasl import MECHANISMS, PLAIN, Exchange, new_exchange
+from headwater.security.sasl import PASSWORD_MECHANISMS, PLAIN, Exchange, new_exchange
 from headwater.security.scram import AuthenticationError, Credential, Mechanism, credential_of, salt_password
 
 SECRET = b"of this broker"
@@ -29,7 +29,7 @@ def first_answer(user: str, mechanism: str, secret: bytes = SECRET) -> dict[str,
     return scram.attributes(begin(mechanism, secret).respond(f"n,,n={user},r=theirs".encode()).decode())
 
 
-@pytest.mark.parametrize("mechanism", MECHANISMS[1:])
+@pytest.mark.parametrize("mechanism", PASSWORD_MECHANISMS[1:])
 def test_the_first_step_of_scram_does_not_tell_who_there_is(mechanism: str) -> None:
     known, unknown = first_answer("alice", mechanism), first_answer("nobody", mechanism)
     assert known.keys() == unknown.keys()
@@ -38,10 +38,10 @@ def test_the_first_step_of_scram_does_not_tell_who_there_is(mechanism: str) -> N
     assert unknown == first_answer("nobody", mechanism)
     assert unknown["s"] != first_answer("nobody else", mechanism)["s"]
     assert unknown["s"] != first_answer("nobody", mechanism, b"of another broker")["s"]
-    assert unknown["s"] != first_answer("nobody", MECHANISMS[3 - MECHANISMS.index(mechanism)])["s"]
+    assert unknown["s"] != first_answer("nobody", PASSWORD_MECHANISMS[3 - PASSWORD_MECHANISMS.index(mechanism)])["s"]
 
 
-@pytest.mark.parametrize("mechanism", MECHANISMS[1:])
+@pytest.mark.parametrize("mechanism", PASSWORD_MECHANISMS[1:])
 def test_both_fail_at_the_last_step_with_the_same_words(mechanism: str) -> None:
     words = []
     for user in ("alice", "nobody"):
@@ -73,7 +73,7 @@ def test_an_unknown_user_costs_as_much_as_a_wrong_password(monkeypatch: pytest.M
 
 
 def test_without_any_user_a_login_fails_as_well() -> None:
-    for mechanism, message in ((PLAIN, b"\0a\0b"), (MECHANISMS[1], b"n,,n=a,r=b")):
+    for mechanism, message in ((PLAIN, b"\0a\0b"), (PASSWORD_MECHANISMS[1], b"n,,n=a,r=b")):
         exchange = new_exchange(mechanism, {}, lambda: "ours", SECRET)
         try:
             exchange.respond(message)

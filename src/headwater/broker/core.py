@@ -45,6 +45,7 @@ from headwater.storage.store import LogStore
 
 if TYPE_CHECKING:
     from headwater.broker.compaction_chore import CompactionChore, RunJob
+    from headwater.broker.token_logins import TokenLogins
 
 logger = get_logger(__name__)
 
@@ -115,6 +116,7 @@ class BrokerCore:
         self.run_cleaning: RunJob | None = None
         # Runs a slow function that does not use the core, and passes its result to a callback in the owner's thread.
         self.run_elsewhere: RunElsewhere = run_here
+        self.run_aside: RunElsewhere = run_here  # the same for a function that may wait for a network
         self.refusals = LimitedLog(logger, clock.steady_ms)
         self.store = new_store(settings, files, directory, clock, entropy, self.occurrences)
         self.durability = Durability(
@@ -219,6 +221,13 @@ class BrokerCore:
     def private_logins(self) -> dict[tuple[str, Mechanism], Credential]:
         """The users of the private listener, besides all others: the planes of this process."""
         return {}
+
+    @cached_property
+    def token_logins(self) -> "TokenLogins":
+        """What checks the tokens of OAUTHBEARER; imported with the first listener that takes them."""
+        from headwater.broker.token_logins import TokenLogins
+
+        return TokenLogins(self.settings, self.clock, self.timers, lambda run, done: self.run_aside(run, done))
 
     @property
     def acls(self) -> Acls | None:

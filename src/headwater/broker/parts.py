@@ -8,7 +8,7 @@ Parts that handlers share are roles of their own, which those below inherit: `au
 (does this node do it?) and `visibility` (can it be read yet?).
 """
 
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from headwater.broker.configs.dynamic import DynamicConfigs
 from headwater.broker.configs.settings import Settings
@@ -34,6 +34,9 @@ from headwater.replay.deferred import Deferred
 from headwater.replay.sync_number import SyncNumber
 from headwater.security.scram import Credential, Mechanism
 from headwater.storage.store import LogStore
+
+if TYPE_CHECKING:
+    from headwater.broker.token_logins import TokenLogins
 
 Answer = TypeVar("Answer")
 
@@ -176,6 +179,11 @@ class LoginParts(Protocol):
     occurrences: Occurrences
     store: LogStore
     timers: Timers
+
+    @property
+    def token_logins(self) -> "TokenLogins":
+        """What checks the tokens of OAUTHBEARER."""
+        ...
 
     @property
     def private_logins(self) -> dict[tuple[str, Mechanism], Credential]:

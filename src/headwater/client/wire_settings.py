@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from headwater.client.connections import ADDRESS, BrokerLike, Settings, address_of
 from headwater.client.errors import AuthenticationError, ConfigurationError
 from headwater.client.names import check_settings
-from headwater.security.sasl import MECHANISMS
+from headwater.security.sasl import PASSWORD_MECHANISMS
 
 PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 HONOURED = frozenset(
@@ -88,8 +88,8 @@ def wire_settings(broker: BrokerLike, settings: Settings | None = None) -> WireS
 def login_of(settings: Mapping[str, Any]) -> Login:
     # librdkafka's default is GSSAPI, which is not possible here: a mechanism has to be given.
     mechanism = str(settings.get("sasl.mechanism", settings.get("sasl.mechanisms", "GSSAPI")))
-    if mechanism not in MECHANISMS:
-        raise ConfigurationError(f"sasl.mechanism is {mechanism}; it is one of {', '.join(MECHANISMS)} here")
+    if mechanism not in PASSWORD_MECHANISMS:
+        raise ConfigurationError(f"sasl.mechanism is {mechanism}; it is one of {', '.join(PASSWORD_MECHANISMS)} here")
     login = Login(mechanism, str(settings.get("sasl.username", "")), str(settings.get("sasl.password", "")))
     if not login.user or not login.password:
         raise ConfigurationError(f"{mechanism} needs sasl.username and sasl.password")

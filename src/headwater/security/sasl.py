@@ -1,7 +1,7 @@
 """SASL: how a client proves who it is, over SaslHandshake and SaslAuthenticate (KIP-43, KIP-152, KIP-368).
 
 PLAIN sends the user and password in the clear, so use it with TLS. SCRAM proves that the client knows the password without
-sending it. Both check the same salted credentials.
+sending it. Both check the same salted credentials. OAUTHBEARER shows a token instead, and has a module of its own (`bearer`).
 
 A client must not learn which users exist. So a login as an unknown user fails at the same step, with the same message and
 after the same work as one with a wrong password: in place of the missing credential there is a decoy, the same one each
@@ -24,9 +24,19 @@ from headwater.security.scram import (
 )
 
 PLAIN = "PLAIN"
-MECHANISMS = (PLAIN, Mechanism.SCRAM_SHA_256.label, Mechanism.SCRAM_SHA_512.label)
+PASSWORD_MECHANISMS = (PLAIN, Mechanism.SCRAM_SHA_256.label, Mechanism.SCRAM_SHA_512.label)
+OAUTHBEARER = "OAUTHBEARER"
+MECHANISMS = (*PASSWORD_MECHANISMS, OAUTHBEARER)
 
 Credentials = Mapping[tuple[str, Mechanism], Credential]
+
+
+class NotYetError(Exception):
+    """A message cannot be answered yet. `when_ready` calls a function when the same message can be given again."""
+
+    def __init__(self, when_ready: Callable[[Callable[[], None]], None]) -> None:
+        super().__init__("a login has to wait for what it is checked with")
+        self.when_ready = when_ready
 
 
 class Exchange(Protocol):
@@ -44,7 +54,7 @@ class Exchange(Protocol):
     expires_ms: int | None
 
     def respond(self, message: bytes) -> bytes:
-        """The answer to the client's next message. Raises AuthenticationError."""
+        """The answer to the client's next message. Raises AuthenticationError; NotYetError, which changes nothing."""
         ...
 
 
@@ -125,7 +135,7 @@ def new_exchange(
     secret: bytes = b"",
     tokens: TokenLookup | None = None,
 ) -> Exchange:
-    """The server's side of an exchange, for one of MECHANISMS. For `secret` see Decoys. Without `tokens` none are accepted."""
+    """The server's side of an exchange, for one of PASSWORD_MECHANISMS. For `secret` see Decoys. Without `tokens` none are accepted."""
     if mechanism == PLAIN:
         return PlainExchange(credentials, secret)
     scram = next(m for m in Mechanism if m.label == mechanism)

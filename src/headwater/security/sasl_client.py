@@ -12,7 +12,7 @@ import hmac
 from collections.abc import Callable
 from typing import Protocol
 
-from headwater.security.sasl import MECHANISMS, PLAIN
+from headwater.security.sasl import PASSWORD_MECHANISMS, PLAIN
 from headwater.security.scram import (
     ITERATIONS_MIN,
     MESSAGE_BYTES_MAX,
@@ -121,8 +121,8 @@ def decode_base64(text: str) -> bytes:
 
 
 def new_client_exchange(mechanism: str, user: str, password: str, new_nonce: Callable[[], str]) -> ClientExchange:
-    """The client's side for one of MECHANISMS."""
-    assert mechanism in MECHANISMS, mechanism
+    """The client's side for one of PASSWORD_MECHANISMS."""
+    assert mechanism in PASSWORD_MECHANISMS, mechanism
     if mechanism == PLAIN:
         return PlainClient(user, password)
     kind = next(kind for kind in Mechanism if kind.label == mechanism)

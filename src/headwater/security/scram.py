@@ -43,7 +43,11 @@ class Mechanism(IntEnum):
 
 
 class AuthenticationError(Exception):
-    """A client did not prove who it is. The message may be shown to it."""
+    """A client did not prove who it is. The message may be shown to it; `reason` is for the log, where it says more."""
+
+    def __init__(self, message: str, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason or message
 
 
 class Credential(NamedTuple):

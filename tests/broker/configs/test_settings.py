@@ -37,6 +37,11 @@ STRICTER = {
     "max.connections",
     "queued.max.request.bytes",
     "remote.storage.enable",
+    "sasl.oauthbearer.clock.skew.seconds",
+    "sasl.oauthbearer.jwks.endpoint.refresh.ms",
+    "sasl.oauthbearer.jwks.endpoint.retry.backoff.max.ms",
+    "sasl.oauthbearer.jwks.endpoint.retry.backoff.ms",
+    "sasl.oauthbearer.jwks.endpoint.url",
     "socket.request.max.bytes",
 }
 # What Kafka's controllers, replicas and share groups check of settings that have no effect here, and what is checked

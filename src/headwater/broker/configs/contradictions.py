@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 from headwater.broker.configs.address_limits import OVERRIDES, read_overrides
 from headwater.broker.configs.catalog import ConfigError, definitions, shorten
+from headwater.broker.configs.key_urls import ALLOWED_FILES, ALLOWED_URLS, URL, key_url_problem
 from headwater.broker.configs.setting_classes import AUTHORIZERS
 
 Problems: TypeAlias = Iterator[tuple[str, str]]
@@ -31,7 +32,7 @@ ASSIGNORS = {"uniform", "range"}
 
 def contradictions(pairs: Mapping[str, str], value: Value) -> dict[str, str]:
     """The problems, by key. `value` returns the value of any setting, even if it was not set."""
-    checks = (ranges, times, identity, storage, names, principals, addresses)
+    checks = (ranges, times, identity, storage, names, principals, addresses, key_urls)
     return {key: f"{key}: {reason}" for check in checks for key, reason in check(pairs, value)}
 
 
@@ -100,3 +101,13 @@ def addresses(pairs: Mapping[str, str], value: Value) -> Problems:
     else:
         if not value(key) and not value(OVERRIDES):
             yield key, f"it can be 0 only if {OVERRIDES} is set"
+
+
+def key_urls(pairs: Mapping[str, str], value: Value) -> Problems:
+    for key, text in pairs.items():
+        if key.endswith(URL) and text.strip():
+            problem = key_url_problem(
+                text.strip(), value(ALLOWED_FILES), value(ALLOWED_URLS), is_insecure=value("headwater.insecure")
+            )
+            if problem is not None:
+                yield key, problem

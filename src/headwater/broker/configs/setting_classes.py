@@ -23,6 +23,15 @@ LISTENER_SETTINGS = frozenset(
     {
         "max.connections",
         "sasl.enabled.mechanisms",
+        "sasl.oauthbearer.clock.skew.seconds",
+        "sasl.oauthbearer.expected.audience",
+        "sasl.oauthbearer.expected.issuer",
+        "sasl.oauthbearer.jwks.endpoint.refresh.ms",
+        "sasl.oauthbearer.jwks.endpoint.retry.backoff.max.ms",
+        "sasl.oauthbearer.jwks.endpoint.retry.backoff.ms",
+        "sasl.oauthbearer.jwks.endpoint.url",
+        "sasl.oauthbearer.scope.claim.name",
+        "sasl.oauthbearer.sub.claim.name",
         "ssl.cipher.suites",
         "ssl.client.auth",
         "ssl.enabled.protocols",
@@ -34,10 +43,14 @@ LISTENER_SETTINGS = frozenset(
         "ssl.truststore.type",
     }
 )
+# Those of them that may also be set for a mechanism of a listener, as `listener.name.NAME.oauthbearer.key`.
+MECHANISM_SETTINGS = frozenset(key for key in LISTENER_SETTINGS if "sasl.oauthbearer." in key)
 # Honoured settings that have no field in Settings: fields with other names, and defaults of topics.
 HONOURED = LISTENER_SETTINGS | {
     "broker.id",
     "controller.listener.names",
+    "headwater.sasl.oauthbearer.allowed.files",
+    "headwater.sasl.oauthbearer.allowed.urls",
     "log.cleaner.delete.retention.ms",
     "log.cleaner.max.compaction.lag.ms",
     "log.cleaner.min.cleanable.ratio",
@@ -218,14 +231,28 @@ REFUSED = (
         ("sasl.jaas.config",),
     ),
     Refusal(
-        "only PLAIN and SCRAM are served, no Kerberos and no OAuth",
+        "PLAIN, SCRAM and OAUTHBEARER are served, without Kerberos and classes of one's own",
         (
             "sasl.kerberos.kinit.cmd",
             "sasl.kerberos.principal.to.local.rules",
             "sasl.kerberos.service.name",
             "sasl.login.callback.handler.class",
             "sasl.login.class",
-            "sasl.oauthbearer.",
+            "sasl.oauthbearer.jwt.validator.class",
+        ),
+    ),
+    Refusal(
+        "a token is only accepted from the issuer and for the audience that are set",
+        ("sasl.oauthbearer.allow.unverified.audience", "sasl.oauthbearer.allow.unverified.issuer"),
+    ),
+    Refusal(
+        "the broker does not log in to other servers; leave it out",
+        (
+            "sasl.oauthbearer.assertion.",
+            "sasl.oauthbearer.client.credentials.",
+            "sasl.oauthbearer.jwt.retriever.class",
+            "sasl.oauthbearer.scope",
+            "sasl.oauthbearer.token.endpoint.url",
         ),
     ),
     Refusal(

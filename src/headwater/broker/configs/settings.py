@@ -19,7 +19,12 @@ from headwater.broker.configs.catalog import (
     shorten,
 )
 from headwater.broker.configs.contradictions import contradictions
-from headwater.broker.configs.setting_classes import LISTENER_SETTINGS, reason_without_effect, refusal
+from headwater.broker.configs.setting_classes import (
+    LISTENER_SETTINGS,
+    MECHANISM_SETTINGS,
+    reason_without_effect,
+    refusal,
+)
 
 ENVIRONMENT_PREFIX = "HEADWATER_"
 LISTENER_PREFIX = "listener.name."
@@ -170,6 +175,8 @@ OWN_DEFINITIONS = {
         Definition("replication.factor.clamp", ConfigType.BOOLEAN, "false"),
         Definition("headwater.insecure", ConfigType.BOOLEAN, "false"),
         Definition("headwater.durability", ConfigType.STRING, "journal", values=("journal", "page-cache")),
+        Definition("headwater.sasl.oauthbearer.allowed.files", ConfigType.LIST, ""),
+        Definition("headwater.sasl.oauthbearer.allowed.urls", ConfigType.LIST, ""),
         whole("headwater.nodes", 1, 1, 1000),
         whole("headwater.journal.file.bytes", 128 << 20, 1 << 16),
         whole("headwater.open.files.max", 0, 0),
@@ -192,6 +199,10 @@ LOWEST = {
     "log.cleaner.threads": 1,
     "log.roll.ms": 1,
     "log.roll.jitter.ms": 0,
+    "sasl.oauthbearer.clock.skew.seconds": 0,
+    "sasl.oauthbearer.jwks.endpoint.refresh.ms": 1000,
+    "sasl.oauthbearer.jwks.endpoint.retry.backoff.max.ms": 1,
+    "sasl.oauthbearer.jwks.endpoint.retry.backoff.ms": 1,
 }
 # Keys, or prefixes of keys, that Kafka 4.0 removed: it has no ZooKeeper, and no older formats and protocols.
 REMOVED = (
@@ -272,6 +283,8 @@ def check_setting(key: str, text: str) -> None:
     listener, own = split_listener_key(key)
     if own not in broker_keys():
         mechanism, _, rest = own.partition(".")
+        if listener and mechanism == "oauthbearer" and rest in MECHANISM_SETTINGS:
+            return check_value(key, rest, text)
         if listener and rest in broker_keys():
             reason = refusal(rest, text, setting_definition(rest))
             raise SettingsError(f"{key}: {reason or f'it cannot be set for a single mechanism ({mechanism})'}")
@@ -286,6 +299,11 @@ def check_setting(key: str, text: str) -> None:
         raise SettingsError(
             f"{key}: {own} cannot be set for a single listener; set it for all, without {LISTENER_PREFIX}…"
         )
+    check_value(key, own, text)
+
+
+def check_value(key: str, own: str, text: str) -> None:
+    """Raises SettingsError or ConfigError if a value is wrong or refused. `own` is the key without what it is for."""
     setting_definition(own).parse(text)
     reason = refusal(own, text, setting_definition(own))
     if reason is not None:

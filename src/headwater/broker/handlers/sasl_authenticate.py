@@ -1,9 +1,9 @@
 """SaslAuthenticate, 0 to 2: one message of the exchange that SaslHandshake began.
 
 A client whose login fails is answered after `connection.failed.authentication.delay.ms`, and its connection is closed. From
-version 1 on the answer says how long the session lasts (`connections.max.reauth.ms`, or until a delegation token expires): after
-that the client has to authenticate again, as the same principal (KIP-368). Checking a plain-text password takes milliseconds, so it runs in a
-thread.
+version 1 on the answer says how long the session lasts: `connections.max.reauth.ms`, and no longer than the token that the
+client has shown. After that the client has to authenticate again, as the same principal (KIP-368). Checking a plain-text
+password takes milliseconds, so it runs in a thread. A login that has to wait, for the keys that check its token, is tried again then.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from headwater.broker.parts import LoginParts
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.sasl_authenticate import SaslAuthenticateRequest, SaslAuthenticateResponse
 from headwater.replay.deferred import Deferred
-from headwater.security.sasl import Exchange
+from headwater.security.sasl import Exchange, NotYetError
 from headwater.security.scram import AuthenticationError
 
 Answer = TypeVar("Answer")
@@ -74,12 +74,16 @@ def respond(
             return refuse_login(broker, connection, error, failed(error))
         return succeeded(answer)
 
-    if not exchange.is_slow:
-        return proceed(outcome(exchange, message))
+    first = None if exchange.is_slow else outcome(exchange, message)
+    if first is not None and not isinstance(first, NotYetError):
+        return proceed(first)
     deferred: Deferred[Answer] = Deferred()
     connection.is_busy = True
 
-    def checked(answer: bytes | AuthenticationError) -> None:
+    def checked(answer: bytes | AuthenticationError | NotYetError) -> None:
+        if isinstance(answer, NotYetError):
+            answer.when_ready(lambda: checked(outcome(exchange, message)))
+            return
         connection.is_busy = False
         result = proceed(answer)
         if isinstance(result, Deferred):
@@ -87,15 +91,26 @@ def respond(
         else:
             deferred.complete(result)
 
-    broker.run_elsewhere(lambda: outcome(exchange, message), checked)
+    if first is not None:
+        checked(first)
+    else:
+        broker.run_elsewhere(lambda: outcome(exchange, message), checked)
     return deferred
 
 
-def outcome(exchange: Exchange, message: bytes) -> bytes | AuthenticationError:
+def outcome(exchange: Exchange, message: bytes) -> bytes | AuthenticationError | NotYetError:
     try:
         return exchange.respond(message)
-    except AuthenticationError as error:
+    except (AuthenticationError, NotYetError) as error:
         return error
+
+
+def session_lifetime_ms(broker: LoginParts, exchange: Exchange) -> int | None:
+    """How long a session lasts that begins now; None: without end. A token taken within the clock's skew may have ended already."""
+    limits = [broker.settings.connections_max_reauth_ms] if broker.settings.connections_max_reauth_ms > 0 else []
+    if exchange.ends_ms is not None:
+        limits.append(max(0, exchange.ends_ms - broker.clock.wall_ms()))
+    return min(limits, default=None)
 
 
 def take_principal(broker: LoginParts, connection: Connection, exchange: Exchange) -> None:
@@ -137,7 +152,7 @@ def refuse_login(
         connection.address,
         connection.sasl.mechanism,
         connection.endpoint.listener,
-        shorten(str(error)),
+        shorten(error.reason),
     )
     connection.must_close = True
     delay_ms = broker.settings.connection_failed_authentication_delay_ms

@@ -1,6 +1,6 @@
 """SaslHandshake, 0 to 1: the client chooses how it authenticates. After 1 the exchange uses SaslAuthenticate (KIP-152),
 after 0 it uses bare frames. On an authenticated connection it begins a re-authentication (KIP-368). At the planes' private
-listener every mechanism is enabled, and there is one more user: the planes themselves.
+listener every mechanism with a password is enabled, and there is one more user: the planes themselves.
 """
 
 from collections import ChainMap
@@ -12,13 +12,13 @@ from headwater.broker.parts import LoginParts
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.sasl_handshake import SaslHandshakeRequest, SaslHandshakeResponse
 from headwater.security.delegation_tokens import TokenLogins
-from headwater.security.sasl import MECHANISMS, Credentials, new_exchange
+from headwater.security.sasl import OAUTHBEARER, PASSWORD_MECHANISMS, Credentials, Exchange, new_exchange
 
 NONCE_BYTES = 18
 
 
 def enabled_mechanisms(broker: LoginParts, endpoint: Endpoint) -> list[str]:
-    return list(MECHANISMS) if endpoint.is_private else broker.settings.sasl_mechanisms(endpoint.listener)
+    return list(PASSWORD_MECHANISMS) if endpoint.is_private else broker.settings.sasl_mechanisms(endpoint.listener)
 
 
 def known_credentials(broker: LoginParts, endpoint: Endpoint) -> Credentials:
@@ -52,14 +52,20 @@ def handle(broker: LoginParts, request: Request) -> SaslHandshakeResponse:
     if connection.sasl is not None and connection.sasl.mechanism != body.mechanism:
         connection.must_close = True  # a re-authentication must keep the mechanism
         return SaslHandshakeResponse(ErrorCode.ILLEGAL_SASL_STATE, enabled)
-    exchange = new_exchange(
-        body.mechanism,
-        known_credentials(broker, connection.endpoint),
-        lambda: broker.entropy.bytes(NONCE_BYTES).hex(),
-        broker.store.directory_id,
-        token_logins(broker, connection.endpoint),
-    )
+    exchange = begin_exchange(broker, connection.endpoint, body.mechanism)
     expires_ms = connection.sasl.expires_ms if connection.sasl is not None else None
     connection.sasl = SaslState(body.mechanism, exchange, expires_ms)
     connection.is_raw_sasl = request.api_version == 0
     return SaslHandshakeResponse(0, enabled)
+
+
+def begin_exchange(broker: LoginParts, endpoint: Endpoint, mechanism: str) -> Exchange:
+    if mechanism == OAUTHBEARER:
+        return broker.token_logins.new_exchange(endpoint.listener)
+    return new_exchange(
+        mechanism,
+        known_credentials(broker, endpoint),
+        lambda: broker.entropy.bytes(NONCE_BYTES).hex(),
+        broker.store.directory_id,
+        token_logins(broker, endpoint),
+    )

@@ -13,7 +13,7 @@ from headwater.broker.cluster import PROTOCOLS, Endpoint
 from headwater.broker.configs.catalog import shorten
 from headwater.broker.configs.settings import Settings, SettingsError, problems, split_listener_key
 from headwater.security.cipher_suites import VERSIONS
-from headwater.security.sasl import MECHANISMS
+from headwater.security.sasl import MECHANISMS, OAUTHBEARER
 from headwater.security.tls import TlsError, TlsFiles, mapping_rules
 
 Made = TypeVar("Made")
@@ -156,8 +156,27 @@ def check_mechanisms(settings: Settings, name: str, protocol: str) -> None:
                 f"sasl.enabled.mechanisms of listener {name}: {shorten(mechanism)} is not supported; "
                 f"use {', '.join(MECHANISMS)}"
             )
+    if protocol.startswith("SASL") and OAUTHBEARER in mechanisms:
+        check_tokens(settings, name)
     if protocol.startswith("SASL") and not mechanisms:
         raise SettingsError(f"sasl.enabled.mechanisms of listener {name}: without a mechanism nobody could log in")
+
+
+def check_tokens(settings: Settings, name: str) -> None:
+    """Raises SettingsError if tokens cannot be checked. A key set in a file is read; one at a URL is fetched after the start."""
+    from headwater.broker.configs.key_urls import URL
+    from headwater.broker.configs.token_settings import token_settings
+    from headwater.effects.fetch import FetchError, fetch
+    from headwater.security.key_sets import KEY_SET_BYTES_MAX, MISSING, KeySetError, is_installed, read_key_set
+
+    url = token_settings(settings, name).url
+    if not is_installed():
+        raise SettingsError(f"sasl.enabled.mechanisms of listener {name}: {MISSING}")
+    if url.startswith("file:"):
+        try:
+            read_key_set(fetch(url, KEY_SET_BYTES_MAX))
+        except (FetchError, KeySetError) as error:
+            raise SettingsError(f"{URL}: listener {name}: {url}: {error}") from error
 
 
 def protocol_map(text: str) -> dict[str, str]:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import errno
+import threading
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -26,6 +27,7 @@ from headwater.broker.shell.syncer import Syncer
 from headwater.broker.turns import Turns
 from headwater.effects.files import DiskLock
 from headwater.effects.logs import get_logger
+from headwater.security.sasl import OAUTHBEARER
 from headwater.security.tls import TlsError, TlsFiles
 from headwater.storage.checkpoint import Checkpoint
 
@@ -82,6 +84,7 @@ class Server:
         self.muting = Muting(self.loop)
         self.password_thread = ThreadPoolExecutor(1, "headwater-passwords")  # begins with the first password
         core.run_elsewhere = partial(self.run_in, self.password_thread)
+        core.run_aside = self.run_aside
         self.batch_thread = ThreadPoolExecutor(1, "headwater-batches")  # begins with the first large batch
         core.work.run_elsewhere = partial(self.run_in, self.batch_thread)
         self.sweeping = self.loop.call_later(SWEEP_S, self.sweep)
@@ -94,6 +97,8 @@ class Server:
         """Starts to listen; returns the port. Raises OSError if it is in use."""
         acceptor = Acceptor(self, listener, endpoint, await bound_sockets(listener.host, port, self.core.settings))
         self.acceptors.append(acceptor)
+        if endpoint.has_sasl and OAUTHBEARER in self.core.settings.sasl_mechanisms(endpoint.listener):
+            self.core.token_logins.open(endpoint.listener)
         if listener.tls is not None and listener.tls not in self.tls_files:
             self.tls_files.append(listener.tls)
         self.durability.after_timers()  # the start may have appended something or asked for a checkpoint
@@ -164,6 +169,21 @@ class Server:
                 self.after_event()
 
         self.loop.run_in_executor(thread, function).add_done_callback(finished)
+
+    def run_aside(self, function: Callable[[], Any], done: Callable[[Any], None]) -> None:
+        """Runs a function that may wait for a network in a thread of its own, which does not keep the process from ending."""
+
+        def finished(result: Any) -> None:
+            if not self.is_stopping:
+                done(result)
+                self.after_event()
+
+        def run() -> None:
+            result = function()
+            with contextlib.suppress(RuntimeError):  # the loop has been closed meanwhile
+                self.loop.call_soon_threadsafe(finished, result)
+
+        threading.Thread(target=run, name="headwater-fetch", daemon=True).start()
 
     def wait_for_journal(self, client: ClientProtocol) -> None:
         client.pause("journal")

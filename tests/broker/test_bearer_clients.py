@@ -1,0 +1,217 @@
+"""Clients that log in with tokens, over sockets: librdkafka's own OAuth, with a token server and a key server beside it."""
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs
+
+import pytest
+from confluent_kafka import Consumer, KafkaException, Producer
+from confluent_kafka.admin import AdminClient
+
+import headwater as hw
+from tests.tokens import AUDIENCE, ISSUER, claims, key_set, public_entry, token
+
+TIMEOUT_S = 20
+
+
+class IdentityProvider(ThreadingHTTPServer):
+    """Gives tokens for client credentials at /token, and has its keys at /keys."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Requests)
+        self.url = f"http://127.0.0.1:{self.server_port}"
+        self.signs_with = "key-1"
+        self.published = ["key-1"]
+        self.lifetime_s = 3600
+        self.granted: list[dict[str, str]] = []
+        self.keys_read = 0
+
+    def token(self, **more: Any) -> str:
+        now_s = claims()["iat"]
+        return token(self.signs_with, exp=now_s + self.lifetime_s, **more)
+
+
+class Requests(BaseHTTPRequestHandler):
+    """Requests to the provider."""
+
+    server: IdentityProvider
+
+    def do_GET(self) -> None:
+        self.server.keys_read += 1
+        self.answer(key_set(*(public_entry(name) for name in self.server.published)))
+
+    def do_POST(self) -> None:
+        form = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
+        self.server.granted.append({name: values[0] for name, values in form.items()})
+        content = {"access_token": self.server.token(), "token_type": "Bearer", "expires_in": self.server.lifetime_s}
+        self.answer(json.dumps(content).encode())
+
+    def answer(self, body: bytes) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None: ...
+
+
+@pytest.fixture
+def provider() -> Iterator[IdentityProvider]:
+    server = IdentityProvider()
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def broker(provider: IdentityProvider) -> Iterator[hw.Broker]:
+    settings = {
+        "listeners": "SASL_PLAINTEXT://127.0.0.1:0",
+        "sasl.enabled.mechanisms": "OAUTHBEARER",
+        "sasl.oauthbearer.jwks.endpoint.url": f"{provider.url}/keys",
+        "sasl.oauthbearer.expected.issuer": ISSUER,
+        "sasl.oauthbearer.expected.audience": AUDIENCE,
+        "headwater.sasl.oauthbearer.allowed.urls": f"{provider.url}/keys",
+        "super.users": "User:alice",
+    }
+    with hw.Broker(settings=settings) as running:
+        yield running
+
+
+def oidc(broker: hw.Broker, provider: IdentityProvider, **more: Any) -> dict[str, Any]:
+    return {
+        "bootstrap.servers": broker.address,
+        "security.protocol": "SASL_PLAINTEXT",
+        "sasl.mechanisms": "OAUTHBEARER",
+        "sasl.oauthbearer.method": "oidc",
+        "sasl.oauthbearer.client.id": "billing",
+        "sasl.oauthbearer.client.secret": "secret",
+        "sasl.oauthbearer.scope": "kafka",
+        "sasl.oauthbearer.extensions": "traceId=123",
+        "sasl.oauthbearer.token.endpoint.url": f"{provider.url}/token",
+        "log_level": 0,
+        **{key.replace("_", "."): value for key, value in more.items()},
+    }
+
+
+def with_token(broker: hw.Broker, make: Any, **more: Any) -> dict[str, Any]:
+    return {
+        "bootstrap.servers": broker.address,
+        "security.protocol": "SASL_PLAINTEXT",
+        "sasl.mechanisms": "OAUTHBEARER",
+        "oauth_cb": lambda config: (make(), claims()["exp"]),
+        "log_level": 0,
+        **more,
+    }
+
+
+def produce(settings: dict[str, Any], *values: bytes) -> None:
+    """Produces records; each must arrive."""
+    failed: list[Any] = []
+    producer = Producer(settings)
+    producer.poll(0)
+    for value in values:
+        producer.produce("t", value, on_delivery=lambda error, _: failed.append(error) if error else None)
+    assert producer.flush(TIMEOUT_S) == 0
+    assert failed == []
+
+
+def consume(settings: dict[str, Any], count: int) -> list[bytes]:
+    consumer = Consumer({**settings, "group.id": "g", "auto.offset.reset": "earliest"})
+    consumer.subscribe(["t"])
+    values: list[bytes] = []
+    while len(values) < count:
+        message = consumer.poll(TIMEOUT_S)
+        assert message is not None, values
+        assert message.error() is None, message.error()
+        values.append(message.value())
+    consumer.close()
+    return values
+
+
+def refusal(settings: dict[str, Any]) -> str:
+    """What a client says that is not let in."""
+    errors: list[Any] = []
+    admin = AdminClient({**settings, "error_cb": errors.append})
+    admin.poll(0)
+    with pytest.raises(KafkaException):
+        admin.list_topics(timeout=1)
+    admin.poll(TIMEOUT_S)
+    found = [error for error in errors if error.name() == "_AUTHENTICATION"]
+    assert found, errors
+    return str(found[0].str())
+
+
+def test_librdkafka_gets_its_token_itself(broker: hw.Broker, provider: IdentityProvider) -> None:
+    produce(oidc(broker, provider), b"1", b"2")
+    assert consume(oidc(broker, provider), 2) == [b"1", b"2"]
+    assert provider.granted[0] == {"grant_type": "client_credentials", "scope": "kafka"}
+
+
+def test_librdkafka_gets_its_token_from_the_application(broker: hw.Broker, provider: IdentityProvider) -> None:
+    produce(with_token(broker, provider.token), b"1")
+    assert consume(with_token(broker, provider.token), 1) == [b"1"]
+
+
+def test_a_token_that_is_not_for_this_broker_is_refused(broker: hw.Broker) -> None:
+    assert "invalid_token" in refusal(with_token(broker, lambda: token(aud="another")))
+
+
+def test_a_session_goes_on_beyond_its_token(broker: hw.Broker, provider: IdentityProvider) -> None:
+    """librdkafka gets another token after 80 % of the first one's time, and authenticates again."""
+    provider.lifetime_s = 2
+    values = [str(n).encode() for n in range(3)]
+    producer = Producer(oidc(broker, provider))
+    failed: list[Any] = []
+    while len(provider.granted) < 3:
+        producer.produce("t", b"x", on_delivery=lambda error, _: failed.append(error) if error else None)
+        assert producer.flush(TIMEOUT_S) == 0
+        producer.poll(0.2)
+    assert failed == []
+    produce(oidc(broker, provider), *values)
+
+
+def test_a_provider_changes_its_keys(broker: hw.Broker, provider: IdentityProvider) -> None:
+    produce(with_token(broker, provider.token), b"1")
+    assert provider.keys_read == 1
+    provider.signs_with, provider.published = "key-2", ["key-1", "key-2"]
+    logins = broker.runner.call(lambda server: server.core.token_logins)  # type: ignore[union-attr]
+    broker.runner.call(lambda server: setattr(next(iter(logins.rings.values())), "fetched_ms", None))  # type: ignore[union-attr]
+    produce(with_token(broker, provider.token), b"2")
+    assert provider.keys_read == 2
+
+
+def test_a_provider_that_is_down_refuses_nobody_that_it_has_keys_for(
+    broker: hw.Broker, provider: IdentityProvider
+) -> None:
+    produce(with_token(broker, provider.token), b"1")
+    provider.server_close()
+    produce(with_token(broker, provider.token), b"2")
+
+
+def test_a_broker_stops_while_keys_are_fetched(provider: IdentityProvider) -> None:
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
+        settings = {
+            "listeners": "SASL_PLAINTEXT://127.0.0.1:0",
+            "sasl.enabled.mechanisms": "OAUTHBEARER",
+            "sasl.oauthbearer.jwks.endpoint.url": url,
+            "sasl.oauthbearer.expected.issuer": ISSUER,
+            "sasl.oauthbearer.expected.audience": AUDIENCE,
+            "headwater.sasl.oauthbearer.allowed.urls": url,
+        }
+        with hw.Broker(settings=settings):
+            connection, _ = silent.accept()
+        connection.close()
+        for thread in threading.enumerate():
+            if thread.name == "headwater-fetch":
+                thread.join(TIMEOUT_S)

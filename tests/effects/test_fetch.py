@@ -1,0 +1,114 @@
+"""What is read from a URL, and what is not."""
+
+import itertools
+import socket
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+
+from headwater.effects.fetch import FetchError, fetch
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers by the path."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        status, headers, body = {
+            "/keys?a=1": (200, {"Content-Length": "5"}, b"hello"),
+            "/chunks": (200, {"Transfer-Encoding": "chunked"}, b"3\r\nhel\r\n2\r\nlo\r\n0\r\n\r\n"),
+            "/endless": (200, {"Connection": "close"}, b"x" * 100_000),
+            "/moved": (302, {"Location": "/keys?a=1", "Content-Length": "0"}, b""),
+            "/": (204, {}, b""),
+        }.get(self.path, (404, {"Content-Length": "0"}, b""))
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+        self.close_connection = "Connection" in headers
+
+    def log_message(self, *_: object) -> None: ...
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_an_answer_is_read(address: str) -> None:
+    assert fetch(f"{address}/keys?a=1", 5) == b"hello"
+    assert fetch(f"{address}/chunks", 5) == b"hello"
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("/keys?a=1", "more than 4 bytes"),
+        ("/endless", "more than 4 bytes"),
+        ("/moved", "the answer is 302"),
+        ("", "the answer is 204"),
+        ("/nothing", "the answer is 404"),
+    ],
+)
+def test_what_is_not_read(address: str, path: str, says: str) -> None:
+    with pytest.raises(FetchError, match=says):
+        fetch(address + path, 4)
+
+
+def test_an_answer_that_does_not_end_is_given_up(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = itertools.count(step=100)
+    monkeypatch.setattr("headwater.effects.fetch.monotonic", lambda: next(seconds))
+    with pytest.raises(FetchError, match="longer than 10 s"):
+        fetch(f"{address}/endless", 1 << 20)
+
+
+def test_who_does_not_answer_is_named() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}/"
+        with pytest.raises(FetchError, match="timed out"):
+            fetch(url, 10, timeout_s=0.05)
+    with pytest.raises(FetchError, match="refused"):
+        fetch(url, 10)
+
+
+def test_what_is_not_http_is_named() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def answer() -> None:
+            connection, _ = listening.accept()
+            with connection:
+                connection.recv(1000)
+                connection.sendall(b"SSH-2.0-OpenSSH\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with pytest.raises(FetchError, match="BadStatusLine"):
+            fetch(f"http://127.0.0.1:{listening.getsockname()[1]}/", 10)
+        thread.join()
+
+
+def test_tls_is_checked(address: str) -> None:
+    with pytest.raises(FetchError, match=r"SSL|WRONG_VERSION|wrong version"):
+        fetch(address.replace("http:", "https:") + "/keys?a=1", 5)
+
+
+def test_a_file_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "the keys"
+    path.write_bytes(b"hello")
+    url = f"file://{tmp_path}/the%20keys"
+    assert fetch(url, 5) == b"hello"
+    with pytest.raises(FetchError, match="more than 4 bytes"):
+        fetch(url, 4)
+    with pytest.raises(FetchError, match="No such file"):
+        fetch(url + "x", 4)
