@@ -164,7 +164,7 @@ def test_a_token_that_is_not_for_this_broker_is_refused(broker: hw.Broker) -> No
     assert "invalid_token" in refusal(with_token(broker, lambda: token(aud="another")))
 
 
-def test_a_session_goes_on_beyond_its_token(broker: hw.Broker, provider: IdentityProvider) -> None:
+def test_a_session_lasts_beyond_its_token(broker: hw.Broker, provider: IdentityProvider) -> None:
     """librdkafka gets another token after 80 % of the first one's time, and authenticates again."""
     provider.lifetime_s = 2
     values = [str(n).encode() for n in range(3)]

@@ -9,7 +9,8 @@ import headwater
 from headwater import testing
 from headwater.broker.configs.properties_file import read_properties
 from headwater.broker.configs.setting_classes import HONOURED
-from headwater.broker.configs.settings import own_defaults, value_text
+from headwater.broker.configs.settings import Settings, own_defaults, value_text
+from headwater.broker.configs.token_settings import token_settings
 from headwater.broker.dispatch import SERVED
 from headwater.broker.shell.ready import Ready
 from headwater.cli.client_config import client_config
@@ -70,11 +71,16 @@ def test_the_files_that_documents_show_are_read_without_a_complaint(
     nobody here: its address is that of the page's commands, which tests/docs/test_walks.py runs.
     """
     for document in ("docs/reference/cli.md", "docs/how-to/secure-a-broker.md"):
-        (text,) = blocks(document, "properties")
+        text, *others = blocks(document, "properties")
         config = client_config(read_properties(text), document)
         assert config.settings["sasl.mechanism"] == "SCRAM-SHA-512"
         assert config.settings["sasl.password"] == "correct horse"
         assert config.without_effect == []
+        if others:  # a broker that takes tokens, and a client of it
+            of_broker, of_client = others
+            settings = Settings.from_pairs(read_properties(of_broker))
+            assert token_settings(settings, "SASL_SSL").rules.audiences == ("kafka",)
+            assert client_config(read_properties(of_client), document).without_effect == []
     (profile,) = blocks("docs/reference/cli.md", "toml")
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     (tmp_path / "headwater").mkdir()

@@ -73,7 +73,7 @@ def test_an_answer_that_does_not_end_is_given_up(address: str, monkeypatch: pyte
         fetch(f"{address}/endless", 1 << 20)
 
 
-def test_who_does_not_answer_is_named() -> None:
+def test_a_server_that_does_not_answer_is_named() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         url = f"http://127.0.0.1:{listening.getsockname()[1]}/"
         with pytest.raises(FetchError, match="timed out"):

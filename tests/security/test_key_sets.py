@@ -1,5 +1,6 @@
 """Which keys of a provider's key set are used to check tokens."""
 
+import importlib.util
 import json
 from typing import Any
 
@@ -7,7 +8,6 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
 
-from headwater.security import key_sets
 from headwater.security.key_sets import KEYS_MAX, KeySetError, is_installed, read_key_set
 from tests.tokens import key_set, private_key, public_entry
 
@@ -56,7 +56,7 @@ LEFT_OUT: list[tuple[Any, str]] = [
 
 
 @pytest.mark.parametrize(("entry", "says"), LEFT_OUT)
-def test_what_is_no_key_for_tokens_is_left_out(entry: Any, says: str) -> None:
+def test_keys_that_cannot_check_tokens_are_left_out(entry: Any, says: str) -> None:
     entry = entry() if callable(entry) else entry
     keys = read_key_set(key_set(entry, public_entry("good")))
     assert [key.key_id for key in keys.keys] == ["good"]
@@ -78,14 +78,14 @@ def test_what_is_no_key_for_tokens_is_left_out(entry: Any, says: str) -> None:
         (json.dumps({"keys": [0] * (KEYS_MAX + 1)}).encode(), "65 keys"),
     ],
 )
-def test_what_is_no_key_set(content: bytes, says: str) -> None:
+def test_other_content_is_refused(content: bytes, says: str) -> None:
     with pytest.raises(KeySetError, match=says):
         read_key_set(content)
 
 
 def test_whether_the_packages_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
     assert is_installed()
-    monkeypatch.setattr(key_sets.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert not is_installed()
 
 

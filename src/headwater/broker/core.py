@@ -88,6 +88,7 @@ class BrokerCore:
 
     partitions_class = Partitions  # simulations have another
     has_authorizer = False
+    run_aside: RunElsewhere = staticmethod(run_here)  # as `run_elsewhere`, for what may wait for a network
     routed_requests = 0  # produce requests that were answered by a route
 
     def __init__(
@@ -116,7 +117,6 @@ class BrokerCore:
         self.run_cleaning: RunJob | None = None
         # Runs a slow function that does not use the core, and passes its result to a callback in the owner's thread.
         self.run_elsewhere: RunElsewhere = run_here
-        self.run_aside: RunElsewhere = run_here  # the same for a function that may wait for a network
         self.refusals = LimitedLog(logger, clock.steady_ms)
         self.store = new_store(settings, files, directory, clock, entropy, self.occurrences)
         self.durability = Durability(

@@ -60,7 +60,14 @@ RENAMED = {
 LIBRDKAFKAS = frozenset(
     [
         "enable.ssl.certificate.verification",
+        "https.ca.location",
         "sasl.mechanisms",
+        "sasl.oauthbearer.client.id",
+        "sasl.oauthbearer.client.secret",
+        "sasl.oauthbearer.extensions",
+        "sasl.oauthbearer.method",
+        "sasl.oauthbearer.scope",
+        "sasl.oauthbearer.token.endpoint.url",
         "sasl.password",
         "sasl.username",
         "ssl.ca.location",

@@ -4,7 +4,7 @@
     failed         keep the keys that there are, log it; try again after `backoff_ms`, then twice that, at most `backoff_max_ms`
     unknown key    a token names a key that is not in the set: fetch at once, but at most every EXPEDITED_MS; the login waits
 
-A provider that changes its keys publishes the new one, then signs with it. So a token with an unknown key is no error yet:
+A provider that changes its keys publishes the new one, then signs with it. So a token with an unknown key may be right:
 its login waits until the fetch is done, and is checked once more. Strangers could ask for as many fetches as they like with made-up
 keys, which is why these have a least distance.
 

@@ -107,7 +107,7 @@ def test_the_shorter_of_both_lifetimes_counts(limit_ms: int, lasts_ms: int) -> N
     assert provider.broker.connection.sasl.expires_ms == provider.broker.clock.steady_ms() + lasts_ms
 
 
-def test_a_session_goes_on_with_another_token_of_the_same_principal() -> None:
+def test_a_session_continues_with_another_token_of_the_same_principal() -> None:
     provider = Provider()
     assert provider.log_in(exp=int(provider.broker.clock.wall_ms() / 1000) + 60).session_lifetime_ms == 60_000
     provider.broker.clock.advance(59_000)
@@ -190,7 +190,7 @@ def test_logins_before_the_first_keys_wait_for_them(caplog: pytest.LogCaptureFix
     assert provider.log_in().error_code == 0
 
 
-def test_a_client_that_leaves_meanwhile_is_no_trouble() -> None:
+def test_a_client_may_leave_while_keys_are_fetched() -> None:
     provider = Provider(keys=None)
     provider.begin(provider.token())
     provider.broker.connection.closed()

@@ -1,4 +1,4 @@
-"""Which URLs of key sets may be opened: those on a list of their own, `headwater.sasl.oauthbearer.allowed.urls` and `….files`.
+"""The settings of OAUTHBEARER that a listener may have of its own; and which URLs of key sets may be opened: those on a list of their own, `headwater.sasl.oauthbearer.allowed.urls` and `….files`.
 
 Whoever can write one setting could otherwise have the broker read a file, or ask a server in its network, and answer with what it
 finds there which tokens are right. Kafka has such lists too, as system properties.
@@ -10,6 +10,20 @@ from urllib.parse import unquote, urlsplit
 URL = "sasl.oauthbearer.jwks.endpoint.url"
 ALLOWED_FILES = "headwater.sasl.oauthbearer.allowed.files"
 ALLOWED_URLS = "headwater.sasl.oauthbearer.allowed.urls"
+# What may be set for all listeners, for one of them, or for its mechanism, as `listener.name.NAME.oauthbearer.key`.
+TOKEN_SETTINGS = frozenset(
+    {
+        "sasl.oauthbearer.clock.skew.seconds",
+        "sasl.oauthbearer.expected.audience",
+        "sasl.oauthbearer.expected.issuer",
+        "sasl.oauthbearer.jwks.endpoint.refresh.ms",
+        "sasl.oauthbearer.jwks.endpoint.retry.backoff.max.ms",
+        "sasl.oauthbearer.jwks.endpoint.retry.backoff.ms",
+        "sasl.oauthbearer.scope.claim.name",
+        "sasl.oauthbearer.sub.claim.name",
+        URL,
+    }
+)
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 

@@ -12,6 +12,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from headwater.broker.configs.catalog import Definition
+from headwater.broker.configs.key_urls import TOKEN_SETTINGS
 
 AUTHORIZERS = (
     "",
@@ -23,15 +24,6 @@ LISTENER_SETTINGS = frozenset(
     {
         "max.connections",
         "sasl.enabled.mechanisms",
-        "sasl.oauthbearer.clock.skew.seconds",
-        "sasl.oauthbearer.expected.audience",
-        "sasl.oauthbearer.expected.issuer",
-        "sasl.oauthbearer.jwks.endpoint.refresh.ms",
-        "sasl.oauthbearer.jwks.endpoint.retry.backoff.max.ms",
-        "sasl.oauthbearer.jwks.endpoint.retry.backoff.ms",
-        "sasl.oauthbearer.jwks.endpoint.url",
-        "sasl.oauthbearer.scope.claim.name",
-        "sasl.oauthbearer.sub.claim.name",
         "ssl.cipher.suites",
         "ssl.client.auth",
         "ssl.enabled.protocols",
@@ -41,10 +33,9 @@ LISTENER_SETTINGS = frozenset(
         "ssl.principal.mapping.rules",
         "ssl.truststore.location",
         "ssl.truststore.type",
+        *TOKEN_SETTINGS,
     }
 )
-# Those of them that may also be set for a mechanism of a listener, as `listener.name.NAME.oauthbearer.key`.
-MECHANISM_SETTINGS = frozenset(key for key in LISTENER_SETTINGS if "sasl.oauthbearer." in key)
 # Honoured settings that have no field in Settings: fields with other names, and defaults of topics.
 HONOURED = LISTENER_SETTINGS | {
     "broker.id",

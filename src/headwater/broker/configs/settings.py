@@ -19,9 +19,9 @@ from headwater.broker.configs.catalog import (
     shorten,
 )
 from headwater.broker.configs.contradictions import contradictions
+from headwater.broker.configs.key_urls import TOKEN_SETTINGS
 from headwater.broker.configs.setting_classes import (
     LISTENER_SETTINGS,
-    MECHANISM_SETTINGS,
     reason_without_effect,
     refusal,
 )
@@ -283,7 +283,7 @@ def check_setting(key: str, text: str) -> None:
     listener, own = split_listener_key(key)
     if own not in broker_keys():
         mechanism, _, rest = own.partition(".")
-        if listener and mechanism == "oauthbearer" and rest in MECHANISM_SETTINGS:
+        if listener and mechanism == "oauthbearer" and rest in TOKEN_SETTINGS:
             return check_value(key, rest, text)
         if listener and rest in broker_keys():
             reason = refusal(rest, text, setting_definition(rest))
