@@ -4,6 +4,7 @@ import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -12,6 +13,7 @@ from confluent_kafka import Consumer, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
 import headwater as hw
+from headwater.cli.app import run
 from tests.tokens import AUDIENCE, ISSUER, claims, key_set, public_entry, token
 
 TIMEOUT_S = 20
@@ -153,6 +155,17 @@ def test_librdkafka_gets_its_token_itself(broker: hw.Broker, provider: IdentityP
     produce(oidc(broker, provider), b"1", b"2")
     assert consume(oidc(broker, provider), 2) == [b"1", b"2"]
     assert provider.granted[0] == {"grant_type": "client_credentials", "scope": "kafka"}
+
+
+def test_the_command_line_logs_in_with_a_token(
+    broker: hw.Broker, provider: IdentityProvider, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = oidc(broker, provider)
+    path = tmp_path / "client.properties"
+    path.write_text("\n".join(f"{name}={value}" for name, value in settings.items() if name != "log_level"))
+    assert run(["topic", "create", "orders", "--client-config", str(path)]) == 0
+    assert run(["topic", "list", "--client-config", str(path)]) == 0
+    assert "orders" in capsys.readouterr().out
 
 
 def test_librdkafka_gets_its_token_from_the_application(broker: hw.Broker, provider: IdentityProvider) -> None:
