@@ -195,7 +195,7 @@ def test_a_provider_changes_its_keys(broker: hw.Broker, provider: IdentityProvid
     produce(with_token(broker, provider.token), b"1")
     assert provider.keys_read == 1
     provider.signs_with, provider.published = "key-2", ["key-1", "key-2"]
-    logins = broker.runner.call(lambda server: server.core.token_logins)  # type: ignore[union-attr]
+    logins = broker.runner.call(lambda server: server.core.bearer_logins)  # type: ignore[union-attr]
     broker.runner.call(lambda server: setattr(next(iter(logins.rings.values())), "fetched_ms", None))  # type: ignore[union-attr]
     produce(with_token(broker, provider.token), b"2")
     assert provider.keys_read == 2

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from headwater.security import scram
 from headwater.security.delegation_tokens import LONG_MAX, DelegationTokens, Token, TokenLogins, later
-from headwater.security.sasl import MECHANISMS, new_exchange
+from headwater.security.sasl import PASSWORD_MECHANISMS, new_exchange
 from headwater.security.sasl_client import ScramClient
 from headwater.security.scram import AuthenticationError, Mechanism, ScramExchange
 
@@ -95,7 +95,7 @@ def test_a_token_is_good_up_to_its_last_millisecond() -> None:
     assert log_in(tokens, "id-1", password_of(tokens, "id-1"), TOKEN.expires_ms).user == "alice"
 
 
-@pytest.mark.parametrize("mechanism", MECHANISMS[1:])
+@pytest.mark.parametrize("mechanism", PASSWORD_MECHANISMS[1:])
 def test_the_first_step_does_not_tell_which_tokens_there_are(mechanism: str, monkeypatch: pytest.MonkeyPatch) -> None:
     hashed: list[tuple[str, int, int, int]] = []
     pbkdf2 = hashlib.pbkdf2_hmac

@@ -44,8 +44,8 @@ from headwater.storage.errors import StorageError
 from headwater.storage.store import LogStore
 
 if TYPE_CHECKING:
+    from headwater.broker.bearer_logins import BearerLogins
     from headwater.broker.compaction_chore import CompactionChore, RunJob
-    from headwater.broker.token_logins import TokenLogins
 
 logger = get_logger(__name__)
 
@@ -223,11 +223,11 @@ class BrokerCore:
         return {}
 
     @cached_property
-    def token_logins(self) -> "TokenLogins":
+    def bearer_logins(self) -> "BearerLogins":
         """What checks the tokens of OAUTHBEARER; imported with the first listener that takes them."""
-        from headwater.broker.token_logins import TokenLogins
+        from headwater.broker.bearer_logins import BearerLogins
 
-        return TokenLogins(self.settings, self.clock, self.timers, lambda run, done: self.run_aside(run, done))
+        return BearerLogins(self.settings, self.clock, self.timers, lambda run, done: self.run_aside(run, done))
 
     @property
     def acls(self) -> Acls | None:

@@ -36,7 +36,7 @@ from headwater.security.scram import Credential, Mechanism
 from headwater.storage.store import LogStore
 
 if TYPE_CHECKING:
-    from headwater.broker.token_logins import TokenLogins
+    from headwater.broker.bearer_logins import BearerLogins
 
 Answer = TypeVar("Answer")
 
@@ -181,7 +181,7 @@ class LoginParts(Protocol):
     timers: Timers
 
     @property
-    def token_logins(self) -> "TokenLogins":
+    def bearer_logins(self) -> "BearerLogins":
         """What checks the tokens of OAUTHBEARER."""
         ...
 

@@ -41,6 +41,7 @@ class BearerExchange:
     """
 
     is_slow = False
+    is_token = False  # a delegation token
 
     def __init__(self, check: Callable[[str], AccessToken]) -> None:
         self.check = check
@@ -48,7 +49,7 @@ class BearerExchange:
         self.user: str | None = None
         self.is_done = False
         self.refused: TokenError | None = None
-        self.ends_ms: int | None = None
+        self.expires_ms: int | None = None
         self.groups: tuple[str, ...] = ()
 
     def respond(self, message: bytes) -> bytes:
@@ -68,7 +69,7 @@ class BearerExchange:
                 f"Authentication failed: Client requested an authorization id ({first.name}) that is different from the "
                 f"token's principal name ({token.name})"
             )
-        self.user, self.groups, self.ends_ms, self.is_done = token.name, token.groups, token.expires_ms, True
+        self.user, self.groups, self.expires_ms, self.is_done = token.name, token.groups, token.expires_ms, True
         return b""
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from logging import getLogger
 from typing import Any, TypeVar
 
+from headwater.broker.bearer_logins import BearerLogins
 from headwater.broker.cluster import Cluster, Endpoint
 from headwater.broker.configs.settings import Settings
 from headwater.broker.connection import Connection, Repeatable, Request, SaslState
@@ -12,7 +13,6 @@ from headwater.broker.handlers import create_acls, heartbeat, sasl_authenticate
 from headwater.broker.limited_log import LimitedLog
 from headwater.broker.metadata import Metadata
 from headwater.broker.occurrences import Occurrences
-from headwater.broker.token_logins import TokenLogins
 from headwater.coordinators.groups.classic.membership import GroupLimits, JoinRequest
 from headwater.coordinators.groups.consumer.subscriptions import ConsumerGroupLimits
 from headwater.coordinators.groups.coordinator import GroupCoordinator
@@ -168,7 +168,7 @@ class BrokerOfLogins:
         self.totals = Counters(self.occurrences).totals
         self.private_logins: dict[tuple[str, Mechanism], Credential] = {}
         self.store = LogStore(MemoryFiles(), "data", self.clock, self.entropy)
-        self.token_logins = TokenLogins(self.settings, self.clock, self.timers, self.remember)
+        self.bearer_logins = BearerLogins(self.settings, self.clock, self.timers, self.remember)
         self.elsewhere: list[Callable[[], None]] = []
         self.run_elsewhere: RunElsewhere = self.remember
         salted = salt_password(Mechanism.SCRAM_SHA_256, "secret", b"salt", ITERATIONS_MIN)

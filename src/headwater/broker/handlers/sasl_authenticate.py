@@ -105,14 +105,6 @@ def outcome(exchange: Exchange, message: bytes) -> bytes | AuthenticationError |
         return error
 
 
-def session_lifetime_ms(broker: LoginParts, exchange: Exchange) -> int | None:
-    """How long a session lasts that begins now; None: without end. A token taken within the clock's skew may have ended already."""
-    limits = [broker.settings.connections_max_reauth_ms] if broker.settings.connections_max_reauth_ms > 0 else []
-    if exchange.ends_ms is not None:
-        limits.append(max(0, exchange.ends_ms - broker.clock.wall_ms()))
-    return min(limits, default=None)
-
-
 def take_principal(broker: LoginParts, connection: Connection, exchange: Exchange) -> None:
     """Sets the connection's principal. Raises AuthenticationError."""
     principal = f"User:{exchange.user}"

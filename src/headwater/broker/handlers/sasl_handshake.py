@@ -61,7 +61,7 @@ def handle(broker: LoginParts, request: Request) -> SaslHandshakeResponse:
 
 def begin_exchange(broker: LoginParts, endpoint: Endpoint, mechanism: str) -> Exchange:
     if mechanism == OAUTHBEARER:
-        return broker.token_logins.new_exchange(endpoint.listener)
+        return broker.bearer_logins.new_exchange(endpoint.listener)
     return new_exchange(
         mechanism,
         known_credentials(broker, endpoint),

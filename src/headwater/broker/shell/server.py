@@ -98,7 +98,7 @@ class Server:
         acceptor = Acceptor(self, listener, endpoint, await bound_sockets(listener.host, port, self.core.settings))
         self.acceptors.append(acceptor)
         if endpoint.has_sasl and OAUTHBEARER in self.core.settings.sasl_mechanisms(endpoint.listener):
-            self.core.token_logins.open(endpoint.listener)
+            self.core.bearer_logins.open(endpoint.listener)
         if listener.tls is not None and listener.tls not in self.tls_files:
             self.tls_files.append(listener.tls)
         self.durability.after_timers()  # the start may have appended something or asked for a checkpoint

@@ -24,7 +24,7 @@ def fetch_key_set(url: str) -> KeySet | KeySetError:
         return error
 
 
-class TokenLogins:
+class BearerLogins:
     """See the module's docstring. A ring begins to fetch when its first listener is opened."""
 
     def __init__(self, settings: Settings, clock: Clock, timers: Timers, run_aside: RunElsewhere) -> None:
