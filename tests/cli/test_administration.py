@@ -53,7 +53,7 @@ def test_the_first_super_user_is_made_while_the_broker_is_stopped(tmp_path: Path
         (("acl", "add", "User:a", "topic:x", "fly"), "unknown operation"),
         (("acl", "add", "alice", "topic:x", "read"), "'alice' is not a principal: User:NAME"),
         (("acl", "remove", "alice", "topic:x"), "'alice' is not a principal: User:NAME"),
-        (("acl", "add", "User:a", "transaction:x", "read"), "use all, describe, write"),
+        (("acl", "add", "User:a", "transaction:x", "read"), "use all, describe, two_phase_commit, write"),
         (("config", "set", "table:x", "a=b"), "topic:NAME"),
         (("config", "set", "topic:x", "a"), "NAME=VALUE"),
         (("transaction", "list", "-b", "127.0.0.1:1"), "no answer"),

@@ -127,14 +127,33 @@ def clients_classpath(tmp_path_factory: pytest.TempPathFactory) -> str:
     return f"{target}:{clients}"
 
 
+def sasl_settings(port: int, sasl_port: int) -> dict[str, str]:
+    """A second listener of a Kafka, for SCRAM without TLS."""
+    protocols = "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT"
+    clients = f"PLAINTEXT://127.0.0.1:{port},SASL_PLAINTEXT://127.0.0.1:{sasl_port}"
+    return {
+        "listeners": f"{clients},CONTROLLER://127.0.0.1:{port + 1}",
+        "advertised.listeners": clients,
+        "listener.security.protocol.map": protocols,
+        "sasl.enabled.mechanisms": "SCRAM-SHA-256,SCRAM-SHA-512",
+    } | {
+        f"listener.name.sasl_plaintext.scram-sha-{size}.sasl.jaas.config": (
+            "org.apache.kafka.common.security.scram.ScramLoginModule required;"
+        )
+        for size in (256, 512)
+    }
+
+
 @contextmanager
-def running_kafka(directory: Path, settings: dict[str, str]) -> Iterator[str]:
-    """The address of a fresh one-node Kafka."""
+def running_kafka(directory: Path, settings: dict[str, str], sasl_port: int | None = None) -> Iterator[str]:
+    """The address of a fresh one-node Kafka. With `sasl_port` it has a second listener, for users of SCRAM."""
     need("java")
     need("mvn")
     kafka_jars()
-    (directory / "extra").write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
     port = free_port_pair()
+    if sasl_port is not None:
+        settings = {**settings, **sasl_settings(port, sasl_port)}
+    (directory / "extra").write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
     environment = {**os.environ, "EXTRA": str(directory / "extra")}
     started = run([KAFKA_SH, "start", str(port), directory / "data"], env=environment)
     process_id = int(started.split()[0])

@@ -1,15 +1,10 @@
-"""`headwater acl`: which operations users may do on which topic, group or transactional id, or on the cluster."""
+"""`headwater acl`: which operations users may do on which topic, group, transactional id, user or token, or on the cluster.
+
+All requests go through the wire client: librdkafka does not know users and tokens as resources, and gives an empty list of
+entries if the broker refuses.
+"""
 
 from typing import Annotated
-
-from confluent_kafka.admin import (
-    AclBinding,
-    AclBindingFilter,
-    AclOperation,
-    AclPermissionType,
-    ResourcePatternType,
-    ResourceType,
-)
 
 from headwater.cli.command import Commands
 from headwater.cli.connection import NO_OPTIONS, Connection
@@ -17,24 +12,29 @@ from headwater.cli.errors import CommandError, quantity
 from headwater.cli.markers import Argument, Option
 from headwater.cli.options import Output, OutputOption, show
 from headwater.cli.wire import check, wire_of
+from headwater.protocol.messages.create_acls import CreateAclsRequest
+from headwater.protocol.messages.delete_acls import DeleteAclsRequest
 from headwater.protocol.messages.describe_acls import DescribeAclsRequest
-from headwater.security import acls
+from headwater.security.acls import CLUSTER_NAME, OPERATIONS, Operation, PatternType, Permission, ResourceType
 
 app = Commands()
 KINDS = {
     "topic": ResourceType.TOPIC,
     "group": ResourceType.GROUP,
     "transaction": ResourceType.TRANSACTIONAL_ID,
-    "cluster": ResourceType.BROKER,
+    "user": ResourceType.USER,
+    "token": ResourceType.DELEGATION_TOKEN,
+    "cluster": ResourceType.CLUSTER,
 }
-CLUSTER_NAME = "kafka-cluster"
-FIRST_WITH_PATTERNS = 1  # of DescribeAcls
+FORMS = "topic:NAME, group:NAME, transaction:ID, user:NAME, token:ID or cluster"
+USER_PREFIX = "User:"  # of the resource that stands for a user
+FIRST_WITH_PATTERNS = 1  # of CreateAcls, DeleteAcls and DescribeAcls
 Principal = Annotated[str, Argument("PRINCIPAL", help="User:NAME, or User:* for all users.")]
 Resource = Annotated[
     str,
     Argument(
         "RESOURCE",
-        help="topic:NAME, group:NAME, transaction:ID or cluster; NAME may end with *.",
+        help=f"{FORMS}; NAME may end with *.",
     ),
 ]
 Operations = Annotated[
@@ -45,25 +45,35 @@ Host = Annotated[str, Option(help="An IP address or a CIDR range; * stands for a
 Deny = Annotated[bool, Option("--deny", help="Deny instead of allow.")]
 
 
-def read_resource(text: str) -> tuple[ResourceType, str, ResourcePatternType]:
+def read_resource(text: str) -> tuple[ResourceType, str, PatternType]:
     """Parses a resource. Raises CommandError."""
     kind, colon, name = text.partition(":")
     if kind == "cluster" and not colon:
-        return KINDS["cluster"], CLUSTER_NAME, ResourcePatternType.LITERAL
+        return ResourceType.CLUSTER, CLUSTER_NAME, PatternType.LITERAL
     if kind not in KINDS or not name:
-        raise CommandError(f"{text!r} is not topic:NAME, group:NAME, transaction:ID or cluster")
+        raise CommandError(f"{text!r} is not {FORMS}")
+    if kind == "user" and name != "*":
+        name = USER_PREFIX + name
     if name.endswith("*") and name != "*":
-        return KINDS[kind], name[:-1], ResourcePatternType.PREFIXED
-    return KINDS[kind], name, ResourcePatternType.LITERAL
+        return KINDS[kind], name[:-1], PatternType.PREFIXED
+    return KINDS[kind], name, PatternType.LITERAL
 
 
-def read_operation(text: str) -> AclOperation:
+def resource_text(kind: int, name: str, pattern: int) -> str:
+    """A resource as it is written on the command line."""
+    names = {resource_type: name for name, resource_type in KINDS.items()}
+    if kind == ResourceType.USER:
+        name = name.removeprefix(USER_PREFIX)
+    return f"{names[ResourceType(kind)]}:{name}{'*' if pattern == PatternType.PREFIXED else ''}"
+
+
+def read_operation(text: str) -> Operation:
     """Parses an operation. Raises CommandError."""
     name = text.upper().replace("-", "_")
-    if name in ("ANY", "UNKNOWN") or name not in AclOperation.__members__:
-        known = ", ".join(sorted(n.lower() for n in AclOperation.__members__ if n not in ("ANY", "UNKNOWN")))
+    if name in ("ANY", "UNKNOWN") or name not in Operation.__members__:
+        known = ", ".join(sorted(n.lower() for n in Operation.__members__ if n not in ("ANY", "UNKNOWN")))
         raise CommandError(f"unknown operation {text!r}; known operations: {known}")
-    return AclOperation[name]
+    return Operation[name]
 
 
 def check_principal(text: str) -> None:
@@ -73,11 +83,11 @@ def check_principal(text: str) -> None:
         raise CommandError(f"{text!r} is not a principal: User:NAME, or User:* for all users")
 
 
-def check_operation(operation: AclOperation, kind: ResourceType, resource: str) -> None:
+def check_operation(operation: Operation, kind: ResourceType, resource: str) -> None:
     """Raises CommandError if the operation does not exist on such a resource: brokers accept it, but it has no effect."""
-    possible = acls.OPERATIONS[acls.ResourceType(kind.value)]
-    if operation is not AclOperation.ALL and acls.Operation(operation.value) not in possible:
-        known = ", ".join(sorted(one.name.lower() for one in possible if one.name in AclOperation.__members__))
+    possible = OPERATIONS[kind]
+    if operation is not Operation.ALL and operation not in possible:
+        known = ", ".join(sorted(one.name.lower() for one in possible))
         raise CommandError(f"{operation.name.lower()} has no effect on {resource}; use all, {known}")
 
 
@@ -91,14 +101,17 @@ def add(
     connection: Connection = NO_OPTIONS,
 ) -> None:
     check_principal(principal)
-    permission = AclPermissionType.DENY if deny else AclPermissionType.ALLOW
+    permission = Permission.DENY if deny else Permission.ALLOW
     kind, name, pattern = read_resource(resource)
     wanted = [read_operation(operation) for operation in operations]
     for operation in wanted:
         check_operation(operation, kind, resource)
-    entries = [AclBinding(kind, name, pattern, principal, host, operation, permission) for operation in wanted]
-    kafka = connection.admin()
-    kafka.call(lambda raw: raw.create_acls(entries), f"adding entries for {principal} on {resource}")
+    entry = CreateAclsRequest.AclCreation
+    entries = [entry(kind, name, pattern, principal, host, operation, permission) for operation in wanted]
+    with wire_of(connection) as broker:
+        answer = broker.ask(CreateAclsRequest(entries), at_least=FIRST_WITH_PATTERNS)
+    for result in answer.results:
+        check(result.error_code, f"adding entries for {principal} on {resource}", result.error_message)
     print(f"Added {quantity(len(entries), 'entry', 'entries')} for {principal} on {resource}")
 
 
@@ -111,13 +124,14 @@ def remove(
 ) -> None:
     check_principal(principal)
     kind, name, pattern = read_resource(resource)
-    wanted = [read_operation(operation) for operation in operations or ()] or [AclOperation.ANY]
-    filters = [
-        AclBindingFilter(kind, name, pattern, principal, None, operation, AclPermissionType.ANY) for operation in wanted
-    ]
-    kafka = connection.admin()
-    found = kafka.call(lambda raw: raw.delete_acls(filters), f"removing entries of {principal} on {resource}")
-    removed = [entry for entries in found.values() for entry in entries]
+    wanted = [read_operation(operation) for operation in operations or ()] or [Operation.ANY]
+    selection = DeleteAclsRequest.DeleteAclsFilter
+    filters = [selection(kind, name, pattern, principal, None, operation, Permission.ANY) for operation in wanted]
+    with wire_of(connection) as broker:
+        answer = broker.ask(DeleteAclsRequest(filters), at_least=FIRST_WITH_PATTERNS)
+    removed = [entry for result in answer.filter_results for entry in result.matching_acls]
+    for result in (*answer.filter_results, *removed):
+        check(result.error_code, f"removing entries of {principal} on {resource}", result.error_message)
     if not removed:
         raise CommandError(f"{principal} has no such entry on {resource}; headwater acl list shows them all")
     print(f"Removed {quantity(len(removed), 'entry', 'entries')} of {principal} on {resource}")
@@ -125,21 +139,16 @@ def remove(
 
 @app.command("list", help="List the entries.")
 def list_acls(output: OutputOption = Output.TABLE, connection: Connection = NO_OPTIONS) -> None:
-    # Not through librdkafka, which gives an empty list if the broker refuses.
-    every = DescribeAclsRequest(
-        acls.ResourceType.ANY, None, acls.PatternType.ANY, None, None, acls.Operation.ANY, acls.Permission.ANY
-    )
+    every = DescribeAclsRequest(ResourceType.ANY, None, PatternType.ANY, None, None, Operation.ANY, Permission.ANY)
     with wire_of(connection) as broker:
         answer = broker.ask(every, at_least=FIRST_WITH_PATTERNS)
     check(answer.error_code, "listing entries", answer.error_message)
-    names = {kind.value: name for name, kind in KINDS.items()}
     rows = [
         {
             "principal": entry.principal,
-            "permission": acls.Permission(entry.permission_type).name.lower(),
-            "operation": acls.Operation(entry.operation).name.lower(),
-            "resource": f"{names.get(kind := found.resource_type) or acls.ResourceType(kind).name.lower()}"
-            f":{found.resource_name}{'*' if found.pattern_type == acls.PatternType.PREFIXED else ''}",
+            "permission": Permission(entry.permission_type).name.lower(),
+            "operation": Operation(entry.operation).name.lower(),
+            "resource": resource_text(found.resource_type, found.resource_name, found.pattern_type),
             "host": entry.host,
         }
         for found in answer.resources

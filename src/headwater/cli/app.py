@@ -21,6 +21,7 @@ ENTRIES = {
     "quota": Lazy(f"{CLI}.quota", "app", "Limit how much users and client ids may use."),
     "transaction": Lazy(f"{CLI}.transaction", "app", "List, describe and abort transactions."),
     "user": Lazy(f"{CLI}.user", "app", "Create, list and delete the users that log in with SASL."),
+    "token": Lazy(f"{CLI}.token", "app", "Make, list, renew and end delegation tokens: passwords for programs."),
     "acl": Lazy(f"{CLI}.acl", "app", "Control what users may do: add, list and remove ACL entries."),
     "profile": Lazy(f"{CLI}.profile", "app", "List and show named connections (profiles)."),
     "backup": Lazy(f"{CLI}.local", "backup", "Back up a data directory, with the broker running or stopped."),

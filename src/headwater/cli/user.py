@@ -88,7 +88,8 @@ def create(
             AlterUserScramCredentialsRequest.ScramCredentialUpsertion(name, mechanism, ITERATIONS, salt, salted)
         )
     with wire_of(connection) as broker:
-        alter(broker, AlterUserScramCredentialsRequest(upsertions=changes), f"saving user {name}")
+        for change in changes:  # one by one, since Kafka changes no user twice in a request
+            alter(broker, AlterUserScramCredentialsRequest(upsertions=[change]), f"saving user {name}")
     print(f"Saved user {name}")
 
 
@@ -147,8 +148,8 @@ def delete(name: Name, connection: Connection = NO_OPTIONS) -> None:
         known = mechanisms_of_users(broker, [name], what).get(name)
         if not known:
             raise CommandError(f"user {name} does not exist; headwater user list shows those that do")
-        changes = [deletion(name, mechanism) for mechanism in known]
-        alter(broker, AlterUserScramCredentialsRequest(deletions=changes), what)
+        for mechanism in known:
+            alter(broker, AlterUserScramCredentialsRequest(deletions=[deletion(name, mechanism)]), what)
     print(f"Deleted user {name}")
 
 

@@ -22,7 +22,15 @@ BROKER_KEYS = [
 
 def script() -> list[Step]:
     """Everything, in order: later steps build on earlier ones."""
-    return [*topic_steps(), *record_steps(), *group_steps(), *transaction_steps(), *admin_steps(), *quota_steps()]
+    return [
+        *topic_steps(),
+        *record_steps(),
+        *group_steps(),
+        *transaction_steps(),
+        *admin_steps(),
+        *quota_steps(),
+        *token_steps(),
+    ]
 
 
 def topic_steps() -> list[Step]:
@@ -451,3 +459,20 @@ def quota_steps() -> list[Step]:
         wanted = [d.ComponentData(*component) for component in components]
         steps.append(Step(f"quotas of {components}", describe, same(describe, wanted, is_strict)))
     return steps
+
+
+def token_steps() -> list[Step]:
+    """In the clear all of them are refused; `token_walk` has what users ask."""
+    create, renew, expire, describe = (
+        ApiKey.CREATE_DELEGATION_TOKEN,
+        ApiKey.RENEW_DELEGATION_TOKEN,
+        ApiKey.EXPIRE_DELEGATION_TOKEN,
+        ApiKey.DESCRIBE_DELEGATION_TOKEN,
+    )
+    return [
+        Step("make a token", create, same(create)),
+        Step("make another user's token", create, same(create, "User", "u"), (3,)),
+        Step("renew a token", renew, same(renew, b"x", 5)),
+        Step("end a token", expire, same(expire, b"x", 5)),
+        Step("describe tokens", describe, same(describe, None)),
+    ]

@@ -1,0 +1,109 @@
+"""Delegation tokens beside a real Apache Kafka, by Kafka's own tool, and as passwords of Kafka's Java clients."""
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from headwater.protocol.error_codes import ErrorCode
+
+from .conftest import SAME_SETTINGS, running_kafka
+from .differential.token_walk import PASSWORD, SecuredSide, TokenWalk
+from .servers import HeadwaterServer, free_port, running_server
+
+Tool = Callable[..., str]
+WALKS = int(os.environ.get("TEST_WALKS", "60" if os.environ.get("TEST_INTEROP") == "full" else "6"))
+STEPS = 50
+SETTINGS = {**SAME_SETTINGS, "delegation.token.secret.key": "a key that nobody knows"}
+REFUSALS = {
+    ErrorCode.SASL_AUTHENTICATION_FAILED,
+    ErrorCode.DELEGATION_TOKEN_NOT_FOUND,
+    ErrorCode.DELEGATION_TOKEN_OWNER_MISMATCH,
+    ErrorCode.DELEGATION_TOKEN_REQUEST_NOT_ALLOWED,
+    ErrorCode.DELEGATION_TOKEN_AUTHORIZATION_FAILED,
+    ErrorCode.DELEGATION_TOKEN_EXPIRED,
+    ErrorCode.INVALID_PRINCIPAL_TYPE,
+}
+TOKEN_COMMAND = "org.apache.kafka.tools.DelegationTokenCommand"
+CONSOLE_PRODUCER = "org.apache.kafka.tools.ConsoleProducer"
+CONSOLE_CONSUMER = "org.apache.kafka.tools.consumer.ConsoleConsumer"
+
+
+@pytest.fixture(scope="module")
+def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HeadwaterServer]:
+    directory = tmp_path_factory.mktemp("secured")
+    (directory / "broker.properties").write_text("".join(f"{key}={value}\n" for key, value in SETTINGS.items()))
+    options = ["--listen", "SASL_PLAINTEXT://127.0.0.1:0", "--config", str(directory / "broker.properties")]
+    with running_server(directory, *options) as server:
+        yield server
+
+
+def side_of(server: HeadwaterServer) -> SecuredSide:
+    return SecuredSide(server.address, server.addresses["SASL_PLAINTEXT"])
+
+
+@pytest.mark.timeout(600)
+def test_generated_sequences_get_kafkas_answers(secured: HeadwaterServer, tmp_path: Path) -> None:
+    sasl_port = free_port()
+    with running_kafka(tmp_path, SETTINGS, sasl_port) as kafka:
+        sides = SecuredSide(kafka, f"127.0.0.1:{sasl_port}"), side_of(secured)
+        seen: set[tuple[str, int]] = set()
+        for number in range(WALKS):
+            walk = TokenWalk(f"{number}", sides)
+            for _ in range(STEPS):
+                kind, one, other = walk.step()
+                assert one == other, "\n".join(walk.trail)
+                seen.add((kind, one[0]))
+        assert {kind for kind, code in seen if not code} == {"create", "renew", "expire", "describe"}
+        assert {code for _, code in seen} >= REFUSALS
+        assert ("log_in", ErrorCode.DELEGATION_TOKEN_REQUEST_NOT_ALLOWED) in seen  # it came in, and made no token
+        for side in sides:
+            side.close()
+
+
+def client_file(path: Path, user: str, password: str, *, is_token: bool = False) -> Path:
+    """Settings of a Java client."""
+    extension = " tokenauth=true" if is_token else ""
+    path.write_text(
+        "security.protocol=SASL_PLAINTEXT\nsasl.mechanism=SCRAM-SHA-512\n"
+        "sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required "
+        f'username="{user}" password="{password}"{extension};\n'
+    )
+    return path
+
+
+def test_kafkas_tool_and_clients(secured: HeadwaterServer, kafka_tool: Tool, tmp_path: Path) -> None:
+    """A user makes a token with Kafka's tool; a job produces and consumes with it; the tool renews and ends it."""
+    side = side_of(secured)
+    side.add_user("alice")
+    side.plain.create_topic("of-alice")
+    acl = "org.apache.kafka.tools.AclCommand"
+    plain = ["--bootstrap-server", secured.address]
+    topic = ["--topic", "of-alice", "--group", "*", "--allow-principal", "User:alice"]
+    kafka_tool(acl, *plain, "--add", *topic, "--operation", "All")
+    address = secured.addresses["SASL_PLAINTEXT"]
+    as_alice = client_file(tmp_path / "alice.properties", "alice", PASSWORD)
+    token = ["--bootstrap-server", address, "--command-config", as_alice]
+    made = kafka_tool(
+        TOKEN_COMMAND, *token, "--create", "--max-life-time-period", -1, "--renewer-principal", "User:bob"
+    )
+    found = re.search(r"^(\S{22})\s+(\S{88})\s+User:alice\s+User:alice\s+\[User:bob\]", made, re.MULTILINE)
+    assert found, made
+    described = ["--describe", "--owner-principal", "User:alice"]  # without an owner Kafka shows none
+    as_job = client_file(tmp_path / "job.properties", found[1], found[2], is_token=True)
+    job = ["--bootstrap-server", address, "--topic", "of-alice"]
+    kafka_tool(CONSOLE_PRODUCER, *job, "--command-config", as_job, input="one\ntwo\n")
+    consumed = kafka_tool(
+        *[CONSOLE_CONSUMER, *job, "--command-config", as_job, "--from-beginning"],
+        *["--max-messages", 2, "--timeout-ms", 20000],
+    )
+    assert consumed.split() == ["one", "two"]
+    assert found[1] in kafka_tool(TOKEN_COMMAND, *token, *described)
+    renewed = kafka_tool(TOKEN_COMMAND, *token, "--renew", "--hmac", found[2], "--renew-time-period", -1)
+    assert "Completed renew operation" in renewed
+    ended = kafka_tool(TOKEN_COMMAND, *token, "--expire", "--hmac", found[2], "--expiry-time-period", -1)
+    assert "Completed expire operation" in ended
+    assert "Total number of tokens : 0" in kafka_tool(TOKEN_COMMAND, *token, *described)
+    side.close()
