@@ -27,6 +27,12 @@ def test_positions_are_after_the_last_message_of_each_partition(messages: list[M
 
 
 @given(batches())
+def test_positions_are_the_same_where_the_topic_is_known(messages: list[Message]) -> None:
+    of_one = [message for message in messages if message.topic() == "t"]
+    assert last_offsets(of_one, is_of_one_topic=True) == last_offsets(of_one)
+
+
+@given(batches())
 def test_positions_begin_at_the_first_message_of_each_partition(messages: list[Message]) -> None:
     expected: dict[tuple[str, int], int] = {}
     for message in messages:

@@ -46,6 +46,12 @@ def begin(progress: Progress[Message], *messages: tuple[Place, int]) -> list[Mes
     return progress.batch
 
 
+def deliver(progress: Progress[Message], message: Message) -> bool:
+    """What the loops over a batch do. False: the message is passed over."""
+    progress.delivered += 1
+    return not (progress.void and progress.is_void(message))
+
+
 # -- the table
 
 
@@ -82,7 +88,7 @@ def test_a_partition_changes_as_the_table_says(state: State, happened: Input) ->
 def test_the_last_message_is_handled_when_the_next_batch_is_asked_for() -> None:
     progress = progress_of(T0)
     for message in begin(progress, (T0, 5), (T0, 6)):
-        assert progress.deliver(message)
+        assert deliver(progress, message)
     assert progress.before_leaving(0) == {T0: 6}
     progress.confirm()
     assert progress.due(STORE_INTERVAL_MS) == {T0: 7}
@@ -109,7 +115,7 @@ def test_what_was_given_back_comes_first() -> None:
     progress = progress_of(T0)
     messages = begin(progress, (T0, 5), (T0, 6), (T0, 7))
     for message in messages[:2]:
-        progress.deliver(message)
+        deliver(progress, message)
     progress.give_back()
     assert progress.before_leaving(0) == {T0: 6}
     progress.confirm()
@@ -127,8 +133,8 @@ def test_nothing_is_given_back_where_nothing_was_delivered() -> None:
 def test_a_commit_of_the_application_includes_the_message_that_is_being_handled() -> None:
     progress = progress_of(T0, T1, commits_by_itself=False)
     first, second, _ = begin(progress, (T0, 5), (T1, 7), (T0, 6))
-    progress.deliver(first)
-    progress.deliver(second)
+    deliver(progress, first)
+    deliver(progress, second)
     assert progress.to_commit() == {T0: 6, T1: 8}
     progress.confirm_commit()
     assert progress.to_commit() == {}
@@ -217,7 +223,7 @@ def test_there_is_no_end_without_partitions() -> None:
 def test_what_was_given_back_is_before_the_end() -> None:
     progress = progress_of(T0)
     progress.begin(progress.take([Message(T0, 0)], {T0}))
-    progress.deliver(progress.batch[0])
+    deliver(progress, progress.batch[0])
     progress.give_back()
     progress.confirm()
     assert not at_end(progress)
@@ -267,7 +273,7 @@ def test_positions_are_of_what_was_delivered_too() -> None:
     progress.deliver_all()
     progress.confirm()
     first, _ = begin(progress, (T1, 7), (T1, 8))
-    progress.deliver(first)
+    deliver(progress, first)
     assert progress.positions() == {T0: 6, T1: 8}
 
 
@@ -433,7 +439,7 @@ class Histories(RuleBasedStateMachine):
                 if self.is_current(last):
                     self.positions[last.place].add(last.at + 1)
             self.open = []
-            if self.progress.deliver(message):
+            if deliver(self.progress, message):
                 self.accept(message)
             else:
                 assert not self.is_current(message)

@@ -49,7 +49,9 @@ def at(number: int) -> datetime:
 def test_every_kind_of_start_and_end(address: str, orders: str, start: Any, end: Any, expected: Any) -> None:
     fill(address, orders, range(20))
     with hw.Reader(address, orders, start=start, end=end, value=int) as reader:
+        assert reader.is_complete == (not expected)
         assert sorted(event.value for event in reader) == list(expected)
+        assert reader.is_complete
         assert list(reader) == []
     with hw.Reader(address, orders, start=start, end=end) as reader:
         found = [value for batch in reader.batches(3) for value in batch.raw_values]

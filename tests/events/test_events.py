@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple, TypedDict
 import msgspec
 import pydantic
 import pytest
+from confluent_kafka import Message
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -25,8 +26,9 @@ from headwater.events.cloudevents import (
     to_binary,
     to_structured,
 )
+from headwater.events.event import event_maker
 from headwater.events.headers import header_pairs
-from headwater.events.serializers import ANY, CONTENT_TYPE, Serializer, as_serializer, serializer_of
+from headwater.events.serializers import ANY, CONTENT_TYPE, JsonSerializer, Serializer, as_serializer, serializer_of
 from headwater.events.stamps import stamp
 
 
@@ -46,8 +48,8 @@ class Parcel(pydantic.BaseModel):
 
 
 def from_log(raw: bytes | None, headers: Any = (), kind: Any = None, key: bytes | None = None) -> Event[Any]:
-    pairs = header_pairs(headers)
-    return Event.from_record("orders", 2, 7, 1000, key, raw, lambda: pairs, as_serializer(kind), serializer_of(str))
+    record = Message("orders", 2, 7, key, raw, header_pairs(headers), timestamp=(1, 1000))
+    return event_maker(as_serializer(kind), serializer_of(str))(record)
 
 
 # -- headers
@@ -130,6 +132,15 @@ def test_a_serializer_of_ones_own_is_taken_as_it_is() -> None:
             return data.decode().lower()
 
     assert from_log(b"ABC", kind=Upper()).value == "abc"
+
+
+def test_a_json_serializer_that_decodes_in_its_own_way_does_so() -> None:
+    class Doubling(JsonSerializer[int]):
+        def decode(self, data: bytes, topic: str, headers: Headers) -> int:
+            return 2 * super().decode(data, topic, headers)
+
+    assert from_log(b"21", kind=JsonSerializer(int)).value == 21
+    assert from_log(b"21", kind=Doubling(int)).value == 42
 
 
 # -- the event

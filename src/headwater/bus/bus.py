@@ -249,7 +249,7 @@ class Bus:
         event = self.new_event(topic, value, key, headers)
         if delay is not None or at is not None:
             delay_ms = delay_to_ms(self.clock, delay, at) or 0.0
-            event.timestamp += int(delay_ms)
+            event.postpone(int(delay_ms))
             self.scheduler.once(topic, delay_ms, lambda: self.deliver(event))
             return event
         if self.store is not None or not self.offer_to_all(event):

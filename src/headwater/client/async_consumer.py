@@ -41,7 +41,7 @@ class AsyncConsumer(Generic[Value]):
         consumer = self._blocking
         consumer.check_open()
         idle_since_ms = consumer.clock.steady_ms()
-        while not consumer.stopping.is_set():
+        while not consumer.is_stopping:
             messages = await self._run(lambda: consumer.fetch(number_max, POLL_S))
             if messages:
                 yield messages
@@ -51,18 +51,18 @@ class AsyncConsumer(Generic[Value]):
 
     async def __aiter__(self) -> AsyncIterator[Event[Value]]:
         consumer, progress = self._blocking, self._blocking.progress
-        deliver, make, now_ms = progress.deliver, consumer.event, consumer.clock.steady_ms
+        make, set_current, now_s = consumer.event, current.set, consumer.now_s
         try:
             async for messages in self._message_batches(consumer.batch_max):
-                for message in messages:
-                    if not deliver(message):
+                for progress.delivered, message in enumerate(messages, 1):
+                    if progress.void and progress.is_void(message):
                         continue
                     event = make(message)
-                    current.set(event)
+                    set_current(event)
                     yield event
-                    if now_ms() - consumer.polled_ms > consumer.keep_alive_ms:
+                    if now_s() > consumer.keep_alive_at_s:
                         await self._run(consumer.keep_alive)
-                    if progress.batch is not messages or consumer.stopping.is_set():
+                    if progress.batch is not messages or consumer.is_stopping:
                         break
         finally:
             current.set(None)

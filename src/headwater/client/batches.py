@@ -6,28 +6,8 @@ from typing import Any, Generic, TypeVar, overload
 from confluent_kafka import Message
 
 from headwater.events.event import Event
-from headwater.events.serializers import Serializer
 
 Value = TypeVar("Value")
-
-
-def event_maker(serializer: Serializer[Value], key_serializer: Serializer[Any]) -> Callable[[Message], Event[Value]]:
-    """How a message becomes an event: the same for every reader."""
-
-    def make(message: Message) -> Event[Value]:
-        return Event.from_record(
-            message.topic(),
-            message.partition(),
-            message.offset(),
-            message.timestamp()[1],
-            message.key(),
-            message.value(),
-            message.headers,
-            serializer,
-            key_serializer,
-        )
-
-    return make
 
 
 class Batch(Sequence[Event[Value]], Generic[Value]):

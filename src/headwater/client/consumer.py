@@ -88,18 +88,18 @@ class Consumer(Generic[Value]):
 
     def __iter__(self) -> Iterator[Event[Value]]:
         reader, progress = self._reader, self._reader.progress
-        deliver, make, now_ms = progress.deliver, reader.event, reader.clock.steady_ms
+        make, set_current, now_s = reader.event, current.set, reader.now_s
         try:
             for messages in reader.message_batches(reader.batch_max):
-                for message in messages:
-                    if not deliver(message):
+                for progress.delivered, message in enumerate(messages, 1):
+                    if progress.void and progress.is_void(message):
                         continue
                     event = make(message)
-                    current.set(event)
+                    set_current(event)
                     yield event
-                    if now_ms() - reader.polled_ms > reader.keep_alive_ms:
+                    if now_s() > reader.keep_alive_at_s:
                         reader.keep_alive()
-                    if progress.batch is not messages or reader.stopping.is_set():
+                    if progress.batch is not messages or reader.is_stopping:
                         break  # a seek, a rewind or a stop: what is left of the batch is void
         finally:
             current.set(None)

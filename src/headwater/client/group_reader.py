@@ -26,7 +26,6 @@ from confluent_kafka import Consumer as RawConsumer
 from typing_extensions import TypeVar
 
 from headwater.client.arrivals import Arrivals, arrivals
-from headwater.client.batches import event_maker
 from headwater.client.closed import Closed
 from headwater.client.connections import BrokerLike, Notes, Settings, make_client
 from headwater.client.errors import (
@@ -54,8 +53,8 @@ from headwater.client.positions import (
     seek_each,
 )
 from headwater.client.progress import Fetching, Input, Progress
-from headwater.effects.clock import Clock, SystemClock
-from headwater.events.event import Event
+from headwater.effects.clock import Clock, SystemClock, seconds_of
+from headwater.events.event import Event, event_maker
 from headwater.events.serializers import Kind, as_serializer
 
 logger = logging.getLogger(__name__)
@@ -113,18 +112,24 @@ class GroupReader(Generic[Value]):
         if idle_timeout_ms is not None:
             checked_timeout_ms(idle_timeout_ms, "idle_timeout_ms")
         self.clock: Clock = clock or SystemClock()
+        self.now_s = seconds_of(self.clock)
         self.callbacks = (on_assigned, on_revoked, on_lost)
-        self.polled_ms = self.clock.steady_ms()
+        self.note_poll()
         self.progress: Progress[Message] = Progress(
             commits_by_itself=member.commits_by_itself,
             keeps_firsts=member.start != OFFSET_BEGINNING,
+            is_of_one_topic=len(self.topics) == 1 and not self.topics[0].startswith("^"),
             now_ms=self.polled_ms,
         )
         self.settle_ms, self.settle_timeout_s = self.polled_ms, SETTLE_TIMEOUT_S
         self.joined_ms = self.polled_ms + JOIN_TIMEOUT_MS  # when it got its first partitions, or this at the latest
         self.error: ClientError | None = None  # to be raised after the messages that are yet to be handed over
         self.absent: ClientError | None = None  # a topic was not there; it may be made later
-        self.is_closed, self.fetching, self.stopping, self.pauses = False, Fetching(), threading.Event(), Pauses()
+        self.is_closed, self.fetching, self.pauses = False, Fetching(), Pauses()
+        self.is_stopping, self.stopping = (
+            False,
+            threading.Event(),
+        )  # the same twice: to look at for each event, and to wait for
         self.raw: Any = make_client(RawConsumer, member.settings, "the consumer", self.notes)
         self.subscribe()
 
@@ -206,7 +211,7 @@ class GroupReader(Generic[Value]):
         except SystemError as error:
             raise_interrupt(error)
         finally:
-            self.polled_ms = self.clock.steady_ms()
+            self.note_poll()
         found = arrivals(messages)
         self.note(found)
         messages = self.progress.take(found.messages, found.ends)
@@ -279,7 +284,7 @@ class GroupReader(Generic[Value]):
         """Messages as they come, until `stop`, or until nothing has come for `idle_timeout_ms`, the first rebalance not counted."""
         self.check_open()
         idle_since_ms = self.clock.steady_ms()
-        while not self.stopping.is_set():
+        while not self.is_stopping:
             messages = self.fetch(number_max, POLL_S)
             if messages:
                 yield messages
@@ -304,11 +309,17 @@ class GroupReader(Generic[Value]):
 
     def keep_alive(self) -> None:
         """Keeps this consumer's membership alive while its handler takes long: a poll that returns nothing."""
-        self.polled_ms = self.clock.steady_ms()
+        self.note_poll()
         self.pauses.poll_nothing(self.raw)
+
+    def note_poll(self) -> None:
+        """Works out when the next poll is due, so that a loop over events has only to compare."""
+        self.polled_ms = self.clock.steady_ms()
+        self.keep_alive_at_s = (self.polled_ms + self.keep_alive_ms) / 1000
 
     def stop(self) -> None:
         """Ends an iteration after the event that is being handled; from any thread."""
+        self.is_stopping = True
         self.stopping.set()
 
     @contextmanager
@@ -416,7 +427,7 @@ class GroupReader(Generic[Value]):
         if self.is_closed:
             return
         self.is_closed = True
-        self.stopping.set()
+        self.stop()
         self.store(self.progress.before_leaving(self.polled_ms))
         self.notes.log.is_closed = True
         try:

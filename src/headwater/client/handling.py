@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias
 
 from headwater.bus.observers import name_of
 from headwater.client.connections import BrokerLike, Settings
-from headwater.effects.clock import Clock
 from headwater.events.event import Event
 from headwater.events.failures import HandlingStoppedError, recover, run_to_end
 from headwater.events.fates import Fate, Stop, checked_fate
@@ -30,10 +29,9 @@ class WaitingConsumer(Protocol):
 
     broker: BrokerLike
     settings: Settings | None
-    clock: Clock
+    now_s: Callable[[], float]
     stopping: threading.Event
-    polled_ms: float
-    keep_alive_ms: float
+    keep_alive_at_s: float
 
     def keep_alive(self) -> None: ...
 
@@ -75,7 +73,7 @@ class Handling:
             raise failure
 
     def is_keep_alive_due(self) -> bool:
-        return self.consumer.clock.steady_ms() - self.consumer.polled_ms > self.consumer.keep_alive_ms
+        return self.consumer.now_s() > self.consumer.keep_alive_at_s
 
     def put_aside(self, event: Event[Any], topic: str, headers: HeadersLike) -> None:
         """Sends the event as it is; it counts as handled only when the broker has it. Raises ClientError."""

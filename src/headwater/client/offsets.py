@@ -27,8 +27,8 @@ def place_of(message: Placed) -> Place:
     return message.topic(), message.partition()
 
 
-def last_offsets(messages: Sequence[Placed]) -> dict[Place, int]:
-    """The position after the last message of each partition.
+def last_offsets(messages: Sequence[Placed], *, is_of_one_topic: bool = False) -> dict[Place, int]:
+    """The position after the last message of each partition; the caller may know that all are of one topic.
 
     Messages of a partition come in runs, so runs are skipped by halves: where both ends of a stretch are of the same
     partition and lie as many offsets apart as places, the whole stretch is most probably one run. Where compaction or a
@@ -45,7 +45,7 @@ def last_offsets(messages: Sequence[Placed]) -> dict[Place, int]:
         if first == last or (
             (begin.topic(), begin.partition()) == place
             and end.offset() - begin.offset() == last - first
-            and is_of_one_place(messages[first : last + 1])
+            and is_of_one_place(messages[first : last + 1], is_of_one_topic)
         ):
             continue
         middle = (first + last) // 2
@@ -53,10 +53,12 @@ def last_offsets(messages: Sequence[Placed]) -> dict[Place, int]:
     return found
 
 
-def is_of_one_place(messages: Sequence[Placed]) -> bool:
+def is_of_one_place(messages: Sequence[Placed], is_of_one_topic: bool) -> bool:
     """Whether all are of the same partition."""
     kind = type(messages[0])  # its functions are called without looking them up for each message
-    return len(set(map(kind.partition, messages))) == 1 and len(set(map(kind.topic, messages))) == 1
+    if len(set(map(kind.partition, messages))) > 1:
+        return False
+    return is_of_one_topic or len(set(map(kind.topic, messages))) == 1
 
 
 def outside(messages: Sequence[Message], places: Collection[Place]) -> list[Message]:

@@ -1,9 +1,10 @@
 """How far a consumer is: what it was given, what is handled, what may be committed. Pure: no librdkafka, no clock, no thread.
 
 A reader fetches messages and asks here what to do with them. Each batch goes through the same steps: `take` what came,
-`begin` the batch, `deliver` one message after the other, `confirm` what was delivered. Two numbers say how far a batch
+`begin` the batch, deliver one message after the other, `confirm` what was delivered. Two numbers say how far a batch
 is: `delivered`, how many of its messages the application was given, and `committed`, of how many of those the position is
-committed already. The last one given counts as handled only when the next one is asked for. If its handler raised, it is
+committed already. The loop over the messages counts `delivered` itself, before it delivers one, and passes over what is
+void: a call for each message would cost more than all the rest here. The last one given counts as handled only when the next one is asked for. If its handler raised, it is
 given back (`give_back`), and comes first in the next batch.
 
 A rebalance takes partitions away and brings others, in the middle of all this. So every partition has a state:
@@ -42,7 +43,7 @@ from collections.abc import Collection, Iterable
 from enum import Enum, auto
 from typing import Generic
 
-from headwater.client.offsets import Message, Place, first_offsets, last_offsets, outside
+from headwater.client.offsets import Message, Place, first_offsets, last_offsets, outside, place_of
 
 STORE_INTERVAL_MS = 50.0  # much shorter than librdkafka commits
 
@@ -113,10 +114,14 @@ class Progress(Generic[Message]):
 
     With `commits_by_itself`, positions are due now and then (`due`); without, the application commits (`to_commit`,
     `confirm_commit`). With `keeps_firsts`, it is remembered where a group began that has no position yet.
+    `is_of_one_topic` says that no message is of another topic than the others, which spares a look at each.
     """
 
-    def __init__(self, *, commits_by_itself: bool, keeps_firsts: bool, now_ms: float) -> None:
+    def __init__(
+        self, *, commits_by_itself: bool, keeps_firsts: bool, now_ms: float, is_of_one_topic: bool = False
+    ) -> None:
         self.commits_by_itself, self.keeps_firsts = commits_by_itself, keeps_firsts
+        self.is_of_one_topic = is_of_one_topic
         self.states: dict[Place, State] = {}  # of those that are not away, the oldest first
         self.void: frozenset[Place] = frozenset()  # those whose messages in hand are void
         self.unknown: list[Place] = []  # those of which it is not known where the group is
@@ -139,7 +144,7 @@ class Progress(Generic[Message]):
 
     def revoke(self, places: Collection[Place]) -> None:
         """These partitions are no longer this consumer's. `before_leaving` has what could be committed just before."""
-        open_places = self.pending.keys() | last_offsets(self.batch[self.committed : self.delivered]).keys()
+        open_places = self.pending.keys() | self.last_offsets(self.batch[self.committed : self.delivered]).keys()
         self.is_lost |= not open_places.isdisjoint(places)
         self.ahead = outside(self.ahead, places)
         for place in places:
@@ -190,7 +195,7 @@ class Progress(Generic[Message]):
         which it is not known where the group is, may be from before: it will be said again.
         """
         if self.ended:
-            self.ended -= last_offsets(messages).keys()
+            self.ended -= self.last_offsets(messages).keys()
         self.ended.update(place for place in ended if self.states.get(place) is READ)
         if self.void:
             messages = outside(messages, self.void)
@@ -210,10 +215,9 @@ class Progress(Generic[Message]):
         self.ahead = self.ahead[number_max:]
         return messages
 
-    def deliver(self, message: Message) -> bool:
-        """Counts the next message of the batch as delivered. False: it is void, and has to be passed over."""
-        self.delivered += 1
-        return not self.void or (message.topic(), message.partition()) not in self.void
+    def is_void(self, message: Message) -> bool:
+        """Whether the next message of the batch has to be passed over. To be asked only if anything is `void`."""
+        return place_of(message) in self.void
 
     def deliver_all(self) -> None:
         """The application has the whole batch at once."""
@@ -228,7 +232,7 @@ class Progress(Generic[Message]):
     def confirm(self) -> None:
         """Everything that was delivered is handled; the rest of the batch is delivered next."""
         if self.batch:
-            handled = last_offsets(self.batch[self.committed : self.delivered])
+            handled = self.last_offsets(self.batch[self.committed : self.delivered])
             ahead = self.batch[self.delivered :] + self.ahead
             self.ahead = outside(ahead, self.void) if self.void else ahead
             self.begin([])
@@ -260,6 +264,12 @@ class Progress(Generic[Message]):
         is_delivered = not self.ahead and self.delivered == len(self.batch)
         return is_delivered and bool(self.states) and self.states.keys() <= self.ended
 
+    def last_offsets(self, messages: list[Message]) -> dict[Place, int]:
+        """The positions after these messages of a batch. With one partition, none of them has to be looked at but the last."""
+        if len(self.states) == 1 and messages and place_of(messages[0]) == place_of(messages[-1]):
+            return {place_of(messages[-1]): messages[-1].offset() + 1}
+        return last_offsets(messages, is_of_one_topic=self.is_of_one_topic)
+
     def own(self, positions: dict[Place, int]) -> list[tuple[Place, int]]:
         """Those positions that this consumer may commit."""
         return [each for each in positions.items() if self.states.get(each[0]) is READ]
@@ -275,13 +285,13 @@ class Progress(Generic[Message]):
         """What can be committed before partitions go: all that is handled, without what is being handled."""
         if not self.commits_by_itself:
             return {}
-        handled = last_offsets(self.batch[self.committed : max(0, self.delivered - self.unfinished)])
+        handled = self.last_offsets(self.batch[self.committed : max(0, self.delivered - self.unfinished)])
         due, self.pending, self.stored_ms = {**self.pending, **dict(self.own(handled))}, {}, now_ms
         return due
 
     def to_commit(self) -> dict[Place, int]:
         """What the application commits: everything that was delivered and is not committed yet."""
-        delivered = last_offsets(self.batch[self.committed : self.delivered])
+        delivered = self.last_offsets(self.batch[self.committed : self.delivered])
         return {**self.pending, **dict(self.own(delivered))}
 
     def confirm_commit(self) -> None:
@@ -292,4 +302,4 @@ class Progress(Generic[Message]):
 
     def positions(self) -> dict[Place, int]:
         """The position after what was delivered, where something was."""
-        return {**self.handled, **last_offsets(self.batch[: self.delivered])}
+        return {**self.handled, **self.last_offsets(self.batch[: self.delivered])}

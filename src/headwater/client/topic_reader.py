@@ -22,7 +22,7 @@ from confluent_kafka import Message
 from typing_extensions import TypeVar
 
 from headwater.client.admin import Admin
-from headwater.client.batches import Batch, event_maker
+from headwater.client.batches import Batch
 from headwater.client.connections import BrokerLike, Settings
 from headwater.client.errors import ConsumerClosedError
 from headwater.client.group_settings import checked_batch_max
@@ -31,7 +31,7 @@ from headwater.client.names import checked_timeout_ms
 from headwater.client.threads import in_thread
 from headwater.effects.clock import Clock, SystemClock
 from headwater.events.context import current
-from headwater.events.event import Event
+from headwater.events.event import Event, event_maker
 from headwater.events.serializers import Kind, as_serializer
 
 Value = TypeVar("Value", default=Any)
@@ -74,7 +74,7 @@ class Reader(Generic[Value]):
         """Whether there is nothing to wait for: the reader was stopped, or has read all. Raises ConsumerClosedError."""
         if self._is_closed:
             raise ConsumerClosedError("the reader is closed")
-        return self._stopping.is_set() or self._messages.is_complete
+        return self._stopping.is_set() or self.is_complete
 
     def __iter__(self) -> Iterator[Event[Value]]:
         try:
@@ -106,6 +106,11 @@ class Reader(Generic[Value]):
             self._messages.fill(number - len(events), min(POLL_S, left_ms / 1000))
             events += map(self._event, self._messages.hand_over(number - len(events)))
         return events
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether everything up to `end` was handed over."""
+        return self._messages.is_complete
 
     def positions(self) -> dict[int, int]:
         """Where it is in each partition: the offset after the last event that was handed over. A reader can start there."""

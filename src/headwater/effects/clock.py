@@ -27,6 +27,11 @@ class SystemClock:
         return time.monotonic_ns() / 1_000_000
 
 
+def seconds_of(clock: Clock) -> Callable[[], float]:
+    """The steady clock in seconds, for a loop that asks for each event: of the machine's, the bare function, at half the cost."""
+    return time.monotonic if isinstance(clock, SystemClock) else lambda: clock.steady_ms() / 1000
+
+
 class ManualClock:
     """A clock that only `advance` moves: for tests and simulations."""
 

@@ -1,21 +1,42 @@
 """The event: one class for what a bus delivers and what a log keeps.
 
-Nothing is copied or decoded before it is needed: an event from a broker holds the bytes that librdkafka handed over, and
-decodes its value, key and headers on first use.
+Nothing is copied or decoded before it is needed: an event from a broker holds the record that librdkafka handed over, and
+reads its place, value, key and headers from it on first use.
 """
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 from headwater.events.cloudevents import PREFIX, STRUCTURED_TYPE, Attributes, attributes_of, structured_data
 from headwater.events.headers import Headers, HeadersLike, Pairs
 from headwater.events.ids import ids
-from headwater.events.serializers import ANY, CONTENT_TYPE, BytesSerializer, Serializer
+from headwater.events.serializers import ANY, CONTENT_TYPE, BytesSerializer, JsonSerializer, Serializer
 
 Value = TypeVar("Value")
 UNREAD: Any = object()
+FIRST_LOOK = ord("v")
 AS_BYTES = BytesSerializer()
+
+
+class Record(Protocol):
+    """A record of a log, as the client library hands it over: what an event reads when somebody asks for it."""
+
+    def topic(self) -> str: ...
+
+    def partition(self) -> int: ...
+
+    def offset(self) -> int: ...
+
+    def timestamp(self) -> tuple[int, int]:
+        """The kind of the timestamp, and the timestamp in ms."""
+        ...
+
+    def key(self) -> bytes | None: ...
+
+    def value(self) -> bytes | None: ...
+
+    def headers(self) -> Pairs | None: ...
 
 
 class Event(Generic[Value]):
@@ -31,17 +52,17 @@ class Event(Generic[Value]):
         "_attributes",
         "_headers",
         "_key",
-        "_key_serializer",
-        "_read_headers",
-        "_serializer",
+        "_offset",
+        "_partition",
+        "_record",
+        "_serializers",
+        "_timestamp",
+        "_topic",
         "_value",
-        "offset",
-        "partition",
-        "raw",
-        "raw_key",
-        "timestamp",
-        "topic",
     )
+    # An event from a log has a Record, and serializers for what that has. Any other has no record, but a place and a value.
+    _record: Any
+    _serializers: "Serializers[Value]"
 
     def __init__(
         self,
@@ -54,67 +75,85 @@ class Event(Generic[Value]):
         partition: int = -1,
         offset: int = -1,
     ) -> None:
-        self.topic, self.partition, self.offset, self.timestamp = topic, partition, offset, timestamp
-        self.raw: bytes | None = None
-        self.raw_key: bytes | None = None
+        self._record = None
+        self._topic, self._partition, self._offset, self._timestamp = topic, partition, offset, timestamp
         self._value, self._key = value, key
         self._headers: Headers | None = Headers(headers) if headers else NO_HEADERS
         self._attributes: Attributes | None = None
-        self._read_headers: Callable[[], Pairs | None] | None = None
-        self._serializer: Serializer[Value] = ANY
-        self._key_serializer: Serializer[Any] = ANY
 
-    @classmethod
-    def from_record(
-        cls,
-        topic: str,
-        partition: int,
-        offset: int,
-        timestamp: int,
-        raw_key: bytes | None,
-        raw: bytes | None,
-        read_headers: Callable[[], Pairs | None] | None,
-        serializer: Serializer[Value],
-        key_serializer: Serializer[Any],
-    ) -> "Event[Value]":
-        """An event from a log. `read_headers` is called for its headers when they are needed."""
-        event = cls.__new__(cls)
-        event.topic, event.partition, event.offset, event.timestamp = topic, partition, offset, timestamp
-        event.raw_key, event.raw = raw_key, raw
-        event._value = event._key = UNREAD
-        event._headers = event._attributes = None
-        event._read_headers = read_headers
-        event._serializer, event._key_serializer = serializer, key_serializer
-        return event
+    @property
+    def topic(self) -> str:
+        found: str = self._topic if self._record is None else self._record.topic()
+        return found
+
+    @property
+    def partition(self) -> int:
+        found: int = self._partition if self._record is None else self._record.partition()
+        return found
+
+    @property
+    def offset(self) -> int:
+        found: int = self._offset if self._record is None else self._record.offset()
+        return found
+
+    @property
+    def timestamp(self) -> int:
+        found: int = self._timestamp if self._record is None else self._record.timestamp()[1]
+        return found
+
+    @property
+    def raw(self) -> bytes | None:
+        found: bytes | None = None if self._record is None else self._record.value()
+        return found
+
+    @property
+    def raw_key(self) -> bytes | None:
+        found: bytes | None = None if self._record is None else self._record.key()
+        return found
 
     @property
     def headers(self) -> Headers:
         if self._headers is None:
-            self._headers = Headers(self._read_headers() if self._read_headers is not None else None)
+            self._headers = Headers(None if self._record is None else self._record.headers())
         return self._headers
 
     @property
     def value(self) -> Value:
         """What happened. None for a tombstone."""
-        if self._value is UNREAD:
-            self._value = self._read_value()
-        return self._value
+        value = self._value
+        if value is UNREAD:
+            # Every event of a typed consumer comes here. So nothing is called that is not needed, and structured mode is looked
+            # for by one byte first: that costs next to nothing, and most records do not have it.
+            raw = self._record.value()
+            if raw is None:
+                value = self._value = cast(Value, None)
+            elif (FIRST_LOOK in raw and self._is_structured(raw)) or (read := self._serializers.read) is None:
+                value = self._value = self._decode(raw)
+            else:
+                try:
+                    value = self._value = read(raw)
+                except ValueError:
+                    value = self._value = self._decode(raw)  # an error that says what was expected
+        return value
 
-    def _read_value(self) -> Value:
-        if self.raw is None:
-            return cast(Value, None)
-        if b"specversion" in self.raw and (self.headers.get(CONTENT_TYPE) or "").startswith(STRUCTURED_TYPE):
-            data, content_type = structured_data(self.raw)
-            return self._serializer.decode(data, self.topic, Headers({CONTENT_TYPE: content_type}))
-        headers = self.headers if self._serializer is ANY else NO_HEADERS
-        return self._serializer.decode(self.raw, self.topic, headers)
+    def _decode(self, raw: bytes) -> Value:
+        """The value of these bytes, by what topic and headers say of them. Raises DeserializationError."""
+        serializer = self._serializers.value
+        if self._is_structured(raw):
+            data, content_type = structured_data(raw)
+            return serializer.decode(data, self.topic, Headers({CONTENT_TYPE: content_type}))
+        return serializer.decode(raw, self.topic, self.headers if serializer is ANY else NO_HEADERS)
+
+    def _is_structured(self, raw: bytes) -> bool:
+        """Whether the record is a CloudEvent in structured mode: by its bytes first, since reading headers costs more."""
+        return b"specversion" in raw and (self.headers.get(CONTENT_TYPE) or "").startswith(STRUCTURED_TYPE)
 
     @property
     def key(self) -> Any:
         """What the event is about: text, unless the consumer has another serializer for keys. None without a key."""
         if self._key is UNREAD:
             raw = self.raw_key
-            self._key = None if raw is None else self._key_serializer.decode(raw, self.topic, NO_HEADERS)
+            self._key = None if raw is None else self._serializers.key.decode(raw, self.topic, NO_HEADERS)
         return self._key
 
     @property
@@ -187,6 +226,10 @@ class Event(Generic[Value]):
             offset=self.offset,
         ).with_attributes(self.attributes)
 
+    def postpone(self, delay_ms: int) -> None:
+        """Has an event of one's own happen later than it was made."""
+        self._timestamp += delay_ms
+
     def with_attributes(self, attributes: Attributes) -> "Event[Value]":
         self._attributes = attributes
         return self
@@ -201,3 +244,30 @@ class Event(Generic[Value]):
 
 
 NO_HEADERS = Headers()
+
+
+class Serializers(Generic[Value]):
+    """What makes values and keys of a reader's bytes. `read` does so for values alone, where neither topic nor headers count."""
+
+    __slots__ = ("key", "read", "value")
+
+    def __init__(self, value: Serializer[Value], key: Serializer[Any]) -> None:
+        self.value, self.key = value, key
+        self.read: Callable[[bytes], Value] | None = None
+        if isinstance(value, JsonSerializer) and type(value).decode is JsonSerializer.decode:
+            self.read = value.read
+
+
+def event_maker(value: Serializer[Value], key: Serializer[Any]) -> Callable[[Record], Event[Value]]:
+    """How a reader of a log makes an event of a record. It is called for every record, and so does next to nothing."""
+    new: Callable[[type[Event[Value]]], Event[Value]] = Event.__new__
+    serializers = Serializers(value, key)
+
+    def make(record: Record) -> Event[Value]:
+        event = new(Event)
+        event._record, event._serializers = record, serializers
+        event._value = event._key = UNREAD
+        event._headers = event._attributes = None
+        return event
+
+    return make

@@ -4,9 +4,10 @@ from collections import deque
 from typing import Any
 
 from headwater.broker.core import BrokerCore
-from headwater.events.event import Event
+from headwater.events.event import Event, event_maker
+from headwater.events.headers import Pairs
 from headwater.events.serializers import ANY, serializer_of
-from headwater.protocol.records import batches, records
+from headwater.protocol.records import Record, batches, records
 
 LINES_MAX = 2000
 EVENTS_MAX = 1000
@@ -50,22 +51,40 @@ def stored_events(core: BrokerCore, topic: str | None) -> list[Event[Any]]:
                 for header, batch in batches(data):
                     offset = header.next_offset
                     if not header.is_control:
-                        found += [as_event(known.name, partition, record) for record in records(header, batch)]
+                        found += [
+                            as_event(StoredRecord(known.name, partition, record)) for record in records(header, batch)
+                        ]
                 if not data:
                     break
     return found
 
 
-def as_event(topic: str, partition: int, record: Any) -> Event[Any]:
-    pairs = list(record.headers)
-    return Event.from_record(
-        topic,
-        partition,
-        record.offset,
-        record.timestamp,
-        record.key,
-        record.value,
-        lambda: pairs,
-        ANY,
-        serializer_of(str),
-    )
+class StoredRecord:
+    """A record of a partition's log, in the form in which an event reads it."""
+
+    def __init__(self, topic: str, partition: int, record: Record) -> None:
+        self.place, self.record = (topic, partition), record
+
+    def topic(self) -> str:
+        return self.place[0]
+
+    def partition(self) -> int:
+        return self.place[1]
+
+    def offset(self) -> int:
+        return self.record.offset
+
+    def timestamp(self) -> tuple[int, int]:
+        return 0, self.record.timestamp
+
+    def key(self) -> bytes | None:
+        return self.record.key
+
+    def value(self) -> bytes | None:
+        return self.record.value
+
+    def headers(self) -> Pairs:
+        return list(self.record.headers)
+
+
+as_event = event_maker(ANY, serializer_of(str))
