@@ -5,6 +5,7 @@ from typing import Any
 
 import headwater as hw
 from headwater.client.group_reader import GroupReader
+from headwater.client.group_settings import GroupSettings
 from tests.client.test_clients import committed
 from tests.client.test_topic_reader import fill
 
@@ -12,9 +13,8 @@ from tests.client.test_topic_reader import fill
 def read_to_end(address: str, topic: str) -> list[bytes | None]:
     """What is left for the group; committed."""
     settings = {"enable.partition.eof": True, "fetch.wait.max.ms": 50}
-    reader: GroupReader[Any] = GroupReader(
-        address, topic, group=f"{topic}-group", commit="manual", idle_timeout_ms=30_000, settings=settings
-    )
+    member = GroupSettings(address, f"{topic}-group", commit="manual", settings=settings)
+    reader: GroupReader[Any] = GroupReader(member, topic, idle_timeout_ms=30_000)
     values = []
     try:
         while not reader.progress.is_at_end:

@@ -127,16 +127,19 @@ def open_source(
     if start not in ("", *PLACES) or partition is not None:
         raise CommandError("a group reads from its own offsets; headwater group reset moves them")
     from headwater.client.group_reader import GroupReader
+    from headwater.client.group_settings import GroupSettings
 
     kafka.describe_topic(topic)  # a member of a group would wait for a topic that does not exist
     return GroupSource(
         GroupReader(
-            kafka.address,
+            GroupSettings(
+                kafka.address,
+                group,
+                start=PLACES[start or "beginning"],
+                commit="manual",
+                settings={"enable.partition.eof": True, **settings},
+            ),
             topic,
-            group=group,
-            start=PLACES[start or "beginning"],
-            commit="manual",
-            settings={"enable.partition.eof": True, **settings},
         )
     )
 

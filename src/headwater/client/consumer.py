@@ -23,16 +23,16 @@ from headwater.client.async_consumer import AsyncConsumer
 from headwater.client.batches import Batch
 from headwater.client.connections import BrokerLike, Settings
 from headwater.client.group_reader import BATCH_MAX, GroupReader, OnPartitions
-from headwater.client.group_settings import Commit, Protocol, Start, checked_batch_max
+from headwater.client.group_settings import Commit, GroupSettings, Protocol, Start, checked_batch_max
 from headwater.client.handling import STOP, Handling
 from headwater.client.leaving import AWAY_TIMEOUT_MS, CLOSE_TIMEOUT_MS
 from headwater.client.positions import Partition
 from headwater.effects.clock import Clock
 from headwater.events.context import current
-from headwater.events.event import Event
+from headwater.events.event import Event, event_maker
 from headwater.events.failures import HandlingStoppedError
 from headwater.events.fates import Fate
-from headwater.events.serializers import Kind
+from headwater.events.serializers import Kind, as_serializer
 
 Value = TypeVar("Value", default=Any)
 
@@ -67,22 +67,22 @@ class Consumer(Generic[Value]):
         settings: Settings | None = None,
         clock: Clock | None = None,
     ) -> None:
-        self._reader: GroupReader[Value] = GroupReader(
+        member = GroupSettings(
             broker,
-            topics,
-            group=group,
-            value=value,
-            key=key,
+            group,
             start=start,
             commit=commit,
             protocol=protocol,
             instance_id=instance_id,
+            settings=settings,
+        )
+        self._reader: GroupReader[Value] = GroupReader(
+            member,
+            topics,
+            event_maker(as_serializer(value), as_serializer(key)),
             batch_max=batch_max,
             idle_timeout_ms=idle_timeout_ms,
-            on_assigned=on_assigned,
-            on_revoked=on_revoked,
-            on_lost=on_lost,
-            settings=settings,
+            callbacks=(on_assigned, on_revoked, on_lost),
             clock=clock,
         )
 

@@ -27,7 +27,7 @@ from typing_extensions import TypeVar
 
 from headwater.client.arrivals import Arrivals, arrivals
 from headwater.client.closed import Closed
-from headwater.client.connections import BrokerLike, Notes, Settings, make_client
+from headwater.client.connections import make_client
 from headwater.client.errors import (
     ClientError,
     ConfigurationError,
@@ -36,7 +36,7 @@ from headwater.client.errors import (
     raise_interrupt,
     translate,
 )
-from headwater.client.group_settings import Commit, GroupSettings, Protocol, Start, checked_batch_max
+from headwater.client.group_settings import GroupSettings, checked_batch_max
 from headwater.client.leaving import CLOSE_TIMEOUT_MS, leave
 from headwater.client.names import checked_subscription, checked_timeout_ms
 from headwater.client.offsets import Place
@@ -55,11 +55,12 @@ from headwater.client.positions import (
 from headwater.client.progress import Fetching, Input, Progress
 from headwater.effects.clock import Clock, SystemClock, seconds_of
 from headwater.events.event import Event, event_maker
-from headwater.events.serializers import Kind, as_serializer
+from headwater.events.serializers import as_serializer
 
 logger = logging.getLogger(__name__)
 Value = TypeVar("Value", default=Any)
 OnPartitions = Callable[[list[Partition]], object]
+BY_CONTENT_TYPE = event_maker(as_serializer(None), as_serializer(str))
 BATCH_MAX = 500
 POLL_S = 0.1
 CALL_TIMEOUT_S = 30.0
@@ -69,43 +70,24 @@ PASSING = frozenset({KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT})
 
 
 class GroupReader(Generic[Value]):
-    """See the module's docstring. The parameters are those of `Consumer`. Raises ConfigurationError."""
+    """See the module's docstring; `Consumer` says what the parameters mean. `callbacks` are for partitions that are assigned,
+    revoked and lost. Raises ConfigurationError.
+    """
 
     def __init__(
         self,
-        broker: BrokerLike,
+        member: GroupSettings,
         topics: str | Sequence[str],
+        event: Callable[[Message], Event[Value]] = BY_CONTENT_TYPE,
         *,
-        group: str,
-        value: Kind[Value] | None = None,
-        key: Kind[Any] | None = str,
-        start: Start = "earliest",
-        commit: Commit = "auto",
-        protocol: Protocol = "classic",
-        instance_id: str | None = None,
         batch_max: int = BATCH_MAX,
         idle_timeout_ms: float | None = None,
-        on_assigned: OnPartitions | None = None,
-        on_revoked: OnPartitions | None = None,
-        on_lost: OnPartitions | None = None,
-        settings: Settings | None = None,
+        callbacks: tuple[OnPartitions | None, ...] = (None, None, None),
         clock: Clock | None = None,
     ) -> None:
-        self.notes = Notes()
-        self.topics = checked_subscription(topics)
-        self.what = f"reading {', '.join(self.topics)} as group {group}"
-        member = GroupSettings(
-            broker,
-            group,
-            self.notes,
-            start=start,
-            commit=commit,
-            protocol=protocol,
-            instance_id=instance_id,
-            settings=settings,
-        )
-        self.broker, self.group, self.settings = broker, group, settings
-        self.event: Callable[[Message], Event[Value]] = event_maker(as_serializer(value), as_serializer(key))
+        self.notes, self.broker, self.group, self.settings = member.notes, member.broker, member.group, member.given
+        self.topics, self.event, self.callbacks = checked_subscription(topics), event, callbacks
+        self.what = f"reading {', '.join(self.topics)} as group {self.group}"
         self.start, self.is_incremental = member.start, member.is_incremental
         self.commits_by_itself, self.keep_alive_ms = member.commits_by_itself, member.keep_alive_ms
         self.batch_max, self.idle_timeout_ms = checked_batch_max(batch_max), idle_timeout_ms
@@ -113,7 +95,6 @@ class GroupReader(Generic[Value]):
             checked_timeout_ms(idle_timeout_ms, "idle_timeout_ms")
         self.clock: Clock = clock or SystemClock()
         self.now_s = seconds_of(self.clock)
-        self.callbacks = (on_assigned, on_revoked, on_lost)
         self.note_poll()
         self.progress: Progress[Message] = Progress(
             commits_by_itself=member.commits_by_itself,
@@ -126,10 +107,7 @@ class GroupReader(Generic[Value]):
         self.error: ClientError | None = None  # to be raised after the messages that are yet to be handed over
         self.absent: ClientError | None = None  # a topic was not there; it may be made later
         self.is_closed, self.fetching, self.pauses = False, Fetching(), Pauses()
-        self.is_stopping, self.stopping = (
-            False,
-            threading.Event(),
-        )  # the same twice: to look at for each event, and to wait for
+        self.is_stopping, self.stopping = False, threading.Event()  # to look at for each event, and to wait for
         self.raw: Any = make_client(RawConsumer, member.settings, "the consumer", self.notes)
         self.subscribe()
 

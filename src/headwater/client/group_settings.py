@@ -34,20 +34,20 @@ def checked_choice(name: str, value: object, choices: Any) -> None:
 
 
 class GroupSettings:
-    """The settings of a consumer, and what follows from them. Raises ConfigurationError."""
+    """The settings of a consumer, and what follows from them; `Consumer` says what they mean. Raises ConfigurationError."""
 
     def __init__(
         self,
         broker: BrokerLike,
         group: str,
-        notes: Notes,
         *,
-        start: Start,
-        commit: Commit,
-        protocol: Protocol,
-        instance_id: str | None,
-        settings: Settings | None,
+        start: Start = "earliest",
+        commit: Commit = "auto",
+        protocol: Protocol = "classic",
+        instance_id: str | None = None,
+        settings: Settings | None = None,
     ) -> None:
+        self.broker, self.group, self.given, self.notes = broker, group, settings, Notes()
         checked_choice("start", start, Start)
         checked_choice("commit", commit, Commit)
         checked_choice("protocol", protocol, Protocol)
@@ -60,7 +60,7 @@ class GroupSettings:
         }
         if instance_id is not None:
             own["group.instance.id"] = instance_id
-        found = self.settings = merge_settings(broker, own, settings, notes)
+        found = self.settings = merge_settings(broker, own, settings, self.notes)
         self.start = STARTS.get(found["auto.offset.reset"])
         strategies = str(found.get("partition.assignment.strategy", ""))
         self.is_incremental = found["group.protocol"] == "consumer" or "cooperative" in strategies
