@@ -1,14 +1,19 @@
 """Committed offsets: durable before anyone sees them, expired when nobody needs them, kept short on disk."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
 
 from headwater.broker import state_logs
+from headwater.coordinators.groups.classic.group import GroupState, JoinAnswer
+from headwater.coordinators.groups.classic.membership import JoinRequest
 from headwater.coordinators.groups.coordinator import partition_for
+from headwater.coordinators.groups.offsets import Commit
 from headwater.protocol.apis import ApiKey
 from headwater.protocol.error_codes import ErrorCode
+from headwater.protocol.messages.consumer_group_heartbeat import ConsumerGroupHeartbeatRequest
+from headwater.protocol.messages.delete_groups import DeleteGroupsRequest
 from headwater.protocol.messages.delete_topics import DeleteTopicsRequest
 from headwater.protocol.messages.leave_group import LeaveGroupRequest
 from headwater.protocol.messages.offset_commit import OffsetCommitRequest
@@ -162,6 +167,70 @@ def test_offsets_are_deleted_on_request_and_with_their_topic() -> None:
     assert broker.call(ApiKey.OFFSET_DELETE, 0, OffsetDeleteRequest("none")).error_code == ErrorCode.GROUP_ID_NOT_FOUND
     broker.call(ApiKey.DELETE_TOPICS, 5, DeleteTopicsRequest(topic_names=["t"]))
     assert broker.core.groups.offsets.groups == {}
+
+
+def empty_by_removal(broker: Harness) -> None:
+    commit(broker, 1)
+    partition = OffsetDeleteRequest.OffsetDeleteRequestPartition(0)
+    topic = OffsetDeleteRequest.OffsetDeleteRequestTopic("t", [partition])
+    assert broker.call(ApiKey.OFFSET_DELETE, 0, OffsetDeleteRequest("g", [topic])).error_code == ErrorCode.NONE
+
+
+def empty_by_abort(broker: Harness) -> None:
+    groups = broker.core.groups
+    groups.commit_pending("g", [Commit("t", 0, 1, 0, None)], 7, 0)
+    broker.sync()
+    groups.end_transaction(7, lambda group_id: True, commit=False)
+
+
+@pytest.mark.parametrize("empty", [empty_by_removal, empty_by_abort])
+def test_a_group_without_offsets_is_known_until_the_next_cleanup(empty: Callable[[Harness], None]) -> None:
+    broker = broker_with_topic()
+    groups = broker.core.groups
+    empty(broker)
+    assert (groups.group_ids(), groups.is_known("g"), groups.state_of("g")) == (["g"], True, GroupState.EMPTY)
+    assert groups.check_commit("g", 1, "m", None, []) is ErrorCode.UNKNOWN_MEMBER_ID
+    assert groups.remove_offsets("g", [("t", 0)]) == {("t", 0): ErrorCode.NONE}
+    for protocols, code in (
+        ([], ErrorCode.INCONSISTENT_GROUP_PROTOCOL),
+        ([("range", b"")], ErrorCode.UNKNOWN_MEMBER_ID),
+    ):
+        wanted = JoinRequest("g", "m", None, "client", "host", 10_000, 10_000, "consumer", protocols, False, False)
+        answer = groups.join(wanted)
+        assert isinstance(answer, JoinAnswer)
+        assert answer.error is code
+    broker.core.expire_offsets()
+    broker.sync()
+    assert (groups.group_ids(), groups.is_known("g"), groups.state_of("g")) == ([], False, GroupState.DEAD)
+    assert groups.check_commit("g", 1, "m", None, []) is ErrorCode.GROUP_ID_NOT_FOUND
+    assert groups.remove_offsets("g", [("t", 0)]) is ErrorCode.GROUP_ID_NOT_FOUND
+    broker.kill()
+    assert broker.core.groups.group_ids() == []
+
+
+def test_a_group_without_offsets_can_be_deleted() -> None:
+    broker = broker_with_topic()
+    empty_by_removal(broker)
+    for code in (ErrorCode.NONE, ErrorCode.GROUP_ID_NOT_FOUND):
+        answer = broker.call(ApiKey.DELETE_GROUPS, 2, DeleteGroupsRequest(["g"]))
+        assert answer.results[0].error_code == code
+    assert broker.core.groups.group_ids() == []
+
+
+def test_an_empty_consumer_group_that_is_removed_is_forgotten_with_its_offsets() -> None:
+    broker = broker_with_topic()
+    member = "member"
+    joining = ConsumerGroupHeartbeatRequest(
+        "g", member, 0, rebalance_timeout_ms=1000, subscribed_topic_names=["t"], topic_partitions=[]
+    )
+    epoch = broker.call(ApiKey.CONSUMER_GROUP_HEARTBEAT, 1, joining).member_epoch
+    partition = OffsetCommitRequest.OffsetCommitRequestPartition(0, 5)
+    topic = OffsetCommitRequest.OffsetCommitRequestTopic(name="t", partitions=[partition])
+    broker.call(ApiKey.OFFSET_COMMIT, 9, OffsetCommitRequest("g", epoch, member, topics=[topic]))
+    broker.call(ApiKey.CONSUMER_GROUP_HEARTBEAT, 1, ConsumerGroupHeartbeatRequest("g", member, -1))
+    answer = broker.call(ApiKey.DELETE_GROUPS, 2, DeleteGroupsRequest(["g"]))
+    assert answer.results[0].error_code == ErrorCode.NONE
+    assert broker.core.groups.offsets.names == set()
 
 
 def test_many_commits_do_not_make_restarts_slow() -> None:

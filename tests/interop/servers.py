@@ -127,7 +127,8 @@ class PatientProxy:
 
 @contextmanager
 def running_server(directory: Path, *options: str, port: int = 0) -> Iterator[HeadwaterServer]:
-    server = HeadwaterServer(directory / "data", "--set", "group.initial.rebalance.delay.ms=0", *options, port=port)
+    at_once = ("--set", "group.consumer.assignment.interval.ms=0", "--set", "group.initial.rebalance.delay.ms=0")
+    server = HeadwaterServer(directory / "data", *at_once, *options, port=port)
     try:
         yield server
     finally:

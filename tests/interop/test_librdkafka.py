@@ -79,6 +79,7 @@ CUT = [
 ]
 RAPIDJSON = Path("/usr/include/rapidjson/rapidjson.h")
 OPTIONS = {
+    "group.consumer.assignment.interval.ms": "0",
     "group.initial.rebalance.delay.ms": "0",
     "num.partitions": "4",
     "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",

@@ -95,12 +95,25 @@ def test_a_commit_in_a_transaction_counts_when_that_is_committed(commit: bool, o
     assert not scene.offsets.is_pending("g", "t", 0)
 
 
-def test_a_group_is_known_while_a_transaction_may_give_it_offsets() -> None:
+def test_the_name_of_a_group_without_offsets_is_known_until_it_is_forgotten() -> None:
     scene = Scene()
     scene.commit("g", [Commit("t", 0, 9, 2, None)], producer_id=7)
-    assert scene.offsets.knows("g")
+    assert scene.offsets.names == {"g"}
     scene.offsets.end_transaction(7, lambda group_id: True, commit=False)
-    assert not scene.offsets.knows("g")
+    assert scene.offsets.names == {"g"}
+    scene.offsets.forget("g")
+    assert scene.offsets.names == set()
+    scene.commit("g", [Commit("t", 0, 9, 2, None)])
+    scene.offsets.forget("g")  # a group of the other protocol has the name, and the offsets
+    assert scene.offsets.names == {"g"}
+
+
+def test_a_transaction_that_commits_offsets_of_a_forgotten_group_makes_it_known() -> None:
+    scene = Scene()
+    scene.commit("g", [Commit("t", 0, 9, 2, None)], producer_id=7)
+    scene.offsets.forget("g")
+    scene.offsets.end_transaction(7, lambda group_id: True, commit=True)
+    assert scene.offsets.names == {"g"}
 
 
 def test_a_record_of_another_machine_is_refused() -> None:
@@ -192,6 +205,7 @@ class Model:
     def __init__(self) -> None:
         self.offsets: dict[Place, int] = {}
         self.pending: dict[tuple[int, Place], int] = {}
+        self.names: set[str] = set()
 
     def end(self, producer_id: int, *, commit: bool) -> None:
         ended = {place: offset for (owner, place), offset in self.pending.items() if owner == producer_id}
@@ -205,6 +219,7 @@ def state_of(offsets: Offsets) -> tuple[object, ...]:
         {group_id: dict(kept) for group_id, kept in offsets.groups.items()},
         {producer_id: dict(kept) for producer_id, kept in offsets.pending.items()},
         dict(offsets.pending_counts),
+        offsets.names,
     )
 
 
@@ -213,7 +228,7 @@ def check(scene: Scene, model: Model) -> None:
     offsets = scene.offsets
     found = {(g, n): c.offset for g, kept in offsets.groups.items() for (_, n), c in kept.items()}
     pending = {(i, (g, n)): c.offset for i, kept in offsets.pending.items() for (g, (_, n)), c in kept.items()}
-    assert (found, pending) == (model.offsets, model.pending)
+    assert (found, pending, offsets.names) == (model.offsets, model.pending, model.names)
     assert all(offsets.groups.values())
     assert all(offsets.pending.values())
     counts = Counter((g, ("t", n)) for _, (g, n) in model.pending)
@@ -232,6 +247,7 @@ def act(scene: Scene, model: Model, step: Step, ends: list[tuple[int, int, bool]
         match what:
             case "commit":
                 scene.commit(group_id, [Commit("t", partition, offset, 0, None)], producer_id)
+                model.names.add(group_id)
                 if producer_id < 0:
                     model.offsets[place] = offset
                 else:
@@ -278,6 +294,7 @@ def test_any_history_agrees_with_the_model_and_with_its_records(script: list[Ste
     assert state_of(replayed(scene.log.records, ends)) == state_of(scene.offsets)
     again = replayed(list(scene.offsets.snapshot()), [])
     assert again.groups == scene.offsets.groups
+    assert again.names == scene.offsets.groups.keys()
     assert again.pending == {}
     for group_id in "gh":
         part = replayed(list(scene.offsets.snapshot(partial(operator.eq, group_id))), [])
@@ -288,4 +305,4 @@ def test_the_removal_of_what_is_not_there_is_no_change() -> None:
     scene = Scene()
     assert scene.offsets.removal("g", [("t", 0)]) == []
     scene.offsets.replay(offset_record("g", "t", 0, None))  # of a log of which compaction has left only the removal
-    assert state_of(scene.offsets) == ({}, {}, {})
+    assert state_of(scene.offsets) == ({}, {}, {}, set())

@@ -1,7 +1,8 @@
 """`hw.Broker`: a broker in the user's own process, in a thread with its own loop, or in a child process.
 
-Without a directory it keeps its data in memory, bounded, with the same code. It is the broker of `headwater up`, with one
-different default: `group.initial.rebalance.delay.ms` is 0, so that a test's consumer gets its partitions at once.
+Without a directory it keeps its data in memory, bounded, with the same code. It is the broker of `headwater up`, with two
+different defaults, so that a test's consumer gets its partitions at once: `group.initial.rebalance.delay.ms` and
+`group.consumer.assignment.interval.ms` are 0.
 """
 
 import asyncio
@@ -60,7 +61,8 @@ class Broker:
         memory_bytes_max: int = MEMORY_BYTES_MAX,
         in_child_process: bool = False,
     ) -> None:
-        pairs = {"group.initial.rebalance.delay.ms": "0", **{k: value_text(v) for k, v in (settings or {}).items()}}
+        at_once = dict.fromkeys(("group.consumer.assignment.interval.ms", "group.initial.rebalance.delay.ms"), "0")
+        pairs = {**at_once, **{k: value_text(v) for k, v in (settings or {}).items()}}
         nothing = [
             f"{key} is None; leave it out for its default" for key, value in (settings or {}).items() if value is None
         ]

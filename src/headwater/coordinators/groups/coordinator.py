@@ -14,11 +14,11 @@ from headwater.coordinators.groups.classic.membership import GroupLimits, JoinRe
 from headwater.coordinators.groups.consumer.coordinator import ConsumerGroups
 from headwater.coordinators.groups.consumer.group import JOIN_EPOCH, ConsumerGroup, ConsumerGroupState
 from headwater.coordinators.groups.consumer.heartbeat import Heartbeat, HeartbeatAnswer, check
-from headwater.coordinators.groups.consumer.records import group_removal_records
+from headwater.coordinators.groups.consumer.records import GroupRecordType, group_removal_records, read_consumer_key
 from headwater.coordinators.groups.consumer.subscriptions import ConsumerGroupLimits, Topics
 from headwater.coordinators.groups.migration import Migration
 from headwater.coordinators.groups.offsets import Commit, Errors, Offsets, TopicPartition, subscribed_topics
-from headwater.coordinators.groups.records import OFFSET_COMMITS, group_record, read_record_type
+from headwater.coordinators.groups.records import OFFSET_COMMITS, group_record, read_key, read_record_type
 from headwater.coordinators.state_records import append_error
 from headwater.effects.clock import Clock
 from headwater.effects.entropy import Entropy
@@ -47,6 +47,15 @@ def partition_for(group_id: str, partitions: int) -> int:
         hash_ = (31 * hash_ + int.from_bytes(units[i : i + 2], "big")) & 0xFFFFFFFF
     signed = hash_ - (1 << 32) if hash_ >> 31 else hash_
     return 0 if signed == INT32_MIN else abs(signed) % partitions
+
+
+def removed_group(record: StateRecord) -> str:
+    """The group that a record without a value removes; "" if it removes something else."""
+    key = read_key(record.key)
+    if isinstance(key, GroupMetadataKey):
+        return key.group
+    other = read_consumer_key(record.key)
+    return str(other.group_id) if other is not None and other.RECORD_TYPE == GroupRecordType.GROUP_EPOCH else ""
 
 
 class GroupCoordinator:
@@ -108,10 +117,10 @@ class GroupCoordinator:
         """JoinGroup; answers with a JoinAnswer."""
         group = self.consumers.groups.get(request.group_id)
         if group is None:
-            return self.membership.join(request)
+            return self.membership.join(request, is_known=request.group_id in self.offsets.names)
         if not group.members:
             removed = self.remove_consumer_group(group)
-            return removed if isinstance(removed, JoinAnswer) else self.membership.join(request)
+            return removed if isinstance(removed, JoinAnswer) else self.membership.join(request, is_known=True)
         return self.migration.join(group, request)
 
     def remove_consumer_group(self, group: ConsumerGroup) -> JoinAnswer | None:
@@ -167,7 +176,7 @@ class GroupCoordinator:
         if group is None:
             if generation < 0:
                 return ErrorCode.NONE
-            if self.offsets.knows(group_id):  # a group that only has offsets, and no members
+            if group_id in self.offsets.names:  # a group that has or had offsets, and no members
                 return ErrorCode.UNKNOWN_MEMBER_ID
             has_name = knows_epochs and not in_transaction
             return ErrorCode.GROUP_ID_NOT_FOUND if has_name else ErrorCode.ILLEGAL_GENERATION
@@ -207,9 +216,9 @@ class GroupCoordinator:
 
     def remove_offsets(self, group_id: str, keys: Iterable[TopicPartition]) -> ErrorCode | Errors | Deferred[Errors]:
         """Removes committed offsets. Answers with an error for each partition, or one for all."""
-        group, consumers = self.groups.get(group_id), self.consumers.groups.get(group_id)
-        if group is None and consumers is None and group_id not in self.offsets.groups:
+        if not self.is_known(group_id):
             return ErrorCode.GROUP_ID_NOT_FOUND
+        group, consumers = self.groups.get(group_id), self.consumers.groups.get(group_id)
         keys = list(keys)
         errors: Errors = dict.fromkeys(keys, ErrorCode.NONE)
         if consumers is not None:
@@ -247,9 +256,9 @@ class GroupCoordinator:
 
     def delete_group(self, group_id: str) -> ErrorCode | Deferred[ErrorCode]:
         """Removes an empty group with its offsets; answers with an ErrorCode."""
-        group, consumers = self.groups.get(group_id), self.consumers.groups.get(group_id)
-        if group is None and consumers is None and group_id not in self.offsets.groups:
+        if not self.is_known(group_id):
             return ErrorCode.GROUP_ID_NOT_FOUND
+        group, consumers = self.groups.get(group_id), self.consumers.groups.get(group_id)
         if consumers is not None and consumers.members:
             return ErrorCode.NON_EMPTY_GROUP
         if group is not None and (group.state is not GroupState.EMPTY or group.pending):
@@ -267,12 +276,12 @@ class GroupCoordinator:
             return append_error(error)
 
     def group_ids(self) -> list[str]:
-        """Every group that has members or offsets."""
-        return sorted({*self.groups, *self.consumers.groups, *self.offsets.groups})
+        """Every group that is known."""
+        return sorted({*self.groups, *self.consumers.groups, *self.offsets.names})
 
     def is_known(self, group_id: str) -> bool:
-        """Whether the group has members or offsets."""
-        return group_id in self.groups or group_id in self.consumers.groups or group_id in self.offsets.groups
+        """Whether the group has members or offsets, or has had some and was not cleaned up since."""
+        return group_id in self.groups or group_id in self.consumers.groups or group_id in self.offsets.names
 
     def state_of(self, group_id: str) -> GroupState | ConsumerGroupState:
         """The state of a group; one that only has offsets is empty."""
@@ -282,7 +291,7 @@ class GroupCoordinator:
         group = self.groups.get(group_id)
         if group is not None:
             return group.state
-        return GroupState.EMPTY if group_id in self.offsets.groups else GroupState.DEAD
+        return GroupState.EMPTY if group_id in self.offsets.names else GroupState.DEAD
 
     def expire_offsets(self, done: Callable[[int], None]) -> Steps[None]:
         """Removes committed offsets that are no longer needed, and groups that have none left. `done` gets the number.
@@ -300,8 +309,8 @@ class GroupCoordinator:
                 keys = [key for key in keys if key[0] not in topics]
             records = self.offsets.removal(group_id, keys)
             has_nothing_left = len(keys) == len(self.offsets.of_group(group_id)) and not self.offsets.awaits(group_id)
-            is_idle = group is not None and group.state is GroupState.EMPTY and not group.pending
-            if is_idle and has_nothing_left:
+            is_idle = group is None or (group.state is GroupState.EMPTY and not group.pending)
+            if consumers is None and is_idle and has_nothing_left:
                 records.append(group_record(group_id, None))
             if consumers is not None and not consumers.members and has_nothing_left:
                 records += group_removal_records(consumers)
@@ -331,6 +340,8 @@ class GroupCoordinator:
             self.membership.replay(record)
         else:  # of a consumer group, or of a kind that this version does not know
             self.consumers.replay(record)
+        if record.value is None:
+            self.offsets.forget(removed_group(record))
 
     def started(self) -> None:
         """Call this when all records are replayed: the loaded members' sessions begin."""

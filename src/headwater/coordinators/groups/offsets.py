@@ -2,6 +2,10 @@
 
 A position that a client has seen never goes back. So an answer with offsets waits until the last record about them is on
 disk (`GroupCoordinator.answer_when_durable`).
+
+A group that never has a member exists through its offsets alone. As in Kafka its name stays when the last of them is deleted,
+or when the transaction that would have committed the first one aborts: until the next cleanup it is an empty group, not an
+unknown one.
 """
 
 from collections import Counter
@@ -38,6 +42,7 @@ class Offsets:
     def __init__(self, metadata_bytes_max: int) -> None:
         self.metadata_bytes_max = metadata_bytes_max
         self.groups: dict[str, dict[TopicPartition, CommittedOffset]] = {}
+        self.names: set[str] = set()  # of all groups that have had offsets, pending ones too, and are not forgotten
         # By producer: the offsets that its open transaction would commit.
         self.pending: dict[int, dict[tuple[str, TopicPartition], CommittedOffset]] = {}
         self.pending_counts: Counter[tuple[str, TopicPartition]] = Counter()
@@ -73,10 +78,17 @@ class Offsets:
         if not isinstance(key, OffsetCommitKey):
             raise ProtocolError("the record is not one of a committed offset")
         committed = None if record.value is None else read_offset(record.value)
+        if committed is not None:
+            self.names.add(key.group)
         if record.producer_id != NO_PRODUCER and committed is not None:
             self.set_pending(record.producer_id, key.group, (key.topic, key.partition), committed)
         else:
             self.set_committed(key.group, (key.topic, key.partition), committed)
+
+    def forget(self, group_id: str) -> None:
+        """A group was removed: its name is no longer known, unless it has offsets, which are then another group's."""
+        if group_id not in self.groups:
+            self.names.discard(group_id)
 
     def set_committed(self, group_id: str, key: TopicPartition, committed: CommittedOffset | None) -> None:
         offsets = self.groups.setdefault(group_id, {})
@@ -103,6 +115,7 @@ class Offsets:
             if not self.pending_counts[group_id, key]:
                 del self.pending_counts[group_id, key]
             if commit:
+                self.names.add(group_id)
                 self.set_committed(group_id, key, committed)
         if not pending:
             self.pending.pop(producer_id, None)
@@ -124,10 +137,6 @@ class Offsets:
     def fetch(self, group_id: str, topic: str, partition: int) -> CommittedOffset:
         """The committed offset; its offset is -1 if there is none."""
         return self.groups.get(group_id, {}).get((topic, partition), CommittedOffset(-1))
-
-    def knows(self, group_id: str) -> bool:
-        """Whether a group has offsets, or will have some if a transaction commits."""
-        return group_id in self.groups or self.awaits(group_id)
 
     def awaits(self, group_id: str) -> bool:
         """Whether a group will have offsets if a transaction commits."""

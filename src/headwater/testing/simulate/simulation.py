@@ -42,6 +42,7 @@ SEGMENT_SIZES = (3000, 8000, 30_000)
 JOURNAL_SIZES = (1 << 16, 1 << 17, 1 << 18)
 SETTINGS = {
     "group.initial.rebalance.delay.ms": 100,
+    "group.consumer.assignment.interval.ms": 100,
     "group.min.session.timeout.ms": 1000,
     "group.consumer.session.timeout.ms": 6000,
     "group.consumer.min.session.timeout.ms": 1000,

@@ -117,6 +117,8 @@ def test_expressions_are_resolved_again_after_their_interval() -> None:
     scene.settle([client])
     assert len(client.assigned) == 6
     epoch, resolved = client.epoch, scene.group.expressions["[tu]"]
+    scene.topics.grow("v", 1)
+    client.beat()
     scene.hidden = {"u"}  # an ACL that is taken away changes no topic
     left_ms = resolved.timestamp + 600_000 - scene.clock.wall_ms()
     for _ in range(int(left_ms // 30_000)):

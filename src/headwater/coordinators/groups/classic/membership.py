@@ -116,8 +116,8 @@ class Membership:
 
     # -- join
 
-    def join(self, request: JoinRequest) -> JoinAnswer | Deferred[JoinAnswer]:
-        """Answers with a JoinAnswer."""
+    def join(self, request: JoinRequest, *, is_known: bool = False) -> JoinAnswer | Deferred[JoinAnswer]:
+        """Answers with a JoinAnswer. `is_known`: the group has no members, but it has offsets."""
         limits = self.limits
         if not request.group_id:
             return JoinAnswer(ErrorCode.INVALID_GROUP_ID, request.member_id)
@@ -128,7 +128,9 @@ class Membership:
             return JoinAnswer(ErrorCode.GROUP_MAX_SIZE_REACHED, request.member_id)
         if group is None:
             if request.member_id:
-                return JoinAnswer(ErrorCode.UNKNOWN_MEMBER_ID, request.member_id)
+                is_wrong = is_known and not (request.protocol_type and request.protocols)
+                code = ErrorCode.INCONSISTENT_GROUP_PROTOCOL if is_wrong else ErrorCode.UNKNOWN_MEMBER_ID
+                return JoinAnswer(code, request.member_id)
             group = self.groups[request.group_id] = Group(request.group_id, state_timestamp=self.clock.wall_ms())
         if not group.supports(request.protocol_type, [name for name, _ in request.protocols]):
             return JoinAnswer(ErrorCode.INCONSISTENT_GROUP_PROTOCOL, request.member_id)
