@@ -7,7 +7,10 @@ from headwater.protocol.messages.create_topics import CreateTopicsRequest
 
 class TopicConfigs(TypedDict, total=False):
     cleanup_policy: str
+    compression_gzip_level: str
+    compression_lz4_level: str
     compression_type: str
+    compression_zstd_level: str
     delete_retention_ms: str
     index_interval_bytes: str
     max_compaction_lag_ms: str

@@ -8,7 +8,13 @@ from typing import NamedTuple, TypeAlias
 
 from headwater.effects.buffers import Buffer
 from headwater.effects.work import Steps, alone
-from headwater.protocol.compression import Compression, CompressionError, client_bytes_max, compress
+from headwater.protocol.compression import (
+    Compression,
+    CompressionError,
+    client_bytes_max,
+    compress,
+    compressed_at_once_bytes,
+)
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.errors import ApiError, ProtocolError
 from headwater.protocol.opening import compress_records, open_batch, open_small_batch
@@ -67,6 +73,9 @@ def prepare(log: Log, batch: Buffer, now_ms: int) -> tuple[BatchHeader, Buffer]:
     small_body = open_small_batch(header, batch) if header.records_count <= RECORDS_AT_ONCE else None
     if small_body is None:
         raise LongInspectionError
+    codec, level = CODECS.get(config.compression_type, Compression.NONE), config.compression_level
+    if wants_other and len(small_body) > compressed_at_once_bytes(codec, level):
+        raise LongInspectionError
     body = bytes(small_body)
     try:
         if not counts_match(body, len(body), header.records_count, 0):
@@ -78,7 +87,7 @@ def prepare(log: Log, batch: Buffer, now_ms: int) -> tuple[BatchHeader, Buffer]:
             refuse_any([e for n, record in numbered if (e := time_error(config, n, record, now_ms))])
         if not wants_other:
             return header, batch
-        return rebuilt(config, header, compress(CODECS[config.compression_type], body))
+        return rebuilt(config, header, compress(codec, body, level))
     except ProtocolError as error:
         raise unreadable(error) from error
 
@@ -122,7 +131,7 @@ def inspect_in_steps(log: Log, batch: Buffer, now_ms: int) -> Steps[tuple[BatchH
         yield from check_count(body, header)
     except ProtocolError as error:
         raise unreadable(error) from error
-    after = yield from compress_records(CODECS[config.compression_type], body)
+    after = yield from compress_records(CODECS[config.compression_type], body, config.compression_level)
     return rebuilt(config, header, after)
 
 

@@ -22,6 +22,13 @@ DECOMPRESSED_BYTES_MAX = 256 * 1024 * 1024
 # For a client's batch: as much as is decompressed in about 50 ms, and never less than what real records decompress to.
 RATIO_MAX = 32
 CLIENT_BYTES_MIN = 16 * 1024 * 1024
+LZ4_FAST = 9  # Kafka's default level, at which it does not use the slow compressor of the other levels
+# How many bytes are compressed in about 10 ms, from the first level to the last.
+COMPRESSED_AT_ONCE: dict[int, tuple[tuple[int, int], ...]] = {
+    1: ((-1, 256 << 10), (3, 1 << 20), (9, 128 << 10)),
+    3: ((LZ4_FAST, 1 << 20), (17, 64 << 10)),
+    4: ((4, 1 << 20), (9, 128 << 10), (22, 16 << 10)),
+}
 
 
 class CompressionError(ProtocolError):
@@ -43,19 +50,25 @@ def client_bytes_max(batch_bytes_max: int) -> int:
     return min(DECOMPRESSED_BYTES_MAX, max(CLIENT_BYTES_MIN, RATIO_MAX * batch_bytes_max))
 
 
-def compress(compression: Compression, data: Buffer) -> Buffer:
-    """`data` compressed; the buffer itself for NONE."""
+def compressed_at_once_bytes(compression: Compression, level: int) -> int:
+    """How many bytes may be compressed at this level while other requests wait."""
+    limits = COMPRESSED_AT_ONCE.get(compression, ())
+    return next((size for level_max, size in limits if level <= level_max), 1 << 20)
+
+
+def compress(compression: Compression, data: Buffer, level: int | None = None) -> Buffer:
+    """`data` compressed; the buffer itself for NONE. `level` is one of Kafka's (KIP-390); snappy has none."""
     if compression == Compression.NONE:
         return data
     import cramjam
 
     match compression:
         case Compression.GZIP:
-            return bytes(cramjam.gzip.compress(data))
+            return bytes(cramjam.gzip.compress(data, level=None if level == -1 else level))
         case Compression.SNAPPY:
             return snappy_compress(data)
         case Compression.LZ4:
-            compressor = cramjam.lz4.Compressor(block_linked=False)
+            compressor = cramjam.lz4.Compressor(level=1 if level == LZ4_FAST else level, block_linked=False)
             view = memoryview(data)
             for start in range(
                 0, len(view), SPACE_BYTES_MAX
@@ -63,7 +76,7 @@ def compress(compression: Compression, data: Buffer) -> Buffer:
                 compressor.compress(bytes(view[start : start + SPACE_BYTES_MAX]))
             return bytes(compressor.finish())
         case Compression.ZSTD:
-            return bytes(cramjam.zstd.compress(data))
+            return bytes(cramjam.zstd.compress(data, level=level))
 
 
 def decompress(compression: Compression, data: Buffer, size_max: int) -> Buffer:

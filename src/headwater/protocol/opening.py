@@ -26,9 +26,9 @@ def open_batch(header: BatchHeader, batch: Buffer, size_max: int) -> Steps[Buffe
     return elsewhere(lambda: decompress(header.compression, compressed_part(header, batch), size_max))
 
 
-def compress_records(compression: Compression, body: Buffer) -> Steps[Buffer]:
+def compress_records(compression: Compression, body: Buffer, level: int) -> Steps[Buffer]:
     """Records, compressed."""
-    return elsewhere(lambda: compress(compression, body))
+    return elsewhere(lambda: compress(compression, body, level))
 
 
 def compressed_part(header: BatchHeader, batch: Buffer) -> memoryview:

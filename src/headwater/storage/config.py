@@ -26,6 +26,7 @@ class LogConfig:
     timestamp_before_max_ms: int = (1 << 63) - 1
     timestamp_after_max_ms: int = 3_600_000
     compression_type: str = "producer"
+    compression_level: int = -1  # that of compression.type, if it names a compression that has levels
 
     @property
     def roll_ms(self) -> int:

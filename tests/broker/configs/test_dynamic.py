@@ -148,7 +148,10 @@ def test_every_dynamic_key_takes_effect_at_once_or_has_none() -> None:
         )
     }
     assert honoured == {
+        "compression.gzip.level",
+        "compression.lz4.level",
         "compression.type",
+        "compression.zstd.level",
         "group.consumer.assignment.interval.ms",
         "log.cleaner.dedupe.buffer.size",
         "log.cleaner.delete.retention.ms",

@@ -60,7 +60,10 @@ HONOURED = LISTENER_SETTINGS | {
     "log.roll.hours",
     "log.roll.ms",
     "log.segment.bytes",
+    "compression.gzip.level",
+    "compression.lz4.level",
     "compression.type",
+    "compression.zstd.level",
 }
 # By reason: keys, or prefixes of keys, which end with a dot.
 WITHOUT_EFFECT: dict[str, tuple[str, ...]] = {
@@ -137,12 +140,7 @@ WITHOUT_EFFECT: dict[str, tuple[str, ...]] = {
         "log.roll.jitter.ms",
         "log.segment.delete.delay.ms",
     ),
-    "the libraries' own levels and formats are used": (
-        "compression.gzip.level",
-        "compression.lz4.level",
-        "compression.zstd.level",
-        "offsets.topic.compression.codec",
-    ),
+    "the records of groups are not compressed": ("offsets.topic.compression.codec",),
     "there are no share groups and no streams groups": (
         "errors.deadletterqueue.",
         "group.share.",
@@ -287,7 +285,10 @@ REFUSED = (
 TOPIC_HONOURED = frozenset(
     {
         "cleanup.policy",
+        "compression.gzip.level",
+        "compression.lz4.level",
         "compression.type",
+        "compression.zstd.level",
         "delete.retention.ms",
         "index.interval.bytes",
         "max.compaction.lag.ms",
@@ -319,11 +320,6 @@ TOPIC_WITHOUT_EFFECT: dict[str, tuple[str, ...]] = {
         "file.delete.delay.ms",
         "preallocate",
         "segment.jitter.ms",
-    ),
-    "the libraries' own levels are used": (
-        "compression.gzip.level",
-        "compression.lz4.level",
-        "compression.zstd.level",
     ),
     "there is no tiered storage": ("local.retention.", "remote.copy.lag.", "remote.log."),
     "there are no share groups": ("errors.deadletterqueue.",),

@@ -22,6 +22,7 @@ from headwater.broker.configs.dynamic import ConfigSource, Layers, broker_synony
 from headwater.storage.config import LogConfig
 
 RECORD_LIMIT = "max.decompressed.message.bytes"
+HAVE_LEVELS = frozenset({"gzip", "lz4", "zstd"})
 THROTTLED_REPLICA = re.compile(r"[0-9]+:[0-9]+", re.ASCII)
 
 
@@ -116,6 +117,8 @@ def log_config(own: Mapping[str, str], layers: Layers) -> LogConfig:
     def get(name: str) -> Any:
         return parse(name, value_of(name, own, layers))
 
+    levels: dict[str, int] = {codec: get(f"compression.{codec}.level") for codec in HAVE_LEVELS}
+    compression = get("compression.type")
     return LogConfig(
         segment_bytes=get("segment.bytes"),
         segment_ms=get("segment.ms"),
@@ -133,5 +136,6 @@ def log_config(own: Mapping[str, str], layers: Layers) -> LogConfig:
         max_message_bytes=get("max.message.bytes"),
         timestamp_before_max_ms=get("message.timestamp.before.max.ms"),
         timestamp_after_max_ms=get("message.timestamp.after.max.ms"),
-        compression_type=get("compression.type"),
+        compression_type=compression,
+        compression_level=levels.get(compression, -1),
     )
