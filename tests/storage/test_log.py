@@ -1,6 +1,7 @@
 """Logs on in-memory files: reading, rolling, time, retention, and auxiliary files that are lost or damaged."""
 
 import errno
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -281,6 +282,32 @@ def test_a_log_start_that_cannot_be_written_does_not_move() -> None:
     assert store.store.advance_start({}) == 0  # what is written now must not have it either
     store.reopen(clean=False)
     assert store.offsets() == list(range(120))
+
+
+def ages_when_sealed(config: LogConfig, segments: int) -> list[int]:
+    """How much newer than the first record of each segment another may be without beginning a new one."""
+    store = Store(config)
+    while len(store.log.segments) <= segments:
+        store.append()
+        store.clock.advance(250)
+    begun = [segment.first_timestamp for segment in store.log.segments]
+    return [following - first - 250 for first, following in pairwise(begun)]
+
+
+def test_jitter_seals_segments_at_different_ages_and_never_late() -> None:
+    config = LogConfig(segment_ms=5000, segment_jitter_ms=4000)
+    ages = ages_when_sealed(config, 12)
+    assert len(set(ages)) > 5
+    assert 1000 <= min(ages) < 2500
+    assert 3500 < max(ages) <= 5000
+    assert ages == ages_when_sealed(config, 12)
+    assert set(ages_when_sealed(LogConfig(segment_ms=5000), 3)) == {5000}
+
+
+def test_jitter_takes_no_more_than_the_whole_age() -> None:
+    config = LogConfig(segment_ms=5000, segment_jitter_ms=9000, compact=True, max_compaction_lag_ms=2000)
+    assert config.earliest_roll_ms == 0
+    assert all(0 < config.roll_ms(f"{n}") <= 2000 for n in range(100))
 
 
 def test_roll_by_time() -> None:

@@ -1,6 +1,7 @@
 """The settings of one log, as numbers, made from the topic's configuration (Kafka's names)."""
 
-from dataclasses import dataclass
+import zlib
+from dataclasses import dataclass, field
 
 
 @dataclass(slots=True, frozen=True)
@@ -9,6 +10,7 @@ class LogConfig:
 
     segment_bytes: int = 1 << 30
     segment_ms: int = 7 * 24 * 3600 * 1000
+    segment_jitter_ms: int = 0
     segment_index_bytes: int = 10 << 20
     index_interval_bytes: int = 4096
     retention_ms: int = 7 * 24 * 3600 * 1000
@@ -28,7 +30,26 @@ class LogConfig:
     compression_type: str = "producer"
     compression_level: int = -1  # that of compression.type, if it names a compression that has levels
 
+    # The least age at which a segment may be sealed: attributes, since every append asks for it.
+    earliest_roll_ms: int = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "earliest_roll_ms", self.latest_roll_ms - self.jitter_bound_ms)
+
     @property
-    def roll_ms(self) -> int:
-        """The age at which a segment is sealed. A record can only be compacted when its segment is sealed."""
+    def latest_roll_ms(self) -> int:
+        """The age at which a segment without jitter is sealed. A record can only be compacted when its segment is sealed."""
         return min(self.segment_ms, self.max_compaction_lag_ms) if self.compact else self.segment_ms
+
+    @property
+    def jitter_bound_ms(self) -> int:
+        return min(self.segment_jitter_ms, self.latest_roll_ms)
+
+    def roll_ms(self, segment: str) -> int:
+        """The age at which a segment is sealed, by its path.
+
+        With jitter, the segments of many partitions that were filled alike are not all sealed at the same moment. A
+        segment's jitter depends on its path alone, so it is the same after a restart.
+        """
+        bound_ms = self.jitter_bound_ms
+        return self.latest_roll_ms - (zlib.crc32(segment.encode()) % bound_ms if bound_ms else 0)

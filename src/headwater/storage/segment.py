@@ -227,7 +227,11 @@ class Segment:
             self.size + size > config.segment_bytes
             or len(self.index.offsets) * 8 + 8 > config.segment_index_bytes
             or last_offset - self.base_offset > RELATIVE_OFFSET_MAX
-            or (self.first_timestamp >= 0 and timestamp - self.first_timestamp > config.roll_ms)
+            or (
+                self.first_timestamp >= 0
+                and timestamp - self.first_timestamp > config.earliest_roll_ms
+                and timestamp - self.first_timestamp > config.roll_ms(self.path)
+            )
         ) and self.size > 0
 
     def locate(self, offset: int, limit: int) -> tuple[BatchHeader, int] | None:

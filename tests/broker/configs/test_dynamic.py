@@ -166,6 +166,7 @@ def test_every_dynamic_key_takes_effect_at_once_or_has_none() -> None:
         "log.message.timestamp.type",
         "log.retention.bytes",
         "log.retention.ms",
+        "log.roll.jitter.ms",
         "log.roll.ms",
         "log.segment.bytes",
         "max.connections",

@@ -58,6 +58,8 @@ HONOURED = LISTENER_SETTINGS | {
     "log.retention.minutes",
     "log.retention.ms",
     "log.roll.hours",
+    "log.roll.jitter.hours",
+    "log.roll.jitter.ms",
     "log.roll.ms",
     "log.segment.bytes",
     "compression.gzip.level",
@@ -136,8 +138,6 @@ WITHOUT_EFFECT: dict[str, tuple[str, ...]] = {
     "files grow as they are written, roll on time and are removed at once": (
         "log.initial.task.delay.ms",
         "log.preallocate",
-        "log.roll.jitter.hours",
-        "log.roll.jitter.ms",
         "log.segment.delete.delay.ms",
     ),
     "the records of groups are not compressed": ("offsets.topic.compression.codec",),
@@ -302,6 +302,7 @@ TOPIC_HONOURED = frozenset(
         "retention.ms",
         "segment.bytes",
         "segment.index.bytes",
+        "segment.jitter.ms",
         "segment.ms",
     }
 )
@@ -319,7 +320,6 @@ TOPIC_WITHOUT_EFFECT: dict[str, tuple[str, ...]] = {
     "files grow as they are written, roll on time and are removed at once": (
         "file.delete.delay.ms",
         "preallocate",
-        "segment.jitter.ms",
     ),
     "there is no tiered storage": ("local.retention.", "remote.copy.lag.", "remote.log."),
     "there are no share groups": ("errors.deadletterqueue.",),

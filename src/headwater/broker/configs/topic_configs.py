@@ -122,6 +122,7 @@ def log_config(own: Mapping[str, str], layers: Layers) -> LogConfig:
     return LogConfig(
         segment_bytes=get("segment.bytes"),
         segment_ms=get("segment.ms"),
+        segment_jitter_ms=get("segment.jitter.ms"),
         segment_index_bytes=get("segment.index.bytes"),
         index_interval_bytes=get("index.interval.bytes"),
         retention_ms=get("retention.ms"),
