@@ -1,12 +1,9 @@
 """Clients that log in with tokens, over sockets: librdkafka's own OAuth, with a token server and a key server beside it."""
 
-import json
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs
 
 import pytest
 from confluent_kafka import Consumer, KafkaException, Producer
@@ -14,62 +11,16 @@ from confluent_kafka.admin import AdminClient
 
 import headwater as hw
 from headwater.cli.app import run
-from tests.tokens import AUDIENCE, ISSUER, claims, key_set, public_entry, token
+from tests.identity_provider import IdentityProvider, serving
+from tests.tokens import AUDIENCE, ISSUER, claims, token
 
 TIMEOUT_S = 20
 
 
-class IdentityProvider(ThreadingHTTPServer):
-    """Gives tokens for client credentials at /token, and has its keys at /keys."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Requests)
-        self.url = f"http://127.0.0.1:{self.server_port}"
-        self.signs_with = "key-1"
-        self.published = ["key-1"]
-        self.lifetime_s = 3600
-        self.granted: list[dict[str, str]] = []
-        self.keys_read = 0
-
-    def token(self, **more: Any) -> str:
-        now_s = claims()["iat"]
-        return token(self.signs_with, exp=now_s + self.lifetime_s, **more)
-
-
-class Requests(BaseHTTPRequestHandler):
-    """Requests to the provider."""
-
-    server: IdentityProvider
-
-    def do_GET(self) -> None:
-        self.server.keys_read += 1
-        self.answer(key_set(*(public_entry(name) for name in self.server.published)))
-
-    def do_POST(self) -> None:
-        form = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
-        self.server.granted.append({name: values[0] for name, values in form.items()})
-        content = {"access_token": self.server.token(), "token_type": "Bearer", "expires_in": self.server.lifetime_s}
-        self.answer(json.dumps(content).encode())
-
-    def answer(self, body: bytes) -> None:
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None: ...
-
-
 @pytest.fixture
 def provider() -> Iterator[IdentityProvider]:
-    server = IdentityProvider()
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving() as running:
+        yield running
 
 
 @pytest.fixture

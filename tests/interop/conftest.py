@@ -145,16 +145,20 @@ def sasl_settings(port: int, sasl_port: int) -> dict[str, str]:
 
 
 @contextmanager
-def running_kafka(directory: Path, settings: dict[str, str], sasl_port: int | None = None) -> Iterator[str]:
-    """The address of a fresh one-node Kafka. With `sasl_port` it has a second listener, for users of SCRAM."""
+def running_kafka(
+    directory: Path, settings: dict[str, str], sasl_port: int | None = None, *, java: str = ""
+) -> Iterator[str]:
+    """The address of a fresh one-node Kafka. With `sasl_port` it has a second listener, for users of SCRAM unless `settings` say
+    something else. `java` are options of its JVM.
+    """
     need("java")
     need("mvn")
     kafka_jars()
     port = free_port_pair()
     if sasl_port is not None:
-        settings = {**settings, **sasl_settings(port, sasl_port)}
+        settings = {**sasl_settings(port, sasl_port), **settings}
     (directory / "extra").write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
-    environment = {**os.environ, "EXTRA": str(directory / "extra")}
+    environment = {**os.environ, "EXTRA": str(directory / "extra"), **({"JAVA_TOOL_OPTIONS": java} if java else {})}
     started = run([KAFKA_SH, "start", str(port), directory / "data"], env=environment)
     process_id = int(started.split()[0])
     try:
