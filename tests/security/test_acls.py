@@ -41,6 +41,27 @@ def test_nobody_may_do_what_no_entry_allows() -> None:
     assert may(acls(super_users=[ALICE]), Operation.READ)
 
 
+def test_groups_count_for_their_members() -> None:
+    groups = ("Group:billing", "Group:sales")
+
+    def allowed(made: Acls, principals: tuple[str, ...] = groups) -> tuple[bool, bool]:
+        """Of the topic, and of any topic."""
+        return (
+            made.allows(ALICE, "10.1.2.3", Operation.READ, TOPIC, "orders", principals),
+            made.allows_any(ALICE, "10.1.2.3", Operation.READ, TOPIC, principals),
+        )
+
+    entry: Entry = ("orders", LITERAL, "Group:sales", "*", Operation.READ, ALLOW)
+    assert allowed(acls(entry)) == (True, True)
+    assert allowed(acls(entry), ()) == allowed(acls(entry), ("Group:other",)) == (False, False)
+    mine: Entry = ("orders", LITERAL, ALICE, "*", Operation.READ, ALLOW)
+    denied: Entry = ("orders", LITERAL, "Group:billing", "*", Operation.READ, DENY)
+    assert allowed(acls(mine, entry, denied)) == (False, False)
+    assert allowed(acls(mine, denied), ()) == (True, True)
+    assert allowed(acls(super_users=["Group:billing"])) == (True, True)
+    assert allowed(acls(super_users=["Group:billing"]), ("Group:sales",)) == (False, False)
+
+
 @pytest.mark.parametrize(
     ("name", "pattern", "applies"),
     [

@@ -34,7 +34,7 @@ def test_a_good_token_is_a_login(message: bytes) -> None:
     exchange = begin()
     assert exchange.respond(message) == b""
     assert (exchange.is_done, exchange.user, exchange.claimed) == (True, "ali=ce,", "ali=ce,")
-    assert (exchange.expires_ms, exchange.groups) == (1234, ("g",))
+    assert (exchange.expires_ms, exchange.groups) == (1234, ("Group:g",))
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ def may(broker: AuthorizationParts, request: Request, operation: Operation, kind
     connection = request.connection
     if connection.is_of_planes:
         return kind is ResourceType.TOPIC and name.startswith(PLANES_TOPICS)
-    return acls.allows(connection.principal, connection.address, operation, kind, name)
+    return acls.allows(connection.principal, connection.address, operation, kind, name, connection.groups)
 
 
 def may_topic(broker: AuthorizationParts, request: Request, operation: Operation, name: str) -> bool:
@@ -62,7 +62,7 @@ def may_write_something(broker: AuthorizationParts, request: Request) -> bool:
         return True
     connection = request.connection
     return broker.acls is not None and broker.acls.allows_any(
-        connection.principal, connection.address, Operation.WRITE, ResourceType.TOPIC
+        connection.principal, connection.address, Operation.WRITE, ResourceType.TOPIC, connection.groups
     )
 
 

@@ -67,6 +67,7 @@ class Connection:
     client_host: str
     endpoint: Endpoint = PLAIN_ENDPOINT
     principal: str = ANONYMOUS
+    groups: tuple[str, ...] = ()  # further principals, which its token names
     is_restricted: bool = False  # it has to authenticate first, or again after a time
     sasl: "SaslState | None" = None
     is_token: bool = False  # it has authenticated with a delegation token

@@ -29,7 +29,9 @@ KINDS = {
 FORMS = "topic:NAME, group:NAME, transaction:ID, user:NAME, token:ID or cluster"
 USER_PREFIX = "User:"  # of the resource that stands for a user
 FIRST_WITH_PATTERNS = 1  # of CreateAcls, DeleteAcls and DescribeAcls
-Principal = Annotated[str, Argument("PRINCIPAL", help="User:NAME, or User:* for all users.")]
+Principal = Annotated[
+    str, Argument("PRINCIPAL", help="User:NAME, User:* for all users, or Group:NAME for a group that tokens name.")
+]
 Resource = Annotated[
     str,
     Argument(
@@ -80,7 +82,7 @@ def check_principal(text: str) -> None:
     """Raises CommandError."""
     kind, _, name = text.partition(":")
     if not kind or not name:
-        raise CommandError(f"{text!r} is not a principal: User:NAME, or User:* for all users")
+        raise CommandError(f"{text!r} is not a principal: User:NAME, User:* for all users, or Group:NAME")
 
 
 def check_operation(operation: Operation, kind: ResourceType, resource: str) -> None:

@@ -50,7 +50,7 @@ class TokenRules(NamedTuple):
 
 
 class AccessToken(NamedTuple):
-    """What is taken from a token that was accepted. `expires_ms` is on the wall clock."""
+    """What is taken from a token that was accepted. `expires_ms` is on the wall clock, `groups` are names without a type."""
 
     name: str
     expires_ms: int

@@ -9,7 +9,8 @@
 An entry applies to a resource by its name (`LITERAL`, where `*` is every name) or by the beginning of its name
 (`PREFIXED`). It names a principal (`User:alice`, or `User:*`), a host (an address, a CIDR range or `*`) and an operation.
 For example, ALLOW READ on the prefix `pay` for `User:alice` lets alice read the topics `payments` and `payouts`, and rule 3
-lets her describe them.
+lets her describe them. A client has one user, and may have groups (`Group:billing`), which its token names: what an entry or
+`super.users` says of one of them counts for the client, so rule 2 is about its groups too.
 
 Sources: StandardAuthorizerData.java, KIP-290 (prefixes), KIP-1199 (ranges).
 """
@@ -215,15 +216,24 @@ class Acls:
 
     # -- decisions
 
-    def allows(self, principal: str, host: str, operation: Operation, resource_type: ResourceType, name: str) -> bool:
-        """Whether a principal at a host may do an operation on the resource of that name."""
-        if principal in self.super_users:
+    def allows(
+        self,
+        principal: str,
+        host: str,
+        operation: Operation,
+        resource_type: ResourceType,
+        name: str,
+        groups: tuple[str, ...] = (),
+    ) -> bool:
+        """Whether a principal at a host, who is in these groups, may do an operation on the resource of that name."""
+        if self.is_super(principal, groups):
             return True
+        mine = (principal, ANYONE, *groups)
         has_entry = is_allowed = False
         allowing = IMPLIED_BY.get(operation, frozenset()) | {operation, Operation.ALL}
         for acl in self.applying(resource_type, name):
             has_entry = True
-            if acl.principal not in (principal, ANYONE) or not host_matches(acl.host, host):
+            if acl.principal not in mine or not host_matches(acl.host, host):
                 continue
             if acl.permission is Permission.DENY:
                 if acl.operation in (operation, Operation.ALL):
@@ -240,15 +250,26 @@ class Acls:
             if name.startswith(acl.name):
                 yield acl
 
-    def allows_any(self, principal: str, host: str, operation: Operation, resource_type: ResourceType) -> bool:
+    def is_super(self, principal: str, groups: tuple[str, ...]) -> bool:
+        return principal in self.super_users or (bool(groups) and not self.super_users.isdisjoint(groups))
+
+    def allows_any(
+        self,
+        principal: str,
+        host: str,
+        operation: Operation,
+        resource_type: ResourceType,
+        groups: tuple[str, ...] = (),
+    ) -> bool:
         """Whether there is any resource of that type on which the principal may do the operation (KIP-679)."""
-        if principal in self.super_users:
+        if self.is_super(principal, groups):
             return True
+        principals = (principal, ANYONE, *groups)
         mine = [
             acl
             for acl in self.entries.values()
             if acl.resource_type is resource_type
-            and acl.principal in (principal, ANYONE)
+            and acl.principal in principals
             and host_matches(acl.host, host)
             and acl.operation in (operation, Operation.ALL)
         ]

@@ -17,6 +17,7 @@ from typing import NamedTuple
 from headwater.security.access_tokens import AccessToken, TokenError
 from headwater.security.scram import AuthenticationError
 
+GROUP_TYPE = "Group"
 REFUSAL = '{"status":"invalid_token"}'
 INVALID_MESSAGE = (
     "Authentication failed during authentication due to invalid credentials with SASL mechanism OAUTHBEARER"
@@ -69,7 +70,8 @@ class BearerExchange:
                 f"Authentication failed: Client requested an authorization id ({first.name}) that is different from the "
                 f"token's principal name ({token.name})"
             )
-        self.user, self.groups, self.expires_ms, self.is_done = token.name, token.groups, token.expires_ms, True
+        self.user, self.expires_ms, self.is_done = token.name, token.expires_ms, True
+        self.groups = tuple(f"{GROUP_TYPE}:{group}" for group in token.groups)
         return b""
 
 

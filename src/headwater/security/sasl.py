@@ -44,6 +44,7 @@ class Exchange(Protocol):
 
     `is_slow`: the next response takes milliseconds, so it is better computed in a thread. `expires_ms`: when what the client has
     proved ends, on the wall clock; None: never. `is_token`: the client has a delegation token, not a password.
+    `groups`: further principals that the client has proved to be.
     """
 
     claimed: str | None
@@ -52,6 +53,7 @@ class Exchange(Protocol):
     is_slow: bool
     is_token: bool
     expires_ms: int | None
+    groups: tuple[str, ...]
 
     def respond(self, message: bytes) -> bytes:
         """The answer to the client's next message. Raises AuthenticationError; NotYetError, which changes nothing."""
@@ -106,6 +108,7 @@ class PlainExchange:
         self.is_done = False
         self.is_slow = True
         self.is_token = False
+        self.groups: tuple[str, ...] = ()
         self.expires_ms: int | None = None
 
     def respond(self, message: bytes) -> bytes:

@@ -112,6 +112,7 @@ class ScramExchange:
         self.is_done = False
         self.tokens = tokens
         self.is_token = False
+        self.groups: tuple[str, ...] = ()
         self.expires_ms: int | None = None
         self.is_slow = tokens is not None  # the first message may name a token
 

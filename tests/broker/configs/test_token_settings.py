@@ -6,7 +6,7 @@ import pytest
 
 from headwater.broker.configs.key_urls import ALLOWED_FILES, ALLOWED_URLS, URL
 from headwater.broker.configs.settings import Settings, SettingsError
-from headwater.broker.configs.token_settings import AUDIENCE, ISSUER, token_settings
+from headwater.broker.configs.token_settings import AUDIENCE, GROUPS_CLAIM, ISSUER, token_settings
 from headwater.broker.shell.listeners import read_configuration
 from headwater.security import key_sets
 from headwater.security.access_tokens import TokenRules
@@ -64,6 +64,7 @@ def test_the_listeners_own_values_count_first() -> None:
         f"listener.name.a.{ISSUER}": "of listener A",
         f"listener.name.a.oauthbearer.{ISSUER}": "of its mechanism",
         f"listener.name.b.{ISSUER}": "of listener B",
+        f"listener.name.b.oauthbearer.{GROUPS_CLAIM}": "groups",
         "listener.name.b.sasl.oauthbearer.sub.claim.name": "client_id",
         "listener.name.b.sasl.oauthbearer.scope.claim.name": "scp",
         "listener.name.b.sasl.oauthbearer.clock.skew.seconds": "5",
@@ -78,7 +79,7 @@ def test_the_listeners_own_values_count_first() -> None:
         "https://idp.example.org",
     ]
     found = token_settings(settings, "B")
-    assert found.rules[2:] == (5, "client_id", "scp", "")
+    assert found.rules[2:] == (5, "client_id", "scp", "groups")
     assert found.schedule == Schedule(60_000, 7, 70)
 
 

@@ -6,15 +6,19 @@ from typing import Any
 
 import pytest
 
+from headwater.broker.authorization import may
 from headwater.broker.bearer_logins import fetch_key_set
 from headwater.broker.cluster import Endpoint
-from headwater.broker.connection import UNAUTHENTICATED, Connection
+from headwater.broker.connection import UNAUTHENTICATED, Connection, Request
+from headwater.broker.produce_routes import Routes
+from headwater.effects.entropy import random_uuid
 from headwater.protocol.apis import ApiKey
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.errors import ProtocolError
 from headwater.protocol.messages.metadata import MetadataRequest
 from headwater.protocol.messages.sasl_authenticate import SaslAuthenticateRequest
 from headwater.protocol.messages.sasl_handshake import SaslHandshakeRequest
+from headwater.security.acls import Acl, Operation, PatternType, Permission, ResourceType
 from headwater.security.key_rings import EXPEDITED_MS
 from headwater.security.key_sets import KeySet, KeySetError, read_key_set
 from tests.broker.handlers.test_parts import BrokerOfLogins
@@ -118,6 +122,38 @@ def test_a_session_continues_with_another_token_of_the_same_principal() -> None:
     assert refused.error_code == ErrorCode.SASL_AUTHENTICATION_FAILED
     assert "Cannot change principals" in refused.error_message
     assert provider.broker.connection.must_close
+
+
+def has_routes(connection: Connection) -> bool:
+    return connection.routes is not None
+
+
+def may_read(provider: Provider, topic: str) -> bool:
+    request = Request(ApiKey.FETCH, 12, None, provider.broker.connection, None)
+    return may(provider.broker.core, request, Operation.READ, ResourceType.TOPIC, topic)
+
+
+def test_the_groups_of_a_token_have_rights_until_the_next_token() -> None:
+    pairs = {"headwater.sasl.oauthbearer.groups.claim.name": "roles", "super.users": "Group:root"}
+    provider = Provider(pairs=pairs)
+    core = provider.broker.core
+    for name, permission in (("orders", Permission.ALLOW), ("salaries", Permission.DENY)):
+        acl = Acl(ResourceType.TOPIC, name, PatternType.LITERAL, "Group:billing", "*", Operation.READ, permission)
+        core.append_metadata([core.metadata.acl_record(random_uuid(core.entropy), acl)])
+    provider.log_in()
+    assert not may_read(provider, "orders")
+    provider.broker.connection.routes = Routes(0, "User:alice")
+    provider.log_in(roles=["billing", "sales"])
+    groups: list[str] = list(provider.broker.connection.groups)
+    assert groups == ["Group:billing", "Group:sales"]
+    assert not has_routes(provider.broker.connection)
+    assert (may_read(provider, "orders"), may_read(provider, "salaries")) == (True, False)
+    provider.log_in(roles=["root"])
+    assert may_read(provider, "salaries")
+    provider.log_in(groups=["billing"])
+    assert not may_read(provider, "orders")
+    refused = provider.log_in(roles=7)
+    assert refused.error_message == JSON_REFUSAL.decode()
 
 
 def test_a_token_that_is_accepted_only_by_the_skew_has_no_session_left() -> None:

@@ -13,6 +13,7 @@ ALLOWED_URLS = "headwater.sasl.oauthbearer.allowed.urls"
 # What may be set for all listeners, for one of them, or for its mechanism, as `listener.name.NAME.oauthbearer.key`.
 TOKEN_SETTINGS = frozenset(
     {
+        "headwater.sasl.oauthbearer.groups.claim.name",
         "sasl.oauthbearer.clock.skew.seconds",
         "sasl.oauthbearer.expected.audience",
         "sasl.oauthbearer.expected.issuer",

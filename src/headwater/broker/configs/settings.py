@@ -177,6 +177,7 @@ OWN_DEFINITIONS = {
         Definition("headwater.durability", ConfigType.STRING, "journal", values=("journal", "page-cache")),
         Definition("headwater.sasl.oauthbearer.allowed.files", ConfigType.LIST, ""),
         Definition("headwater.sasl.oauthbearer.allowed.urls", ConfigType.LIST, ""),
+        Definition("headwater.sasl.oauthbearer.groups.claim.name", ConfigType.STRING, ""),
         whole("headwater.nodes", 1, 1, 1000),
         whole("headwater.journal.file.bytes", 128 << 20, 1 << 16),
         whole("headwater.open.files.max", 0, 0),

@@ -18,6 +18,7 @@ from headwater.security.key_rings import Schedule
 MECHANISM_PREFIX = "oauthbearer."
 ISSUER = "sasl.oauthbearer.expected.issuer"
 AUDIENCE = "sasl.oauthbearer.expected.audience"
+GROUPS_CLAIM = "headwater.sasl.oauthbearer.groups.claim.name"
 REFRESH = "sasl.oauthbearer.jwks.endpoint.refresh.ms"
 BACKOFF = "sasl.oauthbearer.jwks.endpoint.retry.backoff.ms"
 BACKOFF_MAX = "sasl.oauthbearer.jwks.endpoint.retry.backoff.max.ms"
@@ -51,6 +52,7 @@ def token_settings(settings: Settings, listener: str) -> TokenSettings:
         reader.number("sasl.oauthbearer.clock.skew.seconds"),
         reader.text("sasl.oauthbearer.sub.claim.name"),
         reader.text("sasl.oauthbearer.scope.claim.name"),
+        reader.text(GROUPS_CLAIM),
     )
     schedule = Schedule(reader.number(REFRESH), reader.number(BACKOFF), reader.number(BACKOFF_MAX))
     return TokenSettings(url, rules, schedule)

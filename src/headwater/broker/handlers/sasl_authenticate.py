@@ -116,6 +116,9 @@ def take_principal(broker: LoginParts, connection: Connection, exchange: Exchang
     connection.principal = principal
     broker.occurrences.logged_in.emit(principal)
     connection.is_token = exchange.is_token
+    if connection.groups != exchange.groups:
+        connection.groups = exchange.groups
+        connection.routes = connection.repeat = None  # they rest on what the client was allowed before
     lifetime_ms = session_lifetime_ms(broker, exchange)
     connection.sasl.expires_ms = broker.clock.steady_ms() + lifetime_ms if lifetime_ms > 0 else None
     connection.is_restricted = lifetime_ms > 0
