@@ -54,7 +54,7 @@ def test_a_change_comes_to_records() -> None:
     [
         (TOPIC, "", {}, ErrorCode.INVALID_REQUEST),
         (GROUP, "", {}, ErrorCode.INVALID_REQUEST),
-        (ConfigResourceType.BROKER_LOGGER, "1", {}, ErrorCode.INVALID_REQUEST),
+        (ConfigResourceType.BROKER_LOGGER, "1", {}, ErrorCode.INVALID_REQUEST),  # AlterConfigs has no loggers
         (ConfigResourceType.CLIENT_METRICS, "m", {}, ErrorCode.INVALID_REQUEST),
         (3, "x", {}, ErrorCode.INVALID_REQUEST),
         (BROKER, "7", {}, ErrorCode.INVALID_REQUEST),

@@ -14,7 +14,7 @@ from headwater.protocol.messages.describe_configs import DescribeConfigsRequest
 from headwater.protocol.messages.incremental_alter_configs import IncrementalAlterConfigsRequest
 from tests.broker.harness import Harness
 
-TOPIC, BROKER, GROUP = 2, 4, 32
+TOPIC, BROKER, LOGGER, GROUP = 2, 4, 8, 32
 SET, DELETE, APPEND, SUBTRACT = range(4)
 
 
@@ -37,6 +37,36 @@ def described(broker: Harness, kind: int, name: str) -> list[Any]:
     result = broker.call(ApiKey.DESCRIBE_CONFIGS, 4, DescribeConfigsRequest([resource], True)).results[0]
     assert (result.error_code, result.error_message) == (0, "")
     return list(result.configs)
+
+
+def test_levels_of_loggers_are_shown_and_changed_until_the_broker_ends() -> None:
+    broker, name = Harness(), "headwater.broker.handlers"
+    logger = logging.getLogger(name)
+    before = {entry.name: entry.value for entry in described(broker, LOGGER, "1")}
+    assert alter(broker, LOGGER, "1", name, "FATAL") == ErrorCode.NONE
+    try:
+        (entry,) = [entry for entry in described(broker, LOGGER, "1") if entry.name == name]
+        assert (entry.value, entry.config_source, entry.read_only) == (
+            "FATAL",
+            ConfigSource.DYNAMIC_BROKER_LOGGER,
+            False,
+        )
+        assert not broker.core.metadata.broker_configs
+        assert alter(broker, LOGGER, "1", name, None, DELETE) == ErrorCode.NONE
+        assert {entry.name: entry.value for entry in described(broker, LOGGER, "1")} == before
+    finally:
+        logger.setLevel(logging.NOTSET)
+    for resource in ("", "7", "x"):
+        assert alter(broker, LOGGER, resource, name, "INFO") == ErrorCode.INVALID_REQUEST
+    assert replace(broker, LOGGER, "1", **{name: "INFO"}) == ErrorCode.INVALID_REQUEST
+
+
+def test_levels_of_loggers_are_only_checked_where_that_is_asked() -> None:
+    broker, m = Harness(), IncrementalAlterConfigsRequest
+    wanted = m.AlterConfigsResource(LOGGER, "1", [m.AlterableConfig("headwater.broker.handlers", SET, "FATAL")])
+    answer = broker.call(ApiKey.INCREMENTAL_ALTER_CONFIGS, 1, m([wanted], validate_only=True))
+    assert answer.responses[0].error_code == ErrorCode.NONE
+    assert logging.getLogger("headwater.broker.handlers").level == logging.NOTSET
 
 
 @pytest.mark.parametrize(

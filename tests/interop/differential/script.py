@@ -318,6 +318,47 @@ def transaction_steps() -> list[Step]:
     return steps
 
 
+def logger_steps() -> list[Step]:
+    """The levels of loggers. Only `root` has the same name in both brokers."""
+    steps = []
+    key, m = ApiKey.INCREMENTAL_ALTER_CONFIGS, message(ApiKey.INCREMENTAL_ALTER_CONFIGS)
+    for name, logger, operation, value in (
+        ("1", "root", 0, "DEBUG"),
+        ("1", "root", 0, "LOUD"),
+        ("1", "root", 0, "info"),
+        ("1", "root", 0, None),
+        ("1", "root", 1, None),
+        ("1", "root", 2, "INFO"),
+        ("1", "root", 3, "INFO"),
+        ("1", "root", 9, "INFO"),
+        ("1", "no.such", 0, "INFO"),
+        ("1", "no.such", 1, None),
+        ("7", "root", 0, "INFO"),
+        ("x", "root", 0, "INFO"),
+        ("", "root", 0, "INFO"),
+    ):
+        change = m.AlterConfigsResource(8, name, [m.AlterableConfig(logger, operation, value)])
+        steps.append(Step(f"check level {name} {logger} {operation} {value}", key, same(key, [change], True)))
+    describe, d = ApiKey.DESCRIBE_CONFIGS, message(ApiKey.DESCRIBE_CONFIGS)
+    for level in ("FATAL", "WARN"):
+        change = m.AlterConfigsResource(8, "1", [m.AlterableConfig("root", 0, level)])
+        steps += [
+            Step(f"set the level {level}", key, same(key, [change], False)),
+            Step(
+                f"describe the level {level}",
+                describe,
+                same(describe, [d.DescribeConfigsResource(8, "1", ["root"])], True),
+            ),
+        ]
+    for name in ("7", "x", ""):
+        steps.append(
+            Step(
+                f"describe the loggers of {name}", describe, same(describe, [d.DescribeConfigsResource(8, name, None)])
+            )
+        )
+    return steps
+
+
 def admin_steps() -> list[Step]:
     key, m = ApiKey.DESCRIBE_CONFIGS, message(ApiKey.DESCRIBE_CONFIGS)
     steps = [
@@ -368,8 +409,10 @@ def admin_steps() -> list[Step]:
     ):
         change = m.AlterConfigsResource(kind, name, [m.AlterableConfig(config, operation, value)])
         steps.append(Step(f"alter {kind} {name} {config} {operation} {value}", key, same(key, [change], True)))
+    steps += logger_steps()
     key, m = ApiKey.ALTER_CONFIGS, message(ApiKey.ALTER_CONFIGS)
     for kind, name, config, value in (
+        (8, "1", "root", "INFO"),
         (2, "t", "retention.ms", None),
         (2, "t", "no.such", "1"),
         (4, "1", "no.such", "1"),

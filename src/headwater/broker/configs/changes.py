@@ -71,7 +71,7 @@ def records_of(store: ConfigStore, dynamic: DynamicConfigs, kind: int, name: str
                 dynamic.check_group(changes)
             case ConfigResourceType.GROUP:
                 raise ApiError(ErrorCode.INVALID_REQUEST, "Default group resources are not allowed.")
-            case ConfigResourceType.BROKER_LOGGER | ConfigResourceType.CLIENT_METRICS:
+            case ConfigResourceType.CLIENT_METRICS:
                 raise ApiError(ErrorCode.INVALID_REQUEST, "this broker has no such resources to configure")
             case _:
                 raise ApiError(ErrorCode.INVALID_REQUEST, f"Unknown resource type {kind}")

@@ -135,13 +135,18 @@ class DynamicConfigs:
                 if problem is not None:
                     logger.warning("a stored configuration is ignored: %s", problem)
 
-    def check_broker(self, resource: str, changes: Changes) -> None:
-        """Raises ConfigError for a change that is not possible while the broker runs."""
-        if resource and not NODE_ID.fullmatch(resource):
+    def check_node(self, resource: str) -> None:
+        """Raises NotDynamicError for a resource that is not one of this broker's nodes."""
+        if not NODE_ID.fullmatch(resource):
             raise NotDynamicError(f"Node id must be an integer, but it is: {shorten(resource)}")
-        if resource and resource not in self.node_ids:
+        if resource not in self.node_ids:
             expected = " or ".join(self.node_ids)
             raise NotDynamicError(f"Unexpected broker id, expected {expected}, but received {resource}")
+
+    def check_broker(self, resource: str, changes: Changes) -> None:
+        """Raises ConfigError for a change that is not possible while the broker runs."""
+        if resource:
+            self.check_node(resource)
         # What an earlier version stored may be removed, but not the super users, and with them the authorizer.
         stored = self.stored.get(resource, {}).keys() - {SUPER_USERS}
         fixed = sorted(

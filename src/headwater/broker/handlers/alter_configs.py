@@ -5,8 +5,7 @@ their defaults.
 """
 
 from collections import Counter
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from headwater.broker.authorization import config_refusal
 from headwater.broker.configs.changes import own_configs, records_of, replacement
@@ -24,19 +23,27 @@ from headwater.security.acls import Operation
 
 
 def handle(broker: ConfigChangeParts, request: Request) -> Steps[Deferred[AlterConfigsResponse]]:
-    return alter_all(broker, request, AlterConfigsResponse(), wanted_changes)
+    return alter_all(broker, request, AlterConfigsResponse(), replace_configs)
 
 
-def wanted_changes(broker: ConfigChangeParts, resource: AlterConfigsRequest.AlterConfigsResource) -> Changes:
-    """The named values. All others that the resource has are removed. Raises ApiError."""
-    own = own_configs(broker.metadata, resource.resource_type, resource.resource_name)
-    return replacement(own, [(config.name, config.value) for config in resource.configs])
+def replace_configs(
+    broker: ConfigChangeParts, resource: AlterConfigsRequest.AlterConfigsResource, *, validate_only: bool
+) -> SyncNumber:
+    """Sets the named values, and removes all others that the resource has. Raises ApiError and OSError."""
+    kind, name = resource.resource_type, resource.resource_name
+    own = own_configs(broker.metadata, kind, name)
+    changes = replacement(own, [(config.name, config.value) for config in resource.configs])
+    return alter(broker, kind, name, changes, validate_only=validate_only)
 
 
-def alter_all(
-    broker: ConfigChangeParts, request: Request, response: Any, changes_of: Callable[[ConfigChangeParts, Any], Changes]
-) -> Steps[Deferred[Any]]:
-    """Answers either request. `changes_of` returns the changes of a resource, and may raise ApiError."""
+class Change(Protocol):
+    """Makes the changes of one resource; returns the sync that makes them durable. Raises ApiError and OSError."""
+
+    def __call__(self, broker: ConfigChangeParts, resource: Any, /, *, validate_only: bool) -> SyncNumber: ...
+
+
+def alter_all(broker: ConfigChangeParts, request: Request, response: Any, change: Change) -> Steps[Deferred[Any]]:
+    """Answers either request. `change` makes the changes of a resource."""
     body, last_sync = request.body, NO_SYNC
     times = Counter((resource.resource_type, resource.resource_name) for resource in body.resources)
     for resource in body.resources:
@@ -50,8 +57,7 @@ def alter_all(
         try:
             if times[kind, name] > 1:
                 raise ApiError(ErrorCode.INVALID_REQUEST, "Each resource must appear at most once.")
-            changes = changes_of(broker, resource)
-            last_sync = max(last_sync, alter(broker, kind, name, changes, validate_only=body.validate_only))
+            last_sync = max(last_sync, change(broker, resource, validate_only=body.validate_only))
         except ApiError as error:
             result.error_code, result.error_message = error.code, error.message
         except OSError as error:

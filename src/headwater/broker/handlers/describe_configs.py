@@ -1,13 +1,13 @@
 """DescribeConfigs, 1 to 4: every configuration of a topic, broker or group, with its source, synonyms and documentation.
 
-Resources: topics (2), brokers (4), groups (32). Broker loggers (8) and client metrics (16) have no configurations here.
+Resources: topics (2), brokers (4), loggers of brokers (8), groups (32). Client metrics (16) have no configurations here.
 """
 
 from collections.abc import Iterable
 from typing import TypeAlias
 
 from headwater.broker.authorization import config_refusal
-from headwater.broker.configs import catalog, topic_configs
+from headwater.broker.configs import catalog, loggers, topic_configs
 from headwater.broker.configs.catalog import ConfigType, shorten
 from headwater.broker.configs.dynamic import (
     NODE_ID,
@@ -48,6 +48,7 @@ def handle(broker: ConfigParts, request: Request) -> Steps[DescribeConfigsRespon
             response.results.append(Result(refused, None, resource.resource_type, resource.resource_name))
             continue
         result = describe(broker, resource, shared)
+        no_text = "" if resource.resource_type == ConfigResourceType.BROKER_LOGGER else None  # as Kafka has it
         texts = catalog.documentation(resource.resource_type) if body.include_documentation else {}
         if resource.configuration_keys is not None:
             keys = frozenset(resource.configuration_keys)
@@ -55,7 +56,7 @@ def handle(broker: ConfigParts, request: Request) -> Steps[DescribeConfigsRespon
         for entry in result.configs:
             if not body.include_synonyms:
                 entry.synonyms = []
-            entry.documentation = texts.get(entry.name)
+            entry.documentation = texts.get(entry.name, no_text)
         response.results.append(result)
     return response
 
@@ -84,7 +85,9 @@ def describe(
             return Result(0, "", kind, name, list(broker_entries(broker) if name else default_entries(broker)))
         case ConfigResourceType.BROKER_LOGGER:
             message = node_problem(broker, name, "")
-            return Result(ErrorCode.INVALID_REQUEST if message else 0, message or "", kind, name)
+            if message is not None:
+                return Result(ErrorCode.INVALID_REQUEST, message, kind, name)
+            return Result(0, "", kind, name, list(logger_entries()))
         case ConfigResourceType.CLIENT_METRICS | ConfigResourceType.GROUP if not name:
             what = "Group name" if kind == ConfigResourceType.GROUP else "Client metrics subscription name"
             return Result(ErrorCode.INVALID_REQUEST, f"{what} must not be empty", kind, name)
@@ -141,6 +144,11 @@ def default_entries(broker: ConfigParts) -> Iterable[Entry]:
         synonyms = [Synonym(name, shown_value, source)]
         type_ = types.get(name, ConfigType.UNKNOWN)
         yield Entry(name, shown_value, name not in dynamic, source, is_sensitive, synonyms, type_)
+
+
+def logger_entries() -> Iterable[Entry]:
+    source, type_ = ConfigSource.DYNAMIC_BROKER_LOGGER, ConfigType.UNKNOWN
+    return (Entry(name, level, False, source, False, [], type_) for name, level in loggers.levels().items())
 
 
 def group_entries(broker: ConfigParts, group_id: str) -> Iterable[Entry]:

@@ -1,4 +1,4 @@
-"""ListConfigResources, 0 to 1: the resources that have configurations: topics, brokers and groups (KIP-1142). Version 0 asks
+"""ListConfigResources, 0 to 1: the resources that have configurations: topics, brokers, their loggers and groups (KIP-1142). Version 0 asks
 for client metrics only, of which there are none.
 """
 
