@@ -123,11 +123,24 @@ def test_quotas() -> None:
         ]
 
 
+def test_quotas_of_addresses() -> None:
+    with hw.Broker() as broker:
+        for entity in ("ip:10.0.0.1", "ip:2001:db8::1", "ip:*"):
+            said = headwater("quota", "set", entity, "connection_creation_rate=1000", broker=broker)
+            assert said == f"Changed the quotas of {entity}\n"
+        headwater("quota", "unset", "ip:10.0.0.1", "connection_creation_rate", broker=broker)
+        rows = json.loads(headwater("quota", "list", "-o", "json", broker=broker))
+        assert [row["entity"] for row in rows] == ["ip:*", "ip:2001:db8::1"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["user", "producer_byte_rate=1"], "'user' is not an entity: user:NAME, client:ID or"),
+        (["user", "producer_byte_rate=1"], "'user' is not an entity: user:NAME, client:ID, "),
         (["client:app,client:b", "producer_byte_rate=1"], "is not an entity"),
+        (["ip:10.0.0.1,client:b", "connection_creation_rate=1"], "is not an entity"),
+        (["ip:localhost", "connection_creation_rate=1"], "localhost is not a valid IP or resolvable host."),
+        (["ip:10.0.0.1", "producer_byte_rate=1"], "Invalid configuration key producer_byte_rate"),
         (["user:a", "producer_byte_rate=much"], "producer_byte_rate: 'much' is not a number"),
         (["user:a", "speed=1"], "there is no quota 'speed'; there are producer_byte_rate, "),
         (["user:a", "producer_byte_rate=-1"], "must be greater than 0"),

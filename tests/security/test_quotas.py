@@ -85,12 +85,41 @@ def test_only_what_changes_is_changed() -> None:
         (KEY, -1, "must be greater than 0"),
         (KEY, float("nan"), "must be greater than 0"),
         (KEY, 1.5, "cannot be a fractional value"),
-        (KEY, 1e30, "too large"),
+        (KEY, 1e30, "too large for a LONG"),
+        (QuotaKey.CONNECTIONS, 1, "Invalid configuration key connection_creation_rate"),
     ],
 )
 def test_values_that_cannot_be(key: str, value: float, reason: str) -> None:
     with pytest.raises(ApiError, match=reason):
-        check_value(key, value)
+        check_value(entity("alice"), key, value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "reason"),
+    [
+        (KEY, 1, "Invalid configuration key producer_byte_rate"),
+        (QuotaKey.CONNECTIONS, 0, "must be greater than 0"),
+        (QuotaKey.CONNECTIONS, 1.5, "cannot be a fractional value"),
+        (QuotaKey.CONNECTIONS, 2**31, "too large for an INT"),
+    ],
+)
+def test_values_that_an_address_cannot_have(key: str, value: float, reason: str) -> None:
+    with pytest.raises(ApiError, match=reason):
+        check_value(((IP, "10.0.0.1"),), key, value)
+
+
+def test_addresses_are_found_however_they_are_written() -> None:
+    quotas = Quotas()
+    assert quotas.connection_rate_of("::1") is None
+    quotas.set(((IP, "0:0:0:0:0:0:0:1"),), QuotaKey.CONNECTIONS, 5)
+    assert (quotas.connection_rate_of("::1"), quotas.connection_rate_of("::2")) == (5, None)
+    quotas.set(((IP, None),), QuotaKey.CONNECTIONS, 7)
+    assert (quotas.connection_rate_of("::1"), quotas.connection_rate_of("::2")) == (5, 7)
+    assert quotas.keys == set()
+    quotas.set(((IP, "localhost"),), QuotaKey.CONNECTIONS, 9)  # a Kafka's log may have it
+    assert quotas.connection_rates == {"::1": 5, None: 7}
+    quotas.remove(((IP, "0:0:0:0:0:0:0:1"),), QuotaKey.CONNECTIONS)
+    assert quotas.connection_rate_of("::1") == 7
 
 
 @pytest.mark.parametrize(
@@ -100,7 +129,9 @@ def test_values_that_cannot_be(key: str, value: float, reason: str) -> None:
         ([(USER, "a"), (USER, "b")], "duplicate entity entry user"),
         ([("group", "a")], "Unhandled client quota entity type: group"),
         ([(USER, "")], "Empty user"),
-        ([(IP, "127.0.0.1")], "not supported"),
+        ([(IP, "")], "Empty ip"),
+        ([(IP, "localhost")], "localhost is not a valid IP or resolvable host"),
+        ([(IP, "127.0.0.1"), (USER, "a")], "IP entity shouldnot be combined with User or ClientId"),
     ],
 )
 def test_entities_that_cannot_be(parts: list[tuple[str, str | None]], reason: str) -> None:
@@ -110,6 +141,8 @@ def test_entities_that_cannot_be(parts: list[tuple[str, str | None]], reason: st
 
 def test_an_entity_is_the_same_in_any_order() -> None:
     assert entity_from([(USER, "a"), (CLIENT_ID, None)]) == entity_from([(CLIENT_ID, None), (USER, "a")])
+    assert entity_from([(IP, "127.0.0.1")]) == ((IP, "127.0.0.1"),)
+    assert entity_from([(IP, None)]) == ((IP, None),)
 
 
 @pytest.mark.parametrize(

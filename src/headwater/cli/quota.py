@@ -1,4 +1,4 @@
-"""`headwater quota`: how much users and client ids may use."""
+"""`headwater quota`: how much users and client ids may use, and how many connections addresses may open."""
 
 from typing import Annotated
 
@@ -12,10 +12,16 @@ from headwater.protocol.messages.alter_client_quotas import AlterClientQuotasReq
 from headwater.protocol.messages.describe_client_quotas import DescribeClientQuotasRequest
 
 app = Commands()
-USER, CLIENT_ID = "user", "client-id"
+USER, CLIENT_ID, IP = "user", "client-id", "ip"
 SEPARATOR = ",client:"
-HOW = "user:NAME, client:ID or user:NAME,client:ID; * in place of a name is for all that have no quota of their own"
-QUOTAS = ("producer_byte_rate", "consumer_byte_rate", "request_percentage", "controller_mutation_rate")
+HOW = "user:NAME, client:ID, user:NAME,client:ID or ip:ADDRESS; * in place of a name is for all that have no quota of their own"
+QUOTAS = (
+    "producer_byte_rate",
+    "consumer_byte_rate",
+    "request_percentage",
+    "controller_mutation_rate",
+    "connection_creation_rate",
+)
 NAMES = f"{', '.join(QUOTAS[:-1])} or {QUOTAS[-1]}"
 Entity = Annotated[str, Argument("ENTITY", help=f"{HOW}.")]
 
@@ -25,7 +31,7 @@ def read_entity(text: str) -> dict[str, str | None]:
     first, separator, client = text.partition(SEPARATOR)
     kind, _, name = first.partition(":")
     parts = [(kind, name)] + ([("client", client)] if separator else [])
-    types = {"user": USER, "client": CLIENT_ID}
+    types = {"user": USER, "client": CLIENT_ID, "ip": IP}
     if not all(name and kind in types for kind, name in parts) or (separator and kind != "user"):
         raise CommandError(f"{text!r} is not an entity: {HOW}")
     return {types[kind]: None if name == "*" else name for kind, name in parts}

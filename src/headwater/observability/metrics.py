@@ -23,7 +23,7 @@ METRICS = (
     Metric("headwater_fetched_bytes", "Bytes of batches sent to clients"),
     Metric("headwater_connections_accepted", "Connections accepted"),
     Metric("headwater_protocol_errors", "Connections closed because of what they sent"),
-    Metric("headwater_connections_refused", "Connections closed at once because of a limit"),
+    Metric("headwater_connections_refused", "Connections closed because of a limit or a quota"),
     Metric("headwater_strangers_closed", "Strangers closed to make room for others"),
     Metric("headwater_slow_readers_closed", "Clients closed because they did not read"),
     Metric("headwater_failed_handshakes", "TLS handshakes that failed"),

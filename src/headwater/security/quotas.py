@@ -23,6 +23,8 @@ what Kafka does.
 
 Mutations of the cluster are counted by a token bucket: it fills with the quota, up to eleven seconds of it, and each partition that
 is created or deleted takes a token. A request is refused, or made to wait, when the bucket is below zero (KIP-599).
+
+Connections are counted by the address from which they come; an address has a quota of its own, or that of all the others (KIP-612).
 """
 
 import math
@@ -33,6 +35,7 @@ from typing import NamedTuple, TypeAlias
 
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.errors import ApiError
+from headwater.security.addresses import normalized
 
 USER, CLIENT_ID, IP = "user", "client-id", "ip"
 Entity: TypeAlias = tuple[tuple[str, str | None], ...]  # types with names, in the order of the types; None: the default
@@ -47,9 +50,15 @@ class QuotaKey(StrEnum):
     CONSUMER_BYTES = "consumer_byte_rate"
     REQUEST_PERCENTAGE = "request_percentage"
     MUTATIONS = "controller_mutation_rate"
+    CONNECTIONS = "connection_creation_rate"  # of an IP address; all others are of users and client ids
 
 
-WHOLE_NUMBERS = frozenset({QuotaKey.PRODUCER_BYTES, QuotaKey.CONSUMER_BYTES})
+# The type of those that are whole numbers, and the largest of them.
+WHOLE_NUMBERS = {
+    QuotaKey.PRODUCER_BYTES: ("a LONG", LONG_MAX),
+    QuotaKey.CONSUMER_BYTES: ("a LONG", LONG_MAX),
+    QuotaKey.CONNECTIONS: ("an INT", INT_MAX),
+}
 
 
 class Match(IntEnum):
@@ -69,7 +78,7 @@ class Component(NamedTuple):
 
 
 def entity_from(parts: Iterable[tuple[str, str | None]]) -> Entity:
-    """Raises ApiError for what is not an entity of users and client ids."""
+    """Raises ApiError for what is neither an entity of users and client ids nor one of an IP address."""
     found: dict[str, str | None] = {}
     for entity_type, name in parts:
         if entity_type in found:
@@ -82,19 +91,37 @@ def entity_from(parts: Iterable[tuple[str, str | None]]) -> Entity:
     if not found:
         raise invalid("Invalid empty client quota entity")
     if IP in found:
-        raise invalid("Quotas for IP addresses are not supported; max.connections.per.ip limits their connections")
+        check_address(found)
     return tuple(sorted(found.items()))
 
 
-def check_value(key: str, value: float) -> None:
+def check_address(names: Mapping[str, str | None]) -> None:
+    """Raises ApiError. Names of hosts, which Kafka looks up, are not accepted."""
+    if len(names) > 1:
+        raise invalid("Invalid quota entity combination, IP entity shouldnot be combined with User or ClientId")
+    address = names[IP]
+    if address is not None and normalized_or_none(address) is None:
+        raise invalid(f"{address} is not a valid IP or resolvable host.")
+
+
+def normalized_or_none(address: str) -> str | None:
+    try:
+        return normalized(address)
+    except ValueError:
+        return None
+
+
+def check_value(entity: Entity, key: str, value: float) -> None:
     """Raises ApiError for a quota that cannot be set."""
-    if key not in QuotaKey._value2member_map_:
+    is_of_address = entity[0][0] == IP
+    if key not in QuotaKey._value2member_map_ or is_of_address is not (key == QuotaKey.CONNECTIONS):
         raise invalid(f"Invalid configuration key {key}")
     if not value > 0:
         raise invalid(f"Quota {key} must be greater than 0")
     if key in WHOLE_NUMBERS:
-        if value > LONG_MAX:
-            raise invalid(f"Proposed value for {key} is too large for a LONG.")
+        kind, largest = WHOLE_NUMBERS[QuotaKey(key)]
+        if value > largest:
+            raise invalid(f"Proposed value for {key} is too large for {kind}.")
         if value % 1.0 > 1e-6:
             raise invalid(f"{key} cannot be a fractional value.")
 
@@ -108,25 +135,40 @@ class Quotas:
 
     def __init__(self) -> None:
         self.entities: dict[Entity, dict[str, float]] = {}
-        self.keys: set[str] = set()  # for which any entity has a quota
+        self.keys: set[str] = set()  # of requests, for which any entity has a quota
+        self.connection_rates: dict[str | None, float] = {}  # by address; None: of addresses that are not there
 
     def set(self, entity: Entity, key: str, value: float) -> None:
         self.entities.setdefault(entity, {})[key] = value
-        self.keys.add(key)
+        self.notice(entity, key, value)
+
+    def notice(self, entity: Entity, key: str, value: float) -> None:
+        """Makes a quota easy to find."""
+        if key != QuotaKey.CONNECTIONS:
+            self.keys.add(key)
+            return
+        address = entity[0][1]
+        name = None if address is None else normalized_or_none(address)
+        if address is None or name is not None:  # there may be a host's name, in a log that a Kafka has written
+            self.connection_rates[name] = value
 
     def remove(self, entity: Entity, key: str) -> None:
         values = self.entities.get(entity, {})
         values.pop(key, None)
         if not values:
             self.entities.pop(entity, None)
-        self.keys = {key for values in self.entities.values() for key in values}
+        self.keys.clear()
+        self.connection_rates.clear()
+        for other, others in self.entities.items():
+            for other_key, value in others.items():
+                self.notice(other, other_key, value)
 
     def changes(self, entity: Entity, wanted: Mapping[str, float | None]) -> Iterator[tuple[str, float | None]]:
         """What has to be changed so that an entity has these values; None removes one. Raises ApiError."""
         now = self.entities.get(entity, {})
         for key, value in wanted.items():
             if value is not None:
-                check_value(key, value)
+                check_value(entity, key, value)
             if value != now.get(key):
                 yield key, value
 
@@ -139,6 +181,11 @@ class Quotas:
                 continue
             if all(matches(component, names) for component in components):
                 yield entity, values
+
+    def connection_rate_of(self, address: str) -> float | None:
+        """How many connections an address may open per second; None if as many as it likes."""
+        rates = self.connection_rates
+        return rates.get(address, rates.get(None)) if rates else None
 
     def quota_for(self, key: str, user: str, client_id: str) -> tuple[float, tuple[str, str]] | None:
         """The quota of a client, and what tells its meter from others; None if it may use as much as it likes."""

@@ -169,6 +169,7 @@ def test_every_dynamic_key_takes_effect_at_once_or_has_none() -> None:
         "log.roll.jitter.ms",
         "log.roll.ms",
         "log.segment.bytes",
+        "max.connection.creation.rate",
         "max.connections",
         "max.connections.per.ip",
         "max.connections.per.ip.overrides",

@@ -34,6 +34,7 @@ STRICTER = {
     "log.dirs",
     "log.flush.offset.checkpoint.interval.ms",
     "max.decompressed.message.bytes",
+    "max.connection.creation.rate",
     "max.connections",
     "queued.max.request.bytes",
     "remote.storage.enable",

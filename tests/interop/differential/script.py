@@ -462,7 +462,7 @@ def quota_steps() -> list[Step]:
     key, m = ApiKey.ALTER_CLIENT_QUOTAS, message(ApiKey.ALTER_CLIENT_QUOTAS)
     describe, d = ApiKey.DESCRIBE_CLIENT_QUOTAS, message(ApiKey.DESCRIBE_CLIENT_QUOTAS)
     steps = [Step("describe no quotas", describe, same(describe))]
-    bytes_key, time_key = "producer_byte_rate", "request_percentage"
+    bytes_key, time_key, rate_key = "producer_byte_rate", "request_percentage", "connection_creation_rate"
     for entity, change in (
         ([("user", "u")], (bytes_key, 1e6, False)),
         ([("user", "u")], (time_key, 12.5, False)),
@@ -479,6 +479,18 @@ def quota_steps() -> list[Step]:
         ([("user", "u")], (time_key, 0.0, True)),
         ([("user", "u")], ("speed", 0.0, True)),
         ([("user", "nobody")], (bytes_key, 0.0, True)),
+        ([("ip", "10.0.0.1")], (rate_key, 5.0, False)),
+        ([("ip", None)], (rate_key, 1e6, False)),
+        ([("ip", "10.0.0.2")], (bytes_key, 5.0, False)),
+        ([("ip", "10.0.0.2")], (rate_key, 1.5, False)),
+        ([("ip", "10.0.0.2")], (rate_key, 0.0, False)),
+        ([("ip", "10.0.0.2")], (rate_key, 3e9, False)),
+        ([("ip", "10.0.0.256")], (rate_key, 5.0, False)),
+        ([("ip", "")], (rate_key, 5.0, False)),
+        ([("ip", "10.0.0.1"), ("user", "u")], (rate_key, 5.0, False)),
+        ([("ip", "10.0.0.3")], (rate_key, 0.0, True)),
+        ([("ip", "::1")], (rate_key, 1e6, False)),
+        ([("ip", "10.0.0.1")], (rate_key, 0.0, True)),
     ):
         entry = m.EntryData([m.EntityData(*part) for part in entity], [m.OpData(*change)])
         steps.append(Step(f"set {change} of {entity}", key, same(key, [entry], False)))
@@ -498,6 +510,9 @@ def quota_steps() -> list[Step]:
         ([("group", 0, "u")], False),
         ([("user", 0, "u"), ("user", 0, "u")], False),
         ([("user", 0, "u"), ("ip", 1, None)], False),
+        ([("ip", 0, "::1")], False),
+        ([("ip", 1, None)], True),
+        ([("ip", 2, None)], True),
     ):
         wanted = [d.ComponentData(*component) for component in components]
         steps.append(Step(f"quotas of {components}", describe, same(describe, wanted, is_strict)))

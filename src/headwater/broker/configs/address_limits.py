@@ -1,9 +1,7 @@
 """Addresses of clients, and how many connections each may have (`max.connections.per.ip.overrides`)."""
 
-import ipaddress
-from functools import lru_cache
-
 from headwater.broker.configs.catalog import WHOLE_NUMBER, ConfigError, shorten
+from headwater.security.addresses import normalized
 
 OVERRIDES = "max.connections.per.ip.overrides"
 
@@ -24,12 +22,3 @@ def read_overrides(text: str) -> dict[str, int]:
                 f"{OVERRIDES}: {shorten(part)} is not of the form ADDRESS:COUNT, with an IP address"
             ) from None
     return found
-
-
-@lru_cache(maxsize=1024)
-def normalized(address: str) -> str:
-    """The canonical form of an address; IPv4 addresses mapped into IPv6 become IPv4. Raises ValueError."""
-    parsed = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is not None:
-        parsed = parsed.ipv4_mapped
-    return str(parsed)

@@ -41,7 +41,7 @@ logger = get_logger(__name__)
 KEYS_NAMED_MAX = 10
 CUSTOM_KEYS_MAX = 100
 CUSTOM_CHARACTERS_MAX = 10_000
-DECIDE_WHO_CONNECTS = LISTENER_SETTINGS - {"max.connections"}
+DECIDE_WHO_CONNECTS = LISTENER_SETTINGS - {"max.connections", "max.connection.creation.rate"}
 # Kafka applies these at run time; Headwater reads them at the start.
 READ_ONCE = frozenset({"listeners", "listener.security.protocol.map", "log.cleaner.backoff.ms"})
 MIN_IN_SYNC = "min.insync.replicas"

@@ -22,6 +22,7 @@ AUTHORIZERS = (
 # Settings that may also be set for a single listener, as `listener.name.NAME.key`.
 LISTENER_SETTINGS = frozenset(
     {
+        "max.connection.creation.rate",
         "max.connections",
         "sasl.enabled.mechanisms",
         "ssl.cipher.suites",
@@ -268,7 +269,6 @@ REFUSED = (
         ("group.coordinator.rebalance.protocols",),
         lambda text: {"classic", "consumer"} <= set(items(text)),
     ),
-    Refusal("the rate of new connections is not limited; use max.connections", ("max.connection.creation.rate",)),
     Refusal(
         "a frame before the login is limited to 64 KiB, which cannot be changed",
         ("sasl.server.max.receive.size",),

@@ -73,6 +73,7 @@ class Settings:
     connections_max_idle_ms: int = 600_000
     connection_failed_authentication_delay_ms: int = 100
     max_connections: int = 2_147_483_647
+    max_connection_creation_rate: int = 2_147_483_647
     max_connections_per_ip: int = 2_147_483_647
     max_connections_per_ip_overrides: str = ""
     headwater_authentication_timeout_ms: int = 30_000
@@ -192,6 +193,7 @@ LOWEST = {
     "socket.request.max.bytes": 1024,
     "queued.max.request.bytes": 1 << 20,
     "max.connections": 1,
+    "max.connection.creation.rate": 1,
     "default.replication.factor": 1,
     "group.max.size": 1,
     "log.cleaner.backoff.ms": 1,

@@ -13,13 +13,13 @@ from functools import partial
 from typing import Protocol
 
 from headwater.broker.cluster import Endpoint
-from headwater.broker.configs.address_limits import normalized
 from headwater.broker.configs.settings import Settings
 from headwater.broker.connection_limits import RefusedError
 from headwater.broker.shell.client_protocol import ClientProtocol
 from headwater.broker.shell.listeners import Listener
 from headwater.broker.turns import SLICE_MS, Turns
 from headwater.effects.logs import get_logger
+from headwater.security.addresses import normalized
 
 logger = get_logger(__name__)
 
@@ -28,6 +28,7 @@ TLS_SHUTDOWN_S = 5.0
 KEEPALIVE = (("TCP_KEEPIDLE", 120), ("TCP_KEEPINTVL", 30), ("TCP_KEEPCNT", 4))
 NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 RETRY_S = 0.2
+PENALIZED_MAX = 32  # connections kept only to be closed, which use the reserve of descriptors
 
 
 async def bound_sockets(host: str, port: int, settings: Settings) -> list[socket.socket]:
@@ -75,6 +76,10 @@ class AcceptingServer(Protocol):
 
     def new_client(self, listener: Listener, endpoint: Endpoint, address: str) -> ClientProtocol: ...
 
+    def wait_ms(self, endpoint: Endpoint) -> float: ...
+
+    def penalty_ms(self, endpoint: Endpoint, address: str) -> float: ...
+
     def admit(self, client: ClientProtocol) -> None: ...
 
     def refused(self, address: str, reason: str) -> None: ...
@@ -96,6 +101,8 @@ class Acceptor:
         self.sockets = sockets
         self.spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         self.opening: set[asyncio.Task[None]] = set()
+        self.waiting: tuple[asyncio.TimerHandle, socket.socket] | None = None  # until then nothing is accepted
+        self.penalized: dict[socket.socket, asyncio.TimerHandle] = {}
         for listening in sockets:
             self.loop.add_reader(listening.fileno(), self.accept_ready, listening)
 
@@ -114,12 +121,45 @@ class Acceptor:
                 if error.errno in NO_DESCRIPTORS:
                     self.accept_none(listening, error)
                 return  # there is none, or it is gone
+            wait_ms = self.server.wait_ms(self.endpoint)
+            if wait_ms:
+                self.wait(wait_ms, accepted, str(peer[0]))
+                return
             self.accepted(accepted, str(peer[0]))
+
+    def wait(self, wait_ms: float, connection: socket.socket, host: str) -> None:
+        """Connections are opened too fast: this one is served later, and no other is accepted before."""
+        for listening in self.sockets:
+            self.loop.remove_reader(listening.fileno())
+        self.waiting = self.loop.call_later(wait_ms / 1000, self.waited, connection, host), connection
+
+    def waited(self, connection: socket.socket, host: str) -> None:
+        self.waiting = None
+        self.accepted(connection, host)
+        for listening in self.sockets:
+            self.loop.add_reader(listening.fileno(), self.accept_ready, listening)
+
+    def penalize(self, penalty_ms: float, connection: socket.socket, host: str) -> None:
+        """Too many connections come from an address: this one is closed after a while, so that the client does not try at once."""
+        if len(self.penalized) < PENALIZED_MAX:
+            self.penalized[connection] = self.loop.call_later(penalty_ms / 1000, self.end_penalty, connection)
+        else:
+            connection.close()
+        self.server.refused(host, "connections are opened faster than its quota allows (connection_creation_rate)")
+
+    def end_penalty(self, connection: socket.socket) -> None:
+        self.penalized.pop(connection).cancel()
+        connection.close()
 
     def accepted(self, connection: socket.socket, host: str) -> None:
         try:
             connection.setblocking(False)
-            client = self.server.new_client(self.listener, self.endpoint, normalized(host))
+            address = normalized(host)
+            penalty_ms = self.server.penalty_ms(self.endpoint, address)
+            if penalty_ms:
+                self.penalize(penalty_ms, connection, host)
+                return
+            client = self.server.new_client(self.listener, self.endpoint, address)
             self.server.admit(client)
         except RefusedError as error:
             connection.close()
@@ -189,5 +229,11 @@ class Acceptor:
         if self.spare >= 0:
             os.close(self.spare)
             self.spare = -1
+        if self.waiting is not None:
+            timer, connection = self.waiting
+            timer.cancel()
+            connection.close()
+        for connection in list(self.penalized):
+            self.end_penalty(connection)
         for task in list(self.opening):
             task.cancel()

@@ -13,6 +13,7 @@ from headwater.broker import descriptors
 from headwater.broker.cluster import Endpoint
 from headwater.broker.configs.settings import Settings
 from headwater.broker.connection_limits import ConnectionLimits
+from headwater.broker.connection_rates import ConnectionRates
 from headwater.broker.core import BrokerCore
 from headwater.broker.durability import ThisThread
 from headwater.broker.limited_log import LimitedLog
@@ -60,6 +61,7 @@ class Server:
         self.limits: ConnectionLimits[ClientProtocol] = ConnectionLimits(
             lambda: core.settings, places, self.deadlines.find_dispensable
         )
+        self.rates = ConnectionRates(core.metadata.quotas, lambda: core.settings, core.clock.steady_ms)
         self.requests = RequestBudget(settings.queued_max_request_bytes)
         self.turn_answers = TurnBudget(self.loop.call_soon, lambda: bool(self.turns.queue))
         self.answers: AnswerBudget[ClientProtocol] = AnswerBudget(settings.headwater_queued_max_answer_bytes)
@@ -123,6 +125,14 @@ class Server:
 
     def new_client(self, listener: Listener, endpoint: Endpoint, address: str) -> ClientProtocol:
         return self.protocol_class(self, listener, endpoint, address)
+
+    def wait_ms(self, endpoint: Endpoint) -> float:
+        """How long a connection that was accepted waits, and all after it at the listener; it is counted."""
+        return 0.0 if endpoint.is_private else self.rates.wait_ms(endpoint.listener)
+
+    def penalty_ms(self, endpoint: Endpoint, address: str) -> float:
+        """After how long a connection from an address is closed, because there are too many; 0 if there are not."""
+        return 0.0 if endpoint.is_private else self.rates.penalty_ms(endpoint.listener, address)
 
     def admit(self, client: ClientProtocol) -> None:
         """Gives an accepted connection a place. Raises RefusedError."""
