@@ -68,6 +68,9 @@ class FakeStore:
         self.files = MemoryFiles()
         self.files.make_directory("data")
 
+    def write_gathered(self) -> OSError | None:
+        return None
+
     def sync_logs_of(self, sync: Sync) -> None:
         self.events.append(f"sync logs of {sync.number}")
         self.journal.fail_if_told("sync logs")

@@ -70,15 +70,55 @@ def held_server(broker: Harness) -> tuple[Server, HeldSyncer]:
     return server, syncer
 
 
+def end_turn(server: Server) -> None:
+    """The end of a turn in which something has happened."""
+    server.after_event()
+    server.end_turn()
+
+
+async def test_a_turn_is_written_together_at_its_end() -> None:
+    broker = Harness()
+    broker.create_topic("t")
+    server, syncer = held_server(broker)
+    batch = build_batch([Record(None, b"1", (), 1)])
+    pending = []
+    for _ in range(3):
+        pending.append(broker.produce_batch("t", batch))
+        server.after_event()
+    assert not syncer.asked
+    await asyncio.sleep(0)
+    assert len(syncer.asked) == 1
+    server.after_sync(None)
+    assert all(each.is_done for each in pending)
+    assert len(syncer.asked) == 1
+    server.syncer = None
+    await server.stop()
+
+
+async def test_a_stop_writes_what_the_end_of_the_turn_would_have_written() -> None:
+    broker = Harness()
+    broker.create_topic("t")
+    server, syncer = held_server(broker)
+    pending = broker.produce_batch("t", build_batch([Record(None, b"1", (), 1)]))
+    server.after_event()
+    stopping = asyncio.ensure_future(server.stop())
+    while not syncer.asked:
+        await asyncio.sleep(0)
+    assert not syncer.is_stopped  # it waits for the sync
+    server.after_sync(None)
+    await stopping
+    assert pending.is_done
+
+
 async def test_nothing_is_acknowledged_before_its_sync_has_succeeded() -> None:
     broker = Harness()
     broker.create_topic("t")
     server, syncer = held_server(broker)
     batch = build_batch([Record(None, b"1", (), 1)])
     first = broker.produce_batch("t", batch)
-    server.after_event()
+    end_turn(server)
     second = broker.produce_batch("t", batch)
-    server.after_event()
+    end_turn(server)
     assert len(syncer.asked) == 1  # one at a time
     assert not first.is_done
     server.after_sync(None)
@@ -99,14 +139,14 @@ async def test_after_a_failed_sync_nothing_more_is_acknowledged(number: int) -> 
     server, syncer = held_server(broker)
     batch = build_batch([Record(None, b"1", (), 1)])
     first = broker.produce_batch("t", batch)
-    server.after_event()
+    end_turn(server)
     second = broker.produce_batch("t", batch)
     server.after_sync(OSError(number, "the disk is gone"))
     assert server.failure.done()
     with pytest.raises(OSError, match="the disk is gone"):
         await server.run_until(asyncio.Event())
     assert broker.core.is_failed
-    server.after_event()
+    end_turn(server)
     assert len(syncer.asked) == 1
     assert not first.is_done
     assert not second.is_done
@@ -130,7 +170,7 @@ async def test_what_fails_when_a_group_is_on_disk_keeps_nobody_from_the_next(
 
     first = broker.produce_batch("t", batch)
     broker.core.when_durable(broker.core.store.journal.pending.number, fail)
-    server.after_event()
+    end_turn(server)
     second = broker.produce_batch("t", batch)
     server.after_sync(None)
     server.after_sync(None)
@@ -152,7 +192,7 @@ async def test_what_waits_for_a_checkpoint_when_the_broker_stops_is_written_all_
     server.checkpoint_thread.submit(released.wait)  # the checkpoint comes after it
     batch = build_batch([Record(None, bytes(20_000), (), 1)])
     answers = [broker.produce_batch("t", batch) for _ in range(9)]
-    server.after_event()
+    end_turn(server)
     while server.durability.syncing is not None:
         server.after_sync(None)
     assert broker.core.store.journal.waiting_bytes

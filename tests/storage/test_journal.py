@@ -9,7 +9,7 @@ from crc32c import crc32c
 from headwater.effects.files import read_file
 from headwater.effects.memory_files import MemoryFiles
 from headwater.protocol.records import Record, build_batch
-from headwater.storage.journal import EARLIER_MAGIC, FILE_HEADER, Journal
+from headwater.storage.journal import Journal
 from headwater.storage.journal_entries import (
     EARLIER_ENTRY,
     EARLIER_ENTRY_MAGIC,
@@ -20,6 +20,7 @@ from headwater.storage.journal_entries import (
     JournalDamage,
     JournalEntry,
 )
+from headwater.storage.journal_file import EARLIEST_MAGIC, FILE_HEADER, MARKED_MAGIC
 
 TOPIC_ID = b"t" * 16
 FILE_BYTES = 1 << 16
@@ -205,7 +206,7 @@ def test_a_file_of_a_version_without_marks() -> None:
     files = written([1])
     file = files.open("journal/0.journal")
     generation = int.from_bytes(file.read(8, 8), "big")
-    head = EARLIER_MAGIC + generation.to_bytes(8, "big")
+    head = EARLIEST_MAGIC + generation.to_bytes(8, "big")
     file.write([head + crc32c(head).to_bytes(4, "big")], 0)
     for n in range(5):
         tail = EARLIER_ENTRY.pack(0, 0, generation, len(batch(n)), 0, TOPIC_ID, n)[GENERATION_AT:]
@@ -388,3 +389,13 @@ def test_what_was_synced_is_read_after_a_power_cut_at_every_step_of_a_life_that_
         journal.synced(group)
         check(range(first, offset + 1), more=0)
     assert first >= 3
+
+
+def test_a_file_of_a_version_without_gathered_batches() -> None:
+    files = written([1, 2])
+    file = files.open("journal/0.journal")
+    head = MARKED_MAGIC + file.read(8, 8)
+    file.write([head + crc32c(head).to_bytes(4, "big")], 0)
+    flip(files, FILE_HEADER_BYTES + MARK_BYTES + 70)  # its marks show that this is damage
+    offsets, (damage,) = read(files)
+    assert (offsets, damage.base_offset) == ([1, 2], 0)

@@ -117,10 +117,11 @@ class WatchedFile(MemoryFile):
 
 def watch(store: Store) -> list[int]:
     segment = store.log.segments[0]
-    assert isinstance(segment.file, MemoryFile)
-    file = WatchedFile(store.files, segment.file.path, segment.file.inode)
+    inner = segment.file.file
+    assert isinstance(inner, MemoryFile)
+    file = WatchedFile(store.files, inner.path, inner.inode)
     file.positions = []
-    segment.file = file
+    segment.file.file = file
     return file.positions
 
 

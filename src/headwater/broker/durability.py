@@ -1,10 +1,10 @@
 """The journal's driver: it decides what is written next, what follows a sync, when a checkpoint begins, and what a failing
 disk means.
 
-Theory. An append goes into the page cache of its log and waits for the journal's next sync. The driver has one rule for
-writing: *while no sync is under way, everything that waits is written, and its sync begins* (group commit). No timer is
-involved: a slow disk makes large syncs, a fast one small ones. When a sync has ended, the next one begins first, and only
-then the answers of the ended one are made. So the disk works while Python does.
+Theory. An append goes into the page cache of its log, at once or when the next sync begins, and waits for that sync of the
+journal. The driver has one rule for writing: *while no sync is under way, everything that waits is written, and its sync
+begins* (group commit). No timer is involved: a slow disk makes large syncs, a fast one small ones. When a sync has ended, the
+next one begins first, and only then the answers of the ended one are made. So the disk works while Python does.
 
 For example, with three clients that each produce a batch with acks=all:
 
@@ -27,7 +27,8 @@ files are full, the driver writes nothing until a checkpoint has freed one; what
 
 What can go wrong, and what it means:
 
-    writing a sync: disk full           its logs are synced instead of the journal; it is as durable
+    writing a sync: disk full           its logs are synced instead of the journal; it is as durable. If they cannot be
+                                        written either, all that waits is written when there is room again
     writing a sync: any other error     failed
     a sync of the journal               failed: after a failed sync Linux may have dropped what it could not write,
                                         so a later success would prove nothing
@@ -82,6 +83,7 @@ class Store(Protocol):
     def journal(self) -> Journal: ...
     @property
     def has_unsynced_logs(self) -> bool: ...
+    def write_gathered(self) -> OSError | None: ...
     def sync_logs_of(self, sync: Sync) -> None: ...
     def sync_done(self, sync: Sync) -> list[Log]: ...
     def begin_checkpoint(self) -> Checkpoint: ...
@@ -136,6 +138,9 @@ class Durability:
         self.waits: deque[tuple[SyncNumber, Callable[[], None]]] = deque()
         self.last_synced = NO_SYNC  # the last one that was completed
         self.syncing: Sync | None = None  # written; its sync is under way
+        self.held: tuple[Sync, OSError] | None = (
+            None  # for which there was no room, and why; it is the next to be written
+        )
         self.durable: deque[Sync] = deque()  # on disk, but not completed yet
         self.is_driving = False
         self.checkpoint: Checkpoint | None = None  # under way
@@ -156,7 +161,11 @@ class Durability:
     def answer_when_durable(self, sync: SyncNumber, answer: Answer) -> Deferred[Answer]:
         """Gives an answer when that sync is done."""
         deferred: Deferred[Answer] = Deferred()
-        self.when_durable(sync, partial(deferred.complete, answer))
+        complete = partial(deferred.complete, answer)
+        if sync <= self.last_synced:
+            complete()
+        else:
+            self.waits.append((sync, complete))
         return deferred
 
     def due(self, sync: SyncNumber) -> Iterator[Callable[[], None]]:
@@ -203,15 +212,16 @@ class Durability:
         """Begins to sync what is waiting, unless a sync is under way."""
         if self.syncing is not None or self.is_failed or not self.journal.waiting_bytes:
             return
-        sync = self.journal.take() or self.take_after_checkpoint()
+        sync = self.held[0] if self.held is not None else self.journal.take() or self.take_after_checkpoint()
         if sync is None or self.is_failed:
             return
+        self.store.write_gathered()  # what cannot be written is in the journal at least
         try:
             file = self.journal.write(sync)
         except OSError as error:
             self.write_failed(sync, error)
             return
-        self.syncing = sync
+        self.syncing, self.held = sync, None
         try:
             is_synced = self.disk.begin_sync(file)
         except OSError as error:
@@ -228,16 +238,23 @@ class Durability:
         return self.journal.take() if self.checkpoint is None else None
 
     def write_failed(self, sync: Sync, error: OSError) -> None:
-        """A sync could not be written. If the disk is full, its logs are synced instead."""
+        """A sync could not be written. If the disk is full, its logs are synced instead, now or when there is room again."""
         if not is_disk_full(error):
             self.fail(error)
             return
-        logger.warning("the disk is full: syncing logs instead of the journal")
+        if self.held is None:
+            logger.warning("the disk is full: syncing logs instead of the journal")
         try:
             self.store.sync_logs_of(sync)
         except OSError as failure:
-            self.fail(failure)
+            if not is_shortage(failure):
+                self.fail(failure)
+                return
+            if self.held is None:
+                logger.error("nothing is acknowledged until there is room: %s", failure)
+            self.held = sync, failure
         else:
+            self.held = None
             self.durable.append(sync)
 
     def complete(self, sync: Sync) -> None:
@@ -281,7 +298,7 @@ class Durability:
         try:
             self.checkpoint = checkpoint = self.store.begin_checkpoint()
         except OSError as error:
-            self.fail(error)
+            self.checkpoint_failed(error)
             return
         self.disk.run_checkpoint(checkpoint)
 
@@ -305,13 +322,18 @@ class Durability:
             except Exception as failure:  # noqa: BLE001 - as in `complete`
                 self.disk.report(failure)
             self.after_event()
-        elif isinstance(error, OSError) and is_shortage(error):
-            logger.error("the checkpoint failed, and is tried again later: %s", error)
-            self.shortage = error
         elif isinstance(error, Exception):
-            self.fail(error)
+            self.checkpoint_failed(error)
         else:
             raise error
+
+    def checkpoint_failed(self, error: Exception) -> None:
+        """A checkpoint could not be taken. If only room was missing, the next regular one tries again."""
+        if isinstance(error, OSError) and is_shortage(error):
+            logger.error("the checkpoint failed, and is tried again later: %s", error)
+            self.shortage = error
+        else:
+            self.fail(error)
 
     # -- the end
 
@@ -336,6 +358,8 @@ class Durability:
         self.drive()
         if self.error is not None:
             raise self.error
+        if self.held is not None:
+            raise self.held[1]
         if self.journal.waiting_bytes:
             raise self.shortage or OSError("the journal has no room, and a checkpoint did not free any")
 

@@ -150,12 +150,16 @@ class Partitions:
 
     # -- appending
 
-    def append(self, log: Log, batch: bytearray | memoryview, header: BatchHeader) -> tuple[int, SyncNumber]:
+    def append(
+        self, log: Log, batch: bytearray | memoryview, header: BatchHeader, *, may_gather: bool = False
+    ) -> tuple[int, SyncNumber]:
         """Appends a checked batch. Returns its base offset and the sync that makes it durable.
 
-        Raises OSError, and FencedMarkerError if a transaction's marker comes too late.
+        With `may_gather`, nobody relies on the batch before that (`LogStore.gather`). Raises OSError, and FencedMarkerError
+        if a transaction's marker comes too late.
         """
-        base_offset, sync = self.store.append(log, batch, header)
+        append = self.store.gather if may_gather else self.store.append
+        base_offset, sync = append(log, batch, header)
         if sync == NO_SYNC and log in self.watches:  # it is visible at once
             self.check_watches(log)
         return base_offset, sync

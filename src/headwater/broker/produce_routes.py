@@ -64,19 +64,26 @@ NO_ROUTE: Final = NoRoute.NO_ROUTE
 class Routable(NamedTuple):
     """A handler's answer to a request of which others may be like it.
 
-    `append` appends the batch of such a request. It raises ApiError and LongInspectionError if that needs the general path.
+    `append` appends the batch of such a request; it returns what the answer says, and the sync that makes that durable. It
+    raises ApiError and LongInspectionError if that needs the general path.
     """
 
     answer: ProduceResponse | Deferred[ProduceResponse] | None
     body: ProduceRequest
     request: Any  # what a meter is called with
-    append: Callable[[Buffer], tuple[PartitionResponse, SyncNumber]]
+    append: Callable[[Buffer], tuple[tuple[int, int, int], SyncNumber]]
 
 
 class RouteParts(Protocol):
     """What answers by routes need of the broker."""
 
     def answer_when_durable(self, sync: SyncNumber, answer: list[Buffer] | None) -> Deferred[list[Buffer] | None]: ...
+
+
+@lru_cache(LAYOUTS_MAX)
+def request_layout(key_bytes: int) -> Struct:
+    """A request's API and version, its correlation id and its key."""
+    return Struct(f">4s4s{key_bytes}s")
 
 
 @lru_cache(LAYOUTS_MAX)
@@ -88,10 +95,26 @@ def answer_layout(head_bytes: int, middle_bytes: int, foot_bytes: int) -> Struct
 class Route:
     """What is the same in all requests of one kind, and in their answers."""
 
-    __slots__ = ("acks", "api", "append", "foot", "head", "is_flexible", "middle", "pack", "request", "size_bytes")
+    __slots__ = (
+        "acks",
+        "api",
+        "append",
+        "foot",
+        "head",
+        "is_flexible",
+        "key",
+        "key_end",
+        "middle",
+        "pack",
+        "request",
+        "size_bytes",
+        "unpack",
+    )
 
-    def __init__(self, version: int, routable: Routable) -> None:
+    def __init__(self, key: bytes, version: int, routable: Routable) -> None:
         self.api = PRODUCE_KEY + version.to_bytes(2, "big")
+        self.key, self.key_end = key, CORRELATION_ID.stop + len(key)
+        self.unpack = request_layout(len(key)).unpack_from
         self.acks = routable.body.acks
         self.append, self.request = routable.append, routable.request
         self.is_flexible = request_header_version(API, version) >= 2
@@ -104,49 +127,35 @@ class Route:
         self.size_bytes = len(frame) - LENGTH_BYTES
         self.pack = answer_layout(len(self.head), len(self.middle), len(self.foot)).pack
 
-    def batch_of(self, frame: Buffer, position: int) -> memoryview | None:
-        """The batch of a request whose size is at `position`, where nothing follows but empty tags."""
-        end = len(frame)
+    def batch_of(self, frame: Buffer) -> memoryview | None:
+        """The batch of a request with this key, if nothing but empty tags follows it."""
+        at, end = self.key_end, len(frame)
         if self.is_flexible:
             end -= len(NO_TAGS)
             try:
-                size, start = read_uvarint(frame, position)
+                size, start = read_uvarint(frame, at)
             except VarintError:
                 return None
             size -= 1
             if frame[end:] != NO_TAGS:
                 return None
         else:
-            start = position + SIZE_BYTES
-            size = int.from_bytes(frame[position:start], "big", signed=True)
+            start = at + SIZE_BYTES
+            size = int.from_bytes(frame[at:start], "big", signed=True)
         return memoryview(frame)[start:end] if size == end - start else None
-
-    def answer(self, correlation_id: bytes, response: PartitionResponse, wait_ms: int) -> list[Buffer]:
-        return [
-            self.pack(
-                self.size_bytes,
-                correlation_id,
-                self.head,
-                response.base_offset,
-                response.log_append_time_ms,
-                response.log_start_offset,
-                self.middle,
-                wait_ms,
-                self.foot,
-            )
-        ]
 
 
 class Routes:
     """The routes of one connection."""
 
-    __slots__ = ("key_ends", "metadata_changes", "principal", "routes")
+    __slots__ = ("key_ends", "latest", "metadata_changes", "principal", "routes")
 
     def __init__(self, metadata_changes: int, principal: str) -> None:
         self.metadata_changes = metadata_changes  # how many there had been when the first route was learned
         self.principal = principal
         self.routes: dict[bytes, Route | None] = {}  # None: a request with that key was seen once
         self.key_ends: list[int] = []  # where a key may end in a frame
+        self.latest: Route | None = None  # the one that the last request took
 
     def hold(self, metadata_changes: int, principal: str) -> bool:
         """Whether all that the routes were made from is still so."""
@@ -165,31 +174,47 @@ class Routes:
             if len(self.routes) >= ROUTES_MAX:
                 self.routes.clear()
                 self.key_ends.clear()
+                self.latest = None
             self.routes[key] = None
             return
-        route = Route(version, routable)
-        if route.batch_of(frame, end) == batch:
+        route = Route(key, version, routable)
+        if route.batch_of(frame) == batch:
             self.routes[key] = route
             if end not in self.key_ends:
                 self.key_ends.append(end)
 
-    def answer(self, broker: RouteParts, frame: Buffer, meter: Meter | None = None) -> Answer | NoRoute:
-        """The answer to a request that one of the routes knows. Where there are quotas, `meter` says how long to wait."""
+    def find(self, frame: Buffer) -> Route | None:
+        """The route that knows a request."""
         for end in self.key_ends:
             route = self.routes.get(bytes(frame[CORRELATION_ID.stop : end]))
             if route is not None and frame[: CORRELATION_ID.start] == route.api:
-                break
-        else:
-            return NO_ROUTE
-        batch = route.batch_of(frame, end)
+                self.latest = route
+                return route
+        return None
+
+    def answer(self, broker: RouteParts, frame: Buffer, meter: Meter | None = None) -> Answer | NoRoute:
+        """The answer to a request that one of the routes knows. Where there are quotas, `meter` says how long to wait."""
+        route = self.latest
+        if route is None or len(frame) < route.key_end:
+            route = self.find(frame)
+            if route is None:
+                return NO_ROUTE
+        api, correlation_id, key = route.unpack(frame)
+        if key != route.key or api != route.api:
+            route = self.find(frame)
+            if route is None:
+                return NO_ROUTE
+        batch = route.batch_of(frame)
         if batch is None:
             return NO_ROUTE
         try:
-            response, sync = route.append(batch)
+            numbers, sync = route.append(batch)
         except (ApiError, LongInspectionError):
             return NO_ROUTE
         wait_ms = 0 if meter is None else meter(route.request)
         if route.acks == 0:
             return None
-        answer = route.answer(bytes(frame[CORRELATION_ID]), response, wait_ms)
+        answer: list[Buffer] = [
+            route.pack(route.size_bytes, correlation_id, route.head, *numbers, route.middle, wait_ms, route.foot)
+        ]
         return answer if route.acks == 1 or sync == NO_SYNC else broker.answer_when_durable(sync, answer)

@@ -6,6 +6,8 @@ topic, timestamps near a limit, another compression. Sources: LogValidator.java,
 
 from typing import NamedTuple, TypeAlias
 
+from crc32c import crc32c
+
 from headwater.effects.buffers import Buffer
 from headwater.effects.work import Steps, alone
 from headwater.protocol.compression import (
@@ -20,11 +22,13 @@ from headwater.protocol.errors import ApiError, ProtocolError
 from headwater.protocol.opening import compress_records, open_batch, open_small_batch
 from headwater.protocol.record_keys import consecutive_keys
 from headwater.protocol.records import (
+    ATTRIBUTES_AT,
     COMPRESSION_MASK,
     CONTROL,
     HEADER,
     HEADER_BYTES,
     LOG_OVERHEAD,
+    MAGIC,
     RECORD_BYTES_MIN,
     TRANSACTIONAL,
     BatchHeader,
@@ -35,20 +39,21 @@ from headwater.protocol.records import (
     check_batch,
     check_counts,
     counts_match,
+    new_tuple,
     read_records,
     write_crc,
 )
 from headwater.protocol.varint import read_varint
-from headwater.storage.config import LogConfig
+from headwater.storage.config import NO_LIMIT_MS, LogConfig
 from headwater.storage.log import Log
 
 RECORD_ERRORS_SHOWN = 3
 RECORD_ERRORS_MAX = 1000  # per batch that is examined in steps
 RECORDS_AT_ONCE = 10_000  # examining them takes some ten milliseconds
 RECORDS_PER_STEP = 500
+LAST_CODEC = int(Compression.ZSTD)
 RECORDS_COUNTED_PER_STEP = 5000
 RecordError: TypeAlias = tuple[ErrorCode, int, str]  # the code, the record's number, the reason
-NO_LIMIT_MS = (1 << 63) - 1
 CODECS = {
     "uncompressed": Compression.NONE,
     "gzip": Compression.GZIP,
@@ -65,6 +70,9 @@ class LongInspectionError(Exception):
 def prepare(log: Log, batch: Buffer, now_ms: int) -> tuple[BatchHeader, Buffer]:
     """A batch that may be appended, adapted to the topic, and its header. Raises ApiError and LongInspectionError."""
     config = log.config
+    plain = plain_header(config, batch, now_ms)
+    if plain is not None:
+        return plain, batch
     header = check_header(config, batch)
     wants_keys, wants_times = config.compact, wants_timestamps(config, header, now_ms)
     wants_other = config.compression_type != "producer" and wants_compression(config, header)
@@ -90,6 +98,30 @@ def prepare(log: Log, batch: Buffer, now_ms: int) -> tuple[BatchHeader, Buffer]:
         return rebuilt(config, header, compress(codec, body, level))
     except ProtocolError as error:
         raise unreadable(error) from error
+
+
+def plain_header(config: LogConfig, batch: Buffer, now_ms: int) -> BatchHeader | None:
+    """The header of a plain batch: one that is sound, and that nothing but its header and its CRC has to be looked at for.
+
+    Nearly every batch is plain, so this is one expression. None: `prepare` finds out what the batch needs, or what is wrong.
+    """
+    size = len(batch)
+    if size < HEADER_BYTES or not config.takes_batches_whole:
+        return None
+    header = new_tuple(BatchHeader, HEADER.unpack_from(batch))
+    _, length, _, magic, crc, attributes, last_delta, _, max_timestamp, producer_id, epoch, sequence, count = header
+    is_plain = (
+        length + LOG_OVERHEAD == size <= config.max_message_bytes
+        and magic == MAGIC
+        and 0 <= attributes <= LAST_CODEC
+        and last_delta + 1 == count
+        and 0 < count <= RECORDS_AT_ONCE
+        and max_timestamp - now_ms <= config.timestamp_after_max_ms
+        and (producer_id < 0 or (sequence >= 0 and epoch >= 0))
+        and crc32c(memoryview(batch)[ATTRIBUTES_AT:]) == crc
+        and (attributes or counts_match(batch, size, count))
+    )
+    return header if is_plain else None
 
 
 def prepare_in_steps(log: Log, batch: Buffer, now_ms: int) -> Steps[tuple[BatchHeader, Buffer]]:

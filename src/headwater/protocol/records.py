@@ -54,6 +54,7 @@ CONTROL = 0x20
 
 patch_base_offset = struct.Struct(">q").pack_into
 patch_leader_epoch = struct.Struct(">i").pack_into
+patch_place = struct.Struct(">qii").pack_into  # the base offset, the length and the leader epoch
 
 
 class CorruptBatchError(ProtocolError):

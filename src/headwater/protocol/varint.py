@@ -12,6 +12,15 @@ class VarintError(ValueError):
 
 def read_uvarint(buffer: Buffer, position: int) -> tuple[int, int]:
     """The unsigned number at `position` and the position after it."""
+    try:  # nearly all have one byte or two
+        low = buffer[position]
+        if low < 0x80:
+            return low, position + 1
+        high = buffer[position + 1]
+        if high < 0x80:
+            return low & 0x7F | high << 7, position + 2
+    except IndexError:
+        raise VarintError("the buffer ends inside a varint") from None
     value = shift = 0
     for offset in range(position, position + VARINT_BYTES_MAX):
         try:

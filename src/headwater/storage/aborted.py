@@ -6,17 +6,20 @@ transactions in it may have begun in earlier segments.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeAlias
 
 from headwater.effects.files import Files, read_file
 from headwater.protocol.errors import ProtocolError
 from headwater.protocol.records import BatchHeader, check_batch, marker_of
-from headwater.storage.index import TransactionIndex
+from headwater.storage.index import TransactionIndex, load_file, possible_entries
 from headwater.storage.producers import AbortedTransaction, ProducerStates
 from headwater.storage.segment import Segment
 
 ABORTED_FILE = re.compile(r"[0-9]{20}\.txnindex")
 MARKER_BYTES_MAX = 128  # Kafka's markers have 78 bytes
+Batch: TypeAlias = tuple[BatchHeader, Segment, int]
+"""A batch's header, its segment, and its position there."""
 
 
 def aborted_of_missing(files: Files, directory: str, names: list[str]) -> list[AbortedTransaction]:
@@ -45,8 +48,8 @@ def read_marker_batch(segment: Segment, header: BatchHeader, position: int) -> b
     return batch
 
 
-def find_aborted(batches: Iterable[tuple[BatchHeader, Segment, int]]) -> dict[Segment, list[AbortedTransaction]]:
-    """The aborted transactions that end in each segment, from all batches of a log: header, segment and position of each."""
+def find_aborted(batches: Iterable[Batch]) -> dict[Segment, list[AbortedTransaction]]:
+    """The aborted transactions that end in each segment, from all batches of a log."""
     states = ProducerStates()
     found: dict[Segment, list[AbortedTransaction]] = {}
     for header, segment, position in batches:
@@ -68,3 +71,20 @@ def find_aborted(batches: Iterable[tuple[BatchHeader, Segment, int]]) -> dict[Se
             found.setdefault(segment, []).append(aborted)
         states.note_marker(header, header.base_offset, coordinator_epoch)
     return found
+
+
+def keep_ends_in_damage(
+    segment: Segment, found: list[AbortedTransaction], batches_from: Callable[[int], Iterator[Batch]]
+) -> None:
+    """Keeps entries of the segment's old index whose markers cannot be read, if the log has such a transaction.
+
+    Otherwise the records of that transaction would be shown as committed, since no readable marker says otherwise.
+    """
+    for entry in possible_entries(load_file(segment.files, segment.path + ".txnindex") or b""):
+        if any(part.start_offset <= entry.last_offset < part.end_offset for part in segment.parts.found):
+            for header, _, _ in batches_from(entry.first_offset):
+                begins = header.is_transactional and header.base_offset == entry.first_offset
+                if begins and header.producer_id == entry.producer_id:
+                    found.append(entry)
+                break
+    found.sort(key=lambda entry: entry.last_offset)

@@ -52,8 +52,9 @@ from headwater.storage.checkpoints import (
     read_topic_id,
 )
 from headwater.storage.directories import LOG_DIRECTORY
-from headwater.storage.journal import FILES_MAX, JournalFile
+from headwater.storage.journal import FILES_MAX
 from headwater.storage.journal_entries import FILE_HEADER_BYTES, JournalDamage, entry_header, sync_mark
+from headwater.storage.journal_file import JournalFile
 from headwater.storage.recovery import OFFSET_MAX
 from headwater.storage.rescued import RESCUED_FILE
 

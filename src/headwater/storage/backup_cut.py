@@ -28,8 +28,9 @@ from headwater.effects.files import Files, read_file
 from headwater.effects.work import Steps
 from headwater.protocol.records import read_header
 from headwater.storage.checkpoints import LOG_STARTS, RECOVERY_POINTS, read_offsets, uuid_text
-from headwater.storage.journal import FILE_HEADER, FILES_MAX, JournalFile, items_of
+from headwater.storage.journal import FILES_MAX
 from headwater.storage.journal_entries import JournalDamage, JournalEntry
+from headwater.storage.journal_file import FILE_HEADER, JournalFile, items_of
 
 Key: TypeAlias = tuple[bytes, int]
 COPY_BYTES = 1 << 20

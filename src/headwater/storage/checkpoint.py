@@ -15,10 +15,10 @@ from functools import partial
 
 from headwater.effects.files import Files, replace_file
 from headwater.effects.logs import get_logger
-from headwater.storage.checkpoints import COPY_SUFFIX, RECOVERY_POINTS, write_offsets
+from headwater.storage.checkpoints import COPY_SUFFIX, RECOVERY_POINTS, remove_old_snapshots, write_offsets
 from headwater.storage.epochs import EPOCHS_FILE
-from headwater.storage.journal import JournalFile
-from headwater.storage.log import Log, remove_old_snapshots
+from headwater.storage.journal_file import JournalFile
+from headwater.storage.log import Log
 from headwater.storage.segment import Segment, base_offset_of, write_at
 from headwater.storage.sums import SUMS_SUFFIX
 

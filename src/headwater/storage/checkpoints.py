@@ -2,12 +2,14 @@
 
 *-by-topic-id-checkpoint    version 1, number of lines, then "topic-id partition offset crc32c" per line. A file next to it,
                             which ends in `.copy`, has the same content: damaged lines are read from the other file
-leader-epoch-checkpoint     version 0, number of lines, then "epoch start-offset" per line partition.metadata
-version: 0, topic_id: the id in URL-safe base64, crc32c: of the two lines before, in hexadecimal meta.properties
-version=1, cluster.id, node.id, directory.id, headwater.crc32c: of the other lines; and its `.copy`
+leader-epoch-checkpoint     version 0, number of lines, then "epoch start-offset" per line
+partition.metadata          version: 0, topic_id: the id in URL-safe base64, crc32c: of the two lines before, in hexadecimal
+*.snapshot                  the states of a log's producers (`producers.py`); only the newest files are kept
+meta.properties             version=1, cluster.id, node.id, directory.id, headwater.crc32c: of the other lines; and its `.copy`
 """
 
 import base64
+import contextlib
 from typing import NamedTuple
 
 from crc32c import crc32c
@@ -19,6 +21,7 @@ from headwater.storage.errors import FormatError
 logger = get_logger(__name__)
 
 COPY_SUFFIX = ".copy"
+SNAPSHOTS_KEPT = 2
 RECOVERY_POINTS = "recovery-point-by-topic-id-checkpoint"
 CLEAN_OFFSETS = "cleaner-offset-by-topic-id-checkpoint"
 LOG_STARTS = "log-start-by-topic-id-checkpoint"
@@ -219,3 +222,11 @@ def keep_meta(files: Files, directory: str, properties: dict[str, str]) -> None:
 def write_meta(files: Files, directory: str, properties: dict[str, str]) -> None:
     path = f"{directory}/meta.properties"
     replace_file(files, path, meta_content(properties), copy=path + COPY_SUFFIX)
+
+
+def remove_old_snapshots(files: Files, directory: str) -> None:
+    """Removes all but the newest producer snapshots of a log."""
+    snapshots = [name for name in files.list_directory(directory) if name.endswith(".snapshot")]
+    for name in snapshots[:-SNAPSHOTS_KEPT]:
+        with contextlib.suppress(FileNotFoundError):  # a roll and a checkpoint may run at the same time
+            files.remove(f"{directory}/{name}")

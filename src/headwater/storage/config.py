@@ -3,6 +3,8 @@
 import zlib
 from dataclasses import dataclass, field
 
+NO_LIMIT_MS = (1 << 63) - 1
+
 
 @dataclass(slots=True, frozen=True)
 class LogConfig:
@@ -21,20 +23,25 @@ class LogConfig:
         24 * 3600 * 1000
     )  # how long tombstones and markers stay after the first compaction that kept them
     min_compaction_lag_ms: int = 0
-    max_compaction_lag_ms: int = (1 << 63) - 1
+    max_compaction_lag_ms: int = NO_LIMIT_MS
     min_cleanable_dirty_ratio: float = 0.5
     log_append_time: bool = False  # message.timestamp.type is LogAppendTime
     max_message_bytes: int = 1048588
-    timestamp_before_max_ms: int = (1 << 63) - 1
+    timestamp_before_max_ms: int = NO_LIMIT_MS
     timestamp_after_max_ms: int = 3_600_000
     compression_type: str = "producer"
     compression_level: int = -1  # that of compression.type, if it names a compression that has levels
 
-    # The least age at which a segment may be sealed: attributes, since every append asks for it.
+    # What follows from these: attributes, since every append asks for it.
+    # The least age at which a segment may be sealed.
     earliest_roll_ms: int = field(init=False, repr=False, compare=False)
+    # Whether no setting asks for a look at single records, or for a change of batches.
+    takes_batches_whole: bool = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "earliest_roll_ms", self.latest_roll_ms - self.jitter_bound_ms)
+        wants_more = self.compact or self.log_append_time or self.timestamp_before_max_ms != NO_LIMIT_MS
+        object.__setattr__(self, "takes_batches_whole", not wants_more and self.compression_type == "producer")
 
     @property
     def latest_roll_ms(self) -> int:

@@ -1,7 +1,7 @@
 """Which directories below the data directory are the broker's logs, and what happens to the others.
 
     TOPIC-PARTITION                 a log, of the topic whose id its `partition.metadata` names
-        PARTITION.HEX-TOPIC-delete      a log of a deleted topic whose deletion is durable: removed now, or at the next start
+    PARTITION.HEX-TOPIC-delete      a log of a deleted topic whose deletion is durable: removed now, or at the next start
     TOPIC-PARTITION.HEX-stray       a log that belongs to no existing topic: kept, for a person to inspect
 
 A log is removed only if it is known to belong to a deleted topic: the metadata record the deletion, or the directory got
@@ -29,6 +29,7 @@ DELETED_TOPIC_MAX = 120  # bytes of its name
 LOG_DIRECTORY = re.compile(r"(?P<topic>.+)-(?P<partition>0|[1-9][0-9]*)")
 DELETED_SUFFIX, STRAY_SUFFIX = "-delete", "-stray"
 DELETED_DIRECTORY = re.compile(r"[0-9]+\.[0-9a-f]+-.+-delete")
+WIDE_RIGHTS = 0o027  # the group may read, as in PostgreSQL
 SEGMENT_FILE = re.compile(r"[0-9]{20}\.log")
 LOG_CONTENT = (  # compiled when the first name is compared
     r"[0-9]{20}\.(log|index|timeindex|txnindex|snapshot|sums)(\.swap|\.tmp|\.checkpoint\.tmp|\.deleted|\.aside[0-9]*)?"
@@ -54,6 +55,34 @@ class LogDirectories:
                 self.deleted.append(name)
             elif match := LOG_DIRECTORY.fullmatch(name):
                 self.names.add((match["topic"], int(match["partition"])))
+
+    def keep_others_out(self, *, is_new: bool) -> None:
+        """Keeps records and password hashes from other users of the machine.
+
+        What the broker creates is readable by its own user only. If the directory existed and was empty, its rights are
+        changed, as in PostgreSQL. If it was not empty, it may have other uses too, and only the broker's own entries are
+        closed.
+        """
+        files, directory = self.files, self.directory
+        rights = files.rights_of_others(directory)
+        if not rights & WIDE_RIGHTS:
+            return
+        try:
+            if is_new:
+                files.restrict(directory)
+                return
+            for path in [f"{directory}/journal", *self.paths()]:
+                if files.rights_of_others(path):
+                    files.restrict(path)
+        except PermissionError as error:
+            logger.warning("other users of this machine may be able to read the data: %s", error)
+            return
+        logger.warning(
+            "%s is open to other users of this machine (mode %03o), but its logs and its journal are not; chmod 700 closes "
+            "the rest",
+            directory,
+            0o700 | rights,
+        )
 
     def __contains__(self, key: tuple[str, int]) -> bool:
         return key in self.names

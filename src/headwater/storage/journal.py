@@ -15,7 +15,8 @@ grows with every use of a file, and 32 random bits, drawn at each start. So entr
 are never mistaken for new ones, even if a crash has lost the counter. A header of zeros marks a file that is not needed. A
 header that is neither zeros nor sound is damaged; then the first entry says which generation the file has.
 
-The owner calls `append` for each batch. When no sync is under way it calls `take`, then `write`, and syncs the file whose
+The owner calls `append` for each batch, or `gather` for a small one: the batches of a log that were gathered become one entry.
+When no sync is under way it calls `take`, then `write`, and syncs the file whose
 number `write` returns, here (`sync`) or elsewhere. When that is done it calls `synced`. The driver decides when:
 `broker/durability.py`. Between two syncs, a full file is exchanged for the other one. That one must have been erased by
 then; until it is, `take` returns nothing. A failed sync is final.
@@ -26,41 +27,53 @@ Only if they are in use too, because several starts in a row were killed, a chec
 """
 
 import errno
-import struct
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import zip_longest
-
-from crc32c import crc32c
+from typing import Protocol
 
 from headwater.effects.buffers import Buffer
-from headwater.effects.files import File, Files, free_name
-from headwater.effects.logs import get_logger
+from headwater.effects.files import Files
 from headwater.replay.sync_number import SyncNumber
 from headwater.storage.journal_entries import (
     ENTRY,
     FILE_HEADER_BYTES,
+    GATHERED_ENTRY,
     MARK_BYTES,
-    EntryReader,
     JournalDamage,
     JournalEntry,
     entry_header,
-    first_generation,
+    gathered_header,
     sync_mark,
 )
+from headwater.storage.journal_file import FILL_STEP_BYTES, NONCE_BITS, JournalFile, items_of
 
-logger = get_logger(__name__)
-
-ASIDE_SUFFIX = ".aside"
-FILE_MAGIC, EARLIER_MAGIC = b"HWJRNL02", b"HWJRNL01"  # syncs in earlier files may have no marks
-FILE_HEADER = struct.Struct(">8sQI")
-FILL_STEP_BYTES = 1 << 20
+PART_BYTES_MAX = 1 << 20
 FILES = 2
 SPARE_FILES = 2  # used only at starts
 FILES_MAX = FILES + SPARE_FILES
-NONCE_BITS = 32
-NONCE_MASK = (1 << NONCE_BITS) - 1
+
+
+class JournaledLog(Protocol):
+    """What the journal needs of a log, to gather its batches."""
+
+    topic_id: bytes
+    partition: int
+    end_offset: int
+    leader_epoch: int
+
+    def mark(self) -> object:
+        """The log's end, to be kept in the sync's marks."""
+        ...
+
+
+@dataclass(slots=True)
+class Part:
+    """Batches of one log that become one entry."""
+
+    base_offset: int
+    buffers: list[Buffer] = field(default_factory=list)
+    size_bytes: int = 0
 
 
 @dataclass(slots=True)
@@ -72,99 +85,6 @@ class Sync:
     buffers: list[Buffer] = field(default_factory=list)
     size_bytes: int = 0
     marks: dict[object, object] = field(default_factory=dict)
-
-
-class JournalFile:
-    """One recycled file: `filled` bytes exist on disk, `position` is where the next sync goes."""
-
-    def __init__(
-        self, files: Files, path: str, fill_step_bytes: int = FILL_STEP_BYTES, *, is_spare: bool = False
-    ) -> None:
-        self.files = files
-        self.path = path
-        self.is_spare = is_spare
-        self.fill_step_bytes = fill_step_bytes
-        self.was_missing = not files.exists(path)
-        self.open()
-
-    def open(self) -> None:
-        self.file: File = self.files.open(self.path, create=True, pinned=True)
-        self.filled = self.file.size()
-        self.position = 0
-        self.is_header_damaged = False
-        self.has_marks = False  # whether its syncs are known to have marks
-        self.generation = self.read_generation()
-
-    def read_generation(self) -> int:
-        header = self.file.read(FILE_HEADER.size, 0)
-        if not any(header):
-            return 0
-        magic, generation, crc = FILE_HEADER.unpack(header.ljust(FILE_HEADER.size, b"\0"))
-        if magic in (FILE_MAGIC, EARLIER_MAGIC) and crc == crc32c(header[:16]):
-            self.has_marks = magic == FILE_MAGIC
-            return int(generation)
-        self.is_header_damaged = True
-        return first_generation(self.file)
-
-    def start(self, generation: int) -> None:
-        """Begins to overwrite the file. The header goes to disk with the first sync."""
-        head = FILE_MAGIC + struct.pack(">Q", generation)
-        self.fill(FILE_HEADER_BYTES)
-        self.file.write([head + struct.pack(">I", crc32c(head))], 0)
-        self.generation, self.position, self.has_marks = generation, FILE_HEADER_BYTES, True
-
-    def fill(self, size: int) -> None:
-        """Makes the file at least `size` bytes large, in steps, with real zeros."""
-        while self.filled < size:
-            self.file.write([bytes(self.fill_step_bytes)], self.filled)
-            self.filled += self.fill_step_bytes
-
-    def erase(self) -> None:
-        """Records on disk that the content is not needed: the next start does not read it. A spare file frees its space.
-
-        This may run in another thread, because nobody writes to a file that is not current. It is synced: otherwise, after
-        the next use of the file, a power cut could leave the old header with new content, which would look like damage.
-        Raises OSError.
-        """
-        self.file.write([bytes(FILE_HEADER.size)], 0)
-        if self.is_spare:
-            self.file.truncate(0)
-        self.file.sync()
-
-    def release(self) -> None:
-        """Marks the file, which was erased, as free."""
-        self.generation = 0
-        if self.is_spare:
-            self.filled = 0
-
-    def set_aside(self) -> None:
-        """Keeps the file's content under another name, and begins an empty file. Raises OSError."""
-        self.file.close()
-        name = free_name(self.files, self.path + ASIDE_SUFFIX)
-        self.files.rename(self.path, name)
-        logger.error("%s is not a journal file: it is kept as %s; inspect it, and remove it", self.path, name)
-        self.open()
-        self.files.sync_directory(
-            self.path.rpartition("/")[0]
-        )  # makes the new name durable before anything relies on it
-
-    def items(self, *, is_complete: bool, only: bytes | None = None) -> Iterator[JournalEntry | JournalDamage]:
-        """Every sound entry, in order, and the damage between them; with `only`, those of the topic with that id."""
-        if self.is_header_damaged:
-            yield JournalDamage(self.path, 0, FILE_HEADER.size)
-        if self.generation:
-            reader = EntryReader(self.file, self.path, self.generation, is_complete=is_complete, only=only)
-            reader.has_marks = self.has_marks
-            yield from reader.items()
-
-
-def items_of(journal_files: Iterable[JournalFile], only: bytes | None = None) -> Iterator[JournalEntry | JournalDamage]:
-    """The entries in the files of a journal, oldest first, and the damage between them; with `only`, those of one topic."""
-    files = sorted(journal_files, key=lambda f: f.generation)
-    for file, later in zip_longest(files, files[1:]):
-        # The same process continued in the other file, so everything that was written here was on disk.
-        is_complete = later is not None and file.generation & NONCE_MASK == later.generation & NONCE_MASK
-        yield from file.items(is_complete=is_complete, only=only)
 
 
 class Journal:
@@ -184,6 +104,8 @@ class Journal:
         self.closed_syncs: deque[Sync] = deque()
         self.waiting_bytes = 0
         self.bytes_in_file = 0
+        self.blocks_end = 0  # where the current file's blocks for the next sync end; 0 if that sync goes elsewhere
+        self.parts: dict[JournaledLog, Part] = {}  # what was gathered for the next sync
         self.has_full_file = False  # whether there are `full_files`
 
     def recover(self, only: bytes | None = None) -> Iterator[JournalEntry | JournalDamage]:
@@ -221,6 +143,17 @@ class Journal:
         self.files[self.current].start(self.generation)
         self.has_full_file = bool(self.full_files)
         self.bytes_in_file = FILE_HEADER_BYTES
+        self.find_blocks()
+
+    def find_blocks(self) -> None:
+        """Finds out how far the current file has blocks for the next sync."""
+        file = self.files[self.current]
+        is_next = self.pending.generation == file.generation and not self.closed_syncs
+        self.blocks_end = min(file.filled, self.file_bytes) if is_next else 0
+
+    def has_blocks_for(self, size: int) -> bool:
+        """Whether the next sync can be written even if the disk is full, with a batch of that size more."""
+        return self.bytes_in_file + size + GATHERED_ENTRY.size + MARK_BYTES <= self.blocks_end
 
     def next_generation(self) -> int:
         return (self.generation >> NONCE_BITS) + 1 << NONCE_BITS | self.nonce
@@ -245,6 +178,8 @@ class Journal:
 
         `value` is kept in the sync's marks under `mark`. If there are several, the last one counts.
         """
+        if self.parts:
+            self.seal()
         size = len(batch) + ENTRY.size
         if self.bytes_in_file + size > self.file_bytes and self.bytes_in_file > FILE_HEADER_BYTES:
             self.begin_generation()
@@ -257,15 +192,57 @@ class Journal:
         sync.marks[mark] = value
         return sync.number
 
+    def gather(self, log: JournaledLog, base_offset: int, batch: Buffer) -> SyncNumber:
+        """As `append`, for a batch for which there are blocks. Batches of a log become one entry, so `batch` must not change.
+
+        The log's mark is that of the moment when the entry is made: before anything else is appended to the log.
+        """
+        size = len(batch)
+        part = self.parts.get(log)
+        if part is None or part.size_bytes > PART_BYTES_MAX:
+            if part is not None:
+                self.seal()
+            part = self.parts[log] = Part(base_offset)
+            size += GATHERED_ENTRY.size
+        part.buffers.append(batch)
+        part.size_bytes += size
+        sync = self.pending
+        sync.size_bytes += size
+        self.bytes_in_file += size
+        self.waiting_bytes += size
+        return sync.number
+
+    def seal(self) -> None:
+        """Makes entries of what was gathered: whatever is appended next comes after it."""
+        sync = self.pending
+        for log, part in self.parts.items():
+            content = b"".join(part.buffers)
+            sync.buffers.append(
+                gathered_header(
+                    sync.generation,
+                    log.partition,
+                    log.topic_id,
+                    (part.base_offset, log.end_offset),
+                    log.leader_epoch,
+                    content,
+                )
+            )
+            sync.buffers.append(content)
+            sync.marks[log] = log.mark()
+        self.parts = {}
+
     def begin_generation(self) -> None:
         """Closes the waiting sync: from now on batches go to the other file."""
         self.closed_syncs.append(self.pending)
         self.generation = self.next_generation()
         self.pending = Sync(SyncNumber(self.pending.number + 1), self.generation)
         self.bytes_in_file = FILE_HEADER_BYTES
+        self.blocks_end = 0
 
     def take(self) -> Sync | None:
         """The waiting batches, as a sync to be written; None if there are none, or if no file is free for them."""
+        if self.parts:
+            self.seal()
         sync = self.closed_syncs[0] if self.closed_syncs else self.pending
         if sync.generation != self.files[self.current].generation and self.has_full_file:
             return None
@@ -281,7 +258,7 @@ class Journal:
     @property
     def newest_sync(self) -> SyncNumber:
         """The newest sync that has content. When it is durable, everything that was appended until now is durable."""
-        return self.pending.number if self.pending.buffers else SyncNumber(self.pending.number - 1)
+        return self.pending.number if self.pending.size_bytes else SyncNumber(self.pending.number - 1)
 
     @property
     def full_files(self) -> list[JournalFile]:
@@ -301,6 +278,7 @@ class Journal:
         file.fill(file.position + size)
         file.file.write([mark, *sync.buffers], file.position)
         file.position += size
+        self.find_blocks()
         return self.current
 
     def sync(self, file: int) -> None:

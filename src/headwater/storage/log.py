@@ -8,7 +8,6 @@ The directory, its files and the segments' indexes are created by the first appe
 costs nothing. The names in it are Kafka's.
 """
 
-import contextlib
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterator
@@ -22,19 +21,19 @@ from headwater.protocol.records import (
     marker_of,
     patch_base_offset,
     patch_leader_epoch,
+    patch_place,
 )
-from headwater.storage.aborted import find_aborted
-from headwater.storage.checkpoints import write_topic_id
+from headwater.storage.aborted import find_aborted, keep_ends_in_damage
+from headwater.storage.checkpoints import remove_old_snapshots, write_topic_id
 from headwater.storage.config import LogConfig
 from headwater.storage.epochs import LeaderEpochs
 from headwater.storage.errors import DamagedLogError, OffsetOutOfRangeError
-from headwater.storage.index import TransactionIndex, load_file, possible_entries
+from headwater.storage.index import TransactionIndex
 from headwater.storage.producers import AbortedTransaction, ProducerStates
 from headwater.storage.segment import SEGMENT_SUFFIXES, Segment, segment_name
 from headwater.storage.swaps import complete_swap
 
 logger = get_logger(__name__)
-SNAPSHOTS_KEPT = 2
 SEALED_INDEXES_KEPT = 2
 
 
@@ -51,14 +50,6 @@ class DamagedRange(NamedTuple):
 
     start: int
     end: int
-
-
-def remove_old_snapshots(files: Files, directory: str) -> None:
-    """Removes all but the newest producer snapshots of a log."""
-    snapshots = [name for name in files.list_directory(directory) if name.endswith(".snapshot")]
-    for name in snapshots[:-SNAPSHOTS_KEPT]:
-        with contextlib.suppress(FileNotFoundError):  # a roll and a checkpoint may run at the same time
-            files.remove(f"{directory}/{name}")
 
 
 class Log:
@@ -116,6 +107,28 @@ class Log:
         except OSError:
             self.producers.expect_first(header)
             raise
+        if header.producer_id >= 0:
+            self.producers.note(header, base_offset)
+        self.end_offset = last_offset + 1
+        return base_offset
+
+    def gather(self, batch: bytearray | memoryview, header: BatchHeader) -> int:
+        """As `append`, but the batch stays in memory (`tail_file.py`). Returns -1 if it has to be written at once.
+
+        That is so if files are to be made, if the segment is full, or if what was gathered before could not be written.
+        """
+        if not self.segments or self.epochs.last != self.leader_epoch:
+            return -1
+        segment, size = self.segments[-1], len(batch)
+        base_offset, max_timestamp = self.end_offset, header.max_timestamp
+        last_offset = base_offset + header.last_offset_delta
+        is_full = segment.should_roll(size, last_offset, max_timestamp, self.config)
+        if is_full or not segment.size or segment.file.is_overdue:
+            return -1
+        patch_place(batch, 0, base_offset, header.length, self.leader_epoch)
+        segment.file.gather(batch, size)
+        segment.note(base_offset, last_offset, max_timestamp, size, self.config.index_interval_bytes)
+        self.unsynced_segments.add(segment)
         if header.producer_id >= 0:
             self.producers.note(header, base_offset)
         self.end_offset = last_offset + 1
@@ -187,6 +200,7 @@ class Log:
     def roll(self) -> Segment:
         """Seals the last segment and starts one at the log's end. On OSError nothing has changed."""
         sealed = self.segments[-1]
+        sealed.file.flush()
         sealed.write_whole_indexes()
         replace_file(self.files, *self.snapshot_file(), sync=False)
         remove_old_snapshots(self.files, self.directory)
@@ -345,7 +359,7 @@ class Log:
             found = find_aborted(self.batches_from(self.base_offsets[0] if self.segments else 0))
             for segment in self.segments:
                 if segment.parts.found:
-                    self.keep_ends_in_damage(segment, found.setdefault(segment, []))
+                    keep_ends_in_damage(segment, found.setdefault(segment, []), self.batches_from)
                 if segment.replace_aborted(found.get(segment, [])):
                     self.unsynced_segments.add(segment)  # so that a checkpoint vouches for it
             self.lacks_aborted = False
@@ -353,20 +367,6 @@ class Log:
             if self.lacks_aborted:  # a checkpoint must not vouch for what was found so far
                 for segment in self.segments:
                     segment.aborted = None
-
-    def keep_ends_in_damage(self, segment: Segment, found: list[AbortedTransaction]) -> None:
-        """Keeps entries of the segment's old index whose markers cannot be read, if the log has such a transaction.
-
-        Otherwise the records of that transaction would be shown as committed, since no readable marker says otherwise.
-        """
-        for entry in possible_entries(load_file(self.files, segment.path + ".txnindex") or b""):
-            if any(part.start_offset <= entry.last_offset < part.end_offset for part in segment.parts.found):
-                for header, _, _ in self.batches_from(entry.first_offset):
-                    begins = header.is_transactional and header.base_offset == entry.first_offset
-                    if begins and header.producer_id == entry.producer_id:
-                        found.append(entry)
-                    break
-        found.sort(key=lambda entry: entry.last_offset)
 
     def bytes_between(self, offset: int, *, committed: bool = False) -> int:
         """About how many bytes a read from `offset` could return. Whole segments count whole."""

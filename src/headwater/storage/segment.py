@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from crc32c import crc32c
 
 from headwater.effects.buffers import Buffer
-from headwater.effects.files import File, Files, replace_file
+from headwater.effects.files import Files, replace_file
 from headwater.effects.logs import get_logger
 from headwater.protocol.errors import ProtocolError
 from headwater.protocol.records import (
@@ -43,6 +43,7 @@ from headwater.storage.soundness import (
     start_of_search,
 )
 from headwater.storage.sums import SUMS_SUFFIX, SegmentSums, read_sums
+from headwater.storage.tail_file import TailFile
 
 logger = get_logger(__name__)
 
@@ -113,7 +114,7 @@ class Segment:
         self.files = files
         self.base_offset = base_offset
         self.path = f"{directory}/{segment_name(base_offset)}"
-        self.file: File = files.open(self.path + ".log" + suffix, create=create)
+        self.file = TailFile(files.open(self.path + ".log" + suffix, create=create))
         self.size = self.file.size()
         self.end_offset = (
             base_offset  # after the last record; for a sealed segment it is known when its indexes are loaded
@@ -223,15 +224,12 @@ class Segment:
 
     def should_roll(self, size: int, last_offset: int, timestamp: int, config: LogConfig) -> bool:
         """Whether a batch of `size` bytes belongs in a new segment. Age is measured between records, as in Kafka."""
+        age_ms = timestamp - self.first_timestamp if self.first_timestamp >= 0 else 0
         return (
             self.size + size > config.segment_bytes
             or len(self.index.offsets) * 8 + 8 > config.segment_index_bytes
             or last_offset - self.base_offset > RELATIVE_OFFSET_MAX
-            or (
-                self.first_timestamp >= 0
-                and timestamp - self.first_timestamp > config.earliest_roll_ms
-                and timestamp - self.first_timestamp > config.roll_ms(self.path)
-            )
+            or (age_ms > config.earliest_roll_ms and age_ms > config.roll_ms(self.path))
         ) and self.size > 0
 
     def locate(self, offset: int, limit: int) -> tuple[BatchHeader, int] | None:

@@ -53,12 +53,15 @@ class CheckedSegment(Protocol):
 
     base_offset: int
     end_offset: int
-    file: File
     index: OffsetIndex
     may_have_gaps: bool
     parts: "DamagedParts"
     path: str
     size: int
+
+    @property
+    def file(self) -> File:
+        """Its bytes."""
 
     def rebuild_index(self) -> None:
         """Rebuilds an index that does not match the log."""

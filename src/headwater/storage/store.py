@@ -1,7 +1,7 @@
 """The data directory: all logs, the journal that makes them durable, checkpoints and recovery.
 
-Theory. An append goes into its log's segment (page cache) and into the journal. When the journal's sync is done, the batch
-is acknowledged and visible. At a checkpoint the logs written since the last one are synced, their recovery points move up,
+Theory. An append goes into its log's segment (page cache) and into the journal. Small batches are gathered in memory, and
+go into both when the next sync begins. When the journal's sync is done, a batch is acknowledged and visible. At a checkpoint the logs written since the last one are synced, their recovery points move up,
 and a full journal file is free again. So after a crash every acknowledged batch is in a synced segment or in the journal.
 Recovery keeps each log up to its recovery point as it is, checks the rest batch by batch, cuts it off at the first torn one,
 and then appends from the journal what is missing.
@@ -39,6 +39,7 @@ from headwater.storage.config import LogConfig
 from headwater.storage.directories import LogDirectories
 from headwater.storage.errors import DamagedLogError, DirectoryInUseError, FormatError
 from headwater.storage.failed_syncs import FailedSyncs
+from headwater.storage.gathering import Gathering
 from headwater.storage.journal import FILES_MAX, Journal, Sync
 from headwater.storage.log import Log, LogMark
 from headwater.storage.recovery import LogRecovery, loads_quickly, write_again
@@ -50,12 +51,12 @@ from headwater.storage.swaps import remove_copies
 
 logger = get_logger(__name__)
 
-WIDE_RIGHTS = 0o027  # the group may read, as in PostgreSQL
 CLEANER_LOCK = ".cleaner.lock"
 CLEANER_WAIT_MS = 10_000  # longer than one step of a compaction takes on a slow disk
 DISK_FORMAT = "1"  # of the journal; segments are in Kafka's own format
 CHECKPOINTS_KEY, CHECKPOINTS_ALWAYS = "headwater.checkpoints", "always"
 JOURNAL_FILES_KEY = "headwater.journal.files"
+GATHERED_BYTES_MAX = 16 << 10  # a larger batch is worth a write of its own
 ADOPTED = {CHECKPOINTS_KEY: CHECKPOINTS_ALWAYS, JOURNAL_FILES_KEY: str(FILES_MAX)}
 
 
@@ -72,6 +73,7 @@ class LogStore:
     """See the module's docstring. Life: construct, `open_log` the metadata, `recover`, use, `close`."""
 
     cleaned: Cleaned | None = None  # called when records are deleted
+    gathers = True  # whether small batches are written together
 
     def __init__(
         self,
@@ -84,15 +86,14 @@ class LogStore:
         journal_file_bytes: int = 128 << 20,
         node_id: int = 1,
     ) -> None:
-        self.files = files
-        self.directory = directory
-        self.clock = clock
+        self.files, self.directory, self.clock = files, directory, clock
         self.use_journal = use_journal
         self.leader_epoch = 0
         self.logs: dict[tuple[bytes, int], Log] = {}
         self.recoveries: dict[Log, LogRecovery] = {}  # logs for which the journal may still have batches
         self.damaged: dict[tuple[bytes, int], DamagedLogError] = {}
         self.dirty: set[Log] = set()
+        self.gathering = Gathering()
         self.running_checkpoint: Checkpoint | None = None
         self.has_spare_files = True  # an earlier version's journal had none
         self.is_recovering = True  # until the journal has been replayed
@@ -112,7 +113,7 @@ class LogStore:
             self.journal = Journal(files, f"{directory}/journal", journal_file_bytes, nonce)
             self.rescued = RescuedBatches(files, f"{directory}/journal")
             self.failed_syncs = FailedSyncs(files, directory)
-            self.keep_others_out(is_new=is_empty)
+            self.directories.keep_others_out(is_new=is_empty)
             for path in (f"{directory}/journal", directory, directory.rpartition("/")[0] or "."):
                 files.sync_directory(path)
         except BaseException:
@@ -126,34 +127,6 @@ class LogStore:
             raise DirectoryInUseError(
                 f"{self.directory} is in use by another broker; stop that one or choose another directory"
             ) from None
-
-    def keep_others_out(self, *, is_new: bool) -> None:
-        """Keeps records and password hashes from other users of the machine.
-
-        What the broker creates is readable by its own user only. If the directory existed and was empty, its rights are
-        changed, as in PostgreSQL. If it was not empty, it may have other uses too, and only the broker's own entries are
-        closed.
-        """
-        files, directory = self.files, self.directory
-        rights = files.rights_of_others(directory)
-        if not rights & WIDE_RIGHTS:
-            return
-        try:
-            if is_new:
-                files.restrict(directory)
-                return
-            for path in [f"{directory}/journal", *self.directories.paths()]:
-                if files.rights_of_others(path):
-                    files.restrict(path)
-        except PermissionError as error:
-            logger.warning("other users of this machine may be able to read the data: %s", error)
-            return
-        logger.warning(
-            "%s is open to other users of this machine (mode %03o), but its logs and its journal are not; chmod 700 closes "
-            "the rest",
-            directory,
-            0o700 | rights,
-        )
 
     def wait_for_cleaner(self) -> None:
         """Waits for a compaction of a killed broker to end: for a moment it still writes beside the logs."""
@@ -251,6 +224,7 @@ class LogStore:
         log = self.logs.pop((topic_id, partition), None)
         if log is not None:
             self.recoveries.pop(log, None)
+            self.gathering.require_written()
             self.sync_logs([log] if log.on_disk else [])
             self.dirty.discard(log)
             log.close()
@@ -317,6 +291,7 @@ class LogStore:
         if log is not None:
             self.recoveries.pop(log, None)
             self.dirty.discard(log)
+            self.gathering.discard(log)
             log.close()
             if log.on_disk:
                 self.directories.add(topic, partition)
@@ -349,12 +324,37 @@ class LogStore:
         If the batch cannot be written, raises OSError, and the log is unchanged. A control batch must be a transaction's
         marker; FencedMarkerError is raised if it comes too late.
         """
+        journal = self.journal
+        if journal.parts:
+            journal.seal()
+        if self.gathering.files and not journal.has_blocks_for(len(batch)):
+            self.gathering.require_written()
         base_offset = log.append_marker(batch, header) if header.attributes & CONTROL else log.append(batch, header)
         self.dirty.add(log)
         if not self.use_journal:
             log.become_durable(log.mark())
             return base_offset, NO_SYNC
-        return base_offset, self.journal.append(log, log.mark(), log.topic_id, log.partition, base_offset, batch)
+        return base_offset, journal.append(log, log.mark(), log.topic_id, log.partition, base_offset, batch)
+
+    def gather(self, log: Log, batch: bytearray | memoryview, header: BatchHeader) -> tuple[int, SyncNumber]:
+        """As `append`, for a batch outside of transactions whose client is answered when its sync is done.
+
+        If it is small, it goes into memory only. What was gathered is written when the next sync begins: with one write for
+        each log, and one for the journal. If the disk is full by then, the journal alone has to be enough. So batches are
+        gathered only while the journal has blocks on disk for all that waits.
+        """
+        size = len(batch)
+        is_small = self.gathers and self.use_journal and size <= GATHERED_BYTES_MAX
+        base_offset = log.gather(batch, header) if is_small and self.journal.has_blocks_for(size) else -1
+        if base_offset < 0:
+            return self.append(log, batch, header)
+        self.dirty.add(log)
+        self.gathering.add(log)
+        return base_offset, self.journal.gather(log, base_offset, batch)
+
+    def write_gathered(self) -> OSError | None:
+        """Writes what was gathered; returns the error if some of it stays in memory for now."""
+        return self.gathering.write() if self.gathering.files else None
 
     def sync_of_end(self, log: Log) -> SyncNumber:
         """The sync of the journal that makes the log durable to its end; 0 if it is durable."""
@@ -366,6 +366,7 @@ class LogStore:
 
     def sync_logs_of(self, sync: Sync) -> None:
         """Replaces a sync of the journal: syncs the logs of its batches, up to the end of these. Raises OSError."""
+        self.gathering.require_written()
         for mark, value in sync.marks.items():
             log, end = cast(Log, mark), cast(LogMark, value)
             if self.logs.get((log.topic_id, log.partition)) is not log:
@@ -403,6 +404,7 @@ class LogStore:
             raise OSError(
                 errno.ESTALE, "the directory was removed or replaced under the running broker", self.directory
             )
+        self.gathering.require_written()
         checkpoint = Checkpoint(self.files, self.directory, dict(self.recovery_points))
         self.running_checkpoint = checkpoint
         for log in sorted(self.dirty, key=log_key):  # in a fixed order, so that a simulation can be repeated

@@ -40,6 +40,8 @@ from headwater.storage.producers import Verdict
 TOPIC_ID_VERSION, ADDS_VERSION, ABORTABLE_VERSION, LEADER_VERSION = 13, 12, 11, 10
 TRANSACTIONAL_AT = ATTRIBUTES_AT + 1  # the attributes' low byte
 PartitionResponse = ProduceResponse.PartitionProduceResponse
+# A batch's base offset, its append time in ms (-1: the records' own times hold), and the log's start offset.
+Numbers: TypeAlias = tuple[int, int, int]
 Answer: TypeAlias = ProduceResponse | Deferred[ProduceResponse] | None
 Prepared: TypeAlias = tuple[BatchHeader, Buffer]
 
@@ -58,7 +60,8 @@ def handle(broker: ProduceParts, request: Request) -> Answer | Routable | Steps[
     log = None
     try:
         log = wanted_log(broker, request, topic_data, data.index)
-        answer, sync = append(broker, request, log, data.index, data.records)
+        numbers, sync = append(broker, request, log, data.records)
+        answer = PartitionResponse(data.index, 0, *numbers)
     except ApiError as error:
         answer, sync = refusal(data.index, error), NO_SYNC
     except LongInspectionError:
@@ -68,7 +71,7 @@ def handle(broker: ProduceParts, request: Request) -> Answer | Routable | Steps[
     if log is None or answer.error_code or body.transactional_id is not None:
         return answer_of_all
     kind = request._replace(body=ProduceRequest(None, body.acks))  # without this batch, which need not be kept
-    return Routable(answer_of_all, body, kind, partial(append_another, broker, kind, log, data.index))
+    return Routable(answer_of_all, body, kind, partial(append_another, broker, kind, log))
 
 
 def append_all(broker: ProduceParts, request: Request) -> Steps[Answer]:
@@ -135,7 +138,8 @@ def append_or_refuse(
     """
     try:
         log = wanted_log(broker, request, topic_data, data.index)
-        return append(broker, request, log, data.index, data.records, prepared_batch)
+        numbers, sync = append(broker, request, log, data.records, prepared_batch)
+        return PartitionResponse(data.index, 0, *numbers), sync
     except ApiError as error:
         return refusal(data.index, error), NO_SYNC
 
@@ -215,11 +219,10 @@ def append(
     broker: ProduceParts,
     request: Request,
     log: Log,
-    number: int,
     records: Buffer | None,
     prepared_batch: Prepared | None = None,
-) -> tuple[PartitionResponse, SyncNumber]:
-    """Appends a partition's batch; returns its answer and the sync that makes it durable.
+) -> tuple[Numbers, SyncNumber]:
+    """Appends a partition's batch; returns what its answer says, and the sync that makes that durable.
 
     Raises ApiError, and LongInspectionError unless the batch comes prepared.
     """
@@ -239,7 +242,7 @@ def append(
             sync = broker.store.journal.newest_sync if log.high_watermark <= first.last_offset else NO_SYNC
             if sync and is_promised:
                 log.promised_offset = max(log.promised_offset, first.last_offset + 1)
-            return PartitionResponse(number, 0, base_offset, first.timestamp, log.start_offset), sync
+            return (base_offset, first.timestamp, log.start_offset), sync
         if verdict is Verdict.OUT_OF_ORDER:
             raise ApiError(
                 ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER, details=BatchDetails(log_start_offset=log.start_offset)
@@ -254,7 +257,8 @@ def append(
         set_append_time(memoryview(batch), append_time)
         header = header._replace(max_timestamp=append_time)
     try:
-        base_offset, sync = broker.partitions.append(log, memoryview(batch), header)
+        may_gather = not is_promised and not header.attributes & TRANSACTIONAL
+        base_offset, sync = broker.partitions.append(log, memoryview(batch), header, may_gather=may_gather)
     except OSError as error:
         raise ApiError(
             ErrorCode.KAFKA_STORAGE_ERROR, f"the batch could not be written: {error.strerror or error}"
@@ -262,19 +266,18 @@ def append(
     if sync != NO_SYNC and is_promised:
         log.promised_offset = log.end_offset
     broker.occurrences.appended.emit(log, base_offset, header.records_count, len(batch))
-    return PartitionResponse(number, 0, base_offset, append_time, log.start_offset), sync
+    return (base_offset, append_time, log.start_offset), sync
 
 
-def append_another(
-    broker: ProduceParts, request: Request, log: Log, number: int, records: Buffer
-) -> tuple[PartitionResponse, SyncNumber]:
+def append_another(broker: ProduceParts, request: Request, log: Log, batch: Buffer) -> tuple[Numbers, SyncNumber]:
     """Appends the batch of another request of the same kind, as `append` does (`produce_routes.py`).
 
     `request` has no batch and names no transaction.
     """
-    if not broker.partitions.is_open(log) or is_transactional(records):
+    prepared_batch = prepare(log, batch, broker.clock.wall_ms())
+    if prepared_batch[0].attributes & TRANSACTIONAL or not broker.partitions.is_open(log):
         raise ApiError(ErrorCode.INVALID_RECORD)
-    return append(broker, request, log, number, records)
+    return append(broker, request, log, batch, prepared_batch)
 
 
 def check_owner(broker: ProduceParts, request: Request, header: BatchHeader) -> None:

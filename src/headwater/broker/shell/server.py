@@ -74,6 +74,7 @@ class Server:
         self.durability, self.this_thread = core.durability, ThisThread(core.durability)
         core.durability.disk = self
         self.syncer = None if inline else self.new_syncer()
+        core.store.gathers = not inline  # a write into memory costs nothing
         self.idle = asyncio.Event()  # set while no sync is under way
         self.idle.set()
         self.no_clients = asyncio.Event()
@@ -82,6 +83,7 @@ class Server:
         self.cleaner = None if inline else CleanerProcess(self.loop, core.store.directory)
         if self.cleaner is not None:
             core.run_cleaning = self.cleaner.run
+        self.is_turn_ending = False  # `end_turn` is scheduled
         self.is_stopping = False
         self.muting = Muting(self.loop)
         self.password_thread = ThreadPoolExecutor(1, "headwater-passwords")  # begins with the first password
@@ -213,13 +215,25 @@ class Server:
     # -- the disk: what the journal's driver asks for (`durability.Disk`)
 
     def after_event(self) -> None:
-        """Call this whenever the core may have something to write, or a new deadline."""
+        """Call this whenever the core may have something to write, or a new deadline.
+
+        What a turn of the loop brings from all connections is written together, at the end of the turn.
+        """
         durability = self.durability
         if durability.syncing is None and durability.journal.waiting_bytes:
-            durability.drive()
+            if self.syncer is None or self.is_stopping:
+                durability.drive()
+            elif not self.is_turn_ending:
+                self.is_turn_ending = True
+                self.loop.call_soon(self.end_turn)
         heap = self.core.timers.heap
         if heap and (self.timer is None or heap[0][0] < self.timer_deadline_ms):
             self.arm_timer()
+
+    def end_turn(self) -> None:
+        self.is_turn_ending = False
+        if self.durability.syncing is None and not self.is_stopping:
+            self.durability.after_event()
 
     def begin_sync(self, file: int) -> bool:
         if self.syncer is None:
@@ -323,6 +337,7 @@ class Server:
             self.timer.cancel()
         for client in self.clients:
             client.pause("stop")
+        self.after_event()  # what the end of this turn would have written
         await self.wait_for_disk(self.idle.wait(), "a sync of the journal", SYNC_TIMEOUT_S)
         if self.syncer is not None:
             self.syncer.stop(is_stuck=self.core.is_failed)
