@@ -38,10 +38,10 @@ def log_in(
     client = ScramClient(mechanism, token_id, password, "theirs")
     for key, value in (extension or {"tokenauth": "true"}).items():
         client.bare += f",{key}={value}"
-    assert server.is_slow
-    answer = server.respond(client.first())
-    assert not server.is_slow
-    client.respond(server.respond(client.respond(answer)))
+    assert server.is_slow(client.first()) is ("tokenauth" in client.bare)
+    proof = client.respond(server.respond(client.first()))
+    assert not server.is_slow(proof)
+    client.respond(server.respond(proof))
     assert client.is_done
     assert isinstance(server, ScramExchange)
     return server

@@ -41,7 +41,6 @@ class BearerExchange:
     if the same message should be given again later.
     """
 
-    is_slow = False
     is_token = False  # a delegation token
 
     def __init__(self, check: Callable[[str], AccessToken]) -> None:
@@ -52,6 +51,9 @@ class BearerExchange:
         self.refused: TokenError | None = None
         self.expires_ms: int | None = None
         self.groups: tuple[str, ...] = ()
+
+    def is_slow(self, message: bytes) -> bool:
+        return False
 
     def respond(self, message: bytes) -> bytes:
         """The answer to the client's next message. Raises AuthenticationError, and NotYetError."""

@@ -33,8 +33,9 @@ from headwater.security.scram import ITERATIONS_MIN, Credential, Mechanism, cred
 USER_TYPE = "User"
 SALT_BYTES = 16
 LONG_MAX = 2**63 - 1
-# Kafka has neither limit. Every user may make tokens, and all of them are in memory.
+# Kafka has none of these limits. Every user may make tokens, and all of them are in memory.
 TOKENS_MAX = 10_000
+RENEWERS_MAX = 1_000
 NAMES_BYTES_MAX = 16 << 10
 
 

@@ -42,18 +42,21 @@ class NotYetError(Exception):
 class Exchange(Protocol):
     """One authentication in progress. `claimed` is the user that the client named, `user` the one that it has proved to be.
 
-    `is_slow`: the next response takes milliseconds, so it is better computed in a thread. `expires_ms`: when what the client has
-    proved ends, on the wall clock; None: never. `is_token`: the client has a delegation token, not a password.
+    `expires_ms`: when what the client has proved ends, on the wall clock; None: never. `is_token`: the client has a delegation
+    token, not a password.
     `groups`: further principals that the client has proved to be.
     """
 
     claimed: str | None
     user: str | None
     is_done: bool
-    is_slow: bool
     is_token: bool
     expires_ms: int | None
     groups: tuple[str, ...]
+
+    def is_slow(self, message: bytes) -> bool:
+        """Whether the answer to this message takes milliseconds, so that it is better computed in a thread."""
+        ...
 
     def respond(self, message: bytes) -> bytes:
         """The answer to the client's next message. Raises AuthenticationError; NotYetError, which changes nothing."""
@@ -106,10 +109,12 @@ class PlainExchange:
         self.claimed: str | None = None
         self.user: str | None = None
         self.is_done = False
-        self.is_slow = True
         self.is_token = False
         self.groups: tuple[str, ...] = ()
         self.expires_ms: int | None = None
+
+    def is_slow(self, message: bytes) -> bool:
+        return True
 
     def respond(self, message: bytes) -> bytes:
         parts = message.split(b"\0")

@@ -114,7 +114,10 @@ class ScramExchange:
         self.is_token = False
         self.groups: tuple[str, ...] = ()
         self.expires_ms: int | None = None
-        self.is_slow = tokens is not None  # the first message may name a token
+
+    def is_slow(self, message: bytes) -> bool:
+        """Whether a message names a delegation token; users' credentials are there already."""
+        return self.tokens is not None and self.credential is None and TOKEN_EXTENSION.encode() in message
 
     def respond(self, message: bytes) -> bytes:
         """The answer to the client's next message. At the end, `is_done` and `user` are set. Raises AuthenticationError."""
@@ -126,9 +129,7 @@ class ScramExchange:
             raise AuthenticationError("Invalid SCRAM message") from error
         if self.credential is not None:
             return self.final(text).encode()
-        answer = self.first(text)
-        self.is_slow = False
-        return answer.encode()
+        return self.first(text).encode()
 
     def first(self, text: str) -> str:
         flag, separator, rest = text.partition(",")

@@ -24,7 +24,7 @@ from headwater.protocol.messages.renew_delegation_token import RenewDelegationTo
 from headwater.protocol.messages.sasl_authenticate import SaslAuthenticateRequest
 from headwater.protocol.messages.sasl_handshake import SaslHandshakeRequest
 from headwater.security.acls import Operation, ResourceType
-from headwater.security.delegation_tokens import NAMES_BYTES_MAX, USER_TYPE
+from headwater.security.delegation_tokens import NAMES_BYTES_MAX, RENEWERS_MAX, USER_TYPE
 from headwater.security.sasl_client import ScramClient
 from headwater.security.scram import Mechanism
 from tests.broker.harness import Harness
@@ -208,6 +208,7 @@ def test_without_a_secret_key_there_are_no_tokens() -> None:
 def test_tokens_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     broker = new_broker()
     assert create(broker, f"User:{'x' * NAMES_BYTES_MAX}").error_code == ErrorCode.POLICY_VIOLATION
+    assert create(broker, *[BOB] * (RENEWERS_MAX + 1)).error_code == ErrorCode.POLICY_VIOLATION
     monkeypatch.setattr("headwater.broker.handlers.create_delegation_token.TOKENS_MAX", 1)
     assert create(broker).error_code == 0
     assert create(broker).error_code == ErrorCode.POLICY_VIOLATION

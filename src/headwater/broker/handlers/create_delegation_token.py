@@ -2,7 +2,7 @@
 
 Everybody may make tokens for themselves. Tokens of others need CREATE_TOKENS on the USER resource of the owner. Not as in Kafka:
 an owner must be a user, since a login with a token makes a user of the owner; and there are limits, answered with
-POLICY_VIOLATION: how many tokens there are, and how long the names in one of them.
+POLICY_VIOLATION: how many tokens there are, how many may renew one of them, and how long the names in it are.
 """
 
 import base64
@@ -19,7 +19,14 @@ from headwater.protocol.messages.create_delegation_token import (
 )
 from headwater.replay.deferred import Deferred
 from headwater.security.acls import Operation, ResourceType
-from headwater.security.delegation_tokens import NAMES_BYTES_MAX, TOKENS_MAX, USER_TYPE, Token, later
+from headwater.security.delegation_tokens import (
+    NAMES_BYTES_MAX,
+    RENEWERS_MAX,
+    TOKENS_MAX,
+    USER_TYPE,
+    Token,
+    later,
+)
 
 Response = CreateDelegationTokenResponse
 
@@ -29,12 +36,14 @@ def handle(broker: TokenParts, request: Request) -> Response | Deferred[Response
     requester = owner = request.connection.principal
     if body.owner_principal_name:
         owner = f"{body.owner_principal_type}:{body.owner_principal_name}"
-    renewers = tuple(f"{renewer.principal_type}:{renewer.principal_name}" for renewer in body.renewers)
     tokens = broker.metadata.tokens
     if not may_use_token_requests(request):
         return failure(ErrorCode.DELEGATION_TOKEN_REQUEST_NOT_ALLOWED, owner, requester)
     if owner != requester and not may(broker, request, Operation.CREATE_TOKENS, ResourceType.USER, owner):
         return failure(ErrorCode.DELEGATION_TOKEN_AUTHORIZATION_FAILED, owner, requester)
+    if len(body.renewers) > RENEWERS_MAX:
+        return failure(ErrorCode.POLICY_VIOLATION, owner, requester)
+    renewers = tuple(f"{renewer.principal_type}:{renewer.principal_name}" for renewer in body.renewers)
     if any(kind_and_name(principal)[0] != USER_TYPE for principal in (owner, *renewers)):
         return failure(ErrorCode.INVALID_PRINCIPAL_TYPE, owner, requester)
     if not tokens.is_enabled:

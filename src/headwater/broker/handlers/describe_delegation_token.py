@@ -27,13 +27,14 @@ def handle(broker: TokenParts, request: Request) -> Steps[Response]:
         return Response(ErrorCode.DELEGATION_TOKEN_REQUEST_NOT_ALLOWED)
     if not tokens.is_enabled:
         return Response(ErrorCode.DELEGATION_TOKEN_AUTH_DISABLED)
-    owners = None
-    if body.owners is not None:
-        owners = {f"{owner.principal_type}:{owner.principal_name}" for owner in body.owners}
+    owners = set()
+    for owner in body.owners or ():
+        yield
+        owners.add(f"{owner.principal_type}:{owner.principal_name}")
     response = Response()
     for token in list(tokens.tokens.values()):
         yield
-        is_wanted = owners is None or not owners.isdisjoint((token.owner, token.requester, *token.renewers))
+        is_wanted = body.owners is None or not owners.isdisjoint((token.owner, token.requester, *token.renewers))
         if is_wanted and may_see(broker, request, token):
             response.tokens.append(description(token, tokens.hmac(token.token_id)))
     return response

@@ -74,7 +74,7 @@ def respond(
             return refuse_login(broker, connection, error, failed(error))
         return succeeded(answer)
 
-    first = None if exchange.is_slow else outcome(exchange, message)
+    first = None if exchange.is_slow(message) else outcome(exchange, message)
     if first is not None and not isinstance(first, NotYetError):
         return proceed(first)
     deferred: Deferred[Answer] = Deferred()

@@ -218,7 +218,8 @@ class Acceptor:
         if self.spare < 0:
             with contextlib.suppress(OSError):
                 self.spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-        self.loop.add_reader(listening.fileno(), self.accept_ready, listening)
+        if self.waiting is None:  # otherwise `waited` adds the reader
+            self.loop.add_reader(listening.fileno(), self.accept_ready, listening)
 
     def close(self) -> None:
         for listening in self.sockets:
