@@ -1,6 +1,12 @@
 """The Python client beside raw confluent-kafka and aiokafka, on one Headwater broker, as ratios.
 
-Each row is measured several times in turns and the best of each side counts, since a shared machine only ever slows down.
+The sides take turns, five times. A figure is the median of a side's five, and a ratio the median of the five rounds' ratios. A
+second table has the processor time of the whole client, librdkafka's threads included: it says more on a busy machine.
+
+All sides do the same with what they read: the length of each value, or JSON decoded by msgspec into an Order, of which a
+field is looked at. They read as each library's documentation shows: confluent-kafka `consume(500)` for batches, and `poll` for one
+event at a time; aiokafka `getmany` and `async for`. Headwater also finds errors and keeps how far its group is; the others
+commit nothing.
 """
 
 import asyncio
@@ -8,7 +14,8 @@ import tempfile
 import time
 from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
-from typing import NamedTuple
+from statistics import median
+from typing import NamedTuple, cast
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -22,7 +29,8 @@ from benchmarks.brokers import Headwater
 HEADERS = [("origin", b"web"), ("trace", b"00-1234-5678-01")]
 VALUE = msgspec.json.encode({"id": 12345678, "total": 99.5, "customer": "c" * 40, "items": [1, 2, 3]})
 BATCH = 1000
-ROUNDS = 3
+ROUNDS = 5
+SIDES = ("raw", "headwater", "aiokafka")
 LINGER_MS = 1
 
 
@@ -35,22 +43,63 @@ class Order(msgspec.Struct):
     items: list[int]
 
 
+class Turn(NamedTuple):
+    """One measurement of one side: events a second, or µs where less is better; and µs of processor for each event."""
+
+    figure: float
+    processor_us: float
+
+
+class Watch:
+    """Measures from its making on."""
+
+    def __init__(self) -> None:
+        self.start_s, self.start_processor_s = time.perf_counter(), time.process_time()
+
+    def rate(self, number: int) -> Turn:
+        """Events a second."""
+        return Turn(number / (time.perf_counter() - self.start_s), self.processor_us(number))
+
+    def each_us(self, number: int) -> Turn:
+        """Microseconds for each."""
+        return Turn(1e6 * (time.perf_counter() - self.start_s) / number, self.processor_us(number))
+
+    def processor_us(self, number: int) -> float:
+        return 1e6 * (time.process_time() - self.start_processor_s) / number
+
+
 class Row(NamedTuple):
-    """One measurement of each of the three, in events a second, or µs where less is better."""
+    """The measurements of the three sides, by rounds."""
 
     what: str
     unit: str
-    raw: float
-    headwater: float
-    aiokafka: float
+    rounds: list[dict[str, Turn]]
 
     def line(self) -> str:
-        higher = self.unit.endswith("/s")
-        ratios = [
-            self.headwater / other if higher else other / self.headwater for other in (self.raw, self.aiokafka) if other
-        ]
-        texts = [f"{value:,.0f}" for value in (self.raw, self.headwater, self.aiokafka)]
-        return f"| {self.what} ({self.unit}) | {' | '.join(texts)} | {' | '.join(f'{r:.2f} ×' for r in ratios)} |"
+        return line(
+            f"{self.what} ({self.unit})",
+            [{side: turn.figure for side, turn in each.items()} for each in self.rounds],
+            is_rate=self.unit.endswith("/s"),
+            digits=0,
+        )
+
+    def processor_line(self) -> str:
+        return line(
+            self.what,
+            [{side: turn.processor_us for side, turn in each.items()} for each in self.rounds],
+            is_rate=False,
+            digits=2,
+        )
+
+
+def line(title: str, rounds: list[dict[str, float]], *, is_rate: bool, digits: int) -> str:
+    """A line of a table: a median for each side, and the medians of the rounds' ratios to the two others."""
+    medians = [f"{median(each[side] for each in rounds):,.{digits}f}" for side in SIDES]
+    ratios = [
+        median(each["headwater"] / each[other] if is_rate else each[other] / each["headwater"] for each in rounds)
+        for other in ("raw", "aiokafka")
+    ]
+    return f"| {title} | {' | '.join(medians)} | {' | '.join(f'{ratio:.2f} ×' for ratio in ratios)} |"
 
 
 class Bench:
@@ -64,141 +113,141 @@ class Bench:
 
     # -- producing, with headers, awaiting each batch
 
-    def produce_raw(self) -> float:
+    def produce_raw(self) -> Turn:
         producer = RawProducer({"bootstrap.servers": self.address, "linger.ms": LINGER_MS, "enable.idempotence": True})
-        start_s = time.perf_counter()
+        watch = Watch()
         for _ in range(self.number // BATCH):
             for _ in range(BATCH):
                 producer.produce("raw", VALUE, None, headers=HEADERS)
             producer.flush()
-        return self.number / (time.perf_counter() - start_s)
+        return watch.rate(self.number)
 
-    async def produce_headwater(self) -> float:
+    async def produce_headwater(self) -> Turn:
         async with hw.Producer[bytes](self.address, value=bytes, cloudevents="none") as producer:
-            start_s = time.perf_counter()
+            watch = Watch()
             for _ in range(self.number // BATCH):
                 await producer.send_batch("hw", [VALUE] * BATCH, headers=HEADERS)
-            return self.number / (time.perf_counter() - start_s)
+            return watch.rate(self.number)
 
-    async def produce_aiokafka(self) -> float:
+    async def produce_aiokafka(self) -> Turn:
         producer = AIOKafkaProducer(bootstrap_servers=self.address, linger_ms=LINGER_MS, enable_idempotence=True)
         await producer.start()
         number = self.number // 5  # it is the slowest by far
-        start_s = time.perf_counter()
+        watch = Watch()
         for _ in range(number // BATCH):
             futures = [await producer.send("aio", VALUE, headers=HEADERS) for _ in range(BATCH)]
             await asyncio.gather(*futures)
-        rate = number / (time.perf_counter() - start_s)
+        turn = watch.rate(number)
         await producer.stop()
-        return rate
+        return turn
 
     # -- one send at a time
 
-    def single_raw(self, number: int = 2000) -> float:
+    def single_raw(self, number: int = 2000) -> Turn:
         producer = RawProducer({"bootstrap.servers": self.address, "linger.ms": 0, "enable.idempotence": True})
-        start_s = 0.0
+        watch = Watch()
         for n in range(number + 100):
             if n == 100:
-                start_s = time.perf_counter()
+                watch = Watch()
             producer.produce("single", VALUE, None, headers=HEADERS)
             while len(producer):
                 producer.poll(0.1)
-        return 1e6 * (time.perf_counter() - start_s) / number
+        return watch.each_us(number)
 
-    async def single_headwater(self, number: int = 2000) -> float:
+    async def single_headwater(self, number: int = 2000) -> Turn:
         async with hw.Producer[bytes](
             self.address, value=bytes, cloudevents="none", settings={"linger.ms": 0}
         ) as producer:
-            start_s = 0.0
+            watch = Watch()
             for n in range(number + 100):
                 if n == 100:
-                    start_s = time.perf_counter()
+                    watch = Watch()
                 await producer.send("single", VALUE, headers=HEADERS)
-            return 1e6 * (time.perf_counter() - start_s) / number
+            return watch.each_us(number)
 
-    async def single_aiokafka(self, number: int = 2000) -> float:
+    async def single_aiokafka(self, number: int = 2000) -> Turn:
         producer = AIOKafkaProducer(bootstrap_servers=self.address, linger_ms=0, enable_idempotence=True)
         await producer.start()
-        start_s = 0.0
+        watch = Watch()
         for n in range(number + 100):
             if n == 100:
-                start_s = time.perf_counter()
+                watch = Watch()
             await producer.send_and_wait("single", VALUE, headers=HEADERS)
-        took = 1e6 * (time.perf_counter() - start_s) / number
+        turn = watch.each_us(number)
         await producer.stop()
-        return took
+        return turn
 
     # -- consuming
 
-    def consume_raw(self) -> float:
+    def consume_raw(self) -> Turn:
         consumer = RawConsumer({"bootstrap.servers": self.address, "group.id": f"r{time.time_ns()}"})
         consumer.assign([RawPartition("raw", 0, 0)])
         consumer.consume(1, 10)
-        count, total, start_s = 0, 0, time.perf_counter()
+        count, total, watch = 0, 0, Watch()
         while count < self.number - 1:
             for message in consumer.consume(500, 1):
                 total += len(message.value())
                 count += 1
-        rate = count / (time.perf_counter() - start_s)
+        turn = watch.rate(count)
         consumer.close()
-        return rate
+        return turn
 
-    def consume_headwater(self) -> float:
+    def consume_headwater(self) -> Turn:
         with hw.Consumer[bytes](self.address, "raw", group=f"h{time.time_ns()}", value=bytes) as consumer:
             consumer.take(1)
-            count, total, start_s = 0, 0, time.perf_counter()
+            count, total, watch = 0, 0, Watch()
             for batch in consumer.batches(500):
-                for value in batch.raw_values:
-                    total += len(value or b"")
+                for value in cast(list[bytes], batch.raw_values):
+                    total += len(value)
                 count += len(batch)
                 if count >= self.number - 1:
                     break
-            return count / (time.perf_counter() - start_s)
+            return watch.rate(count)
 
-    async def consume_aiokafka(self) -> float:
+    async def consume_aiokafka(self) -> Turn:
         consumer = AIOKafkaConsumer(bootstrap_servers=self.address, enable_auto_commit=False)
         await consumer.start()
         consumer.assign([TopicPartition("raw", 0)])
         await consumer.seek_to_beginning()
         await consumer.getone()
         number = self.number // 2
-        count, total, start_s = 0, 0, time.perf_counter()
+        count, total, watch = 0, 0, Watch()
         while count < number - 1:
             for messages in (await consumer.getmany(timeout_ms=1000, max_records=500)).values():
                 for message in messages:
                     total += len(message.value)
                 count += len(messages)
-        rate = count / (time.perf_counter() - start_s)
+        turn = watch.rate(count)
         await consumer.stop()
-        return rate
+        return turn
 
     # -- typed events, one at a time
 
-    def typed_raw(self) -> float:
+    def typed_raw(self) -> Turn:
         decode = msgspec.json.Decoder(Order).decode
         consumer = RawConsumer({"bootstrap.servers": self.address, "group.id": f"r{time.time_ns()}"})
         consumer.assign([RawPartition("raw", 0, 0)])
         consumer.consume(1, 10)
-        count, start_s = 0, time.perf_counter()
+        count, watch = 0, Watch()
         while count < self.number - 1:
             message = consumer.poll(1)
             if message is not None and decode(message.value()).id == 12345678:
                 count += 1
-        rate = count / (time.perf_counter() - start_s)
+        turn = watch.rate(count)
         consumer.close()
-        return rate
+        return turn
 
-    def typed_headwater(self) -> float:
+    def typed_headwater(self) -> Turn:
         with hw.Consumer[Order](self.address, "raw", group=f"h{time.time_ns()}", value=Order) as consumer:
             consumer.take(1)
-            count, start_s = 0, time.perf_counter()
+            count, watch = 0, Watch()
             for event in consumer:
                 count += event.value.id == 12345678
                 if count >= self.number - 1:
                     break
-            return count / (time.perf_counter() - start_s)
+            return watch.rate(count)
 
-    async def typed_aiokafka(self) -> float:
+    async def typed_aiokafka(self) -> Turn:
         decode = msgspec.json.Decoder(Order).decode
         consumer = AIOKafkaConsumer(bootstrap_servers=self.address, enable_auto_commit=False, value_deserializer=decode)
         await consumer.start()
@@ -206,14 +255,14 @@ class Bench:
         await consumer.seek_to_beginning()
         await consumer.getone()
         number = self.number // 2
-        count, start_s = 0, time.perf_counter()
+        count, watch = 0, Watch()
         async for message in consumer:
             count += message.value.id == 12345678
             if count >= number - 1:
                 break
-        rate = count / (time.perf_counter() - start_s)
+        turn = watch.rate(count)
         await consumer.stop()
-        return rate
+        return turn
 
     def rows(self) -> Iterable[Row]:
         yield self.row("produce with headers, each batch awaited", "events/s", "produce")
@@ -222,26 +271,24 @@ class Bench:
         yield self.row("iterate over typed JSON events", "events/s", "typed")
 
     def row(self, what: str, unit: str, name: str) -> Row:
-        best = max if unit.endswith("/s") else min
-        sides: dict[str, list[float]] = {"raw": [], "headwater": [], "aiokafka": []}
-        for _ in range(ROUNDS):
-            for side, values in sides.items():
-                values.append(measured(getattr(self, f"{name}_{side}")))
-        return Row(what, unit, *(best(values) for values in sides.values()))
+        return Row(
+            what, unit, [{side: measured(getattr(self, f"{name}_{side}")) for side in SIDES} for _ in range(ROUNDS)]
+        )
 
 
-def measured(function: Callable[[], float | Coroutine[None, None, float]]) -> float:
+def measured(function: Callable[[], Turn | Coroutine[None, None, Turn]]) -> Turn:
     result = function()
-    return result if isinstance(result, float) else asyncio.run(result)
+    return result if isinstance(result, Turn) else asyncio.run(result)
+
+
+HEAD = "| confluent-kafka | Headwater | aiokafka | of confluent-kafka | of aiokafka |\n|---|---:|---:|---:|---:|---:|"
 
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as directory, Headwater(Path(directory) / "broker") as broker:
-        print(
-            "| | confluent-kafka | Headwater | aiokafka | of confluent-kafka | of aiokafka |\n|---|---:|---:|---:|---:|---:|"
-        )
-        for row in Bench(broker.address, 100_000).rows():
-            print(row.line(), flush=True)
+        rows = list(Bench(broker.address, 100_000).rows())
+        print("| " + HEAD, *(row.line() for row in rows), sep="\n")
+        print("\n| µs of processor for each " + HEAD, *(row.processor_line() for row in rows), sep="\n")
 
 
 if __name__ == "__main__":

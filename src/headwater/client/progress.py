@@ -144,7 +144,7 @@ class Progress(Generic[Message]):
 
     def revoke(self, places: Collection[Place]) -> None:
         """These partitions are no longer this consumer's. `before_leaving` has what could be committed just before."""
-        open_places = self.pending.keys() | self.last_offsets(self.batch[self.committed : self.delivered]).keys()
+        open_places = self.pending.keys() | self.last_offsets(self.committed, self.delivered).keys()
         self.is_lost |= not open_places.isdisjoint(places)
         self.ahead = outside(self.ahead, places)
         for place in places:
@@ -195,7 +195,7 @@ class Progress(Generic[Message]):
         which it is not known where the group is, may be from before: it will be said again.
         """
         if self.ended:
-            self.ended -= self.last_offsets(messages).keys()
+            self.ended -= last_offsets(messages, is_of_one_topic=self.is_of_one_topic).keys()
         self.ended.update(place for place in ended if self.states.get(place) is READ)
         if self.void:
             messages = outside(messages, self.void)
@@ -232,7 +232,7 @@ class Progress(Generic[Message]):
     def confirm(self) -> None:
         """Everything that was delivered is handled; the rest of the batch is delivered next."""
         if self.batch:
-            handled = self.last_offsets(self.batch[self.committed : self.delivered])
+            handled = self.last_offsets(self.committed, self.delivered)
             ahead = self.batch[self.delivered :] + self.ahead
             self.ahead = outside(ahead, self.void) if self.void else ahead
             self.begin([])
@@ -264,11 +264,12 @@ class Progress(Generic[Message]):
         is_delivered = not self.ahead and self.delivered == len(self.batch)
         return is_delivered and bool(self.states) and self.states.keys() <= self.ended
 
-    def last_offsets(self, messages: list[Message]) -> dict[Place, int]:
-        """The positions after these messages of a batch. With one partition, none of them has to be looked at but the last."""
-        if len(self.states) == 1 and messages and place_of(messages[0]) == place_of(messages[-1]):
-            return {place_of(messages[-1]): messages[-1].offset() + 1}
-        return last_offsets(messages, is_of_one_topic=self.is_of_one_topic)
+    def last_offsets(self, first: int, end: int) -> dict[Place, int]:
+        """The positions after the batch's messages from `first` to before `end`. With one partition only the last is looked at."""
+        batch = self.batch
+        if first < end and len(self.states) == 1 and place_of(batch[first]) == place_of(batch[end - 1]):
+            return {place_of(batch[first]): batch[end - 1].offset() + 1}
+        return last_offsets(batch[first:end], is_of_one_topic=self.is_of_one_topic)
 
     def own(self, positions: dict[Place, int]) -> list[tuple[Place, int]]:
         """Those positions that this consumer may commit."""
@@ -285,13 +286,13 @@ class Progress(Generic[Message]):
         """What can be committed before partitions go: all that is handled, without what is being handled."""
         if not self.commits_by_itself:
             return {}
-        handled = self.last_offsets(self.batch[self.committed : max(0, self.delivered - self.unfinished)])
+        handled = self.last_offsets(self.committed, max(0, self.delivered - self.unfinished))
         due, self.pending, self.stored_ms = {**self.pending, **dict(self.own(handled))}, {}, now_ms
         return due
 
     def to_commit(self) -> dict[Place, int]:
         """What the application commits: everything that was delivered and is not committed yet."""
-        delivered = self.last_offsets(self.batch[self.committed : self.delivered])
+        delivered = self.last_offsets(self.committed, self.delivered)
         return {**self.pending, **dict(self.own(delivered))}
 
     def confirm_commit(self) -> None:
@@ -302,4 +303,4 @@ class Progress(Generic[Message]):
 
     def positions(self) -> dict[Place, int]:
         """The position after what was delivered, where something was."""
-        return {**self.handled, **self.last_offsets(self.batch[: self.delivered])}
+        return {**self.handled, **self.last_offsets(0, self.delivered)}
