@@ -1,10 +1,12 @@
 """What `headwater doctor` finds and mends, for every kind of file and of damage (`test_damage_matrix.py`)."""
 
+import logging
 import re
 
 import pytest
 
 from headwater.broker.doctor import DAMAGE, NOTICE, REBUILT, Doctor, Examination
+from headwater.effects import logs
 from headwater.effects.clock import ManualClock
 from headwater.effects.entropy import SeededEntropy
 from headwater.effects.files import File, read_file, write_file
@@ -182,6 +184,17 @@ def test_a_damaged_file_with_a_whole_copy_is_rebuilt_and_nothing_is_lost(name: s
     flip(files, f"data/{name}", len(read_file(files, f"data/{name}")) // 2, 0)
     found = [finding for finding in doctor(files).examine().findings if name in finding.path]
     assert [finding.kind for finding in found] == [REBUILT], found
+
+
+@pytest.mark.parametrize(("extra", "kind"), [(logs.REBUILT, REBUILT), (None, NOTICE)])
+def test_a_line_says_by_a_value_that_something_is_rebuilt_and_not_by_its_words(
+    extra: dict[str, bool] | None, kind: str
+) -> None:
+    with logs.LogLines() as lines:
+        logging.getLogger("headwater.broker").warning("data/x is damaged: rebuilding it", extra=extra)
+    found = Examination()
+    doctor(written(clean=True).copy()).add_line(lines.records[0], found)
+    assert [finding.kind for finding in found.findings] == [kind]
 
 
 def test_properties_without_their_checksum_are_rebuilt() -> None:

@@ -21,10 +21,9 @@ from headwater.broker.metadata import METADATA_TOPIC, METADATA_TOPIC_ID, OFFSETS
 from headwater.effects.clock import Clock
 from headwater.effects.entropy import Entropy
 from headwater.effects.files import File, Files
-from headwater.effects.logs import LogLines
+from headwater.effects.logs import LogLines, says_rebuilt
 from headwater.effects.overlay_files import OverlayFiles
 from headwater.protocol.records import read_header
-from headwater.storage.checkpoints import COPY_IS_WHOLE
 from headwater.storage.errors import DamagedLogError, StorageError
 from headwater.storage.log import Log
 from headwater.storage.mending import Mended, mend_gap, mend_part
@@ -40,7 +39,6 @@ PARTITION_FIRST = re.compile(r"(__consumer_offsets)-([0-9]+): ")
 OFFSETS = re.compile(r"offsets (\d+) to (\d+)")
 # Log lines of these functions are findings of their own.
 KNOWN_FUNCTIONS = frozenset({"damaged_at", "lose", "put_out_of_use"})
-REBUILT_WORDS = re.compile(r"damaged|missing|not match|rewriting|rebuilding|restoring|ignored")
 STORAGE_ERROR = "answers KAFKA_STORAGE_ERROR for these offsets, and serves all others"
 OUT_OF_USE = "answers KAFKA_STORAGE_ERROR for the whole partition, and serves all others"
 NO_COORDINATOR = "answers COORDINATOR_NOT_AVAILABLE for all groups of this partition, and serves all others"
@@ -245,10 +243,9 @@ class Doctor:
         if record.funcName in KNOWN_FUNCTIONS:
             return
         message = record.getMessage()
-        is_rebuilt = record.levelno < logging.ERROR and bool(REBUILT_WORDS.search(message))
+        is_rebuilt = says_rebuilt(record)
         if record.levelno < logging.WARNING and not is_rebuilt:
             return
-        is_rebuilt = is_rebuilt or COPY_IS_WHOLE in message
         kind = REBUILT if is_rebuilt else DAMAGE if record.levelno >= logging.ERROR else NOTICE
         what = "the next start says: " + message.replace(f"{self.directory}/", "")
         finding = Finding(kind, self.path_in(message), what)

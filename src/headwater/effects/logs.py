@@ -17,6 +17,15 @@ def escape(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+REBUILT = {"is_rebuilt": True}
+"""The `extra` of a line that names damage which is repaired at once, from what is whole: nothing has to be done."""
+
+
+def says_rebuilt(record: logging.LogRecord) -> bool:
+    """Whether a line was logged with `REBUILT`."""
+    return getattr(record, "is_rebuilt", False) is True
+
+
 class OneLine(logging.Filter):
     """Escapes the arguments of a log record's message. It drops no record."""
 

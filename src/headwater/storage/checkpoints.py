@@ -15,7 +15,7 @@ from typing import NamedTuple
 from crc32c import crc32c
 
 from headwater.effects.files import Files, read_file, replace_file, write_file
-from headwater.effects.logs import get_logger
+from headwater.effects.logs import REBUILT, get_logger
 from headwater.storage.errors import FormatError
 
 logger = get_logger(__name__)
@@ -30,7 +30,6 @@ META_CHECKSUM, MISSING = "headwater.crc32c", "missing"
 CLEAN_SHUTDOWN = ".kafka_cleanshutdown"
 PARTITION_METADATA = "partition.metadata"
 CHECKSUM_KEY = "crc32c"
-COPY_IS_WHOLE = "the copy has the others"  # in the warning about a damaged checkpoint
 
 
 def uuid_text(value: bytes) -> str:
@@ -76,8 +75,9 @@ def read_offsets(files: Files, path: str) -> Offsets:
     copied, copy_is_whole, _ = read_offset_file(files, path + COPY_SUFFIX)
     if not offsets and not copied and not copy_is_whole and not files.exists(path):
         return Offsets({}, False)  # a new directory, or both are lost: the owner knows which
-    rest = COPY_IS_WHOLE if copy_is_whole else "the copy does not have all others"
-    logger.error("%s is damaged: %s; %d entries are sound, %s", path, reason, len(offsets), rest)
+    rest = "the copy has the others" if copy_is_whole else "the copy does not have all others"
+    extra = REBUILT if copy_is_whole else None
+    logger.error("%s is damaged: %s; %d entries are sound, %s", path, reason, len(offsets), rest, extra=extra)
     return Offsets({**copied, **offsets}, copy_is_whole)
 
 
@@ -173,6 +173,7 @@ def read_meta(files: Files, directory: str) -> dict[str, str] | None:
                 path,
                 reason or "without its checksum",
                 META_CHECKSUM,
+                extra=REBUILT,
             )
             properties, reason = copied, ""
     if reason == MISSING:

@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 from headwater.effects.clock import Clock
 from headwater.effects.files import Files, file_size
-from headwater.effects.logs import get_logger
+from headwater.effects.logs import REBUILT, get_logger
 from headwater.storage.checkpoints import PARTITION_METADATA, read_topic_id, uuid_text, write_topic_id
 from headwater.storage.errors import DamagedLogError
 from headwater.storage.swaps import CLEANING_DIRECTORY, remove_copies
@@ -191,7 +191,7 @@ class LogDirectories:
             return True
         if found is None or (recovery_point > 0 and not is_summed):
             level = logging.WARNING if recovery_point > 0 else logging.INFO  # a power cut may have left it empty
-            logger.log(level, "%s/%s is damaged: rewriting it", path, PARTITION_METADATA)
+            logger.log(level, "%s/%s is damaged: rewriting it", path, PARTITION_METADATA, extra=REBUILT)
             write_topic_id(self.files, path, topic_id)
             return True
         if found in self.deleted_ids:

@@ -13,7 +13,7 @@ from bisect import bisect_right
 from operator import itemgetter
 
 from headwater.effects.files import Files, write_file
-from headwater.effects.logs import get_logger
+from headwater.effects.logs import REBUILT, get_logger
 from headwater.storage.checkpoints import COPY_SUFFIX, line_checksum, lines_content, read_lines
 
 logger = get_logger(__name__)
@@ -122,14 +122,16 @@ class LeaderEpochs:
             self.vouched_from = copy[0][1]
             self.entries = [entry for entry in found if entry < copy[0] and entry[1] < self.vouched_from] + copy
             if found != self.entries or not is_whole:
-                logger.warning("%s is %s: rewriting it", self.path, "damaged" if has_file else "missing")
+                logger.warning("%s is %s: rewriting it", self.path, "damaged" if has_file else "missing", extra=REBUILT)
         else:
             self.entries = found
             self.vouched_from = found[0][1] if has_copy and is_whole and found else OFFSET_MAX
             if has_copy and not copy_is_whole:
-                logger.warning("%s%s is damaged: rewriting it", self.path, COPY_SUFFIX)
+                logger.warning("%s%s is damaged: rewriting it", self.path, COPY_SUFFIX, extra=REBUILT)
             if has_file and not is_whole:
-                logger.warning("%s is damaged: clients cannot learn the leader epochs that are lost", self.path)
+                logger.warning(
+                    "%s is damaged: clients cannot learn the leader epochs that are lost", self.path, extra=REBUILT
+                )
         is_saved = copy_is_whole and is_whole and found == self.entries
         self.written = list(self.entries) if is_saved or not has_copy else []
 

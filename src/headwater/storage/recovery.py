@@ -21,7 +21,7 @@ from collections.abc import Iterable
 
 from headwater.effects.buffers import Buffer
 from headwater.effects.files import Files, free_name, read_file
-from headwater.effects.logs import get_logger
+from headwater.effects.logs import REBUILT, get_logger
 from headwater.protocol.errors import ProtocolError
 from headwater.protocol.records import MAGIC, MAGIC_AT, BatchHeader, marker_of
 from headwater.storage.aborted import MARKER_BYTES_MAX, aborted_of_missing, read_marker_batch
@@ -351,6 +351,7 @@ class LogRecovery:
             log.directory,
             before,
             log.end_offset - 1,
+            extra=REBUILT,
         )
         return True
 
@@ -394,7 +395,7 @@ class LogRecovery:
             try:
                 log.producers = ProducerStates.from_snapshot(read_file(log.files, path))
             except ProtocolError as error:
-                logger.warning("%s is ignored: %s", path, error)
+                logger.warning("%s is ignored: %s", path, error, extra=REBUILT)
                 continue
             offset = candidate
             break

@@ -8,7 +8,7 @@ from crc32c import crc32c
 
 from headwater.effects.buffers import Buffer
 from headwater.effects.files import Files, replace_file
-from headwater.effects.logs import get_logger
+from headwater.effects.logs import REBUILT, get_logger
 from headwater.protocol.errors import ProtocolError
 from headwater.protocol.records import (
     HEADER_BYTES,
@@ -161,7 +161,7 @@ class Segment:
         if self.aborted is None:
             index, content = TransactionIndex(), load_file(self.files, self.path + ".txnindex") or b""
             if not self.vouches_for_aborted(content) or not index.load(content):
-                logger.warning("%s.txnindex is damaged: rebuilding it", self.path)
+                logger.warning("%s.txnindex is damaged: rebuilding it", self.path, extra=REBUILT)
                 return None
             self.aborted = index
         return self.aborted
@@ -422,7 +422,9 @@ class Segment:
             self.extend_indexes(size, REBUILT_INTERVAL_BYTES)
             return False
         level = logging.INFO if self.known_sums() is None else logging.WARNING
-        logger.log(level, "%s: the indexes are missing or do not match the log: rebuilding them", self.path)
+        logger.log(
+            level, "%s: the indexes are missing or do not match the log: rebuilding them", self.path, extra=REBUILT
+        )
         self.size = size
         self.rebuild_index()
         return False

@@ -22,7 +22,7 @@ from crc32c import crc32c
 
 from headwater.effects.buffers import Buffer
 from headwater.effects.files import File
-from headwater.effects.logs import get_logger
+from headwater.effects.logs import REBUILT, get_logger
 from headwater.protocol.records import (
     ATTRIBUTES_AT,
     HEADER,
@@ -244,7 +244,7 @@ def start_of_search(segment: CheckedSegment, offset: int, limit: int) -> tuple[i
             return position, chunk
         if segment.parts.at(position) is None:
             if find_part(segment, position, max(segment.size, position + 1)) is None:
-                logger.warning("%s.index does not match its log: rebuilding it", segment.path)
+                logger.warning("%s.index does not match its log: rebuilding it", segment.path, extra=REBUILT)
                 segment.rebuild_index()
                 return start_of_search(segment, offset, limit)
             segment.damaged_at(position)
