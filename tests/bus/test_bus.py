@@ -320,9 +320,11 @@ async def test_routes_pass_on() -> None:
     bus = Bus()
     bus.route("orders.*.paid", "billing", transform=lambda event: event.with_value(event.value + 1))
     with bus.watch("billing") as seen:
+        assert repr(seen) == "<Seen 0 so far>"
         await bus.publish("orders.eu.paid", 1, key="k")
         await bus.drain()
     assert [(e.value, e.key) for e in seen.events] == [(2, "k")]
+    assert repr(seen) == "<Seen 1 so far: the last is <Event billing key='k' value=2>>"
 
 
 class MemoryStore:

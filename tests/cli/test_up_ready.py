@@ -134,6 +134,18 @@ def test_a_program_that_is_gone_when_the_broker_is_ready_ends_it(tmp_path: Path)
     assert (tmp_path / "d" / ".kafka_cleanshutdown").exists()
 
 
+@pytest.mark.parametrize("given", ["</dev/null", "<&-", "<$0"])
+def test_a_standard_input_that_has_ended_already_is_one_line(tmp_path: Path, given: str) -> None:
+    command = f"exec {sys.executable} -m headwater up --data {tmp_path}/d --listen 127.0.0.1:0 --end-with-stdin {given}"
+    ended = subprocess.run(
+        ["bash", "-c", command, __file__], capture_output=True, text=True, env=ENVIRONMENT, check=False, timeout=WAIT_S
+    )
+    assert (ended.returncode, ended.stdout) == (2, "")
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("headwater up: --end-with-stdin needs a standard input that stays open")
+    assert not (tmp_path / "d").exists()
+
+
 @pytest.mark.parametrize("asked", [("--ready-fd", "x"), ("--ready-fd",)])
 def test_what_is_not_a_number_is_one_line(asked: tuple[str, ...], tmp_path: Path) -> None:
     process = start(tmp_path / "d", *asked)

@@ -68,6 +68,10 @@ class Seen:
     def values(self) -> list[Any]:
         return [event.value for event in self.events]
 
+    def __repr__(self) -> str:
+        last = f": the last is {self.events[-1]!r}" if self.events else ""
+        return f"<Seen {len(self.events)} so far{last}>"
+
 
 class Bus:
     """Topics, and the subscriptions to them.

@@ -16,7 +16,7 @@ from headwater.client.errors import BrokerUnavailableError
 
 if TYPE_CHECKING:
     from headwater.client.admin import Admin
-    from headwater.client.message_reader import StartPlace
+    from headwater.client.topic_offsets import StartPlace
 
 BATCH = 500
 FETCH_WAIT_MS = 50

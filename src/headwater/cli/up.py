@@ -8,6 +8,7 @@ import argparse
 import errno
 import logging
 import os
+import selectors
 import signal
 import sys
 import threading
@@ -165,6 +166,11 @@ def configure(arguments: argparse.Namespace) -> tuple[Settings, list[Listener], 
             check_descriptor(arguments.ready_fd)
         except SettingsError as error:
             found += error.problems
+    if arguments.end_with_stdin:
+        try:
+            check_standard_input()
+        except SettingsError as error:
+            found += error.problems
     pairs = read_pairs(arguments, found)
     try:
         planes = choose_planes(arguments, is_insecure=is_insecure(pairs))
@@ -177,6 +183,18 @@ def configure(arguments: argparse.Namespace) -> tuple[Settings, list[Listener], 
     if found:
         raise SettingsError(*found)
     return *configuration, planes
+
+
+def check_standard_input() -> None:
+    """Raises SettingsError if standard input is not what `--end-with-stdin` can wait for: /dev/null and files have ended already."""
+    try:
+        with selectors.DefaultSelector() as selector:
+            selector.register(sys.stdin.fileno(), selectors.EVENT_READ)
+    except (OSError, AttributeError) as error:  # sys.stdin is None if it is closed
+        raise SettingsError(
+            "--end-with-stdin needs a standard input that stays open until the broker should stop: a pipe, a socket or a "
+            "terminal, not /dev/null or a file"
+        ) from error
 
 
 def choose_planes(arguments: argparse.Namespace, *, is_insecure: bool) -> list[PlacedPlane]:

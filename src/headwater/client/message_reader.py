@@ -9,34 +9,18 @@ librdkafka does.
 """
 
 from collections import deque
-from collections.abc import Mapping, Sequence
-from datetime import datetime
-from typing import Literal, TypeAlias
+from collections.abc import Sequence
 
-from confluent_kafka import IsolationLevel, KafkaException, Message, TopicPartition
-from confluent_kafka.admin import OffsetSpec
+from confluent_kafka import KafkaException, Message
 
 from headwater.client.admin import Admin
 from headwater.client.connections import Notes, Settings
-from headwater.client.errors import ConfigurationError, raise_interrupt, translate
+from headwater.client.errors import raise_interrupt, translate
 from headwater.client.names import checked_topic
 from headwater.client.offsets import last_offsets, place_of
 from headwater.client.partition_reader import PartitionReader
 from headwater.client.positions import Partition
-
-Place: TypeAlias = int | datetime | Mapping[int, int]
-StartPlace: TypeAlias = Literal["earliest", "latest"] | Place
-EndPlace: TypeAlias = Literal["latest"] | Place
-FIRST, LAST = "earliest", "latest"
-
-
-def check_place(name: str, place: object, words: tuple[str, ...]) -> None:
-    """Raises ConfigurationError if that does not name a place in a topic."""
-    is_word = isinstance(place, str) and place in words
-    if is_word or (isinstance(place, int | datetime | Mapping) and not isinstance(place, bool)):
-        return
-    known = " or ".join(map(repr, words))
-    raise ConfigurationError(f"{name} is {known}, an offset, a datetime, or offsets by partition; not {place!r}")
+from headwater.client.topic_offsets import FIRST, LAST, EndPlace, StartPlace, TopicOffsets, check_place
 
 
 class MessageReader:
@@ -121,57 +105,6 @@ class MessageReader:
         """Ends the reader. Nothing is kept of it."""
         self.ahead.clear()
         self.source.close()
-
-
-class TopicOffsets:
-    """Finds offsets in a topic, as a reader with these settings sees it."""
-
-    def __init__(self, admin: Admin, topic: str, settings: Settings) -> None:
-        self.admin, self.topic = admin, topic
-        sees_all = settings.get("isolation.level") == "read_uncommitted"
-        self.isolation = IsolationLevel.READ_UNCOMMITTED if sees_all else IsolationLevel.READ_COMMITTED
-
-    def partitions(self, start: StartPlace, partitions: Sequence[int] | None) -> list[int]:
-        """The partitions to read. Raises ConfigurationError and ClientError."""
-        there = [found.partition for found in self.admin.describe_topic(self.topic).partitions]
-        if partitions is None:
-            partitions = sorted(start) if isinstance(start, Mapping) else there
-        if missing := [number for number in partitions if number not in there]:
-            raise ConfigurationError(
-                f"topic {self.topic} has partitions 0 to {len(there) - 1}, not {', '.join(map(str, missing))}"
-            )
-        return list(partitions)
-
-    def find(self, wanted: StartPlace, partitions: Sequence[int]) -> dict[Partition, int]:
-        """An offset for each partition. Raises ConfigurationError and ClientError."""
-        places = [Partition(self.topic, number) for number in partitions]
-        if isinstance(wanted, Mapping):
-            if missing := [place.partition for place in places if place.partition not in wanted]:
-                raise ConfigurationError(f"{self.topic}: no offset for partition {', '.join(map(str, missing))}")
-            return {place: wanted[place.partition] for place in places}
-        if isinstance(wanted, datetime):
-            if wanted.tzinfo is None:
-                raise ConfigurationError(f"{wanted} has no time zone; use for example datetime.now(UTC)")
-            found = self.ask(places, OffsetSpec.for_timestamp(int(wanted.timestamp() * 1000)))
-            late = [place for place, offset in found.items() if offset < 0]  # all there is was before
-            return {**found, **self.ask(late, OffsetSpec.latest())}
-        if wanted == FIRST:
-            return self.ask(places, OffsetSpec.earliest())
-        if wanted == LAST:
-            return self.ask(places, OffsetSpec.latest())
-        if isinstance(wanted, int) and wanted < 0:
-            firsts, lasts = self.ask(places, OffsetSpec.earliest()), self.ask(places, OffsetSpec.latest())
-            return {place: max(firsts[place], last + wanted) for place, last in lasts.items()}
-        return {place: int(wanted) for place in places}
-
-    def ask(self, places: Sequence[Partition], spec: OffsetSpec) -> dict[Partition, int]:
-        if not places:
-            return {}
-        wanted = {TopicPartition(*place): spec for place in places}
-        found = self.admin.call(
-            lambda raw: raw.list_offsets(wanted, isolation_level=self.isolation), f"asking for offsets of {self.topic}"
-        )
-        return {Partition(place.topic, place.partition): result.offset for place, result in found.items()}
 
 
 def of(message: Message) -> Partition:

@@ -69,7 +69,7 @@ from headwater.client.errors import (
 from headwater.client.names import checked_timeout_ms, checked_topic
 from headwater.client.partition_reader import PartitionReader
 from headwater.client.positions import Partition
-from headwater.client.topic_offsets import offset_of
+from headwater.client.topic_offsets import offset_when_led
 from headwater.client.topic_record import TopicRecord
 from headwater.client.topic_writer import TopicWriter
 from headwater.effects.clock import Clock, SystemClock
@@ -298,7 +298,7 @@ class ReplayedTopic:
 
     def offset_of(self, spec: OffsetSpec) -> int:
         """Where the topic begins or ends, for a reader of what is committed."""
-        return offset_of(self.admin, self.topic, spec, self.clock, self.timeout_ms)
+        return offset_when_led(self.admin, self.topic, spec, self.clock, self.timeout_ms)
 
     # -- writing
 

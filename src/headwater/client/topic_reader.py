@@ -26,9 +26,10 @@ from headwater.client.batches import Batch
 from headwater.client.connections import BrokerLike, Settings
 from headwater.client.errors import ConsumerClosedError
 from headwater.client.group_settings import checked_batch_max
-from headwater.client.message_reader import EndPlace, MessageReader, StartPlace
+from headwater.client.message_reader import MessageReader
 from headwater.client.names import checked_timeout_ms
 from headwater.client.threads import in_thread
+from headwater.client.topic_offsets import EndPlace, StartPlace
 from headwater.effects.clock import Clock, SystemClock
 from headwater.events.context import current
 from headwater.events.event import Event, event_maker
