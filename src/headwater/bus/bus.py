@@ -23,6 +23,7 @@ from typing import Any, Protocol, Self, TypeVar, overload
 from headwater.bus.errors import BusClosedError, NoSubscriberError, QueueFullError, ReplyTimeoutError
 from headwater.bus.patterns import check_topic, compile_pattern
 from headwater.bus.schedule import Schedule, Scheduler, delay_to_ms, following_of
+from headwater.bus.seen import Seen
 from headwater.bus.subscription import Handler, Item, Lane, Overflow, OverflowName, Question, Subscription
 from headwater.effects.clock import Clock, SystemClock
 from headwater.events.context import current
@@ -35,7 +36,6 @@ AnyHandler = TypeVar("AnyHandler", bound=Callable[..., object])
 
 QUEUE_SIZE_MAX = 1000
 TOPICS_CACHED_MAX = 10_000
-SEEN_MAX = 100_000
 SKIP = Skip()
 UNKNOWN: Any = object()
 
@@ -50,27 +50,6 @@ class EventStore(Protocol):
     def read(self) -> AsyncIterator[Event[Any]]:
         """All events that are kept, oldest first."""
         ...
-
-
-class Seen:
-    """The events that a watched pattern has matched so far: the last SEEN_MAX of them."""
-
-    def __init__(self) -> None:
-        self.events: list[Event[Any]] = []
-
-    def note(self, event: Event[Any]) -> bool:
-        if len(self.events) >= SEEN_MAX:
-            del self.events[0]
-        self.events.append(event)
-        return False
-
-    @property
-    def values(self) -> list[Any]:
-        return [event.value for event in self.events]
-
-    def __repr__(self) -> str:
-        last = f": the last is {self.events[-1]!r}" if self.events else ""
-        return f"<Seen {len(self.events)} so far{last}>"
 
 
 class Bus:

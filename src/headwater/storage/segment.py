@@ -422,9 +422,7 @@ class Segment:
             self.extend_indexes(size, REBUILT_INTERVAL_BYTES)
             return False
         level = logging.INFO if self.known_sums() is None else logging.WARNING
-        logger.log(
-            level, "%s: the indexes are missing or do not match the log: rebuilding them", self.path, extra=REBUILT
-        )
+        logger.log(level, "%s: indexes are missing or do not match the log: rebuilding them", self.path, extra=REBUILT)
         self.size = size
         self.rebuild_index()
         return False
