@@ -31,6 +31,7 @@ from headwater.testing import TestBroker
 from tests.certificates import make_certificate
 
 PASSWORD = "water, under=the bridge"
+OIDC = {"security.protocol": "SASL_SSL", "sasl.mechanism": "OAUTHBEARER", "sasl.oauthbearer.method": "OIDC"}
 MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 DEAD = "127.0.0.1:1"
 
@@ -309,7 +310,18 @@ def test_the_wrong_protocol_is_hinted_at(secured: tuple[hw.Broker, Path]) -> Non
     [
         ({"security.protocol": "TLS"}, "one of PLAINTEXT, SSL"),
         ({"security.protocol": "SASL_SSL"}, "sasl.mechanism is GSSAPI; it is one of PLAIN"),
-        ({"security.protocol": "SASL_SSL", "sasl.mechanism": "OAUTHBEARER"}, "OAUTHBEARER"),
+        ({"security.protocol": "SASL_SSL", "sasl.mechanism": "OAUTHBEARER"}, "needs sasl.oauthbearer.method=oidc"),
+        (OIDC, "needs sasl.oauthbearer.token.endpoint.url"),
+        ({**OIDC, "sasl.oauthbearer.token.endpoint.url": "http://a", "sasl.oauthbearer.client.id": "a"}, "needs sasl"),
+        (
+            {
+                **OIDC,
+                "sasl.oauthbearer.token.endpoint.url": "file:///etc/passwd",
+                "sasl.oauthbearer.client.id": "a",
+                "sasl.oauthbearer.client.secret": "b",
+            },
+            "must begin with https://",
+        ),
         ({"security.protocol": "SASL_SSL", "sasl.mechanism": "PLAIN"}, "needs sasl.username"),
         ({"security.protocol": "SSL", "ssl.keystore.location": "a.p12"}, "ssl.keystore.location is not possible here"),
         ({"security.protocol": "SASL_PLAINTEXT", "sasl.oauthbearer.config": "x"}, "sasl.oauthbearer.config is not"),

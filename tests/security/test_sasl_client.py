@@ -6,6 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from headwater.security.access_tokens import AccessToken, TokenError
+from headwater.security.bearer import BearerExchange
 from headwater.security.sasl import PASSWORD_MECHANISMS, new_exchange
 from headwater.security.sasl_client import ScramClient, new_client_exchange
 from headwater.security.scram import (
@@ -48,6 +50,37 @@ def test_logs_in_at_our_server(mechanism: str, user: str, password: str) -> None
 def test_a_wrong_password_is_refused(mechanism: str) -> None:
     with pytest.raises(AuthenticationError, match="Authentication failed"):
         log_in(mechanism, "user", "guess", "password")
+
+
+def bearer_log_in(text: str, user: str = "") -> str | None:
+    def check(token: str) -> AccessToken:
+        if token != "good.to.ken":
+            raise TokenError("it is not good")
+        return AccessToken("a,b=c", 1)
+
+    server, client = BearerExchange(check), new_client_exchange("OAUTHBEARER", user, text, lambda: "")
+    message = client.first()
+    while not client.is_done:
+        message = client.respond(server.respond(message))
+    assert message == b""
+    return server.user
+
+
+@pytest.mark.parametrize("user", ["", "a,b=c"])
+def test_a_token_logs_in_at_our_server(user: str) -> None:
+    assert bearer_log_in("good.to.ken", user) == "a,b=c"
+
+
+def test_a_refused_token_ends_the_login() -> None:
+    with pytest.raises(AuthenticationError, match="invalid_token"):
+        bearer_log_in("bad")
+    with pytest.raises(AuthenticationError, match="authorization id"):
+        bearer_log_in("good.to.ken", "bob")
+    client = new_client_exchange("OAUTHBEARER", "", "bad", lambda: "")
+    assert client.first() == b"n,,\x01auth=Bearer bad\x01\x01"
+    assert client.respond(b'{"status":"invalid_token"}') == b"\x01"
+    with pytest.raises(AuthenticationError, match="does not end the login"):
+        client.respond(b"{}")
 
 
 def scram() -> ScramClient:

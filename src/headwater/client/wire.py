@@ -265,11 +265,13 @@ class Wire:
 
 
 def new_exchange(settings: WireSettings) -> ClientExchange | None:
+    """Raises AuthenticationError if a token server gives no token."""
     login = settings.login
     if login is None:
         return None
     nonce = base64.b64encode(SystemEntropy().bytes(NONCE_BYTES)).decode()
-    return new_client_exchange(login.mechanism, login.user, login.password, lambda: nonce)
+    secret = login.password if login.token_source is None else login.token_source.token()
+    return new_client_exchange(login.mechanism, login.user, secret, lambda: nonce)
 
 
 def shake_hands(stream: ssl.SSLSocket, address: Address) -> None:

@@ -1,7 +1,7 @@
 """The settings of a wire client, read from librdkafka's: one set of names for every client of a broker.
 
 Of librdkafka's settings those that say where the broker is and how to log in are for this client too. One of them that
-cannot be honoured here (Kerberos, OAUTHBEARER, a PKCS 12 file) is an error, not ignored. The others are for librdkafka.
+cannot be honoured here (Kerberos, a PKCS 12 file, OAUTHBEARER without a token server) is an error, not ignored. The others are for librdkafka.
 """
 
 import ssl
@@ -11,13 +11,19 @@ from typing import Any, NamedTuple
 from headwater.client.connections import ADDRESS, BrokerLike, Settings, address_of
 from headwater.client.errors import AuthenticationError, ConfigurationError
 from headwater.client.names import check_settings
-from headwater.security.sasl import PASSWORD_MECHANISMS
+from headwater.client.token_source import ClientCredentials, TokenSource
+from headwater.security.sasl import MECHANISMS, OAUTHBEARER
 
 PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 HONOURED = frozenset(
     {
         "sasl.mechanism",
         "sasl.mechanisms",
+        "sasl.oauthbearer.client.id",
+        "sasl.oauthbearer.client.secret",
+        "sasl.oauthbearer.method",
+        "sasl.oauthbearer.scope",
+        "sasl.oauthbearer.token.endpoint.url",
         "sasl.username",
         "sasl.password",
         "ssl.ca.location",
@@ -42,11 +48,12 @@ class Address(NamedTuple):
 
 
 class Login(NamedTuple):
-    """Who logs in, and how."""
+    """Who logs in, and how. For OAUTHBEARER the password is a token, or `token_source` has one when it is needed."""
 
     mechanism: str
     user: str
     password: str
+    token_source: TokenSource | None = None
 
 
 class WireSettings(NamedTuple):
@@ -88,12 +95,33 @@ def wire_settings(broker: BrokerLike, settings: Settings | None = None) -> WireS
 def login_of(settings: Mapping[str, Any]) -> Login:
     # librdkafka's default is GSSAPI, which is not possible here: a mechanism has to be given.
     mechanism = str(settings.get("sasl.mechanism", settings.get("sasl.mechanisms", "GSSAPI")))
-    if mechanism not in PASSWORD_MECHANISMS:
-        raise ConfigurationError(f"sasl.mechanism is {mechanism}; it is one of {', '.join(PASSWORD_MECHANISMS)} here")
+    if mechanism not in MECHANISMS:
+        raise ConfigurationError(f"sasl.mechanism is {mechanism}; it is one of {', '.join(MECHANISMS)} here")
+    if mechanism == OAUTHBEARER:
+        return Login(mechanism, "", "", TokenSource(client_credentials(settings)))
     login = Login(mechanism, str(settings.get("sasl.username", "")), str(settings.get("sasl.password", "")))
     if not login.user or not login.password:
         raise ConfigurationError(f"{mechanism} needs sasl.username and sasl.password")
     return login
+
+
+def client_credentials(settings: Mapping[str, Any]) -> ClientCredentials:
+    """Where to get tokens. Raises ConfigurationError."""
+    prefix = "sasl.oauthbearer."
+    method = str(settings.get(f"{prefix}method", "default")).lower()
+    if method != "oidc":
+        raise ConfigurationError(f"{OAUTHBEARER} needs {prefix}method=oidc here, with a token server; it is {method}")
+    url, client_id, secret, scope = (
+        str(settings.get(prefix + name, "")) for name in ("token.endpoint.url", "client.id", "client.secret", "scope")
+    )
+    if not url or not client_id or not secret:
+        raise ConfigurationError(
+            f"{OAUTHBEARER} needs {prefix}token.endpoint.url, {prefix}client.id and {prefix}client.secret"
+        )
+    if not url.startswith(("https://", "http://")):
+        raise ConfigurationError(f"{prefix}token.endpoint.url must begin with https:// or http://")
+    authorities = str(settings.get("https.ca.location", ""))
+    return ClientCredentials(url, client_id, secret, scope, "" if authorities == "probe" else authorities)
 
 
 def is_true(settings: Mapping[str, Any], name: str) -> bool:

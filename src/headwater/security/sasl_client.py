@@ -1,4 +1,5 @@
-"""SASL, the client's side: what a client sends to log in with PLAIN or SCRAM. The server's side is `sasl` and `scram`.
+"""SASL, the client's side: what a client sends to log in with PLAIN, SCRAM or a token. The server's side is `sasl`, `scram` and
+`bearer`.
 
 An exchange is bytes in, bytes out: `first` is what the client says first, and `respond` is its answer to what the server
 says. SCRAM proves both ways: the client's proof shows that it has the password, and the server's signature that the server
@@ -12,7 +13,7 @@ import hmac
 from collections.abc import Callable
 from typing import Protocol
 
-from headwater.security.sasl import PASSWORD_MECHANISMS, PLAIN
+from headwater.security.sasl import MECHANISMS, OAUTHBEARER, PLAIN
 from headwater.security.scram import (
     ITERATIONS_MIN,
     MESSAGE_BYTES_MAX,
@@ -57,13 +58,34 @@ class PlainClient:
         return b""
 
 
+class BearerClient:
+    """A token, and the user that it must belong to (RFC 7628). Its refusal comes in two steps: see `bearer`."""
+
+    mechanism = OAUTHBEARER
+
+    def __init__(self, user: str, token: str) -> None:
+        self.user, self.token = user, token
+        self.refusal = b""
+        self.is_done = False
+
+    def first(self) -> bytes:
+        name = f"a={escape(self.user)}" if self.user else ""
+        return f"n,{name},\x01auth=Bearer {self.token}\x01\x01".encode()
+
+    def respond(self, message: bytes) -> bytes:
+        if self.refusal:
+            raise AuthenticationError("the broker refuses the token, and does not end the login")
+        self.refusal, self.is_done = message, not message
+        return b"" if self.is_done else b"\x01"  # now the broker says that the login has failed
+
+
 class ScramClient:
     """See `scram`: the messages are there. `nonce` is random, printable and without a comma."""
 
     def __init__(self, mechanism: Mechanism, user: str, password: str, nonce: str) -> None:
         self.kind, self.mechanism = mechanism, mechanism.label
         self.password, self.nonce = password, nonce
-        self.bare = f"n={user.replace('=', '=3D').replace(',', '=2C')},r={nonce}"
+        self.bare = f"n={escape(user)},r={nonce}"
         self.signature: bytes | None = None
         self.is_done = False
 
@@ -113,6 +135,11 @@ class ScramClient:
         self.is_done = True
 
 
+def escape(user: str) -> str:
+    """A user's name as it stands in a message."""
+    return user.replace("=", "=3D").replace(",", "=2C")
+
+
 def decode_base64(text: str) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
@@ -121,8 +148,10 @@ def decode_base64(text: str) -> bytes:
 
 
 def new_client_exchange(mechanism: str, user: str, password: str, new_nonce: Callable[[], str]) -> ClientExchange:
-    """The client's side for one of PASSWORD_MECHANISMS."""
-    assert mechanism in PASSWORD_MECHANISMS, mechanism
+    """The client's side for one of MECHANISMS. The password of OAUTHBEARER is the token, and its user may be empty."""
+    assert mechanism in MECHANISMS, mechanism
+    if mechanism == OAUTHBEARER:
+        return BearerClient(user, password)
     if mechanism == PLAIN:
         return PlainClient(user, password)
     kind = next(kind for kind in Mechanism if kind.label == mechanism)
