@@ -15,6 +15,7 @@ from headwater.broker.shell.listeners import read_listeners
 from headwater.protocol.apis import ApiKey
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.api_versions import ApiVersionsRequest
+from headwater.protocol.messages.incremental_alter_configs import IncrementalAlterConfigsRequest
 from headwater.protocol.messages.metadata import MetadataRequest
 from headwater.protocol.messages.sasl_authenticate import SaslAuthenticateRequest
 from headwater.protocol.messages.sasl_handshake import SaslHandshakeRequest
@@ -128,10 +129,11 @@ def test_the_exchange_may_come_in_bare_frames(broker: hw.Broker) -> None:
 def test_certificates_are_loaded_again_without_a_restart(pki: Path, tmp_path: Path) -> None:
     live = tmp_path / "live.pem"
     live.write_text((pki / "broker.pem").read_text())
-    with hw.Broker(settings={"listeners": "SSL://127.0.0.1:0", "ssl.keystore.location": live}) as running:
+    listeners = "SSL://127.0.0.1:0,PLAINTEXT://127.0.0.1:0"
+    with hw.Broker(settings={"listeners": listeners, "ssl.keystore.location": live}) as running:
 
         def served() -> str:
-            host, _, port = running.address.rpartition(":")
+            host, _, port = running.addresses["SSL"].rpartition(":")
             return ssl.get_server_certificate((host, int(port)), timeout=TIMEOUT_S)
 
         first = served()
@@ -141,6 +143,14 @@ def test_certificates_are_loaded_again_without_a_restart(pki: Path, tmp_path: Pa
         live.write_text("nonsense")
         running.reload_certificates()
         assert served() != first  # what was loaded before stays in force
+        m = IncrementalAlterConfigsRequest
+        body = m([m.AlterConfigsResource(4, "1", [m.AlterableConfig("ssl.keystore.location", 0, str(live))])])
+        with Wire(running.addresses["PLAINTEXT"]) as wire:
+            (refused,) = wire.call(ApiKey.INCREMENTAL_ALTER_CONFIGS, 1, body).responses
+            assert (refused.error_code, "cannot be used" in refused.error_message) == (ErrorCode.INVALID_REQUEST, True)
+            live.write_text((pki / "broker.pem").read_text())
+            (loaded,) = wire.call(ApiKey.INCREMENTAL_ALTER_CONFIGS, 1, body).responses
+        assert (loaded.error_code, served()) == (ErrorCode.NONE, first)
 
 
 def sasl_harness(pairs: Mapping[str, object] = NO_PAIRS) -> Harness:

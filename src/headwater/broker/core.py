@@ -53,6 +53,10 @@ Answer = TypeVar("Answer")
 METADATA_CONFIG = LogConfig(retention_ms=-1, segment_bytes=64 << 20)
 
 
+def nothing_to_reload() -> None:
+    """A broker without listeners of its own, as in a test, has no certificates."""
+
+
 def run_here(function: Callable[[], Any], done: Callable[[Any], None]) -> None:
     """Runs the function at once, if nothing else runs."""
     done(function())
@@ -88,6 +92,7 @@ class BrokerCore:
 
     partitions_class = Partitions  # simulations have another
     has_authorizer = False
+    reload_certificates: Callable[[], None] = staticmethod(nothing_to_reload)
     run_aside: RunElsewhere = staticmethod(run_here)  # as `run_elsewhere`, for what may wait for a network
     routed_requests = 0  # produce requests that were answered by a route
 

@@ -8,6 +8,7 @@ Parts that handlers share are roles of their own, which those below inherit: `au
 (does this node do it?) and `visibility` (can it be read yet?).
 """
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from headwater.broker.configs.dynamic import DynamicConfigs
@@ -144,6 +145,7 @@ class ConfigChangeParts(ConfigParts, AdministrationParts, Protocol):
     """Changes configurations, and puts them in force."""
 
     partitions: Partitions
+    reload_certificates: Callable[[], None]
 
     def apply_configs(self) -> None: ...
 

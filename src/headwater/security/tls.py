@@ -91,8 +91,12 @@ class TlsFiles:
         if stamp == self.stamp:
             return False
         self.stamp = stamp
-        self.context.current = self.new_context()
+        self.reload()
         return True
+
+    def reload(self) -> None:
+        """Applies the files as they are now to new connections. If it raises TlsError, nothing has changed."""
+        self.context.current = self.new_context()
 
 
 def stamp_of(path: str) -> tuple[int, int, int] | None:

@@ -12,6 +12,7 @@ from headwater.protocol.messages.alter_configs import AlterConfigsRequest
 from headwater.protocol.messages.create_topics import CreateTopicsRequest
 from headwater.protocol.messages.describe_configs import DescribeConfigsRequest
 from headwater.protocol.messages.incremental_alter_configs import IncrementalAlterConfigsRequest
+from headwater.security.cipher_suites import TlsError
 from tests.broker.harness import Harness
 
 TOPIC, BROKER, LOGGER, GROUP = 2, 4, 8, 32
@@ -39,6 +40,40 @@ def described(broker: Harness, kind: int, name: str) -> list[Any]:
     return list(result.configs)
 
 
+@pytest.mark.parametrize("key", ["ssl.keystore.location", "listener.name.ssl.ssl.truststore.location"])
+def test_naming_a_tls_file_as_it_is_reads_it_again_and_stores_nothing(key: str) -> None:
+    broker, reloads = Harness(pairs={key: "/etc/some.pem"}), list[str]()
+    broker.core.reload_certificates = lambda: reloads.append(key)
+    assert alter(broker, BROKER, "1", key, " /etc/some.pem") == ErrorCode.NONE
+    assert replace(broker, BROKER, "1", **{key: "/etc/some.pem"}) == ErrorCode.NONE
+    assert reloads == [key, key]
+    assert not broker.core.metadata.broker_configs.get("1")
+    for resource, other in (("", "/etc/some.pem"), ("1", "/etc/other.pem"), ("1", "")):
+        assert alter(broker, BROKER, resource, key, other) == ErrorCode.INVALID_REQUEST
+    assert alter(broker, BROKER, "1", key, None, DELETE) == ErrorCode.INVALID_REQUEST
+    m = IncrementalAlterConfigsRequest
+    wanted = m.AlterConfigsResource(BROKER, "1", [m.AlterableConfig(key, SET, "/etc/some.pem")])
+    checked = broker.call(ApiKey.INCREMENTAL_ALTER_CONFIGS, 1, m([wanted], validate_only=True))
+    assert checked.responses[0].error_code == ErrorCode.NONE
+    assert len(reloads) == 2
+
+
+def test_a_tls_file_that_cannot_be_read_again_is_named() -> None:
+    def fail() -> None:
+        raise TlsError("TLS: /etc/some.pem cannot be used")
+
+    broker = Harness(pairs={"ssl.keystore.location": "/etc/some.pem"})
+    broker.core.reload_certificates = fail
+    assert alter(broker, BROKER, "1", "ssl.keystore.location", "/etc/some.pem") == ErrorCode.INVALID_REQUEST
+
+
+def test_other_changes_are_made_together_with_the_reading_of_a_file() -> None:
+    broker, key = Harness(pairs={"ssl.keystore.location": "/etc/some.pem"}), "ssl.keystore.location"
+    assert alter(broker, BROKER, "1", "message.max.bytes", "5") == ErrorCode.NONE
+    assert replace(broker, BROKER, "1", **{key: "/etc/some.pem", "log_retention_ms": "7"}) == ErrorCode.NONE
+    assert broker.core.metadata.broker_configs["1"] == {"log.retention.ms": "7"}
+
+
 def test_levels_of_loggers_are_shown_and_changed_until_the_broker_ends() -> None:
     broker, name = Harness(), "headwater.broker.handlers"
     logger = logging.getLogger(name)
@@ -51,6 +86,7 @@ def test_levels_of_loggers_are_shown_and_changed_until_the_broker_ends() -> None
             ConfigSource.DYNAMIC_BROKER_LOGGER,
             False,
         )
+        assert (entry.documentation, entry.synonyms) == ("", [])
         assert not broker.core.metadata.broker_configs
         assert alter(broker, LOGGER, "1", name, None, DELETE) == ErrorCode.NONE
         assert {entry.name: entry.value for entry in described(broker, LOGGER, "1")} == before

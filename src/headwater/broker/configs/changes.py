@@ -67,6 +67,7 @@ def records_of(store: ConfigStore, dynamic: DynamicConfigs, kind: int, name: str
                 return store.change_configs(name, changes)
             case ConfigResourceType.BROKER:
                 dynamic.check_broker(name, changes)
+                changes = dynamic.without_files(name, changes)
             case ConfigResourceType.GROUP if name:
                 dynamic.check_group(changes)
             case ConfigResourceType.GROUP:

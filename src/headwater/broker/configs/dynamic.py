@@ -44,6 +44,7 @@ CUSTOM_CHARACTERS_MAX = 10_000
 DECIDE_WHO_CONNECTS = LISTENER_SETTINGS - {"max.connections", "max.connection.creation.rate"}
 # Kafka applies these at run time; Headwater reads them at the start.
 READ_ONCE = frozenset({"listeners", "listener.security.protocol.map", "log.cleaner.backoff.ms"})
+TLS_FILES = ("ssl.keystore.location", "ssl.truststore.location")  # perhaps after a listener's prefix
 MIN_IN_SYNC = "min.insync.replicas"
 NODE_ID = re.compile(r"-?[0-9]{1,10}", re.ASCII)
 SUPER_USERS = "super.users"
@@ -149,6 +150,7 @@ class DynamicConfigs:
             self.check_node(resource)
         # What an earlier version stored may be removed, but not the super users, and with them the authorizer.
         stored = self.stored.get(resource, {}).keys() - {SUPER_USERS}
+        changes = self.without_files(resource, changes)
         fixed = sorted(
             key
             for key, text in changes.items()
@@ -163,6 +165,16 @@ class DynamicConfigs:
         check_custom(stored, changes)
         if MIN_IN_SYNC in changes:
             check_min_in_sync(resource, changes[MIN_IN_SYNC])
+
+    def without_files(self, resource: str, changes: Changes) -> Changes:
+        """The changes without those that name a node's TLS files as they were given: these ask for the files to be read again.
+
+        They are not stored. Otherwise they would override the files that are given at the next start.
+        """
+        files = {key: text for key, text in self.given.items() if resource and key.endswith(TLS_FILES)}
+        return {
+            key: text for key, text in changes.items() if key not in files or text is None or text.strip() != files[key]
+        }
 
     def check_group(self, changes: Changes) -> None:
         """Raises ConfigError for a group's configuration that is unknown or outside the broker's bounds."""

@@ -20,6 +20,7 @@ from headwater.protocol.messages.alter_configs import AlterConfigsRequest, Alter
 from headwater.replay.deferred import Deferred
 from headwater.replay.sync_number import NO_SYNC, SyncNumber
 from headwater.security.acls import Operation
+from headwater.security.cipher_suites import TlsError
 
 
 def handle(broker: ConfigChangeParts, request: Request) -> Steps[Deferred[AlterConfigsResponse]]:
@@ -65,13 +66,25 @@ def alter_all(broker: ConfigChangeParts, request: Request, response: Any, change
     return broker.answer_when_durable(last_sync, response)
 
 
+def reload_certificates(broker: ConfigChangeParts) -> None:
+    """Raises ApiError if a file cannot be used."""
+    try:
+        broker.reload_certificates()
+    except TlsError as error:
+        raise ApiError(ErrorCode.INVALID_REQUEST, str(error)) from error
+
+
 def alter(broker: ConfigChangeParts, kind: int, name: str, changes: Changes, *, validate_only: bool) -> SyncNumber:
     """Changes a resource's configurations and puts them in force; returns the sync that makes the change durable.
 
     Raises ApiError and OSError.
     """
     records = records_of(broker.metadata, broker.dynamic_configs, kind, name, changes)
-    if validate_only or not records:
+    if validate_only:
+        return NO_SYNC
+    if kind == ConfigResourceType.BROKER and broker.dynamic_configs.without_files(name, changes) != changes:
+        reload_certificates(broker)
+    if not records:
         return NO_SYNC
     sync = broker.append_metadata(records)
     if kind == ConfigResourceType.TOPIC:

@@ -105,6 +105,7 @@ class Server:
             self.core.bearer_logins.open(endpoint.listener)
         if listener.tls is not None and listener.tls not in self.tls_files:
             self.tls_files.append(listener.tls)
+            self.core.reload_certificates = self.reload_all_certificates
         self.durability.after_timers()  # the start may have appended something or asked for a checkpoint
         self.after_event()
         return acceptor.port
@@ -117,6 +118,12 @@ class Server:
                     logger.info("%s: loaded the new certificate", files.certificate)
             except TlsError as error:
                 logger.error("the previous certificate stays in use: %s", error)
+
+    def reload_all_certificates(self) -> None:
+        """Loads the certificates of all listeners for new connections. Raises TlsError; then some of them may be new."""
+        for files in self.tls_files:
+            files.reload()
+            logger.info("%s: loaded again, as asked for", files.certificate)
 
     # -- connections
 
