@@ -1,4 +1,4 @@
-"""Delegation tokens beside a real Apache Kafka, by Kafka's own tool, and as passwords of Kafka's Java clients."""
+"""Delegation tokens beside a real Apache Kafka, by Kafka's own tool, and as passwords of Java's clients and of franz-go."""
 
 import os
 import re
@@ -9,7 +9,7 @@ import pytest
 
 from headwater.protocol.error_codes import ErrorCode
 
-from .conftest import SAME_SETTINGS, running_kafka
+from .conftest import HERE, SAME_SETTINGS, need, run, running_kafka
 from .differential.token_walk import PASSWORD, SecuredSide, TokenWalk
 from .servers import HeadwaterServer, free_port, running_server
 
@@ -74,15 +74,24 @@ def client_file(path: Path, user: str, password: str, *, is_token: bool = False)
     return path
 
 
-def test_kafkas_tool_and_clients(secured: HeadwaterServer, kafka_tool: Tool, tmp_path: Path) -> None:
+@pytest.fixture
+def franz_go(tmp_path: Path) -> Path:
+    """A program with franz-go that writes to a topic and reads it."""
+    need("go")
+    run(["go", "build", "-o", tmp_path / "franz", "."], cwd=HERE / "go")
+    return tmp_path / "franz"
+
+
+def test_kafkas_tool_and_clients(secured: HeadwaterServer, kafka_tool: Tool, franz_go: Path, tmp_path: Path) -> None:
     """A user makes a token with Kafka's tool; a job produces and consumes with it; the tool renews and ends it."""
     side = side_of(secured)
     side.add_user("alice")
     side.plain.create_topic("of-alice")
+    side.plain.create_topic("of-alice-too")
     acl = "org.apache.kafka.tools.AclCommand"
     plain = ["--bootstrap-server", secured.address]
-    topic = ["--topic", "of-alice", "--group", "*", "--allow-principal", "User:alice"]
-    kafka_tool(acl, *plain, "--add", *topic, "--operation", "All")
+    for resource in (["--topic", "of-alice", "--resource-pattern-type", "prefixed"], ["--group", "*"]):
+        kafka_tool(acl, *plain, "--add", *resource, "--allow-principal", "User:alice", "--operation", "All")
     address = secured.addresses["SASL_PLAINTEXT"]
     as_alice = client_file(tmp_path / "alice.properties", "alice", PASSWORD)
     token = ["--bootstrap-server", address, "--command-config", as_alice]
@@ -100,6 +109,7 @@ def test_kafkas_tool_and_clients(secured: HeadwaterServer, kafka_tool: Tool, tmp
         *["--max-messages", 2, "--timeout-ms", 20000],
     )
     assert consumed.split() == ["one", "two"]
+    assert "ok 10000" in run([franz_go, address, "of-alice-too", found[1], found[2]])
     assert found[1] in kafka_tool(TOKEN_COMMAND, *token, *described)
     renewed = kafka_tool(TOKEN_COMMAND, *token, "--renew", "--hmac", found[2], "--renew-time-period", -1)
     assert "Completed renew operation" in renewed

@@ -1,4 +1,5 @@
 // A franz-go client: creates records with every compression, reads them back as a group of two members.
+// With two more arguments, a delegation token and its password, it logs in with these.
 package main
 
 import (
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/sasl/scram"
 )
 
 func check(err error) {
@@ -20,6 +22,11 @@ func check(err error) {
 
 func main() {
 	seeds, topic := os.Args[1], os.Args[2]
+	login := []kgo.Opt{kgo.SeedBrokers(seeds)}
+	if len(os.Args) > 3 {
+		token := scram.Auth{User: os.Args[3], Pass: os.Args[4], IsToken: true}
+		login = append(login, kgo.SASL(token.AsSha512Mechanism()))
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
 	defer cancel()
 	codecs := []kgo.CompressionCodec{
@@ -27,7 +34,7 @@ func main() {
 	}
 	const each = 2000
 	for i, codec := range codecs {
-		client, err := kgo.NewClient(kgo.SeedBrokers(seeds), kgo.ProducerBatchCompression(codec), kgo.AllowAutoTopicCreation())
+		client, err := kgo.NewClient(append(login, kgo.ProducerBatchCompression(codec), kgo.AllowAutoTopicCreation())...)
 		check(err)
 		for n := 0; n < each; n++ {
 			value := fmt.Sprintf("%d-%d", i, n)
@@ -42,8 +49,8 @@ func main() {
 	done := make(chan struct{})
 	var members sync.WaitGroup
 	for m := 0; m < 2; m++ {
-		client, err := kgo.NewClient(kgo.SeedBrokers(seeds), kgo.ConsumerGroup("franz"), kgo.ConsumeTopics(topic),
-			kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+		client, err := kgo.NewClient(append(login, kgo.ConsumerGroup("franz"), kgo.ConsumeTopics(topic),
+			kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))...)
 		check(err)
 		members.Add(1)
 		go func() {
