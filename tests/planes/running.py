@@ -16,7 +16,7 @@ from headwater.effects.clock import SystemClock
 from headwater.effects.entropy import SystemEntropy
 from headwater.effects.memory_files import MemoryFiles
 from headwater.observability.counters import Counters
-from headwater.planes.account import LISTENER, Account, open_account
+from headwater.planes.account import LISTENER, Account, open_account, user_claim
 from headwater.planes.handover import Handover
 
 Result = TypeVar("Result")
@@ -33,7 +33,7 @@ class RunningBroker:
     @property
     def handover(self) -> Handover:
         """For planes of this broker."""
-        return Handover([], *self.account, "warning")
+        return Handover([], *self.account, "warning", self.call(user_claim))
 
     def call(self, function: Callable[[BrokerCore], Result]) -> Result:
         """Runs a function in the broker's thread."""

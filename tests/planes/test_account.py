@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +12,11 @@ from headwater.broker.connection import PLANES_USER, Connection, Request
 from headwater.client.errors import AuthenticationError, ClientError
 from headwater.client.wire import Wire
 from headwater.client.wire_settings import Address, Login, WireSettings
+from headwater.http.authentication import Bearer
+from headwater.http.errors import HttpError
+from headwater.http.origins import Origins
 from headwater.planes.account import LISTENER, Account, open_account
+from headwater.planes.broker_access import BrokerAccess
 from headwater.planes.counters_topic import FETCH_VERSION, TOPIC, fetch_request
 from headwater.protocol.apis import ApiKey
 from headwater.protocol.messages.create_topics import CreateTopicsRequest
@@ -19,6 +24,7 @@ from headwater.security.acls import Operation
 from headwater.security.scram import ITERATIONS_MIN, Mechanism, credential_of, salt_password
 from tests.broker.harness import Harness
 from tests.planes.running import running_broker
+from tests.tokens import AUDIENCE, ISSUER, key_set, public_entry, token
 
 PRIVATE = Endpoint(PRIVATE_LISTENER, "SASL_PLAINTEXT", 1)
 SECURED = {"super.users": "User:admin;User:headwater"}
@@ -102,6 +108,69 @@ def test_users_log_in_with_their_own_passwords_whatever_other_listeners_want() -
             assert wire.ask(wanted).topics[0].error_code == 0
         with pytest.raises(AuthenticationError), as_user(broker.account, "admin", "wine", "PLAIN"):
             pass
+
+
+def test_users_log_in_with_tokens_if_a_listener_takes_them(tmp_path: Path) -> None:
+    keys = tmp_path / "keys.json"
+    keys.write_bytes(key_set(public_entry("key-1")))
+    of_tokens = {
+        "listeners": "PLAINTEXT://127.0.0.1:0,SASL_PLAINTEXT://127.0.0.1:0",
+        "sasl.enabled.mechanisms": "OAUTHBEARER",
+        "sasl.oauthbearer.jwks.endpoint.url": keys.as_uri(),
+        "sasl.oauthbearer.expected.issuer": ISSUER,
+        "sasl.oauthbearer.expected.audience": AUDIENCE,
+        "sasl.oauthbearer.sub.claim.name": "client_id",
+        "headwater.sasl.oauthbearer.allowed.files": str(keys),
+    }
+    with running_broker(SECURED | of_tokens) as broker:
+        assert broker.handover.user_claim == "client_id"
+        with as_user(broker.account, "", token(client_id="admin"), "OAUTHBEARER") as wire:
+            wanted = CreateTopicsRequest([CreateTopicsRequest.CreatableTopic("orders", 1, 1)])
+            assert wire.ask(wanted).topics[0].error_code == 0
+        of_planes = [token(client_id=name) for name in (PLANES_USER, f" {PLANES_USER} ")]
+        for wrong in (token(client_id="admin", aud="x"), *of_planes):
+            with pytest.raises(AuthenticationError), as_user(broker.account, "", wrong, "OAUTHBEARER"):
+                pass
+    with (
+        running_broker(SECURED) as broker,
+        pytest.raises(AuthenticationError, match="does not take OAUTHBEARER"),
+        as_user(broker.account, "", token(), "OAUTHBEARER"),
+    ):
+        pass
+
+
+async def test_a_plane_asks_the_broker_whose_token_it_is(tmp_path: Path) -> None:
+    keys = tmp_path / "keys.json"
+    keys.write_bytes(key_set(public_entry("key-1")))
+    of_tokens = {
+        "listeners": "PLAINTEXT://127.0.0.1:0,SASL_PLAINTEXT://127.0.0.1:0",
+        "listener.name.sasl_plaintext.sasl.enabled.mechanisms": "OAUTHBEARER",
+        "sasl.oauthbearer.jwks.endpoint.url": keys.as_uri(),
+        "sasl.oauthbearer.expected.issuer": ISSUER,
+        "sasl.oauthbearer.expected.audience": AUDIENCE,
+        "headwater.sasl.oauthbearer.allowed.files": str(keys),
+    }
+    with running_broker(SECURED | of_tokens) as broker:
+        access = BrokerAccess(broker.handover, Origins())
+        bearer = Bearer(access.user_of)
+        assert await bearer.authenticate(f"Bearer {token()}") == "alice"
+        assert await bearer.authenticate(f"Bearer {token(sub=' Zoë ')}") == "Zoë"
+        for wrong in (
+            token(exp=1),
+            token("key-9"),
+            token(sub=PLANES_USER),
+            token(sub=7),
+            "x",
+            "a.b.c",
+            token() + "\x01",
+        ):
+            with pytest.raises(HttpError) as refused:
+                await bearer.authenticate(f"Bearer {wrong}")
+            assert refused.value.status == 401
+        access.close()
+        unaware = BrokerAccess(broker.handover._replace(user_claim=""), Origins())
+        assert await unaware.user_of(token()) is None
+        unaware.close()
 
 
 def test_the_listener_is_none_that_could_be_configured() -> None:

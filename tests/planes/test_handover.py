@@ -8,7 +8,7 @@ from headwater.planes.handover import HandedPlane, Handover
 from headwater.planes.process import read_handover
 
 PLANE = HandedPlane("metrics", "module:function", [5, 6], ["host.example.org"], is_open=False)
-HANDOVER = Handover([PLANE], "127.0.0.1", 4711, "headwater", "s3cret\n\u2028", "warning")
+HANDOVER = Handover([PLANE], "127.0.0.1", 4711, "headwater", "s3cret\n\u2028", "warning", "client_id")
 
 
 def test_a_handover_is_one_line() -> None:

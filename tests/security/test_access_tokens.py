@@ -18,6 +18,7 @@ from headwater.security.access_tokens import (
     TokenRules,
     UnknownKeyError,
     check_token,
+    unverified_claim,
 )
 from headwater.security.key_sets import KeySet, read_key_set
 from tests.tokens import AUDIENCE, ISSUER, key_set, private_key, public_entry, token
@@ -221,6 +222,15 @@ def test_other_claims_may_name_the_user(keys: KeySet) -> None:
     rules = RULES._replace(principal_claim="client_id")
     assert check(token(now_s=NOW_S, client_id=" billing "), keys, rules).name == "billing"
     assert check(token(now_s=NOW_S, client_id="billing", sub=7, jti=7), keys, rules).name == "billing"
+
+
+def test_a_claim_may_be_looked_at_before_it_is_believed() -> None:
+    text = token("key-9", exp=1, sub=" alice ", other=7)
+    assert unverified_claim(text, "sub") == "alice"
+    assert unverified_claim(text, "other") is unverified_claim(text, "missing") is None
+    assert unverified_claim(token(sub=" "), "sub") is None
+    for wrong in ("", "a.b.c", f"{part({'alg': 'x'})}.{part([])}.AAAA", f"{part({'alg': 'x'})}.AAAA.AAAA"):
+        assert unverified_claim(wrong, "sub") is None
 
 
 def test_groups_come_from_their_claim(keys: KeySet) -> None:

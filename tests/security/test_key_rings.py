@@ -7,7 +7,7 @@ import pytest
 
 from headwater.effects.clock import ManualClock
 from headwater.effects.timers import Timers
-from headwater.security.access_tokens import TokenRules, UnknownKeyError
+from headwater.security.access_tokens import TokenError, TokenRules, UnknownKeyError
 from headwater.security.key_rings import EXPEDITED_MS, Fetched, KeyRing, Schedule, TokenChecker
 from headwater.security.key_sets import KeySetError, read_key_set
 from headwater.security.sasl import NotYetError
@@ -134,6 +134,14 @@ def test_a_fetch_that_is_done_at_once_needs_no_waiting() -> None:
     ring = KeyRing(URL, Schedule(), Timers(clock), lambda url, done: done(BOTH))
     checker = TokenChecker(TokenRules(ISSUER, (AUDIENCE,)), ring, clock)
     assert checker.check(token("key-2", now_s=clock.wall_ms() / 1000)).name == "alice"
+
+
+def test_a_name_may_be_nobodys() -> None:
+    provider = Provider()
+    provider.ring.keys = BOTH
+    checker = TokenChecker(TokenRules(ISSUER, (AUDIENCE,)), provider.ring, provider.clock, "alice")
+    with pytest.raises(TokenError, match="has no tokens"):
+        checker.check(provider.token("key-1"))
 
 
 def test_keys_that_are_not_used_are_named_once(caplog: pytest.LogCaptureFixture) -> None:

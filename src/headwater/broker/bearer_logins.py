@@ -48,7 +48,8 @@ class BearerLogins:
     def fetch(self, url: str, done: Fetched) -> None:
         self.run_aside(lambda: fetch_key_set(url), done)
 
-    def new_exchange(self, listener: str) -> BearerExchange:
+    def new_exchange(self, listener: str, nobodys: str = "") -> BearerExchange:
+        """An exchange by the rules of a listener. A token for the name `nobodys` is refused."""
         ring = self.open(listener)
-        checker = TokenChecker(self.listeners[listener].rules, ring, self.clock)
+        checker = TokenChecker(self.listeners[listener].rules, ring, self.clock, nobodys)
         return BearerExchange(checker.check)

@@ -93,6 +93,7 @@ class BrokerCore:
     partitions_class = Partitions  # simulations have another
     has_authorizer = False
     reload_certificates: Callable[[], None] = staticmethod(nothing_to_reload)
+    bearer_listener = ""  # the first listener with OAUTHBEARER; its rules are also for the tokens that planes hand on
     run_aside: RunElsewhere = staticmethod(run_here)  # as `run_elsewhere`, for what may wait for a network
     routed_requests = 0  # produce requests that were answered by a route
 

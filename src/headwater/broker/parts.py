@@ -172,6 +172,7 @@ class DescriptionParts(LeaderParts, MeteredParts, Protocol):
 class LoginParts(Protocol):
     """Finds out who a client is."""
 
+    bearer_listener: str
     clock: Clock
     entropy: Entropy
     metadata: Metadata

@@ -2,7 +2,7 @@
 
 The listener is on the loopback, on a free port, and always requires a login, whatever the other listeners require. Two kinds
 of users can log in there. The planes themselves are `User:headwater`, and may only use the topics `__headwater_…`. Users of
-the broker log in with their own passwords: so a plane can do something for a user with that user's ACLs, and no others.
+the broker log in with their own passwords or tokens: so a plane can do something for a user with that user's ACLs, and no others.
 
 The account is not stored on disk, and no other listener knows it: a user named headwater elsewhere is a different user.
 """
@@ -38,6 +38,12 @@ def open_account(core: BrokerCore) -> Account:
     core.private_logins[PLANES_USER, MECHANISM] = credential(secret, core.entropy.bytes(SALT_BYTES))
     host, port = core.cluster.address(PRIVATE_LISTENER, core.cluster.node_ids[0])
     return Account(host, port, PLANES_USER, secret)
+
+
+def user_claim(core: BrokerCore) -> str:
+    """The claim that names the user of a token that the planes hand on; empty if the broker takes no tokens."""
+    listener = core.bearer_listener
+    return core.bearer_logins.listeners[listener].rules.principal_claim if listener else ""
 
 
 def credential(secret: str, salt: bytes) -> Credential:

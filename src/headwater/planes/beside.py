@@ -13,7 +13,7 @@ from headwater.broker.shell.listeners import is_loopback
 from headwater.broker.shell.server import Server
 from headwater.effects.logs import get_logger
 from headwater.http.sockets import listening_sockets
-from headwater.planes.account import open_account
+from headwater.planes.account import open_account, user_claim
 from headwater.planes.counters_writer import CountersWriter
 from headwater.planes.handover import HandedPlane, Handover
 from headwater.planes.supervisor import Supervisor
@@ -57,7 +57,7 @@ class PlanesBeside:
         CountersWriter(server.core, read_counters).start()
         server.after_event()
         descriptors = [each.fileno() for _, sockets in self.bound.values() for each in sockets]
-        handover = Handover(self.handed_planes(), *account, self.log_level)
+        handover = Handover(self.handed_planes(), *account, self.log_level, user_claim(server.core))
         self.supervisor = Supervisor(handover.line, descriptors)
         self.supervisor.start()
 

@@ -27,6 +27,7 @@ class Handover(NamedTuple):
     user: str
     secret: str
     log_level: str
+    user_claim: str = ""  # the claim that names a token's user; empty: the broker takes no tokens
 
     def line(self) -> bytes:
         return json.dumps([[list(plane) for plane in self.planes], *self[1:]]).encode() + b"\n"

@@ -92,6 +92,17 @@ def verified_claims(text: str, keys: KeySet, rules: TokenRules) -> dict[str, Any
     return claims_by(text, found[-1], algorithm, rules)
 
 
+def unverified_claim(text: str, claim: str) -> str | None:
+    """The text of a claim. It is not to be believed, unless somebody else has accepted the token; None if there is none."""
+    try:
+        read_header(text)
+        content = json.loads(from_base64(text.split(".")[1]))
+    except (TokenError, ValueError, RecursionError):
+        return None
+    found = content.get(claim) if isinstance(content, dict) else None
+    return found.strip() or None if isinstance(found, str) else None
+
+
 class SignatureError(TokenError):
     """The key has not signed this."""
 

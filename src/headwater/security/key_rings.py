@@ -17,7 +17,7 @@ from typing import NamedTuple
 from headwater.effects.clock import Clock
 from headwater.effects.logs import get_logger
 from headwater.effects.timers import Timer, Timers
-from headwater.security.access_tokens import AccessToken, TokenRules, UnknownKeyError, check_token
+from headwater.security.access_tokens import AccessToken, TokenError, TokenRules, UnknownKeyError, check_token
 from headwater.security.key_sets import KeySet, KeySetError
 from headwater.security.sasl import NotYetError
 
@@ -97,10 +97,10 @@ class KeyRing:
 
 
 class TokenChecker:
-    """Checks the tokens of one login, by the rules of a listener and the keys of its ring."""
+    """Checks the tokens of one login, by the rules of a listener and the keys of its ring. `nobodys` is a name that no token has."""
 
-    def __init__(self, rules: TokenRules, ring: KeyRing, clock: Clock) -> None:
-        self.rules, self.ring, self.clock = rules, ring, clock
+    def __init__(self, rules: TokenRules, ring: KeyRing, clock: Clock, nobodys: str = "") -> None:
+        self.rules, self.ring, self.clock, self.nobodys = rules, ring, clock, nobodys
         self.has_waited = False
 
     def check(self, text: str) -> AccessToken:
@@ -119,4 +119,7 @@ class TokenChecker:
         """Raises TokenError."""
         if self.ring.keys is None:
             raise UnknownKeyError(f"there are no keys from {self.ring.url} yet")
-        return check_token(text, self.ring.keys, self.rules, self.clock.wall_ms())
+        token = check_token(text, self.ring.keys, self.rules, self.clock.wall_ms())
+        if token.name == self.nobodys:
+            raise TokenError("its user has the name of an account that has no tokens", token.name)
+        return token

@@ -168,6 +168,7 @@ class BrokerOfLogins:
         self.totals = Counters(self.occurrences).totals
         self.private_logins: dict[tuple[str, Mechanism], Credential] = {}
         self.store = LogStore(MemoryFiles(), "data", self.clock, self.entropy)
+        self.bearer_listener = ""
         self.bearer_logins = BearerLogins(self.settings, self.clock, self.timers, self.remember)
         self.elsewhere: list[Callable[[], None]] = []
         self.run_elsewhere: RunElsewhere = self.remember

@@ -1,24 +1,27 @@
 """SaslHandshake, 0 to 1: the client chooses how it authenticates. After 1 the exchange uses SaslAuthenticate (KIP-152),
 after 0 it uses bare frames. On an authenticated connection it begins a re-authentication (KIP-368). At the planes' private
-listener every mechanism with a password is enabled, and there is one more user: the planes themselves.
+listener every mechanism with a password is enabled, and there is one more user: the planes themselves. Tokens are accepted
+there by the rules of the first listener that takes them, but for a token of a user who is called as the planes are.
 """
 
 from collections import ChainMap
 
 from headwater.broker.cluster import Endpoint
 from headwater.broker.configs.catalog import shorten
-from headwater.broker.connection import Request, SaslState
+from headwater.broker.connection import PLANES_USER, Request, SaslState
 from headwater.broker.parts import LoginParts
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.sasl_handshake import SaslHandshakeRequest, SaslHandshakeResponse
 from headwater.security.delegation_tokens import TokenLogins
-from headwater.security.sasl import OAUTHBEARER, PASSWORD_MECHANISMS, Credentials, Exchange, new_exchange
+from headwater.security.sasl import MECHANISMS, OAUTHBEARER, PASSWORD_MECHANISMS, Credentials, Exchange, new_exchange
 
 NONCE_BYTES = 18
 
 
 def enabled_mechanisms(broker: LoginParts, endpoint: Endpoint) -> list[str]:
-    return list(PASSWORD_MECHANISMS) if endpoint.is_private else broker.settings.sasl_mechanisms(endpoint.listener)
+    if not endpoint.is_private:
+        return broker.settings.sasl_mechanisms(endpoint.listener)
+    return list(MECHANISMS if broker.bearer_listener else PASSWORD_MECHANISMS)
 
 
 def known_credentials(broker: LoginParts, endpoint: Endpoint) -> Credentials:
@@ -60,6 +63,8 @@ def handle(broker: LoginParts, request: Request) -> SaslHandshakeResponse:
 
 
 def begin_exchange(broker: LoginParts, endpoint: Endpoint, mechanism: str) -> Exchange:
+    if mechanism == OAUTHBEARER and endpoint.is_private:
+        return broker.bearer_logins.new_exchange(broker.bearer_listener, nobodys=PLANES_USER)
     if mechanism == OAUTHBEARER:
         return broker.bearer_logins.new_exchange(endpoint.listener)
     return new_exchange(

@@ -102,13 +102,18 @@ class Server:
         acceptor = Acceptor(self, listener, endpoint, await bound_sockets(listener.host, port, self.core.settings))
         self.acceptors.append(acceptor)
         if endpoint.has_sasl and OAUTHBEARER in self.core.settings.sasl_mechanisms(endpoint.listener):
-            self.core.bearer_logins.open(endpoint.listener)
+            self.open_bearer_logins(endpoint)
         if listener.tls is not None and listener.tls not in self.tls_files:
             self.tls_files.append(listener.tls)
             self.core.reload_certificates = self.reload_all_certificates
         self.durability.after_timers()  # the start may have appended something or asked for a checkpoint
         self.after_event()
         return acceptor.port
+
+    def open_bearer_logins(self, endpoint: Endpoint) -> None:
+        if not endpoint.is_private:
+            self.core.bearer_logins.open(endpoint.listener)
+            self.core.bearer_listener = self.core.bearer_listener or endpoint.listener
 
     def reload_certificates(self) -> None:
         """Loads certificates that have changed on disk, for new connections."""
