@@ -15,6 +15,8 @@ from headwater.broker.connection_limits import RefusedError
 from headwater.broker.connection_rates import ConnectionRates
 from headwater.broker.metadata_records import quota_record
 from headwater.broker.shell.acceptor import PENALIZED_MAX, Acceptor
+from headwater.broker.shell.embedded import ThreadRunner
+from headwater.broker.shell.server import Server as BrokerServer
 from headwater.effects.clock import ManualClock
 from headwater.protocol.apis import ApiKey
 from headwater.protocol.messages.alter_client_quotas import AlterClientQuotasRequest
@@ -181,7 +183,8 @@ class Server:
         self.wait, self.penalty = 0.0, 0.0
         self.refusals: list[str] = []
 
-    def wait_ms(self, endpoint: Endpoint) -> float:
+    def wait_ms(self, endpoint: Endpoint, address: str) -> float:
+        assert address == "127.0.0.1"
         return self.wait
 
     def penalty_ms(self, endpoint: Endpoint, address: str) -> float:
@@ -302,8 +305,16 @@ def test_a_broker_closes_what_an_address_opens_too_fast() -> None:
         assert stack.enter_context(Wire(broker.address)).call(ApiKey.API_VERSIONS, 3, ask).error_code == 0
 
 
-def test_a_broker_that_accepts_slowly_serves_everybody() -> None:
+def test_a_broker_that_accepts_slowly_serves_everybody_and_counts_it() -> None:
+    waits: list[tuple[str, str]] = []
+
+    def watch(server: BrokerServer) -> None:
+        server.occurrences.throttled.connect(lambda address, reason: waits.append((address, reason)))
+
     with hw.Broker(settings={RATE: 1, "quota.window.num": 2}) as broker:
+        assert isinstance(broker.runner, ThreadRunner)
+        broker.runner.call(watch)
         for _ in range(3):
             with Wire(broker.address) as wire:
                 assert wire.call(ApiKey.API_VERSIONS, 3, ApiVersionsRequest("a", "1")).error_code == 0
+    assert set(waits) == {("127.0.0.1", "connections")}

@@ -11,13 +11,23 @@ from hypothesis import strategies as st
 from headwater.broker import metadata as metadata_module
 from headwater.broker.cluster import Cluster
 from headwater.broker.metadata import METADATA_TOPIC, PRODUCER_ID_BLOCK, Metadata
-from headwater.broker.metadata_records import MetadataRecordType, decode_record, encode_record, new_record
+from headwater.broker.metadata_records import (
+    MetadataRecordType,
+    decode_record,
+    encode_record,
+    new_record,
+    quota_record,
+    token_record,
+    token_removal,
+)
 from headwater.protocol.config_resources import ConfigResourceType
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.errors import ApiError
 from headwater.replay.decision import Decision, Runtime
 from headwater.replay.deferred import Deferred
 from headwater.security.acls import Acl, Operation, PatternType, Permission, ResourceType
+from headwater.security.delegation_tokens import Token
+from headwater.security.quotas import IP, USER, Entity, QuotaKey
 from headwater.security.scram import Credential, Mechanism
 from tests.replay.state_log import MemoryStateLog
 
@@ -28,7 +38,7 @@ class Scene:
     """Metadata on a disk of its own."""
 
     def __init__(self) -> None:
-        self.metadata = Metadata(Cluster(1, NODES))
+        self.metadata = Metadata(Cluster(1, NODES), token_secret_key="secret")
         self.log: MemoryStateLog[Any] = MemoryStateLog()
         self.runtime: Runtime[Any] = Runtime(self.metadata, self.log)
 
@@ -55,6 +65,8 @@ def everything_of(metadata: Metadata) -> dict[str, object]:
         "acls": metadata.acls.entries,
         "credentials": metadata.credentials,
         "features": metadata.features,
+        "quotas": (metadata.quotas.entities, metadata.quotas.keys, metadata.quotas.connection_rates),
+        "tokens": (metadata.tokens.tokens, metadata.tokens.ids),
     }
 
 
@@ -209,6 +221,8 @@ KINDS = [
     "user",
     "acl",
     "feature",
+    "quota",
+    "token",
 ]
 steps = st.lists(
     st.builds(Step, st.sampled_from([*KINDS, "fail"]), st.sampled_from(["a", "a.b", "a_b", "c"]), st.integers(0, 3)),
@@ -255,6 +269,13 @@ def decision(metadata: Metadata, step: Step, life: int) -> list[Any]:
             if acl_id in metadata.acls.entries:
                 return [new_record(MetadataRecordType.REMOVE_ACCESS_CONTROL_ENTRY, id=acl_id)]
             return [metadata.acl_record(acl_id, ACL._replace(name=f"t{number}"))]
+        case "quota":
+            entity: Entity = ((USER, name),) if number % 2 else ((IP, "10.0.0.1" if name == "a" else None),)
+            key = QuotaKey.PRODUCER_BYTES if number % 2 else QuotaKey.CONNECTIONS
+            return [quota_record(entity, key, float(number) if number > 1 else None)]
+        case "token":
+            token = Token(name, f"User:{name}", "User:u", ("User:v",) * number, number, 9, 5 + number)
+            return [token_record(token) if number else token_removal(token)]
         case "feature":
             level = MetadataRecordType.FEATURE_LEVEL
             return [new_record(level, name="transaction.version", feature_level=number % 3)]

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from headwater.protocol.apis import ApiKey
 from headwater.protocol.error_codes import ErrorCode
+from tests.security.matrix import message
 
 from .conftest import HERE, SAME_SETTINGS, need, run, running_kafka
 from .differential.token_walk import PASSWORD, SecuredSide, TokenWalk
@@ -26,6 +28,7 @@ REFUSALS = {
     ErrorCode.DELEGATION_TOKEN_EXPIRED,
     ErrorCode.INVALID_PRINCIPAL_TYPE,
 }
+DUMP = "org.apache.kafka.tools.DumpLogSegments"
 TOKEN_COMMAND = "org.apache.kafka.tools.DelegationTokenCommand"
 CONSOLE_PRODUCER = "org.apache.kafka.tools.ConsoleProducer"
 CONSOLE_CONSUMER = "org.apache.kafka.tools.consumer.ConsoleConsumer"
@@ -61,6 +64,22 @@ def test_generated_sequences_get_kafkas_answers(secured: HeadwaterServer, tmp_pa
         assert ("log_in", ErrorCode.DELEGATION_TOKEN_REQUEST_NOT_ALLOWED) in seen  # it came in, and made no token
         for side in sides:
             side.close()
+
+
+def test_kafkas_tool_reads_the_records_of_tokens(kafka_tool: Tool, tmp_path: Path) -> None:
+    (tmp_path / "broker.properties").write_text("delegation.token.secret.key=a key that nobody knows\n")
+    options = ["--listen", "SASL_PLAINTEXT://127.0.0.1:0", "--config", str(tmp_path / "broker.properties")]
+    with running_server(tmp_path, *options) as server:
+        side = side_of(server)
+        side.add_user("alice")
+        key = ApiKey.CREATE_DELEGATION_TOKEN
+        token_id = side.ask("alice", key, 3, message(key)(None, None, [], -1)).token_id
+        side.close()
+    log = tmp_path / "data" / "__cluster_metadata-0" / f"{0:020d}.log"
+    dumped = kafka_tool(DUMP, "--cluster-metadata-decoder", "--files", log)
+    record = next(line for line in dumped.splitlines() if "DELEGATION_TOKEN_RECORD" in line)
+    assert f'"tokenId":"{token_id}"' in record
+    assert '"owner":"User:alice"' in record
 
 
 def client_file(path: Path, user: str, password: str, *, is_token: bool = False) -> Path:

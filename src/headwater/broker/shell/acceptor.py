@@ -76,7 +76,7 @@ class AcceptingServer(Protocol):
 
     def new_client(self, listener: Listener, endpoint: Endpoint, address: str) -> ClientProtocol: ...
 
-    def wait_ms(self, endpoint: Endpoint) -> float: ...
+    def wait_ms(self, endpoint: Endpoint, address: str) -> float: ...
 
     def penalty_ms(self, endpoint: Endpoint, address: str) -> float: ...
 
@@ -121,7 +121,7 @@ class Acceptor:
                 if error.errno in NO_DESCRIPTORS:
                     self.accept_none(listening, error)
                 return  # there is none, or it is gone
-            wait_ms = self.server.wait_ms(self.endpoint)
+            wait_ms = self.server.wait_ms(self.endpoint, str(peer[0]))
             if wait_ms:
                 self.wait(wait_ms, accepted, str(peer[0]))
                 return

@@ -140,9 +140,12 @@ class Server:
     def new_client(self, listener: Listener, endpoint: Endpoint, address: str) -> ClientProtocol:
         return self.protocol_class(self, listener, endpoint, address)
 
-    def wait_ms(self, endpoint: Endpoint) -> float:
+    def wait_ms(self, endpoint: Endpoint, address: str) -> float:
         """How long a connection that was accepted waits, and all after it at the listener; it is counted."""
-        return 0.0 if endpoint.is_private else self.rates.wait_ms(endpoint.listener)
+        wait_ms = 0.0 if endpoint.is_private else self.rates.wait_ms(endpoint.listener)
+        if wait_ms:
+            self.occurrences.throttled.emit(address, "connections")
+        return wait_ms
 
     def penalty_ms(self, endpoint: Endpoint, address: str) -> float:
         """After how long a connection from an address is closed, because there are too many; 0 if there are not."""
