@@ -6,13 +6,15 @@ cannot be honoured here (Kerberos, a PKCS 12 file, OAUTHBEARER without a token s
 
 import ssl
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from headwater.client.connections import ADDRESS, BrokerLike, Settings, address_of
 from headwater.client.errors import AuthenticationError, ConfigurationError
 from headwater.client.names import check_settings
-from headwater.client.token_source import ClientCredentials, TokenSource
 from headwater.security.sasl import MECHANISMS, OAUTHBEARER
+
+if TYPE_CHECKING:
+    from headwater.client.token_source import TokenSource
 
 PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 HONOURED = frozenset(
@@ -53,7 +55,7 @@ class Login(NamedTuple):
     mechanism: str
     user: str
     password: str
-    token_source: TokenSource | None = None
+    token_source: "TokenSource | None" = None
 
 
 class WireSettings(NamedTuple):
@@ -98,15 +100,17 @@ def login_of(settings: Mapping[str, Any]) -> Login:
     if mechanism not in MECHANISMS:
         raise ConfigurationError(f"sasl.mechanism is {mechanism}; it is one of {', '.join(MECHANISMS)} here")
     if mechanism == OAUTHBEARER:
-        return Login(mechanism, "", "", TokenSource(client_credentials(settings)))
+        return Login(mechanism, "", "", token_source(settings))
     login = Login(mechanism, str(settings.get("sasl.username", "")), str(settings.get("sasl.password", "")))
     if not login.user or not login.password:
         raise ConfigurationError(f"{mechanism} needs sasl.username and sasl.password")
     return login
 
 
-def client_credentials(settings: Mapping[str, Any]) -> ClientCredentials:
+def token_source(settings: Mapping[str, Any]) -> "TokenSource":
     """Where to get tokens. Raises ConfigurationError."""
+    from headwater.client.token_source import ClientCredentials, TokenSource
+
     prefix = "sasl.oauthbearer."
     method = str(settings.get(f"{prefix}method", "default")).lower()
     if method != "oidc":
@@ -121,7 +125,8 @@ def client_credentials(settings: Mapping[str, Any]) -> ClientCredentials:
     if not url.startswith(("https://", "http://")):
         raise ConfigurationError(f"{prefix}token.endpoint.url must begin with https:// or http://")
     authorities = str(settings.get("https.ca.location", ""))
-    return ClientCredentials(url, client_id, secret, scope, "" if authorities == "probe" else authorities)
+    authorities = "" if authorities == "probe" else authorities
+    return TokenSource(ClientCredentials(url, client_id, secret, scope, authorities))
 
 
 def is_true(settings: Mapping[str, Any], name: str) -> bool:

@@ -4,13 +4,18 @@ A redirect is an error: whoever allowed a URL has not allowed where it points to
 against the system's authorities, or the file that the variable SSL_CERT_FILE names.
 """
 
-from collections.abc import Mapping
+import socket
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from time import monotonic
-from urllib.parse import unquote, urlsplit
+from typing import TYPE_CHECKING
+from urllib.parse import SplitResult, unquote, urlsplit
+
+if TYPE_CHECKING:
+    from http.client import HTTPResponse
 
 TIMEOUT_S = 10.0
-CHUNK_BYTES = 16 << 10
 
 
 class FetchError(Exception):
@@ -18,7 +23,9 @@ class FetchError(Exception):
 
 
 def fetch(url: str, size_bytes_max: int, timeout_s: float = TIMEOUT_S) -> bytes:
-    """The content of a `file:`, `http:` or `https:` URL. Raises FetchError. It blocks for at most about twice `timeout_s`."""
+    """The content of a `file:`, `http:` or `https:` URL. Raises FetchError. It blocks for at most twice `timeout_s`, and for as long
+    as it takes to look up the host's name.
+    """
     parts = urlsplit(url)
     try:
         if parts.scheme == "file":
@@ -62,32 +69,65 @@ def ask(
     authorities: str | None = None,
 ) -> bytes:
     """Up to one byte more than allowed of the answer to one request. Raises FetchError and OSError."""
-    import ssl
-    from http.client import HTTPConnection, HTTPException, HTTPSConnection
+    from http.client import HTTPConnection, HTTPException
 
     parts = urlsplit(url)
-    deadline_s = monotonic() + timeout_s
     try:
-        host, port = parts.hostname or "", parts.port
-        connection = (
-            HTTPSConnection(host, port, timeout=timeout_s, context=ssl.create_default_context(cafile=authorities))
-            if parts.scheme == "https"
-            else HTTPConnection(host, port, timeout=timeout_s)
-        )
-        try:
+        connection = HTTPConnection(parts.hostname or "", parts.port)
+        with connected(parts, timeout_s, authorities) as stream:
+            connection.sock = stream
             path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
             all_headers = {"Accept": "application/json", "User-Agent": "headwater", **headers}
             connection.request(method, path, body, all_headers)
             with connection.getresponse() as answer:
-                if answer.status != 200:
-                    raise FetchError(f"the answer is {answer.status} {answer.reason}")
-                content = b""
-                while len(content) <= size_bytes_max and (chunk := answer.read1(CHUNK_BYTES)):
-                    content += chunk
-                    if monotonic() > deadline_s:
-                        raise FetchError(f"it takes longer than {timeout_s:.0f} s")
-        finally:
-            connection.close()
+                return read_answer(answer, size_bytes_max)
     except (HTTPException, ValueError) as error:
         raise FetchError(f"{type(error).__name__}: {error}") from error
+
+
+@contextmanager
+def connected(parts: SplitResult, timeout_s: float, authorities: str | None) -> Iterator[socket.socket]:
+    """A connection for one request. After `timeout_s` it is cut off, however slowly something still comes: FetchError."""
+    import ssl
+
+    host = parts.hostname or ""
+    plain = socket.create_connection((host, parts.port or (443 if parts.scheme == "https" else 80)), timeout_s)
+    streams = [plain]
+    late = threading.Event()
+
+    def cut_off() -> None:
+        late.set()
+        with suppress(OSError):  # it is closed, or about to be
+            socket.socket.shutdown(streams[-1], socket.SHUT_RDWR)
+
+    timer = threading.Timer(timeout_s, cut_off)
+    timer.daemon = True
+    timer.start()
+    try:
+        if parts.scheme == "https":
+            context = ssl.create_default_context(cafile=authorities)
+            secured = context.wrap_socket(plain, server_hostname=host, do_handshake_on_connect=False)
+            streams.append(secured)
+            secured.do_handshake()
+        yield streams[-1]
+        if late.is_set():  # what was cut off may look like an end
+            raise TimeoutError
+    except Exception as error:
+        if late.is_set():
+            raise FetchError(f"it takes longer than {timeout_s:g} s") from error
+        raise
+    finally:
+        timer.cancel()
+        timer.join()
+        for stream in streams:
+            stream.close()
+
+
+def read_answer(answer: "HTTPResponse", size_bytes_max: int) -> bytes:
+    """Up to one byte more than allowed of a success. Raises FetchError and OSError."""
+    if answer.status != 200:
+        raise FetchError(f"the answer is {answer.status} {answer.reason}")
+    content = answer.read(size_bytes_max + 1)
+    if answer.length and len(content) <= size_bytes_max:
+        raise FetchError("the answer ends too early")
     return content
