@@ -48,7 +48,7 @@ RESOURCES = {
 
 
 def resource(kind: ResourceKind, name: str) -> ConfigResource:
-    """Raises ConfigurationError, InvalidNameError among them."""
+    """Raises ConfigurationError, of which InvalidNameError is one."""
     if kind not in get_args(ResourceKind):
         raise ConfigurationError(f"kind is {kind!r}; give one of {', '.join(get_args(ResourceKind))}")
     return ConfigResource(RESOURCES[kind], checked_text(f"the {kind}", name))
@@ -62,7 +62,8 @@ def state_name(state: Any) -> str:
 class Admin(AdminCalls):
     """Administers a broker: `hw.Broker`, or an address of Headwater or Kafka.
 
-    Every method raises ClientError, after `timeout_ms` at the latest; with `fail_fast` as soon as no broker can be reached.
+    Every method may raise ClientError: after `timeout_ms` at the latest, or with `fail_fast` as soon as no broker can
+    be reached.
     """
 
     # -- the cluster
@@ -114,7 +115,7 @@ class Admin(AdminCalls):
         self.call(lambda raw: raw.create_partitions([NewPartitions(name, partitions)]), f"adding partitions to {name}")
 
     def topics(self) -> dict[str, TopicDescription]:
-        """All topics, by name; those of the broker itself included."""
+        """All topics by name, including the broker's internal ones."""
         return {
             name: TopicDescription(
                 name,
@@ -141,11 +142,11 @@ class Admin(AdminCalls):
     # -- configurations
 
     def configs(self, name: str, *, kind: ResourceKind = "topic") -> dict[str, str | None]:
-        """The configuration of a topic, broker or group as it holds, by name."""
+        """The configuration in force of a topic, broker or group, by name."""
         return {key: entry.value for key, entry in self.describe_configs(name, kind=kind).items()}
 
     def describe_configs(self, name: str, *, kind: ResourceKind = "topic") -> dict[str, ConfigValue]:
-        """The configuration of a topic, broker or group as it holds, and where each value comes from."""
+        """The configuration in force of a topic, broker or group, and where each value comes from."""
         wanted = resource(kind, name)
         found = self.call(lambda raw: raw.describe_configs([wanted]), f"describing {kind} {name}")[wanted]
         of_topic = ConfigSource.DYNAMIC_TOPIC_CONFIG.value
@@ -153,7 +154,7 @@ class Admin(AdminCalls):
             key: ConfigValue(
                 entry.value,
                 is_default=bool(entry.is_default),
-                # What a topic has from its broker is not its own.
+                # A value that a topic has from its broker is not its own.
                 is_own=entry.source == of_topic if kind == "topic" else not entry.is_default,
                 is_sensitive=bool(entry.is_sensitive),
                 is_read_only=bool(entry.is_read_only),
@@ -175,7 +176,7 @@ class Admin(AdminCalls):
     # -- records
 
     def start_offsets(self, topic: str) -> dict[Partition, int]:
-        """The offset of the first record of each partition that is kept."""
+        """The offset of the first record that each partition still has."""
         return self._list_offsets(topic, OffsetSpec.earliest())
 
     def end_offsets(self, topic: str) -> dict[Partition, int]:
@@ -183,7 +184,7 @@ class Admin(AdminCalls):
         return self._list_offsets(topic, OffsetSpec.latest())
 
     def offsets_at(self, topic: str, moment: datetime) -> dict[Partition, int]:
-        """The offset of the first record at or after a time, in each partition; its end where there is none."""
+        """The offset of the first record at or after a time in each partition, or its end if there is none."""
         if moment.tzinfo is None:
             raise ConfigurationError(f"{moment} has no time zone; use for example datetime.now(UTC)")
         found = self._list_offsets(topic, OffsetSpec.for_timestamp(int(moment.timestamp() * 1000)))
@@ -199,7 +200,7 @@ class Admin(AdminCalls):
         return {Partition(topic, place.partition): result.offset for place, result in found.items()}
 
     def delete_records(self, topic: str, partition: int, before_offset: int) -> None:
-        """Deletes what is before an offset."""
+        """Deletes the records before an offset."""
         checked_text("the topic", topic)
         self.call(
             lambda raw: raw.delete_records([TopicPartition(topic, partition, before_offset)]),
@@ -213,7 +214,7 @@ class Admin(AdminCalls):
         return [listing.group for listing in self.list_groups()]
 
     def list_groups(self) -> list[GroupListing]:
-        """All consumer groups, by id, with their states and types. Raises the first error of a node that cannot say."""
+        """All consumer groups by id, with their states and types. Raises the first error of a node."""
         what = "listing groups"
         found = self.call(AdminClient.list_consumer_groups, what)
         for error in found.errors or ():
@@ -261,7 +262,7 @@ class Admin(AdminCalls):
                 return
 
     def lag(self, group: str) -> dict[Partition, int]:
-        """How many events a group has yet to handle, by partition; a partition that no longer exists has none."""
+        """How many events a group has yet to handle, by partition. A partition that no longer exists is left out."""
         committed = self.committed(group)
         ends = self._ends_of(committed)
         return {p: max(0, ends[p] - offset) for p, offset in committed.items() if p in ends}
@@ -299,7 +300,7 @@ class Admin(AdminCalls):
     # -- as a context manager
 
     def close(self) -> None:
-        """Nothing to wait for: calls are done when they return."""
+        """Does nothing: calls are complete when they return."""
 
     def __enter__(self) -> Self:
         return self

@@ -1,11 +1,12 @@
 """How `hw.Admin` asks and waits: one way for every call.
 
-librdkafka keeps trying, whatever goes wrong with a connection, and reports the reason apart from its answers. So a call
-waits in short steps, and looks after each what has been reported:
+librdkafka keeps trying, whatever goes wrong with a connection, and reports the reason separately from its answers. So a
+call waits in short steps, and checks after each step what has been reported:
 
-- Where the broker does not let this client in (a wrong password, a certificate that is not trusted), waiting longer does
+- If the broker does not let this client in (a wrong password, a certificate that is not trusted), waiting longer does
   not help: the call raises AuthenticationError at once.
-- Where no broker can be reached, one may be starting: the call keeps trying until its time limit, unless the Admin is `fail_fast`.
+- If no broker can be reached, one may be starting: the call keeps trying until its time limit, unless the Admin is
+  `fail_fast`.
 """
 
 from collections.abc import Callable, Mapping
@@ -52,9 +53,9 @@ class AdminCalls:
         self._raw: Any = make_client(AdminClient, own, "the admin client", self._notes)
 
     def call(self, ask: Callable[[AdminClient], Any], what: str) -> Any:
-        """Sends a request of librdkafka's admin client, and waits for its result; where it has several, for each by its key.
+        """Sends a request of librdkafka's admin client, and waits for its result, or its results by key.
 
-        `what` says what is being done, for errors. It is for what Admin has no method for. Raises ClientError.
+        `what` names the action in error messages. Use it for requests that Admin has no method for. Raises ClientError.
         """
         try:
             sent = ask(self._raw)

@@ -1,8 +1,8 @@
 """What one call of librdkafka brings: messages, the ends of partitions and errors, which come as messages of one kind.
 
 The last message of a partition does not show where the partition ends: after it there may be markers of transactions and aborted records.
-So librdkafka says where it is, whenever a fetch finds nothing more (`enable.partition.eof`). An end stands for as long as no
-message comes after it.
+So librdkafka reports the end whenever a fetch finds nothing more (`enable.partition.eof`). A reported end is valid
+until another message of the partition comes.
 """
 
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from headwater.client.offsets import Place, place_of
 
 
 class Arrivals(NamedTuple):
-    """The messages of one call, without the others; the ends that stand, with their offsets; and the errors."""
+    """The messages of one call; the ends that are still valid, with their offsets; and the errors."""
 
     messages: list[Message]
     ends: dict[Place, int]
@@ -22,8 +22,8 @@ class Arrivals(NamedTuple):
 
 
 def arrivals(found: list[Message]) -> Arrivals:
-    """Sorts what one call has brought. Where all are messages, that costs next to nothing."""
-    if next(filter(Message.error, found), None) is None:  # the cheapest form: it is paid for every message
+    """Sorts what one call has brought. If all are messages, that costs next to nothing."""
+    if next(filter(Message.error, found), None) is None:  # the cheapest way: it is paid for every message
         return Arrivals(found, {}, [])
     ends: dict[Place, int] = {}
     for message in found:

@@ -1,6 +1,7 @@
 """How long to wait before the next attempt: a little at first, twice as long after each failure, and never longer than a limit.
 
-The wait is scattered by a fifth, as Kafka's clients do, so that clients of a broker that comes back do not all call at once.
+The wait varies at random by a fifth, as that of Kafka's clients does. Otherwise all clients would call at once when a
+broker comes back.
 """
 
 from headwater.effects.entropy import Entropy

@@ -1,4 +1,4 @@
-"""Events as librdkafka hands them over: many in one call."""
+"""Events in batches, as librdkafka hands them over."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Generic, TypeVar, overload
@@ -11,7 +11,7 @@ Value = TypeVar("Value")
 
 
 class Batch(Sequence[Event[Value]], Generic[Value]):
-    """A sequence of events that are made when they are looked at; `raw_values` and `raw_keys` make none."""
+    """A sequence of events. An event is made when it is looked at; `raw_values` and `raw_keys` make none."""
 
     __slots__ = ("make", "messages")
 

@@ -1,4 +1,4 @@
-"""Bus and broker as one: what is published on the bus goes to the log, and what comes from the log to the bus."""
+"""Connects a bus and a broker: events that are published on the bus go to the log, and events of the log go to the bus."""
 
 import asyncio
 import logging
@@ -27,10 +27,10 @@ METADATA_REFRESH_MS = 1000  # new topics are found within a second
 class Bridge:
     """Connects a bus and a broker both ways on a pattern; use it with `async with`.
 
-    An event goes over once: one that came from the broker is not sent back, and one that was sent from here is not
-    delivered here twice. A bus topic is a Kafka topic of the same name. Events that come from the log count as handled
-    when the bus has taken them; one that it cannot take (its bytes are something else, a queue is full) has the fate
-    `on_error`. Where that ends the bridge, the block raises the error at its end.
+    An event crosses once: one that came from the broker is not sent back, and one that was sent from here is not
+    delivered here twice. A bus topic is a Kafka topic of the same name. An event from the log counts as handled when
+    the bus has accepted it. `on_error` says what happens to one that the bus cannot accept (its bytes cannot be
+    decoded, a queue is full). If that ends the bridge, the block raises the error at its end.
     """
 
     def __init__(
@@ -85,14 +85,14 @@ class Bridge:
                 await self.bus.publish(event.topic, event.value, key=event.key, headers=headers)
             except BusClosedError:
                 logger.warning("%r ends: its bus is closed", self)
-                raise HandlingStoppedError from None  # the event is not lost: it comes again to the next one of its group
+                raise HandlingStoppedError from None  # the event comes again to the next member of the group
 
     def ended(self, task: "asyncio.Task[None]") -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("%r ends, it cannot read from the broker: %s", self, error)
 
     async def wait_ready(self) -> None:
-        """Returns when events from the broker arrive here; needs a topic of the pattern to be there."""
+        """Returns when events from the broker arrive here. A topic that matches the pattern must exist."""
         await self.ready.wait()
 
     async def __aenter__(self) -> Self:
@@ -136,8 +136,8 @@ def bridge(
 ) -> Bridge:
     """Connects both ways: `async with hw.bridge(bus, broker, "orders.#"):`.
 
-    With a `group`, bridges share the events that come from the broker, and what was missed comes after a restart;
-    without one each gets all that come from now on. `value` is as for a Consumer, and so is `on_error`, but for its default:
-    an event that the bus cannot take is logged and skipped.
+    With a `group`, bridges share the events from the broker, and get missed events after a restart. Without one, each
+    bridge gets all events from now on. `value` and `on_error` are as for a Consumer, but by default an event that the
+    bus cannot accept is logged and skipped.
     """
     return Bridge(bus, broker, pattern, group=group, value=value, on_error=on_error, settings=settings)

@@ -6,7 +6,7 @@ from headwater.client.errors import ClientError
 
 
 class Closed:
-    """Raises `kind` for whatever is asked of it; nothing is on its way in it."""
+    """Raises `kind` for every use. Its length is 0: nothing is on its way."""
 
     def __init__(self, kind: type[ClientError], message: str) -> None:
         self._kind, self._message = kind, message

@@ -1,4 +1,4 @@
-"""To which broker, with which settings: the same for producer, consumer and admin."""
+"""The broker's address and librdkafka's settings, for producer, consumer and admin alike."""
 
 import logging
 import os
@@ -15,12 +15,12 @@ from headwater.client.names import check_settings, checked_text
 Made = TypeVar("Made")
 LOOK_S = 0.1
 LOCATIONS = ("ssl.ca.location", "ssl.certificate.location", "ssl.key.location", "ssl.keystore.location")
-# A host may stand in brackets, as one of IPv6 does; librdkafka's own examples have a protocol before it.
+# A host may be in brackets, as IPv6 addresses are. librdkafka's own examples have a protocol before it.
 ADDRESS = re.compile(r"(\w+://)?(\[[^\]]+\]|[^:\s/]+|[0-9a-fA-F]*:[0-9a-fA-F:]*:[0-9a-fA-F]*)(:(?P<port>\d{1,9}))?")
 NO_ANSWER = frozenset(
     {KafkaError._TIMED_OUT, KafkaError._MSG_TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN}
 )
-# librdkafka reports no reason where a broker closes a new connection.
+# If a broker closes a new connection, librdkafka reports no reason.
 CLOSES = "it closes the connection; does it want TLS or a login, security.protocol=…?"
 
 
@@ -59,11 +59,11 @@ def checked_address(text: object) -> str:
 
 
 class Notes:
-    """What librdkafka reports outside of calls. It keeps trying; but the reason of a refusal is worth more than a timeout."""
+    """What librdkafka reports outside of calls. It keeps trying, but the reason for a refusal says more than a timeout."""
 
     def __init__(self, log: ClientLog | None = None) -> None:
         self.refusal: KafkaError | None = None
-        self.fatal: KafkaError | None = None  # after it a producer does nothing more
+        self.fatal: KafkaError | None = None  # after it a producer can do nothing more
         self.failure = ""  # why the last connection failed, while there is no answer
         self.is_down = False  # no broker of the cluster can be reached
         self.log = log or ClientLog()
@@ -82,17 +82,17 @@ class Notes:
         logger.log(logging.ERROR if error.fatal() else logging.DEBUG, "%s", error)
 
     def answered(self) -> None:
-        """There was an answer, so what was reported before is past."""
+        """Forgets what was reported before: there was an answer."""
         self.refusal, self.failure, self.is_down = None, "", False
 
     def cause_of(self, error: KafkaError) -> KafkaError:
-        """The refusal that is the reason why a broker does not answer, or the error itself."""
+        """The refusal because of which a broker does not answer, or the error itself."""
         if error.code() == KafkaError._FATAL and self.fatal is not None:
             return self.fatal
         return self.refusal if self.refusal is not None and error.code() in NO_ANSWER else error
 
     def serve(self, call: Callable[[float], Any], timeout_s: float = 0.0) -> int:
-        """Has librdkafka report what happened; a fatal error, which it raises, is kept as the cause of all that follows."""
+        """Lets librdkafka report what happened. If it raises a fatal error, that is kept as the cause of later ones."""
         try:
             return int(call(timeout_s))
         except KafkaException as error:
@@ -102,7 +102,7 @@ class Notes:
         return 1
 
     def look_for_broker(self, list_topics: Callable[..., object]) -> None:
-        """After the broker was away: asks whether it is back, now and then, so that the log can say so."""
+        """Asks now and then whether a broker that was away is back, so that the log can say so."""
         if self.log.is_to_look():
             try:
                 list_topics(timeout=LOOK_S)
@@ -116,7 +116,8 @@ def merge_settings(broker: BrokerLike, defaults: Settings, settings: Settings | 
     common = {
         "bootstrap.servers": address_of(broker),
         "error_cb": notes,
-        # It also waits this long before it connects to a broker that it has just heard of. Doubled with each failure.
+        # librdkafka also waits this long before it connects to a broker that it has just learned of. It doubles with
+        # each failure.
         "reconnect.backoff.ms": 10,
     }
     found = {**common, **defaults, **(settings or {})}
@@ -126,7 +127,7 @@ def merge_settings(broker: BrokerLike, defaults: Settings, settings: Settings | 
 
 
 def check_files(settings: Settings) -> None:
-    """Raises ConfigurationError for a file of TLS that cannot be read: librdkafka does not say which one it is."""
+    """Raises ConfigurationError for a TLS file that cannot be read: librdkafka does not say which file it is."""
     if not str(settings.get("security.protocol", "")).lower().endswith("ssl"):
         return
     for name in LOCATIONS:

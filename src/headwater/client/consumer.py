@@ -4,11 +4,11 @@
         for event in orders:
             ...
 
-At least once. An event counts as handled when the next one is asked for, or when the block ends without an exception;
-only what is handled is committed, now and then in the background and at the end. An event whose handling raised comes
-again. `handle(function, on_error=...)` gives such events another fate: retry, a dead-letter topic, skip or stop.
+Every event is delivered at least once. An event counts as handled when the next one is asked for, or when the block
+ends without an exception. Only handled events are committed, in the background and at the end. An event whose handler
+raised comes again. `handle(function, on_error=...)` chooses otherwise: retry, a dead-letter topic, skip or stop.
 
-Events come in batches from librdkafka, so a call, a thread hop or a commit is paid for a batch and not for each event.
+librdkafka hands events over in batches, so a call, a thread hop or a commit costs once per batch, not once per event.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -41,9 +41,9 @@ class Consumer(Generic[Value]):
     """Reads topics (names, or regular expressions that begin with ^) as a member of `group`.
 
     `value` and `key` are types or serializers: without `value`, the `content-type` header decides; keys are text.
-    A group without a position begins at `start`, "earliest" or "latest". `commit` is "auto" or "manual". `protocol` is
-    "classic", or "consumer" for KIP-848's. `idle_timeout_ms` ends an iteration when nothing has come for so long;
-    it begins when the group has given the consumer its partitions, or after ten seconds without any.
+    A group without a committed position begins at `start`, "earliest" or "latest". `commit` is "auto" or "manual".
+    `protocol` is "classic", or "consumer" for KIP-848's. `idle_timeout_ms` ends an iteration if no event has come for
+    that long. The time starts when the consumer gets its partitions, or after ten seconds without any.
     `on_assigned`, `on_revoked` and `on_lost` get lists of Partition. `settings` are librdkafka's and win. Raises ConfigurationError.
     """
 
@@ -100,20 +100,20 @@ class Consumer(Generic[Value]):
                     if now_s() > reader.keep_alive_at_s:
                         reader.keep_alive()
                     if progress.batch is not messages or reader.is_stopping:
-                        break  # a seek, a rewind or a stop: what is left of the batch is void
+                        break  # after a seek, a rewind or a stop the rest of the batch is void
         finally:
             current.set(None)
 
     def batches(self, number_max: int = BATCH_MAX) -> Iterator[Batch[Value]]:
-        """Events in batches as they come, `number_max` at most in each; a batch counts as handled with the next one."""
+        """Events in batches as they come, at most `number_max` in each. A batch is handled when the next one is asked for."""
         for messages in self._reader.message_batches(checked_batch_max(number_max)):
             self._reader.progress.deliver_all()
             yield Batch(messages, self._reader.event)
 
     def handle(self, handler: Callable[[Event[Value]], object], *, on_error: Fate = STOP) -> None:
-        """Calls `handler` with every event until `stop` or `idle_timeout_ms`. What it raises has the fate `on_error`.
+        """Calls `handler` with every event until `stop` or `idle_timeout_ms`. If it raises, `on_error` says what to do.
 
-        An event that waits for its next attempt when `stop` is called comes again, after a restart or to another member.
+        If an event waits for its next attempt when `stop` is called, it comes again: after a restart or to another member.
         """
         with Handling(self._reader, on_error) as handling, suppress(HandlingStoppedError):
             for event in self:
@@ -126,7 +126,7 @@ class Consumer(Generic[Value]):
         return self._reader.take(number, timeout_ms)
 
     def commit(self) -> None:
-        """Commits what is handled, the event that is being handled included. Raises ClientError."""
+        """Commits what is handled, including the event that is being handled now. Raises ClientError."""
         self._reader.commit()
 
     def stop(self) -> None:
@@ -142,11 +142,11 @@ class Consumer(Generic[Value]):
         self._reader.seek(topic, partition, offset)
 
     def seek_to_time(self, moment: datetime) -> None:
-        """Every assigned partition reads on from the first event at or after a time; at its end where there is none."""
+        """Every assigned partition reads on from the first event at or after a time, or from its end if there is none."""
         self._reader.seek_to_time(moment)
 
     def pause(self, partitions: Iterable[Partition] | None = None) -> None:
-        """Nothing is read from these partitions, or from all, until `resume`."""
+        """Stops reading these partitions, or all, until `resume`."""
         self._reader.pause(partitions)
 
     def resume(self, partitions: Iterable[Partition] | None = None) -> None:
@@ -154,7 +154,7 @@ class Consumer(Generic[Value]):
         self._reader.resume(partitions)
 
     def lag(self) -> dict[Partition, int]:
-        """How many events each assigned partition has that are not handled yet."""
+        """How many events of each assigned partition are not handled yet."""
         return self._reader.lag()
 
     @property
@@ -164,7 +164,7 @@ class Consumer(Generic[Value]):
     def close(self, timeout_ms: float = CLOSE_TIMEOUT_MS) -> None:
         """Commits what is handled and leaves the group. The event that is being handled comes again.
 
-        Where the broker does not answer in time, so does what was handled last, and a warning says so.
+        If the broker does not answer in time, the last handled events come again too, and a warning says so.
         """
         self._reader.close(timeout_ms)
 
@@ -183,11 +183,11 @@ class Consumer(Generic[Value]):
         self.close(AWAY_TIMEOUT_MS if is_away else CLOSE_TIMEOUT_MS)
 
     async def __aenter__(self) -> AsyncConsumer[Value]:
-        self._face = AsyncConsumer(self._reader)
-        return self._face
+        self._async_form = AsyncConsumer(self._reader)
+        return self._async_form
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._face._run(lambda: self.__exit__(kind, error, trace))
-        self._face._executor.shutdown(wait=False)
+        await self._async_form._run(lambda: self.__exit__(kind, error, trace))
+        self._async_form._executor.shutdown(wait=False)

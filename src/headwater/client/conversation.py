@@ -1,8 +1,8 @@
 """A client's side of one connection to a broker: which bytes to send, and what the bytes that come say. No I/O.
 
-A connection begins with a question: which versions of which requests does the broker have (KIP-35, KIP-511)? Where a login
-is wanted it comes next: the mechanism is agreed on with SaslHandshake, then SaslAuthenticate carries the messages of the
-mechanism (KIP-43, KIP-152). Only then is the connection ready for requests. Each is sent in the highest version that both
+A connection begins with a question: which versions of which requests does the broker have (KIP-35, KIP-511)? The login
+comes next, if there is one: SaslHandshake chooses the mechanism, then SaslAuthenticate carries its messages (KIP-43,
+KIP-152). Only then is the connection ready for requests. Each is sent in the highest version that both
 sides have. A broker answers a connection's requests in their order.
 
     state            what has happened        next state
@@ -141,10 +141,10 @@ class Conversation:
         return data
 
     def request(self, message: Any, version: int | None = None, *, at_least: int = 0) -> int:
-        """Sends a request, in the highest version that both sides have where none is given; returns its correlation id.
+        """Sends a request, in the highest version that both sides have unless one is given. Returns its correlation id.
 
-        A field that a version does not have is left out, so a request that needs one says `at_least`. Raises
-        UnsupportedRequestError, and then is as it was.
+        A field that a version does not have is left out, so a request that needs a field gives the version in
+        `at_least`. If it raises UnsupportedRequestError, the conversation is as before.
         """
         assert self.is_ready, self.state
         if len(self.expected) >= IN_FLIGHT_MAX:
@@ -174,7 +174,7 @@ class Conversation:
         return self.correlation_id
 
     def expect(self, correlation_id: int, key: int, version: int) -> None:
-        """Waits for the answer to a request that was sent otherwise."""
+        """Registers a request that was sent in another way, so that its answer is accepted."""
         self.expected.append(Expected(correlation_id, key, version))
 
     # -- in

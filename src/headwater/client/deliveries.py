@@ -1,7 +1,7 @@
-"""What becomes of records that were sent: something to wait for, in a thread or on a loop.
+"""The results of sending: objects to wait for, in a thread or on a loop.
 
-librdkafka reports in the producer's own thread, many records a call. A delivery is marked there; loops that wait are
-woken once a call, not once a record.
+librdkafka reports in the producer's own thread, many records per call. Deliveries are marked there. Loops that wait are
+woken once per call, not once per record.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ PURGED = frozenset({KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT})
 class Waker:
     """Collects the waiters to wake during one call of librdkafka; then wakes each loop once.
 
-    Also keeps the last deliveries that have failed, for those that nobody looks at.
+    It also keeps the last failed deliveries, to report those that nobody has looked at.
     """
 
     def __init__(self, notes: Notes) -> None:
@@ -46,7 +46,7 @@ class Waker:
                 loop.call_soon_threadsafe(complete, waiting)
 
     def late(self, what: str) -> ClientError:
-        """Why something is not delivered yet: the broker's refusal, where there is one."""
+        """Why a record is not delivered yet: the broker's refusal, if there is one."""
         refusal = self.notes.refusal
         return ClientTimeoutError(what) if refusal is None else client_error(refusal, what)
 
@@ -74,7 +74,7 @@ class Pending:
     def __init__(self, waker: Waker) -> None:
         self.waker = waker
         self.is_done = self.is_seen = False
-        self.futures: tuple[asyncio.Future[None], ...] = ()  # one of each who waits, on whatever loop
+        self.futures: tuple[asyncio.Future[None], ...] = ()  # one for each waiter, on any loop
         self.event: threading.Event | None = None
 
     def mark_done(self) -> None:
@@ -87,7 +87,7 @@ class Pending:
 
     def wait_done(self, timeout_ms: float | None) -> bool:
         if not self.is_done:
-            with self.waker.lock:  # of two threads that wait, both have the same event
+            with self.waker.lock:  # two threads that wait share one event
                 event = self.event = self.event or threading.Event()
             if not self.is_done:
                 return event.wait(None if timeout_ms is None else checked_timeout_ms(timeout_ms) / 1000)
@@ -160,7 +160,7 @@ class Delivery(Pending):
 
 
 class BatchDelivery(Pending):
-    """Many records on their way, counted instead of kept: `size` of them, of which `failed` have failed."""
+    """Many records on their way. They are counted and not kept: `size` in all, of which `failed` have failed."""
 
     __slots__ = ("delivered", "failed", "first_error", "is_complete", "size", "topic")
 

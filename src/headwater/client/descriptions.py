@@ -17,7 +17,7 @@ class Node(NamedTuple):
 
 
 class ClusterDescription(NamedTuple):
-    """A cluster: its id, its nodes by id, and the id of the one that is the controller, where one is known."""
+    """A cluster: its id, its nodes by id, and the id of the controller if that is known."""
 
     id: str
     controller: int | None
@@ -34,7 +34,7 @@ class TopicDescription(NamedTuple):
 
 
 class PartitionDescription(NamedTuple):
-    """A partition: the nodes that have it. There is no leader while none of them is up."""
+    """A partition, and the nodes that have it. There is no leader while none of them is up."""
 
     partition: int
     leader: int | None
@@ -52,7 +52,7 @@ class TopicDetails(NamedTuple):
 
 
 class ConfigValue(NamedTuple):
-    """A configuration as it holds. The value of a secret is None.
+    """A configuration in force. The value of a secret is None.
 
     `is_own` says that it was set on this very resource, and not on the broker or by default.
     """
@@ -73,7 +73,7 @@ class GroupListing(NamedTuple):
 
 
 class GroupDescription(NamedTuple):
-    """A consumer group: its state, its members with what they have, and the members' hosts."""
+    """A consumer group: its state, the partitions of each member, and the members' hosts."""
 
     group: str
     state: str

@@ -113,7 +113,7 @@ class LostTopicError(ClientError):
 
 
 class DamagedTopicError(ClientError):
-    """A record of a topic that is replayed cannot be. Nothing after it is replayed, and nothing is written."""
+    """A record of a replayed topic cannot be replayed. Nothing after it is replayed, and nothing is written."""
 
     advice = "inspect that record; a later version may have written it"
 
@@ -131,7 +131,7 @@ class TransactionAbortedError(ClientError):
 
 
 class UnknownOutcomeError(ClientError):
-    """Whether the transaction was committed is not known."""
+    """It is not known whether the transaction was committed."""
 
     advice = "check the output before you repeat it"
 
@@ -141,7 +141,7 @@ class ConfigurationError(ClientError, ValueError):
 
 
 class InvalidNameError(ConfigurationError):
-    """A name (of a topic, a group, a client, a transactional id …) that Kafka does not take."""
+    """A name (of a topic, a group, a client, a transactional id …) that Kafka does not accept."""
 
 
 class NotAssignedError(ClientError):
@@ -202,17 +202,17 @@ def client_error(error: KafkaError, what: str, fallback: type[ClientError] = Cli
 
 
 def answered_error(code: int, what: str, message: str | None = None) -> ClientError:
-    """The typed form of an error that stands in an answer, with the broker's own message where it has one."""
+    """The typed form of an error in an answer, with the broker's own message if there is one."""
     error = KafkaError(code)
     name, text = error.name(), error.str().removeprefix("Broker: ")
-    if name == f"ERR_{code}?" and code in ErrorCode._value2member_map_:  # librdkafka does not know all that Kafka has
+    if name == f"ERR_{code}?" and code in ErrorCode._value2member_map_:  # librdkafka lacks some of Kafka's errors
         name = ErrorCode(code).name
         text = name.replace("_", " ").capitalize()
     return CLASSES.get(code, ClientError)(f"{what}: {message or text} ({name})", name)
 
 
 def raise_interrupt(error: SystemError) -> NoReturn:
-    """Raises what librdkafka's binding has lost: a Ctrl-C that came while it called back, of which it keeps no value."""
+    """Raises KeyboardInterrupt for a Ctrl-C during a callback, of which librdkafka's binding made a SystemError."""
     if "without setting an exception" in str(error):
         raise KeyboardInterrupt from error
     raise error

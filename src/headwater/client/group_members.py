@@ -31,14 +31,14 @@ class JoinedMember(NamedTuple):
 
 
 class EmbeddedProtocol(Protocol):
-    """What the members of a group say to each other. What it raises ends the membership."""
+    """What the members of a group say to each other. An exception here ends the membership."""
 
     def protocols(self) -> Sequence[tuple[str, bytes]]:
         """What this member speaks, with its metadata for each, the best first; asked for whenever it joins."""
         ...
 
     def assign(self, protocol: str, members: Sequence[JoinedMember]) -> Mapping[str, bytes]:
-        """The leader's: an assignment for each member id, by one of the protocols that all of them speak."""
+        """Called for the leader: an assignment for each member id, by a protocol that all members speak."""
         ...
 
 

@@ -1,9 +1,9 @@
-"""What both faces of a consumer have in common: a member of a group that reads topics.
+"""What both forms of a consumer have in common: a member of a group that reads topics.
 
-The faces are `Consumer`, which blocks, and `AsyncConsumer`, which calls the same methods in a thread. They differ only in
-how they iterate and wait. How far the consumer is, and what a rebalance means for that, is decided by `progress`; here is
-what it takes to do so: calls of librdkafka, and the callbacks that librdkafka makes within a poll when partitions come
-and go.
+The two forms are `Consumer`, which blocks, and `AsyncConsumer`, which calls the same methods in a thread. They differ
+only in how they iterate and wait. `progress` decides how far the consumer is, and what a rebalance means for that. This
+module does the rest: it calls librdkafka, and has the callbacks that librdkafka makes within a poll when partitions
+come and go.
 """
 
 import logging
@@ -103,9 +103,9 @@ class GroupReader(Generic[Value]):
             now_ms=self.polled_ms,
         )
         self.settle_ms, self.settle_timeout_s = self.polled_ms, SETTLE_TIMEOUT_S
-        self.joined_ms = self.polled_ms + JOIN_TIMEOUT_MS  # when it got its first partitions, or this at the latest
-        self.error: ClientError | None = None  # to be raised after the messages that are yet to be handed over
-        self.absent: ClientError | None = None  # a topic was not there; it may be made later
+        self.joined_ms = self.polled_ms + JOIN_TIMEOUT_MS  # when it got its first partitions; this at the latest
+        self.error: ClientError | None = None  # raised after the messages that have yet to be handed over
+        self.absent: ClientError | None = None  # a topic was missing; it may be created later
         self.is_closed, self.fetching, self.pauses = False, Fetching(), Pauses()
         self.is_stopping, self.stopping = False, threading.Event()  # to look at for each event, and to wait for
         self.raw: Any = make_client(RawConsumer, member.settings, "the consumer", self.notes)
@@ -127,10 +127,11 @@ class GroupReader(Generic[Value]):
         self.tell(0, partitions)
 
     def assign_from(self, raw: RawConsumer, partitions: list[TopicPartition], start: int) -> bool:
-        """Where the group has no position, it begins at `start` as it is now. False: it is not known where the group is.
+        """Begins at the group's position, or at `start` as it is now. Returns False if the position cannot be found out.
 
-        librdkafka would find out by itself, a tenth of a second later, and "latest" would then be later too. And while a
-        transaction is about to commit a position, it waits a second and then begins at the start: copies twice.
+        librdkafka would look it up by itself, but a tenth of a second later, and then "latest" would be later too. And
+        if a transaction is about to commit a position, librdkafka waits a second and then begins at the start: events
+        would be copied twice.
         """
         is_known = True
         try:
@@ -203,7 +204,7 @@ class GroupReader(Generic[Value]):
         return messages
 
     def poll(self, number_max: int, timeout_s: float) -> list[Message]:
-        """Reads what is there, or waits for one message: librdkafka's `consume` alone would wait until it has them all."""
+        """Returns the messages that are there, or waits for one: with a timeout, `consume` would wait for all of them."""
         ready: list[Message] = self.raw.consume(number_max, 0)
         if ready:
             return ready
@@ -212,10 +213,10 @@ class GroupReader(Generic[Value]):
         return [] if first is None else [first]
 
     def settle(self) -> None:
-        """Goes to where the group is, where that is not sure. Raises KafkaException.
+        """Moves the partitions whose position is not known to the group's position. Raises KafkaException.
 
-        A transaction that is about to commit a position holds up the answer, for all that are asked for together. Other
-        partitions' events do not wait for it: half of the time is spent here at most.
+        If a transaction is about to commit a position, the broker holds back its answer for all partitions of the
+        request. The events of other partitions must not wait for that, so at most half of the time is spent here.
         """
         progress = self.progress
         if self.clock.steady_ms() < self.settle_ms or self.go_to_committed(progress.unknown):
@@ -227,14 +228,14 @@ class GroupReader(Generic[Value]):
         self.settle_timeout_s = min(2 * self.settle_timeout_s, SETTLE_TIMEOUT_S_MAX)
 
     def go_to_committed(self, places: list[Place]) -> bool:
-        """Whether it is known where the group is in these partitions, and this consumer now is there."""
+        """Moves these partitions to the group's position. Returns False if that is not known or not possible yet."""
         found = committed_offsets(self.raw, [TopicPartition(*place) for place in places], self.settle_timeout_s)
         reached = []
         try:
             for position in found:
                 place = place_of(position)
                 if position.offset < 0:
-                    # Without a first one nothing has come yet, and there is nothing to go back to.
+                    # If no message has come yet, there is nothing to go back to.
                     position.offset = (
                         OFFSET_BEGINNING
                         if self.start == OFFSET_BEGINNING
@@ -248,7 +249,7 @@ class GroupReader(Generic[Value]):
         return bool(found)
 
     def note(self, found: Arrivals) -> None:
-        """An error that does not pass by itself is raised: at once, or after the messages that came with it."""
+        """Raises an error that does not pass by itself: at once, or after the messages that came with it."""
         for _, error in found.errors:
             if error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
                 self.absent = client_error(error, self.what)
@@ -259,7 +260,7 @@ class GroupReader(Generic[Value]):
             raise failure
 
     def message_batches(self, number_max: int) -> Iterator[list[Message]]:
-        """Messages as they come, until `stop`, or until nothing has come for `idle_timeout_ms`, the first rebalance not counted."""
+        """Messages as they come, until `stop`, or until none has come for `idle_timeout_ms` (the first rebalance aside)."""
         self.check_open()
         idle_since_ms = self.clock.steady_ms()
         while not self.is_stopping:
@@ -302,7 +303,7 @@ class GroupReader(Generic[Value]):
 
     @contextmanager
     def giving_back(self) -> Iterator[None]:
-        """Where the block raises, the event that is being handled counts as not handed over: it comes again."""
+        """If the block raises, the event that is being handled counts as not handed over: it comes again."""
         try:
             yield
         except BaseException:
@@ -312,7 +313,7 @@ class GroupReader(Generic[Value]):
     # -- what is handled
 
     def confirm_batch(self) -> None:
-        """Everything that was handed over counts as handled; the rest of the batch is handed over next."""
+        """Counts everything that was handed over as handled. The rest of the batch is handed over next."""
         self.progress.confirm()
         self.store(self.progress.due(self.polled_ms))
 
@@ -322,11 +323,11 @@ class GroupReader(Generic[Value]):
             try:
                 self.raw.store_offsets(offsets=[TopicPartition(*place, offset) for place, offset in positions.items()])
             except KafkaException as error:
-                if error.args[0].code() != KafkaError._STATE:  # a partition that was taken away: another handles it
+                if error.args[0].code() != KafkaError._STATE:  # the partition was taken away: another member handles it
                     raise translate(error, "storing positions") from error
 
     def handled_offsets(self) -> list[TopicPartition]:
-        """What a transaction takes as this consumer's progress: everything that was handed over."""
+        """The progress of this consumer that a transaction commits: everything that was handed over."""
         return [TopicPartition(*place, offset) for place, offset in self.progress.to_commit().items()]
 
     def confirmed(self) -> None:
@@ -335,11 +336,11 @@ class GroupReader(Generic[Value]):
 
     @property
     def is_progress_lost(self) -> bool:
-        """What was handed over and not committed went with its partition."""
+        """Whether a partition was taken away whose events were handed over and not committed."""
         return self.progress.is_lost
 
     def rewind(self) -> None:
-        """Goes back to what is committed: what came since then comes again."""
+        """Goes back to the committed positions: everything after them comes again."""
         self.progress.rewind()
         self.settle_ms, self.settle_timeout_s = self.clock.steady_ms(), SETTLE_TIMEOUT_S
 
@@ -370,7 +371,7 @@ class GroupReader(Generic[Value]):
         self.progress.find([(topic, partition)])
 
     def seek_to_time(self, moment: datetime) -> None:
-        """Every assigned partition reads on from the first event at or after a time; at its end where there is none."""
+        """Every assigned partition reads on from the first event at or after a time, or from its end if there is none."""
         self.confirm_batch()
         try:
             for position in positions_at(self.raw, self.raw.assignment(), moment, CALL_TIMEOUT_S):

@@ -1,4 +1,4 @@
-"""How a consumer is a member of its group, as librdkafka's settings, and what its callers may choose of that."""
+"""The settings of librdkafka that make a consumer a member of its group, and what callers can choose."""
 
 from typing import Any, Literal, get_args
 
@@ -20,14 +20,14 @@ DEFAULTS: dict[str, Any] = {
     "client.id": "headwater",
     "enable.auto.offset.store": False,
     "allow.auto.create.topics": True,
-    # A topic that is made after its consumer is found soon.
+    # A topic that is created after its consumer is found soon.
     "topic.metadata.refresh.interval.ms": 30_000,
     "max.poll.interval.ms": 300_000,
 }
 
 
 def checked_choice(name: str, value: object, choices: Any) -> None:
-    """Raises ConfigurationError, which lists them, for none of the choices."""
+    """Raises ConfigurationError, which lists the choices, for any other value."""
     if value not in get_args(choices):
         known = " or ".join(map(repr, get_args(choices)))
         raise ConfigurationError(f"{name} is {known}, not {value!r}")
@@ -72,7 +72,7 @@ class GroupSettings:
 
 
 def checked_batch_max(number: object) -> int:
-    """How many messages at once. Raises ConfigurationError."""
+    """A size of batches, checked. Raises ConfigurationError."""
     if not isinstance(number, int) or not 0 < number <= BATCH_MAX_MAX:
         raise ConfigurationError(f"a batch has 1 to {BATCH_MAX_MAX} events, not {number!r}")
     return number

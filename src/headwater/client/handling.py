@@ -1,4 +1,4 @@
-"""How a consumer follows the fate of an event whose handler raised (`events.failures`): blocking, and on an event loop."""
+"""What a consumer does with an event whose handler raised (`events.failures`): blocking, and on an event loop."""
 
 import asyncio
 import inspect
@@ -44,7 +44,7 @@ class Handling:
         self.letters: Producer[bytes] | None = None
 
     def run(self, handler: Callable[[Event[Any]], object], event: Event[Any]) -> None:
-        """Raises what the handler raised where the fate is to stop, and when the dead letter cannot be delivered."""
+        """Raises the handler's exception if the fate is to stop, and ClientError for an undelivered dead letter."""
         try:
             handler(event)
         except HandlingStoppedError:
@@ -122,7 +122,7 @@ class BlockingTransport(FailedHandling):
     """For a consumer that blocks: nothing here waits on a loop."""
 
     async def wait(self, delay_ms: float) -> None:
-        """Waits without being taken for dead by the group."""
+        """Waits, and polls meanwhile so that the group keeps this member."""
         consumer = self.handling.consumer
         while delay_ms > 0:
             if consumer.stopping.wait(min(delay_ms, KEEP_ALIVE_STEP_MS) / 1000):
@@ -147,7 +147,7 @@ class LoopTransport(FailedHandling):
         self.run = run
 
     async def wait(self, delay_ms: float) -> None:
-        """On the loop: no thread still waits when the task is cancelled."""
+        """Waits on the loop, so that no thread still waits when the task is cancelled."""
         consumer = self.handling.consumer
         while delay_ms > 0:
             await asyncio.sleep(min(delay_ms, STOP_STEP_MS) / 1000)

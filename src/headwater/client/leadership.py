@@ -1,8 +1,8 @@
 """One leader among several processes, elected by membership of a group.
 
-Each process is a member of one group and brings its identity, for example the address where it is reached. The member that
-the coordinator makes the group's leader is the leader; it gives everybody its own identity. It stays so until it leaves or
-is lost, since a coordinator keeps the group's leader while it can.
+Each process is a member of one group and gives its identity, for example the address at which it is reached. The member
+that the coordinator makes the group's leader is the leader; it gives its own identity to all members. It stays leader until it
+leaves or is lost, since a coordinator keeps the group's leader while it can.
 
     with LeaderElection(broker, "registry", b"10.0.0.1:8081") as election:
         election.leader           # b"10.0.0.2:8081", or None while nobody is
@@ -28,7 +28,7 @@ PROTOCOL_TYPE = "headwater-leader"
 
 
 class Identities:
-    """The embedded protocol: each member brings its identity, and gets the leader's."""
+    """The embedded protocol: each member gives its identity, and gets the leader's."""
 
     def __init__(self, identity: bytes) -> None:
         self.identity = identity

@@ -1,15 +1,15 @@
-"""How a consumer leaves its group. By itself librdkafka would wait for an unreachable broker as long as a session lasts."""
+"""How a consumer leaves its group. librdkafka alone would wait for an unreachable broker as long as a session lasts."""
 
 import threading
 
 from confluent_kafka import Consumer as RawConsumer
 
 CLOSE_TIMEOUT_MS = 10_000.0
-AWAY_TIMEOUT_MS = 500.0  # where an exception is on its way and no broker has answered lately
+AWAY_TIMEOUT_MS = 500.0  # if an exception is on its way and no broker has answered lately
 
 
 def leave(raw: RawConsumer, timeout_ms: float) -> bool:
-    """Commits and leaves; False if that is not done in time: it then continues in its own thread, for as long as it takes."""
+    """Commits and leaves. Returns False if that takes too long; it then continues in its own thread."""
     is_done = threading.Event()
     errors: list[BaseException] = []
 

@@ -16,14 +16,14 @@ REPEAT_MS = 30_000.0
 LOOK_MS = 2000.0  # each look makes librdkafka try to connect, at once and a few times
 KINDS_MAX = 100
 KIND_LENGTH_MAX = 200
-FACILITIES = frozenset({"FAIL", "ERROR"})  # librdkafka's for a connection that fails, and for what comes of it
+FACILITIES = frozenset({"FAIL", "ERROR"})  # librdkafka's words for a failed connection and what follows
 REFUSED = re.compile(r"SASL|SSL|authenti", re.IGNORECASE)
 DIGITS = re.compile(r"\d+")
 THREAD = re.compile(r"^\[thrd:[^\]]*\]: ")
 
 
 class Shown(NamedTuple):
-    """When a kind of line was last logged, and how many like it were not since."""
+    """When a kind of line was last logged, and how many have been left out since."""
 
     at_ms: float
     left_out: int
@@ -43,7 +43,7 @@ class ClientLog:
 
     def log(self, level: int, form: str, facility: str, name: str, text: str) -> None:
         """A line of librdkafka's. It must not raise: the client would end."""
-        if self.is_closed:  # its connections end, which is meant
+        if self.is_closed:  # the client is being closed, so its connections end
             return
         self.name = name
         text = THREAD.sub("", text)
@@ -75,7 +75,7 @@ class ClientLog:
             self.away_ms = self.looked_ms = self.clock.steady_ms()
 
     def is_to_look(self) -> bool:
-        """Whether it is time to ask again if the broker is back."""
+        """Whether it is time to ask again whether the broker is back."""
         now_ms = self.clock.steady_ms()
         if self.away_ms is None or self.is_closed or now_ms - self.looked_ms < LOOK_MS:
             return False

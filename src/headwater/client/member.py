@@ -5,11 +5,11 @@
         ...
                                        # leaves
 
-`embedded` and `on_change` are called in the member's thread, and heartbeats wait meanwhile, so they are to be quick. What
-one of them raises ends the membership: the member leaves, so that the others need not wait for it, and the error is
+`embedded` and `on_change` are called in the member's thread. Heartbeats wait meanwhile, so both must be quick. If one
+of them raises, the membership ends: the member leaves, so that the others need not wait for it, and the error is
 reported as Refused, and raised by `close`. A member that is refused has ended too. Neither begins again by itself.
 
-`holding` says, from any thread and at any moment, whether the assignment holds: also when this thread is held up.
+`holding` says, from any thread and at any moment, whether the assignment holds, even if the member's thread is held up.
 """
 
 import logging
@@ -76,7 +76,7 @@ class Member:
         return self.core.settings.group
 
     def holding(self) -> Assigned | None:
-        """The assignment, where it holds now."""
+        """The assignment if it holds now; None otherwise."""
         return self.core.holding(self.clock.steady_ms())
 
     # -- in the caller's thread
@@ -87,7 +87,7 @@ class Member:
         return self
 
     def join_again(self, reason: str) -> None:
-        """Has all members join again, because what this one brings has changed; in its thread, soon."""
+        """Has all members join again soon, in the member's thread, because this one's metadata has changed."""
         self.joins_again_because = reason
         self.woken.set()
 
@@ -138,7 +138,7 @@ class Member:
                 self.coordinator.close()
 
     def work(self) -> None:
-        """Does step after step, until there is none."""
+        """Carries out one step after another, until there is none."""
         while True:
             self.heed_caller()
             step = self.core.next_step(self.clock.steady_ms())
@@ -152,7 +152,7 @@ class Member:
                 self.tell()
 
     def heed_caller(self) -> None:
-        """What the caller has asked for meanwhile."""
+        """Does what the caller has asked for meanwhile."""
         self.woken.clear()
         if self.is_leaving and not self.core.is_leaving:
             self.core.leave(for_good=self.leaves_for_good)
@@ -183,7 +183,7 @@ class Member:
         return self.wire_to(self.core.coordinator).ask(call.message, at_least=call.at_least, timeout_ms=timeout_ms)
 
     def wire_to(self, address: Address) -> Wire:
-        """The coordinator's connection; to say goodbye a new one, since the other was interrupted. Raises WireClosedError."""
+        """The connection to the coordinator: a new one to leave, since `close` interrupts the other. Raises WireClosedError."""
         wire = self.coordinator
         with self.lock:
             if self.is_leaving and not self.core.is_leaving:
@@ -202,7 +202,7 @@ class Member:
             self.on_change(occurrence)
 
     def give_up(self, error: Exception) -> None:
-        """The caller's part has raised: the others need not wait for this member."""
+        """Leaves the group after the caller's code has raised, so that the others need not wait for this member."""
         self.error = error
         logger.error("the member of group %s ends, its callback raised %r", self.group, error)
         core = self.core
@@ -213,7 +213,7 @@ class Member:
             if isinstance(step, Call):
                 self.ask(step)
         except ClientError as second:
-            logger.debug("group %s: %s", self.group, second)  # it is removed when its session is over
+            logger.debug("group %s: %s", self.group, second)  # the coordinator removes it when its session is over
         try:
             self.on_change(Refused(ClientError(f"group {self.group}: a callback raised {error!r}")))
         except Exception:

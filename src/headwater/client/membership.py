@@ -1,16 +1,16 @@
 """A member of a group of any protocol type, without I/O: Kafka's classic protocol, from the member's side.
 
-A group is named, and so is what it is for: its protocol type, "consumer" or "connect" or "sr". The broker that coordinates
-the group knows who is in it and no more. What members tell each other goes through it as bytes: each brings metadata when it
-joins, one of them (the leader) gets everybody's and answers with an assignment for each. What the bytes mean is the embedded
-protocol, and the caller's.
+A group has a name and a protocol type, which says what the group is for: "consumer", "connect" or "sr". The broker that
+coordinates the group knows its members and no more. What members tell each other goes through it as bytes: each member
+gives its metadata when it joins; one of them, the leader, gets the metadata of all and answers with an assignment for
+each. The caller's embedded protocol says what the bytes mean.
 
 A member finds the coordinator, joins, and waits there until all have joined (JoinGroup); waits for the leader's assignments
 (SyncGroup); and then says regularly that it lives (Heartbeat). Each round is a generation. When somebody comes or goes, a
 heartbeat is answered with "rebalance in progress", and everybody joins again.
 
     state     what happens          next state
-    JOINING   MEMBER_ID_GIVEN       JOINING     a new member first gets an id, so that it is known if it comes twice (KIP-394)
+    JOINING   MEMBER_ID_GIVEN       JOINING     a new member gets an id first, so that asking twice makes one (KIP-394)
     JOINING   JOINED                SYNCING     the generation is complete
     JOINING   REBALANCED            JOINING
     JOINING   OUTDATED              JOINING     the generation is over
@@ -168,7 +168,7 @@ class Membership:
         self.reason = "the member starts"  # why it joins (KIP-800)
         self.error: ClientError | None = None  # the latest one
         self.leaves_for_good = False
-        self.occurrences: list[Occurrence] = []  # for the caller, who clears them after every step
+        self.occurrences: list[Occurrence] = []  # for the caller, which clears them after every step
 
     @property
     def is_leaving(self) -> bool:
@@ -176,7 +176,7 @@ class Membership:
         return self.state not in ACTIVE
 
     def holding(self, now_ms: float) -> Assigned | None:
-        """The assignment, where it holds now: nobody else can have this part of it."""
+        """The assignment if it holds now: no other member can have this part of it."""
         return self.current if now_ms < self.lease_until_ms else None
 
     # -- what to do next
@@ -208,7 +208,7 @@ class Membership:
         self, message: Any, now_ms: float, timeout_ms: float | None = None, *, is_for_coordinator: bool = True
     ) -> Call:
         timeout_ms = self.settings.request_timeout_ms if timeout_ms is None else timeout_ms
-        if self.state is State.STABLE:  # no longer than the lease, which it is for
+        if self.state is State.STABLE:  # no longer than the lease, which it renews
             timeout_ms = max(1.0, min(timeout_ms, self.lease_until_ms - now_ms))
         at_least = STATIC_SINCE.get(type(message), 0) if self.settings.instance_id is not None else 0
         self.asked, self.asked_ms = Call(message, timeout_ms, is_for_coordinator, at_least), now_ms
@@ -244,7 +244,7 @@ class Membership:
         )
 
     def goodbye(self, now_ms: float) -> Call | None:
-        """A static member keeps its place unless it leaves for good; and where no coordinator is known it is left to time out."""
+        """The request to leave; None for a static member that does not leave for good, or without a coordinator."""
         settings = self.settings
         is_silent = settings.instance_id is not None and not self.leaves_for_good
         if is_silent or not self.member_id or self.coordinator is None:
@@ -340,7 +340,7 @@ class Membership:
         self.expire(now_ms)
 
     def expire(self, now_ms: float) -> None:
-        """The lease is over where nothing was heard for too long."""
+        """Ends the lease if nothing was heard for too long."""
         if self.is_held and now_ms >= self.lease_until_ms:
             silent = (
                 f"group {self.settings.group}: nothing was heard of its coordinator for {self.settings.lease_ms:g} ms"
@@ -361,7 +361,7 @@ class Membership:
             self.occurrences.append(Rebalancing())
 
     def give_up(self, occurrence: Lost | Left) -> None:
-        """The assignment is void, which is said if there was one."""
+        """Makes the assignment void, and reports it lost if there was one."""
         was_held, self.current, self.is_held = self.is_held, None, False
         if was_held or isinstance(occurrence, Left):
             self.occurrences.append(occurrence)
@@ -372,13 +372,13 @@ class Membership:
     # -- what the caller wants
 
     def join_again(self, reason: str) -> None:
-        """Its metadata has changed: everybody joins again. Nothing changes where it is joining anyway."""
+        """Has all members join again, because this one's metadata has changed. Does nothing if it is joining anyway."""
         if self.state is State.STABLE and self.asked is None:
             self.rejoin(Step.REBALANCED, ClientError(reason))
             self.reason = reason
 
     def leave(self, *, for_good: bool = False) -> None:
-        """Leaves: the others get its part at once. A static member does so only `for_good`; else it may come back."""
+        """Leaves: the others get its part at once. A static member does so only `for_good`, since it may come back."""
         if self.state in ACTIVE:
             self.asked = None  # whatever was asked, its answer is not waited for
             self.leaves_for_good = for_good

@@ -1,11 +1,11 @@
-"""Reads the messages of a topic from one place to another, without a group: what `hw.Reader` makes events of.
+"""Reads the messages of a topic from one place to another, without a group. `hw.Reader` makes events of them.
 
 Start and end are found once, when the reader is made. A partition is complete when the reader has reached its end; what
 librdkafka has fetched beyond is dropped. The last offset before an end need not be that of a message
 (`partition_reader`), so what counts is the position, not the last message.
 
-A program that needs no events, `headwater consume` for one, uses this class alone: it costs nothing per message but what
-librdkafka does.
+A program that needs no events, such as `headwater consume`, uses this class alone: it adds nothing per message to what
+librdkafka costs.
 """
 
 from collections import deque
@@ -67,7 +67,7 @@ class MessageReader:
         return place in self.ends and offset >= self.ends[place]
 
     def fill(self, number_max: int, timeout_s: float) -> None:
-        """Fetches what comes next, if all before was handed over. Raises ClientError."""
+        """Fetches more messages if all before were handed over. Raises ClientError."""
         if self.ahead:
             return
         try:
@@ -83,7 +83,7 @@ class MessageReader:
         self.open -= {place for place in self.open if self.is_beyond(place, positions[place])}
 
     def hand_over(self, number_max: int) -> list[Message]:
-        """Some of what was fetched: it counts as read."""
+        """Some of the fetched messages. They count as read."""
         if number_max >= len(self.ahead):
             messages = list(self.ahead)
             self.ahead.clear()
@@ -94,7 +94,7 @@ class MessageReader:
         return messages
 
     def hand_over_one(self) -> list[Message]:
-        """The same for one message, or none: it is paid for every event of an iteration."""
+        """The same for one message, or none. An iteration calls this for every event, so it does little."""
         if not self.ahead:
             return []
         message = self.ahead.popleft()
@@ -102,7 +102,7 @@ class MessageReader:
         return [message]
 
     def close(self) -> None:
-        """Ends the reader. Nothing is kept of it."""
+        """Ends the reader. Its positions are not kept anywhere."""
         self.ahead.clear()
         self.source.close()
 

@@ -1,4 +1,4 @@
-"""Names that callers give: checked before librdkafka sees them.
+"""Checks the names that callers give, before librdkafka gets them.
 
 Its Python binding ends the whole process for some names: an empty group is an assertion that fails, and text that is not
 UTF-8 (half of a surrogate pair, as `os.fsdecode` makes of any byte) is a null pointer. A NUL ends a name silently. Topic
@@ -23,7 +23,7 @@ NEVER_EMPTY = {
 
 
 def checked_text(what: str, name: object) -> str:
-    """A name that librdkafka can have. Raises InvalidNameError."""
+    """A name that is safe to hand to librdkafka. Raises InvalidNameError."""
     if not isinstance(name, str):
         raise InvalidNameError(f"{what} is {name!r}; give it as text")
     if not name:
@@ -78,7 +78,7 @@ def check_settings(settings: Mapping[str, Any]) -> None:
 
 
 def checked_value(name: str, value: str) -> str:
-    """A setting's value that librdkafka can have. Raises ConfigurationError, which does not show it: it may be a password."""
+    """A setting's value that is safe for librdkafka. Raises ConfigurationError without the value: it may be a password."""
     if "\0" in value:
         raise ConfigurationError(f"the value of {name} has a NUL in it; leave it out")
     try:
@@ -91,7 +91,7 @@ def checked_value(name: str, value: str) -> str:
 
 
 def checked_timeout_ms(timeout_ms: float, what: str = "timeout_ms") -> float:
-    """A time to wait: librdkafka waits for ever with a negative one, and with one that is not a number. Raises ConfigurationError."""
+    """A time to wait. With a negative one or NaN librdkafka would wait for ever. Raises ConfigurationError."""
     if not isinstance(timeout_ms, int | float) or not timeout_ms >= 0:
         raise ConfigurationError(f"{what} is {timeout_ms!r}; give milliseconds, 0 or more")
     return min(float(timeout_ms), 2.0**31 - 1)

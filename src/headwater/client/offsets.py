@@ -1,4 +1,4 @@
-"""Offsets of many messages at once, without a loop in Python over each: it would be paid for every message.
+"""Offsets of many messages at once, without a Python loop over all of them: every message would pay for it.
 
 A message is anything with a topic, a partition and an offset, as librdkafka's have them: methods, and not attributes.
 """
@@ -11,7 +11,7 @@ Place: TypeAlias = tuple[str, int]
 
 
 class Placed(Protocol):
-    """What is known of a message here: where it is in the log."""
+    """What this module needs of a message: its place in the log."""
 
     def topic(self) -> str: ...
 

@@ -1,9 +1,10 @@
-"""Reads partitions that are named, without a group: the base of a replayed topic, and of `hw.Reader`.
+"""Reads given partitions, without a group: the base of a replayed topic, and of `hw.Reader`.
 
-librdkafka fetches; here is what it means. Its events are of three kinds: records, the ends of partitions, and errors. An
-error is either passing, and then librdkafka keeps trying; or it says that what was to be read is not there, and is raised.
+librdkafka fetches, and this module says what its events mean. They are of three kinds: records, the ends of partitions,
+and errors. Some errors pass, and librdkafka keeps trying. The others say that the wanted records are not there, and are
+raised.
 
-Where a partition ends is a matter of its own. The last offset need not be that of a record: the markers of transactions
+The end of a partition needs care. The last offset need not be that of a record: the markers of transactions
 have offsets too, records of aborted transactions are left out, and compaction and deletion remove others. So `positions`
 takes the greater of two: the offset after the last record, and the offset at which librdkafka says that the end is.
 """
@@ -47,7 +48,7 @@ class PartitionReader:
         found = {**merge_settings(broker, {**DEFAULTS, "group.id": "headwater-reader"}, settings, self.notes), **FORCED}
         self.address = found["bootstrap.servers"]
         self.positions = dict(starts)
-        self.failure: ClientError | None = None  # to be raised after the records that come before it
+        self.failure: ClientError | None = None  # raised after the records that come before it
         self.raw: Any = make_client(RawConsumer, found, "the reader", self.notes)
         try:
             self.raw.assign([TopicPartition(*place, offset) for place, offset in starts.items()])
@@ -67,7 +68,7 @@ class PartitionReader:
                 raise client_error(refusal, f"{self.what} at {self.address}")
             self.notes.look_for_broker(self.raw.list_topics)
             return []
-        # What is there already; to ask for many with a timeout would wait until all of them are.
+        # Only records that are there already: asking for many with a timeout would wait for all of them.
         rest = self.raw.consume(number_max - 1, 0) if number_max > 1 else []
         return self.records([first, *rest])
 
@@ -95,7 +96,7 @@ class PartitionReader:
                 f"{what}: offset {self.positions.get(place)} of {place.topic}-{place.partition} is not there"
             )
         if error.retriable() or error.code() in PASSING or error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
-            return None  # librdkafka asks for the group's coordinator, whom nobody here needs
+            return None  # librdkafka asks for the group's coordinator, which is not needed here
         return client_error(error, what)
 
     def close(self) -> None:

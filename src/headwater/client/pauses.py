@@ -1,4 +1,4 @@
-"""Partitions that are not read for a while: because the caller said so, or while one event takes long."""
+"""Partitions that are not read for now: the caller has paused them, or the handling of one event takes long."""
 
 from collections.abc import Iterable
 
@@ -10,7 +10,7 @@ from headwater.client.positions import Partition
 
 
 class Pauses:
-    """What the caller has paused. It stays paused until `resume`, also where a rebalance takes it away and brings it back."""
+    """The partitions that the caller has paused. They stay so until `resume`, even if they go and come back meanwhile."""
 
     def __init__(self) -> None:
         self.paused: set[tuple[str, int]] = set()
@@ -26,13 +26,13 @@ class Pauses:
         raw.resume(places)
 
     def pause_again(self, raw: RawConsumer, partitions: Iterable[TopicPartition]) -> None:
-        """After these were assigned."""
+        """Pauses those of these partitions that were paused before they were assigned again."""
         again = [p for p in partitions if (p.topic, p.partition) in self.paused]
         if again:
             raw.pause([TopicPartition(p.topic, p.partition) for p in again])
 
     def poll_nothing(self, raw: RawConsumer) -> None:
-        """A poll that brings nothing, which the group takes as a sign of life. Raises KafkaException."""
+        """Polls without reading, as a sign of life to the group. Raises KafkaException."""
         running = [p for p in raw.assignment() if (p.topic, p.partition) not in self.paused]
         raw.pause(running)
         message: Message | None = None
@@ -44,12 +44,12 @@ class Pauses:
             still = {(p.topic, p.partition) for p in raw.assignment()} - self.paused
             raw.resume([p for p in running if (p.topic, p.partition) in still])
         if message is not None and message.error() is None:
-            # It was on its way before the pause: it comes again.
+            # A message that was on its way before the pause comes again.
             raw.seek(TopicPartition(message.topic(), message.partition(), message.offset()))
 
 
 def places_of(raw: RawConsumer, partitions: Iterable[Partition] | None) -> list[TopicPartition]:
-    """These, or all that are assigned."""
+    """These partitions, or all assigned ones."""
     if partitions is None:
         assigned: list[TopicPartition] = raw.assignment()
         return assigned

@@ -38,10 +38,11 @@ def positions_at(
 def committed_or_start(
     raw: RawConsumer, places: list[TopicPartition], start: int, timeout_s: float
 ) -> list[TopicPartition]:
-    """Where the group is, or begins now: at OFFSET_BEGINNING or OFFSET_END. Raises KafkaException."""
+    """The group's committed positions, or the partition's beginning or end as it is now. Raises KafkaException."""
     found: list[TopicPartition] = raw.committed(places, timeout_s)
-    # Asked for at once, so that all begin at once: librdkafka would ask for each, and then wait half a second for the
-    # records of the first that is answered before it fetches those of the others. ListOffsets takes both as timestamps.
+    # All are asked for in one request, so that all partitions begin at once. librdkafka would ask for each, and then
+    # wait half a second for records of the first partition before it fetches those of the others. ListOffsets accepts
+    # both as timestamps.
     new = [TopicPartition(place.topic, place.partition, start) for place in found if place.offset < 0]
     starts: list[TopicPartition] = raw.offsets_for_times(new, timeout_s) if new else []
     raise_error_of([*found, *starts])
@@ -49,7 +50,7 @@ def committed_or_start(
 
 
 def committed_offsets(raw: RawConsumer, places: list[TopicPartition], timeout_s: float) -> list[TopicPartition]:
-    """Where the group is, or nothing where that is not known in time. Raises KafkaException."""
+    """The group's committed positions, or nothing if the broker does not answer in time. Raises KafkaException."""
     try:
         found: list[TopicPartition] = raw.committed(places, timeout_s) if places else []
         raise_error_of(found)
@@ -61,14 +62,14 @@ def committed_offsets(raw: RawConsumer, places: list[TopicPartition], timeout_s:
 
 
 def raise_error_of(places: list[TopicPartition]) -> None:
-    """Raises the first partition's error, as a KafkaException, where one has one."""
+    """Raises the first error of a partition, if there is one, as a KafkaException."""
     for place in places:
         if place.error is not None:
             raise KafkaException(place.error)
 
 
 def seek(raw: RawConsumer, place: TopicPartition) -> bool:
-    """Whether it could be done: not where librdkafka has yet to begin with the partition. Raises KafkaException."""
+    """Goes to a position. Returns False if librdkafka has not begun with the partition yet. Raises KafkaException."""
     try:
         raw.seek(place)
     except KafkaException as error:
@@ -79,7 +80,7 @@ def seek(raw: RawConsumer, place: TopicPartition) -> bool:
 
 
 def seek_each(raw: RawConsumer, positions: Mapping[tuple[str, int], int]) -> list[tuple[str, int]]:
-    """Goes to these positions; returns the partitions where that could not be done."""
+    """Goes to these positions. Returns the partitions for which that is not possible yet."""
     refused = []
     for place, offset in positions.items():
         try:
@@ -90,7 +91,7 @@ def seek_each(raw: RawConsumer, positions: Mapping[tuple[str, int], int]) -> lis
 
 
 def lags(raw: RawConsumer, handled: Mapping[tuple[str, int], int], timeout_s: float) -> dict[Partition, int]:
-    """How many records come after what is handled, or else committed, in each assigned partition. Raises KafkaException."""
+    """How many records of each assigned partition are not handled, or else not committed. Raises KafkaException."""
     found = {}
     for place in raw.committed(raw.assignment(), timeout_s):
         low, high = raw.get_watermark_offsets(place, timeout_s)

@@ -58,12 +58,12 @@ DEFAULTS = {
     "client.id": "headwater",
     "enable.idempotence": True,
     "linger.ms": 1,
-    # As Java's producers: a key has the same partition, whoever sends it. librdkafka's own default is CRC32.
+    # As in Java's producers, so that a key has the same partition with every client. librdkafka's own default is CRC32.
     "partitioner": "murmur2_random",
 }
 TRANSACTIONAL_DEFAULTS = {
-    # When no broker answers, librdkafka's own default is to drop them all and begin again with `bootstrap.servers`. But it goes
-    # on waiting for the dropped broker when a consumer's progress is added to a transaction, for ever and past any timeout
+    # When no broker answers, librdkafka's own default is to drop them all and begin again with `bootstrap.servers`. But
+    # then adding a consumer's progress to a transaction waits for the dropped broker, for ever and past any timeout
     # (confluentinc/librdkafka#5511 and #5456, in 2.16): a restart of a single broker would end a copying loop.
     "metadata.recovery.strategy": "none",
 }
@@ -123,20 +123,21 @@ class Producer(Generic[Value]):
         self._stamps, self._is_structured = cloudevents != "none", cloudevents == "structured"
         self.transactional_id = transactional_id
         self._is_initialized = self._is_in_transaction = False
-        self._topics: set[str] = set()  # whose names are known to be right
+        self._topics: set[str] = set()  # whose names have been checked
         self._waker = Waker(self._notes)
         self._progress = threading.Condition()
         self._loops_waiting: list[Pending] = []
-        self._flushing = 0  # how many wait for everything to be delivered
+        self._flushing = 0  # how many callers wait for everything to be delivered
         self.is_closed = False
         self._raw: Any = make_client(RawProducer, merged_settings, "the producer", self._notes)
         self._thread = threading.Thread(target=self._poll, args=(self._raw,), name="headwater-producer", daemon=True)
         self._thread.start()
 
     def _poll(self, raw: RawProducer) -> None:
-        """In its own thread: serves librdkafka's reports. Its connections end with this thread."""
+        """Serves librdkafka's reports, in a thread of its own. The connections end with this thread."""
         while not self.is_closed:
-            # A flush leaves linger.ms out. It is made here: a signal would end librdkafka's in the middle of a report.
+            # A flush ignores linger.ms. It is done here: in the caller's thread a signal would end it in the middle of
+            # a report.
             # After a fatal error, such as being fenced, the next call that needs it raises it.
             is_flushing = self._flushing > 0
             if self._notes.serve(raw.flush if is_flushing else raw.poll, POLL_S) or is_flushing:
@@ -165,8 +166,8 @@ class Producer(Generic[Value]):
     ) -> Delivery:
         """Queues a record; the Delivery can be waited for with `result()` or `await`.
 
-        None as the value makes a tombstone. Records of one key keep their order. Where the queue is full it waits, but in
-        a thread that runs an event loop it raises ProducerQueueFullError. Raises SerializationError, ProducerClosedError,
+        None as the value makes a tombstone. Records of one key keep their order. If the queue is full, it waits; in a
+        thread that runs an event loop it raises ProducerQueueFullError instead. Raises SerializationError, ProducerClosedError,
         InvalidNameError and other ClientErrors.
         """
         delivery = Delivery(self._waker, topic)
@@ -206,7 +207,7 @@ class Producer(Generic[Value]):
                 return
 
     def _add_topic(self, topic: str) -> None:
-        """Looks at a name once: what librdkafka would cut short or send to be refused. Raises InvalidNameError."""
+        """Checks a topic's name once: librdkafka would cut short or send a wrong one. Raises InvalidNameError."""
         if len(self._topics) >= TOPICS_KNOWN_MAX:
             self._topics.clear()
         self._topics.add(checked_topic(topic))
@@ -267,14 +268,14 @@ class Producer(Generic[Value]):
     def flush(self, timeout_ms: float = FLUSH_TIMEOUT_MS) -> None:
         """Returns when everything that was sent is delivered. Raises ClientTimeoutError and ProducerClosedError.
 
-        Where records have failed whose Delivery nobody looked at, it raises the first one's error: nothing is lost
-        silently.
+        If records have failed and nobody has looked at their Delivery, it raises the first one's error, so that no loss
+        is silent.
         """
         if self.is_closed:
             raise ProducerClosedError("the producer is closed")
         if left := self._wait_flushed(checked_timeout_ms(timeout_ms)):
             raise self._waker.late(f"{left} records are not delivered after {timeout_ms:g} ms")
-        if self.transactional_id is None:  # else the end of the transaction has told
+        if self.transactional_id is None:  # otherwise the end of the transaction has reported it
             self._waker.raise_unseen()
 
     def _wait_flushed(self, timeout_ms: float) -> int:
@@ -289,14 +290,14 @@ class Producer(Generic[Value]):
             finally:
                 self._flushing -= 1
         if left:
-            self._notes.serve(self._raw.poll)  # lines of its log count as well
+            self._notes.serve(self._raw.poll)  # lines of its log count too
             left = len(self._raw)
         return left
 
     def close(self, timeout_ms: float = FLUSH_TIMEOUT_MS) -> None:
-        """Flushes and ends, and raises as `flush` does; nothing happens the second time.
+        """Flushes and ends, and raises as `flush` does. A second call does nothing.
 
-        What is not delivered by then never is: its Delivery fails with DeliveryError.
+        Records that are not delivered by then never are: their Deliveries fail with DeliveryError.
         """
         if not self.is_closed:
             try:
@@ -305,7 +306,7 @@ class Producer(Generic[Value]):
                 self._end()
 
     def _close_unwinding(self, error: BaseException) -> None:
-        """Ends because of an exception, which must not be held back: what is not delivered at once is named in a note."""
+        """Ends because of an exception, which must not be delayed: a note on it says what is not delivered at once."""
         if self.is_closed:
             return
         left = 0
@@ -318,7 +319,7 @@ class Producer(Generic[Value]):
             logger.warning("%r: %d records were not delivered: its block was left by %r", self, left, error)
 
     def _end(self) -> None:
-        """What is on its way fails now. The thread sees within a moment that it is to end, and the connections with it."""
+        """Fails all records that are on their way. The thread soon sees that it must end, and its connections with it."""
         self._notes.log.is_closed = True
         raw, self._raw = self._raw, Closed(ProducerClosedError, "the producer is closed")
         try:
@@ -342,9 +343,9 @@ class Producer(Generic[Value]):
 
     @contextmanager
     def transaction(self, consumer: ConsumerInTransaction | None = None) -> "Iterator[Producer[Value]]":
-        """What is sent within the block becomes visible at its end, all of it; if the block raises, none.
+        """Everything that is sent within the block becomes visible at its end. If the block raises, nothing does.
 
-        With the `consumer` whose events are processed, its progress is part of the transaction: exactly once. Raises
+        Give the `consumer` whose events are processed, and its progress is part of the transaction: exactly once. Raises
         TransactionAbortedError, ProducerFencedError, and what the block raised.
         """
         source = None if consumer is None else consumer._reader
@@ -357,7 +358,7 @@ class Producer(Generic[Value]):
         self._commit_transaction(source)
 
     def _initialize(self) -> None:
-        """Registers the transactional id, and ends what its last user left open: others wait for that. Raises ClientError."""
+        """Registers the transactional id, and ends a transaction that its last user left open. Raises ClientError."""
         if self.transactional_id is not None and not self._is_initialized:
             initialize(self._raw, TRANSACTION_TIMEOUT_MS)
             self._is_initialized = True
@@ -391,7 +392,7 @@ class Producer(Generic[Value]):
             self._after_reports()
 
     def _abort_unwinding(self, consumer: ReadingConsumer | None, error: BaseException) -> None:
-        """Aborts because of an exception, which is what the caller gets: that this failed is a note of it.
+        """Aborts because of an exception, which the caller gets. If aborting fails, a note on the exception says so.
 
         A transaction that could not be aborted is not visible either: the broker ends it when its time is over.
         """
@@ -441,7 +442,7 @@ class Producer(Generic[Value]):
 
 
 class AsyncProducer(Generic[Value]):
-    """What `async with hw.Producer(...)` gives: the same producer, and nothing of it blocks the loop."""
+    """What `async with hw.Producer(...)` gives: the same producer, without calls that block the loop."""
 
     def __init__(self, blocking: Producer[Value]) -> None:
         self._blocking = blocking
@@ -456,7 +457,7 @@ class AsyncProducer(Generic[Value]):
         partition: int = -1,
         timestamp: int = 0,
     ) -> Delivery:
-        """As Producer.send: queues at once; `await` the Delivery to know that the broker has it."""
+        """As Producer.send: queues at once. `await` the Delivery to know that the broker has the record."""
         return self._blocking.send(topic, value, key=key, headers=headers, partition=partition, timestamp=timestamp)
 
     async def send_batch(
@@ -484,7 +485,7 @@ class AsyncProducer(Generic[Value]):
         return await batch
 
     async def _room(self) -> None:
-        """Returns when something was delivered, or after a moment, since that may have been just before."""
+        """Returns when a record was delivered, or after a moment: the delivery may have come just before."""
         pending = Pending(self._blocking._waker)
         with self._blocking._progress:
             self._blocking._loops_waiting.append(pending)

@@ -113,7 +113,7 @@ class Progress(Generic[Message]):
     """See the module's docstring.
 
     With `commits_by_itself`, positions are due now and then (`due`); without, the application commits (`to_commit`,
-    `confirm_commit`). With `keeps_firsts`, it is remembered where a group began that has no position yet.
+    `confirm_commit`). With `keeps_firsts`, it remembers where a group without a position began.
     `is_of_one_topic` says that no message is of another topic than the others, which spares a look at each.
     """
 

@@ -24,7 +24,7 @@ only then does the call return. So a process sees its own writes, and no state e
             names.names[b"a"]
 
 **One writer at a time.** Two processes that decide at once, from the same state, may contradict each other: both take the
-same free id. Where that matters there is a leader, elected by `leadership`, and only it decides. An election alone is not
+same free id. If that matters, use a leader, elected by `leadership`: only the leader decides. An election alone is not
 enough: a leader that was held up for a minute does not know that it was deposed. So its writes are fenced:
 
 1. The leader opens a writer with the topic's transactional id. From then on the broker refuses every earlier writer.
@@ -97,7 +97,7 @@ class TopicMachine(Protocol):
 
 
 class Leader(Protocol):
-    """Who may decide, as `leadership.LeaderElection` knows it."""
+    """What says who may decide: `leadership.LeaderElection` is one."""
 
     def term(self) -> int:
         """A number for this time of leading. Raises NotLeaderError if this process does not lead now."""
@@ -107,8 +107,8 @@ class Leader(Protocol):
 class ReplayedTopic:
     """See the module's docstring. Raises ConfigurationError for a topic that is not compacted, or not of one partition.
 
-    The topic is created where it is not there, with `configs` and so many `replicas` (-1: the broker's default).
-    `timeout_ms` is how long each call waits at most; `waiting_max`, how many calls may wait to decide.
+    If the topic does not exist it is created, with `configs` and `replicas` (-1: the broker's default).
+    Each call waits for at most `timeout_ms`. At most `waiting_max` calls may wait to decide.
     """
 
     def __init__(
@@ -183,7 +183,7 @@ class ReplayedTopic:
         return found.id
 
     def described_soon(self) -> Any:
-        """What was created is known to every broker of a cluster a moment later. Raises UnknownTopicError."""
+        """The topic's description; brokers of a cluster may learn of a new topic a moment later. Raises UnknownTopicError."""
         deadline_ms = self.clock.steady_ms() + self.timeout_ms
         while True:
             try:
@@ -195,7 +195,7 @@ class ReplayedTopic:
                     self.replayed.wait(POLL_S)
 
     def close(self) -> None:
-        """Stops following. What other calls wait for raises ClientError."""
+        """Stops following. Calls that still wait raise ClientError."""
         with self.replayed:
             self.is_closing = True
             self.error = self.error or ClientError(f"the reader of topic {self.topic} is closed")
@@ -256,7 +256,7 @@ class ReplayedTopic:
     # -- waiting
 
     def read_to_end(self, timeout_ms: float | None = None) -> int:
-        """Waits until all is replayed that was written, and returned, before this call; returns the offset after it.
+        """Waits until all completed writes before this call are replayed. Returns the offset after them.
 
         Raises ClientError: LostTopicError, DamagedTopicError, ClientTimeoutError.
         """
@@ -347,7 +347,7 @@ class ReplayedTopic:
             self.waiting.release()
 
     def prepare(self, deadline_ms: float) -> int | None:
-        """Makes sure that there is a writer, and that the state has what others wrote; returns the leader's term."""
+        """Makes sure that there is a writer, and that the state has all that others wrote. Returns the leader's term."""
         self.check_topic()
         if self.leader is None:
             if self.writer is None:
@@ -372,7 +372,7 @@ class ReplayedTopic:
         try:
             last = self.writer.write(records, max(1.0, deadline_ms - self.clock.steady_ms()))
         except UnknownOutcomeError:
-            self.drop_writer()  # the next one finds out, by ending what is open and reading to the end
+            self.drop_writer()  # the next call finds out: it ends an open transaction and reads to the end
             raise
         if last < before:
             raise self.end(

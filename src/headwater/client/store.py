@@ -23,8 +23,8 @@ READ_TIMEOUT_MS = 30_000.0
 class TopicStore:
     """Keeps the events of a bus in one topic, for ever, and with one partition so that their order is kept too.
 
-    The topic is made where it is not there. Raises ConfigurationError for one with more partitions; one whose events expire
-    is named in a warning. `timeout_ms` is how long `read` waits for a broker that does not answer.
+    The topic is created if it does not exist. Raises ConfigurationError for a topic with more partitions, and warns of
+    one whose events expire. `timeout_ms` is how long `read` waits for a broker that does not answer.
     """
 
     def __init__(

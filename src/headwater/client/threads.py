@@ -1,4 +1,4 @@
-"""The async face of blocking methods: the same method in a thread, so that there is one implementation."""
+"""Async forms of blocking methods: each runs the same method in a thread, so there is one implementation."""
 
 from collections.abc import Callable, Coroutine
 from functools import wraps
@@ -10,25 +10,25 @@ Blocking = TypeVar("Blocking")
 BlockingCo = TypeVar("BlockingCo", covariant=True)
 
 
-class Face(Protocol[BlockingCo]):
-    """An async face: what it stands before, and a way to run that."""
+class AsyncForm(Protocol[BlockingCo]):
+    """An object with async methods: the blocking object that it wraps, and a way to run calls of it."""
 
     @property
     def _blocking(self) -> BlockingCo: ...
 
     async def _run(self, function: Callable[[], Any]) -> Any:
-        """Runs a blocking call where it holds up nobody."""
+        """Runs a blocking call in another thread, which leaves the loop free."""
         ...
 
 
 def in_thread(
     method: Callable[Concatenate[Blocking, P], Result],
-) -> Callable[Concatenate[Face[Blocking], P], Coroutine[Any, Any, Result]]:
+) -> Callable[Concatenate[AsyncForm[Blocking], P], Coroutine[Any, Any, Result]]:
     """The async form of a blocking method."""
 
     @wraps(method)
-    async def call(face: Face[Blocking], /, *args: P.args, **kwargs: P.kwargs) -> Result:
-        result: Result = await face._run(lambda: method(face._blocking, *args, **kwargs))
+    async def call(form: AsyncForm[Blocking], /, *args: P.args, **kwargs: P.kwargs) -> Result:
+        result: Result = await form._run(lambda: method(form._blocking, *args, **kwargs))
         return result
 
     return call

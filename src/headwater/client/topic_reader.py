@@ -44,8 +44,9 @@ class Reader(Generic[Value]):
     """Reads a topic from `start` up to `end`, and commits nothing.
 
     `start` is "earliest", "latest", an offset, a negative number (-10: the last ten offsets of each partition), a datetime
-    with a time zone, or offsets by partition. `end` is the same but for "earliest", and the event at that offset is not
-    read; without it the reader waits for more. Without `partitions` it reads those that `start` names, or all. `value` and
+    with a time zone, or offsets by partition. `end` is given in the same ways, except "earliest"; the event at that
+    offset is not read. Without `end` the reader waits for more. Without `partitions` it reads those that `start` names,
+    or all. `value` and
     `key` are as a consumer's; `settings` are librdkafka's. Raises ConfigurationError, UnknownTopicError and other ClientErrors.
     """
 
@@ -114,11 +115,11 @@ class Reader(Generic[Value]):
         return self._messages.is_complete
 
     def positions(self) -> dict[int, int]:
-        """Where it is in each partition: the offset after the last event that was handed over. A reader can start there."""
+        """The offset after the last event that was handed over, by partition. Another reader can start there."""
         return {place.partition: offset for place, offset in self._messages.handed.items()}
 
     def stop(self) -> None:
-        """Ends an iteration after the present event; from any thread."""
+        """Ends an iteration after the current event. Call it from any thread."""
         self._stopping.set()
 
     @property
@@ -126,7 +127,7 @@ class Reader(Generic[Value]):
         return self._is_closed
 
     def close(self) -> None:
-        """Ends the reader. Nothing is kept of it."""
+        """Ends the reader. Its positions are not kept anywhere."""
         if not self._is_closed:
             self._is_closed = True
             self._messages.close()
@@ -143,14 +144,14 @@ class Reader(Generic[Value]):
         self.close()
 
     async def __aenter__(self) -> "AsyncReader[Value]":
-        self._face = AsyncReader(self)
-        return self._face
+        self._async_form = AsyncReader(self)
+        return self._async_form
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._face._run(self.close)
-        self._face._executor.shutdown(wait=False)
+        await self._async_form._run(self.close)
+        self._async_form._executor.shutdown(wait=False)
 
 
 class AsyncReader(Generic[Value]):
@@ -164,7 +165,7 @@ class AsyncReader(Generic[Value]):
         return await asyncio.get_running_loop().run_in_executor(self._executor, function)
 
     async def _fill(self, number_max: int) -> None:
-        """Only what is not there yet costs a thread hop."""
+        """Fetches in the thread, unless messages are there already."""
         if not self._blocking._messages.ahead:
             await self._run(lambda: self._blocking._messages.fill(number_max, POLL_S))
 

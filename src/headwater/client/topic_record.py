@@ -6,7 +6,7 @@ NOWHERE = -1
 
 
 class TopicRecord(NamedTuple):
-    """A key and a value as they lie in the topic; a value of None removes what the key names.
+    """A key and a value as they are in the topic. A value of None removes the key.
 
     `offset` and `timestamp_ms` are the topic's: a record that is yet to be written has none.
     """

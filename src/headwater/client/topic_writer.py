@@ -1,7 +1,7 @@
 """Writes the records of one decision to a topic's only partition, all or none if the writer is fenced.
 
-A plain writer is an idempotent producer: many may write. A fenced writer has a transactional id. To open it ends whatever
-its predecessor left open, and shuts the predecessor out: a broker refuses every later write of it (KIP-98). Each decision is
+A plain writer is an idempotent producer: many may write. A fenced writer has a transactional id. Opening it ends a
+transaction that its predecessor left open, and fences the predecessor: the broker refuses its later writes (KIP-98). Each decision is
 then a transaction.
 """
 
@@ -49,14 +49,15 @@ class TopicWriter:
         self.failure: KafkaError | None = None
 
     def open(self, timeout_ms: float) -> None:
-        """Shuts other fenced writers of the same id out. Raises ClientError."""
+        """Fences earlier writers of the same id. Raises ClientError."""
         if self.is_fenced:
             initialize(self.raw, timeout_ms)
 
     def write(self, records: Sequence[TopicRecord], timeout_ms: float) -> int:
         """Returns the offset of the last record, when the broker has them all.
 
-        Raises ClientError, and then nothing was written, by a fenced writer; UnknownOutcomeError if it may have been.
+        Raises ClientError; a writer with a transactional id has then written nothing. Raises UnknownOutcomeError if the
+        records may have been written.
         """
         if not 0 < len(records) <= RECORDS_MAX:
             raise ConfigurationError(
@@ -113,7 +114,7 @@ class TopicWriter:
             raise found
 
     def close(self) -> None:
-        """Gives up what is under way; a transaction that is open is ended by the next fenced writer."""
+        """Gives up writes that are under way. The next fenced writer ends a transaction that is still open."""
         self.notes.log.is_closed = True
         self.raw.purge()
         self.notes.serve(self.raw.flush)

@@ -20,8 +20,8 @@ from headwater.client.errors import (
 from headwater.effects.clock import SystemClock
 from headwater.effects.entropy import SystemEntropy
 
-ATTEMPTS_MAX = 12  # with their pauses, about 7 s: a coordinator of transactions may have to load its state
-SLICE_MS = 500.0  # librdkafka waits without a look at signals: so long at most does Ctrl-C wait
+ATTEMPTS_MAX = 12  # about 7 s with the pauses: a transaction coordinator may have to load its state
+SLICE_MS = 500.0  # librdkafka does not look at signals while it waits, so Ctrl-C may take this long
 
 
 class ReadingConsumer(Protocol):
@@ -54,9 +54,10 @@ def attempt(
     *,
     pause: Callable[[float], object] | None = None,
 ) -> None:
-    """Does a step, which gets its time in seconds, again where librdkafka says that this helps, after a pause that grows.
+    """Does a step, and repeats it after growing pauses if librdkafka says that this helps. A step gets its timeout in
+    seconds.
 
-    `pause` waits so many seconds. Raises KafkaException as it comes, last.
+    `pause` waits for some seconds. Raises the last KafkaException.
     """
     clock, attempts, backoff = SystemClock(), 0, Backoff(SystemEntropy())
     pause = pause or threading.Event().wait
@@ -80,7 +81,7 @@ def attempt(
 
 
 def initialize(raw: RawProducer, timeout_ms: float) -> None:
-    """Registers the transactional id; whoever used it before is fenced."""
+    """Registers the transactional id. This fences the producer that used it before."""
     try:
         attempt(raw.init_transactions, "registering the transactional id", timeout_ms)
     except KafkaException as error:
@@ -98,7 +99,7 @@ def begin(raw: RawProducer) -> None:
 
 
 def commit(raw: RawProducer, consumer: ReadingConsumer | None, timeout_ms: float) -> None:
-    """Commits, with the consumer's progress. An error that allows nothing else aborts. Raises ClientError."""
+    """Commits, with the consumer's progress. Aborts after an error that allows nothing else. Raises ClientError."""
     what = "committing a transaction"
     try:
         if consumer is not None:
@@ -117,7 +118,8 @@ def commit(raw: RawProducer, consumer: ReadingConsumer | None, timeout_ms: float
 
 
 def add_progress(raw: RawProducer, consumer: ReadingConsumer, timeout_ms: float) -> None:
-    """Puts the consumer's progress into the transaction. Raises KafkaException, and TransactionAbortedError when done so.
+    """Puts the consumer's progress into the transaction. Raises KafkaException, and TransactionAbortedError after an
+    abort.
 
     Metadata of a consumer that has lost its membership names no member, and the broker then lets any progress pass
     (KIP-447 keeps older clients working so). So membership is looked at here, after the metadata was taken: it does not
@@ -129,13 +131,13 @@ def add_progress(raw: RawProducer, consumer: ReadingConsumer, timeout_ms: float)
         abort(raw, consumer, timeout_ms)
         raise TransactionAbortedError("committing a transaction: partitions of its consumer went to another member")
     if offsets:
-        # With its whole time at once: unlike the others, librdkafka does not resume this one, but sends it again.
+        # Called once with all of its time: unlike other calls, librdkafka does not resume this one, but sends it again.
         step = partial(raw.send_offsets_to_transaction, offsets, metadata, timeout_ms / 1000)
         attempt(lambda _: step(), "adding the consumer's progress to a transaction", timeout_ms)
 
 
 def abort(raw: RawProducer, consumer: ReadingConsumer | None, timeout_ms: float) -> None:
-    """Aborts, and takes the consumer back to where the last transaction left it. Raises ClientError."""
+    """Aborts, and moves the consumer back to its position after the last transaction. Raises ClientError."""
     try:
         attempt(raw.abort_transaction, "aborting a transaction", timeout_ms)
     except KafkaException as error:

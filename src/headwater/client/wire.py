@@ -1,8 +1,8 @@
 """A small wire client: one request, one answer, over our own frames on a blocking socket.
 
 It is for requests for which librdkafka has no call: administration of transactions, groups of other types than consumers'.
-It is neither a producer nor a consumer. What is sent and what an answer means is `conversation`'s part; here are the socket, the
-time limits and the attempts to connect.
+It is neither a producer nor a consumer. `conversation` decides what is sent and what an answer means. This module has
+the socket, the time limits and the attempts to connect.
 
     with Wire(wire_settings("localhost:9092", {"security.protocol": "SSL"})) as wire:
         answer = wire.ask(ListTransactionsRequest())
@@ -10,7 +10,7 @@ time limits and the attempts to connect.
 - There is one connection at a time, to one of the addresses. It is made with the first request, and made again when it is
   lost. A request that was sent when its connection broke is not sent again: whether the broker carried it out is unknown,
   so the caller decides.
-- To connect, every address is tried once. With `patience_ms` the round is repeated for so long, with pauses that grow.
+- To connect, every address is tried once. With `patience_ms` the round is repeated for that long, with growing pauses.
 - Whatever goes wrong is a ClientError with the address in its message. Then the connection is closed, so that a late answer
   is never taken for that of another request.
 - A login that has a lifetime (connections.max.reauth.ms) is replaced in time, by a new connection.
@@ -66,7 +66,7 @@ class Wire:
         self.backoff = Backoff(SystemEntropy())
         self.stream: socket.socket | None = None
         self.conversation: Conversation | None = None
-        self.address = self.settings.addresses[0]  # the one that is connected, or was last
+        self.address = self.settings.addresses[0]  # the address that is connected, or was last
         self.renew_ms = float("inf")  # when the login is too old for another request
         self.interrupted = threading.Event()
 
@@ -89,7 +89,7 @@ class Wire:
     def ask(
         self, message: Any, version: int | None = None, *, at_least: int = 0, timeout_ms: float | None = None
     ) -> Any:
-        """The answer to a request; of the type that belongs to the request's. Raises ClientError."""
+        """Sends a request and returns its answer. Raises ClientError."""
         deadline_ms = self.clock.steady_ms() + (self.timeout_ms if timeout_ms is None else timeout_ms)
         what = APIS[message.API_KEY].name
         conversation = self.ready_conversation(deadline_ms)
@@ -110,13 +110,13 @@ class Wire:
             self.close()
             self.check_not_interrupted()
             raise BrokerUnavailableError(f"{what}: the connection broke: {reason(error)}") from error
-        except BaseException:  # with half an answer read, it is of no more use
+        except BaseException:  # half an answer was read, so the connection is useless
             self.close()
             raise
         return found
 
     def exchange(self, deadline_ms: float) -> None:
-        """Sends what is to be sent, and reads what comes. Raises OSError, TimeoutError among them."""
+        """Sends the bytes to send, and reads what comes. Raises OSError, of which TimeoutError is one."""
         stream, conversation = self.stream, self.conversation
         if stream is None or conversation is None:
             raise ConnectionAbortedError("it was closed")
@@ -147,9 +147,9 @@ class Wire:
         return self.conversation
 
     def is_gone(self) -> bool:
-        """Whether the broker has closed an idle connection: then there is something to read, namely its end.
+        """Whether the broker has closed an idle connection: then its end can be read.
 
-        A TLS server may also send session tickets, which are no data; so that is looked at within TLS.
+        A TLS server may also send session tickets, which are not data, so the end is looked for within TLS.
         """
         stream = self.stream
         assert stream is not None
@@ -275,7 +275,7 @@ def new_exchange(settings: WireSettings) -> ClientExchange | None:
 
 
 def shake_hands(stream: ssl.SSLSocket, address: Address) -> None:
-    """Raises AuthenticationError if TLS does not come about, and OSError."""
+    """Raises AuthenticationError if the TLS handshake fails, and OSError."""
     try:
         stream.do_handshake()
     except ssl.SSLCertVerificationError as error:
