@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headwater.effects.clock import ManualClock
-from headwater.effects.timers import CANCELLED_MAX, Timer, Timers
+from headwater.effects.timers import CANCELLED_MAX, RestartableTimer, Timer, Timers
 
 
 def test_a_timer_that_raises_drops_no_other() -> None:
@@ -65,3 +65,41 @@ def test_what_is_cancelled_takes_no_room_for_long() -> None:
         timers.call_later(2, lambda: None).cancel()
     assert len(timers.heap) <= 2 * CANCELLED_MAX
     assert timers.next_deadline_ms() == kept.deadline_ms
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["restart", "restart", "cancel", "advance"]), st.integers(0, 20)), max_size=60)
+)
+def test_a_restartable_timer_calls_at_its_last_deadline(script: list[tuple[str, int]]) -> None:
+    clock = ManualClock()
+    timers = Timers(clock)
+    called: list[float] = []
+    timer = RestartableTimer(timers, lambda: called.append(clock.steady_ms()))
+    deadline_ms: float | None = None
+    for what, number in script:
+        if what == "restart":
+            timer.restart(number)
+            deadline_ms = clock.steady_ms() + number
+        elif what == "cancel":
+            timer.cancel()
+            deadline_ms = None
+        else:
+            for _ in range(number):
+                clock.advance(1)
+                called.clear()
+                timers.run_due()
+                is_due = deadline_ms is not None and deadline_ms <= clock.steady_ms()
+                assert bool(called) == is_due
+                if is_due:
+                    deadline_ms = None
+        assert len(timers.heap) <= len(script) + 1
+
+
+def test_restarting_a_timer_makes_no_other() -> None:
+    timers = Timers(ManualClock())
+    timer = RestartableTimer(timers, lambda: None)
+    for _ in range(100):
+        timer.restart(10)
+    assert len(timers.heap) == 1
+    timer.restart(5)  # earlier than the one that runs
+    assert timers.next_deadline_ms() == 5

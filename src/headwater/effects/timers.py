@@ -72,3 +72,39 @@ class Timers:
         while self.heap and self.heap[0][0] <= now:
             due.append(heapq.heappop(self.heap)[2])
         call_all(timer.run for timer in due)
+
+
+class RestartableTimer:
+    """A callback whose deadline is often moved, such as the end of a session, which each heartbeat restarts.
+
+    A running timer is not moved, which is cheaper: when it is due, it checks whether the deadline was moved meanwhile.
+    """
+
+    __slots__ = ("callback", "deadline_ms", "timer", "timers")
+
+    def __init__(self, timers: Timers, callback: Callable[[], None]) -> None:
+        self.timers, self.callback = timers, callback
+        self.deadline_ms = 0.0
+        self.timer: Timer | None = None  # due at the deadline or before
+
+    def restart(self, delay_ms: float) -> None:
+        """Calls back after that time, and not when it would have done so before."""
+        self.deadline_ms = deadline_ms = self.timers.clock.steady_ms() + delay_ms
+        timer = self.timer
+        if timer is None or timer.deadline_ms > deadline_ms:
+            self.cancel()
+            self.timer = self.timers.call_later(delay_ms, self.look)
+
+    def look(self) -> None:
+        self.timer = None
+        left_ms = self.deadline_ms - self.timers.clock.steady_ms()
+        if left_ms > 0:
+            self.timer = self.timers.call_later(left_ms, self.look)
+        else:
+            self.callback()
+
+    def cancel(self) -> None:
+        """Does not call back, until it is restarted."""
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None

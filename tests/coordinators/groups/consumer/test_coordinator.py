@@ -267,9 +267,9 @@ def check(scene: Scene) -> None:
     owned = [(key, m.member_id) for m in group.members.values() for key in owned_keys(m)]
     assert sorted(owned) == sorted(group.owners.items()), "a partition has two owners"
     sessions = scene.groups.sessions
-    assert {member_id for _, member_id in sessions.deadlines} == group.members.keys()
+    assert {member_id for _, member_id in sessions.sessions} == group.members.keys()
     for member in group.members.values():
-        assert sessions.session_timers["g", member.member_id].callback is not None
+        assert sessions.sessions["g", member.member_id].timer is not None
         timer = sessions.revocation_timers.get(("g", member.member_id))
         must_revoke = member.state is MemberState.UNREVOKED_PARTITIONS and not member.has_left_for_now
         assert not must_revoke or (timer is not None and timer.callback is not None), "it may take for ever"

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
 
-from headwater.effects.timers import Timer
+from headwater.effects.timers import RestartableTimer, Timer
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.messages.stored_group_metadata import GroupMetadataValue
 from headwater.replay.deferred import Deferred
@@ -70,7 +70,7 @@ class Member:
     joining: Deferred[JoinAnswer] | None = None
     syncing: Deferred[SyncAnswer] | None = None
     is_new: bool = True
-    session: Timer | None = None
+    session: RestartableTimer | None = None
 
     @property
     def is_static(self) -> bool:

@@ -20,7 +20,7 @@ from headwater.coordinators.state_records import append_error
 from headwater.effects.clock import Clock
 from headwater.effects.entropy import Entropy, random_uuid
 from headwater.effects.logs import get_logger
-from headwater.effects.timers import Timers
+from headwater.effects.timers import RestartableTimer, Timers
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.errors import ProtocolError
 from headwater.protocol.messages.stored_group_metadata import GroupMetadataKey, GroupMetadataValue
@@ -491,9 +491,9 @@ class Membership:
 
     def touch(self, group: Group, member: Member) -> None:
         """Restarts the member's session."""
-        if member.session is not None:
-            member.session.cancel()
-        member.session = self.timers.call_later(member.session_timeout_ms, lambda: self.expire_member(group, member))
+        if member.session is None:
+            member.session = RestartableTimer(self.timers, lambda: self.expire_member(group, member))
+        member.session.restart(member.session_timeout_ms)
 
     def expire_member(self, group: Group, member: Member) -> None:
         if group.members.get(member.member_id) is not member:
