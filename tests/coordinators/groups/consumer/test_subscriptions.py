@@ -106,6 +106,19 @@ def test_a_member_that_changes_its_subscription_gives_up_all_of_it_together() ->
     scene.settle([first, second])
 
 
+def test_a_topic_that_does_not_exist_counts_once_it_does() -> None:
+    scene = Scene()
+    client = scene.clients[0]
+    client.topics = frozenset({"t", "later"})
+    scene.settle([client])
+    epoch, digest = client.epoch, scene.group.metadata_hash
+    assert len(client.assigned) == 4
+    scene.topics.grow("later", 1)
+    scene.settle([client])
+    assert (len(client.assigned), client.epoch) == (5, epoch + 1)
+    assert scene.group.metadata_hash != digest
+
+
 # -- regular expressions
 
 
