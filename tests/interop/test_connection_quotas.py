@@ -1,7 +1,6 @@
-"""Quotas for the connections of an address: beside a real Apache Kafka, and by Kafka's own tool."""
+"""Quotas for the connections of an address beside a real Apache Kafka. What Kafka's tool says, test_same_output.py compares."""
 
 import contextlib
-from collections.abc import Callable
 
 from headwater.protocol.apis import ApiKey
 from headwater.protocol.messages.alter_client_quotas import AlterClientQuotasRequest
@@ -10,7 +9,6 @@ from tests.broker.wire import Wire
 
 from .servers import HeadwaterServer
 
-CONFIG_COMMAND = "org.apache.kafka.tools.ConfigCommand"
 RATE = "connection_creation_rate"
 TRIES_MAX = 1000
 
@@ -44,16 +42,3 @@ def test_what_an_address_opens_too_fast_is_closed(kafka: str, headwater: Headwat
             assert [is_served(address, stack) for _ in range(3)] == [False] * 3
             set_rate(1, remove=True)
             assert any(is_served(address, stack) for _ in range(TRIES_MAX))
-
-
-def test_kafkas_tool_sets_and_shows_them(kafka_tool: Callable[..., str], headwater: HeadwaterServer) -> None:
-    at = ["--bootstrap-server", headwater.address]
-    change = ["--alter", "--add-config", f"{RATE}=5000"]
-    for entity, shown in (
-        (["--entity-type", "ips", "--entity-name", "192.0.2.1"], f"for ip '192.0.2.1' are {RATE}=5000.0"),
-        (["--entity-type", "ips", "--entity-default"], f"for the default ip are {RATE}=5000.0"),
-    ):
-        kafka_tool(CONFIG_COMMAND, *at, *change, *entity)
-        assert shown in kafka_tool(CONFIG_COMMAND, *at, "--describe", *entity)
-        kafka_tool(CONFIG_COMMAND, *at, "--alter", "--delete-config", RATE, *entity)
-        assert RATE not in kafka_tool(CONFIG_COMMAND, *at, "--describe", *entity)

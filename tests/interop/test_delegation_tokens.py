@@ -1,14 +1,17 @@
 """Delegation tokens beside a real Apache Kafka, by Kafka's own tool, and as passwords of Java's clients and of franz-go."""
 
+import json
 import os
 import re
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from headwater.protocol.apis import ApiKey
 from headwater.protocol.error_codes import ErrorCode
+from tests.cli.test_commands import headwater
 from tests.security.matrix import message
 
 from .conftest import HERE, SAME_SETTINGS, need, run, running_kafka
@@ -18,6 +21,7 @@ from .servers import HeadwaterServer, free_port, running_server
 Tool = Callable[..., str]
 WALKS = int(os.environ.get("TEST_WALKS", "60" if os.environ.get("TEST_INTEROP") == "full" else "6"))
 STEPS = 50
+TRIES_MAX = 50
 SETTINGS = {**SAME_SETTINGS, "delegation.token.secret.key": "a key that nobody knows"}
 REFUSALS = {
     ErrorCode.SASL_AUTHENTICATION_FAILED,
@@ -47,11 +51,18 @@ def side_of(server: HeadwaterServer) -> SecuredSide:
     return SecuredSide(server.address, server.addresses["SASL_PLAINTEXT"])
 
 
-@pytest.mark.timeout(600)
-def test_generated_sequences_get_kafkas_answers(secured: HeadwaterServer, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def secured_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
+    """The addresses of a Kafka's listeners: in the clear, and for users."""
     sasl_port = free_port()
-    with running_kafka(tmp_path, SETTINGS, sasl_port) as kafka:
-        sides = SecuredSide(kafka, f"127.0.0.1:{sasl_port}"), side_of(secured)
+    with running_kafka(tmp_path_factory.mktemp("kafka"), SETTINGS, sasl_port) as kafka:
+        yield kafka, f"127.0.0.1:{sasl_port}"
+
+
+@pytest.mark.timeout(600)
+def test_generated_sequences_get_kafkas_answers(secured: HeadwaterServer, secured_kafka: tuple[str, str]) -> None:
+    with closing(SecuredSide(*secured_kafka)) as kafka, closing(side_of(secured)) as ours:
+        sides = kafka, ours
         seen: set[tuple[str, int]] = set()
         for number in range(WALKS):
             walk = TokenWalk(f"{number}", sides)
@@ -62,8 +73,37 @@ def test_generated_sequences_get_kafkas_answers(secured: HeadwaterServer, tmp_pa
         assert {kind for kind, code in seen if not code} == {"create", "renew", "expire", "describe"}
         assert {code for _, code in seen} >= REFUSALS
         assert ("log_in", ErrorCode.DELEGATION_TOKEN_REQUEST_NOT_ALLOWED) in seen  # it came in, and made no token
-        for side in sides:
-            side.close()
+
+
+def shown(until: str, *words: object) -> str:
+    """What a command shows when it shows this; a Kafka does so after a moment."""
+    for _ in range(TRIES_MAX):
+        if until in (output := headwater(*words)):
+            return output
+    raise AssertionError(f"{until} is not in {output}")
+
+
+def test_the_commands_administer_a_kafka(secured_kafka: tuple[str, str]) -> None:
+    plain, sasl = secured_kafka
+    at = ("-b", plain)
+    headwater("user", "create", "carol", *at, stdin=f"{PASSWORD}\n")
+    with closing(SecuredSide(plain, sasl)) as side:
+        side.log_in("carol")
+    login = ("security.protocol=SASL_PLAINTEXT", "sasl.mechanism=SCRAM-SHA-256", "sasl.username=carol")
+    options = (word for setting in (*login, f"sasl.password={PASSWORD}") for word in ("-X", setting))
+    as_carol = ("-b", sasl, *options)
+    made = json.loads(headwater("token", "create", "--renewer", "User:dave", "-o", "json", *as_carol))
+    assert made["owner"] == "User:carol"
+    assert "User:dave" in shown(made["token"], "token", "list", *as_carol)
+    assert headwater("token", "renew", made["token"], *as_carol).startswith(f"Renewed token {made['token']}")
+    assert headwater("token", "expire", made["token"], *as_carol) == f"Ended token {made['token']}\n"
+    headwater("acl", "add", "User:carol", "user:dave", "create_tokens", *at)
+    shown("user:dave", "acl", "list", *at)
+    assert headwater("acl", "remove", "User:carol", "user:dave", *at).startswith("Removed 1 entry")
+    headwater("quota", "set", "ip:192.0.2.1", "connection_creation_rate=5000", *at)
+    shown("ip:192.0.2.1", "quota", "list", *at)
+    headwater("quota", "unset", "ip:192.0.2.1", "connection_creation_rate", *at)
+    headwater("user", "delete", "carol", *at)
 
 
 def test_kafkas_tool_reads_the_records_of_tokens(kafka_tool: Tool, tmp_path: Path) -> None:

@@ -82,12 +82,16 @@ class SecuredSide:
             change = m.ScramCredentialUpsertion(user, kind, 4096, SALT, salted)
             answer = self.plain.call(ApiKey.ALTER_USER_SCRAM_CREDENTIALS, 0, m([], [change]))
             assert [result.error_code for result in answer.results] == [0], answer
+        self.log_in(user)
+
+    def log_in(self, user: str) -> None:
         for _ in range(TRIES_MAX):  # a Kafka knows a new user after a moment
             wire = Wire(self.sasl_address)
             if not log_in(wire, user, PASSWORD, Mechanism.SCRAM_SHA_256, is_token=False).code:
-                break
+                self.wires[user] = wire
+                return
             wire.socket.close()
-        self.wires[user] = wire
+        raise AssertionError(f"{user} cannot log in")
 
     def allow(self, user: str, operation: Operation, owner: str) -> None:
         m = message(ApiKey.CREATE_ACLS)
