@@ -55,11 +55,12 @@ docs: $(READY) ## the site of the documents and the Python API, into build/docs
 audit: $(READY) ## known vulnerabilities of the packages in uv.lock (asks osv.dev)
 	@$(BIN)/python .ci/audit.py
 
-interop-tools: ## install kcat, rapidjson and strace by apt, if possible
-	@{ command -v kcat && command -v strace && test -e /usr/include/rapidjson/rapidjson.h; } >/dev/null || { [ "$$(id -u)" = 0 ] && \
+interop-tools: ## install kcat, rapidjson, libcurl and strace by apt, if possible
+	@{ command -v kcat && command -v strace && test -e /usr/include/rapidjson/rapidjson.h && \
+		ls /usr/include/curl/curl.h /usr/include/*-linux-gnu/curl/curl.h 2>/dev/null | grep -q .; } >/dev/null || { [ "$$(id -u)" = 0 ] && \
 		command -v apt-get >/dev/null && \
-		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq kcat rapidjson-dev strace; } >/dev/null; } || \
-		echo "kcat, rapidjson or strace is missing: their tests will be skipped"
+		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq kcat rapidjson-dev libcurl4-openssl-dev strace; } >/dev/null; } || \
+		echo "kcat, rapidjson, libcurl or strace is missing: their tests will be skipped"
 
 interop: $(READY) interop-tools ## other people's clients and Kafka's own tools (needs Java, Maven, Go, Cargo, npm, g++)
 	$(BIN)/python -m pytest tests/interop

@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 
 from tests.certificates import make_certificate, make_suite_files
+from tests.identity_provider import serving
+from tests.tokens import AUDIENCE, ISSUER
 
-from .conftest import HERE, kafka_jars, need, run
+from .conftest import HERE, kafka_jars, need, run, set_options
 from .exceptions import read_exceptions
 from .servers import HeadwaterServer, running_server
 from .test_franz_go import PASSWORD, USER, create_user
@@ -77,6 +79,7 @@ CUT = [
     "0137",
     "0140",
 ]
+CURL = (Path("/usr/include/curl/curl.h"), *Path("/usr/include").glob("*-linux-gnu/curl/curl.h"))
 RAPIDJSON = Path("/usr/include/rapidjson/rapidjson.h")
 OPTIONS = {
     "group.consumer.assignment.interval.ms": "0",
@@ -184,7 +187,7 @@ def test_the_suite_passes(suite: Path, cluster: HeadwaterServer, tmp_path: Path)
     settings = {"bootstrap.servers": cluster.address}
     outcomes = run_suite(suite, tmp_path, settings, "" if IS_FULL else ",".join(CUT))
     skipped = {name for name, outcome in outcomes.items() if outcome != "PASSED"}
-    elsewhere = {"0097_ssl_verify", "0135_sasl_credentials", "0142_reauthentication"}
+    elsewhere = {"0097_ssl_verify", "0126_oauthbearer_oidc", "0135_sasl_credentials", "0142_reauthentication"}
     exceptions = read_exceptions("librdkafka")
     needs_rapidjson = set() if RAPIDJSON.exists() else {n for n in skipped if n[:4] in ("0053", "0098", "0101", "0110")}
     assert skipped - elsewhere - needs_rapidjson <= set(exceptions)
@@ -208,6 +211,41 @@ def test_authentication_and_reauthentication_pass(suite: Path, tmp_path: Path) -
         }
         outcomes = run_suite(suite, tmp_path, settings, "0135,0142")
     assert outcomes == {"0135_sasl_credentials": "PASSED", "0142_reauthentication": "PASSED"}
+
+
+@pytest.mark.timeout(SUITE_TIMEOUT_S)
+def test_tokens_of_a_provider_pass(suite: Path, tmp_path: Path) -> None:
+    """All that 0126 does with a producer and a consumer; share groups are not part of what is promised."""
+    if not any(path.exists() for path in CURL):
+        pytest.skip("libcurl's headers are not installed; make interop-tools installs them where it can")
+    with serving() as provider:
+        pairs = {
+            "replication.factor.clamp": "true",
+            "sasl.enabled.mechanisms": "OAUTHBEARER",
+            "sasl.oauthbearer.jwks.endpoint.url": f"{provider.url}/keys",
+            "sasl.oauthbearer.expected.issuer": ISSUER,
+            "sasl.oauthbearer.expected.audience": AUDIENCE,
+            "headwater.sasl.oauthbearer.allowed.urls": f"{provider.url}/keys",
+        }
+        with running_server(tmp_path, "--listen", "SASL_PLAINTEXT://127.0.0.1:0", *set_options(pairs)) as server:
+            settings = {
+                "bootstrap.servers": server.addresses["SASL_PLAINTEXT"],
+                "security.protocol": "SASL_PLAINTEXT",
+                "sasl.mechanisms": "OAUTHBEARER",
+                "sasl.oauthbearer.method": "OIDC",
+                "sasl.oauthbearer.client.id": "billing",
+                "sasl.oauthbearer.client.secret": "secret",
+            }
+            variables = {
+                "VALID_OIDC_URL": f"{provider.url}/token",
+                "INVALID_OIDC_URL": f"{provider.url}/nowhere",
+                "EXPIRED_TOKEN_OIDC_URL": f"{provider.url}/expired",
+                "SUBTESTS": "do_test_produce_consumer_with_OIDC",
+            }
+            outcomes = run_suite(suite, tmp_path, settings, "0126", variables)
+        granted = len(provider.granted)
+    assert outcomes == {"0126_oauthbearer_oidc": "PASSED"}
+    assert granted >= 10
 
 
 @pytest.mark.timeout(SUITE_TIMEOUT_S)

@@ -120,6 +120,7 @@ def test_only_urls_on_the_list_are_opened(prefix: str, mechanism: str, url: str,
     said = problems(**{prefix + URL: url, "sasl.enabled.mechanisms": mechanism})
     assert said.startswith(f"{prefix}{URL}: ")
     assert says in said
+    assert "\n" not in said
     assert "secret" not in said
 
 

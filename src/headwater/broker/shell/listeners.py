@@ -44,6 +44,8 @@ def read_configuration(pairs: Mapping[str, str]) -> tuple[Settings, list[Listene
     settings = Settings.parsed({key: text for key, text in pairs.items() if key not in found})
     listeners, others = examine_listeners(settings)
     of_listeners = {"listeners", "advertised.listeners", "listener.security.protocol.map"} & set(found)
+    # A setting whose value is wrong counts as missing for its listener, which need not be said as well.
+    others = [problem for problem in others if not any(key.endswith(problem.partition(":")[0]) for key in found)]
     if found or others:
         raise SettingsError(*found.values(), *([] if of_listeners else others))
     return settings, listeners
