@@ -6,6 +6,7 @@ A connection that the broker closes is opened again. AttackError says that it co
 import asyncio
 import contextlib
 import struct
+from base64 import urlsafe_b64encode
 from collections.abc import AsyncIterator, Callable, Coroutine
 from random import Random
 
@@ -101,6 +102,17 @@ async def bombs(address: str, count: int, seed: int) -> None:
     await send_all(address, request, count)
 
 
+def damaged_token(random: Random) -> bytes:
+    """The first message of OAUTHBEARER with a token that is cut, changed, deep or long."""
+    header = random.choice(
+        ('{"alg":"RS256","kid":"key-1"}', '{"alg":"none"}', '{"alg":"RS256","kid":"?"}', "[" * 9000, "{}")
+    )
+    parts = [header.encode(), random.choice((b"{}", b"[" * 9000, random.randbytes(100))), random.randbytes(256)]
+    text = b".".join(urlsafe_b64encode(part).rstrip(b"=") for part in parts[: random.randint(1, 3)])
+    message = b"n,,\x01auth=Bearer " + random.choice((text, text[:-1], text * 2)) + b"\x01\x01"
+    return message if random.random() < 0.8 else message[: random.randrange(len(message))]
+
+
 async def sasl_in_any_order(address: str, count: int, seed: int) -> None:
     """Handshakes, authentications, bare frames and requests before their time, on a listener with SASL."""
     random = Random(seed)
@@ -108,11 +120,14 @@ async def sasl_in_any_order(address: str, count: int, seed: int) -> None:
     def step() -> bytes:
         match random.randrange(5):
             case 0:
-                mechanism = random.choice(("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "GSSAPI", ""))
+                mechanism = random.choice(("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER", "GSSAPI", ""))
                 version = random.randint(0, 1)
                 return request_frame(APIS[ApiKey.SASL_HANDSHAKE], version, 1, "x", SaslHandshakeRequest(mechanism))[4:]
             case 1:
-                message = random.choice((b"", b"\0a\0b", b"n,,n=a,r=b", b"c=biws,r=b,p=AAAA", random.randbytes(50)))
+                token = damaged_token(random)
+                message = random.choice(
+                    (b"", b"\0a\0b", b"n,,n=a,r=b", b"c=biws,r=b,p=AAAA", b"\x01", token, token, random.randbytes(50))
+                )
                 version = random.randint(0, 2)
                 body = SaslAuthenticateRequest(message)
                 return request_frame(APIS[ApiKey.SASL_AUTHENTICATE], version, 1, "x", body)[4:]

@@ -10,6 +10,7 @@ from fuzz.bystander import TOPIC, Bystander, Latencies
 from headwater.protocol.records import Record, build_batch
 from tests.broker.wire import Wire
 from tests.interop.servers import HeadwaterServer
+from tests.tokens import AUDIENCE, ISSUER, key_set, public_entry
 
 LARGE_BATCHES = 60
 LARGE_BATCH_BYTES = 1_000_000
@@ -22,7 +23,17 @@ class Target:
 
     def __init__(self, directory: Path) -> None:
         self.log = directory / "headwater.log"
-        self.server = HeadwaterServer(directory / "data", "--listen", "SASL_PLAINTEXT://127.0.0.1:0")
+        keys = directory / "keys.json"
+        keys.write_bytes(key_set(public_entry("key-1")))
+        settings = {
+            "sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512,OAUTHBEARER",
+            "sasl.oauthbearer.jwks.endpoint.url": keys.as_uri(),
+            "sasl.oauthbearer.expected.issuer": ISSUER,
+            "sasl.oauthbearer.expected.audience": AUDIENCE,
+            "headwater.sasl.oauthbearer.allowed.files": str(keys),
+        }
+        options = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
+        self.server = HeadwaterServer(directory / "data", "--listen", "SASL_PLAINTEXT://127.0.0.1:0", *options)
         self.address, self.secured = self.server.address, self.server.addresses["SASL_PLAINTEXT"]
         with Wire(self.address) as wire:
             wire.create_topic(TOPIC)
