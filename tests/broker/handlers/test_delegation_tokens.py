@@ -11,12 +11,14 @@ from headwater.broker.cluster import Endpoint
 from headwater.broker.connection import UNAUTHENTICATED, Connection
 from headwater.effects.memory_files import Directory
 from headwater.protocol.apis import ApiKey
+from headwater.protocol.config_resources import ConfigResourceType
 from headwater.protocol.error_codes import ErrorCode
 from headwater.protocol.errors import ProtocolError
 from headwater.protocol.messages.create_delegation_token import (
     CreateDelegationTokenRequest,
     CreateDelegationTokenResponse,
 )
+from headwater.protocol.messages.describe_configs import DescribeConfigsRequest
 from headwater.protocol.messages.describe_delegation_token import DescribeDelegationTokenRequest
 from headwater.protocol.messages.expire_delegation_token import ExpireDelegationTokenRequest
 from headwater.protocol.messages.metadata import MetadataRequest
@@ -310,6 +312,17 @@ def test_no_hmac_is_on_disk_or_in_the_log(caplog: pytest.LogCaptureFixture) -> N
         assert not any(secret in content for content in files)
         assert secret.decode(errors="replace") not in caplog.text
     assert KEY not in repr(broker.core.settings)
+
+
+def test_the_secret_key_is_not_described() -> None:
+    broker = new_broker()
+    be(broker, ADMIN)
+    name = "delegation.token.secret.key"
+    wanted = DescribeConfigsRequest.DescribeConfigsResource(ConfigResourceType.BROKER, "1", [name])
+    answer = broker.call(ApiKey.DESCRIBE_CONFIGS, 4, DescribeConfigsRequest([wanted], True, True))
+    (config,) = answer.results[0].configs
+    assert (config.name, config.value, config.is_sensitive) == (name, None, True)
+    assert KEY not in repr(answer)
 
 
 def test_a_full_disk_makes_no_token(monkeypatch: pytest.MonkeyPatch) -> None:
