@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from headwater.bus import seen as seen_module
 from headwater.bus.bus import Bus
 from headwater.bus.errors import (
     BusClosedError,
@@ -325,6 +326,15 @@ async def test_routes_pass_on() -> None:
         await bus.drain()
     assert [(e.value, e.key) for e in seen.events] == [(2, "k")]
     assert repr(seen) == "<Seen 1 so far: the last is <Event billing key='k' value=2>>"
+
+
+async def test_only_the_last_events_that_were_watched_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(seen_module, "SEEN_MAX", 2)
+    bus = Bus()
+    with bus.watch() as seen:
+        for number in range(3):
+            await bus.publish("orders", number)
+    assert seen.values == [1, 2]
 
 
 class MemoryStore:
