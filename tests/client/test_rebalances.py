@@ -143,6 +143,57 @@ def test_a_message_that_comes_with_a_sign_of_life_comes_again(events: hw.Consume
     assert raw.paused == set()
 
 
+def test_what_comes_between_events_of_another_partition_is_committed(events: hw.Consumer[Any], raw: Raw) -> None:
+    raw.ready = [message(0, 5), message(1, 7), message(0, 6)]
+    assert len(list(events)) == 3
+    events.close()
+    assert raw.stored == {0: 7, 1: 8}
+
+
+def test_a_stop_leaves_the_rest_of_a_batch(events: hw.Consumer[Any], raw: Raw) -> None:
+    raw.ready = [message(0, 5), message(0, 6)]
+    seen = []
+    for event in events:
+        seen.append(event.offset)
+        events.stop()
+    assert seen == [5]
+
+
+async def test_a_stop_leaves_the_rest_of_a_batch_on_a_loop_too(events: hw.Consumer[Any], raw: Raw) -> None:
+    raw.ready = [message(0, 5), message(0, 6)]
+    asynchronous = hw.AsyncConsumer(events._reader)
+    seen = []
+    async for event in asynchronous:
+        seen.append(event.offset)
+        asynchronous.stop()
+    assert seen == [5]
+
+
+@pytest.mark.parametrize(("share", "sought"), [(0.9, []), (1.1, [(1, 7)])])
+def test_a_handler_that_takes_long_gives_signs_of_life(
+    events: hw.Consumer[Any], raw: Raw, clock: ManualClock, share: float, sought: list[tuple[int, int]]
+) -> None:
+    """A sign of life polls. The message that comes with it shows that there was one: it is sought again."""
+    raw.ready, raw.late = [message(0, 5), message(0, 6)], message(1, 7)
+    for event in events:
+        clock.advance(share * events._reader.keep_alive_ms)
+        if event.offset == 6:
+            assert raw.sought == sought
+            break
+
+
+@pytest.mark.parametrize(("share", "sought"), [(0.9, []), (1.1, [(1, 7)])])
+async def test_a_handler_that_takes_long_on_a_loop_gives_signs_of_life(
+    events: hw.Consumer[Any], raw: Raw, clock: ManualClock, share: float, sought: list[tuple[int, int]]
+) -> None:
+    raw.ready, raw.late = [message(0, 5), message(0, 6)], message(1, 7)
+    async for event in hw.AsyncConsumer(events._reader):
+        clock.advance(share * events._reader.keep_alive_ms)
+        if event.offset == 6:
+            assert raw.sought == sought
+            break
+
+
 def test_what_is_paused_stays_so_where_it_comes_back(events: hw.Consumer[Any], raw: Raw) -> None:
     events.pause([hw.Partition("t", 1)])
     take_away(events, raw, 1)

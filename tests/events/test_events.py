@@ -228,6 +228,13 @@ def test_a_structured_event_is_read_as_its_type() -> None:
     assert from_log(raw, headers, Order).value == Order(1, 2.0)
 
 
+def test_a_structured_event_is_not_taken_for_its_data() -> None:
+    """Its envelope would be a value of this type, too."""
+    raw, headers = to_structured(ATTRIBUTES, b'{"id":1}')
+    assert from_log(raw, headers, dict[str, Any]).value == {"id": 1}
+    assert from_log(raw, {}, dict[str, Any]).value["specversion"] == "1.0"
+
+
 def test_what_only_claims_to_be_a_cloud_event_is_a_named_error() -> None:
     with pytest.raises(CloudEventError, match="source"):
         to_structured({"specversion": "1.0", "id": "1", "type": "t"}, None)
