@@ -79,6 +79,8 @@ def verified_claims(text: str, keys: KeySet, rules: TokenRules) -> dict[str, Any
     key_id, algorithm = header.get("kid"), header.get("alg")
     if not isinstance(algorithm, str) or not (key_id is None or isinstance(key_id, str)):
         raise TokenError("its header has no alg, or a kid that is not a text")
+    if "crit" in header:  # what a recipient has to understand (RFC 7515); here that is nothing
+        raise TokenError("its header has crit, and no such extension is known here")
     found = keys.fitting(key_id, algorithm)
     if not found:
         if key_id is not None and not keys.has(key_id):
