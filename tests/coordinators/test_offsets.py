@@ -217,6 +217,22 @@ def test_a_group_without_offsets_can_be_deleted() -> None:
     assert broker.core.groups.group_ids() == []
 
 
+def test_what_is_pending_is_removed_with_its_group_and_with_its_topic() -> None:
+    broker = broker_with_topic()
+    groups = broker.core.groups
+    for group_id in ("g", "h"):
+        groups.commit_pending(group_id, [Commit("t", n, 1, 0, None) for n in range(2)], 7, 0)
+    groups.commit_pending("h", [Commit("u", 0, 1, 0, None)], 7, 0)
+    broker.sync()
+    answer = broker.call(ApiKey.DELETE_GROUPS, 2, DeleteGroupsRequest(["g"]))
+    assert answer.results[0].error_code == ErrorCode.NONE
+    groups.forget_topic("t", 4)
+    broker.sync()
+    assert list(groups.offsets.pending_counts) == [("h", ("u", 0))]
+    groups.end_transaction(7, lambda group_id: True, commit=True)
+    assert (groups.group_ids(), list(groups.offsets.of_group("h"))) == (["h"], [("u", 0)])
+
+
 def test_an_empty_consumer_group_that_is_removed_is_forgotten_with_its_offsets() -> None:
     broker = broker_with_topic()
     member = "member"

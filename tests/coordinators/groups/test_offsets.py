@@ -95,6 +95,36 @@ def test_a_commit_in_a_transaction_counts_when_that_is_committed(commit: bool, o
     assert not scene.offsets.is_pending("g", "t", 0)
 
 
+def test_the_later_of_two_commits_counts_whenever_its_transaction_ends() -> None:
+    scene = Scene()
+    scene.commit("g", [Commit("t", 0, 9, 2, None)], producer_id=7)
+    scene.commit("g", [Commit("t", 0, 8, 2, None)], producer_id=8)
+    scene.commit("g", [Commit("t", 0, 5, 2, None)])
+    scene.commit("g", [Commit("t", 0, 6, 2, None)], producer_id=7)
+    for producer_id, offset in ((8, 5), (7, 6)):
+        scene.offsets.end_transaction(producer_id, lambda group_id: True, commit=True)
+        assert scene.fetch() == offset
+    assert (scene.offsets.pending_at, scene.offsets.committed_at) == ({}, {})
+
+
+def test_of_two_transactions_the_one_that_spoke_last_counts() -> None:
+    scene = Scene()
+    scene.commit("g", [Commit("t", 0, 9, 2, None)], producer_id=7)
+    scene.commit("g", [Commit("t", 0, 8, 2, None)], producer_id=8)
+    for producer_id in (8, 7):
+        scene.offsets.end_transaction(producer_id, lambda group_id: True, commit=True)
+        assert scene.fetch() == 8
+
+
+def test_a_removed_offset_does_not_come_back_with_a_transaction() -> None:
+    scene = Scene()
+    scene.commit("g", [Commit("t", n, 9, 2, None) for n in range(2)], producer_id=7)
+    assert scene.offsets.all_keys("g") == [("t", 0), ("t", 1)]
+    scene.remove("g", [("t", 0)])
+    scene.offsets.end_transaction(7, lambda group_id: True, commit=True)
+    assert [scene.fetch(n) for n in range(2)] == [-1, 9]
+
+
 def test_the_name_of_a_group_without_offsets_is_known_until_it_is_forgotten() -> None:
     scene = Scene()
     scene.commit("g", [Commit("t", 0, 9, 2, None)], producer_id=7)
@@ -206,11 +236,28 @@ class Model:
         self.offsets: dict[Place, int] = {}
         self.pending: dict[tuple[int, Place], int] = {}
         self.names: set[str] = set()
+        self.times: dict[object, int] = {}  # when each of both was said last
+        self.time = 0
+
+    def commit(self, place: Place, offset: int, producer_id: int) -> None:
+        self.names.add(place[0])
+        self.time += 1
+        if producer_id < 0:
+            self.offsets[place], self.times[place] = offset, self.time
+        else:
+            self.pending[producer_id, place], self.times[producer_id, place] = offset, self.time
+
+    def remove(self, place: Place) -> None:
+        self.offsets.pop(place, None)
+        self.pending = {key: offset for key, offset in self.pending.items() if key[1] != place}
 
     def end(self, producer_id: int, *, commit: bool) -> None:
         ended = {place: offset for (owner, place), offset in self.pending.items() if owner == producer_id}
         self.pending = {key: offset for key, offset in self.pending.items() if key[0] != producer_id}
-        self.offsets.update(ended if commit else {})
+        for place, offset in ended.items() if commit else ():
+            time = self.times[producer_id, place]
+            if place not in self.offsets or time > self.times[place]:
+                self.offsets[place], self.times[place] = offset, time
 
 
 def state_of(offsets: Offsets) -> tuple[object, ...]:
@@ -220,6 +267,8 @@ def state_of(offsets: Offsets) -> tuple[object, ...]:
         {producer_id: dict(kept) for producer_id, kept in offsets.pending.items()},
         dict(offsets.pending_counts),
         offsets.names,
+        offsets.pending_at.keys(),
+        offsets.committed_at.keys(),
     )
 
 
@@ -233,6 +282,8 @@ def check(scene: Scene, model: Model) -> None:
     assert all(offsets.pending.values())
     counts = Counter((g, ("t", n)) for _, (g, n) in model.pending)
     assert offsets.pending_counts == counts
+    assert {(i, (g, key[1])) for i, g, key in offsets.pending_at} == model.pending.keys()
+    assert offsets.committed_at.keys() <= counts.keys()
     for place in ((g, n) for g in "gh" for n in range(2)):
         assert offsets.is_pending(place[0], "t", place[1]) == any(p == place for _, p in model.pending)
         assert scene.fetch(place[1], place[0]) == model.offsets.get(place, -1)
@@ -247,14 +298,10 @@ def act(scene: Scene, model: Model, step: Step, ends: list[tuple[int, int, bool]
         match what:
             case "commit":
                 scene.commit(group_id, [Commit("t", partition, offset, 0, None)], producer_id)
-                model.names.add(group_id)
-                if producer_id < 0:
-                    model.offsets[place] = offset
-                else:
-                    model.pending[producer_id, place] = offset
+                model.commit(place, offset, producer_id)
             case "remove":
                 scene.remove(group_id, [("t", partition)])
-                model.offsets.pop(place, None)
+                model.remove(place)
             case "end" | "abort":
                 commit = what == "end"
                 scene.offsets.end_transaction(producer_id, lambda group_id: True, commit=commit)
@@ -305,4 +352,4 @@ def test_the_removal_of_what_is_not_there_is_no_change() -> None:
     scene = Scene()
     assert scene.offsets.removal("g", [("t", 0)]) == []
     scene.offsets.replay(offset_record("g", "t", 0, None))  # of a log of which compaction has left only the removal
-    assert state_of(scene.offsets) == ({}, {}, {}, set())
+    assert state_of(scene.offsets) == ({}, {}, {}, set(), set(), set())

@@ -220,6 +220,13 @@ def consumer_group_steps() -> list[Step]:
     return steps
 
 
+def later_commit() -> Step:
+    """Of an offset for which a transaction is open."""
+    key, m = ApiKey.OFFSET_COMMIT, message(ApiKey.OFFSET_COMMIT)
+    topics = [m.OffsetCommitRequestTopic(name="t", partitions=[m.OffsetCommitRequestPartition(0, 5)])]
+    return Step("a later commit without a transaction", key, same(key, "tg", topics=topics), (8,))
+
+
 def transaction_steps() -> list[Step]:
     key = ApiKey.INIT_PRODUCER_ID
 
@@ -310,6 +317,7 @@ def transaction_steps() -> list[Step]:
         Step("offsets that were not added", offsets, commit_offsets(), (3, 4)),
         Step("offsets the new way", offsets, commit_offsets(), (5,)),
         Step("fetch unstable offsets", stable, fetch_stable, (7,)),
+        later_commit(),
         Step("commit offsets the new way", ApiKey.END_TXN, end(True), (5,), take),
         # Answered when the commit before it has ended, in Kafka too: only then are its offsets stable.
         Step("commit no offsets the new way", ApiKey.END_TXN, end(True), (5,), take),

@@ -27,6 +27,9 @@ class TransactionWalk(Walk):
         "fetch": 3,
         "describe": 2,
         "describe_producers": 2,
+        "commit_plainly": 2,
+        "delete_offsets": 1,
+        "delete_group": 1,
         "fetch_offsets": 2,
         "list_offsets": 1,
     }
@@ -156,6 +159,27 @@ class TransactionWalk(Walk):
 
         name = f"{client} commits offset {offset} of {partition} as {member!r} of {generation}, epoch {shift:+}"
         return step(name, ApiKey.TXN_OFFSET_COMMIT, self.version(0, 5), make)
+
+    def commit_plainly(self) -> Step:
+        """Without a transaction: of two commits the later one counts."""
+        offset, partition, key = self.random.randint(10, 19), self.random.randint(0, 1), ApiKey.OFFSET_COMMIT
+        m = message(key)
+        topics = [
+            m.OffsetCommitRequestTopic(name=self.topic, partitions=[m.OffsetCommitRequestPartition(partition, offset)])
+        ]
+        return step(
+            f"commit {offset} of {partition} plainly", key, self.version(2, 9), same(key, self.group, topics=topics)
+        )
+
+    def delete_offsets(self) -> Step:
+        partition, key = self.random.randint(0, 1), ApiKey.OFFSET_DELETE
+        m = message(key)
+        topics = [m.OffsetDeleteRequestTopic(self.topic, [m.OffsetDeleteRequestPartition(partition)])]
+        return step(f"delete the offset of {partition}", key, (0,), same(key, self.group, topics))
+
+    def delete_group(self) -> Step:
+        key = ApiKey.DELETE_GROUPS
+        return step("delete the group", key, self.version(0, 2), same(key, [self.group]))
 
     def end(self) -> Step:
         client, shift, commit = self.client(), self.often(0, -1, 1), self.random.random() < 0.6

@@ -264,7 +264,7 @@ class GroupCoordinator:
         if group is not None and (group.state is not GroupState.EMPTY or group.pending):
             return ErrorCode.NON_EMPTY_GROUP
         removal = group_removal_records(consumers) if consumers is not None else [group_record(group_id, None)]
-        records = [*self.offsets.removal(group_id, list(self.offsets.of_group(group_id))), *removal]
+        records = [*self.offsets.removal(group_id, self.offsets.all_keys(group_id)), *removal]
         return self.remove(group_id, records)
 
     def remove(self, group_id: str, records: list[StateRecord]) -> ErrorCode | Deferred[ErrorCode]:
@@ -321,13 +321,19 @@ class GroupCoordinator:
 
     def forget_topic(self, topic: str, partitions: int) -> None:
         """Removes the committed offsets of a deleted topic. It looks up only that topic's partitions in each group."""
-        for group_id, offsets in list(self.offsets.groups.items()):
+        pending: dict[str, set[TopicPartition]] = {}
+        for group_id, key in self.offsets.pending_counts:
+            if key[0] == topic:
+                pending.setdefault(group_id, set()).add(key)
+        for group_id in [*dict.fromkeys([*self.offsets.groups, *pending])]:
+            offsets = self.offsets.of_group(group_id)
             if len(offsets) < partitions:
-                keys = [key for key in offsets if key[0] == topic]
+                keys = {key for key in offsets if key[0] == topic}
             else:
-                keys = [key for number in range(partitions) if (key := (topic, number)) in offsets]
+                keys = {key for number in range(partitions) if (key := (topic, number)) in offsets}
+            keys |= pending.get(group_id, set())
             if keys:
-                self.remove(group_id, self.offsets.removal(group_id, keys))
+                self.remove(group_id, self.offsets.removal(group_id, sorted(keys)))
 
     # -- replay
 

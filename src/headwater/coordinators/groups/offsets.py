@@ -6,6 +6,9 @@ disk (`GroupCoordinator.answer_when_durable`).
 A group that never has a member exists through its offsets alone. As in Kafka its name stays when the last of them is deleted,
 or when the transaction that would have committed the first one aborts: until the next cleanup it is an empty group, not an
 unknown one.
+
+Of two records about one partition the later one counts, whenever their transactions end. For example, a transaction is to
+commit 9, then a client commits 5 without one: 5 stays when the transaction commits. A removal drops what is pending, too.
 """
 
 from collections import Counter
@@ -46,6 +49,10 @@ class Offsets:
         # By producer: the offsets that its open transaction would commit.
         self.pending: dict[int, dict[tuple[str, TopicPartition], CommittedOffset]] = {}
         self.pending_counts: Counter[tuple[str, TopicPartition]] = Counter()
+        # The numbers of the records: of each pending offset, and of a committed one while another is pending for its partition.
+        self.pending_at: dict[tuple[int, str, TopicPartition], int] = {}
+        self.committed_at: dict[tuple[str, TopicPartition], int] = {}
+        self.records_replayed = 0
 
     # -- decisions
 
@@ -64,10 +71,12 @@ class Offsets:
         return Decision(records, errors)
 
     def removal(self, group_id: str, keys: Iterable[TopicPartition]) -> list[StateRecord]:
-        """The records that remove these committed offsets, as far as they exist."""
+        """The records that remove these offsets, as far as they are committed or pending."""
         known = self.of_group(group_id)
         return [
-            offset_record(group_id, topic, partition, None) for topic, partition in keys if (topic, partition) in known
+            offset_record(group_id, topic, partition, None)
+            for topic, partition in keys
+            if (topic, partition) in known or self.is_pending(group_id, topic, partition)
         ]
 
     # -- replay
@@ -77,20 +86,27 @@ class Offsets:
         key = read_key(record.key)
         if not isinstance(key, OffsetCommitKey):
             raise ProtocolError("the record is not one of a committed offset")
+        self.records_replayed += 1
         committed = None if record.value is None else read_offset(record.value)
         if committed is not None:
             self.names.add(key.group)
         if record.producer_id != NO_PRODUCER and committed is not None:
             self.set_pending(record.producer_id, key.group, (key.topic, key.partition), committed)
         else:
-            self.set_committed(key.group, (key.topic, key.partition), committed)
+            self.set_committed(key.group, (key.topic, key.partition), committed, self.records_replayed)
+            if committed is None:
+                self.drop_pending(key.group, (key.topic, key.partition))
 
     def forget(self, group_id: str) -> None:
         """A group was removed: its name is no longer known, unless it has offsets, which are then another group's."""
         if group_id not in self.groups:
             self.names.discard(group_id)
 
-    def set_committed(self, group_id: str, key: TopicPartition, committed: CommittedOffset | None) -> None:
+    def set_committed(
+        self, group_id: str, key: TopicPartition, committed: CommittedOffset | None, record_number: int
+    ) -> None:
+        if (group_id, key) in self.pending_counts:
+            self.committed_at[group_id, key] = record_number
         offsets = self.groups.setdefault(group_id, {})
         if committed is not None:
             offsets[key] = committed
@@ -104,21 +120,37 @@ class Offsets:
         if (group_id, key) not in pending:
             self.pending_counts[group_id, key] += 1
         pending[group_id, key] = committed
+        self.pending_at[producer_id, group_id, key] = self.records_replayed
+
+    def end_pending(self, producer_id: int, group_id: str, key: TopicPartition) -> int:
+        """Forgets what a producer would commit. Returns the number of its record, or 0 if a later one counts instead."""
+        place = (group_id, key)
+        del self.pending[producer_id][place]
+        record_number = self.pending_at.pop((producer_id, group_id, key))
+        is_late = record_number < self.committed_at.get(place, 0)
+        self.pending_counts[place] -= 1
+        if not self.pending_counts[place]:
+            del self.pending_counts[place]
+            self.committed_at.pop(place, None)
+        if not self.pending[producer_id]:
+            del self.pending[producer_id]
+        return 0 if is_late else record_number
+
+    def drop_pending(self, group_id: str, key: TopicPartition) -> None:
+        """A removed offset does not come back when a transaction commits."""
+        if self.is_pending(group_id, *key):
+            for producer_id in [p for p, pending in self.pending.items() if (group_id, key) in pending]:
+                self.end_pending(producer_id, group_id, key)
 
     def end_transaction(self, producer_id: int, belongs: Callable[[str], bool], *, commit: bool) -> set[str]:
         """Applies or drops the pending offsets of a producer in those groups. Returns the groups."""
         pending = self.pending.get(producer_id, {})
         ended = {place: committed for place, committed in pending.items() if belongs(place[0])}
         for (group_id, key), committed in ended.items():
-            del pending[group_id, key]
-            self.pending_counts[group_id, key] -= 1
-            if not self.pending_counts[group_id, key]:
-                del self.pending_counts[group_id, key]
-            if commit:
+            record_number = self.end_pending(producer_id, group_id, key)
+            if commit and record_number:
                 self.names.add(group_id)
-                self.set_committed(group_id, key, committed)
-        if not pending:
-            self.pending.pop(producer_id, None)
+                self.set_committed(group_id, key, committed, record_number)
         return {group_id for group_id, _ in ended}
 
     def snapshot(self, belongs: Callable[[str], bool] = everything) -> Iterator[StateRecord]:
@@ -141,6 +173,10 @@ class Offsets:
     def awaits(self, group_id: str) -> bool:
         """Whether a group will have offsets if a transaction commits."""
         return any(group_id == g for kept in self.pending.values() for g, _ in kept)
+
+    def all_keys(self, group_id: str) -> list[TopicPartition]:
+        """The partitions for which a group has offsets, or will have some if a transaction commits."""
+        return [*dict.fromkeys([*self.of_group(group_id), *(key for g, key in self.pending_counts if g == group_id)])]
 
     def of_group(self, group_id: str) -> dict[TopicPartition, CommittedOffset]:
         return self.groups.get(group_id, {})
