@@ -161,6 +161,8 @@ class AdminWalk(Walk):
         removes = self.random.random() < 0.4
         deletions = [m.ScramCredentialDeletion(user, mechanism)] if removes else []
         upsertions = [] if removes else [m.ScramCredentialUpsertion(user, mechanism, iterations, b"salt", b"x" * 32)]
+        if self.random.random() < 0.2:  # once more
+            upsertions.append(m.ScramCredentialUpsertion(user, self.often(2, 1), 4096, b"salt", b"x" * 64))
         make = same(key, deletions, upsertions)
         return step(f"{user}, mechanism {mechanism}, {iterations} iterations, removed {removes}", key, (0,), make)
 
