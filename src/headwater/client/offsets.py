@@ -30,9 +30,9 @@ def place_of(message: Placed) -> Place:
 def last_offsets(messages: Sequence[Placed], *, is_of_one_topic: bool = False) -> dict[Place, int]:
     """The position after the last message of each partition; the caller may know that all are of one topic.
 
-    Messages of a partition come in runs, so runs are skipped by halves: where both ends of a stretch are of the same
-    partition and lie as many offsets apart as places, the whole stretch is most probably one run. Where compaction or a
-    transaction's marker has left a gap, messages of another partition may lie between, so that is looked at.
+    Messages of a partition come in runs, so runs are skipped by halves: if both ends of a stretch are of the same
+    partition, and are as many offsets apart as places, the whole stretch is most probably one run. If compaction or a
+    transaction's marker has left a gap, messages of another partition may be between them, so that is checked.
     """
     found: dict[Place, int] = {}
     stretches = [(0, len(messages) - 1)] if messages else []

@@ -1,11 +1,11 @@
 """How far a consumer is: what it was given, what is handled, what may be committed. Pure: no librdkafka, no clock, no thread.
 
 A reader fetches messages and asks here what to do with them. Each batch goes through the same steps: `take` what came,
-`begin` the batch, deliver one message after the other, `confirm` what was delivered. Two numbers say how far a batch
-is: `delivered`, how many of its messages the application was given, and `committed`, of how many of those the position is
-committed already. The loop over the messages counts `delivered` itself, before it delivers one, and passes over what is
-void: a call for each message would cost more than all the rest here. The last one given counts as handled only when the next one is asked for. If its handler raised, it is
-given back (`give_back`), and comes first in the next batch.
+`begin` the batch, deliver one message after the other, `confirm` what was delivered. Two numbers say how far a batch is:
+`delivered`, how many of its messages the application was given; and `committed`, up to which of those the position is
+committed already. The loop over the messages counts `delivered` itself, before it delivers a message, and passes over void
+ones: a call for each message would cost more than everything else here. The last message counts as handled only when the
+next one is asked for. If its handler raised, it is given back (`give_back`), and comes first in the next batch.
 
 A rebalance takes partitions away and brings others, in the middle of all this. So every partition has a state:
 
@@ -36,7 +36,7 @@ What always holds:
    before it was skipped.
 2. Only partitions that are `READ` have positions to commit, so nothing overwrites the progress of another member.
 3. Of `void` partitions nothing is delivered, nothing is counted as handled, and nothing is kept for later.
-4. While a partition stays assigned, a message is delivered twice only where it was given back, or after a `rewind` or a seek.
+4. While a partition stays assigned, a message is delivered twice only if it was given back, or after a `rewind` or a seek.
 """
 
 from collections.abc import Collection, Iterable
@@ -124,14 +124,14 @@ class Progress(Generic[Message]):
         self.is_of_one_topic = is_of_one_topic
         self.states: dict[Place, State] = {}  # of those that are not away, the oldest first
         self.void: frozenset[Place] = frozenset()  # those whose messages in hand are void
-        self.unknown: list[Place] = []  # those of which it is not known where the group is
+        self.unknown: list[Place] = []  # those in which the group's position is not known
         self.batch: list[Message] = []  # the messages that are being delivered
         self.delivered = self.committed = 0
         self.unfinished = 0  # how many of the last delivered ones are being handled: one, the whole batch, or none
         self.ahead: list[Message] = []  # fetched, and not delivered yet
         self.handled: dict[Place, int] = {}  # the position after what is handled
-        self.pending: dict[Place, int] = {}  # the same, where it is yet to be committed
-        self.firsts: dict[Place, int] = {}  # the first message of each, where the group had no position
+        self.pending: dict[Place, int] = {}  # the same, if it has yet to be committed
+        self.firsts: dict[Place, int] = {}  # the first message of each in which the group had no position
         self.ended: set[Place] = set()  # those of which nothing has come since librdkafka reached their end
         self.is_lost = False  # what was handled and not committed went with its partition
         self.stored_ms = now_ms  # when positions were due last
@@ -158,7 +158,7 @@ class Progress(Generic[Message]):
         self.change(places, Input.FOUND)
 
     def rotate_unknown(self) -> None:
-        """Has `unknown` begin with another partition."""
+        """Moves the first partition of `unknown` to its end."""
         if self.unknown:
             place = self.unknown[0]
             self.states[place] = self.states.pop(place)
@@ -184,15 +184,15 @@ class Progress(Generic[Message]):
     # -- a batch
 
     def empty(self) -> None:
-        """What will be taken is from after all rebalances so far."""
+        """Notes that the messages to be taken next come after all rebalances so far."""
         if self.void:
             self.change(self.void, Input.EMPTIED)
 
     def take(self, messages: list[Message], ended: Collection[Place] = ()) -> list[Message]:
         """What may be delivered of the messages that one call has fetched, while rebalances may have happened.
 
-        `ended` are partitions whose end came after their last message. What is said of a partition that is void, or of
-        which it is not known where the group is, may be from before: it will be said again.
+        `ended` are partitions whose end came after their last message. An end of a partition that is void, or in which
+        the group's position is not known, may be an old one: it will be reported again.
         """
         if self.ended:
             self.ended -= last_offsets(messages, is_of_one_topic=self.is_of_one_topic).keys()
@@ -249,7 +249,10 @@ class Progress(Generic[Message]):
         self.change(list(self.states), Input.REWOUND)
 
     def repeat(self) -> dict[Place, int]:
-        """What was fetched last was lost before `begin`. Returns where to read again; elsewhere the group's position is asked for."""
+        """Forgets the last fetch, which was lost before `begin`. Returns the positions at which to read again.
+
+        The other partitions are read from the group's position.
+        """
         self.change([place for place in self.states if place not in self.handled], Input.REWOUND)
         return dict(self.own(self.handled))
 
@@ -276,14 +279,14 @@ class Progress(Generic[Message]):
         return [each for each in positions.items() if self.states.get(each[0]) is READ]
 
     def due(self, now_ms: float) -> dict[Place, int]:
-        """Positions to store for the next commit; each is due once. Empty where it is too early, or there are none."""
+        """Positions to store for the next commit; each is due once. Empty if it is too early, or there are none."""
         if not self.pending or not self.commits_by_itself or now_ms - self.stored_ms < STORE_INTERVAL_MS:
             return {}
         due, self.pending, self.stored_ms = self.pending, {}, now_ms
         return due
 
     def before_leaving(self, now_ms: float) -> dict[Place, int]:
-        """What can be committed before partitions go: all that is handled, without what is being handled."""
+        """What can be committed before partitions go: everything that is handled, but not what is being handled now."""
         if not self.commits_by_itself:
             return {}
         handled = self.last_offsets(self.committed, max(0, self.delivered - self.unfinished))
@@ -291,7 +294,7 @@ class Progress(Generic[Message]):
         return due
 
     def to_commit(self) -> dict[Place, int]:
-        """What the application commits: everything that was delivered and is not committed yet."""
+        """The positions that the application commits: after everything that was delivered and is not committed yet."""
         delivered = self.last_offsets(self.committed, self.delivered)
         return {**self.pending, **dict(self.own(delivered))}
 
@@ -302,5 +305,5 @@ class Progress(Generic[Message]):
         self.pending.clear()
 
     def positions(self) -> dict[Place, int]:
-        """The position after what was delivered, where something was."""
+        """The position after the delivered messages of each partition that had some."""
         return {**self.handled, **self.last_offsets(0, self.delivered)}
