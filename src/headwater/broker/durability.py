@@ -161,11 +161,7 @@ class Durability:
     def answer_when_durable(self, sync: SyncNumber, answer: Answer) -> Deferred[Answer]:
         """Gives an answer when that sync is done."""
         deferred: Deferred[Answer] = Deferred()
-        complete = partial(deferred.complete, answer)
-        if sync <= self.last_synced:
-            complete()
-        else:
-            self.waits.append((sync, complete))
+        self.when_durable(sync, partial(deferred.complete, answer))
         return deferred
 
     def due(self, sync: SyncNumber) -> Iterator[Callable[[], None]]:
