@@ -98,9 +98,20 @@ class Headwater(RunningBroker):
 
     name = "Headwater"
 
+    def __init__(self, directory: Path, durability: str = "journal") -> None:
+        self.durability = durability
+        super().__init__(directory)
+
     def start(self) -> tuple[int, int]:
         command = [sys.executable, "-m", "headwater", "up", "--ready-fd", "1", "--data", str(self.directory)]
-        command += ["--listen", self.address, "--set", "group.initial.rebalance.delay.ms=0"]
+        command += [
+            "--durability",
+            self.durability,
+            "--listen",
+            self.address,
+            "--set",
+            "group.initial.rebalance.delay.ms=0",
+        ]
         command += ["--set", f"log.cleaner.backoff.ms={CLEANER_BACKOFF_MS}"]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
