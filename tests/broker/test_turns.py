@@ -262,7 +262,8 @@ class Backlogged:
 
 def test_a_turn_accepts_connections_for_a_slice(loop: Loop) -> None:
     listening: Any = Backlogged(loop.clock)
-    acceptor: Any = SimpleNamespace(server=loop, accepted=lambda *_: None)
+    server = SimpleNamespace(turns=loop.turns, wait_ms=lambda *_: 0.0)
+    acceptor: Any = SimpleNamespace(server=server, endpoint=None, accepted=lambda *_: None)
     for turn in range(1, 51):
         Acceptor.accept_ready(acceptor, listening)
         assert listening.accepted == 2 * turn

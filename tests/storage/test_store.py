@@ -1,5 +1,6 @@
 """The data directory on a real disk: who may read it, who may use it, and what it may be."""
 
+import errno
 import logging
 import os
 import stat
@@ -11,6 +12,7 @@ import pytest
 from headwater.effects.clock import ManualClock
 from headwater.effects.entropy import SeededEntropy
 from headwater.effects.files import DiskFiles
+from headwater.effects.memory_files import MemoryFiles
 from headwater.protocol.records import Record, build_batch, read_header
 from headwater.storage.checkpoints import CLEAN_SHUTDOWN, COPY_SUFFIX
 from headwater.storage.config import LogConfig
@@ -155,3 +157,20 @@ def test_a_directory_that_was_replaced_under_a_broker_is_not_written_to(tmp_path
     after = {str(path): path.read_bytes() for path in (tmp_path / "data").rglob("*") if path.is_file()}
     assert after == before
     assert (tmp_path / "data").exists() is is_replaced
+
+
+class OthersDirectory(MemoryFiles):
+    """Directories that belong to another user, and that everybody may read."""
+
+    def rights_of_others(self, path: str) -> int:
+        return 0o055
+
+    def restrict(self, path: str) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted", path)
+
+
+def test_a_directory_that_cannot_be_closed_to_others_is_used_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    LogStore(OthersDirectory(), "data", ManualClock(), SeededEntropy()).abandon()
+    (record,) = caplog.records
+    assert "other users of this machine may be able to read the data" in record.getMessage()
+    assert "data" in record.getMessage()

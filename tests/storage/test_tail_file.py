@@ -31,6 +31,7 @@ def test_what_was_gathered_is_read_but_not_written() -> None:
     gather(file, b"de")
     gather(file, b"f")
     assert file.size() == 6
+    assert file.descriptor == -1  # as that of the file itself
     assert file.read(6, 0) == b"abcdef"
     assert read_file(files, PATH) == b"abc"
 
