@@ -10,6 +10,7 @@ from headwater.broker.dispatch import SERVED, advertised_versions
 from headwater.protocol.apis import APIS, ApiKey
 from headwater.protocol.messages.alter_configs import AlterConfigsRequest
 from headwater.protocol.messages.api_versions import ApiVersionsRequest
+from headwater.protocol.messages.create_delegation_token import CreateDelegationTokenRequest
 from headwater.protocol.messages.create_partitions import CreatePartitionsRequest
 from headwater.protocol.messages.create_topics import CreateTopicsRequest
 from headwater.protocol.messages.delete_groups import DeleteGroupsRequest
@@ -17,9 +18,11 @@ from headwater.protocol.messages.delete_records import DeleteRecordsRequest
 from headwater.protocol.messages.delete_topics import DeleteTopicsRequest
 from headwater.protocol.messages.describe_cluster import DescribeClusterRequest
 from headwater.protocol.messages.describe_configs import DescribeConfigsRequest
+from headwater.protocol.messages.describe_delegation_token import DescribeDelegationTokenRequest
 from headwater.protocol.messages.describe_groups import DescribeGroupsRequest
 from headwater.protocol.messages.describe_log_dirs import DescribeLogDirsRequest
 from headwater.protocol.messages.describe_topic_partitions import DescribeTopicPartitionsRequest
+from headwater.protocol.messages.expire_delegation_token import ExpireDelegationTokenRequest
 from headwater.protocol.messages.fetch import FetchRequest
 from headwater.protocol.messages.find_coordinator import FindCoordinatorRequest
 from headwater.protocol.messages.heartbeat import HeartbeatRequest
@@ -36,6 +39,7 @@ from headwater.protocol.messages.offset_delete import OffsetDeleteRequest
 from headwater.protocol.messages.offset_fetch import OffsetFetchRequest
 from headwater.protocol.messages.offset_for_leader_epoch import OffsetForLeaderEpochRequest
 from headwater.protocol.messages.produce import ProduceRequest
+from headwater.protocol.messages.renew_delegation_token import RenewDelegationTokenRequest
 from headwater.protocol.messages.sasl_authenticate import SaslAuthenticateRequest
 from headwater.protocol.messages.sasl_handshake import SaslHandshakeRequest
 from headwater.protocol.messages.sync_group import SyncGroupRequest
@@ -83,7 +87,19 @@ def json_name(root: Any, key: str) -> str:
 
 def every_request(topic_id: bytes) -> dict[int, Any]:
     """A request with content for each key that is served; some are about things that do not exist."""
-    return {row.key: row.body for row in reversed(rows())} | requests(topic_id)
+    return {row.key: row.body for row in reversed(rows())} | token_requests() | requests(topic_id)
+
+
+def token_requests() -> dict[int, Any]:
+    """They are refused on a connection without a login, so only the answers' shape is looked at."""
+    owner = DescribeDelegationTokenRequest.DescribeDelegationTokenOwner("User", "alice")
+    renewer = CreateDelegationTokenRequest.CreatableRenewers("User", "bob")
+    return {
+        ApiKey.CREATE_DELEGATION_TOKEN: CreateDelegationTokenRequest("User", "alice", [renewer], 60_000),
+        ApiKey.RENEW_DELEGATION_TOKEN: RenewDelegationTokenRequest(b"hmac", 60_000),
+        ApiKey.EXPIRE_DELEGATION_TOKEN: ExpireDelegationTokenRequest(b"hmac", 60_000),
+        ApiKey.DESCRIBE_DELEGATION_TOKEN: DescribeDelegationTokenRequest([owner]),
+    }
 
 
 def requests(topic_id: bytes) -> dict[int, Any]:

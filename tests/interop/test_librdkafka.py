@@ -261,7 +261,7 @@ def test_tls_with_every_form_of_keys_passes(suite: Path, tmp_path: Path) -> None
     # With a short key the broker answers within the client's first call to OpenSSL, where librdkafka reports a failed
     # verification as another error than the suite expects.
     files = make_suite_files(tmp_path, PASSWORD)
-    broker = make_certificate(tmp_path, "broker", tmp_path / "authority.pem", key_bits=4096)
+    broker = make_certificate(tmp_path, "broker", tmp_path / "authority.pem", key_bits=8192)
     pairs = {
         "ssl.keystore.location": broker,
         "ssl.truststore.location": files["ca_pem"],

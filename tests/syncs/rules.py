@@ -26,7 +26,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from headwater.storage.index import ABORTED_ENTRY
-from headwater.storage.journal_entries import ENTRY, ENTRY_MAGIC, FILE_HEADER_BYTES, MARK_ID
+from headwater.storage.journal_entries import ENTRY, ENTRY_MAGIC, FILE_HEADER_BYTES, GATHERED_MAGIC, LAYOUTS, MARK_ID
 from headwater.storage.sums import SUMS, SUMS_SUFFIX, SegmentSums
 from tests.syncs.calls import Call, Kind
 from tests.syncs.disk import NEVER, Disk, Node
@@ -445,12 +445,12 @@ def entries_of(data: bytes) -> Iterator[tuple[bytes, int, int, bytes]]:
     """(topic id, partition, base offset, tail) of each batch in a group."""
     position = 0
     while position + ENTRY.size <= len(data):
-        magic, _, _, size, partition, topic_id, base_offset, _ = ENTRY.unpack_from(data, position)
-        if magic != ENTRY_MAGIC:
+        magic, _, _, size, partition, topic_id, *_ = ENTRY.unpack_from(data, position)
+        if magic not in (ENTRY_MAGIC, GATHERED_MAGIC):
             return
-        position += ENTRY.size
+        position += LAYOUTS[magic].size
         if topic_id != MARK_ID:
-            for _, tail in tails(data[position : position + size]):
+            for base_offset, tail in tails(data[position : position + size]):
                 yield topic_id, partition, base_offset, tail
         position += size
 
