@@ -5,6 +5,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -101,20 +102,31 @@ def test_an_answer_that_comes_byte_by_byte_is_given_up(begin: bytes) -> None:
             thread.join()
 
 
-def test_an_answer_that_ends_too_early_is_refused() -> None:
+@contextmanager
+def answering(content: bytes) -> Iterator[str]:
+    """The URL of a server that answers one request with these bytes."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
 
         def answer() -> None:
             connection, _ = listening.accept()
             with connection:
                 connection.recv(1000)
-                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello")
+                connection.sendall(content)
 
         thread = threading.Thread(target=answer)
         thread.start()
-        with pytest.raises(FetchError, match="ends too early"):
-            fetch(f"http://127.0.0.1:{listening.getsockname()[1]}/", 100)
-        thread.join()
+        try:
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}/"
+        finally:
+            thread.join()
+
+
+def test_an_answer_that_ends_too_early_is_refused() -> None:
+    with (
+        answering(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello") as url,
+        pytest.raises(FetchError, match="ends too early"),
+    ):
+        fetch(url, 100)
 
 
 def test_certificates_are_checked(tmp_path: Path) -> None:
@@ -151,19 +163,8 @@ def test_a_server_that_does_not_answer_is_named() -> None:
 
 
 def test_what_is_not_http_is_named() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-
-        def answer() -> None:
-            connection, _ = listening.accept()
-            with connection:
-                connection.recv(1000)
-                connection.sendall(b"SSH-2.0-OpenSSH\r\n")
-
-        thread = threading.Thread(target=answer)
-        thread.start()
-        with pytest.raises(FetchError, match="BadStatusLine"):
-            fetch(f"http://127.0.0.1:{listening.getsockname()[1]}/", 10)
-        thread.join()
+    with answering(b"SSH-2.0-OpenSSH\r\n") as url, pytest.raises(FetchError, match="BadStatusLine"):
+        fetch(url, 10)
 
 
 def test_tls_is_checked(address: str) -> None:

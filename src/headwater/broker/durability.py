@@ -138,9 +138,8 @@ class Durability:
         self.waits: deque[tuple[SyncNumber, Callable[[], None]]] = deque()
         self.last_synced = NO_SYNC  # the last one that was completed
         self.syncing: Sync | None = None  # written; its sync is under way
-        self.held: tuple[Sync, OSError] | None = (
-            None  # for which there was no room, and why; it is the next to be written
-        )
+        # A sync for which there was no room, and why. It is the next to be written.
+        self.held: tuple[Sync, OSError] | None = None
         self.durable: deque[Sync] = deque()  # on disk, but not completed yet
         self.is_driving = False
         self.checkpoint: Checkpoint | None = None  # under way

@@ -47,6 +47,8 @@ NO_TAGS = bytes(3)  # of the partition, the topic and the request
 SIZE_BYTES = 4
 LAYOUTS_MAX = 1024
 PartitionResponse: TypeAlias = ProduceResponse.PartitionProduceResponse
+# A batch's base offset, its append time in ms (-1: the records' own times hold), and the log's start offset.
+Numbers: TypeAlias = tuple[int, int, int]
 # Records what a request has used; returns how many ms its client has to wait.
 Meter: TypeAlias = Callable[[Any], int]
 Answer: TypeAlias = list[Buffer] | Deferred[list[Buffer] | None] | None
@@ -71,7 +73,7 @@ class Routable(NamedTuple):
     answer: ProduceResponse | Deferred[ProduceResponse] | None
     body: ProduceRequest
     request: Any  # what a meter is called with
-    append: Callable[[Buffer], tuple[tuple[int, int, int], SyncNumber]]
+    append: Callable[[Buffer], tuple[Numbers, SyncNumber]]
 
 
 class RouteParts(Protocol):

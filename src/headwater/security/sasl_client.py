@@ -136,7 +136,7 @@ class ScramClient:
 
 
 def escape(user: str) -> str:
-    """A user's name as it stands in a message."""
+    """A user's name as it is written in a message."""
     return user.replace("=", "=3D").replace(",", "=2C")
 
 

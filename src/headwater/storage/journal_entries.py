@@ -2,7 +2,8 @@
 
     entry   magic (4), CRC-32C of the rest of this header (4), generation (8), batch bytes (4), partition (4),
             topic id (16), base offset (8), CRC-32C of the batch's first 21 bytes (4), then the batch
-        gathered    an entry with several batches of a log, which follow each other: another magic, the same fields, but the last
+    gathered
+            an entry with several batches of a log, which follow each other: another magic, the same fields, but the last
             CRC-32C covers all the batches, and is followed by the offset after them (8) and their leader epoch (4), which no
             CRC of their own covers
     mark    an entry before each sync's entries. Its topic id is `MARK_ID`, its partition is the size of that sync's entries
@@ -236,7 +237,8 @@ class EntryReader:
             if crc32c(content) != header.content_crc:
                 return None
             found = list(self.parts(position, header))
-            return [part for part in found if isinstance(part, JournalEntry)] if is_all_sound(found) else None
+            sound = [part for part in found if isinstance(part, JournalEntry)]
+            return sound if len(sound) == len(found) else None
         if header.content_crc not in (None, crc32c(content[:HEAD_BYTES])) or not is_sound_batch(content, header.size):
             return None
         return [JournalEntry(header.topic_id, header.partition, header.base_offset, content)]
@@ -314,10 +316,6 @@ def header_in(content: memoryview, at: int, base_offset: int) -> BatchHeader | N
     header = read_header(content, at)
     fits = header.magic == MAGIC and HEADER_BYTES <= header.size_bytes <= len(content) - at
     return header if fits and header.base_offset == base_offset and header.last_offset_delta >= 0 else None
-
-
-def is_all_sound(parts: "list[JournalEntry | JournalDamage]") -> bool:
-    return all(isinstance(part, JournalEntry) for part in parts)
 
 
 def sound_header(view: memoryview) -> EntryHeader | None:

@@ -16,13 +16,7 @@ from typing import NamedTuple
 from headwater.effects.buffers import Buffer
 from headwater.effects.files import Files, replace_file
 from headwater.effects.logs import get_logger
-from headwater.protocol.records import (
-    BatchHeader,
-    marker_of,
-    patch_base_offset,
-    patch_leader_epoch,
-    patch_place,
-)
+from headwater.protocol.records import BatchHeader, marker_of, patch_place
 from headwater.storage.aborted import find_aborted, keep_ends_in_damage
 from headwater.storage.checkpoints import remove_old_snapshots, write_topic_id
 from headwater.storage.config import LogConfig
@@ -137,8 +131,7 @@ class Log:
     def write(self, batch: bytearray | memoryview, header: BatchHeader) -> None:
         base_offset, size = self.end_offset, len(batch)
         last_offset = base_offset + header.last_offset_delta
-        patch_base_offset(batch, 0, base_offset)
-        patch_leader_epoch(batch, 12, self.leader_epoch)
+        patch_place(batch, 0, base_offset, header.length, self.leader_epoch)
         segment = self.segments[-1] if self.segments else self.first_segment()
         if segment.size and segment.should_roll(size, last_offset, header.max_timestamp, self.config):
             segment = self.roll()

@@ -354,7 +354,7 @@ class LogStore:
 
     def write_gathered(self) -> OSError | None:
         """Writes what was gathered; returns the error if some of it stays in memory for now."""
-        return self.gathering.write() if self.gathering.files else None
+        return self.gathering.write()
 
     def sync_of_end(self, log: Log) -> SyncNumber:
         """The sync of the journal that makes the log durable to its end; 0 if it is durable."""

@@ -22,7 +22,7 @@ from headwater.broker.connection import Request
 from headwater.broker.leadership import name_leaders
 from headwater.broker.metadata import Topic
 from headwater.broker.parts import ProduceParts
-from headwater.broker.produce_routes import Routable
+from headwater.broker.produce_routes import Numbers, Routable
 from headwater.broker.validation import NO_DETAILS, BatchDetails, LongInspectionError, prepare, prepare_in_steps
 from headwater.coordinators.transactions.transaction import EPOCH_PER_TRANSACTION
 from headwater.effects.buffers import Buffer
@@ -40,8 +40,6 @@ from headwater.storage.producers import Verdict
 TOPIC_ID_VERSION, ADDS_VERSION, ABORTABLE_VERSION, LEADER_VERSION = 13, 12, 11, 10
 TRANSACTIONAL_AT = ATTRIBUTES_AT + 1  # the attributes' low byte
 PartitionResponse = ProduceResponse.PartitionProduceResponse
-# A batch's base offset, its append time in ms (-1: the records' own times hold), and the log's start offset.
-Numbers: TypeAlias = tuple[int, int, int]
 Answer: TypeAlias = ProduceResponse | Deferred[ProduceResponse] | None
 Prepared: TypeAlias = tuple[BatchHeader, Buffer]
 

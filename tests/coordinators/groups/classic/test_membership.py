@@ -23,6 +23,7 @@ from headwater.protocol.messages.stored_group_metadata import GroupMetadataValue
 from headwater.replay.decision import RecordTooLargeError, Runtime
 from headwater.replay.deferred import Deferred
 from headwater.replay.state_record import StateRecord
+from tests.coordinators.time_passing import advance
 from tests.replay.diagrams import transitions
 from tests.replay.state_log import MemoryStateLog
 
@@ -171,12 +172,7 @@ class Scene:
         yield from self.membership.snapshot()
 
     def advance(self, milliseconds: float) -> None:
-        """Lets time pass, from timer to timer."""
-        end_ms = self.clock.steady_ms() + milliseconds
-        while (next_ms := self.timers.next_deadline_ms()) is not None and next_ms <= end_ms:
-            self.clock.advance(next_ms - self.clock.steady_ms())
-            self.timers.run_due()
-        self.clock.advance(end_ms - self.clock.steady_ms())
+        advance(self.clock, self.timers, milliseconds)
 
     def durable(self) -> list[GroupMetadataValue.MemberMetadata]:
         """All members of all generations that are on disk."""

@@ -22,6 +22,7 @@ from headwater.protocol.error_codes import ErrorCode
 from headwater.replay.decision import Runtime
 from headwater.replay.deferred import Deferred
 from headwater.replay.state_record import StateRecord
+from tests.coordinators.time_passing import advance
 from tests.replay.state_log import MemoryStateLog
 
 SESSION_MS, REBALANCE_MS = 45_000, 20_000
@@ -51,7 +52,7 @@ class Topics:
 
 
 class Client:
-    """A member as clients are: it takes what it is given, and says what it has."""
+    """A member that behaves like a real client: it accepts what it is assigned, and reports what it owns."""
 
     def __init__(self, scene: "Scene", name: str, instance_id: str | None = None) -> None:
         self.scene = scene
@@ -178,12 +179,7 @@ class Scene:
         self.log.error = None
 
     def advance(self, milliseconds: float) -> None:
-        """Lets time pass, from timer to timer."""
-        end_ms = self.clock.steady_ms() + milliseconds
-        while (next_ms := self.timers.next_deadline_ms()) is not None and next_ms <= end_ms:
-            self.clock.advance(next_ms - self.clock.steady_ms())
-            self.timers.run_due()
-        self.clock.advance(end_ms - self.clock.steady_ms())
+        advance(self.clock, self.timers, milliseconds)
 
     def settle(self, clients: list[Client]) -> None:
         """Heartbeats of all of them until the group is stable."""
